@@ -1,0 +1,60 @@
+"""Dotted field paths over nested dicts: what a space entry, a baseline and `--set` have in common."""
+
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+
+def with_values(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of `tree` with each dotted path of `values` set, shorter paths first, so that a section can be replaced
+    and then refined; sections that are missing or null on the way are created."""
+    result = _copy(tree)
+    for path in sorted(values, key=lambda path: (path.count("."), path)):
+        *parents, leaf = path.split(".")
+        node = result
+        for name in parents:
+            if not isinstance(node.get(name), dict):
+                node[name] = {}
+            node = node[name]
+        node[leaf] = _copy(values[path])
+    return result
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _copy(inner) for name, inner in value.items()}
+    return [_copy(inner) for inner in value] if isinstance(value, list) else value
+
+
+def is_field(model: type[BaseModel], path: str) -> bool:
+    """Whether the dotted path names a field of the model (a free-form dict takes any name below it)."""
+    name, _, rest = path.partition(".")
+    if name not in model.model_fields:
+        return False
+    if not rest:
+        return True
+    inner = [t for t in _alternatives(model.model_fields[name].annotation)]
+    if any(get_origin(t) is dict for t in inner):
+        return True
+    return any(isinstance(t, type) and issubclass(t, BaseModel) and is_field(t, rest) for t in inner)
+
+
+def all_fields(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Dotted paths of all fields, sections included, in order of declaration."""
+    paths = []
+    for name, field in model.model_fields.items():
+        paths.append(prefix + name)
+        for inner in _alternatives(field.annotation):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                paths += all_fields(inner, f"{prefix}{name}.")
+    return paths
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    if get_origin(annotation) is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [inner for arg in get_args(annotation) for inner in _alternatives(arg)]
+    return [] if annotation is NoneType else [annotation]

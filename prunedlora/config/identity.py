@@ -1,0 +1,85 @@
+"""TrialConfig → key: the same key means the same result, wherever the run keeps its files and whatever machine runs it."""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from prunedlora.config.trial import TrialConfig
+
+SCHEMA_VERSION = 1
+KEY_LENGTH = 16
+
+
+class LocationError(ValueError):
+    """A model or dataset that the configuration names is not there; the message says what was looked for."""
+
+
+def trial_key(trial: TrialConfig) -> str:
+    """Hash of the canonical JSON of the resolved configuration, `KEY_LENGTH` hex digits.
+
+    Installed packages count by name and version, local files by the sha256 of their content, so no path enters it.
+    Raises LocationError for a model or dataset that does not exist.
+    """
+    tree = trial.model_dump(mode="json")
+    tree["schema_version"] = SCHEMA_VERSION
+    tree["model"]["name"] = _identity(trial.model.name)
+    for split in ("train", "validation", "test"):
+        if tree["data"][split] is not None:
+            tree["data"][split]["name"] = _identity(tree["data"][split]["name"])
+    canonical = json.dumps(tree, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:KEY_LENGTH]
+
+
+def model_location(name: str) -> str:
+    """What `from_pretrained` takes: `package:<import name>/<folder>` as the folder's path, anything else as it is.
+
+    Raises LocationError for a package that is not installed or a path that does not exist.
+    """
+    if name.startswith("package:"):
+        package, _, folder = name.removeprefix("package:").partition("/")
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise LocationError(f"model {name!r}: no package {package!r} is installed")
+        path = Path(spec.submodule_search_locations[0]) / folder
+        if not path.is_dir():
+            raise LocationError(f"model {name!r}: package {package!r} has no folder {folder!r}")
+        return str(path)
+    if looks_local(name):
+        path = Path(name).expanduser()
+        if not path.exists():
+            raise LocationError(f"{name!r} does not exist (looked for {path.resolve()})")
+        return str(path.resolve())
+    return name
+
+
+def looks_local(name: str) -> bool:
+    """Whether a name means a path: it begins like one, or such a file or folder is here. Others are Hub names."""
+    return name.startswith(("/", "./", "../", "~")) or Path(name).exists()
+
+
+def _identity(name: str) -> Any:
+    if name.startswith("package:"):
+        package = name.removeprefix("package:").partition("/")[0]
+        model_location(name)
+        distributions = importlib.metadata.packages_distributions().get(package, [package])
+        return {"name": name, "version": importlib.metadata.version(distributions[0])}
+    if name.startswith("reasoning_gym:"):
+        try:
+            return {"name": name, "version": importlib.metadata.version("reasoning-gym")}
+        except importlib.metadata.PackageNotFoundError as error:
+            raise LocationError(f'{name!r} needs reasoning-gym: pip install "reasoning-gym==0.1.25"') from error
+    if looks_local(name):
+        path = Path(model_location(name))
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        return {p.relative_to(path).as_posix() or path.name: _sha256(p, p.stat().st_mtime_ns) for p in files}
+    return name
+
+
+@lru_cache(maxsize=4096)
+def _sha256(path: Path, _modified_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,94 @@
+"""YAML file + overrides → a checked configuration, or one error that lists everything that is wrong with it."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from prunedlora.config.fields import all_fields, is_field, with_values
+from prunedlora.config.sweep import SweepConfig
+
+
+class ConfigError(ValueError):
+    """What is wrong with a sweep file, one line per problem, each with the path of its field."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people mean it: 1e-3 is a number (YAML 1.1 reads text), and a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise ConfigError(f"line {node.start_mark.line + 1}: key {key!r} is given twice")
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def load_sweep(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
+    """The sweep of a YAML file with `field.path=value` overrides applied (values are YAML).
+
+    Raises:
+        ConfigError: the file cannot be read or parsed, or any of its settings is wrong; all problems at once.
+    """
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is no valid YAML: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}, {error}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} must hold a mapping of settings, not {type(tree).__name__}")
+    tree = with_values(tree, dict(_parse_override(override) for override in overrides))
+    return parse_sweep(tree, str(path))
+
+
+def parse_sweep(tree: dict[str, Any], source: str) -> SweepConfig:
+    """The checked sweep of an already parsed file. Raises ConfigError; `source` names it in the message."""
+    try:
+        return SweepConfig.model_validate(tree)
+    except ValidationError as error:
+        lines = [line for details in error.errors() for line in _explain(details)]
+        count = f"{len(lines)} problem{'s' if len(lines) > 1 else ''}"
+        raise ConfigError(f"{source}: {count}\n" + "\n".join(f"  {line}" for line in lines)) from error
+
+
+def _parse_override(override: str) -> tuple[str, Any]:
+    path, equals, text = override.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {override!r}: write field.path=value")
+    # Space and baseline entries are keyed by dotted paths themselves; they are changed in the file.
+    if not is_field(SweepConfig, path) or path.split(".")[0] in ("space", "baselines"):
+        close = difflib.get_close_matches(path, all_fields(SweepConfig), n=1)
+        raise ConfigError(f"--set {path}: no such field" + (f"; did you mean {close[0]}?" if close else ""))
+    try:
+        return path, yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override!r}: the value is no valid YAML") from error
+
+
+def _explain(details: ErrorDetails) -> list[str]:
+    location = ".".join(str(part) for part in details["loc"])
+    message = details["msg"].removeprefix("Value error, ")
+    if details["type"] == "extra_forbidden":
+        siblings = [path for path in all_fields(SweepConfig) if path.count(".") == location.count(".")]
+        close = difflib.get_close_matches(location, siblings, n=1)
+        return [f"{location}: unknown field" + (f"; did you mean {close[0].rpartition('.')[2]!r}?" if close else "")]
+    if details["type"] == "missing":
+        return [f"{location}: missing"]
+    if details["type"] == "value_error":
+        return [f"{location}: {part}" if location else part for part in message.split("; ")]
+    return [f"{location}: {message} (got {details['input']!r})"]

@@ -1,0 +1,119 @@
+"""The entries of a search space: what a field of the trial may become.
+
+    adapter.initial_rank:   {choice: [8, 16, 32]}
+    optimizer.learning_rate: {log_uniform: [1e-4, 1e-2]}
+    pruning.schedule.begin: {uniform: [0.1, 0.3]}
+    training.num_steps:     {int: [100, 400], step: 50}
+    pruning:                {value: null, when: {adapter.method: [lora]}}
+
+`when` makes an entry conditional: it applies only while every field it names has one of the listed values.
+"""
+
+from typing import Annotated, Any, Self
+
+from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
+
+from prunedlora.config.section import Section
+
+When = dict[str, Annotated[list[Any], Field(min_length=1)]]
+
+
+class Choice(Section):
+    choice: list[Any] = Field(min_length=1)
+    """Values to choose from; each may be any YAML value, null included."""
+    when: When = {}
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if any(value in self.choice[:i] for i, value in enumerate(self.choice)):
+            raise ValueError(f"choice lists a value twice: {self.choice}")
+        return self
+
+    def corners(self) -> list[Any]:
+        """All values: categorical values are checked exhaustively."""
+        return list(self.choice)
+
+
+class Uniform(Section):
+    uniform: tuple[float, float]
+    """Lowest and highest value, uniformly."""
+    when: When = {}
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        _check_rising("uniform", self.uniform)
+        return self
+
+    def corners(self) -> list[Any]:
+        return list(self.uniform)
+
+
+class LogUniform(Section):
+    log_uniform: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+    """Lowest and highest value, uniformly in the logarithm."""
+    when: When = {}
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        _check_rising("log_uniform", self.log_uniform)
+        return self
+
+    def corners(self) -> list[Any]:
+        return list(self.log_uniform)
+
+
+class IntRange(Section):
+    bounds: tuple[int, int] = Field(alias="int")
+    """Lowest and highest value, both included."""
+    step: PositiveInt = 1
+    """Distance between values, counted from the lowest."""
+    when: When = {}
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        low, high = self.bounds
+        _check_rising("int", self.bounds)
+        if (high - low) % self.step:
+            raise ValueError(f"int: {high} is not reached from {low} in steps of {self.step}")
+        return self
+
+    def corners(self) -> list[Any]:
+        return list(self.bounds)
+
+
+class Value(Section):
+    value: Any
+    """Not searched: set while `when` holds."""
+    when: When = Field(min_length=1)
+
+    def corners(self) -> list[Any]:
+        return [self.value]
+
+
+def _check_rising(kind: str, bounds: tuple[float, float]) -> None:
+    if bounds[0] >= bounds[1]:
+        raise ValueError(f"{kind}: lowest {bounds[0]:g} must lie below highest {bounds[1]:g}")
+
+
+_KINDS = ("choice", "uniform", "log_uniform", "int", "value")
+
+
+def _kind_of(entry: Any) -> str | None:
+    if isinstance(entry, dict):
+        kinds = [kind for kind in _KINDS if kind in entry]
+        return kinds[0] if len(kinds) == 1 else None
+    return {Choice: "choice", Uniform: "uniform", LogUniform: "log_uniform", IntRange: "int", Value: "value"}.get(type(entry))
+
+
+SpaceEntry = Annotated[
+    Annotated[Choice, Tag("choice")]
+    | Annotated[Uniform, Tag("uniform")]
+    | Annotated[LogUniform, Tag("log_uniform")]
+    | Annotated[IntRange, Tag("int")]
+    | Annotated[Value, Tag("value")],
+    Discriminator(
+        _kind_of,
+        custom_error_type="space_entry",
+        custom_error_message="an entry has exactly one of choice, uniform, log_uniform, int, value",
+    ),
+]

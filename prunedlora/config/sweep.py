@@ -1,0 +1,181 @@
+"""SweepConfig: one sweep file. What is fixed (`trial`), what varies (`space`), what for, on what, how long."""
+
+import difflib
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from prunedlora.config.fields import all_fields, is_field, with_values
+from prunedlora.config.section import Section, registered
+from prunedlora.config.space import SpaceEntry, Value
+from prunedlora.config.trial import TrialConfig
+
+SIZE_OBJECTIVES = ("adapter_params", "adapter_bytes", "max_rank", "served_slot")
+MOST_CORNERS = 4096
+
+
+class ResourcesConfig(Section):
+    """What one slot holds for the whole sweep."""
+
+    num_workers: PositiveInt = 1
+    """Ray Train workers of a slot; each gets a shard of every batch."""
+    cpus_per_worker: PositiveInt = 1
+    gpus_per_worker: NonNegativeInt = 0
+    num_slots: PositiveInt | None = None
+    """Slots to run at once; None: as many as the cluster's resources allow."""
+
+
+class RetentionConfig(Section):
+    checkpoints: Literal["until_completed", "always"] = "until_completed"
+    """Whether a completed trial's checkpoints are deleted."""
+    adapters: Literal["all", "front"] = "all"
+    """front: after the sweep, adapters of dominated candidates are deleted (their figures stay)."""
+
+
+class SweepConfig(Section):
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    storage: str = Field(min_length=1)
+    """Folder of the records and adapters: a local or shared path, or s3://…, gs://…"""
+    objectives: dict[str, Literal["maximize", "minimize"]]
+    """One quality figure of the metric (accuracy: maximize, or loss: minimize) and one size (minimize)."""
+    sampler: Annotated[str, registered("sampler")] = "tpe"
+    num_trials: PositiveInt
+    """Suggestions to try, besides the baselines."""
+    max_seconds: PositiveFloat | None = None
+    """End cleanly after this time: trials in flight keep a checkpoint and go on in the next run."""
+    max_attempts: PositiveInt = 3
+    """How often a trial whose worker died is started again, per run of the sweep."""
+    recommend_within: float = Field(default=0.01, ge=0.0)
+    """The recommended adapter is the smallest whose quality is at most this much worse than the best's."""
+    seed: NonNegativeInt = 0
+    """Seed of the sampler."""
+    resources: ResourcesConfig = ResourcesConfig()
+    retention: RetentionConfig = RetentionConfig()
+    trial: TrialConfig
+    """The base: a complete trial; the space and the baselines replace some of its fields."""
+    baselines: list[dict[str, Any]] = []
+    """Fixed trials that stand beside the search, each given by the fields it replaces in the base."""
+    space: dict[str, SpaceEntry] = Field(min_length=1)
+    """Field path within `trial` → what it may become."""
+
+    @model_validator(mode="after")
+    def _objectives_are_recorded(self) -> Self:
+        qualities = {"loss": "minimize"} if self.trial.evaluation.metric == "loss" else {"accuracy": "maximize", "loss": "minimize"}
+        known = {**qualities, **dict.fromkeys(SIZE_OBJECTIVES, "minimize")}
+        for name, direction in self.objectives.items():
+            if name not in known:
+                raise ValueError(f"objective {name!r} is no recorded figure; known: {', '.join(sorted(known))}")
+            if direction != known[name]:
+                raise ValueError(f"objective {name!r} must be {known[name]}d, not {direction}d")
+        if len(self.objectives) != 2 or sum(name in SIZE_OBJECTIVES for name in self.objectives) != 1:
+            raise ValueError(f"objectives must be one quality figure and one size, got {', '.join(self.objectives)}")
+        return self
+
+    @model_validator(mode="after")
+    def _space_names_fields(self) -> Self:
+        problems = []
+        for path, entry in self.space.items():
+            problems += _field_problem(path, f"space.{path}")
+            for parent in entry.when:
+                if parent == path or parent not in self.space:
+                    problems.append(f"space.{path}.when: {parent!r} is not another entry of the space")
+        for i, baseline in enumerate(self.baselines):
+            for path in baseline:
+                problems += _field_problem(path, f"baselines[{i}].{path}")
+        if not any(not isinstance(entry, Value) for entry in self.space.values()):
+            problems.append("space: nothing is searched; give at least one choice, uniform, log_uniform or int")
+        if problems:
+            raise ValueError("; ".join(problems))
+        ask_order(self.space)
+        return self
+
+    @model_validator(mode="after")
+    def _every_suggestion_is_valid(self) -> Self:
+        problems: dict[str, str] = {}
+        for i, baseline in enumerate(self.baselines):
+            for message in _trial_problems(self.trial, baseline):
+                problems.setdefault(message, f"baselines[{i}]")
+        for values in corners(self.space):
+            for message in _trial_problems(self.trial, values):
+                shown = ", ".join(f"{path}={value}" for path, value in values.items())
+                problems.setdefault(message, f"space at {shown}")
+        if problems:
+            raise ValueError("; ".join(f"{where}: {message}" for message, where in problems.items()))
+        return self
+
+    def baseline_trials(self) -> list[TrialConfig]:
+        """The baselines, resolved."""
+        return [trial_with(self.trial, baseline) for baseline in self.baselines]
+
+
+def trial_with(base: TrialConfig, values: Mapping[str, Any]) -> TrialConfig:
+    """The base with some fields replaced, validated. Raises pydantic.ValidationError."""
+    return TrialConfig.model_validate(with_values(base.model_dump(), values))
+
+
+def applies(entry: SpaceEntry, values: Mapping[str, Any]) -> bool:
+    """Whether a conditional entry is active under the values chosen so far."""
+    return all(parent in values and values[parent] in allowed for parent, allowed in entry.when.items())
+
+
+def ask_order(space: Mapping[str, SpaceEntry]) -> list[str]:
+    """The entries' paths, each after those its `when` names, otherwise as in the file. Raises ValueError on a cycle."""
+    order: list[str] = []
+    while len(order) < len(space):
+        ready = [path for path in space if path not in order and set(space[path].when) <= set(order)]
+        if not ready:
+            raise ValueError(f"space: `when` goes in a circle: {', '.join(path for path in space if path not in order)}")
+        order.append(ready[0])
+    return order
+
+
+def corners(space: Mapping[str, SpaceEntry]) -> Iterator[dict[str, Any]]:
+    """Every combination of categorical values, each at the corners of the numeric ranges.
+
+    Above MOST_CORNERS combinations, the numeric entries are taken all low, all high, and each one alone at its other
+    end; categorical values stay exhaustive.
+    """
+    order = ask_order(space)
+    numeric = [path for path in order if not hasattr(space[path], "choice") and not isinstance(space[path], Value)]
+    categorical = [path for path in order if path not in numeric]
+    picks: list[tuple[int, ...]] = list(itertools.islice(itertools.product((0, 1), repeat=len(numeric)), MOST_CORNERS + 1))
+    if len(picks) * _product(len(space[path].corners()) for path in categorical) > MOST_CORNERS:
+        n = len(numeric)
+        flips = [tuple(int(i == j) ^ side for i in range(n)) for j in range(n) for side in (0, 1)]
+        picks = list(dict.fromkeys([(0,) * n, (1,) * n, *flips]))
+    seen = set()
+    for combination in itertools.product(*(space[path].corners() for path in categorical)):
+        for pick in picks:
+            chosen = dict(zip(categorical, combination, strict=True))
+            chosen |= {path: space[path].corners()[side] for path, side in zip(numeric, pick, strict=True)}
+            values: dict[str, Any] = {}
+            for path in order:
+                if applies(space[path], values):
+                    values[path] = chosen[path]
+            if (identity := repr(sorted(values.items(), key=lambda item: item[0]))) not in seen:
+                seen.add(identity)
+                yield values
+
+
+def _product(factors: Iterator[int]) -> int:
+    total = 1
+    for factor in factors:
+        total *= factor
+    return total
+
+
+def _field_problem(path: str, where: str) -> list[str]:
+    if is_field(TrialConfig, path):
+        return []
+    close = difflib.get_close_matches(path, all_fields(TrialConfig), n=1)
+    return [f"{where}: {path!r} is no field of a trial" + (f"; did you mean {close[0]!r}?" if close else "")]
+
+
+def _trial_problems(base: TrialConfig, values: Mapping[str, Any]) -> list[str]:
+    try:
+        trial_with(base, values)
+    except ValidationError as error:
+        return [f"{'.'.join(map(str, e['loc']))}: {e['msg']}".removeprefix(": ") for e in error.errors()]
+    return []

@@ -1,0 +1,277 @@
+"""TrialConfig: everything that determines the result of one training run.
+
+Two trials with equal TrialConfigs give the same adapter; where a run keeps its files and on which machines it runs is
+in SweepConfig. A field that would lose its effect under another field's value is refused, never ignored.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from prunedlora.config.section import Progress, Section, registered
+from prunedlora.registry import lookup
+
+
+class ModelConfig(Section):
+    name: str = Field(min_length=1)
+    """Hub name, local folder, or `package:<import name>/<folder>` for a model inside an installed package."""
+    revision: str | None = None
+    """Hub revision (branch, tag or commit); None takes the Hub's default branch."""
+    gguf_file: str | None = None
+    """File inside the model folder or repository, for models stored as GGUF."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Type of the base weights and of autocast; auto is bfloat16 on a GPU and float32 on a CPU. Adapters train in float32."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, more time."""
+    quantization: Literal["nf4"] | None = None
+    """4-bit base weights through bitsandbytes (CUDA only); None keeps the dtype."""
+    trust_remote_code: bool = False
+    """Run model code that comes with the model files. Off unless asked for by name."""
+
+
+class SourceConfig(Section):
+    """Where the examples of one split come from."""
+
+    name: str = Field(min_length=1)
+    """Hub dataset name, local csv/json/jsonl/parquet file, folder with `<split>.<ext>` files, or `reasoning_gym:<task>`."""
+    subset: str | None = None
+    """Configuration name of a Hub dataset."""
+    revision: str | None = None
+    """Hub revision; None takes the default branch."""
+    split: str | None = None
+    """Split at the source; None for sources that have just one (a single file, a reasoning-gym task)."""
+    options: dict[str, Any] = {}
+    """Options of a reasoning-gym task."""
+    seed: int | None = None
+    """Seed of a reasoning-gym task (required there)."""
+    num_examples: PositiveInt | None = None
+    """How many examples: taken from a seeded shuffle, generated for reasoning-gym (required there); None takes all."""
+    prompt: str = Field(min_length=1)
+    """Template of the model's input, with column names in braces: "{question}"."""
+    target: str = Field(min_length=1)
+    """Template of what is to be predicted: the label column ("{label}") or the answer ("{answer}")."""
+
+    @model_validator(mode="after")
+    def _reasoning_gym_settings(self) -> Self:
+        if self.name.startswith("reasoning_gym:"):
+            if self.seed is None or self.num_examples is None:
+                raise ValueError("a reasoning_gym source needs seed and num_examples")
+            unused = [field for field in ("subset", "revision", "split") if getattr(self, field) is not None]
+        else:
+            unused = [field for field in ("options", "seed") if getattr(self, field)]
+        if unused:
+            raise ValueError(f"{', '.join(unused)} has no effect on source {self.name!r}; remove it")
+        return self
+
+
+class DataConfig(Section):
+    task: Annotated[str, registered("task")]
+    """text_classification or generation."""
+    train: SourceConfig
+    validation: SourceConfig | None = None
+    """None: cut from train, `num_validation` examples."""
+    test: SourceConfig | None = None
+    """None: cut from train, `num_test` examples."""
+    num_validation: PositiveInt | None = None
+    """Examples cut from train for everything the search sees; only without a validation source."""
+    num_test: PositiveInt | None = None
+    """Examples cut from train for the final figure; only without a test source."""
+    split_seed: int = 0
+    """Seed of the cut and of the shuffles; not the trial's seed, so that all seeds are measured on the same examples."""
+    max_length: PositiveInt | None = None
+    """Longest input in tokens, prompt and answer together; None is the model's limit. Longer ones are cut and counted."""
+
+    @model_validator(mode="after")
+    def _one_origin_per_split(self) -> Self:
+        for split in ("validation", "test"):
+            source, count = getattr(self, split), getattr(self, f"num_{split}")
+            if (source is None) == (count is None):
+                raise ValueError(f"give exactly one of {split} (a source) and num_{split} (cut from train)")
+        return self
+
+
+class AdapterConfig(Section):
+    method: Annotated[str, registered("method")] = "prunedlora"
+    initial_rank: int = Field(ge=1)
+    """Rank of every adapted layer at the start."""
+    alpha: PositiveFloat
+    """Numerator of the scaling, which is alpha / initial_rank, or alpha / sqrt(initial_rank) with rsLoRA."""
+    use_rslora: bool = False
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Dropout on the input of A while training."""
+    target_modules: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)] = "all-linear"
+    """Names (or endings) of the linear modules to adapt, or all-linear: every linear layer but the head's."""
+    head_modules: list[str] = []
+    """Modules trained whole and saved with the adapter (PEFT's modules_to_save), the classification head for example."""
+
+
+class ScheduleConfig(Section):
+    name: Annotated[str, registered("schedule")] = "cubic"
+    begin: Progress
+    """Progress at which removal begins."""
+    end: Progress | None = None
+    """Progress at which the target is reached; None for schedules that do all at begin."""
+    every_steps: PositiveInt
+    """Optimizer steps from one pruning event to the next."""
+
+    @model_validator(mode="after")
+    def _begin_before_end(self) -> Self:
+        if lookup("schedule", self.name).needs_end:
+            if self.end is None:
+                raise ValueError(f"schedule {self.name!r} needs end")
+            if self.begin >= self.end:
+                raise ValueError(f"begin {self.begin:g} must lie before end {self.end:g}")
+        elif self.end is not None:
+            raise ValueError(f"end has no effect on schedule {self.name!r}; remove it")
+        return self
+
+
+class PruningConfig(Section):
+    criterion: Annotated[str, registered("criterion")] = "gradient"
+    curvature: Annotated[str, registered("curvature")] = "token"
+    ema_decay: float = Field(default=0.95, ge=0.0, lt=1.0)
+    """Decay per step of the averaged curvature."""
+    damping: float = Field(default=1e-2, gt=0.0, le=1.0)
+    """Added to the curvature's diagonal, as a share of its mean."""
+    recovery_strength: float = Field(default=1.0, ge=0.0, le=1.0)
+    """Share of the closed-form compensation that the survivors get: 0 is plain removal."""
+    recovery_side: Literal["A", "B"] = "B"
+    """The factor that is scored and compensated; both at once would compensate twice (methods.md 1.8)."""
+    target_sparsity: float | None = Field(default=None, ge=0.0, lt=1.0)
+    """Share of the initial components to remove; or give target_rank."""
+    target_rank: int | None = Field(default=None, ge=1)
+    """(Mean) rank to end at; or give target_sparsity."""
+    schedule: ScheduleConfig
+    allocation: Annotated[str, registered("allocation")] = "uniform"
+    min_rank: int = Field(default=1, ge=0)
+    """Fewest components that a layer keeps; 0 lets a layer leave the adapter."""
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if (self.target_sparsity is None) == (self.target_rank is None):
+            raise ValueError("give exactly one of target_sparsity and target_rank")
+        return self
+
+
+class OptimizerConfig(Section):
+    """AdamW with linear warm-up."""
+
+    learning_rate: PositiveFloat
+    """Peak learning rate of A and B."""
+    head_learning_rate: PositiveFloat | None = None
+    """Peak learning rate of the head modules; required with them, refused without."""
+    weight_decay: float = Field(default=0.0, ge=0.0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: PositiveFloat = 1e-8
+    warmup: Progress = 0.05
+    """Progress at which the learning rate reaches its peak."""
+    decay: Literal["constant", "linear", "cosine"] = "linear"
+    """Shape from the peak down to 0 at the end."""
+    max_grad_norm: PositiveFloat | None = 1.0
+    """Clipping norm over all trained parameters; None is off."""
+
+
+class TrainingConfig(Section):
+    num_steps: PositiveInt | None = None
+    """Optimizer steps; or give num_epochs."""
+    num_epochs: PositiveFloat | None = None
+    """Passes over the training split; or give num_steps."""
+    batch_size: PositiveInt
+    """Examples per optimizer step, over all workers."""
+    micro_batch_size: PositiveInt | None = None
+    """Examples per forward pass and worker; None: the worker's whole share at once."""
+    checkpoint_every_steps: PositiveInt | None = None
+    """Optimizer steps between checkpoints to resume from; None: at milestones only."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.num_steps is None) == (self.num_epochs is None):
+            raise ValueError("give exactly one of num_steps and num_epochs")
+        return self
+
+
+class EvaluationConfig(Section):
+    metric: str
+    """accuracy (classification), exact_match or verifier (generation), loss (either)."""
+    milestones: list[Annotated[float, Field(gt=0.0, lt=1.0)]] = []
+    """Progress values at which an adapter is evaluated and kept, besides the end."""
+    max_examples: PositiveInt | None = None
+    """Validation examples used (the first of the split); None uses all."""
+    batch_size: PositiveInt = 64
+    max_new_tokens: PositiveInt | None = None
+    """Longest generated answer in tokens; needed by metrics that generate, refused otherwise."""
+
+    @model_validator(mode="after")
+    def _rising_milestones(self) -> Self:
+        if self.milestones != sorted(set(self.milestones)):
+            raise ValueError(f"milestones must rise: {self.milestones}")
+        return self
+
+
+class TrialConfig(Section):
+    model: ModelConfig
+    data: DataConfig
+    adapter: AdapterConfig
+    pruning: PruningConfig | None = None
+    """Only for methods that prune on a schedule (prunedlora)."""
+    optimizer: OptimizerConfig
+    training: TrainingConfig
+    evaluation: EvaluationConfig
+    seed: int = Field(default=0, ge=0)
+    """Seed of initial weights, data order and dropout."""
+
+    @model_validator(mode="after")
+    def _sections_fit_together(self) -> Self:
+        problems = [*self._method_problems(), *self._evaluation_problems(), *self._length_problems()]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _method_problems(self) -> list[str]:
+        problems = []
+        method, pruning, rank = self.adapter.method, self.pruning, self.adapter.initial_rank
+        if lookup("method", method).prunes != (pruning is not None):
+            problems.append(
+                f"method {method!r} needs a pruning section" if pruning is None
+                else f"the pruning section has no effect on method {method!r}; set pruning to null"
+            )
+        if pruning is not None:
+            target = pruning.target_rank
+            if target is not None and target > rank:
+                problems.append(f"pruning.target_rank {target} is above adapter.initial_rank {rank}")
+            if pruning.min_rank > rank:
+                problems.append(f"pruning.min_rank {pruning.min_rank} is above adapter.initial_rank {rank}")
+            kept = target if target is not None else rank * (1 - (pruning.target_sparsity or 0.0))
+            # Half a component of slack: the number to remove is rounded to whole components.
+            if kept + 0.5 <= pruning.min_rank:
+                problems.append(f"pruning.min_rank {pruning.min_rank} forbids the target: rank {kept:g} on average")
+        if bool(self.adapter.head_modules) != (self.optimizer.head_learning_rate is not None):
+            problems.append("adapter.head_modules and optimizer.head_learning_rate must be given together")
+        return problems
+
+    def _evaluation_problems(self) -> list[str]:
+        task, metric = lookup("task", self.data.task), self.evaluation.metric
+        if metric not in task.metrics:
+            return [f"evaluation.metric {metric!r} is unknown to task {self.data.task!r}; known: {', '.join(task.metrics)}"]
+        generates = metric in task.generating_metrics
+        if generates != (self.evaluation.max_new_tokens is not None):
+            return [f"evaluation.max_new_tokens is {'needed' if generates else 'without effect'} for metric {metric!r}"]
+        return []
+
+    def _length_problems(self) -> list[str]:
+        problems = []
+        training = self.training
+        if training.micro_batch_size is not None and training.micro_batch_size > training.batch_size:
+            problems.append(
+                f"training.micro_batch_size {training.micro_batch_size} is above training.batch_size {training.batch_size}"
+            )
+        if self.pruning is not None and training.num_steps is not None:
+            schedule = self.pruning.schedule
+            last_event = training.num_steps // schedule.every_steps * schedule.every_steps
+            end = schedule.begin if schedule.end is None else schedule.end
+            if last_event < end * training.num_steps:
+                problems.append(
+                    f"pruning.schedule: the last event (step {last_event}, every {schedule.every_steps}) comes before its "
+                    f"end (progress {end:g} of {training.num_steps} steps); the target would not be reached"
+                )
+        return problems
