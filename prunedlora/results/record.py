@@ -1,0 +1,202 @@
+"""What a trial leaves behind: one JSON document, strictly read, never edited, only replaced whole.
+
+Every figure is a measurement on the validation split unless its field says otherwise. Documents are canonical (sorted
+keys, no NaN, floats with every digit), so that writing and reading gives an equal object.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+SCHEMA_VERSION: Final = 1
+SIZE_FIGURES = ("adapter_params", "adapter_bytes", "max_rank", "served_slot")
+"""Sizes that may be an objective, all recorded with every candidate."""
+
+
+class RecordError(ValueError):
+    """A stored document that is broken or of a newer version; the message names its path."""
+
+
+class ObjectiveError(ValueError):
+    """An objective that a candidate has no value for; the message lists the ones it has."""
+
+
+def known_objectives(metrics: Sequence[str]) -> tuple[str, ...]:
+    """The names that may stand under `objectives`: the task's metrics, then the sizes."""
+    return (*metrics, *SIZE_FIGURES)
+
+
+def _finite(value: JsonValue) -> JsonValue:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is not finite")
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _finite(part)
+    return value
+
+
+Json = Annotated[JsonValue, AfterValidator(_finite)]
+Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Document(BaseModel):
+    """A frozen part of the store; unknown fields, other types and non-finite numbers are errors."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+    )
+
+
+class Figure(Document):
+    value: float
+    stderr: float | None = Field(default=None, ge=0.0)
+    """Standard error of the mean over the examples; None when there is none to speak of (one example)."""
+    num_examples: int = Field(ge=1)
+
+
+class Candidate(Document):
+    """One evaluated adapter: a milestone or the end of a trial."""
+
+    step: Count
+    """Optimizer steps done."""
+    progress: float = Field(ge=0.0, le=1.0)
+    figures: dict[str, Figure]
+    """Metric → its value on the validation split."""
+    ranks: dict[str, Count]
+    """Full module name in the base model → rank."""
+    adapter_params: Count
+    """Numbers in all A and B."""
+    adapter_bytes: Count
+    """Size of all A and B as stored (float32)."""
+    head_params: Count
+    """Numbers in the modules trained whole, reported beside the adapter."""
+    file_bytes: Count
+    """Measured size of adapter_model.safetensors (head included); 0 when no file was written."""
+    max_rank: Count
+    served_slot: int | None = Field(default=None, ge=1)
+    """Smallest rank slot of vLLM that holds the adapter; None when it is larger than the largest slot."""
+    adapter_path: str | None = None
+    """Folder of the PEFT adapter, relative to the trial's folder; None when all ranks are 0 or it was deleted."""
+    train_seconds: float = Field(ge=0.0)
+    tokens_seen: Count
+    examples_seen: Count
+    certificate: dict[str, Json] | None = None
+    """What was checked when the adapter was exported."""
+
+    def objective(self, name: str) -> float:
+        """The value of a figure or size. Raises ObjectiveError when the candidate has none."""
+        if name in self.figures:
+            return self.figures[name].value
+        if name not in SIZE_FIGURES:
+            known = ", ".join(known_objectives(sorted(self.figures)))
+            raise ObjectiveError(f"objective {name!r} is no recorded figure; recorded: {known}")
+        value = getattr(self, name)
+        if value is None:
+            raise ObjectiveError(f"objective {name!r} has no value at step {self.step}: max_rank is {self.max_rank}")
+        return float(value)
+
+
+class BaseReference(Document):
+    """The untrained base model on the same axes: what accuracy costs nothing."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    figures: dict[str, Figure]
+    head_params: Count = 0
+    adapter_params: Literal[0] = 0
+    adapter_bytes: Literal[0] = 0
+    max_rank: Literal[0] = 0
+
+
+class Failure(Document):
+    type: str = Field(min_length=1)
+    """Name of the exception's class."""
+    message: str
+    step: Count | None = None
+    learning_rate: float | None = None
+    traceback: str
+
+
+class Environment(Document):
+    packages: dict[str, str]
+    """Distribution → version."""
+    git_commit: str | None = None
+    git_dirty: bool | None = None
+    device: str
+    num_workers: int = Field(ge=1)
+    model: dict[str, Json]
+    """Name, revision, dtype, number of parameters, … as loaded."""
+    data: dict[str, Json]
+    """Fingerprint of the splits, duplicates removed, examples truncated, …"""
+
+
+class TrialRecord(Document):
+    schema_version: Literal[1] = SCHEMA_VERSION
+    key: Key
+    """Hash of the resolved configuration; also the name of the trial's folder."""
+    label: str | None = None
+    config: dict[str, Json]
+    """The fully resolved TrialConfig."""
+    status: Literal["completed", "stopped", "failed"]
+    failure: Failure | None = None
+    attempts: int = Field(ge=1)
+    candidates: tuple[Candidate, ...] = ()
+    """In order of their steps."""
+    environment: Environment
+    train_seconds: float = Field(ge=0.0)
+
+    @model_validator(mode="after")
+    def _status_fits(self) -> Self:
+        if (self.status == "failed") != (self.failure is not None):
+            raise ValueError(f"a {self.status} trial {'needs a' if self.status == 'failed' else 'has no'} failure")
+        if self.status == "completed" and not self.candidates:
+            raise ValueError("a completed trial needs at least one candidate")
+        steps = [candidate.step for candidate in self.candidates]
+        if steps != sorted(set(steps)):
+            raise ValueError(f"candidates must rise in step: {steps}")
+        return self
+
+
+D = TypeVar("D", bound=Document)
+
+
+def to_json(document: BaseModel) -> str:
+    """Canonical JSON text of a document, ending in a newline. Raises ValueError on a number that is not finite."""
+    return json.dumps(document.model_dump(mode="json"), sort_keys=True, allow_nan=False, indent=1) + "\n"
+
+
+def from_json(kind: type[D], text: str, path: str) -> D:
+    """The document in `text`. Raises RecordError, naming `path`, when it is broken or newer than this package."""
+    content = json_object(text, path)
+    version = content.get("schema_version", SCHEMA_VERSION)
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise RecordError(
+            f"{path}: schema_version {version} is newer than {SCHEMA_VERSION}, the newest that this prunedlora reads; "
+            "upgrade prunedlora"
+        )
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        raise RecordError(f"{path}: not a valid {kind.__name__}: {_problems(error)}") from error
+
+
+def json_object(text: str, path: str) -> dict[str, Any]:
+    """The JSON object in `text`. Raises RecordError, naming `path`, when it is anything else."""
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise RecordError(f"{path}: not JSON: {error}") from error
+    if not isinstance(content, Mapping):
+        raise RecordError(f"{path}: not a JSON object but a {type(content).__name__}")
+    return dict(content)
+
+
+def _problems(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'document'}: {e['msg']}" for e in error.errors())

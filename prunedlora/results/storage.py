@@ -1,0 +1,214 @@
+"""Whole files on any fsspec filesystem: a reader sees the old content or the new, never half of it.
+
+Local (and NFS) files are written beside their place, synced and renamed. Object stores put whole objects, so a plain
+write is atomic there; a folder, which is many objects, counts as there once its marker is, which is put last.
+"""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+MARKER = ".complete"
+TEMPORARY = ".tmp-"
+
+
+class StoreError(RuntimeError):
+    """Storage that cannot be used as asked; the message names the path and the reason."""
+
+
+class Storage:
+    """Files and folders below one root; paths are relative, with forward slashes."""
+
+    def __init__(self, uri: str) -> None:
+        """`uri`: local path, or what fsspec knows (`s3://bucket/prefix`, `gs://…`, `memory://…`).
+
+        Raises StoreError when the protocol is unknown or its package is not installed.
+        """
+        try:
+            # Other processes write here too, so listings must not be cached.
+            self._fs, self._root = fsspec.core.url_to_fs(uri, use_listings_cache=False)
+        except (ValueError, ImportError) as error:
+            raise StoreError(f"storage {uri!r} cannot be used: {error}") from error
+        self._root = self._root.rstrip("/")
+        self.is_local = isinstance(self._fs, LocalFileSystem)
+        self.uri: str = self._root if self.is_local else self._fs.unstrip_protocol(self._root)
+
+    def uri_of(self, path: str) -> str:
+        """Absolute local path or URI of `path`, for people and other tools."""
+        return f"{self.uri}/{path}" if path else self.uri
+
+    def exists(self, path: str) -> bool:
+        with self._named(path):
+            return bool(self._fs.exists(self._full(path)))
+
+    def names(self, path: str) -> list[str]:
+        """Names of the files and folders in a folder, sorted; none when there is no such folder."""
+        with self._named(path):
+            try:
+                found = self._fs.ls(self._full(path), detail=False)
+            except FileNotFoundError:
+                return []
+        # Some object stores list a folder's placeholder object among its content.
+        names = {PurePosixPath(str(entry)).name for entry in found if str(entry).rstrip("/") != self._full(path)}
+        return sorted(name for name in names if not name.startswith(TEMPORARY))
+
+    def read_text(self, path: str) -> str | None:
+        """Content of a file, None when there is no such file."""
+        return self.read_texts([path])[0]
+
+    def read_texts(self, paths: Sequence[str]) -> list[str | None]:
+        """Contents of many files, fetched together where the filesystem can; None for those that do not exist."""
+        texts: list[str | None] = []
+        # Not `cat`, which would take brackets in a folder's name for a pattern.
+        contents = self._fs.cat_ranges([self._full(path) for path in paths], None, None, on_error="return")
+        for path, content in zip(paths, contents, strict=True):
+            with self._named(path):
+                if isinstance(content, FileNotFoundError):
+                    texts.append(None)
+                elif isinstance(content, Exception):
+                    raise content
+                else:
+                    texts.append(content.decode())
+        return texts
+
+    def write_text(self, path: str, text: str) -> None:
+        """Replaces a file, atomically. Raises StoreError when the storage refuses."""
+        full = self._full(path)
+        with self._named(path):
+            if not self.is_local:
+                self._fs.pipe_file(full, text.encode())
+                return
+            target = Path(full)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = _beside(target)
+            try:
+                with open(temporary, "xb") as file:
+                    file.write(text.encode())
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, target)
+            finally:
+                temporary.unlink(missing_ok=True)
+            _sync_folder(target.parent)
+
+    def append_text(self, path: str, text: str) -> None:
+        """Adds to the end of a file with a single writer; object stores cannot append and write it anew."""
+        if not self.is_local:
+            self.write_text(path, (self.read_text(path) or "") + text)
+            return
+        with self._named(path):
+            target = Path(self._full(path))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with open(target, "ab", buffering=0) as file:
+                file.write(text.encode())
+
+    def folders(self, path: str) -> list[str]:
+        """Names of the complete folders in a folder, sorted."""
+        return [name for name in self.names(path) if self.has_folder(f"{path}/{name}")]
+
+    def has_folder(self, path: str) -> bool:
+        """Whether a folder is there whole, as `upload_folder` leaves it."""
+        if not self.is_local:
+            return self.exists(f"{path}/{MARKER}")
+        return Path(self._full(path)).is_dir()
+
+    def upload_folder(self, local: Path, path: str) -> None:
+        """Puts a copy of a local folder at `path` and replaces what is there; readers see it whole or not at all."""
+        if not local.is_dir():
+            raise StoreError(f"{local} is no folder and cannot be stored as {self.uri_of(path)}")
+        with self._named(path):
+            if self.is_local:
+                self._move_in(local, Path(self._full(path)))
+                return
+            self._delete_objects(path)
+            for file in _files(local):
+                self._fs.put_file(str(file), self._full(f"{path}/{file.relative_to(local).as_posix()}"))
+            self._fs.pipe_file(self._full(f"{path}/{MARKER}"), b"")
+
+    def download_folder(self, path: str, local: Path) -> None:
+        """Copies a complete folder to a local one that does not exist yet. Raises StoreError when it is not there."""
+        if not self.has_folder(path):
+            raise StoreError(f"{self.uri_of(path)} is not in the store, or only in part")
+        with self._named(path):
+            if self.is_local:
+                shutil.copytree(self._full(path), local)
+                return
+            local.mkdir(parents=True)
+            root = self._full(path)
+            for name in self._fs.find(root):
+                relative = str(name)[len(root) + 1 :]
+                if relative != MARKER:
+                    (local / relative).parent.mkdir(parents=True, exist_ok=True)
+                    self._fs.get_file(name, str(local / relative))
+
+    def delete_folder(self, path: str) -> None:
+        """Removes a folder and all in it; nothing to do when it is not there."""
+        with self._named(path):
+            if self.is_local:
+                target = Path(self._full(path))
+                if target.is_dir():
+                    # Renamed first, so that a kill in the middle leaves no half folder that looks whole.
+                    doomed = _beside(target)
+                    os.replace(target, doomed)
+                    shutil.rmtree(doomed)
+            else:
+                self._delete_objects(path)
+
+    def _delete_objects(self, path: str) -> None:
+        if self._fs.exists(self._full(f"{path}/{MARKER}")):
+            self._fs.rm_file(self._full(f"{path}/{MARKER}"))
+        if self._fs.exists(self._full(path)):
+            self._fs.rm(self._full(path), recursive=True)
+
+    def _move_in(self, local: Path, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _beside(target)
+        try:
+            shutil.copytree(local, temporary)
+            for file in _files(temporary):
+                with open(file, "rb") as opened:
+                    os.fsync(opened.fileno())
+            if target.is_dir():
+                replaced = _beside(target)
+                os.replace(target, replaced)
+                os.replace(temporary, target)
+                shutil.rmtree(replaced)
+            else:
+                os.replace(temporary, target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        _sync_folder(target.parent)
+
+    def _full(self, path: str) -> str:
+        if ".." in path.split("/") or path.startswith("/"):
+            raise StoreError(f"{path!r} does not lie inside the store {self.uri}")
+        return f"{self._root}/{path}" if path else self._root
+
+    @contextmanager
+    def _named(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, UnicodeDecodeError) as error:
+            raise StoreError(f"{self.uri_of(path)}: {type(error).__name__}: {error}") from error
+
+
+def _beside(target: Path) -> Path:
+    return target.parent / f"{TEMPORARY}{secrets.token_hex(8)}-{target.name}"
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,271 @@
+"""Store: the folder of one sweep, and the only place that knows where in it things lie.
+
+    sweep.yaml                      what is asked
+    driver.json                     who drives it (driver_lock.py)
+    base.json                       the untrained base model on the same axes
+    asks/<number>.json              what the study proposed, written before a trial is queued
+    trials/<key>/config.json        the resolved configuration
+    trials/<key>/attempts.json      starts of the trial, per driver
+    trials/<key>/log.jsonl          figures along the way
+    trials/<key>/checkpoints/<…>/   to resume from
+    trials/<key>/adapters/<step>/   plain PEFT adapters
+    trials/<key>/record.json        what came out, written last
+    recommended.json                test figures and place of the exported adapter
+    report/
+
+One writer per file; everything the driver knows can be rebuilt from here.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from prunedlora.results.ask import Ask
+from prunedlora.results.record import (
+    BaseReference,
+    Document,
+    Figure,
+    Key,
+    RecordError,
+    TrialRecord,
+    from_json,
+    json_object,
+    to_json,
+)
+from prunedlora.results.storage import Storage, StoreError
+
+FIXED_FIELDS = ("objectives", "trial", "space", "baselines", "sampler", "seed")
+"""Fields of a sweep that its store is bound to; all others may change between runs."""
+
+
+class StaleWriterError(RuntimeError):
+    """A writer whose driver, or whose attempt at the trial, has been replaced; its result must not land."""
+
+
+class ExportedAdapter(Document):
+    """The recommended adapter after it was measured on the test split and exported."""
+
+    key: Key
+    step: int
+    test: dict[str, Figure]
+    path: str
+    """Local path or URI of the exported PEFT adapter."""
+
+
+class Store:
+    """The results of one sweep on a local path or any fsspec filesystem. Making the object touches nothing."""
+
+    def __init__(self, uri: str) -> None:
+        """Raises StoreError when the protocol is unknown or its package is not installed."""
+        self.storage = Storage(uri)
+
+    @property
+    def uri(self) -> str:
+        """Absolute local path or URI."""
+        return self.storage.uri
+
+    # --- the sweep
+
+    def open(self) -> None:
+        """Raises StoreError when this is not a store."""
+        if not self.storage.exists("sweep.yaml"):
+            raise StoreError(f"{self.uri} is no store: it has no sweep.yaml")
+
+    def create_or_open(self, sweep: Mapping[str, Any]) -> bool:
+        """Makes the store of a sweep (True), or opens it (False) and leaves its sweep.yaml as it is.
+
+        `sweep` is the whole resolved sweep as plain JSON data. Raises StoreError when the place cannot be written,
+        holds other files, or holds the store of another sweep; the message names the fields that differ.
+        """
+        stored = self.storage.read_text("sweep.yaml")
+        if stored is None:
+            foreign = self.storage.names("")
+            if foreign:
+                raise StoreError(
+                    f"{self.uri} is not empty and no store (it has {', '.join(foreign[:5])}); give another"
+                )
+            self.write_sweep(sweep)
+            return True
+        old = self.read_sweep()
+        differing = [
+            line
+            for field in FIXED_FIELDS
+            for line in _differences(field, _plain(old.get(field)), _plain(sweep.get(field)))
+        ]
+        if differing:
+            raise StoreError(
+                f"{self.uri} holds another sweep: {'; '.join(differing)}. Give another storage or set them as they were"
+            )
+        return False
+
+    def write_sweep(self, sweep: Mapping[str, Any]) -> None:
+        """Replaces sweep.yaml; for the driver that holds the lock, when trials, time or resources changed."""
+        self.storage.write_text("sweep.yaml", yaml.safe_dump(_plain(sweep), sort_keys=False, allow_unicode=True))
+
+    def read_sweep(self) -> dict[str, Any]:
+        """Raises StoreError when there is none, RecordError when it is broken."""
+        text = self.storage.read_text("sweep.yaml")
+        if text is None:
+            raise StoreError(f"{self.uri} is no store: it has no sweep.yaml")
+        path = self.storage.uri_of("sweep.yaml")
+        try:
+            sweep = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise RecordError(f"{path}: not YAML: {error}") from error
+        if not isinstance(sweep, dict):
+            raise RecordError(f"{path}: not a mapping but a {type(sweep).__name__}")
+        return sweep
+
+    # --- asks
+
+    def write_ask(self, ask: Ask) -> None:
+        """Raises StoreError when the number is taken: an ask is never edited."""
+        path = f"asks/{ask.number:06d}.json"
+        if self.storage.exists(path):
+            raise StoreError(f"{self.storage.uri_of(path)}: ask {ask.number} is already written")
+        self.storage.write_text(path, to_json(ask))
+
+    def asks(self) -> list[Ask]:
+        """All asks in the order of their numbers. Raises RecordError naming a broken one."""
+        paths = [f"asks/{name}" for name in self.storage.names("asks")]
+        return sorted(
+            (from_json(Ask, text, self.storage.uri_of(path)) for path, text in self._existing(paths)),
+            key=lambda ask: ask.number,
+        )
+
+    # --- trials
+
+    def trial_path(self, key: str, *parts: str) -> str:
+        """Path inside the store of something of a trial: `trial_path(key, "checkpoints", "000100")`."""
+        return "/".join(("trials", key, *parts))
+
+    def write_config(self, key: str, config: Mapping[str, Any]) -> None:
+        text = json.dumps(config, sort_keys=True, allow_nan=False, indent=1) + "\n"
+        self.storage.write_text(self.trial_path(key, "config.json"), text)
+
+    def read_config(self, key: str) -> dict[str, Any]:
+        """Raises StoreError when the trial has none, RecordError when it is broken."""
+        path = self.trial_path(key, "config.json")
+        text = self.storage.read_text(path)
+        if text is None:
+            raise StoreError(f"{self.storage.uri_of(path)} does not exist: trial {key} was never queued")
+        return json_object(text, self.storage.uri_of(path))
+
+    def begin_attempt(self, key: str, driver_epoch: int) -> int:
+        """Counts one more start of a trial; returns its number among those under this driver, from 1."""
+        attempts = self._attempts(key)
+        attempts[str(driver_epoch)] = attempts.get(str(driver_epoch), 0) + 1
+        self.storage.write_text(self.trial_path(key, "attempts.json"), json.dumps(attempts, sort_keys=True) + "\n")
+        return attempts[str(driver_epoch)]
+
+    def num_attempts(self, key: str) -> int:
+        """Starts of a trial under all drivers."""
+        return sum(self._attempts(key).values())
+
+    def write_record(self, record: TrialRecord, driver_epoch: int, attempt: int | None = None) -> None:
+        """Replaces the record of a trial.
+
+        `driver_epoch` and `attempt` (of that driver, from `begin_attempt`) say on whose behalf. Raises
+        StaleWriterError when another driver has taken over or the trial was started again since.
+        """
+        self.check_writer(record.key, driver_epoch, attempt)
+        self.storage.write_text(self.trial_path(record.key, "record.json"), to_json(record))
+
+    def check_writer(self, key: str, driver_epoch: int, attempt: int | None = None) -> None:
+        """Raises StaleWriterError when the driver or the attempt has been replaced."""
+        text = self.storage.read_text("driver.json")
+        current = driver_epoch if text is None else json_object(text, self.storage.uri_of("driver.json")).get("epoch")
+        if current != driver_epoch:
+            raise StaleWriterError(f"trial {key}: driver epoch {driver_epoch} was replaced by {current}; not written")
+        latest = self._attempts(key).get(str(driver_epoch))
+        if attempt is not None and latest is not None and attempt != latest:
+            raise StaleWriterError(f"trial {key}: attempt {attempt} was replaced by {latest}; not written")
+
+    def read_record(self, key: str) -> TrialRecord | None:
+        """None while there is none. Raises RecordError naming a broken or newer one."""
+        path = self.trial_path(key, "record.json")
+        text = self.storage.read_text(path)
+        return None if text is None else from_json(TrialRecord, text, self.storage.uri_of(path))
+
+    def records(self) -> list[TrialRecord]:
+        """All records, sorted by key. Raises RecordError naming a broken or newer one."""
+        paths = [self.trial_path(key, "record.json") for key in self.storage.names("trials")]
+        return [from_json(TrialRecord, text, self.storage.uri_of(path)) for path, text in self._existing(paths)]
+
+    def append_log(self, key: str, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Adds lines to a trial's log; on object stores the whole log is written anew, so send many at once."""
+        text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
+        self.storage.append_text(self.trial_path(key, "log.jsonl"), text)
+
+    def read_log(self, key: str) -> list[dict[str, Any]]:
+        """Raises RecordError naming path and line of a broken one."""
+        path = self.trial_path(key, "log.jsonl")
+        lines = (self.storage.read_text(path) or "").splitlines()
+        return [json_object(line, f"{self.storage.uri_of(path)}:{i}") for i, line in enumerate(lines, start=1)]
+
+    # --- folders of trials, by their path in the store
+
+    def upload_folder(self, local: Path, path: str) -> None:
+        """Puts a copy of a local folder at `path`; readers see it whole or not at all."""
+        self.storage.upload_folder(local, path)
+
+    def download_folder(self, path: str, local: Path) -> None:
+        """Copies a folder to a local one that does not exist yet. Raises StoreError when it is not there whole."""
+        self.storage.download_folder(path, local)
+
+    def delete_folder(self, path: str) -> None:
+        self.storage.delete_folder(path)
+
+    def has_folder(self, path: str) -> bool:
+        return self.storage.has_folder(path)
+
+    def checkpoints(self, key: str) -> list[str]:
+        """Names of the complete checkpoints of a trial, sorted as text (so pad step numbers with zeros)."""
+        return self.storage.folders(self.trial_path(key, "checkpoints"))
+
+    # --- beside the trials
+
+    def write_base(self, base: BaseReference) -> None:
+        self.storage.write_text("base.json", to_json(base))
+
+    def read_base(self) -> BaseReference | None:
+        """None when the base model was not evaluated."""
+        text = self.storage.read_text("base.json")
+        return None if text is None else from_json(BaseReference, text, self.storage.uri_of("base.json"))
+
+    def write_exported(self, exported: ExportedAdapter) -> None:
+        self.storage.write_text("recommended.json", to_json(exported))
+
+    def read_exported(self) -> ExportedAdapter | None:
+        """None when nothing was exported yet."""
+        text = self.storage.read_text("recommended.json")
+        return None if text is None else from_json(ExportedAdapter, text, self.storage.uri_of("recommended.json"))
+
+    def _existing(self, paths: list[str]) -> Iterator[tuple[str, str]]:
+        for path, text in zip(paths, self.storage.read_texts(paths), strict=True):
+            if text is not None:
+                yield path, text
+
+    def _attempts(self, key: str) -> dict[str, int]:
+        path = self.trial_path(key, "attempts.json")
+        text = self.storage.read_text(path)
+        attempts = {} if text is None else json_object(text, self.storage.uri_of(path))
+        if not all(isinstance(count, int) for count in attempts.values()):
+            raise RecordError(f"{self.storage.uri_of(path)}: not counts: {attempts}")
+        return attempts
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON would give it back: tuples as lists, keys as text."""
+    return json.loads(json.dumps(value, allow_nan=False))
+
+
+def _differences(field: str, old: Any, new: Any) -> list[str]:
+    """One line per leaf in which two plain values differ, with its dotted path."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(old.keys() | new.keys())
+        return [line for key in keys for line in _differences(f"{field}.{key}", old.get(key), new.get(key))]
+    return [] if old == new else [f"{field} was {json.dumps(old)}, is {json.dumps(new)}"]
