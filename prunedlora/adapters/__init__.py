@@ -1,0 +1,1 @@
+"""The only importer of PEFT: attach adapters, walk their factors, shrink them, measure, export and verify them."""

@@ -1,0 +1,101 @@
+"""Put an adapter on a base model, and take it off again without a trace: one base model serves many trials."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from prunedlora.adapters.layers import adapted_layers
+from prunedlora.adapters.targets import exact_selection, resolve_head, resolve_targets
+
+LOW_PRECISION = (torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True)
+class AdapterSettings:
+    """What is attached."""
+
+    initial_rank: int
+    """Rank of every adapted layer at the start."""
+    alpha: float
+    """Numerator of the scaling: alpha / initial_rank, or alpha / sqrt(initial_rank) with rsLoRA."""
+    use_rslora: bool
+    dropout: float
+    """Dropout on the input of A while training."""
+    target_modules: str | Sequence[str]
+    """"all-linear", or full names or endings of linear modules."""
+    head_modules: Sequence[str]
+    """Modules trained whole and saved with the adapter (PEFT's modules_to_save)."""
+
+
+def attach(model: nn.Module, settings: AdapterSettings, adapter_name: str, generator_seed: int) -> PeftModel:
+    """The model with a fresh adapter: A from PEFT's Kaiming initialisation under `generator_seed`, B zero.
+
+    Changes `model` in place (its linear modules are wrapped, its parameters frozen) until `detach`; the weights are
+    not touched. The caller's random state is left as it was. Factors and head are kept in at least float32.
+
+    Raises TargetError for target or head modules that do not fit the model, ValueError for a base that still carries
+    an adapter.
+    """
+    if any(hasattr(module, "lora_A") for module in model.modules()):
+        raise ValueError("the base model still carries an adapter; detach it first")
+    heads = resolve_head(model, settings.head_modules)
+    targets = resolve_targets(model, settings.target_modules, heads)
+    modules = dict(model.named_modules())
+    config = LoraConfig(
+        r=settings.initial_rank,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type, unused-ignore]
+        use_rslora=settings.use_rslora,
+        lora_dropout=settings.dropout,
+        modules_to_save=heads or None,
+        fan_in_fan_out=all(isinstance(modules[name], Conv1D) for name in targets),
+        **exact_selection(modules, targets),
+    )
+    trained = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    had_hooks = bool(getattr(model, "_require_grads_hooks", None))
+    pretraining_tp = getattr(getattr(model, "config", None), "pretraining_tp", None)
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(generator_seed)
+        # No task type: PEFT's task classes add head modules of their own.
+        adapted = get_peft_model(model, config, adapter_name=adapter_name)
+    adapted.state_before_attach = (trained, had_hooks, pretraining_tp)
+    assert [layer.name for layer in adapted_layers(adapted, adapter_name)] == targets
+    for head in heads:
+        _raise_precision(adapted.get_base_model().get_submodule(head).modules_to_save[adapter_name])
+    return adapted
+
+
+def detach(model: PeftModel) -> nn.Module:
+    """The base model as it was before `attach`: modules, weights, requires_grad and hooks. `model` is spent after it.
+
+    Every adapter on the model goes. Raises ValueError when `model` does not come from `attach`.
+    """
+    state: Any = getattr(model, "state_before_attach", None)
+    if state is None:
+        raise ValueError("detach takes what attach returned; this model was adapted elsewhere")
+    trained, had_hooks, pretraining_tp = state
+    base: nn.Module = model.unload()
+    if not had_hooks and getattr(base, "_require_grads_hooks", None):
+        # PEFT asks for gradients at the input embeddings when the base uses gradient checkpointing.
+        base.disable_input_require_grads()  # type: ignore[operator]
+    if pretraining_tp is not None:
+        base.config.pretraining_tp = pretraining_tp  # type: ignore[union-attr]
+    for name, parameter in base.named_parameters():
+        parameter.requires_grad_(trained[name])
+    return base
+
+
+def _raise_precision(head: nn.Module) -> None:
+    """Casts a head in half precision to float32 (as PEFT does for A and B) and its inputs with it."""
+    if not any(parameter.dtype in LOW_PRECISION for parameter in head.parameters()):
+        return
+    head.float()
+
+    def cast(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(x.float() if isinstance(x, torch.Tensor) and x.dtype in LOW_PRECISION else x for x in inputs)
+
+    head.register_forward_pre_hook(cast)

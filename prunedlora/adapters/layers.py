@@ -1,0 +1,63 @@
+"""The (A, B) pairs of an adapter, one AdaptedLayer per adapted linear module."""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+from torch import nn
+from torch.nn import Parameter
+
+
+@dataclass(frozen=True)
+class AdaptedLayer:
+    """One adapted linear layer `y = W0 x + scaling * B A x`.
+
+    Factors are looked up in the module at each access, so the object stays valid when `shrink` replaces them.
+    """
+
+    name: str
+    """Full name of the module inside the base model, "bert.encoder.layer.0.attention.self.query" for example."""
+    module: Any
+    """PEFT's LoraLayer (untyped upstream). https://github.com/huggingface/peft/blob/main/src/peft/tuners/lora/layer.py"""
+    adapter_name: str
+
+    @property
+    def lora_A(self) -> nn.Linear:
+        """Linear module that maps d_in to r."""
+        module: nn.Linear = self.module.lora_A[self.adapter_name]
+        return module
+
+    @property
+    def lora_B(self) -> nn.Linear:
+        """Linear module that maps r to d_out."""
+        module: nn.Linear = self.module.lora_B[self.adapter_name]
+        return module
+
+    @property
+    def A(self) -> Parameter:
+        """Factor A, shape (r, d_in)."""
+        return cast(Parameter, self.lora_A.weight)
+
+    @property
+    def B(self) -> Parameter:
+        """Factor B, shape (d_out, r)."""
+        return cast(Parameter, self.lora_B.weight)
+
+    @property
+    def rank(self) -> int:
+        """Number of components."""
+        return self.A.shape[0]
+
+    @property
+    def scaling(self) -> float:
+        """The factor s on B A x; fixed when the adapter is attached."""
+        return float(self.module.scaling[self.adapter_name])
+
+
+def adapted_layers(model: nn.Module, adapter_name: str) -> list[AdaptedLayer]:
+    """All layers that carry `adapter_name`, in module order of the base model; `model` is what `attach` returned."""
+    base = model.get_base_model()  # type: ignore[operator]
+    return [
+        AdaptedLayer(name, module, adapter_name)
+        for name, module in base.named_modules()
+        if adapter_name in getattr(module, "lora_A", ())
+    ]

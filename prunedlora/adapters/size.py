@@ -1,0 +1,43 @@
+"""The size of an adapter in its three measures: parameters, bytes, and the slot that a server needs for it."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from prunedlora.adapters.layers import adapted_layers
+
+SERVED_SLOTS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Ranks that vLLM pads an adapter to (max_lora_rank). https://docs.vllm.ai/en/latest/features/lora.html"""
+
+
+@dataclass(frozen=True)
+class AdapterSize:
+    """Size of an adapter as it is now."""
+
+    ranks: dict[str, int]
+    """Layer name → rank, rank 0 included."""
+    adapter_params: int
+    """Numbers in A and B."""
+    adapter_bytes: int
+    """Bytes of A and B as stored."""
+    head_params: int
+    """Numbers in the modules saved with the adapter."""
+    max_rank: int
+    served_slot: int | None
+    """Smallest rank that a server offers for this adapter; None when max_rank is above all of them."""
+
+
+def measure(model: nn.Module, adapter_name: str) -> AdapterSize:
+    """Size of the adapter on `model` (what `attach` returned)."""
+    layers = adapted_layers(model, adapter_name)
+    factors = [factor for layer in layers for factor in (layer.A, layer.B)]
+    max_rank = max(layer.rank for layer in layers)
+    heads = [module for module in model.modules() if adapter_name in getattr(module, "modules_to_save", ())]
+    return AdapterSize(
+        ranks={layer.name: layer.rank for layer in layers},
+        adapter_params=sum(factor.numel() for factor in factors),
+        adapter_bytes=sum(factor.numel() * factor.element_size() for factor in factors),
+        head_params=sum(p.numel() for head in heads for p in head.modules_to_save[adapter_name].parameters()),  # type: ignore[union-attr, index]
+        max_rank=max_rank,
+        served_slot=next((slot for slot in SERVED_SLOTS if slot >= max_rank), None),
+    )

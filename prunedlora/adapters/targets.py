@@ -1,0 +1,99 @@
+"""Which modules of a base model an adapter goes to, by full name, and how to tell PEFT so that it takes just those."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+ALL_LINEAR = "all-linear"
+# bitsandbytes' quantised layers are subclasses of nn.Linear; Conv1D is GPT-2's linear layer with a transposed weight.
+LINEAR = (nn.Linear, Conv1D)
+
+
+class TargetError(ValueError):
+    """Target or head modules that the model does not have, or that an adapter cannot be put on."""
+
+
+def _matches(name: str, entry: str) -> bool:
+    return name == entry or name.endswith("." + entry)
+
+
+def resolve_head(model: nn.Module, entries: Sequence[str]) -> list[str]:
+    """Full names of the modules trained whole, in module order. Entries are full names or endings after a dot.
+
+    Raises TargetError when an entry matches nothing, when one head lies inside another, or when PEFT, which
+    compares endings without regard to dots, would train a module that was not asked for.
+    """
+    names = [name for name, _ in model.named_modules() if name]
+    for entry in entries:
+        if not any(_matches(name, entry) for name in names):
+            children = ", ".join(name for name, _ in model.named_children())
+            raise TargetError(f"head module {entry!r} matches no module of the model; top-level modules: {children}")
+    heads = [name for name in names if any(_matches(name, entry) for entry in entries)]
+    for name in heads:
+        if outer := [head for head in heads if name.startswith(head + ".")]:
+            raise TargetError(f"head module {name!r} lies inside head module {outer[0]!r}; name only one of them")
+    surplus = [name for name in names if name not in heads and any(name.endswith(head) for head in heads)]
+    if surplus:
+        raise TargetError(
+            f"PEFT matches modules_to_save by ending and would train {', '.join(surplus)} too; "
+            "add them to head_modules or leave the head out"
+        )
+    return heads
+
+
+def resolve_targets(model: nn.Module, targets: str | Sequence[str], heads: Sequence[str]) -> list[str]:
+    """Full names of the linear modules to adapt, in module order.
+
+    `targets` is "all-linear" (every linear module but the output embedding and what lies in `heads`, full names), or
+    a list of full names or endings after a dot.
+
+    Raises TargetError when nothing or one of the entries matches nothing, or a matched module is not linear.
+    """
+    modules = dict(model.named_modules())
+    linear = [name for name, module in modules.items() if name and isinstance(module, LINEAR)]
+
+    def in_head(name: str) -> bool:
+        return any(name == head or name.startswith(head + ".") for head in heads)
+
+    if isinstance(targets, str):
+        if targets != ALL_LINEAR:
+            raise TargetError(f"target_modules is {targets!r}; give {ALL_LINEAR!r} or a list of module names")
+        embedding = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # type: ignore[operator]
+        found = [name for name in linear if modules[name] is not embedding and not in_head(name)]
+        if not found:
+            raise TargetError(f"target_modules {ALL_LINEAR!r} matches nothing: the model has no linear layer to adapt")
+        return found
+    chosen: set[str] = set()
+    for entry in targets:
+        matched = [name for name in modules if name and _matches(name, entry) and not in_head(name)]
+        if not matched:
+            endings = ", ".join(sorted({name.rpartition(".")[2] for name in linear if not in_head(name)}))
+            raise TargetError(
+                f"target module {entry!r} matches nothing outside the head; linear modules end in: {endings}"
+            )
+        for name in matched:
+            if not isinstance(modules[name], LINEAR):
+                raise TargetError(f"target module {name!r} is a {type(modules[name]).__name__}, not a linear layer")
+        chosen.update(matched)
+    if not chosen:
+        raise TargetError("target_modules is empty; name at least one module")
+    return [name for name in modules if name in chosen]
+
+
+def exact_selection(model_names: Iterable[str], targets: Sequence[str]) -> dict[str, Any]:
+    """`target_modules` and `exclude_modules` of a LoraConfig that select `targets` (full names) and nothing else.
+
+    PEFT takes a list entry as an ending too, so that "q" would bring in "enc.q": such names are excluded, by a
+    regular expression because a list of excluded names is matched by endings as well.
+    https://github.com/huggingface/peft/blob/main/src/peft/tuners/tuners_utils.py (check_target_module_exists)
+    """
+    wanted = set(targets)
+    endings = tuple("." + name for name in targets)
+    strays = [name for name in model_names if name not in wanted and name.endswith(endings)]
+    return {
+        "target_modules": list(targets),
+        "exclude_modules": "|".join(re.escape(name) for name in strays) or None,
+    }
