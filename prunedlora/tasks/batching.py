@@ -1,0 +1,58 @@
+"""Padding, batches of like length, and the state in which a model is evaluated."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from prunedlora.tasks.protocol import Features
+
+
+def pad(rows: Sequence[Sequence[int]], value: int, side: Literal["left", "right"] = "right") -> Tensor:
+    """(len(rows), longest row) int64, filled up with `value`."""
+    width = max(len(row) for row in rows)
+    filled = []
+    for row in rows:
+        padding = [value] * (width - len(row))
+        filled.append([*padding, *row] if side == "left" else [*row, *padding])
+    return torch.tensor(filled, dtype=torch.int64)
+
+
+def pad_inputs(
+    rows: Sequence[Sequence[int]], pad_token_id: int, side: Literal["left", "right"] = "right"
+) -> dict[str, Tensor]:
+    """`input_ids` and `attention_mask`, both (len(rows), longest row) int64; the mask is 0 on padding."""
+    return {
+        "input_ids": pad(rows, pad_token_id, side),
+        "attention_mask": pad([[1] * len(row) for row in rows], 0, side),
+    }
+
+
+def by_length(features: Sequence[Features], batch_size: int) -> Iterator[list[int]]:
+    """Places of the features of each batch, longest first: little padding, and too little memory shows at once."""
+    places = sorted(range(len(features)), key=lambda place: -len(features[place].input_ids))
+    for start in range(0, len(places), batch_size):
+        yield places[start : start + batch_size]
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """No dropout, no gradients; afterwards every module is in the mode it was in.
+
+    Not inference mode: tensors that a model caches under it (rotary tables) could not be used in training afterwards.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def to_device(batch: dict[str, Tensor], device: torch.device | str) -> dict[str, Tensor]:
+    """The batch on `device`."""
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}

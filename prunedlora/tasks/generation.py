@@ -1,0 +1,199 @@
+"""Generation: a causal language model reads the prompt and writes the answer."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+from prunedlora.registry import register
+from prunedlora.tasks.batching import by_length, evaluating, pad, pad_inputs, to_device
+from prunedlora.tasks.outcomes import Outcomes
+from prunedlora.tasks.protocol import Features, length_limit, padding_token
+from prunedlora.tasks.scoring import SCORERS, check_scorable
+from prunedlora.tasks.sources import Example
+from prunedlora.tasks.splits import Splits
+from prunedlora.tasks.templates import DataError
+
+IGNORED = -100
+
+
+@register("task", "generation")
+class Generation:
+    """Input: beginning-of-text token if the tokenizer puts one, prompt, answer, end-of-text token. The loss is over the
+    answer and the end-of-text token only.
+
+    Prompt and answer are tokenised apart and joined, so the border is exact, and the prompt is tokenised the same with
+    and without its answer. No chat template is applied: what the model reads is the source's prompt template.
+    Inputs longer than the limit lose the beginning of the prompt, never the answer; where answers are generated the
+    prompt also leaves room for `max_new_tokens`.
+    """
+
+    metrics: ClassVar[tuple[str, ...]] = (*SCORERS, "loss")
+    generating_metrics: ClassVar[tuple[str, ...]] = tuple(SCORERS)
+    auto_model: ClassVar[str] = "AutoModelForCausalLM"
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, metric: str, max_length: int | None, max_new_tokens: int | None
+    ) -> None:
+        if tokenizer.eos_token_id is None:
+            raise DataError(f"tokenizer {tokenizer.name_or_path!r} has no end-of-text token, answers could not end")
+        if max_length is not None and max_new_tokens is not None and max_new_tokens >= max_length:
+            raise DataError(f"max_new_tokens {max_new_tokens} leaves no room for a prompt in max_length {max_length}")
+        self._tokenizer = tokenizer
+        self._metric = metric
+        self._max_length = max_length
+        self._max_new_tokens = max_new_tokens
+        self._pad_token_id = padding_token(tokenizer)
+        bos = tokenizer.bos_token_id
+        self._prefix = [bos] if bos is not None and tokenizer("a")["input_ids"][0] == bos else []
+
+    @classmethod
+    def from_splits(
+        cls,
+        splits: Splits,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        metric: str,
+        max_length: int | None = None,
+        model_limit: int | None = None,
+        max_new_tokens: int | None = None,
+    ) -> Self:
+        """Raises DataError: unknown metric, max_new_tokens missing or without effect, examples that the metric cannot
+        score, max_length above the model's limit, a tokenizer without an end-of-text token.
+        """
+        if metric not in cls.metrics:
+            raise DataError(f"generation has no metric {metric!r}; known: {', '.join(cls.metrics)}")
+        generates = metric in cls.generating_metrics
+        if generates != (max_new_tokens is not None):
+            raise DataError(f"max_new_tokens is {'needed' if generates else 'without effect'} for metric {metric!r}")
+        for split in ("validation", "test"):
+            check_scorable(metric, split, getattr(splits, split))
+        return cls(tokenizer, metric, length_limit(tokenizer, max_length, model_limit), max_new_tokens)
+
+    @property
+    def labels(self) -> None:
+        """No classes."""
+        return None
+
+    @property
+    def model_settings(self) -> dict[str, Any]:
+        """Nothing: the model's own config fits."""
+        return {}
+
+    def encode(self, examples: Sequence[Example]) -> list[Features]:
+        """Features in the order of the examples. Raises DataError for an answer longer than the limit."""
+        if not examples:
+            return []
+        prompts = self._token_ids([example.prompt for example in examples])
+        answers = self._token_ids([example.target for example in examples])
+        return [
+            self._features(example, prompt, [*answer, self._tokenizer.eos_token_id])
+            for example, prompt, answer in zip(examples, prompts, answers, strict=True)
+        ]
+
+    def _token_ids(self, texts: list[str]) -> list[list[int]]:
+        ids: list[list[int]] = self._tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        return ids
+
+    def _features(self, example: Example, prompt: list[int], answer: list[int]) -> Features:
+        truncated = False
+        if self._max_length is not None:
+            room = self._max_length - len(self._prefix) - max(len(answer), self._max_new_tokens or 0)
+            if room < 1:
+                raise DataError(
+                    f"an answer of {len(answer)} tokens (end-of-text included) leaves no room for its prompt in "
+                    f"{self._max_length} tokens: {example.target!r}"
+                )
+            truncated = len(prompt) > room
+            prompt = prompt[-room:]
+        return Features([*self._prefix, *prompt, *answer], answer, truncated, example)
+
+    def collate(self, features: Sequence[Features]) -> dict[str, Tensor]:
+        """`input_ids`, `attention_mask` and `labels`, each (batch, tokens), padded on the right.
+
+        `labels` holds the answer's tokens at their places and -100 on prompt and padding; it is made from positions, so
+        that an end-of-text token counts as a target even where padding has the same id.
+        """
+        batch = pad_inputs([feature.input_ids for feature in features], self._pad_token_id)
+        labels = [[IGNORED] * (len(f.input_ids) - len(f.labels)) + f.labels for f in features]
+        return {**batch, "labels": pad(labels, IGNORED)}
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
+        """(cross-entropy summed over the tokens of all answers, number of these tokens)."""
+        losses, rows = _token_losses(model, batch)
+        return losses.sum(), len(rows)
+
+    def evaluate(
+        self, model: nn.Module, features: Sequence[Features], batch_size: int, device: torch.device | str
+    ) -> Outcomes:
+        """Loss of every example and, for a metric that generates, whether its generated answer is right."""
+        loss_sums, correct = [0.0] * len(features), [0] * len(features)
+        generates = self._metric in self.generating_metrics
+        with evaluating(model):
+            for places in by_length(features, batch_size):
+                chosen = [features[place] for place in places]
+                batch = to_device(self.collate(chosen), device)
+                losses, rows = _token_losses(model, batch)
+                sums = torch.zeros(len(chosen), dtype=torch.float64, device=losses.device)
+                for place, total in zip(places, sums.index_add_(0, rows, losses.double()).tolist(), strict=True):
+                    loss_sums[place] = total
+                if generates:
+                    for place, answer in zip(places, self.generate(model, chosen, device), strict=True):
+                        correct[place] = int(SCORERS[self._metric](answer, features[place].example))
+        num_targets = [len(feature.labels) for feature in features]
+        return Outcomes(loss_sums, num_targets, {self._metric: correct} if generates else {})
+
+    def generate(self, model: nn.Module, features: Sequence[Features], device: torch.device | str) -> list[str]:
+        """The greedy answer to each prompt, special tokens removed, at most `max_new_tokens` long. One batch.
+
+        Prompts are padded on the left. Whatever the model's own generation config says beyond its end-of-text tokens
+        (sampling, repetition penalties) is put aside: the answers depend on the weights alone.
+        """
+        prompts = [feature.input_ids[: -len(feature.labels)] for feature in features]
+        batch = to_device(pad_inputs(prompts, self._pad_token_id, side="left"), device)
+        with _generation_config(model, self._greedy(model)):
+            output: Tensor = model.generate(**batch)  # type: ignore[operator]
+        answers = output[:, batch["input_ids"].shape[1] :]
+        return [str(text) for text in self._tokenizer.batch_decode(answers, skip_special_tokens=True)]
+
+    def _greedy(self, model: nn.Module) -> GenerationConfig:
+        ends: Any = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+        others = [] if ends is None else ends if isinstance(ends, list) else [ends]
+        return GenerationConfig(
+            do_sample=False,
+            max_new_tokens=self._max_new_tokens,
+            pad_token_id=self._pad_token_id,
+            eos_token_id=sorted({int(self._tokenizer.eos_token_id), *others}),
+        )
+
+
+def _token_losses(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Cross-entropy (targets,) float32 of every target token, and the row (targets,) of the batch that it is in.
+
+    Only the logits of target tokens are copied to float32: over a large vocabulary all of them would not fit.
+    """
+    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
+    labels = batch["labels"][:, 1:]  # the logits at a position predict the next token
+    targets = labels != IGNORED
+    losses = functional.cross_entropy(logits[:, :-1][targets].float(), labels[targets], reduction="none")
+    return losses, targets.nonzero()[:, 0]
+
+
+@contextmanager
+def _generation_config(model: nn.Module, config: GenerationConfig) -> Iterator[None]:
+    """Sets the generation config of the model, and of the models it wraps, for a while.
+
+    A config passed to `generate` does not do: its unset fields are taken from the model's.
+    """
+    holders = [(module, module.generation_config) for module in model.modules() if "generation_config" in vars(module)]
+    for module, _ in holders:
+        module.generation_config = config  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for module, before in holders:
+            module.generation_config = before

@@ -1,0 +1,70 @@
+"""Outcomes of an evaluation, example by example, and the figures with standard errors that follow from them.
+
+Kept per example because everything else derives from it: means, standard errors, paired comparisons of two adapters,
+and results that depend neither on the batch size nor on how many workers shared the examples.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """One entry per example, in the order of the features that were evaluated."""
+
+    loss_sums: list[float]
+    """Cross-entropy in nats, summed over the targets of the example."""
+    num_targets: list[int]
+    """Targets of the example: 1 for a class, the tokens of the answer for generation."""
+    correct: dict[str, list[int]]
+    """Metric → 1 for a correct example, 0 for a wrong one. Empty when nothing but the loss was asked for."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A mean with its standard error."""
+
+    value: float
+    stderr: float | None
+    """None for a single example, which says nothing about the spread."""
+    num_examples: int
+
+
+def figures(outcomes: Outcomes) -> dict[str, Figure]:
+    """Metric → figure: the loss per target, and the share of correct examples for each other metric.
+
+    Standard errors over the n examples. Share p: sqrt(p (1 − p) / (n − 1)). Loss L = Σ s_i / Σ t_i with loss sums s and
+    target counts t, a ratio estimator (Cochran, Sampling Techniques, 6.4): sqrt(n / (n − 1) Σ (s_i − L t_i)²) / Σ t_i.
+
+    Raises ValueError when there are no examples.
+    """
+    n = len(outcomes.loss_sums)
+    if n == 0:
+        raise ValueError("no outcomes: nothing was evaluated")
+    num_targets = sum(outcomes.num_targets)
+    loss = math.fsum(outcomes.loss_sums) / num_targets
+    residuals = [s - loss * t for s, t in zip(outcomes.loss_sums, outcomes.num_targets, strict=True)]
+    spread = math.sqrt(math.fsum(r * r for r in residuals) * n / (n - 1)) / num_targets if n > 1 else None
+    result = {"loss": Figure(loss, spread, n)}
+    for metric, correct in outcomes.correct.items():
+        share = sum(correct) / n
+        result[metric] = Figure(share, math.sqrt(share * (1 - share) / (n - 1)) if n > 1 else None, n)
+    return result
+
+
+def interleave(shards: Sequence[Outcomes]) -> Outcomes:
+    """The outcomes of all examples, where worker k of n evaluated `features[k::n]`.
+
+    Raises ValueError when the lengths cannot come from such a sharing.
+    """
+    lengths = [len(shard.loss_sums) for shard in shards]
+    total = sum(lengths)
+    if lengths != [len(range(k, total, len(shards))) for k in range(len(shards))]:
+        raise ValueError(f"shards of {lengths} examples are no sharing of {total} examples by turns")
+    order = [(place % len(shards), place // len(shards)) for place in range(total)]
+    return Outcomes(
+        loss_sums=[shards[k].loss_sums[i] for k, i in order],
+        num_targets=[shards[k].num_targets[i] for k, i in order],
+        correct={metric: [shards[k].correct[metric][i] for k, i in order] for metric in shards[0].correct},
+    )

@@ -1,0 +1,63 @@
+"""Templates that make a prompt or a target from the columns of a row: "Question: {question}\\nAnswer:".
+
+Braces hold a column's name and nothing else (no attributes, indices, conversions or formats); doubled braces stand for
+themselves. So a template cannot run code, and a column may be called anything but must not hold `:`, `!` or braces.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from string import Formatter
+from typing import Any
+
+from prunedlora.tasks.errors import DataError
+
+
+@dataclass(frozen=True)
+class Template:
+    """A parsed template."""
+
+    text: str
+    pieces: tuple[tuple[str, str | None], ...]
+    """(literal text, column that follows it or None at the end)."""
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns it needs, each once, in order of appearance."""
+        return list(dict.fromkeys(column for _, column in self.pieces if column is not None))
+
+    def fill(self, row: Mapping[str, Any]) -> str:
+        """The text for one row. Raises DataError for a value that is missing or is neither text nor a number."""
+        parts = []
+        for literal, column in self.pieces:
+            parts.append(literal)
+            if column is not None:
+                parts.append(_text(row[column], column))
+        filled = "".join(parts)
+        if not filled.strip():
+            raise DataError(f"template {self.text!r} gives an empty text")
+        return filled
+
+
+def parse(text: str) -> Template:
+    """The parsed template. Raises DataError when it has no column, or more than a column's name in its braces."""
+    try:
+        parsed = list(Formatter().parse(text))
+    except ValueError as error:
+        raise DataError(f"template {text!r} is malformed: {error}; write {{{{ and }}}} for braces") from error
+    pieces: list[tuple[str, str | None]] = []
+    for literal, column, form, conversion in parsed:
+        if column == "" or form or conversion:
+            raise DataError(f"template {text!r}: braces must hold a column name and nothing else")
+        pieces.append((literal, column))
+    if all(column is None for _, column in pieces):
+        raise DataError(f"template {text!r} names no column; write one in braces, like {{question}}")
+    return Template(text, tuple(pieces))
+
+
+def _text(value: Any, column: str) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        raise DataError(f"column {column!r} has no value")
+    if not isinstance(value, str | int | float):
+        raise DataError(f"column {column!r} holds a {type(value).__name__}; templates take text and numbers")
+    return str(value)

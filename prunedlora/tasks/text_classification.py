@@ -1,0 +1,138 @@
+"""Text classification with a standard sequence-classification head on an encoder or a decoder."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedTokenizerBase
+
+from prunedlora.registry import register
+from prunedlora.tasks.batching import by_length, evaluating, pad_inputs, to_device
+from prunedlora.tasks.outcomes import Outcomes
+from prunedlora.tasks.protocol import Features, length_limit, padding_token
+from prunedlora.tasks.sources import Example
+from prunedlora.tasks.splits import Splits
+from prunedlora.tasks.templates import DataError
+
+
+@register("task", "text_classification")
+class TextClassification:
+    """The target of an example is the name of its class; the classes are those of the training examples, sorted.
+
+    Inputs longer than the limit lose tokens where the tokenizer says (`truncation_side`, usually the end). Batches are
+    padded on the right. Decoder models pool their last token that is not padding, which they find by
+    `config.pad_token_id`: it is among `model_settings`, and the exported model's user needs it too.
+    """
+
+    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "loss")
+    generating_metrics: ClassVar[tuple[str, ...]] = ()
+    auto_model: ClassVar[str] = "AutoModelForSequenceClassification"
+
+    def __init__(self, labels: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> None:
+        special = tokenizer.num_special_tokens_to_add()
+        if max_length is not None and max_length <= special:
+            raise DataError(f"max_length {max_length} leaves no room for text beside {special} special tokens")
+        self._labels = tuple(labels)
+        self._class = {label: number for number, label in enumerate(labels)}
+        self._tokenizer = tokenizer
+        self._max_length = max_length
+        self._pad_token_id = padding_token(tokenizer)
+
+    @classmethod
+    def from_splits(
+        cls,
+        splits: Splits,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        metric: str,
+        max_length: int | None = None,
+        model_limit: int | None = None,
+        max_new_tokens: int | None = None,
+    ) -> Self:
+        """Raises DataError: unknown metric, max_new_tokens given, fewer than two classes, a label that training
+        examples do not have, max_length above the model's limit or too small, a tokenizer without a padding token.
+        """
+        if metric not in cls.metrics:
+            raise DataError(f"text_classification has no metric {metric!r}; known: {', '.join(cls.metrics)}")
+        if max_new_tokens is not None:
+            raise DataError("max_new_tokens has no effect on text_classification; remove it")
+        labels = sorted({example.target for example in splits.train})
+        if len(labels) < 2:
+            raise DataError(f"the training examples have one label only: {labels[0]!r}")
+        for split in ("validation", "test"):
+            unseen = sorted({example.target for example in getattr(splits, split)} - set(labels))
+            if unseen:
+                raise DataError(f"{split} has labels that no training example has: {', '.join(map(repr, unseen))}")
+        return cls(labels, tokenizer, length_limit(tokenizer, max_length, model_limit))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names in the order of the logits."""
+        return self._labels
+
+    @property
+    def model_settings(self) -> dict[str, Any]:
+        """Number and names of the classes, and the padding token, for `from_pretrained`."""
+        return {
+            "num_labels": len(self._labels),
+            "id2label": dict(enumerate(self._labels)),
+            "label2id": dict(self._class),
+            "pad_token_id": self._pad_token_id,
+        }
+
+    def encode(self, examples: Sequence[Example]) -> list[Features]:
+        """Features in the order of the examples.
+
+        Raises DataError for an unknown label, or a tokenizer whose token types matter: no model's default would do.
+        """
+        if not examples:
+            return []
+        unknown = sorted({example.target for example in examples} - set(self._class))
+        if unknown:
+            raise DataError(f"labels that no training example has: {', '.join(map(repr, unknown))}")
+        encoded = self._tokenizer([example.prompt for example in examples], verbose=False)
+        if any(any(types) for types in encoded.get("token_type_ids", ())):
+            raise DataError(f"{type(self._tokenizer).__name__} gives token types other than 0, which is not supported")
+        return [self._features(example, ids) for example, ids in zip(examples, encoded["input_ids"], strict=True)]
+
+    def _features(self, example: Example, ids: list[int]) -> Features:
+        truncated = self._max_length is not None and len(ids) > self._max_length
+        if truncated:
+            ids = self._tokenizer(example.prompt, truncation=True, max_length=self._max_length)["input_ids"]
+        return Features(ids, [self._class[example.target]], truncated, example)
+
+    def collate(self, features: Sequence[Features]) -> dict[str, Tensor]:
+        """`input_ids`, `attention_mask` (batch, tokens) and `labels` (batch,).
+
+        No token types: all are 0, which is every model's default, and decoders refuse them.
+        """
+        batch = pad_inputs([feature.input_ids for feature in features], self._pad_token_id)
+        return {**batch, "labels": torch.tensor([feature.labels[0] for feature in features])}
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
+        """(cross-entropy summed over the batch, number of examples)."""
+        losses, _ = _losses_and_classes(model, batch)
+        return losses.sum(), len(losses)
+
+    def evaluate(
+        self, model: nn.Module, features: Sequence[Features], batch_size: int, device: torch.device | str
+    ) -> Outcomes:
+        """Loss and accuracy of every example."""
+        loss_sums, correct = [0.0] * len(features), [0] * len(features)
+        with evaluating(model):
+            for places in by_length(features, batch_size):
+                batch = to_device(self.collate([features[place] for place in places]), device)
+                losses, classes = _losses_and_classes(model, batch)
+                hits = (classes == batch["labels"]).long()
+                for place, loss, hit in zip(places, losses.tolist(), hits.tolist(), strict=True):
+                    loss_sums[place], correct[place] = loss, hit
+        return Outcomes(loss_sums, [1] * len(features), {"accuracy": correct})
+
+
+def _losses_and_classes(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Cross-entropy (batch,) float32 and predicted class (batch,)."""
+    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+    logits = model(**inputs).logits.float()
+    return functional.cross_entropy(logits, batch["labels"], reduction="none"), logits.argmax(dim=-1)
