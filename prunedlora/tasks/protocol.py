@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from prunedlora.tasks.errors import DataError
 from prunedlora.tasks.outcomes import Outcomes
 from prunedlora.tasks.sources import Example
 from prunedlora.tasks.splits import Splits
-from prunedlora.tasks.templates import DataError
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +77,11 @@ class Task(Protocol):
     def evaluate(
         self, model: nn.Module, features: Sequence[Features], batch_size: int, device: torch.device | str
     ) -> Outcomes:
-        """The outcomes in the order of `features`. Switches dropout and gradients off and leaves the model as it was."""
+        """The outcomes in the order of `features`, without dropout and gradients. Leaves the model as it was."""
 
 
 def length_limit(tokenizer: PreTrainedTokenizerBase, max_length: int | None, model_limit: int | None) -> int | None:
-    """Most tokens of one input: `max_length`, or by default what tokenizer and model allow; None when nothing limits it.
+    """Most tokens of one input: `max_length`, or by default what tokenizer and model allow; None for no limit.
 
     Raises DataError when `max_length` is more than the model takes.
     """

@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable
 from decimal import Decimal
 
+from prunedlora.tasks.errors import DataError
 from prunedlora.tasks.sources import Example
-from prunedlora.tasks.templates import DataError
 
 # A minus sign belongs to the number unless it follows a digit: "10-3" ends in 3.
 _NUMBER = re.compile(r"(?:(?<!\d)-)?(?:\d[\d,]*(?:\.\d+)?|\.\d+)")
@@ -43,8 +43,6 @@ def check_scorable(metric: str, split: str, examples: tuple[Example, ...]) -> No
     """Raises DataError when no answer to one of the examples could ever count as right."""
     for example in examples:
         if metric == "verifier" and example.verifier is None:
-            raise DataError(
-                f"metric 'verifier' needs a source with a verifier (reasoning_gym); that of {split} has none"
-            )
+            raise DataError(f"metric 'verifier' needs a source with a verifier (reasoning_gym), which {split} has not")
         if metric == "final_number" and last_number(example.target) is None:
             raise DataError(f"metric 'final_number': a target of {split} has no number: {example.target!r}")

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prunedlora.tasks.templates import DataError, Template, parse
+from prunedlora.tasks.errors import DataError
+from prunedlora.tasks.templates import Template, parse
 
 GENERATED = "reasoning_gym:"
 BUILDERS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
@@ -19,7 +20,7 @@ BUILDERS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parqu
 
 @dataclass(frozen=True)
 class Source:
-    """Where the examples of one split come from. Field for field the configuration's data source, which explains them."""
+    """Where the examples of one split come from: the fields of the configuration's data source, which explains them."""
 
     name: str
     prompt: str
@@ -100,9 +101,7 @@ def _example(source: Source, prompt: Template, target: Template, values: Mapping
 def _check_columns(source: Source, columns: list[str], *templates: Template) -> None:
     missing = sorted({column for template in templates for column in template.columns} - set(columns))
     if missing:
-        raise DataError(
-            f"dataset {source.name!r} has no column {', '.join(missing)}; its columns: {', '.join(columns)}"
-        )
+        raise DataError(f"dataset {source.name!r} has no column {', '.join(missing)}; it has: {', '.join(columns)}")
 
 
 def _label_names(source: Source, feature: Any, values: list[Any], rows: list[int]) -> list[Any]:
@@ -119,21 +118,18 @@ def _load(source: Source) -> Any:
     path = _local_path(source.name)
     if path is None:
         return _load_with_library(source, source.name, source.subset, revision=source.revision)
-    unused = [name for name in ("subset", "revision") if getattr(source, name) is not None]
-    if path.is_file():
-        unused += ["split"] if source.split is not None else []
-        file: Path | None = path
-    else:
-        file = _split_file(source, path)
-        if file is None:  # laid out like a repository of the Hub, which the library understands
-            unused.remove("subset") if "subset" in unused else None
+    file = path if path.is_file() else _split_file(source, path)
+    # A folder without `<split>.<ext>` files may be laid out like a repository of the Hub, which the library knows.
+    useless = ["revision"] if file is None else ["revision", "subset"]
+    useless += ["split"] if path.is_file() else []
+    unused = [name for name in useless if getattr(source, name) is not None]
     if unused:
         raise DataError(f"{', '.join(unused)} has no effect on local data {source.name!r}; remove it")
     if file is None:
         return _load_with_library(source, str(path), source.subset)
     # An empty cell is an empty text, and "NA" or "null" are words: the library's default takes them for missing values.
     options = {"na_filter": False} if file.suffix == ".csv" else {}
-    split = source.split if path.is_dir() and source.split is not None else "train"
+    split = "train" if source.split is None else source.split
     files = {split.split("[")[0]: str(file)}
     return _load_with_library(source, BUILDERS[file.suffix], None, split=split, data_files=files, **options)
 
@@ -177,9 +173,7 @@ def _split_file(source: Source, folder: Path) -> Path | None:
         return files[0]
     matching = [file for file in files if file.stem == source.split.split("[")[0]]
     if not matching:
-        raise DataError(
-            f"{source.name!r} has no split {source.split!r}; its splits: {', '.join(f.stem for f in files)}"
-        )
+        raise DataError(f"{source.name!r} has no split {source.split!r}; it has: {', '.join(f.stem for f in files)}")
     if len(matching) > 1:
         raise DataError(f"{source.name!r} has several files for one split: {', '.join(f.name for f in matching)}")
     return matching[0]

@@ -4,9 +4,10 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 
+from prunedlora.tasks.errors import DataError
 from prunedlora.tasks.sources import Example, Source, load_examples, shuffle_key
-from prunedlora.tasks.templates import DataError
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Splits:
     validation: tuple[Example, ...]
     test: tuple[Example, ...]
     num_duplicates_removed: dict[str, int]
-    """Split → examples left out because their prompt is in a split that goes before: test, then validation, then train."""
+    """Split → examples left out because their prompt is in a split that goes before (test, validation, train)."""
     fingerprint: str
     """sha256 over the examples of all splits in their order."""
 
@@ -37,11 +38,12 @@ def load_splits(
     both sides, and growing the source moves few examples. Repeated prompts inside one split are left alone.
 
     Raises DataError: whatever `load_examples` raises, a split with neither or both of source and number, too few
-    distinct prompts for the cuts, a split that is empty once duplicates are removed.
+    distinct prompts for the cuts, generated sources whose seeds overlap, a split that is empty once duplicates are removed.
     """
     for split, source, number in (("validation", validation, num_validation), ("test", test, num_test)):
         if (source is None) == (number is None):
             raise DataError(f"give exactly one of {split} (a source) and num_{split} (cut from train)")
+    _check_seeds([source for source in (train, validation, test) if source is not None])
     pool = load_examples(train, split_seed)
     cut = partial(_cut, source=train, seed=split_seed)
     num_cut = (num_validation or 0) + (num_test or 0)
@@ -65,6 +67,18 @@ def load_splits(
             raise DataError(f"no {split} example is left: all {removed[split]} prompts are in another split as well")
     splits = (tuple(train_kept), tuple(validation_kept), tuple(test_kept))
     return Splits(*splits, num_duplicates_removed=removed, fingerprint=_fingerprint(*splits))
+
+
+def _check_seeds(sources: list[Source]) -> None:
+    """Generators of reasoning-gym make example i from seed + i: seeds 0 and 1 give the same examples but for one."""
+    generated = [s for s in sources if s.seed is not None and s.num_examples is not None]
+    for one, other in combinations(sorted(generated, key=lambda s: s.seed or 0), 2):
+        distance = (other.seed or 0) - (one.seed or 0)
+        if (one.name, one.options) == (other.name, other.options) and distance < (one.num_examples or 0):
+            raise DataError(
+                f"seeds {one.seed} and {other.seed} of {one.name!r} give the same examples: example i is made from "
+                f"seed + i, so {one.num_examples} examples need the next seed at least that far away"
+            )
 
 
 def _cut(pool: list[Example], split: str, number: int | None, source: Source, seed: int) -> list[Example]:
