@@ -102,7 +102,9 @@ def _kind_of(entry: Any) -> str | None:
     if isinstance(entry, dict):
         kinds = [kind for kind in _KINDS if kind in entry]
         return kinds[0] if len(kinds) == 1 else None
-    return {Choice: "choice", Uniform: "uniform", LogUniform: "log_uniform", IntRange: "int", Value: "value"}.get(type(entry))
+    return {Choice: "choice", Uniform: "uniform", LogUniform: "log_uniform", IntRange: "int", Value: "value"}.get(
+        type(entry)
+    )
 
 
 SpaceEntry = Annotated[

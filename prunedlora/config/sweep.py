@@ -62,8 +62,11 @@ class SweepConfig(Section):
 
     @model_validator(mode="after")
     def _objectives_are_recorded(self) -> Self:
-        qualities = {"loss": "minimize"} if self.trial.evaluation.metric == "loss" else {"accuracy": "maximize", "loss": "minimize"}
-        known = {**qualities, **dict.fromkeys(SIZE_OBJECTIVES, "minimize")}
+        known = {
+            self.trial.evaluation.metric: "maximize",
+            "loss": "minimize",
+            **dict.fromkeys(SIZE_OBJECTIVES, "minimize"),
+        }
         for name, direction in self.objectives.items():
             if name not in known:
                 raise ValueError(f"objective {name!r} is no recorded figure; known: {', '.join(sorted(known))}")
@@ -126,7 +129,9 @@ def ask_order(space: Mapping[str, SpaceEntry]) -> list[str]:
     while len(order) < len(space):
         ready = [path for path in space if path not in order and set(space[path].when) <= set(order)]
         if not ready:
-            raise ValueError(f"space: `when` goes in a circle: {', '.join(path for path in space if path not in order)}")
+            raise ValueError(
+                f"space: `when` goes in a circle: {', '.join(path for path in space if path not in order)}"
+            )
         order.append(ready[0])
     return order
 
@@ -140,7 +145,9 @@ def corners(space: Mapping[str, SpaceEntry]) -> Iterator[dict[str, Any]]:
     order = ask_order(space)
     numeric = [path for path in order if not hasattr(space[path], "choice") and not isinstance(space[path], Value)]
     categorical = [path for path in order if path not in numeric]
-    picks: list[tuple[int, ...]] = list(itertools.islice(itertools.product((0, 1), repeat=len(numeric)), MOST_CORNERS + 1))
+    picks: list[tuple[int, ...]] = list(
+        itertools.islice(itertools.product((0, 1), repeat=len(numeric)), MOST_CORNERS + 1)
+    )
     if len(picks) * _product(len(space[path].corners()) for path in categorical) > MOST_CORNERS:
         n = len(numeric)
         flips = [tuple(int(i == j) ^ side for i in range(n)) for j in range(n) for side in (0, 1)]

@@ -232,7 +232,8 @@ class TrialConfig(Section):
         method, pruning, rank = self.adapter.method, self.pruning, self.adapter.initial_rank
         if lookup("method", method).prunes != (pruning is not None):
             problems.append(
-                f"method {method!r} needs a pruning section" if pruning is None
+                f"method {method!r} needs a pruning section"
+                if pruning is None
                 else f"the pruning section has no effect on method {method!r}; set pruning to null"
             )
         if pruning is not None:
@@ -252,7 +253,9 @@ class TrialConfig(Section):
     def _evaluation_problems(self) -> list[str]:
         task, metric = lookup("task", self.data.task), self.evaluation.metric
         if metric not in task.metrics:
-            return [f"evaluation.metric {metric!r} is unknown to task {self.data.task!r}; known: {', '.join(task.metrics)}"]
+            return [
+                f"evaluation.metric {metric!r} is unknown to task {self.data.task!r}; known: {', '.join(task.metrics)}"
+            ]
         generates = metric in task.generating_metrics
         if generates != (self.evaluation.max_new_tokens is not None):
             return [f"evaluation.max_new_tokens is {'needed' if generates else 'without effect'} for metric {metric!r}"]

@@ -1,0 +1,143 @@
+"""What a slot loads once and keeps from trial to trial: base model, tokenised data. And how a configuration becomes
+the live objects of the layers below, which know no configuration."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoConfig
+
+from prunedlora.adapters.attach import AdapterSettings
+from prunedlora.config.identity import model_location
+from prunedlora.config.trial import SourceConfig, TrialConfig
+from prunedlora.methods.protocol import Method
+from prunedlora.pruning.pruner import PruningSettings
+from prunedlora.registry import lookup
+from prunedlora.tasks.protocol import Features, Task
+from prunedlora.tasks.sources import Source
+from prunedlora.tasks.splits import Splits, load_splits
+from prunedlora.training.model import (
+    BaseModel,
+    ModelSettings,
+    load_base,
+    load_tokenizer,
+    position_limit,
+)
+
+
+@dataclass(frozen=True)
+class Assets:
+    """Base model and data of a configuration; equal for all trials that differ in neither."""
+
+    base: BaseModel
+    task: Task
+    train: list[Features]
+    validation: list[Features]
+    test: list[Features]
+    model_facts: dict[str, Any]
+    """What was loaded, for the record."""
+    data_facts: dict[str, Any]
+
+
+class AssetCache:
+    """Keeps the assets of the last configuration: sweeps rarely vary model or data, and two models may not fit."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._key: str | None = None
+        self._assets: Assets | None = None
+
+    def get(self, trial: TrialConfig) -> Assets:
+        """The configuration's assets, loaded if the last ones were others. Raises ModelError, DataError, LocationError."""
+        evaluation = trial.evaluation
+        key = json.dumps(
+            [trial.model.model_dump(), trial.data.model_dump(), evaluation.metric, evaluation.max_new_tokens]
+        )
+        if self._assets is None or key != self._key:
+            self.clear()
+            self._assets, self._key = load_assets(trial, self._device), key
+        return self._assets
+
+    def clear(self) -> None:
+        """Lets go of everything; the next trial loads anew."""
+        self._assets = self._key = None
+
+
+def load_assets(trial: TrialConfig, device: torch.device) -> Assets:
+    """Loads model and data of a configuration. Raises ModelError, DataError, LocationError."""
+    settings = model_settings(trial)
+    splits, task = load_task(trial)
+    base = load_base(settings, task.auto_model, task.model_settings, device)
+    train, validation, test = (task.encode(split) for split in (splits.train, splits.validation, splits.test))
+    validation = validation[: trial.evaluation.max_examples]
+    return Assets(
+        base=base,
+        task=task,
+        train=train,
+        validation=validation,
+        test=test,
+        model_facts={
+            "name": trial.model.name,
+            "revision": getattr(base.model.config, "_commit_hash", None) or trial.model.revision,
+            "dtype": str(base.dtype).removeprefix("torch."),
+            "num_params": sum(parameter.numel() for parameter in base.model.parameters()),
+            "labels": list(task.labels) if task.labels is not None else None,
+        },
+        data_facts={
+            "fingerprint": splits.fingerprint,
+            "num_examples": {"train": len(train), "validation": len(validation), "test": len(test)},
+            "num_duplicates_removed": dict(splits.num_duplicates_removed),
+            "num_truncated": {
+                name: sum(feature.truncated for feature in split)
+                for name, split in (("train", train), ("validation", validation), ("test", test))
+            },
+        },
+    )
+
+
+def load_task(trial: TrialConfig) -> tuple[Splits, Task]:
+    """Examples and task of a configuration, no model weights. Raises DataError, ModelError, LocationError."""
+    data, settings = trial.data, model_settings(trial)
+    splits = load_splits(
+        _source(data.train),
+        None if data.validation is None else _source(data.validation),
+        None if data.test is None else _source(data.test),
+        num_validation=data.num_validation,
+        num_test=data.num_test,
+        split_seed=data.split_seed,
+    )
+    model_config = AutoConfig.from_pretrained(settings.location, **settings.source_options())
+    task: Task = lookup("task", data.task).from_splits(
+        splits,
+        load_tokenizer(settings),
+        metric=trial.evaluation.metric,
+        max_length=data.max_length,
+        model_limit=position_limit(model_config),
+        max_new_tokens=trial.evaluation.max_new_tokens,
+    )
+    return splits, task
+
+
+def model_settings(trial: TrialConfig) -> ModelSettings:
+    """How to load the configuration's model. Raises LocationError when it is not there."""
+    fields = trial.model.model_dump()
+    return ModelSettings(location=model_location(fields.pop("name")), **fields)
+
+
+def build_method(trial: TrialConfig) -> Method:
+    """The configuration's method, not attached yet."""
+    fields = trial.adapter.model_dump()
+    kind = lookup("method", fields.pop("method"))
+    adapter = AdapterSettings(**fields)
+    if trial.pruning is None:
+        method: Method = kind(adapter, trial.seed)
+        return method
+    pruning = trial.pruning.model_dump()
+    schedule = pruning.pop("schedule")
+    method = kind(adapter, trial.seed, PruningSettings(schedule=schedule.pop("name"), **schedule, **pruning))
+    return method
+
+
+def _source(config: SourceConfig) -> Source:
+    return Source(**config.model_dump())

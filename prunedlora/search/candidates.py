@@ -1,0 +1,85 @@
+"""A trial at a milestone → a Candidate: evaluated, measured, exported as a plain PEFT adapter and checked by reloading."""
+
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from prunedlora.adapters.export import WEIGHTS_NAME, export
+from prunedlora.adapters.size import measure
+from prunedlora.adapters.verify import Certificate, verify
+from prunedlora.config.identity import model_location
+from prunedlora.config.trial import TrialConfig
+from prunedlora.results.record import Candidate, Figure
+from prunedlora.results.store import Store
+from prunedlora.search.assets import Assets
+from prunedlora.tasks.outcomes import figures
+from prunedlora.training.distributed import Workers
+from prunedlora.training.evaluate import evaluate
+from prunedlora.training.loop import Trial
+
+ADAPTER = "default"
+CHECKED_EXAMPLES = 4
+
+
+def make_candidate(
+    live: Trial, config: TrialConfig, assets: Assets, store: Store, key: str, workers: Workers
+) -> Candidate:
+    """The trial as it stands. Rank 0 stores the adapter under `adapters/<step>`, unless every rank is 0.
+
+    Raises VerificationError when the exported adapter, reloaded by PEFT, does not give the training model's logits.
+    """
+    outcomes = evaluate(
+        live.model,
+        assets.task,
+        assets.validation,
+        batch_size=config.evaluation.batch_size,
+        dtype=live.dtype,
+        workers=workers,
+    )
+    size = measure(live.model, ADAPTER)
+    path, file_bytes, certificate = None, 0, None
+    if workers.rank == 0 and size.max_rank > 0:
+        path = f"adapters/{live.step:06d}"
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "adapter"
+            export(live.model, ADAPTER, folder, model_location(config.model.name))
+            batch = checked_batch(assets, workers)
+            certificate = verify(live.model, ADAPTER, folder, batch, merged=False)
+            file_bytes = (folder / WEIGHTS_NAME).stat().st_size
+            store.upload_folder(folder, store.trial_path(key, path))
+    return Candidate(
+        step=live.step,
+        progress=live.progress,
+        figures=recorded(figures(outcomes)),
+        ranks=size.ranks,
+        adapter_params=size.adapter_params,
+        adapter_bytes=size.adapter_bytes,
+        head_params=size.head_params,
+        file_bytes=file_bytes,
+        max_rank=size.max_rank,
+        served_slot=size.served_slot,
+        adapter_path=path,
+        train_seconds=live.train_seconds,
+        tokens_seen=live.tokens_seen,
+        examples_seen=live.step * live.order.batch_size,
+        certificate=certificate_facts(certificate) if certificate else None,
+    )
+
+
+def checked_batch(assets: Assets, workers: Workers) -> dict[str, Tensor]:
+    """A few validation examples on the device, the inputs of a verification."""
+    batch = assets.task.collate(assets.validation[:CHECKED_EXAMPLES])
+    return {name: tensor.to(workers.device) for name, tensor in batch.items() if name != "labels"}
+
+
+def certificate_facts(certificate: Certificate) -> dict[str, Any]:
+    """A certificate as a record keeps it."""
+    return asdict(certificate)
+
+
+def recorded(values: dict[str, Any]) -> dict[str, Figure]:
+    """An evaluation's figures as a record keeps them."""
+    return {name: Figure(**vars(figure)) for name, figure in values.items()}

@@ -1,0 +1,228 @@
+"""One configuration from its assets to its record: what a slot does with each piece of work, and jobs/train.py with one.
+
+All workers of a slot call these functions alike; rank 0 alone writes to the store.
+"""
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.optim import AdamW
+
+from prunedlora.adapters.attach import detach
+from prunedlora.config.trial import TrialConfig
+from prunedlora.results.record import BaseReference, Candidate, Failure, TrialRecord
+from prunedlora.results.store import StaleWriterError, Store
+from prunedlora.search.assets import AssetCache, Assets, build_method
+from prunedlora.search.candidates import ADAPTER, make_candidate, recorded
+from prunedlora.search.environment import environment
+from prunedlora.search.resume import load_checkpoint, save_checkpoint
+from prunedlora.tasks.outcomes import figures
+from prunedlora.training.data import BatchOrder
+from prunedlora.training.distributed import Workers
+from prunedlora.training.evaluate import evaluate
+from prunedlora.training.loop import StepLog, Trial, Verdict, train
+from prunedlora.training.model import draw_new_parameters
+
+TERMINAL = {Verdict.CONTINUE: "completed", Verdict.STOP: "stopped", Verdict.PAUSE: "paused"}
+
+
+class TooManyAttemptsError(RuntimeError):
+    """A trial whose workers died every time it was started."""
+
+
+@dataclass
+class _Run:
+    """What one run of a trial gathers on the way to its record."""
+
+    key: str
+    config: TrialConfig
+    store: Store
+    workers: Workers
+    epoch: int
+    attempt: int
+    live: Trial | None = None
+    candidates: list[Candidate] = field(default_factory=list)
+    log: list[dict[str, Any]] = field(default_factory=list)
+    rate: float | None = None
+
+    def flush_log(self) -> None:
+        if self.workers.rank == 0 and self.log:
+            self.store.append_log(self.key, self.log)
+            self.log = []
+
+
+def execute_trial(
+    config: TrialConfig,
+    key: str,
+    *,
+    store: Store,
+    assets: AssetCache,
+    workers: Workers,
+    epoch: int,
+    max_attempts: int,
+    report: Callable[[dict[str, Any]], Verdict],
+    progress: Callable[[int, int], Verdict],
+    keep_checkpoints: bool = False,
+) -> str:
+    """Trains one configuration, from its last checkpoint if it has one, and leaves its record in the store.
+
+    Args:
+        epoch: number of the driver on whose behalf; a replaced driver's slot cannot write any more.
+        report: called on rank 0 with every candidate; its verdict is obeyed.
+        progress: called on rank 0 with (steps done, steps in all) after every step; PAUSE is obeyed.
+
+    Returns:
+        "completed", "stopped", "failed" (the reason is in the record) or "paused" (a checkpoint, no record).
+
+    Raises:
+        Exception: with several workers, and after a CUDA error other than out-of-memory, whatever failed the trial is
+            raised again once it is on record: the ranks are out of step, or the device is gone, and Ray Train must
+            restart the group.
+    """
+    attempt = workers.from_first(store.begin_attempt(key, epoch) if workers.rank == 0 else None)
+    run = _Run(key, config, store, workers, epoch, attempt)
+    try:
+        if attempt > max_attempts:
+            raise TooManyAttemptsError(
+                f"the workers of this trial died {attempt - 1} times; see the slot's log (out of memory?)"
+            )
+        verdict = _train(run, assets.get(config), report, progress)
+    except StaleWriterError:
+        raise
+    except Exception as error:
+        assets.clear()  # the base may still carry the adapter
+        if workers.rank == 0:
+            run.flush_log()
+            _write_record(run, "failed", assets_facts=None, error=error)
+        if workers.num_workers > 1 or _device_is_lost(error):
+            raise
+        return "failed"
+    if workers.rank == 0:
+        run.flush_log()
+        if verdict is not Verdict.PAUSE:
+            _write_record(run, TERMINAL[verdict], assets_facts=assets.get(config), error=None)
+            if not keep_checkpoints:
+                store.delete_folder(store.trial_path(key, "checkpoints"))
+    return TERMINAL[verdict]
+
+
+def execute_base(config: TrialConfig, *, store: Store, assets: AssetCache, workers: Workers) -> None:
+    """Evaluates the untrained base model on the validation split and writes base.json."""
+    loaded = assets.get(config)
+    outcomes = evaluate(
+        loaded.base.model,
+        loaded.task,
+        loaded.validation,
+        batch_size=config.evaluation.batch_size,
+        dtype=loaded.base.dtype,
+        workers=workers,
+    )
+    if workers.rank == 0:
+        store.write_base(BaseReference(figures=recorded(figures(outcomes))))
+
+
+def _train(
+    run: _Run,
+    assets: Assets,
+    report: Callable[[dict[str, Any]], Verdict],
+    progress: Callable[[int, int], Verdict],
+) -> Verdict:
+    config, workers = run.config, run.workers
+    method = build_method(config)
+    model = method.attach(assets.base.model, ADAPTER)
+    try:
+        draw_new_parameters(model, assets.base, config.seed)
+        run.live = live = _trial(config, assets, model, method, workers)
+        load_checkpoint(run.store, run.key, live, run.candidates)
+        if live.step:
+            run.log.append({"resumed_at_step": live.step})
+
+        def on_step(log: StepLog) -> Verdict:
+            run.rate = log.learning_rate
+            run.log.append({name: value for name, value in vars(log).items() if value is not None})
+            return progress(live.step, live.num_steps) if workers.rank == 0 else Verdict.CONTINUE
+
+        def on_milestone() -> Verdict:
+            candidate = make_candidate(live, config, assets, run.store, run.key, workers)
+            run.candidates.append(candidate)
+            run.flush_log()
+            return Verdict(
+                workers.from_first(report(candidate.model_dump(mode="json")) if workers.rank == 0 else None)
+            )
+
+        return train(
+            live,
+            workers,
+            milestones=frozenset({live.num_steps, *(round(p * live.num_steps) for p in config.evaluation.milestones)}),
+            checkpoint_every_steps=config.training.checkpoint_every_steps,
+            on_step=on_step,
+            on_milestone=on_milestone,
+            save_checkpoint=lambda: save_checkpoint(run.store, run.key, live, run.candidates, workers, run.epoch),
+        )
+    finally:
+        method.close()
+        detach(model)
+
+
+def _trial(config: TrialConfig, assets: Assets, model: Any, method: Any, workers: Workers) -> Trial:
+    settings, training = config.optimizer, config.training
+    if training.batch_size < workers.num_workers:
+        raise ValueError(f"training.batch_size {training.batch_size} is below the {workers.num_workers} workers")
+    order = BatchOrder(assets.train, training.batch_size, training.micro_batch_size, config.seed)
+    num_steps = training.num_steps or order.num_steps(training.num_epochs or 0.0)
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    factors = [parameter for name, parameter in trained.items() if ".lora_" in name]
+    head = [parameter for name, parameter in trained.items() if ".lora_" not in name]
+    groups, rates = [{"params": factors}], [settings.learning_rate]
+    if head:
+        groups.append({"params": head})
+        rates.append(settings.head_learning_rate or settings.learning_rate)
+    optimizer = AdamW(
+        groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay
+    )
+    return Trial(
+        model=model,
+        task=assets.task,
+        method=method,
+        optimizer=optimizer,
+        order=order,
+        num_steps=num_steps,
+        warmup=settings.warmup,
+        decay=settings.decay,
+        max_grad_norm=settings.max_grad_norm,
+        dtype=assets.base.dtype,
+        seed=config.seed,
+        peak_rates=rates,
+    )
+
+
+def _write_record(run: _Run, status: Any, *, assets_facts: Assets | None, error: Exception | None) -> None:
+    live = run.live
+    failure = None
+    if error is not None:
+        failure = Failure(
+            type=type(error).__name__,
+            message=str(error),
+            step=live.step if live else None,
+            learning_rate=run.rate,
+            traceback="".join(traceback.format_exception(error)),
+        )
+    record = TrialRecord(
+        key=run.key,
+        config=run.config.model_dump(mode="json"),
+        status=status,
+        failure=failure,
+        attempts=run.store.num_attempts(run.key),
+        candidates=tuple(run.candidates),
+        environment=environment(run.workers, assets_facts),
+        train_seconds=live.train_seconds if live else 0.0,
+    )
+    run.store.write_record(record, run.epoch, run.attempt)
+
+
+def _device_is_lost(error: Exception) -> bool:
+    """After most CUDA errors the process cannot use the device any more; running out of memory is the exception."""
+    return isinstance(error, torch.AcceleratorError) and not isinstance(error, torch.OutOfMemoryError)

@@ -1,0 +1,72 @@
+"""A running trial on disk: tensors as safetensors, everything else as JSON, nothing pickled.
+
+A checkpoint is a folder with `tensors.safetensors` and `state.json`; the JSON holds the tensors' checksum, so that a
+file cut short is found by name instead of training on from it.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+TENSORS, STATE = "tensors.safetensors", "state.json"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be read; the message names its folder and what is wrong."""
+
+
+def write_checkpoint(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """Writes both files into a new folder. `state` must be JSON without NaN."""
+    folder.mkdir(parents=True)
+    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, folder / TENSORS)
+    content = {"tensors_sha256": _sha256(folder / TENSORS), "state": state}
+    (folder / STATE).write_text(json.dumps(content, allow_nan=False))
+
+
+def read_checkpoint(folder: Path, device: torch.device, origin: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and state of a checkpoint. `origin` is where its copy in `folder` came from, for messages.
+
+    Raises CheckpointError for one that is incomplete or damaged.
+    """
+    try:
+        content = json.loads((folder / STATE).read_text())
+        expected, state = content["tensors_sha256"], content["state"]
+        found = _sha256(folder / TENSORS)
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"checkpoint {origin} is broken: {error!r}; delete it to start the trial anew") from error
+    if found != expected:
+        raise CheckpointError(
+            f"checkpoint {origin} is broken: {TENSORS} has sha256 {found[:12]}…, {expected[:12]}… was written; "
+            "delete it to start the trial anew"
+        )
+    return load_file(folder / TENSORS, device=str(device)), state
+
+
+def optimizer_tensors(optimizer: Optimizer, model: nn.Module) -> dict[str, Tensor]:
+    """The optimizer's state by parameter name: `<parameter>|<state entry>` → tensor."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    return {
+        f"{names[parameter]}|{entry}": value
+        for parameter, entries in optimizer.state.items()
+        for entry, value in entries.items()
+    }
+
+
+def load_optimizer_tensors(optimizer: Optimizer, model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Puts state saved by `optimizer_tensors` back; the model has the parameters (and shapes) it had then."""
+    parameters = dict(model.named_parameters())
+    optimizer.state.clear()
+    for key, value in tensors.items():
+        name, _, entry = key.rpartition("|")
+        optimizer.state[parameters[name]][entry] = value
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,157 @@
+"""The training loop: one configuration from its first step, or from where it was, to its last. Top to bottom."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from prunedlora.methods.protocol import Method
+from prunedlora.tasks.protocol import Task
+from prunedlora.training.data import BatchOrder
+from prunedlora.training.distributed import Workers
+from prunedlora.training.rate import Decay, rate_factor
+from prunedlora.training.seeds import seed_dropout
+
+
+class Verdict(StrEnum):
+    """The answer to "shall I go on?"."""
+
+    CONTINUE = "continue"
+    PAUSE = "pause"  # leave a checkpoint; the trial goes on in another run of the sweep
+    STOP = "stop"  # this trial has been judged; what it has found so far is its result
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss is NaN or infinite; training on would only spread it."""
+
+
+@dataclass
+class Trial:
+    """Everything that lives and changes while one configuration trains."""
+
+    model: nn.Module
+    task: Task
+    method: Method
+    optimizer: Optimizer
+    order: BatchOrder[Any]
+    num_steps: int
+    warmup: float
+    decay: Decay
+    max_grad_norm: float | None
+    dtype: torch.dtype
+    """Type of autocast; float32 means off."""
+    seed: int
+    step: int = 0
+    """Optimizer steps done."""
+    train_seconds: float = 0.0
+    """Time in training steps, evaluation and saving not counted."""
+    tokens_seen: int = 0
+    """Tokens that went through the model, padding not counted, over all workers."""
+    peak_rates: list[float] = field(default_factory=list)
+    """Peak learning rate of each parameter group."""
+
+    @property
+    def progress(self) -> float:
+        return self.step / self.num_steps
+
+
+@dataclass(frozen=True)
+class StepLog:
+    """What one optimizer step leaves in the trial's log."""
+
+    step: int
+    loss: float
+    learning_rate: float
+    grad_norm: float | None
+    ranks: Mapping[str, int] | None
+    """Rank of every layer, after a pruning event only."""
+
+
+def train(
+    trial: Trial,
+    workers: Workers,
+    *,
+    milestones: frozenset[int],
+    checkpoint_every_steps: int | None,
+    on_step: Callable[[StepLog], Verdict],
+    on_milestone: Callable[[], Verdict],
+    save_checkpoint: Callable[[], None],
+) -> Verdict:
+    """Trains to the last step unless told otherwise, and returns the verdict that ended it (CONTINUE at the end).
+
+    `on_step` is asked on every worker, rank 0's answer counts; `on_milestone` runs on all workers (it evaluates) after
+    the steps in `milestones` and gives all of them the same answer. A checkpoint is saved every
+    `checkpoint_every_steps`, after milestones, and on PAUSE.
+
+    Raises:
+        NonFiniteLossError: names the step and the learning rate.
+    """
+    device = workers.device
+    trial.model.train()
+    pause_asked = False
+    while trial.step < trial.num_steps:
+        started = time.perf_counter()
+        seed_dropout(trial.seed, trial.step, workers.rank)
+        factor = rate_factor(trial.step, trial.num_steps, trial.warmup, trial.decay)
+        for group, peak in zip(trial.optimizer.param_groups, trial.peak_rates, strict=True):
+            group["lr"] = peak * factor
+
+        # loss sum, targets, tokens, and whether rank 0 was asked to pause: reduced together with the gradients.
+        counts = torch.zeros(4, dtype=torch.float64, device=device)
+        for features in trial.order.micro_batches(trial.step, workers.rank, workers.num_workers):
+            batch = {name: tensor.to(device) for name, tensor in trial.task.collate(features).items()}
+            with torch.autocast(device.type, dtype=trial.dtype, enabled=trial.dtype != torch.float32):
+                loss_sum, num_targets = trial.task.loss(trial.model, batch)
+            loss_sum.backward()
+            counts[0] += loss_sum.detach()
+            counts[1] += num_targets
+            counts[2] += batch["attention_mask"].sum()
+        counts[3] = float(pause_asked and workers.rank == 0)
+
+        parameters = [p for group in trial.optimizer.param_groups for p in group["params"]]
+        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+        workers.sum_([counts, *gradients, *trial.method.statistics()])
+        loss_total, num_targets_total, tokens, pause = counts.tolist()
+        loss = loss_total / num_targets_total if num_targets_total else math.nan
+        rate = trial.optimizer.param_groups[0]["lr"]
+        if not math.isfinite(loss):
+            raise NonFiniteLossError(f"loss is {loss} at step {trial.step} (learning rate {rate:.3g})")
+        if pause:  # before the step counts: the checkpoint resumes at exactly this step
+            trial.optimizer.zero_grad(set_to_none=True)
+            save_checkpoint()
+            return Verdict.PAUSE
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient.div_(num_targets_total)
+
+        trial.method.observe(trial.progress)
+        norm = None
+        if trial.max_grad_norm is not None:
+            norm = float(nn.utils.clip_grad_norm_(parameters, trial.max_grad_norm))
+        trial.optimizer.step()
+        trial.step += 1
+        event = trial.method.step(trial.step, trial.progress, trial.optimizer)
+        trial.optimizer.zero_grad(set_to_none=True)
+        trial.tokens_seen += int(tokens)
+        trial.train_seconds += time.perf_counter() - started
+
+        verdict = on_step(StepLog(trial.step, loss, rate, norm, event.ranks if event else None))
+        pause_asked = verdict is Verdict.PAUSE
+        if trial.step in milestones:
+            trial.model.eval()
+            verdict = on_milestone()
+            trial.model.train()
+            if verdict is Verdict.STOP:
+                return verdict
+            if trial.step < trial.num_steps:
+                save_checkpoint()
+                if verdict is Verdict.PAUSE:
+                    return verdict
+        elif checkpoint_every_steps is not None and trial.step % checkpoint_every_steps == 0:
+            save_checkpoint()
+    return Verdict.CONTINUE

@@ -1,0 +1,137 @@
+"""The base model and its tokenizer, loaded once per slot and never written."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from prunedlora.training.seeds import generator
+
+
+class ModelError(ValueError):
+    """A base model that cannot be loaded or used as the configuration asks."""
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """How to load a base model; fields as in the configuration's model section, the name resolved to a location."""
+
+    location: str
+    """Hub name or local folder."""
+    revision: str | None
+    gguf_file: str | None
+    dtype: str
+    gradient_checkpointing: bool
+    quantization: str | None
+    trust_remote_code: bool
+
+    def source_options(self) -> dict[str, Any]:
+        """What every `from_pretrained` needs to find the files."""
+        options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}
+        if self.revision is not None:
+            options["revision"] = self.revision
+        if self.gguf_file is not None:
+            options["gguf_file"] = self.gguf_file
+        return options
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A frozen base model on its device, in evaluation mode."""
+
+    model: PreTrainedModel
+    dtype: torch.dtype
+    """Type of autocast; float32 means off."""
+    new_parameters: frozenset[str]
+    """Names of the parameters that the checkpoint lacks (a fresh classification head): drawn anew for each trial."""
+
+
+def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
+    """The model's tokenizer. Raises ModelError."""
+    try:
+        return AutoTokenizer.from_pretrained(settings.location, **settings.source_options())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot load the tokenizer of model {settings.location!r}: {error}") from error
+
+
+def load_base(
+    settings: ModelSettings, auto_model: str, model_settings: Mapping[str, Any], device: torch.device
+) -> BaseModel:
+    """Loads and freezes the model with the transformers class and config settings that the task asks for.
+
+    Raises:
+        ModelError: the files are not there or do not fit, or 4-bit weights are asked for without CUDA.
+    """
+    dtype = compute_dtype(settings.dtype, device)
+    options: dict[str, Any] = {
+        "dtype": dtype,
+        "output_loading_info": True,
+        **model_settings,
+        **settings.source_options(),
+    }
+    if settings.quantization is not None:
+        if device.type != "cuda":
+            raise ModelError(f"model.quantization {settings.quantization!r} needs CUDA; this worker has {device.type}")
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type=settings.quantization, bnb_4bit_compute_dtype=dtype
+        )
+        options["device_map"] = {"": device}
+    try:
+        model, info = getattr(transformers, auto_model).from_pretrained(settings.location, **options)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot load model {settings.location!r}: {error}") from error
+    if settings.quantization is None:
+        model.to(device)
+    model.requires_grad_(False)
+    model.eval()
+    if settings.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return BaseModel(model, dtype, frozenset(info["missing_keys"]))
+
+
+def compute_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 on a GPU and float32 on a CPU, where bfloat16 is slower."""
+    if name == "auto":
+        name = "bfloat16" if device.type == "cuda" else "float32"
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+
+
+def position_limit(model_config: Any) -> int | None:
+    """Longest input in tokens that the architecture takes, where it states one."""
+    limit = getattr(model_config, "max_position_embeddings", None)
+    return int(limit) if limit else None
+
+
+def draw_new_parameters(model: nn.Module, base: BaseModel, seed: int) -> None:
+    """Draws the trained copies of the parameters that the checkpoint lacks: weights from N(0, initializer_range²),
+    biases 0, seeded by the trial, so that trials differ by their seed alone and not by what ran before.
+
+    Raises:
+        ModelError: such a parameter is not trained; it would be random, and missing from the exported adapter.
+    """
+    trained = {_base_name(name): parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    std = float(getattr(base.model.config, "initializer_range", 0.02))
+    for name in sorted(base.new_parameters):
+        if name not in trained:
+            head = name.rpartition(".")[0]
+            raise ModelError(f"the checkpoint has no {name}, so it must train: add {head!r} to adapter.head_modules")
+        with torch.no_grad():
+            parameter = trained[name]
+            if parameter.dim() > 1:
+                drawn = torch.empty(parameter.shape).normal_(0.0, std, generator=generator(seed, f"head:{name}"))
+                parameter.copy_(drawn)
+            else:
+                parameter.zero_()
+
+
+def _base_name(name: str) -> str:
+    """Name inside the base model of a parameter inside PEFT's wrappers (`….modules_to_save.<adapter>.…`)."""
+    parts = name.removeprefix("base_model.model.").split(".")
+    if "modules_to_save" in parts:
+        at = parts.index("modules_to_save")
+        del parts[at : at + 2]
+    return ".".join(parts)
