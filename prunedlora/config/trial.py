@@ -25,6 +25,8 @@ class ModelConfig(Section):
     """Recompute activations in the backward pass: less memory, more time."""
     quantization: Literal["nf4"] | None = None
     """4-bit base weights through bitsandbytes (CUDA only); None keeps the dtype."""
+    config_overrides: dict[str, Any] = {}
+    """Fields of the model's own config to change at load, for example {hidden_dropout_prob: 0.0}."""
     trust_remote_code: bool = False
     """Run model code that comes with the model files. Off unless asked for by name."""
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AutoConfig
 
 from prunedlora.adapters.attach import AdapterSettings
 from prunedlora.config.identity import model_location
@@ -21,6 +20,7 @@ from prunedlora.training.model import (
     BaseModel,
     ModelSettings,
     load_base,
+    load_model_config,
     load_tokenizer,
     position_limit,
 )
@@ -107,13 +107,12 @@ def load_task(trial: TrialConfig) -> tuple[Splits, Task]:
         num_test=data.num_test,
         split_seed=data.split_seed,
     )
-    model_config = AutoConfig.from_pretrained(settings.location, **settings.source_options())
     task: Task = lookup("task", data.task).from_splits(
         splits,
         load_tokenizer(settings),
         metric=trial.evaluation.metric,
         max_length=data.max_length,
-        model_limit=position_limit(model_config),
+        model_limit=position_limit(load_model_config(settings)),
         max_new_tokens=trial.evaluation.max_new_tokens,
     )
     return splits, task

@@ -7,7 +7,14 @@ from typing import Any
 import torch
 import transformers
 from torch import nn
-from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from prunedlora.training.seeds import generator
 
@@ -27,6 +34,7 @@ class ModelSettings:
     dtype: str
     gradient_checkpointing: bool
     quantization: str | None
+    config_overrides: Mapping[str, Any]
     trust_remote_code: bool
 
     def source_options(self) -> dict[str, Any]:
@@ -58,6 +66,20 @@ def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
         raise ModelError(f"cannot load the tokenizer of model {settings.location!r}: {error}") from error
 
 
+def load_model_config(settings: ModelSettings) -> PretrainedConfig:
+    """The model's own config with the overrides. Raises ModelError for an override of a field that it does not have."""
+    try:
+        config = AutoConfig.from_pretrained(settings.location, **settings.source_options())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot load the config of model {settings.location!r}: {error}") from error
+    unknown = [name for name in settings.config_overrides if not hasattr(config, name)]
+    if unknown:
+        raise ModelError(f"model.config_overrides: {type(config).__name__} has no field {', '.join(unknown)}")
+    for name, value in settings.config_overrides.items():
+        setattr(config, name, value)
+    return config
+
+
 def load_base(
     settings: ModelSettings, auto_model: str, model_settings: Mapping[str, Any], device: torch.device
 ) -> BaseModel:
@@ -71,6 +93,7 @@ def load_base(
         "dtype": dtype,
         "output_loading_info": True,
         **model_settings,
+        **settings.config_overrides,
         **settings.source_options(),
     }
     if settings.quantization is not None:
@@ -81,7 +104,9 @@ def load_base(
         )
         options["device_map"] = {"": device}
     try:
-        model, info = getattr(transformers, auto_model).from_pretrained(settings.location, **options)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # parameters that the checkpoint lacks are drawn here, the same in every slot
+            model, info = getattr(transformers, auto_model).from_pretrained(settings.location, **options)
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot load model {settings.location!r}: {error}") from error
     if settings.quantization is None:
