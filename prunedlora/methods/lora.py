@@ -1,0 +1,50 @@
+"""LoRA (https://arxiv.org/abs/2106.09685): the adapter keeps its rank; the method that does nothing while training."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from prunedlora.adapters.attach import AdapterSettings, attach
+from prunedlora.pruning.pruner import Event
+from prunedlora.registry import register
+
+
+@register("method", "lora")
+class Lora:
+    """A fixed-rank adapter. `seed` initialises A."""
+
+    prunes: ClassVar[bool] = False
+
+    def __init__(self, adapter: AdapterSettings, seed: int) -> None:
+        self.adapter = adapter
+        self.seed = seed
+
+    def attach(self, model: nn.Module, adapter_name: str) -> nn.Module:
+        """The model with the adapter. Raises TargetError for modules that do not fit the model."""
+        adapted: nn.Module = attach(model, self.adapter, adapter_name, self.seed)
+        return adapted
+
+    def statistics(self) -> list[Tensor]:
+        """Nothing to sum."""
+        return []
+
+    def observe(self, progress: float) -> None:
+        """Nothing to see."""
+
+    def step(self, step: int, progress: float, optimizer: Optimizer) -> Event | None:
+        """Never an event."""
+        return None
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Empty: nothing is remembered."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Raises ValueError for a state that is not empty: it belongs to another method."""
+        if state:
+            raise ValueError(f"method 'lora' keeps no state, but got {', '.join(sorted(state))}")
+
+    def close(self) -> None:
+        """Nothing to remove."""

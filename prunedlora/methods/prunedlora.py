@@ -1,0 +1,65 @@
+"""PrunedLoRA (https://arxiv.org/abs/2510.00192): a LoRA adapter that loses components while it trains."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from prunedlora.adapters.attach import AdapterSettings, attach
+from prunedlora.adapters.layers import adapted_layers
+from prunedlora.pruning.pruner import Event, Pruner, PruningSettings
+from prunedlora.registry import register
+
+
+@register("method", "prunedlora")
+class PrunedLora:
+    """An adapter that starts at a large rank and is pruned to its target by a Pruner. `seed` initialises A."""
+
+    prunes: ClassVar[bool] = True
+
+    def __init__(self, adapter: AdapterSettings, seed: int, pruning: PruningSettings) -> None:
+        self.adapter = adapter
+        self.seed = seed
+        self.pruning = pruning
+        self._pruner: Pruner | None = None
+
+    @property
+    def pruner(self) -> Pruner:
+        """The pruner of the attached adapter. Raises RuntimeError before `attach`."""
+        if self._pruner is None:
+            raise RuntimeError("attach the method to a model first")
+        return self._pruner
+
+    def attach(self, model: nn.Module, adapter_name: str) -> nn.Module:
+        """The model with the adapter, hooks for the curvature in place.
+
+        Raises TargetError for modules that do not fit the model, ValueError for a target that cannot be reached.
+        """
+        adapted: nn.Module = attach(model, self.adapter, adapter_name, self.seed)
+        self._pruner = Pruner(self.pruning, adapted_layers(adapted, adapter_name))
+        return adapted
+
+    def statistics(self) -> list[Tensor]:
+        """Raw curvature sums of this step, to be summed over workers in place."""
+        return self.pruner.statistics()
+
+    def observe(self, progress: float) -> None:
+        """Averages this step's curvature in."""
+        self.pruner.observe()
+
+    def step(self, step: int, progress: float, optimizer: Optimizer) -> Event | None:
+        """Prunes if an event is due."""
+        return self.pruner.step(step, progress, optimizer)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The pruner's state."""
+        return self.pruner.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Goes on from the pruner's state; the layers must have their ranks of that moment."""
+        self.pruner.load_state_dict(state)
+
+    def close(self) -> None:
+        """Removes the curvature's hooks."""
+        self.pruner.close()

@@ -1,0 +1,96 @@
+"""The quadratic model of removing components: what a removal costs, and how the survivors make up for it.
+
+For one factor W (n, r), W = B or W = Aᵀ, with gradient G (n, r) and a curvature H (r, r) shared by the rows of W
+(methods.md 1.1; Optimal Brain Surgeon, https://proceedings.neurips.cc/paper/1992/hash/303ed4c69846ab36c2904d3ba8573050-Abstract.html):
+
+    minimise  Q(d) = <G, d> + ½ tr(d H dᵀ)   subject to  (W + d)[:, M] = 0        M pruned, S kept
+
+Pruned sets are boolean masks, so that layers which lose different numbers stay one batch: rows and columns outside of
+S are replaced by those of the identity. Everything is meant for float64; batch dimensions (...) come first.
+"""
+
+import torch
+from torch import Tensor
+
+
+def damp(curvature: Tensor, alive: Tensor, damping: float) -> tuple[Tensor, Tensor]:
+    """A curvature that can be factorised, H + damping · tr(H)/r · I, and which layers have any: (H, live).
+
+    `curvature` (L, r, r), symmetric, zero outside of `alive` (L, r), the components that exist. Relative to the trace,
+    so that neither order nor recovery depends on the loss's scale. Components that do not exist, and layers without
+    curvature (trace zero: live (L,) is False), get the identity, which couples nothing to nothing.
+    """
+    trace = curvature.diagonal(dim1=-2, dim2=-1).sum(-1)
+    live = trace != 0  # NaN counts as live, so that the factorisation fails instead of hiding it
+    num_alive = alive.sum(-1).clamp(min=1)
+    diagonal = torch.where(alive, (damping * trace / num_alive)[..., None], torch.ones_like(trace)[..., None])
+    diagonal = torch.where(live[..., None], diagonal, torch.ones_like(diagonal))
+    return torch.where(live[..., None, None], curvature, 0.0) + torch.diag_embed(diagonal), live
+
+
+def _kept_block(curvature: Tensor, pruned: Tensor) -> Tensor:
+    """H with the rows and columns of the pruned components replaced by the identity's, (..., r, r)."""
+    kept = (~pruned).to(curvature.dtype)
+    return curvature * kept[..., :, None] * kept[..., None, :] + torch.diag_embed(1 - kept)
+
+
+def optimal_change(weight: Tensor, gradient: Tensor, curvature: Tensor, pruned: Tensor) -> Tensor:
+    """The d* that minimises Q under the constraint, (..., n, r), by one Cholesky solve.
+
+        d*[:, M] = −W[:, M],   d*[:, S] = (W[:, M] H[M, S] − G[:, S]) H[S, S]⁻¹
+
+    `weight`, `gradient` (..., n, r); `curvature` (..., r, r) positive definite; `pruned` (..., r) bool.
+    """
+    gone = weight * pruned[..., None, :]
+    target = (gone @ curvature - gradient) * ~pruned[..., None, :]
+    factor = torch.linalg.cholesky(_kept_block(curvature, pruned))
+    return torch.cholesky_solve(target.mT, factor).mT - gone
+
+
+def closed_form_change(weight: Tensor, gradient: Tensor, curvature: Tensor, pruned: Tensor) -> Tensor:
+    """The same d* from P = H⁻¹ and R = W − G P: d* = −G P − R[:, M] P[M, M]⁻¹ P[M, :].
+
+    Shapes as in `optimal_change`. The form that the scores come from; an oracle for the Cholesky form.
+    """
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(curvature))
+    residual = (weight - gradient @ inverse) * pruned[..., None, :]
+    multipliers = torch.linalg.solve(_kept_block(inverse, ~pruned), residual.mT).mT * pruned[..., None, :]
+    return -gradient @ inverse - multipliers @ inverse
+
+
+def quadratic_model(change: Tensor, gradient: Tensor, curvature: Tensor) -> Tensor:
+    """Q(d) = <G, d> + ½ tr(d H dᵀ), the estimated change of the loss, shape (...)."""
+    return (gradient * change).sum((-2, -1)) + 0.5 * (change @ curvature * change).sum((-2, -1))
+
+
+def removal_cost(gram: Tensor, curvature: Tensor, pruned: Tensor) -> Tensor:
+    """Least cost of removing a set of components, ½ tr(R[:, M] P[M, M]⁻¹ R[:, M]ᵀ), shape (...).
+
+    `gram` = RᵀR (..., r, r), with R = W in the zero-gradient form; `curvature` (..., r, r) positive definite; `pruned`
+    (..., r) bool. With a gradient, R = W − G P and the cost is Q(d*) but for a constant that no choice changes.
+    """
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(curvature))
+    both = pruned[..., :, None] & pruned[..., None, :]
+    solved = torch.linalg.solve(_kept_block(inverse, ~pruned), torch.where(both, gram, 0.0))
+    return 0.5 * solved.diagonal(dim1=-2, dim2=-1).sum(-1)
+
+
+def transfer(curvature: Tensor, pruned: Tensor) -> Tensor:
+    """T (..., r, r), which hands removed components over to the kept ones: d*[:, S] = W T in zero-gradient form.
+
+        T[M, S] = H[M, S] H[S, S]⁻¹, zero elsewhere
+
+    Independent of W and of its number of rows, so that layers of any shape share a batch.
+    """
+    coupling = curvature * (~pruned)[..., :, None] * pruned[..., None, :]
+    return torch.cholesky_solve(coupling, torch.linalg.cholesky(_kept_block(curvature, pruned))).mT
+
+
+def recover(weight: Tensor, transferred: Tensor, pruned: Tensor, strength: float) -> Tensor:
+    """The factor after removal, (..., n, r): pruned columns zero, kept ones moved by `strength` of d*.
+
+    `weight` (..., n, r), W = B or W = Aᵀ; `transferred` from `transfer`; `strength` in [0, 1]: 0 leaves the kept
+    columns bit for bit, 1 is the full compensation.
+    """
+    kept = weight * ~pruned[..., None, :]
+    return kept if strength == 0 else kept + strength * (weight @ transferred)
