@@ -35,7 +35,7 @@ def is_field(model: type[BaseModel], path: str) -> bool:
         return False
     if not rest:
         return True
-    inner = [t for t in _alternatives(model.model_fields[name].annotation)]
+    inner = _alternatives(model.model_fields[name].annotation)
     if any(get_origin(t) is dict for t in inner):
         return True
     return any(isinstance(t, type) and issubclass(t, BaseModel) and is_field(t, rest) for t in inner)

@@ -1,4 +1,4 @@
-"""TrialConfig → key: the same key means the same result, wherever the run keeps its files and whatever machine runs it."""
+"""TrialConfig → key: the same key means the same result, wherever a run keeps its files, whatever machine it uses."""
 
 import hashlib
 import importlib.metadata

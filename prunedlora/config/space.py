@@ -16,12 +16,13 @@ from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 from prunedlora.config.section import Section
 
 When = dict[str, Annotated[list[Any], Field(min_length=1)]]
+"""Entry of the space → the values under which this one applies."""
 
 
 class Choice(Section):
     choice: list[Any] = Field(min_length=1)
     """Values to choose from; each may be any YAML value, null included."""
-    when: When = {}
+    when: When = Field(default={})
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -37,7 +38,7 @@ class Choice(Section):
 class Uniform(Section):
     uniform: tuple[float, float]
     """Lowest and highest value, uniformly."""
-    when: When = {}
+    when: When = Field(default={})
 
     @model_validator(mode="after")
     def _rising(self) -> Self:
@@ -51,7 +52,7 @@ class Uniform(Section):
 class LogUniform(Section):
     log_uniform: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
     """Lowest and highest value, uniformly in the logarithm."""
-    when: When = {}
+    when: When = Field(default={})
 
     @model_validator(mode="after")
     def _rising(self) -> Self:
@@ -67,7 +68,7 @@ class IntRange(Section):
     """Lowest and highest value, both included."""
     step: PositiveInt = 1
     """Distance between values, counted from the lowest."""
-    when: When = {}
+    when: When = Field(default={})
 
     @model_validator(mode="after")
     def _rising(self) -> Self:
@@ -102,9 +103,8 @@ def _kind_of(entry: Any) -> str | None:
     if isinstance(entry, dict):
         kinds = [kind for kind in _KINDS if kind in entry]
         return kinds[0] if len(kinds) == 1 else None
-    return {Choice: "choice", Uniform: "uniform", LogUniform: "log_uniform", IntRange: "int", Value: "value"}.get(
-        type(entry)
-    )
+    kinds_of: dict[type, str] = dict(zip((Choice, Uniform, LogUniform, IntRange, Value), _KINDS, strict=True))
+    return kinds_of.get(type(entry))
 
 
 SpaceEntry = Annotated[

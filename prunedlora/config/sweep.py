@@ -55,7 +55,7 @@ class SweepConfig(Section):
     retention: RetentionConfig = RetentionConfig()
     trial: TrialConfig
     """The base: a complete trial; the space and the baselines replace some of its fields."""
-    baselines: list[dict[str, Any]] = []
+    baselines: list[dict[str, Any]] = Field(default=[])
     """Fixed trials that stand beside the search, each given by the fields it replaces in the base."""
     space: dict[str, SpaceEntry] = Field(min_length=1)
     """Field path within `trial` → what it may become."""

@@ -20,12 +20,12 @@ class ModelConfig(Section):
     gguf_file: str | None = None
     """File inside the model folder or repository, for models stored as GGUF."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Type of the base weights and of autocast; auto is bfloat16 on a GPU and float32 on a CPU. Adapters train in float32."""
+    """Type of the base weights and of autocast; auto: bfloat16 on a GPU, float32 on a CPU. Adapters are float32."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
     quantization: Literal["nf4"] | None = None
     """4-bit base weights through bitsandbytes (CUDA only); None keeps the dtype."""
-    config_overrides: dict[str, Any] = {}
+    config_overrides: dict[str, Any] = Field(default={})
     """Fields of the model's own config to change at load, for example {hidden_dropout_prob: 0.0}."""
     trust_remote_code: bool = False
     """Run model code that comes with the model files. Off unless asked for by name."""
@@ -35,14 +35,14 @@ class SourceConfig(Section):
     """Where the examples of one split come from."""
 
     name: str = Field(min_length=1)
-    """Hub dataset name, local csv/json/jsonl/parquet file, folder with `<split>.<ext>` files, or `reasoning_gym:<task>`."""
+    """Hub dataset, local csv/json/jsonl/parquet file, folder with `<split>.<ext>` files, or `reasoning_gym:<task>`."""
     subset: str | None = None
     """Configuration name of a Hub dataset."""
     revision: str | None = None
     """Hub revision; None takes the default branch."""
     split: str | None = None
     """Split at the source; None for sources that have just one (a single file, a reasoning-gym task)."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default={})
     """Options of a reasoning-gym task."""
     seed: int | None = None
     """Seed of a reasoning-gym task (required there)."""
@@ -79,9 +79,9 @@ class DataConfig(Section):
     num_test: PositiveInt | None = None
     """Examples cut from train for the final figure; only without a test source."""
     split_seed: int = 0
-    """Seed of the cut and of the shuffles; not the trial's seed, so that all seeds are measured on the same examples."""
+    """Seed of the cut and of the shuffles; not the trial's, so that all seeds are measured on the same examples."""
     max_length: PositiveInt | None = None
-    """Longest input in tokens, prompt and answer together; None is the model's limit. Longer ones are cut and counted."""
+    """Longest input in tokens, prompt and answer together; None is the model's limit. Longer ones: cut and counted."""
 
     @model_validator(mode="after")
     def _one_origin_per_split(self) -> Self:
@@ -103,8 +103,8 @@ class AdapterConfig(Section):
     """Dropout on the input of A while training."""
     target_modules: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)] = "all-linear"
     """Names (or endings) of the linear modules to adapt, or all-linear: every linear layer but the head's."""
-    head_modules: list[str] = []
-    """Modules trained whole and saved with the adapter (PEFT's modules_to_save), the classification head for example."""
+    head_modules: list[str] = Field(default=[])
+    """Modules trained whole and saved with the adapter (PEFT's modules_to_save): a classification head for example."""
 
 
 class ScheduleConfig(Section):
@@ -195,7 +195,7 @@ class TrainingConfig(Section):
 class EvaluationConfig(Section):
     metric: str
     """accuracy (classification), exact_match or verifier (generation), loss (either)."""
-    milestones: list[Annotated[float, Field(gt=0.0, lt=1.0)]] = []
+    milestones: list[Annotated[float, Field(gt=0.0, lt=1.0)]] = Field(default=[])
     """Progress values at which an adapter is evaluated and kept, besides the end."""
     max_examples: PositiveInt | None = None
     """Validation examples used (the first of the split); None uses all."""
@@ -268,7 +268,7 @@ class TrialConfig(Section):
         training = self.training
         if training.micro_batch_size is not None and training.micro_batch_size > training.batch_size:
             problems.append(
-                f"training.micro_batch_size {training.micro_batch_size} is above training.batch_size {training.batch_size}"
+                f"training.micro_batch_size {training.micro_batch_size} is above batch_size {training.batch_size}"
             )
         if self.pruning is not None and training.num_steps is not None:
             schedule = self.pruning.schedule
@@ -276,7 +276,7 @@ class TrialConfig(Section):
             end = schedule.begin if schedule.end is None else schedule.end
             if last_event < end * training.num_steps:
                 problems.append(
-                    f"pruning.schedule: the last event (step {last_event}, every {schedule.every_steps}) comes before its "
-                    f"end (progress {end:g} of {training.num_steps} steps); the target would not be reached"
+                    f"pruning.schedule: the last event (step {last_event}, every {schedule.every_steps}) comes before "
+                    f"its end (progress {end:g} of {training.num_steps} steps); the target would not be reached"
                 )
         return problems

@@ -49,7 +49,7 @@ class AssetCache:
         self._assets: Assets | None = None
 
     def get(self, trial: TrialConfig) -> Assets:
-        """The configuration's assets, loaded if the last ones were others. Raises ModelError, DataError, LocationError."""
+        """The configuration's assets, loaded anew if the last ones were others. Raises as load_assets."""
         evaluation = trial.evaluation
         key = json.dumps(
             [trial.model.model_dump(), trial.data.model_dump(), evaluation.metric, evaluation.max_new_tokens]

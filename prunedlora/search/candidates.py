@@ -1,4 +1,4 @@
-"""A trial at a milestone → a Candidate: evaluated, measured, exported as a plain PEFT adapter and checked by reloading."""
+"""A trial at a milestone → a Candidate: evaluated, measured, exported as a plain PEFT adapter and reloaded to check."""
 
 import tempfile
 from dataclasses import asdict

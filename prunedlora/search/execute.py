@@ -1,4 +1,4 @@
-"""One configuration from its assets to its record: what a slot does with each piece of work, and jobs/train.py with one.
+"""One configuration from its assets to its record: what a slot does with each piece of work, jobs/train.py with one.
 
 All workers of a slot call these functions alike; rank 0 alone writes to the store.
 """
@@ -149,9 +149,7 @@ def _train(
             candidate = make_candidate(live, config, assets, run.store, run.key, workers)
             run.candidates.append(candidate)
             run.flush_log()
-            return Verdict(
-                workers.from_first(report(candidate.model_dump(mode="json")) if workers.rank == 0 else None)
-            )
+            return Verdict(workers.from_first(report(candidate.model_dump(mode="json")) if workers.rank == 0 else None))
 
         return train(
             live,

@@ -50,7 +50,7 @@ def read_checkpoint(folder: Path, device: torch.device, origin: str) -> tuple[di
 
 def optimizer_tensors(optimizer: Optimizer, model: nn.Module) -> dict[str, Tensor]:
     """The optimizer's state by parameter name: `<parameter>|<state entry>` → tensor."""
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     return {
         f"{names[parameter]}|{entry}": value
         for parameter, entries in optimizer.state.items()

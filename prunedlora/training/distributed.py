@@ -15,7 +15,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Workers:
-    """This process among the data-parallel workers of a run; the process group exists already when there are several."""
+    """This process among the data-parallel workers of a run; with several, their process group exists already."""
 
     rank: int
     num_workers: int
