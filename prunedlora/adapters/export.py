@@ -1,0 +1,103 @@
+"""Write an adapter as a plain PEFT LoRA folder, which serves without prunedlora (methods.md 1.6)."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig, PeftModel
+from peft.utils import get_peft_model_state_dict
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+)
+
+from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
+from prunedlora.adapters.targets import exact_selection
+
+KEY_PREFIX = "base_model.model."
+"""What PEFT puts before a module's name in the weights file."""
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+
+
+class AllRanksZeroError(ValueError):
+    """No component is left in any layer: there is no adapter to export."""
+
+
+def export(model: PeftModel, adapter_name: str, folder: Path, base_model_name: str) -> None:
+    """Writes `adapter_config.json` and `adapter_model.safetensors` into `folder` (made if missing).
+
+    The scaling is folded into B, and every layer's alpha is its rank, so that the scaling of every loader is 1: also
+    of one that knows a single `lora_alpha / r` for all layers. Layers of rank 0 are left out; the head is saved whole.
+    `base_model_name` is what a loader gets the base model by. The model is not changed.
+
+    Raises AllRanksZeroError when no layer has a component left.
+    """
+    layers = adapted_layers(model, adapter_name)
+    present = [layer for layer in layers if layer.rank > 0]
+    if not present:
+        raise AllRanksZeroError(f"all {len(layers)} layers of adapter {adapter_name!r} have rank 0; nothing to export")
+    base = model.get_base_model()
+    # Given as an argument, the state is not checked for empty factors, nor the Hub asked for the vocabulary's size.
+    state: dict[str, Tensor] = get_peft_model_state_dict(
+        model, state_dict=model.state_dict(), adapter_name=adapter_name, save_embedding_layers=False
+    )
+    for layer in layers:
+        a, b = (f"{KEY_PREFIX}{layer.name}.lora_{factor}.weight" for factor in "AB")
+        if layer.rank == 0:
+            del state[a], state[b]
+        else:
+            state[b] = state[b] * layer.scaling
+    config = _plain_config(base, present, model.peft_config[adapter_name].modules_to_save, base_model_name)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(
+        {name: tensor.detach().contiguous() for name, tensor in sorted(state.items())},
+        folder / WEIGHTS_FILE,
+        metadata={"format": "pt"},
+    )
+    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _plain_config(
+    base: nn.Module, layers: list[AdaptedLayer], heads: list[str] | None, base_model_name: str
+) -> dict[str, Any]:
+    """The adapter's configuration: r = lora_alpha = largest rank, patterns for the layers of smaller rank."""
+    names = [name for name, _ in base.named_modules() if ".lora_" not in name and not name.endswith(".base_layer")]
+    largest = max(layer.rank for layer in layers)
+    # PEFT matches keys as regular expressions at the end of a name, the first one winning: anchored ones are exact.
+    pattern = {"^" + re.escape(layer.name): layer.rank for layer in layers if layer.rank != largest}
+    config = LoraConfig(
+        task_type=_task_type(base, names, heads or []),
+        base_model_name_or_path=base_model_name,
+        r=largest,
+        lora_alpha=largest,
+        rank_pattern=pattern,
+        alpha_pattern=dict(pattern),
+        use_rslora=False,
+        lora_dropout=0.0,
+        modules_to_save=heads,
+        fan_in_fan_out=all(bool(layer.module.fan_in_fan_out) for layer in layers),
+        inference_mode=True,
+        **exact_selection(names, [layer.name for layer in layers]),
+    )
+    # PEFT writes sets in the order of their hashes, which differs between runs.
+    return {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
+
+
+def _task_type(base: nn.Module, names: list[str], heads: list[str]) -> str | None:
+    """PEFT's task type, so that loaders choose the right class; None where that class would expect another head.
+
+    PEFT's class for sequence classification takes modules that end in "classifier" or "score" for saved ones:
+    https://github.com/huggingface/peft/blob/main/src/peft/peft_model.py (PeftModelForSequenceClassification)
+    """
+    kind = type(base).__name__
+    if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
+        return "CAUSAL_LM"
+    if kind in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.values():
+        expected = [name for name in names if name.endswith(("classifier", "score"))]
+        if all(any(name == head or name.startswith(head + ".") for head in heads) for name in expected):
+            return "SEQ_CLS"
+    return None
