@@ -1,0 +1,141 @@
+"""Asker: which trial comes next, and when the sweep has asked enough. Everything it knows is derived from the store.
+
+Order: trials in flight from an earlier run, then baselines, then suggestions of the study. An ask is written before
+its trial is handed out, so a killed driver finds it again. No Ray here.
+
+Killed + resumed = uninterrupted (one slot). With one slot two trials are out at once, one training and one waiting, so
+each ask is made when the last but one has ended and the last has not. Whether the last one's record is there already
+is a matter of milliseconds, so it does not count: what the study is told is decided by the numbers of the asks alone.
+"""
+
+from collections import deque
+from typing import Any, Literal
+
+from prunedlora.config.identity import trial_key
+from prunedlora.config.sweep import SweepConfig, trial_with
+from prunedlora.config.trial import TrialConfig
+from prunedlora.results.ask import Ask
+from prunedlora.results.record import TrialRecord
+from prunedlora.results.store import Store
+from prunedlora.search.study import propose
+
+MOST_REPEATS = 20
+REPEATED = "prunedlora:repeated"
+"""System attribute of an ask whose configuration had been asked or recorded before: it counts, but nothing is run."""
+
+
+class Asker:
+    """Hands out trials and takes back what became of them.
+
+    `num_concurrent`: trials out at once. `sequential`: there is one slot, so trials end in the order they were asked.
+    `retry_failed`: failed trials of earlier runs are run again. Raises RecordError when the store is broken.
+    """
+
+    def __init__(
+        self, config: SweepConfig, store: Store, *, num_concurrent: int, sequential: bool, retry_failed: bool = False
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._num_concurrent = num_concurrent
+        self._sequential = sequential
+        self._asks = store.asks()
+        self._records = {record.key: record for record in store.records()}
+        if retry_failed:
+            self._records = {key: record for key, record in self._records.items() if record.status != "failed"}
+        first = {ask.key: ask for ask in reversed(self._asks)}
+        self._waiting = deque(sorted((a for k, a in first.items() if k not in self._records), key=lambda a: a.number))
+        self._out: dict[int, Ask] = {}
+        self.num_kept = len(first) - len(self._waiting)
+        """Trials of earlier runs that have a record and are not run again."""
+        self.num_resumed = len(self._waiting)
+        """Trials asked in earlier runs that have still to end."""
+        fresh = {trial_key(trial): trial for trial in config.baseline_trials()}
+        asked = {ask.key for ask in self._asks if ask.kind == "baseline"}
+        self._baselines = deque(trial for key, trial in fresh.items() if key not in asked)
+
+    @property
+    def num_left(self) -> int:
+        """Trials that have still to end, at most (a suggestion may turn out to be a repeat)."""
+        return len(self._waiting) + len(self._out) + len(self._baselines) + self._num_suggestions_left()
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the last MOST_REPEATS suggestions were all repeats."""
+        last = [ask for ask in self._asks if ask.kind == "search"][-MOST_REPEATS:]
+        return len(last) == MOST_REPEATS and all(REPEATED in ask.system_attrs for ask in last)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will be handed out."""
+        return not self._waiting and not self._baselines and not self._num_suggestions_left()
+
+    def next(self) -> Ask | None:
+        """The next trial to run; None when there is none now (`finished` says whether there will be)."""
+        if self._waiting:
+            return self._hand_out(self._waiting.popleft())
+        while self._baselines:
+            nothing: dict[str, Any] = {"params": {}, "distributions": {}, "system_attrs": {}}
+            ask = self._write(self._baselines.popleft(), "baseline", nothing)
+            if REPEATED not in ask.system_attrs:
+                return self._hand_out(ask)
+        while self._num_suggestions_left():
+            told = self._told()
+            if told is None:
+                return None
+            ask = self._suggestion(told)
+            if REPEATED not in ask.system_attrs:
+                return self._hand_out(ask)
+        return None
+
+    def end(self, number: int) -> TrialRecord | None:
+        """Takes a trial back; its record, or None when it has none (paused: it stays in flight)."""
+        ask = self._out.pop(number)
+        record = self._store.read_record(ask.key)
+        if record is not None:
+            self._records[ask.key] = record
+        return record
+
+    def _hand_out(self, ask: Ask) -> Ask:
+        self._out[ask.number] = ask
+        return ask
+
+    def _num_suggestions_left(self) -> int:
+        if self.exhausted:
+            return 0
+        return max(0, self._config.num_trials - sum(ask.kind == "search" for ask in self._asks))
+
+    def _told(self) -> dict[int, TrialRecord] | None:
+        """Ask number → record, as far as the study may know; None while a trial that it must know has not ended."""
+        hidden: set[str] = set()
+        if self._sequential:
+            ran = [ask.key for ask in self._asks if REPEATED not in ask.system_attrs]
+            hidden = set(ran[max(0, len(ran) - (self._num_concurrent - 1)) :])
+            if any(ask.key not in self._records and ask.key not in hidden for ask in self._asks):
+                return None
+        visible = self._records.keys() - hidden
+        return {ask.number: self._records[ask.key] for ask in self._asks if ask.key in visible}
+
+    def _suggestion(self, told: dict[int, TrialRecord]) -> Ask:
+        config = self._config
+        values, part = propose(
+            self._asks,
+            told,
+            space=config.space,
+            objectives=config.objectives,
+            sampler=config.sampler,
+            seed=config.seed,
+            num_concurrent=self._num_concurrent,
+        )
+        return self._write(trial_with(config.trial, values), "search", part)
+
+    def _write(self, trial: TrialConfig, kind: Literal["baseline", "search"], part: dict[str, Any]) -> Ask:
+        key = trial_key(trial)
+        if key in self._records or any(ask.key == key for ask in self._asks):
+            part["system_attrs"][REPEATED] = True
+        else:
+            self._store.write_config(key, trial.model_dump(mode="json"))
+        number = self._asks[-1].number + 1 if self._asks else 0
+        ask = Ask(number=number, key=key, kind=kind, **part)
+        self._store.write_ask(ask)
+        self._asks.append(ask)
+        return ask

@@ -1,0 +1,56 @@
+"""Samplers by name: each makes a fresh Optuna sampler for one ask.
+
+A sampler lives for a single ask and is seeded for it, so none may rely on what it remembers between asks: all it knows
+is the study (optuna.org, samplers).
+"""
+
+import warnings
+from typing import Protocol
+
+import optuna
+
+from prunedlora.registry import register
+
+NUM_STARTUP_TRIALS = 10
+POPULATION_SIZE = 16
+
+
+class SamplerFactory(Protocol):
+    def __call__(self, seed: int, num_concurrent: int) -> optuna.samplers.BaseSampler:
+        """A sampler for one ask; `num_concurrent` trials may be in flight at once, this one included."""
+
+
+@register("sampler", "tpe")
+def tpe(seed: int, num_concurrent: int) -> optuna.samplers.BaseSampler:
+    """Tree-structured Parzen estimator, one parameter at a time.
+
+    Optuna itself takes the independent form for several objectives, and it needs nothing special for conditional
+    parameters. With trials in flight it keeps away from them (constant liar).
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=NUM_STARTUP_TRIALS, multivariate=False, constant_liar=num_concurrent > 1
+        )
+
+
+@register("sampler", "nsga2")
+def nsga2(seed: int, num_concurrent: int) -> optuna.samplers.BaseSampler:
+    """Genetic search; populations of 16, since Optuna's 50 would spend most sweeps on the first, random one."""
+    return optuna.samplers.NSGAIISampler(seed=seed, population_size=POPULATION_SIZE)
+
+
+@register("sampler", "gp")
+def gp(seed: int, num_concurrent: int) -> optuna.samplers.BaseSampler:
+    """Gaussian process, expected hypervolume improvement; conditional parameters are drawn at random."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.GPSampler(
+            seed=seed, n_startup_trials=NUM_STARTUP_TRIALS, warn_independent_sampling=False
+        )
+
+
+@register("sampler", "random")
+def random(seed: int, num_concurrent: int) -> optuna.samplers.BaseSampler:
+    """Independent uniform draws."""
+    return optuna.samplers.RandomSampler(seed=seed)

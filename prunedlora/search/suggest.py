@@ -1,0 +1,41 @@
+"""One suggestion: the space asked entry by entry, in an order in which every `when` is known."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+
+from prunedlora.config.space import Choice, IntRange, LogUniform, SpaceEntry, Uniform, Value
+from prunedlora.config.sweep import applies, ask_order
+
+
+def suggest(trial: optuna.Trial, space: Mapping[str, SpaceEntry]) -> dict[str, Any]:
+    """Field path → value for every entry that applies; fixed values of conditional entries included."""
+    values: dict[str, Any] = {}
+    for path in ask_order(space):
+        if applies(space[path], values):
+            values[path] = _suggest_entry(trial, path, space[path])
+    return values
+
+
+def _suggest_entry(trial: optuna.Trial, path: str, entry: SpaceEntry) -> Any:
+    match entry:
+        case Choice():
+            options = choice_options(entry)
+            return entry.choice[options.index(trial.suggest_categorical(path, options))]
+        case Uniform():
+            return trial.suggest_float(path, *entry.uniform)
+        case LogUniform():
+            return trial.suggest_float(path, *entry.log_uniform, log=True)
+        case IntRange():
+            return trial.suggest_int(path, *entry.bounds, step=entry.step)
+        case Value():
+            return entry.value
+
+
+def choice_options(entry: Choice) -> list[Any]:
+    """The choices as Optuna takes them: scalars as they are; if any is none, all as canonical JSON text."""
+    if all(value is None or isinstance(value, bool | int | float | str) for value in entry.choice):
+        return list(entry.choice)
+    return [json.dumps(value, sort_keys=True, separators=(",", ":")) for value in entry.choice]

@@ -1,0 +1,83 @@
+"""A small sweep and invented records."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from prunedlora.results.record import Candidate, Environment, Failure, Figure, TrialRecord
+
+SPACE: dict[str, Any] = {
+    "adapter.initial_rank": {"choice": [4, 8, 16]},
+    "adapter.target_modules": {"choice": ["all-linear", ["query", "value"]]},
+    "optimizer.learning_rate": {"log_uniform": [1e-4, 1e-2]},
+    "pruning.target_sparsity": {"uniform": [0.1, 0.7]},
+    "pruning.schedule.name": {"choice": ["cubic", "one_shot"]},
+    "pruning.schedule.begin": {"uniform": [0.1, 0.3]},
+    "pruning.schedule.end": {"uniform": [0.5, 0.7], "when": {"pruning.schedule.name": ["cubic"]}},
+    "training.num_steps": {"int": [10, 40], "step": 10},
+}
+
+
+def sweep_tree(storage: Path, **changes: Any) -> dict[str, Any]:
+    """A whole sweep as its YAML would give it; `changes` replace top-level fields."""
+    source = {
+        "name": "reasoning_gym:family_relationships",
+        "options": {"min_family_size": 3, "max_family_size": 4},
+        "seed": 1,
+        "num_examples": 64,
+        "prompt": "{question}",
+        "target": "{answer}",
+    }
+    tree: dict[str, Any] = {
+        "name": "small",
+        "storage": str(storage),
+        "objectives": {"accuracy": "maximize", "adapter_params": "minimize"},
+        "num_trials": 6,
+        "trial": {
+            "model": {"name": "some/model"},
+            "data": {"task": "text_classification", "train": source, "num_validation": 8, "num_test": 8},
+            "adapter": {"initial_rank": 8, "alpha": 8},
+            "pruning": {
+                "target_sparsity": 0.5,
+                "schedule": {"name": "one_shot", "begin": 0.2, "end": None, "every_steps": 2},
+            },
+            "optimizer": {"learning_rate": 1e-3},
+            "training": {"num_steps": 20, "batch_size": 4},
+            "evaluation": {"metric": "accuracy"},
+        },
+        "space": SPACE,
+    }
+    return tree | changes
+
+
+def invented_record(key: str, config: dict[str, Any], status: Any = "completed") -> TrialRecord:
+    """A record as a trial of this configuration might leave it: figures from a hash of the configuration."""
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).digest()
+    rank = config["adapter"]["initial_rank"]
+    figure = Figure(value=digest[0] / 255, stderr=0.01, num_examples=100)
+    candidate = Candidate(
+        step=config["training"]["num_steps"],
+        progress=1.0,
+        figures={"accuracy": figure, "loss": figure},
+        ranks={"layer": rank},
+        adapter_params=rank * 100 + digest[1],
+        adapter_bytes=rank * 400,
+        head_params=0,
+        file_bytes=rank * 500,
+        max_rank=rank,
+        served_slot=16,
+        train_seconds=1.0,
+        tokens_seen=100,
+        examples_seen=10,
+    )
+    return TrialRecord(
+        key=key,
+        config=config,
+        status=status,
+        failure=Failure(type="ValueError", message="invented", traceback="") if status == "failed" else None,
+        attempts=1,
+        candidates=() if status == "failed" else (candidate,),
+        environment=Environment(packages={}, device="cpu", num_workers=1, model={}, data={}),
+        train_seconds=1.0,
+    )
