@@ -91,13 +91,17 @@ class Candidate(Document):
     certificate: dict[str, Json] | None = None
     """What was checked when the adapter was exported."""
 
-    def objective(self, name: str) -> float:
-        """The value of a figure or size. Raises ObjectiveError when the candidate has none."""
-        if name in self.figures:
-            return self.figures[name].value
-        if name not in SIZE_FIGURES:
+    def figure(self, name: str) -> Figure:
+        """The measurement called `name`. Raises ObjectiveError, listing the recorded ones, when there is none."""
+        if name not in self.figures:
             known = ", ".join(known_objectives(sorted(self.figures)))
             raise ObjectiveError(f"objective {name!r} is no recorded figure; recorded: {known}")
+        return self.figures[name]
+
+    def objective(self, name: str) -> float:
+        """The value of a figure or size. Raises ObjectiveError when the candidate has none."""
+        if name not in SIZE_FIGURES:
+            return self.figure(name).value
         value = getattr(self, name)
         if value is None:
             raise ObjectiveError(f"objective {name!r} has no value at step {self.step}: max_rank is {self.max_rank}")

@@ -196,6 +196,11 @@ class Storage:
             yield
         except (OSError, UnicodeDecodeError) as error:
             raise StoreError(f"{self.uri_of(path)}: {type(error).__name__}: {error}") from error
+        except Exception as error:
+            # Packages for object stores raise errors of their own, which cannot be named here.
+            if self.is_local or isinstance(error, StoreError):
+                raise
+            raise StoreError(f"{self.uri_of(path)}: {type(error).__name__}: {error}") from error
 
 
 def _beside(target: Path) -> Path:

@@ -82,11 +82,9 @@ class Store:
         """
         stored = self.storage.read_text("sweep.yaml")
         if stored is None:
-            foreign = self.storage.names("")
-            if foreign:
-                raise StoreError(
-                    f"{self.uri} is not empty and no store (it has {', '.join(foreign[:5])}); give another"
-                )
+            if foreign := self.storage.names(""):
+                found = ", ".join(foreign[:5])
+                raise StoreError(f"{self.uri} is not empty and no store (it holds {found}); give another storage")
             self.write_sweep(sweep)
             return True
         old = self.read_sweep()
