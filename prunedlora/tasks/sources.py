@@ -129,9 +129,9 @@ def _load(source: Source) -> Any:
         return _load_with_library(source, str(path), source.subset)
     # An empty cell is an empty text, and "NA" or "null" are words: the library's default takes them for missing values.
     options = {"na_filter": False} if file.suffix == ".csv" else {}
-    split = "train" if source.split is None else source.split
-    files = {split.split("[")[0]: str(file)}
-    return _load_with_library(source, BUILDERS[file.suffix], None, split=split, data_files=files, **options)
+    name, _, part = (source.split or "train").partition("[")
+    settings = {"split": source.split if part else None, "data_files": {name: str(file)}, **options}
+    return _load_with_library(source, BUILDERS[file.suffix], None, **settings)
 
 
 def _load_with_library(source: Source, name: str, subset: str | None, **settings: Any) -> Any:
@@ -139,8 +139,13 @@ def _load_with_library(source: Source, name: str, subset: str | None, **settings
 
     try:
         loaded = datasets.load_dataset(name, subset, **{"split": source.split, **settings})
+    except StopIteration as error:  # what its reader of JSON does without a single row
+        raise DataError(f"dataset {source.name!r} is empty") from error
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise DataError(f"cannot load dataset {source.name!r}: {type(error).__name__}: {error}") from error
+        if "corresponds to no data" in str(error):
+            raise DataError(f"dataset {source.name!r} is empty") from error
+        cause = error.__cause__ or error  # the library's own message often says no more than that something failed
+        raise DataError(f"cannot load dataset {source.name!r}: {type(cause).__name__}: {cause}") from error
     if isinstance(loaded, dict):
         if len(loaded) > 1:
             raise DataError(f"dataset {source.name!r} has several splits, name one as split: {', '.join(loaded)}")

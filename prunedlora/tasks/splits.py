@@ -38,7 +38,8 @@ def load_splits(
     both sides, and growing the source moves few examples. Repeated prompts inside one split are left alone.
 
     Raises DataError: whatever `load_examples` raises, a split with neither or both of source and number, too few
-    distinct prompts for the cuts, generated sources whose seeds overlap, a split that is empty once duplicates are removed.
+    distinct prompts for the cuts, generated sources whose seeds overlap, a split without examples once duplicates are
+    removed.
     """
     for split, source, number in (("validation", validation, num_validation), ("test", test, num_test)):
         if (source is None) == (number is None):

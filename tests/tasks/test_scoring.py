@@ -1,0 +1,53 @@
+from decimal import Decimal
+
+import pytest
+
+from prunedlora.tasks.errors import DataError
+from prunedlora.tasks.scoring import check_scorable, exact_match, final_number, last_number, verifier
+from prunedlora.tasks.sources import Example
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("He has 2 + 3 = 5.\n#### 5", "5"),
+        ("#### -1,234,567.50", "-1234567.5"),
+        ("10-3", "3"),
+        ("10 - 3 = -7, so -7.", "-7"),
+        ("$1,000, please", "1000"),
+        (".5 of it", "0.5"),
+        ("3/4", "4"),
+    ],
+)
+def test_last_number(text: str, number: str) -> None:
+    assert last_number(text) == Decimal(number)
+
+
+def test_no_number() -> None:
+    assert last_number("none, at all.") is None
+
+
+def test_exact_match_is_up_to_white_space_only() -> None:
+    assert exact_match("  a  b\n", Example("", "a b"))
+    assert not exact_match("A b", Example("", "a b"))
+    assert not exact_match("a b c", Example("", "a b"))
+
+
+def test_final_number_compares_by_value() -> None:
+    assert final_number("so 72.0", Example("", "48 + 24 = 72\n#### 72"))
+    assert not final_number("72 or 73", Example("", "#### 72"))
+    assert not final_number("", Example("", "#### 72"))
+
+
+def test_verifier_counts_full_marks_only() -> None:
+    example = Example("", "a", {"a": 1.0, "b": 0.99}.__getitem__)
+    assert verifier("a", example)
+    assert not verifier("b", example)
+
+
+def test_examples_that_no_answer_could_satisfy() -> None:
+    with pytest.raises(DataError, match=r"'verifier' needs a source with a verifier \(reasoning_gym\), which test has"):
+        check_scorable("verifier", "test", (Example("q", "a"),))
+    with pytest.raises(DataError, match="'final_number': a target of test has no number: 'a'"):
+        check_scorable("final_number", "test", (Example("q", "1"), Example("q", "a")))
+    check_scorable("exact_match", "test", (Example("q", "a"),))
