@@ -1,0 +1,157 @@
+"""The interactive front: quality against size, with error bars, baselines and the base model."""
+
+import html
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from prunedlora.results.pareto import Point
+from prunedlora.results.settings import chosen, method, varying
+from prunedlora.results.summary import Summary
+
+COLOURS = ("#3b82f6", "#f97316", "#10b981", "#a855f7", "#ec4899", "#eab308")
+SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "pentagon")
+GREY = "#8a8f98"  # legible on white and on black
+SIZE_TITLES = {
+    "adapter_params": "adapter parameters (A and B)",
+    "adapter_bytes": "adapter bytes (A and B, float32)",
+    "max_rank": "largest rank",
+    "served_slot": "served slot (rank)",
+}
+
+
+def front_chart(summary: Summary) -> go.Figure:
+    """Front and dominated candidates of every method, the recommended one ringed, the base model as a line."""
+    place = _placement([point.size for point in summary.points])
+    paths = varying(point.record for point in summary.points)
+    on_front = {(point.key, point.step) for point in summary.front}
+    figure = go.Figure()
+    for i, name in enumerate(sorted({method(point.record) for point in summary.points}, key=_prunedlora_first)):
+        for faded in (True, False):
+            group = [
+                point
+                for point in summary.points
+                if method(point.record) == name and ((point.key, point.step) not in on_front) == faded
+            ]
+            if group:
+                figure.add_trace(_markers(summary, group, name, i, faded, place, paths))
+    figure.add_trace(
+        go.Scatter(
+            x=[place(point.size) for point in summary.front],
+            y=[point.quality.value for point in summary.front],
+            mode="lines",
+            line={"shape": "hv", "width": 1, "color": GREY},
+            name="front",
+            hoverinfo="skip",
+        )
+    )
+    if summary.recommended is not None:
+        figure.add_trace(
+            go.Scatter(
+                x=[place(summary.recommended.size)],
+                y=[summary.recommended.quality.value],
+                mode="markers",
+                marker={"symbol": "circle-open", "size": 22, "line": {"width": 3}, "color": "#ef4444"},
+                name="recommended",
+                hoverinfo="skip",
+            )
+        )
+    _add_base(figure, summary, place)
+    _lay_out(figure, summary, place)
+    return figure
+
+
+def _markers(
+    summary: Summary,
+    group: Sequence[Point],
+    name: str,
+    index: int,
+    faded: bool,
+    place: Callable[[float], float],
+    paths: Sequence[str],
+) -> go.Scatter:
+    return go.Scatter(
+        x=[place(point.size) for point in group],
+        y=[point.quality.value for point in group],
+        error_y={"array": [point.quality.stderr or 0.0 for point in group], "thickness": 1, "width": 3},
+        mode="markers",
+        marker={
+            "symbol": SYMBOLS[index % len(SYMBOLS)],
+            "color": COLOURS[index % len(COLOURS)],
+            "size": 8 if faded else 11,
+        },
+        opacity=0.35 if faded else 1.0,
+        name=f"{html.escape(name)}, dominated" if faded else html.escape(name),
+        hovertext=[_hover(summary, point, paths) for point in group],
+        hoverinfo="text",
+    )
+
+
+def _hover(summary: Summary, point: Point, paths: Sequence[str]) -> str:
+    """Text of a hover label, in Plotly's subset of HTML: everything from outside is escaped."""
+    stderr = "" if point.quality.stderr is None else f" ± {point.quality.stderr:.4f}"
+    lines = [
+        f"<b>{html.escape(summary.objectives.quality)} {point.quality.value:.4f}{stderr}</b> "
+        f"(validation, {point.quality.num_examples:,} examples)",
+        f"{point.candidate.adapter_params:,} parameters, largest rank {point.candidate.max_rank}",
+        f"{html.escape(point.record.label or method(point.record))}, {point.key} @ step {point.step}",
+        *(f"{html.escape(path)}: {html.escape(value[:80])}" for path, value in chosen(point.record, paths).items()),
+    ]
+    return "<br>".join(lines)
+
+
+def _placement(sizes: Sequence[float]) -> Callable[[float], float]:
+    """Size → where it stands on the logarithmic axis, which has no 0: empty adapters stand left of all others."""
+    smallest = min((size for size in sizes if size > 0), default=1.0)
+    return lambda size: size if size > 0 else smallest / 2
+
+
+def _add_base(figure: go.Figure, summary: Summary, place: Callable[[float], float]) -> None:
+    base = None if summary.base is None else summary.base.figures.get(summary.objectives.quality)
+    if base is None:
+        return
+    ends = [place(point.size) for point in summary.points] or [1.0]
+    figure.add_trace(
+        go.Scatter(
+            x=[min(ends), max(ends)],
+            y=[base.value, base.value],
+            mode="lines",
+            line={"dash": "dash", "color": GREY, "width": 2},
+            name="base model, untrained",
+            hovertext=f"base model, untrained: {base.value:.4f} ({base.num_examples:,} examples)",
+            hoverinfo="text",
+        )
+    )
+
+
+def _lay_out(figure: go.Figure, summary: Summary, place: Callable[[float], float]) -> None:
+    grid = {"gridcolor": "rgba(128,128,128,0.25)", "zeroline": False, "linecolor": GREY}
+    xaxis: dict[str, Any] = {
+        **grid,
+        "type": "log",
+        "title": SIZE_TITLES[summary.objectives.size],
+        "dtick": "D2",
+        "exponentformat": "SI",
+    }
+    if any(point.size == 0 for point in summary.points):
+        sizes = sorted({point.size for point in summary.points})
+        few = sizes if len(sizes) <= 8 else [sizes[0], *sizes[1 :: max(1, len(sizes) // 6)]]
+        del xaxis["dtick"]
+        xaxis |= {"tickvals": [place(size) for size in few], "ticktext": [f"{size:,.0f}" for size in few]}
+    figure.update_layout(
+        xaxis=xaxis,
+        yaxis={**grid, "title": f"{html.escape(summary.objectives.quality)} (validation)"},
+        template="none",
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"color": GREY, "size": 13},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
+        margin={"l": 60, "r": 15, "t": 40, "b": 55},
+        hoverlabel={"align": "left"},
+        hovermode="closest",
+    )
+
+
+def _prunedlora_first(name: str) -> tuple[bool, str]:
+    return name != "prunedlora", name

@@ -1,0 +1,128 @@
+"""front.json, front.csv and candidates.csv: the figures of a sweep for other tools."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from prunedlora.results.pareto import Point
+from prunedlora.results.record import SIZE_FIGURES, Figure, TrialRecord
+from prunedlora.results.settings import flat
+from prunedlora.results.summary import Summary
+
+
+def front_document(summary: Summary) -> dict[str, Any]:
+    """The content of front.json, as plain JSON data."""
+    quality, size = summary.objectives.quality, summary.objectives.size
+    base = summary.base.figures.get(quality) if summary.base is not None else None
+    return {
+        "sweep": summary.name,
+        "objectives": summary.objectives.as_dict(),
+        "split": "validation",
+        "hypervolume": summary.hypervolume,
+        "reference_point": {quality: summary.reference.quality, size: summary.reference.size},
+        "reference_rule": summary.reference.rule,
+        "base": None if base is None else {**_quality(quality, base), "adapter_params": 0, "adapter_bytes": 0},
+        "front": [_row(summary, point) for point in summary.front],
+        "recommended": _recommended(summary),
+    }
+
+
+def front_json(summary: Summary) -> str:
+    return json.dumps(front_document(summary), allow_nan=False, indent=1) + "\n"
+
+
+def front_csv(summary: Summary) -> str:
+    """One line per point of the front, smallest first; settings as columns `config.<path>`."""
+    return _csv(
+        {**{name: value for name, value in _row(summary, point).items() if name != "config"}, **_settings(point.record)}
+        for point in summary.front
+    )
+
+
+def candidates_csv(summary: Summary) -> str:
+    """One line per candidate of all trials, failed ones included, by key and step."""
+    on_front = {(point.key, point.step) for point in summary.front}
+    recommended = {(point.key, point.step) for point in (summary.recommended,) if point is not None}
+    return _csv(
+        {
+            "key": record.key,
+            "step": candidate.step,
+            "label": record.label,
+            "status": record.status,
+            "on_front": (record.key, candidate.step) in on_front,
+            "recommended": (record.key, candidate.step) in recommended,
+            "progress": candidate.progress,
+            **{
+                column: value
+                for name, figure in sorted(candidate.figures.items())
+                for column, value in {
+                    name: figure.value,
+                    f"{name}_stderr": figure.stderr,
+                    f"{name}_num_examples": figure.num_examples,
+                }.items()
+            },
+            **{name: getattr(candidate, name) for name in SIZE_FIGURES},
+            "head_params": candidate.head_params,
+            "file_bytes": candidate.file_bytes,
+            "train_seconds": candidate.train_seconds,
+            "tokens_seen": candidate.tokens_seen,
+            "examples_seen": candidate.examples_seen,
+            "adapter_path": candidate.adapter_path,
+            **_settings(record),
+        }
+        for record in summary.records
+        for candidate in record.candidates
+    )
+
+
+def _row(summary: Summary, point: Point) -> dict[str, Any]:
+    return {
+        "key": point.key,
+        "step": point.step,
+        **_quality(summary.objectives.quality, point.quality),
+        **{name: getattr(point.candidate, name) for name in SIZE_FIGURES},
+        "adapter_path": summary.adapter_uri(point),
+        "config": point.record.config,
+    }
+
+
+def _recommended(summary: Summary) -> dict[str, Any] | None:
+    point, exported = summary.recommended, summary.exported
+    if point is None:
+        return None
+    return {
+        **_row(summary, point),
+        "within": summary.within,
+        "validation": _figures(point.candidate.figures),
+        "test": None if exported is None else _figures(exported.test),
+        "path": None if exported is None else exported.path,
+    }
+
+
+def _quality(name: str, figure: Figure) -> dict[str, Any]:
+    return {name: figure.value, f"{name}_stderr": figure.stderr, "num_examples": figure.num_examples}
+
+
+def _figures(figures: Mapping[str, Figure]) -> dict[str, Any]:
+    return {name: figure.model_dump() for name, figure in sorted(figures.items())}
+
+
+def _settings(record: TrialRecord) -> dict[str, Any]:
+    return {
+        f"config.{path}": json.dumps(value) if isinstance(value, (list, dict)) else value
+        for path, value in flat(record.config).items()
+    }
+
+
+def _csv(rows: Iterable[Mapping[str, Any]]) -> str:
+    rows = list(rows)
+    columns = list(dict.fromkeys(["key", "step", *(column for row in rows for column in row)]))
+    # Settings that only some trials have must not stand between the figures of the others.
+    columns.sort(key=lambda column: column.startswith("config."))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,137 @@
+"""The front: candidates that no other candidate beats in quality and size at once.
+
+All candidates of completed and stopped trials count, milestones included. Those of failed trials do not: what made
+the trial fail may have spoiled them, and their run is not one that can be repeated.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import moocore
+import numpy as np
+
+from prunedlora.results.record import SIZE_FIGURES, BaseReference, Candidate, Figure, TrialRecord
+
+
+class ObjectivesError(ValueError):
+    """Objectives other than one quality figure and one size to minimize."""
+
+
+@dataclass(frozen=True)
+class Objectives:
+    """The two axes: a quality figure with its direction, and a size, which is always to be small."""
+
+    quality: str
+    maximize: bool
+    size: str
+
+    @classmethod
+    def parse(cls, objectives: Mapping[str, str]) -> "Objectives":
+        """From `{"accuracy": "maximize", "adapter_params": "minimize"}` in either order. Raises ObjectivesError."""
+        sizes = [name for name in objectives if name in SIZE_FIGURES]
+        qualities = [name for name in objectives if name not in SIZE_FIGURES]
+        if len(sizes) != 1 or len(qualities) != 1:
+            raise ObjectivesError(f"objectives must be one quality figure and one size, got {dict(objectives)}")
+        for name, direction in objectives.items():
+            known = ("minimize",) if name in SIZE_FIGURES else ("maximize", "minimize")
+            if direction not in known:
+                raise ObjectivesError(f"objective {name!r}: {direction!r} is not {' or '.join(known)}")
+        return cls(quality=qualities[0], maximize=objectives[qualities[0]] == "maximize", size=sizes[0])
+
+    def as_dict(self) -> dict[str, str]:
+        return {self.quality: "maximize" if self.maximize else "minimize", self.size: "minimize"}
+
+    def gain(self, quality: float) -> float:
+        """The quality with its sign such that more is better."""
+        return quality if self.maximize else -quality
+
+
+@dataclass(frozen=True)
+class Point:
+    """One candidate on the two axes."""
+
+    record: TrialRecord
+    candidate: Candidate
+    quality: Figure
+    size: float
+
+    @property
+    def key(self) -> str:
+        return self.record.key
+
+    @property
+    def step(self) -> int:
+        return self.candidate.step
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The point that the hypervolume is measured from, and how it was chosen."""
+
+    quality: float
+    size: float
+    rule: str
+
+
+def points(records: Iterable[TrialRecord], objectives: Objectives) -> list[Point]:
+    """Every candidate of completed and stopped trials, sorted by key and step.
+
+    A candidate that no served slot holds has no place on an axis of served slots and is left out there. Raises
+    ObjectiveError when a candidate lacks the quality figure.
+    """
+    return [
+        Point(
+            record=record,
+            candidate=candidate,
+            quality=candidate.figure(objectives.quality),
+            size=candidate.objective(objectives.size),
+        )
+        for record in sorted(records, key=lambda record: record.key)
+        if record.status != "failed"
+        for candidate in record.candidates
+        if not (objectives.size == "served_slot" and candidate.served_slot is None)
+    ]
+
+
+def front(points: Sequence[Point], objectives: Objectives) -> list[Point]:
+    """The non-dominated points, smallest first. Of points equal in both, the first by key and step stands for all."""
+    ordered = sorted(points, key=lambda point: (point.key, point.step))
+    if not ordered:
+        return []
+    kept = moocore.is_nondominated(_values(ordered), maximise=[objectives.maximize, False], keep_weakly=False)
+    return sorted((point for point, keep in zip(ordered, kept, strict=True) if keep), key=lambda point: point.size)
+
+
+def reference(points: Sequence[Point], objectives: Objectives, base: BaseReference | None) -> Reference:
+    """The reference point of a sweep, the same whenever the same points are there.
+
+    Quality: 0 where more is better; otherwise the base model's value, or the worst candidate's when the base model was
+    not evaluated. Size: 1.1 times the largest candidate's, so that the largest counts too.
+    """
+    if objectives.maximize:
+        quality, rule = 0.0, f"{objectives.quality} 0"
+    elif base is not None and objectives.quality in base.figures:
+        quality, rule = base.figures[objectives.quality].value, f"{objectives.quality} of the base model"
+    else:
+        quality = max((point.quality.value for point in points), default=0.0)
+        rule = f"worst {objectives.quality} of all candidates"
+    largest = max((point.size for point in points), default=0.0)
+    # At least 1, so that a sweep whose adapters are all empty still spans an area. In tenths: 1.1 is no binary number.
+    size = max(largest * 11 / 10, 1.0)
+    return Reference(quality=quality, size=size, rule=f"{rule}; {objectives.size} 1.1 times the largest candidate's")
+
+
+def hypervolume(points: Sequence[Point], objectives: Objectives, reference: Reference) -> float:
+    """Area that the points dominate up to the reference, in units of quality × size; points beyond it add nothing."""
+    if not points:
+        return 0.0
+    return float(
+        moocore.hypervolume(
+            _values(points), ref=[reference.quality, reference.size], maximise=[objectives.maximize, False]
+        )
+    )
+
+
+def _values(points: Sequence[Point]) -> np.ndarray:
+    """(num_points, 2): quality, size."""
+    return np.array([[point.quality.value, point.size] for point in points], dtype=np.float64)

@@ -1,0 +1,98 @@
+"""Summary: what a store says, worked out once for the terminal, the report and the files."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from prunedlora.results.budget import recommend
+from prunedlora.results.pareto import Objectives, Point, Reference, front, hypervolume, points, reference
+from prunedlora.results.record import BaseReference, TrialRecord
+from prunedlora.results.store import ExportedAdapter, Store
+
+
+@dataclass(frozen=True)
+class Summary:
+    store: Store
+    sweep: dict[str, Any]
+    """The sweep as sweep.yaml has it."""
+    objectives: Objectives
+    records: list[TrialRecord]
+    points: list[Point]
+    """All candidates of completed and stopped trials, by key and step."""
+    front: list[Point]
+    """Smallest first."""
+    reference: Reference
+    hypervolume: float
+    base: BaseReference | None
+    within: float
+    recommended: Point | None
+    exported: ExportedAdapter | None
+    """Test figures and place of the recommended adapter; None when another one, or none, was exported."""
+
+    @property
+    def name(self) -> str:
+        return str(self.sweep.get("name", self.store.uri.rsplit("/", 1)[-1]))
+
+    @property
+    def failed(self) -> list[TrialRecord]:
+        return [record for record in self.records if record.status == "failed"]
+
+    @property
+    def best(self) -> Point | None:
+        """The point of the best quality; the smallest of equals."""
+        return max(self.front, key=lambda point: self.objectives.gain(point.quality.value), default=None)
+
+    @property
+    def largest(self) -> Point | None:
+        return max(self.points, key=lambda point: point.size, default=None)
+
+    def adapter_uri(self, point: Point) -> str | None:
+        """Absolute path or URI of a candidate's adapter; None when it has no file."""
+        path = point.candidate.adapter_path
+        return None if path is None else self.store.storage.uri_of(self.store.trial_path(point.key, path))
+
+    def missing_answer(self) -> str | None:
+        """Why no adapter can be recommended; None when one is."""
+        if self.recommended is not None:
+            return None
+        if not self.records:
+            return "No trial has finished yet: nothing to recommend."
+        if len(self.failed) == len(self.records):
+            return f"All {len(self.records)} trials failed: nothing to recommend. Their reasons are listed below."
+        if not self.points:
+            return "No trial has a candidate that can stand on the axes: nothing to recommend."
+        return "No candidate has an adapter file (all ranks are 0, or the files were deleted): nothing to recommend."
+
+
+def summarize(store: Store, within: float | None = None) -> Summary:
+    """Reads a whole store. `within`: as for `recommend`; None takes the sweep's `recommend_within`.
+
+    Raises StoreError when there is no store, RecordError naming a broken or newer document, ObjectivesError or
+    ObjectiveError when the sweep's objectives are not those of the records.
+    """
+    sweep = store.read_sweep()
+    objectives = Objectives.parse(sweep.get("objectives", {}))
+    records = store.records()
+    base = store.read_base()
+    if within is None:
+        within = float(sweep.get("recommend_within", 0.01))
+    all_points = points(records, objectives)
+    best = front(all_points, objectives)
+    origin = reference(all_points, objectives, base)
+    recommended = recommend(all_points, objectives, within)
+    exported = store.read_exported()
+    if recommended is None or exported is None or (exported.key, exported.step) != (recommended.key, recommended.step):
+        exported = None
+    return Summary(
+        store=store,
+        sweep=sweep,
+        objectives=objectives,
+        records=records,
+        points=all_points,
+        front=best,
+        reference=origin,
+        hypervolume=hypervolume(all_points, objectives, origin),
+        base=base,
+        within=within,
+        recommended=recommended,
+        exported=exported,
+    )
