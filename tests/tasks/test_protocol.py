@@ -68,7 +68,7 @@ def test_losses_of_any_micro_batches_add_up_to_those_of_the_evaluation(setup: Se
     model.eval()
     for size in (2, 5, 11):
         parts = [task.loss(model, task.collate(features[i : i + size])) for i in range(0, 11, size)]
-        assert sum(float(part) for part, _ in parts) == pytest.approx(sum(outcomes.loss_sums), abs=1e-4)
+        assert sum(float(part.detach()) for part, _ in parts) == pytest.approx(sum(outcomes.loss_sums), abs=1e-4)
         assert sum(count for _, count in parts) == sum(outcomes.num_targets)
         assert all(part.dtype == torch.float32 and part.requires_grad for part, _ in parts)
 
