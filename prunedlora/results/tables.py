@@ -84,4 +84,4 @@ def failures_table(summary: Summary) -> Table:
 
 
 def _table(title: str) -> Table:
-    return Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    return Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
