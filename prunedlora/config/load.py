@@ -90,5 +90,5 @@ def _explain(details: ErrorDetails) -> list[str]:
     if details["type"] == "missing":
         return [f"{location}: missing"]
     if details["type"] == "value_error":
-        return [f"{location}: {part}" if location else part for part in message.split("; ")]
+        return [f"{location}: {part}" if location else part for part in message.split("\n")]
     return [f"{location}: {message} (got {details['input']!r})"]

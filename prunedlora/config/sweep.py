@@ -90,7 +90,7 @@ class SweepConfig(Section):
         if not any(not isinstance(entry, Value) for entry in self.space.values()):
             problems.append("space: nothing is searched; give at least one choice, uniform, log_uniform or int")
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError("\n".join(problems))
         ask_order(self.space)
         return self
 
@@ -105,7 +105,7 @@ class SweepConfig(Section):
                 shown = ", ".join(f"{path}={value}" for path, value in values.items())
                 problems.setdefault(message, f"space at {shown}")
         if problems:
-            raise ValueError("; ".join(f"{where}: {message}" for message, where in problems.items()))
+            raise ValueError("\n".join(f"{where}: {message}" for message, where in problems.items()))
         return self
 
     def baseline_trials(self) -> list[TrialConfig]:
@@ -184,5 +184,9 @@ def _trial_problems(base: TrialConfig, values: Mapping[str, Any]) -> list[str]:
     try:
         trial_with(base, values)
     except ValidationError as error:
-        return [f"{'.'.join(map(str, e['loc']))}: {e['msg']}".removeprefix(": ") for e in error.errors()]
+        return [
+            f"{'.'.join(map(str, details['loc']))}: {line}".removeprefix(": ")
+            for details in error.errors()
+            for line in details["msg"].removeprefix("Value error, ").split("\n")
+        ]
     return []

@@ -226,7 +226,7 @@ class TrialConfig(Section):
     def _sections_fit_together(self) -> Self:
         problems = [*self._method_problems(), *self._evaluation_problems(), *self._length_problems()]
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError("\n".join(problems))
         return self
 
     def _method_problems(self) -> list[str]:

@@ -1,0 +1,111 @@
+"""The `prunedlora` command: search, train, report, export. The scripts in jobs/ are the same verbs for `ray job submit`.
+
+Everything heavy is imported inside the verbs, so that `--help` answers at once.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
+
+SweepFile = Annotated[Path, typer.Argument(help="Sweep file (YAML), see search_spaces/.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Replace a field: --set trial.pruning.recovery_strength=0.5"),
+]
+Storage = Annotated[
+    str | None,
+    typer.Option(help="Folder of the records: a path that all nodes share, or s3://…, gs://…  [default: the file's]"),
+]
+StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="Storage of a sweep: a path or URI.")]
+
+
+@app.command()
+def search(
+    sweep_file: SweepFile,
+    storage: Storage = None,
+    overrides: Overrides = None,
+    dry_run: Annotated[bool, typer.Option(help="Check everything and print the plan; start nothing.")] = False,
+    max_seconds: Annotated[
+        float | None, typer.Option(min=1, help="End cleanly after this time; the same command goes on later.")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option(help="Train trials again whose record says failed.")] = False,
+) -> None:
+    """Run a sweep, or go on with one: trials, front, report, recommended adapter."""
+    with _clear_errors():
+        from prunedlora.config.load import load_sweep
+        from prunedlora.search.sweep import print_plan, run_sweep
+
+        config = load_sweep(sweep_file, overrides or ())
+        if dry_run:
+            print_plan(config, storage or config.storage, Console())
+            return
+        run_sweep(
+            config,
+            storage or config.storage,
+            console=Console(),
+            command=sys.argv,
+            max_seconds=max_seconds if max_seconds is not None else config.max_seconds,
+            retry_failed=retry_failed,
+        )
+
+
+@app.command()
+def train(sweep_file: SweepFile, storage: Storage = None, overrides: Overrides = None) -> None:
+    """Train one configuration: the file's `trial`, with overrides, and nothing of its space."""
+    with _clear_errors():
+        from prunedlora.config.load import load_sweep
+        from prunedlora.search.sweep import run_one
+
+        config = load_sweep(sweep_file, overrides or ())
+        run_one(config, storage or f"{config.storage}-train", console=Console(), command=sys.argv)
+
+
+@app.command()
+def report(store: StoreArgument) -> None:
+    """Front, table and report of a store, from its records alone."""
+    with _clear_errors():
+        from prunedlora.results.report import print_report, write_report
+        from prunedlora.results.store import Store
+
+        opened = Store(store)
+        opened.open()
+        print_report(write_report(opened, command=sys.argv), Console())
+
+
+@app.command()
+def export(
+    store: StoreArgument,
+    candidate: Annotated[str, typer.Argument(metavar="KEY[@STEP]", help="A candidate; without step its last.")],
+    to: Annotated[Path, typer.Option(help="Folder for the plain PEFT adapter; must not exist.")],
+) -> None:
+    """Copy a candidate's adapter out of a store: a plain PEFT folder, checked again against the base model."""
+    with _clear_errors():
+        from prunedlora.search.export import export_candidate
+
+        export_candidate(store, candidate, to, Console())
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """What the user can mend is told in a few lines; everything else keeps its traceback."""
+    from prunedlora.config.identity import LocationError
+    from prunedlora.config.load import ConfigError
+    from prunedlora.results.record import RecordError
+    from prunedlora.results.storage import StoreError
+
+    try:
+        yield
+    except (ConfigError, LocationError, RecordError, StoreError) as error:
+        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from error
+
+
+if __name__ == "__main__":
+    app()

