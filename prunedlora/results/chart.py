@@ -1,8 +1,8 @@
 """The interactive front: quality against size, with error bars, baselines and the base model."""
 
 import html
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import plotly.graph_objects as go
 
@@ -104,7 +104,25 @@ def _hover(summary: Summary, point: Point, paths: Sequence[str]) -> str:
 def _placement(sizes: Sequence[float]) -> Callable[[float], float]:
     """Size → where it stands on the logarithmic axis, which has no 0: empty adapters stand left of all others."""
     smallest = min((size for size in sizes if size > 0), default=1.0)
-    return lambda size: size if size > 0 else smallest / 2
+    return lambda size: size if size > 0 else smallest / 3
+
+
+def _ticks(sizes: Sequence[float]) -> list[float]:
+    """0 where there is such a size, then 1, 2 and 5 times the powers of ten around the others."""
+    positive = [size for size in sizes if size > 0]
+    ticks = [0.0] if len(positive) < len(sizes) else []
+    if positive:
+        first, last = math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive)))
+        decades = [factor * 10.0**power for power in range(first, last + 1) for factor in (1, 2, 5)]
+        ticks += [tick for tick in decades if min(positive) / 1.7 < tick < max(positive) * 2]
+    return ticks
+
+
+def _short(size: float) -> str:
+    for unit, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if size >= factor:
+            return f"{size / factor:g}{unit}"
+    return f"{size:g}"
 
 
 def _add_base(figure: go.Figure, summary: Summary, place: Callable[[float], float]) -> None:
@@ -127,18 +145,14 @@ def _add_base(figure: go.Figure, summary: Summary, place: Callable[[float], floa
 
 def _lay_out(figure: go.Figure, summary: Summary, place: Callable[[float], float]) -> None:
     grid = {"gridcolor": "rgba(128,128,128,0.25)", "zeroline": False, "linecolor": GREY}
-    xaxis: dict[str, Any] = {
+    ticks = _ticks([point.size for point in summary.points])
+    xaxis = {
         **grid,
         "type": "log",
         "title": SIZE_TITLES[summary.objectives.size],
-        "dtick": "D2",
-        "exponentformat": "SI",
+        "tickvals": [place(size) for size in ticks],
+        "ticktext": [_short(size) for size in ticks],
     }
-    if any(point.size == 0 for point in summary.points):
-        sizes = sorted({point.size for point in summary.points})
-        few = sizes if len(sizes) <= 8 else [sizes[0], *sizes[1 :: max(1, len(sizes) // 6)]]
-        del xaxis["dtick"]
-        xaxis |= {"tickvals": [place(size) for size in few], "ticktext": [f"{size:,.0f}" for size in few]}
     figure.update_layout(
         xaxis=xaxis,
         yaxis={**grid, "title": f"{html.escape(summary.objectives.quality)} (validation)"},
@@ -148,7 +162,7 @@ def _lay_out(figure: go.Figure, summary: Summary, place: Callable[[float], float
         font={"color": GREY, "size": 13},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
         margin={"l": 60, "r": 15, "t": 40, "b": 55},
-        hoverlabel={"align": "left"},
+        hoverlabel={"align": "left", "bgcolor": "#1f2937"},
         hovermode="closest",
     )
 

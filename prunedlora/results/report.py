@@ -103,7 +103,7 @@ def _chart_html(summary: Summary) -> Markup:
             include_plotlyjs=True,
             div_id="front",
             default_height="100%",
-            config={"responsive": True, "displaylogo": False},
+            config={"responsive": True, "displayModeBar": False},
         )
     )
 

@@ -218,9 +218,9 @@ def test_stores_without_an_answer_say_why(fill, record, candidate, failed):
 
 
 def test_empty_adapters_have_a_place_on_the_logarithmic_axis(fill, record, candidate):
-    store = fill(record("a1", candidate(0.5, 0, adapter_path=None)), record("b2", candidate(0.6, 100)))
+    store = fill(record("a1", candidate(0.5, 0, adapter_path=None)), record("b2", candidate(0.6, 150)))
     html = report_html(summarize(store))
-    assert '"tickvals":[50.0,100.0],"ticktext":["0","100"]' in html
+    assert '"tickvals":[50.0,100.0,200.0],"ticktext":["0","100","200"]' in html
     assert "whose ranks are all 0 stand at the left edge" in Page(html).words
 
 
