@@ -1,13 +1,22 @@
 """The answer, the front and the failed trials in the terminal, within 80 columns."""
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from prunedlora.results.report import bytes_text, comparisons, figure_text
 from prunedlora.results.settings import method
 from prunedlora.results.summary import Summary
+
+
+def print_report(summary: Summary, console: Console) -> None:
+    """Prints the overview, then where the report and the recommended adapter lie."""
+    console.print(overview(summary))
+    console.print(Text(f"Report: {summary.store.storage.uri_of('report/report.html')}"), soft_wrap=True)
+    if summary.recommended is not None:
+        path = summary.exported.path if summary.exported is not None else summary.adapter_uri(summary.recommended)
+        console.print(Text(f"Adapter: {path}"), soft_wrap=True)
 
 
 def overview(summary: Summary) -> Group:

@@ -6,7 +6,7 @@ from rich.console import Console
 from prunedlora.results.record import Figure
 from prunedlora.results.store import ExportedAdapter
 from prunedlora.results.summary import summarize
-from prunedlora.results.tables import overview
+from prunedlora.results.tables import overview, print_report
 
 
 def printed(store, width=80):
@@ -71,3 +71,15 @@ def test_no_answer_says_why(fill, failed):
     assert printed(store) == "No trial has finished yet: nothing to recommend.\n"
     store.write_record(failed("a1"), 1)
     assert printed(store).startswith("All 1 trials failed: nothing to recommend.")
+
+
+def test_print_report_ends_with_paths_that_can_be_copied(fill, record, tmp_path):
+    store = fill(record("a1"))
+    console = Console(file=io.StringIO(), width=40)
+    print_report(summarize(store), console)
+    lines = console.file.getvalue().splitlines()
+    assert lines[-2:] == [f"Report: {store.uri}/report/report.html", f"Adapter: {store.uri}/trials/a1/adapters/10"]
+    test = {"accuracy": Figure(value=0.44, num_examples=10)}
+    store.write_exported(ExportedAdapter(key="a1", step=10, test=test, path="/x/recommended"))
+    print_report(summarize(store), console)
+    assert console.file.getvalue().splitlines()[-1] == "Adapter: /x/recommended"
