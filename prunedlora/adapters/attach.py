@@ -1,5 +1,6 @@
 """Put an adapter on a base model, and take it off again without a trace: one base model serves many trials."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,10 +10,12 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from prunedlora.adapters.layers import adapted_layers
+from prunedlora.adapters.layers import adapted_layers, wrapped_heads
 from prunedlora.adapters.targets import exact_selection, resolve_head, resolve_targets
 
 LOW_PRECISION = (torch.bfloat16, torch.float16)
+# Where transformers keeps the hooks that PEFT asks for on the input embeddings of a base with gradient checkpointing.
+INPUT_GRADIENT_HOOKS = ("_require_grads_hooks", "_require_grads_hook")
 
 
 @dataclass(frozen=True)
@@ -56,16 +59,18 @@ def attach(model: nn.Module, settings: AdapterSettings, adapter_name: str, gener
         **exact_selection(modules, targets),
     )
     trained = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    had_hooks = bool(getattr(model, "_require_grads_hooks", None))
+    hooks = {name: model.__dict__.get(name) for name in INPUT_GRADIENT_HOOKS}
     pretraining_tp = getattr(getattr(model, "config", None), "pretraining_tp", None)
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), warnings.catch_warnings():
+        # PEFT 0.21 reads a property that transformers 5 calls deprecated.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         torch.manual_seed(generator_seed)
         # No task type: PEFT's task classes add head modules of their own.
         adapted = get_peft_model(model, config, adapter_name=adapter_name)
-    adapted.state_before_attach = (trained, had_hooks, pretraining_tp)
+    adapted.state_before_attach = (trained, hooks, pretraining_tp)
     assert [layer.name for layer in adapted_layers(adapted, adapter_name)] == targets
-    for head in heads:
-        _raise_precision(adapted.get_base_model().get_submodule(head).modules_to_save[adapter_name])
+    for head in wrapped_heads(adapted).values():
+        _raise_precision(head.modules_to_save[adapter_name])
     return adapted
 
 
@@ -77,11 +82,20 @@ def detach(model: PeftModel) -> nn.Module:
     state: Any = getattr(model, "state_before_attach", None)
     if state is None:
         raise ValueError("detach takes what attach returned; this model was adapted elsewhere")
-    trained, had_hooks, pretraining_tp = state
-    base: nn.Module = model.unload()
-    if not had_hooks and getattr(base, "_require_grads_hooks", None):
-        # PEFT asks for gradients at the input embeddings when the base uses gradient checkpointing.
-        base.disable_input_require_grads()  # type: ignore[operator]
+    trained, hooks, pretraining_tp = state
+    base: nn.Module = model.get_base_model()
+    for name, head in wrapped_heads(model).items():
+        # By hand, since PEFT's unload puts the trained copy of a head in the place of the original.
+        parent, _, child = name.rpartition(".")
+        setattr(base.get_submodule(parent), child, head.original_module)
+    model.unload()
+    for name, before in hooks.items():
+        if base.__dict__.get(name) is not before:
+            added = base.__dict__.pop(name)
+            for handle in added if isinstance(added, list) else [added]:
+                handle.remove()
+            if before is not None:
+                setattr(base, name, before)
     if pretraining_tp is not None:
         base.config.pretraining_tp = pretraining_tp  # type: ignore[union-attr]
     for name, parameter in base.named_parameters():

@@ -19,8 +19,8 @@ from prunedlora.adapters.targets import exact_selection
 
 KEY_PREFIX = "base_model.model."
 """What PEFT puts before a module's name in the weights file."""
-CONFIG_FILE = "adapter_config.json"
-WEIGHTS_FILE = "adapter_model.safetensors"
+CONFIG_NAME = "adapter_config.json"
+WEIGHTS_NAME = "adapter_model.safetensors"
 
 
 class AllRanksZeroError(ValueError):
@@ -55,10 +55,10 @@ def export(model: PeftModel, adapter_name: str, folder: Path, base_model_name: s
     folder.mkdir(parents=True, exist_ok=True)
     save_file(
         {name: tensor.detach().contiguous() for name, tensor in sorted(state.items())},
-        folder / WEIGHTS_FILE,
+        folder / WEIGHTS_NAME,
         metadata={"format": "pt"},
     )
-    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _plain_config(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, cast
 
+from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from torch.nn import Parameter
 
@@ -61,3 +62,12 @@ def adapted_layers(model: nn.Module, adapter_name: str) -> list[AdaptedLayer]:
         for name, module in base.named_modules()
         if adapter_name in getattr(module, "lora_A", ())
     ]
+
+
+def wrapped_heads(model: nn.Module) -> dict[str, Any]:
+    """Full name in the base model → PEFT's wrapper of a module trained whole; `model` is what `attach` returned.
+
+    The wrapper holds `original_module` and, by adapter name, the trained copies `modules_to_save`.
+    """
+    base = model.get_base_model()  # type: ignore[operator]
+    return {name: module for name, module in base.named_modules() if isinstance(module, ModulesToSaveWrapper)}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from prunedlora.adapters.layers import adapted_layers
+from prunedlora.adapters.layers import adapted_layers, wrapped_heads
 
 SERVED_SLOTS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM pads an adapter to (max_lora_rank). https://docs.vllm.ai/en/latest/features/lora.html"""
@@ -32,12 +32,12 @@ def measure(model: nn.Module, adapter_name: str) -> AdapterSize:
     layers = adapted_layers(model, adapter_name)
     factors = [factor for layer in layers for factor in (layer.A, layer.B)]
     max_rank = max(layer.rank for layer in layers)
-    heads = [module for module in model.modules() if adapter_name in getattr(module, "modules_to_save", ())]
+    heads = [head.modules_to_save[adapter_name] for head in wrapped_heads(model).values()]
     return AdapterSize(
         ranks={layer.name: layer.rank for layer in layers},
         adapter_params=sum(factor.numel() for factor in factors),
         adapter_bytes=sum(factor.numel() * factor.element_size() for factor in factors),
-        head_params=sum(p.numel() for head in heads for p in head.modules_to_save[adapter_name].parameters()),  # type: ignore[union-attr, index]
+        head_params=sum(parameter.numel() for head in heads for parameter in head.parameters()),
         max_rank=max_rank,
         served_slot=next((slot for slot in SERVED_SLOTS if slot >= max_rank), None),
     )
