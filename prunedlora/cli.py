@@ -60,11 +60,13 @@ def search(
 def train(sweep_file: SweepFile, storage: Storage = None, overrides: Overrides = None) -> None:
     """Train one configuration: the file's `trial`, with overrides, and nothing of its space."""
     with _clear_errors():
+        from prunedlora.config.identity import trial_key
         from prunedlora.config.load import load_sweep
-        from prunedlora.search.sweep import run_one
+        from prunedlora.search.sweep import run_sweep
 
-        config = load_sweep(sweep_file, overrides or ())
-        run_one(config, storage or f"{config.storage}-train", console=Console(), command=sys.argv)
+        config = load_sweep(sweep_file, overrides or (), base_only=True)
+        default = f"{config.storage}-train/{trial_key(config.trial)}"
+        run_sweep(config, storage or default, console=Console(), command=sys.argv)
 
 
 @app.command()

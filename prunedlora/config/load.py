@@ -36,8 +36,10 @@ _Loader.add_implicit_resolver(
 )
 
 
-def load_sweep(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
+def load_sweep(path: Path, overrides: Sequence[str] = (), *, base_only: bool = False) -> SweepConfig:
     """The sweep of a YAML file with `field.path=value` overrides applied (values are YAML).
+
+    With `base_only` the file's space and baselines are put aside, and the one trial of the sweep is its `trial`.
 
     Raises:
         ConfigError: the file cannot be read or parsed, or any of its settings is wrong; all problems at once.
@@ -53,6 +55,8 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} must hold a mapping of settings, not {type(tree).__name__}")
     tree = with_values(tree, dict(_parse_override(override) for override in overrides))
+    if base_only:
+        tree |= {"num_trials": 0, "space": {}, "baselines": [{}]}
     return parse_sweep(tree, str(path))
 
 

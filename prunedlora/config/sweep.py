@@ -41,8 +41,8 @@ class SweepConfig(Section):
     objectives: dict[str, Literal["maximize", "minimize"]]
     """One quality figure of the metric (accuracy: maximize, or loss: minimize) and one size (minimize)."""
     sampler: Annotated[str, registered("sampler")] = "tpe"
-    num_trials: PositiveInt
-    """Suggestions to try, besides the baselines."""
+    num_trials: NonNegativeInt
+    """Suggestions to try, besides the baselines; 0 (with an empty space) runs the baselines alone."""
     max_seconds: PositiveFloat | None = None
     """End cleanly after this time: trials in flight keep a checkpoint and go on in the next run."""
     max_attempts: PositiveInt = 3
@@ -57,7 +57,7 @@ class SweepConfig(Section):
     """The base: a complete trial; the space and the baselines replace some of its fields."""
     baselines: list[dict[str, Any]] = Field(default=[])
     """Fixed trials that stand beside the search, each given by the fields it replaces in the base."""
-    space: dict[str, SpaceEntry] = Field(min_length=1)
+    space: dict[str, SpaceEntry] = Field(default={})
     """Field path within `trial` → what it may become."""
 
     @model_validator(mode="after")
@@ -87,8 +87,11 @@ class SweepConfig(Section):
         for i, baseline in enumerate(self.baselines):
             for path in baseline:
                 problems += _field_problem(path, f"baselines[{i}].{path}")
-        if not any(not isinstance(entry, Value) for entry in self.space.values()):
+        searched = any(not isinstance(entry, Value) for entry in self.space.values())
+        if self.num_trials > 0 and not searched:
             problems.append("space: nothing is searched; give at least one choice, uniform, log_uniform or int")
+        if self.num_trials == 0 and (self.space or not self.baselines):
+            problems.append("num_trials 0 runs the baselines alone: it needs some, and an empty space")
         if problems:
             raise ValueError("\n".join(problems))
         ask_order(self.space)

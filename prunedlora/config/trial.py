@@ -194,7 +194,7 @@ class TrainingConfig(Section):
 
 class EvaluationConfig(Section):
     metric: str
-    """accuracy (classification), exact_match or verifier (generation), loss (either)."""
+    """accuracy (classification), exact_match, final_number or verifier (generation), loss (either)."""
     milestones: list[Annotated[float, Field(gt=0.0, lt=1.0)]] = Field(default=[])
     """Progress values at which an adapter is evaluated and kept, besides the end."""
     max_examples: PositiveInt | None = None

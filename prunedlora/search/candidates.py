@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from prunedlora.adapters.export import WEIGHTS_FILE, export
+from prunedlora.adapters.export import WEIGHTS_NAME, export
 from prunedlora.adapters.size import measure
 from prunedlora.adapters.verify import Certificate, verify
 from prunedlora.config.identity import model_location
@@ -48,7 +48,7 @@ def make_candidate(
             export(live.model, ADAPTER, folder, model_location(config.model.name))
             batch = checked_batch(assets, workers)
             certificate = verify(live.model, ADAPTER, folder, batch, merged=False)
-            file_bytes = (folder / WEIGHTS_FILE).stat().st_size
+            file_bytes = (folder / WEIGHTS_NAME).stat().st_size
             store.upload_folder(folder, store.trial_path(key, path))
     return Candidate(
         step=live.step,

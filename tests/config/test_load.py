@@ -91,7 +91,8 @@ def test_defaults_and_values(tree: dict[str, Any]) -> None:
         ("objectives", {"f1": "maximize", "max_rank": "minimize"}, "objective 'f1' is no recorded figure; known: "),
         ("objectives", {"accuracy": "minimize", "max_rank": "minimize"}, "objective 'accuracy' must be maximized"),
         ("objectives", {"accuracy": "maximize"}, "objectives must be one quality figure and one size, got accuracy"),
-        ("space", {}, "space: Dictionary should have at least 1 item"),
+        ("space", {}, "space: nothing is searched"),
+        ("num_trials", 0, "num_trials 0 runs the baselines alone: it needs some, and an empty space"),
         ("space", {"adapter.rank": {"choice": [1]}}, "space.adapter.rank: 'adapter.rank' is no field of a trial"),
         ("space", {"seed": {"choices": [1]}}, "space.seed: an entry has exactly one of choice, uniform, log_uniform"),
         ("space", {"seed": {"choice": [1], "int": [1, 2]}}, "space.seed: an entry has exactly one of choice"),
@@ -165,6 +166,18 @@ def test_overrides_reach_every_field(tmp_path: Path, tree: dict[str, Any]) -> No
     assert sweep.trial.pruning is not None
     assert sweep.trial.pruning.recovery_strength == 0.5
     assert (sweep.trial.evaluation.milestones, sweep.seed) == ([0.5], 7)
+
+
+def test_the_base_alone(tmp_path: Path, tree: dict[str, Any]) -> None:
+    """Overrides that the space would contradict are fine where the space is put aside."""
+    path = tmp_path / "x.yaml"
+    tree["space"]["pruning.damping"] = {"uniform": [0.01, 0.1]}
+    path.write_text(yaml.safe_dump(tree))
+    overrides = ["trial.adapter.method=lora", "trial.pruning=null"]
+    sweep = load_sweep(path, overrides, base_only=True)
+    assert sweep.baseline_trials() == [sweep.trial]
+    with pytest.raises(ConfigError, match=r"space at"):
+        load_sweep(path, overrides)
 
 
 @pytest.mark.parametrize(
