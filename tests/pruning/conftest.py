@@ -1,0 +1,110 @@
+"""A small network of linear layers of different shapes with an adapter on all of them, in float64."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from prunedlora.adapters.attach import AdapterSettings, attach
+from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
+from prunedlora.pruning.pruner import Event, Pruner, PruningSettings
+
+torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
+
+NUM_STEPS = 20
+
+
+class Network(nn.Module):
+    """Tokens (batch, time, 6) → (batch, time, 3); `spare` never runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 10)
+        self.second = nn.Linear(10, 10)
+        self.third = nn.Linear(10, 3)
+        self.spare = nn.Linear(5, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(self.first(x))
+        x = torch.tanh(self.second(x)) + x
+        return self.third(x)
+
+
+@pytest.fixture
+def make_network() -> Callable[..., tuple[nn.Module, list[AdaptedLayer]]]:
+    """An adapted network and its layers, the same every time; `targets` default to the three layers that run."""
+
+    def make(
+        rank: int = 6, targets: tuple[str, ...] = ("first", "second", "third"), started: bool = False
+    ) -> tuple[nn.Module, list[AdaptedLayer]]:
+        with torch.random.fork_rng():
+            torch.manual_seed(4)
+            network = Network().double()
+            model = attach(network, AdapterSettings(rank, 2.0 * rank, False, 0.0, list(targets), []), "default", 5)
+            layers = adapted_layers(model, "default")
+            if started:
+                with torch.no_grad():
+                    for layer in layers:
+                        layer.B.normal_(std=0.3)
+        return model, layers
+
+    return make
+
+
+@pytest.fixture
+def make_settings() -> Callable[..., PruningSettings]:
+    """Pruning settings with overrides."""
+    base = PruningSettings(
+        criterion="gradient",
+        curvature="token",
+        ema_decay=0.8,
+        damping=0.01,
+        recovery_strength=1.0,
+        recovery_side="B",
+        target_sparsity=None,
+        target_rank=2,
+        schedule="cubic",
+        begin=0.2,
+        end=0.8,
+        every_steps=2,
+        allocation="uniform",
+        min_rank=0,
+    )
+    return lambda **overrides: replace(base, **overrides)
+
+
+@pytest.fixture
+def data() -> Callable[[int], tuple[Tensor, Tensor]]:
+    """Inputs and targets of a step."""
+
+    def draw(step: int) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(100 + step)
+        x = torch.randn(4, 5, 6, dtype=torch.float64, generator=generator)
+        return x, torch.sin(x[..., :3] * 2)
+
+    return draw
+
+
+@pytest.fixture
+def train_step(data) -> Callable[..., Event | None]:
+    """One step of the loop: backward of a summed loss, mean gradients, observe, optimizer, step."""
+
+    def run(model: nn.Module, pruner: Pruner, optimizer: torch.optim.Optimizer, step: int) -> Event | None:
+        x, y = data(step)
+        (model(x) - y).square().sum().backward()
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.grad /= y.numel()
+        pruner.observe()
+        optimizer.step()
+        optimizer.zero_grad()
+        return pruner.step(step, step / NUM_STEPS, optimizer)
+
+    return run
+
+
+@pytest.fixture
+def make_optimizer() -> Callable[[nn.Module], torch.optim.Optimizer]:
+    return lambda model: torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
