@@ -73,12 +73,13 @@ def train(sweep_file: SweepFile, storage: Storage = None, overrides: Overrides =
 def report(store: StoreArgument) -> None:
     """Front, table and report of a store, from its records alone."""
     with _clear_errors():
-        from prunedlora.results.report import print_report, write_report
+        from prunedlora.results.report import write_report
         from prunedlora.results.store import Store
+        from prunedlora.results.tables import print_report
 
         opened = Store(store)
         opened.open()
-        print_report(write_report(opened, command=sys.argv), Console())
+        print_report(write_report(opened), Console())
 
 
 @app.command()
@@ -99,12 +100,22 @@ def _clear_errors() -> Iterator[None]:
     """What the user can mend is told in a few lines; everything else keeps its traceback."""
     from prunedlora.config.identity import LocationError
     from prunedlora.config.load import ConfigError
-    from prunedlora.results.record import RecordError
+    from prunedlora.results.driver_lock import DriverLockedError
+    from prunedlora.results.pareto import ObjectivesError
+    from prunedlora.results.record import ObjectiveError, RecordError
     from prunedlora.results.storage import StoreError
 
     try:
         yield
-    except (ConfigError, LocationError, RecordError, StoreError) as error:
+    except (
+        ConfigError,
+        DriverLockedError,
+        LocationError,
+        ObjectiveError,
+        ObjectivesError,
+        RecordError,
+        StoreError,
+    ) as error:
         Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
 

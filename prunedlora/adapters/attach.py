@@ -1,8 +1,10 @@
 """Put an adapter on a base model, and take it off again without a trace: one base model serves many trials."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -58,26 +60,36 @@ def attach(model: nn.Module, settings: AdapterSettings, adapter_name: str, gener
         fan_in_fan_out=all(isinstance(modules[name], Conv1D) for name in targets),
         **exact_selection(modules, targets),
     )
-    trained = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    hooks = {name: model.__dict__.get(name) for name in INPUT_GRADIENT_HOOKS}
-    pretraining_tp = getattr(getattr(model, "config", None), "pretraining_tp", None)
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), warnings.catch_warnings():
-        # PEFT 0.21 reads a property that transformers 5 calls deprecated.
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+    state = _base_state(model)
+    with _undisturbed():
         torch.manual_seed(generator_seed)
         # No task type: PEFT's task classes add head modules of their own.
         adapted = get_peft_model(model, config, adapter_name=adapter_name)
-    adapted.state_before_attach = (trained, hooks, pretraining_tp)
+    adapted.state_before_attach = state
     assert [layer.name for layer in adapted_layers(adapted, adapter_name)] == targets
     for head in wrapped_heads(adapted).values():
         _raise_precision(head.modules_to_save[adapter_name])
     return adapted
 
 
+def load(model: nn.Module, folder: Path, adapter_name: str) -> PeftModel:
+    """The model with an exported adapter, loaded by PEFT alone, for evaluation; `detach` takes it off again.
+
+    Raises ValueError for a base that still carries an adapter; PEFT's own errors for a folder that is no adapter.
+    """
+    if any(hasattr(module, "lora_A") for module in model.modules()):
+        raise ValueError("the base model still carries an adapter; detach it first")
+    state = _base_state(model)
+    with _undisturbed():
+        adapted = PeftModel.from_pretrained(model, str(folder), adapter_name=adapter_name)
+    adapted.state_before_attach = state
+    return adapted
+
+
 def detach(model: PeftModel) -> nn.Module:
     """The base model as it was before `attach`: modules, weights, requires_grad and hooks. `model` is spent after it.
 
-    Every adapter on the model goes. Raises ValueError when `model` does not come from `attach`.
+    Every adapter on the model goes. Raises ValueError when `model` comes neither from `attach` nor from `load`.
     """
     state: Any = getattr(model, "state_before_attach", None)
     if state is None:
@@ -101,6 +113,22 @@ def detach(model: PeftModel) -> nn.Module:
     for name, parameter in base.named_parameters():
         parameter.requires_grad_(trained[name])
     return base
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """The caller's random state is left as it was, and its warnings free of one that it can do nothing about."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), warnings.catch_warnings():
+        # PEFT 0.21 reads a property that transformers 5 calls deprecated.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        yield
+
+
+def _base_state(model: nn.Module) -> tuple[dict[str, bool], dict[str, Any], Any]:
+    """What attaching changes besides modules: every requires_grad, input gradient hooks, a field of the config."""
+    trained = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    hooks = {name: model.__dict__.get(name) for name in INPUT_GRADIENT_HOOKS}
+    return trained, hooks, getattr(getattr(model, "config", None), "pretraining_tp", None)
 
 
 def _raise_precision(head: nn.Module) -> None:

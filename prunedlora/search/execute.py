@@ -3,20 +3,24 @@
 All workers of a slot call these functions alike; rank 0 alone writes to the store.
 """
 
+import json
+import tempfile
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.optim import AdamW
 
-from prunedlora.adapters.attach import detach
+from prunedlora.adapters.attach import detach, load
+from prunedlora.adapters.verify import verify
 from prunedlora.config.trial import TrialConfig
 from prunedlora.results.record import BaseReference, Candidate, Failure, TrialRecord
 from prunedlora.results.store import StaleWriterError, Store
 from prunedlora.search.assets import AssetCache, Assets, build_method
-from prunedlora.search.candidates import ADAPTER, make_candidate, recorded
+from prunedlora.search.candidates import ADAPTER, certificate_facts, checked_batch, make_candidate, recorded
 from prunedlora.search.environment import environment
 from prunedlora.search.resume import load_checkpoint, save_checkpoint
 from prunedlora.tasks.outcomes import figures
@@ -122,6 +126,38 @@ def execute_base(config: TrialConfig, *, store: Store, assets: AssetCache, worke
     )
     if workers.rank == 0:
         store.write_base(BaseReference(figures=recorded(figures(outcomes))))
+
+
+def execute_test(
+    config: TrialConfig, key: str, step: int, *, store: Store, assets: AssetCache, workers: Workers
+) -> None:
+    """Evaluates an exported adapter, as PEFT loads it, on the test split; writes test.json beside the adapter.
+
+    Raises VerificationError when the model with the adapter merged into its weights gives other logits.
+    """
+    loaded = assets.get(config)
+    path = store.trial_path(key, f"adapters/{step:06d}")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "adapter"
+        store.download_folder(path, folder)
+        model = load(loaded.base.model, folder, ADAPTER)
+        try:
+            outcomes = evaluate(
+                model,
+                loaded.task,
+                loaded.test,
+                batch_size=config.evaluation.batch_size,
+                dtype=loaded.base.dtype,
+                workers=workers,
+            )
+            merged = config.model.quantization is None  # 4-bit weights cannot take up an update exactly
+            certificate = verify(model, ADAPTER, folder, checked_batch(loaded, workers), merged=merged)
+        finally:
+            detach(model)
+    if workers.rank == 0:
+        measured = {name: figure.model_dump() for name, figure in recorded(figures(outcomes)).items()}
+        content = {"figures": measured, "certificate": certificate_facts(certificate)}
+        store.storage.write_text(f"{path}/test.json", json.dumps(content, allow_nan=False, indent=1) + "\n")
 
 
 def _train(

@@ -20,12 +20,13 @@ from prunedlora.config.trial import TrialConfig
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.store import StaleWriterError, Store
 from prunedlora.search.assets import AssetCache
-from prunedlora.search.execute import execute_base, execute_trial
+from prunedlora.search.execute import execute_base, execute_test, execute_trial
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
 from tests.tiny import sweep_tree
 
 CPU = torch.device("cpu")
+ALONE = Workers(0, 1, CPU)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def run(
     store: Store,
     *,
     assets: AssetCache | None = None,
-    workers: Workers = Workers(0, 1, CPU),
+    workers: Workers = ALONE,
     report: Callable[[dict[str, Any]], Verdict] = carry_on,
     progress: Callable[[int, int], Verdict] = carry_on,
     epoch: int = 1,
@@ -246,10 +247,23 @@ class _Alone(Workers):
 
 
 def test_base_reference(tree: dict[str, Any], store: Store) -> None:
-    execute_base(trial_of(tree), store=store, assets=AssetCache(CPU), workers=Workers(0, 1, CPU))
+    execute_base(trial_of(tree), store=store, assets=AssetCache(CPU), workers=ALONE)
     base = store.read_base()
     assert base is not None
     assert base.figures["accuracy"].num_examples == 20
+
+
+def test_the_exported_adapter_on_the_test_split(tree: dict[str, Any], store: Store) -> None:
+    """Loaded by PEFT from its folder, and merged; the base is as before."""
+    trial, assets = trial_of(tree), AssetCache(CPU)
+    before = checksum(assets.get(trial).base.model)
+    run(trial, store, assets=assets)
+    execute_test(trial, trial_key(trial), 12, store=store, assets=assets, workers=ALONE)
+    text = store.storage.read_text(store.trial_path(trial_key(trial), "adapters", "000012", "test.json"))
+    content = json.loads(text or "")
+    assert content["figures"]["accuracy"]["num_examples"] == 20
+    assert content["certificate"]["max_logit_difference_merged"] < 1e-4
+    assert checksum(assets.get(trial).base.model) == before
 
 
 def _worker(rank: int, num_workers: int, uri: str, config: dict[str, Any], rendezvous: str) -> None:
