@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from prunedlora.adapters.attach import AdapterSettings, attach
+from prunedlora.adapters.attach import AdapterSettings, attach, detach
 from prunedlora.adapters.layers import adapted_layers
 from prunedlora.pruning.pruner import Event, Pruner, PruningSettings
 from prunedlora.registry import register
@@ -37,7 +37,11 @@ class PrunedLora:
         Raises TargetError for modules that do not fit the model, ValueError for a target that cannot be reached.
         """
         adapted: nn.Module = attach(model, self.adapter, adapter_name, self.seed)
-        self._pruner = Pruner(self.pruning, adapted_layers(adapted, adapter_name))
+        try:
+            self._pruner = Pruner(self.pruning, adapted_layers(adapted, adapter_name))
+        except ValueError:
+            detach(adapted)  # the base serves other trials
+            raise
         return adapted
 
     def statistics(self) -> list[Tensor]:

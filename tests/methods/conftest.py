@@ -1,0 +1,104 @@
+"""A tiny BERT classifier and a short training of it with any method."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import BertConfig, BertForSequenceClassification
+
+from prunedlora.adapters.attach import AdapterSettings
+from prunedlora.pruning.pruner import PruningSettings
+from prunedlora.registry import lookup
+
+torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
+
+NUM_STEPS = 12
+
+
+@pytest.fixture
+def make_base() -> Callable[[], nn.Module]:
+    """The base model, the same weights every time."""
+
+    def make() -> nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            config = BertConfig(
+                vocab_size=40,
+                hidden_size=8,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                intermediate_size=12,
+                num_labels=3,
+            )
+            return BertForSequenceClassification(config)
+
+    return make
+
+
+@pytest.fixture
+def adapter() -> AdapterSettings:
+    return AdapterSettings(6, 6.0, False, 0.1, "all-linear", ["bert.pooler", "classifier"])
+
+
+@pytest.fixture
+def make_method(adapter) -> Callable[..., Any]:
+    """A registered method by name; overrides go to its pruning settings, if it has any."""
+
+    def make(name: str, **overrides: Any) -> Any:
+        kind = lookup("method", name)
+        if not kind.prunes:
+            return kind(adapter, 0)
+        fields: dict[str, Any] = {
+            "criterion": "gradient",
+            "curvature": "token",
+            "ema_decay": 0.9,
+            "damping": 0.01,
+            "recovery_strength": 1.0,
+            "recovery_side": "B",
+            "target_sparsity": None,
+            "target_rank": 2,
+            "schedule": "cubic",
+            "begin": 0.1,
+            "end": 0.9,
+            "every_steps": 3,
+            "allocation": "global",
+            "min_rank": 1,
+        }
+        return kind(adapter, 0, PruningSettings(**(fields | overrides)))
+
+    return make
+
+
+@pytest.fixture
+def train() -> Callable[..., list[Any]]:
+    """Steps `first` to `last` as the loop takes them, dropout seeded by step; returns the events."""
+
+    def run(method: Any, model: nn.Module, optimizer: Any, first: int = 1, last: int = NUM_STEPS) -> list[Any]:
+        events = []
+        model.train()
+        for step in range(first, last + 1):
+            generator = torch.Generator().manual_seed(step)
+            ids = torch.randint(1, 40, (4, 6), generator=generator)
+            labels = ids[:, 0] % 3
+            torch.manual_seed(1000 + step)
+            logits = model(input_ids=ids).logits
+            nn.functional.cross_entropy(logits, labels, reduction="sum").backward()
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad /= len(labels)
+            method.observe((step - 1) / NUM_STEPS)
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            events.append(method.step(step, step / NUM_STEPS, optimizer))
+        return [event for event in events if event is not None]
+
+    return run
+
+
+@pytest.fixture
+def make_optimizer() -> Callable[[nn.Module], torch.optim.Optimizer]:
+    return lambda model: torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)

@@ -1,0 +1,77 @@
+import copy
+
+import pytest
+import torch
+from peft import PeftModel
+
+from prunedlora.adapters.export import export
+from prunedlora.adapters.layers import adapted_layers
+from prunedlora.adapters.size import measure
+from prunedlora.adapters.verify import verify
+
+
+def test_sparsity_0_is_plain_lora_bit_for_bit(make_base, make_method, make_optimizer, train):
+    trained = []
+    for method in (make_method("lora"), make_method("prunedlora", target_rank=None, target_sparsity=0.0)):
+        model = method.attach(make_base(), "default")
+        assert train(method, model, make_optimizer(model)) == []
+        trained.append(dict(model.named_parameters()))
+    assert trained[0].keys() == trained[1].keys()
+    assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
+
+
+def test_watching_without_an_event_changes_nothing(make_base, make_method, make_optimizer, train):
+    """The curvature's hooks only look: until the first event the adapter is plain LoRA."""
+    trained = []
+    for method in (make_method("lora"), make_method("prunedlora", begin=0.8)):
+        model = method.attach(make_base(), "default")
+        assert train(method, model, make_optimizer(model), last=8) == []
+        trained.append(dict(model.named_parameters()))
+    assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
+
+
+@pytest.mark.parametrize("side", ["A", "B"])
+@pytest.mark.parametrize("curvature", ["batch", "token"])
+@pytest.mark.parametrize(("allocation", "min_rank"), [("uniform", 1), ("global", 1), ("global", 0)])
+def test_trained_pruned_exported_and_loaded_by_plain_peft(
+    allocation, min_rank, curvature, side, make_base, make_method, make_optimizer, train, tmp_path
+):
+    base = make_base()
+    untouched = copy.deepcopy(base).eval()
+    method = make_method(
+        "prunedlora", allocation=allocation, min_rank=min_rank, curvature=curvature, recovery_side=side
+    )
+    model = method.attach(base, "default")
+    events = train(method, model, make_optimizer(model))
+    size = measure(model, "default")
+    assert sum(size.ranks.values()) == 2 * len(size.ranks)
+    assert events[-1].ranks == size.ranks
+    assert min(size.ranks.values()) >= min_rank
+    export(model, "default", tmp_path, "some/base")
+    batch = {"input_ids": torch.randint(1, 40, (3, 6), generator=torch.Generator().manual_seed(0))}
+    certificate = verify(model, "default", tmp_path, batch, merged=True)
+    assert certificate.max_logit_change > 0
+    plain = PeftModel.from_pretrained(untouched, tmp_path).eval()
+    torch.testing.assert_close(plain(**batch).logits, model.eval()(**batch).logits, rtol=0, atol=1e-5)
+
+
+def test_using_it_before_attaching_is_refused(make_method):
+    with pytest.raises(RuntimeError, match="attach the method to a model first"):
+        make_method("prunedlora").observe(0.0)
+
+
+def test_a_target_that_cannot_be_reached_is_refused_at_attaching(make_base, make_method):
+    base = make_base()
+    with pytest.raises(ValueError, match="target_rank 2 of initial rank 6 removes"):
+        make_method("prunedlora", target_rank=2, min_rank=3).attach(base, "default")
+    make_method("prunedlora").attach(base, "default")  # the base is as before
+
+
+def test_the_seed_decides_the_start(make_base, make_method):
+    starts = []
+    for seed in (0, 0, 1):
+        method = make_method("prunedlora")
+        method.seed = seed
+        starts.append([layer.A for layer in adapted_layers(method.attach(make_base(), "default"), "default")])
+    assert all(torch.equal(a, b) for a, b in zip(starts[0], starts[1], strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(starts[0], starts[2], strict=True))
