@@ -1,4 +1,4 @@
-"""The `prunedlora` command: search, train, report, export. The scripts in jobs/ are the same verbs for `ray job submit`.
+"""The `prunedlora` command: search, train, report, export. The scripts in jobs/ are the same, for `ray job submit`.
 
 Everything heavy is imported inside the verbs, so that `--help` answers at once.
 """
@@ -87,35 +87,30 @@ def export(
     store: StoreArgument,
     candidate: Annotated[str, typer.Argument(metavar="KEY[@STEP]", help="A candidate; without step its last.")],
     to: Annotated[Path, typer.Option(help="Folder for the plain PEFT adapter; must not exist.")],
+    check: Annotated[bool, typer.Option(help="Load it with the base model and compare logits, merged too.")] = True,
 ) -> None:
     """Copy a candidate's adapter out of a store: a plain PEFT folder, checked again against the base model."""
     with _clear_errors():
+        from prunedlora.results.store import Store
         from prunedlora.search.export import export_candidate
 
-        export_candidate(store, candidate, to, Console())
+        opened = Store(store)
+        opened.open()
+        facts = export_candidate(opened, candidate, to, check=check)
+        console = Console()
+        for name, value in facts.items():
+            console.print(f"{name}: {value}", highlight=False)
+        console.print(f"Adapter: {to}", highlight=False, soft_wrap=True)
 
 
 @contextmanager
 def _clear_errors() -> Iterator[None]:
-    """What the user can mend is told in a few lines; everything else keeps its traceback."""
-    from prunedlora.config.identity import LocationError
-    from prunedlora.config.load import ConfigError
-    from prunedlora.results.driver_lock import DriverLockedError
-    from prunedlora.results.pareto import ObjectivesError
-    from prunedlora.results.record import ObjectiveError, RecordError
-    from prunedlora.results.storage import StoreError
-
+    """The package's own errors are messages for people and are told in a few lines; others keep their traceback."""
     try:
         yield
-    except (
-        ConfigError,
-        DriverLockedError,
-        LocationError,
-        ObjectiveError,
-        ObjectivesError,
-        RecordError,
-        StoreError,
-    ) as error:
+    except Exception as error:
+        if not type(error).__module__.startswith("prunedlora."):
+            raise
         Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
 

@@ -68,7 +68,10 @@ def sweep_tree(folder: Path, storage: Path | str) -> dict[str, Any]:
                 "num_test": 20,
             },
             "adapter": {"initial_rank": 6, "alpha": 6, "head_modules": ["pooler", "classifier"]},
-            "pruning": {"target_sparsity": 0.5, "schedule": {"name": "linear", "begin": 0.2, "end": 0.7, "every_steps": 2}},
+            "pruning": {
+                "target_sparsity": 0.5,
+                "schedule": {"name": "linear", "begin": 0.2, "end": 0.7, "every_steps": 2},
+            },
             "optimizer": {"learning_rate": 5e-3, "head_learning_rate": 5e-3},
             "training": {"num_steps": 12, "batch_size": 8},
             "evaluation": {"metric": "accuracy", "milestones": [0.5]},

@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from prunedlora.adapters.layers import adapted_layers
 from prunedlora.adapters.shrink import set_factors
@@ -28,7 +29,7 @@ def save_checkpoint(
         return
     store.check_writer(key, epoch)
     trained = {name: parameter for name, parameter in live.model.named_parameters() if parameter.requires_grad}
-    tensors = {f"parameter:{name}": parameter for name, parameter in trained.items()}
+    tensors: dict[str, Tensor] = {f"parameter:{name}": parameter for name, parameter in trained.items()}
     tensors |= {f"optimizer:{name}": value for name, value in optimizer_tensors(live.optimizer, live.model).items()}
     tensors |= {f"method:{name}": value for name, value in live.method.state_dict().items()}
     state = {

@@ -46,7 +46,12 @@ def test_epochs_round_up_to_steps() -> None:
 
 
 def test_seeds_differ_by_purpose_and_counter() -> None:
-    seeds = [derive_seed(0, "order", 0), derive_seed(0, "order", 1), derive_seed(0, "dropout", 0), derive_seed(1, "order")]
+    seeds = [
+        derive_seed(0, "order", 0),
+        derive_seed(0, "order", 1),
+        derive_seed(0, "dropout", 0),
+        derive_seed(1, "order"),
+    ]
     assert len(set(seeds)) == 4
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert generator(0, "x").initial_seed() == derive_seed(0, "x")

@@ -1,0 +1,76 @@
+"""Models and data that are not there, or do not fit, are found before anything starts."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prunedlora.config.fields import with_values
+from prunedlora.config.load import load_sweep, parse_sweep
+from prunedlora.search.preflight import preflight
+from tests.tiny import sweep_tree
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("tiny")
+    return sweep_tree(folder, folder / "store")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("trial.model.name", "./no/model", "'./no/model' does not exist"),
+        ("trial.data.train.name", "./no/data.csv", "no/data.csv"),
+        ("trial.data.train.prompt", "{question}", "question"),
+        ("trial.data.train.target", "{answer}", "answer"),
+        ("trial.data.num_validation", 1000, "1000"),
+        ("trial.data.max_length", 1000, "max_length 1000 is above the model's limit of 64 tokens"),
+        ("trial.adapter.target_modules", ["q_proj"], "q_proj"),
+        ("trial.adapter.head_modules", ["score"], "score"),
+        ("trial.model.config_overrides", {"hiden": 1}, "BertConfig has no field hiden"),
+        ("resources.num_workers", 9, "training.batch_size 8 is below resources.num_workers 9"),
+    ],
+)
+def test_bad_input(tree: dict[str, Any], path: str, value: Any, message: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the message is read below
+        preflight(parse_sweep(with_values(tree, {path: value}), "test"))
+    assert message in str(caught.value)
+    assert type(caught.value).__module__.startswith("prunedlora.")
+
+
+def test_empty_dataset(tree: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "empty.csv"
+    path.write_text("text,label\n")
+    with pytest.raises(ValueError, match="empty"):
+        preflight(parse_sweep(with_values(tree, {"trial.data.train.name": str(path)}), "test"))
+
+
+def test_label_unseen_in_training(tree: dict[str, Any], tmp_path: Path) -> None:
+    train, test = tmp_path / "train.csv", tmp_path / "test.csv"
+    train.write_text("text,label\n" + "".join(f"t{i},{'ab'[i % 2]}\n" for i in range(60)))
+    test.write_text("text,label\nx,c\n")
+    source = {"name": str(test), "prompt": "{text}", "target": "{label}"}
+    values = {"trial.data.train.name": str(train), "trial.data.test": source, "trial.data.num_test": None}
+    with pytest.raises(ValueError, match=r"test has labels that no training example has: 'c'"):
+        preflight(parse_sweep(with_values(tree, values), "test"))
+
+
+def test_epochs_too_short_for_the_schedule(tree: dict[str, Any]) -> None:
+    values = {
+        "trial.training": {"num_epochs": 1, "batch_size": 8},  # 80 examples: 10 steps
+        "trial.pruning.schedule.every_steps": 8,
+        "trial.pruning.schedule.end": 0.9,
+    }
+    with pytest.raises(ValueError, match=r"num_epochs 1 gives 10 steps, the last event \(step 8, every 8\) comes"):
+        preflight(parse_sweep(with_values(tree, values), "test"))
+
+
+def test_what_the_space_may_choose_is_checked_too(tree: dict[str, Any]) -> None:
+    space = {"adapter.target_modules": {"choice": ["all-linear", ["nothing_like_it"]]}}
+    with pytest.raises(ValueError, match="nothing_like_it"):
+        preflight(parse_sweep({**tree, "space": space}, "test"))
+
+
+def test_the_quickstart_passes() -> None:
+    preflight(load_sweep(Path("search_spaces/quickstart.yaml")))
