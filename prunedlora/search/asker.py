@@ -27,17 +27,14 @@ REPEATED = "prunedlora:repeated"
 class Asker:
     """Hands out trials and takes back what became of them.
 
-    `num_concurrent`: trials out at once. `sequential`: there is one slot, so trials end in the order they were asked.
     `retry_failed`: failed trials of earlier runs are run again. Raises RecordError when the store is broken.
     """
 
-    def __init__(
-        self, config: SweepConfig, store: Store, *, num_concurrent: int, sequential: bool, retry_failed: bool = False
-    ) -> None:
+    def __init__(self, config: SweepConfig, store: Store, *, num_slots: int = 1, retry_failed: bool = False) -> None:
+        self.num_slots = num_slots
+        """May be set until the first trial is handed out."""
         self._config = config
         self._store = store
-        self._num_concurrent = num_concurrent
-        self._sequential = sequential
         self._asks = store.asks()
         self._records = {record.key: record for record in store.records()}
         if retry_failed:
@@ -52,6 +49,11 @@ class Asker:
         fresh = {trial_key(trial): trial for trial in config.baseline_trials()}
         asked = {ask.key for ask in self._asks if ask.kind == "baseline"}
         self._baselines = deque(trial for key, trial in fresh.items() if key not in asked)
+
+    @property
+    def num_concurrent(self) -> int:
+        """Trials out at once: one in every slot and one that waits, so that no slot does."""
+        return self.num_slots + 1
 
     @property
     def num_left(self) -> int:
@@ -107,9 +109,9 @@ class Asker:
     def _told(self) -> dict[int, TrialRecord] | None:
         """Ask number → record, as far as the study may know; None while a trial that it must know has not ended."""
         hidden: set[str] = set()
-        if self._sequential:
+        if self.num_slots == 1:
             ran = [ask.key for ask in self._asks if REPEATED not in ask.system_attrs]
-            hidden = set(ran[max(0, len(ran) - (self._num_concurrent - 1)) :])
+            hidden = set(ran[max(0, len(ran) - (self.num_concurrent - 1)) :])
             if any(ask.key not in self._records and ask.key not in hidden for ask in self._asks):
                 return None
         visible = self._records.keys() - hidden
@@ -124,7 +126,7 @@ class Asker:
             objectives=config.objectives,
             sampler=config.sampler,
             seed=config.seed,
-            num_concurrent=self._num_concurrent,
+            num_concurrent=self.num_concurrent,
         )
         return self._write(trial_with(config.trial, values), "search", part)
 

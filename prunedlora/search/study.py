@@ -9,7 +9,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.distributions import distribution_to_json, json_to_distribution
@@ -21,15 +21,19 @@ from prunedlora.results.ask import Ask
 from prunedlora.results.record import ObjectiveError, TrialRecord
 from prunedlora.search.suggest import suggest
 
+Direction = Literal["maximize", "minimize"]
 _EPOCH = datetime.datetime(2000, 1, 1)  # Optuna wants a time; none of ours may reach a result.
 
 
 def rebuild(
-    asks: Sequence[Ask], told: Mapping[int, TrialRecord], objectives: Mapping[str, str], sampler: Any
+    asks: Sequence[Ask],
+    told: Mapping[int, TrialRecord],
+    objectives: Mapping[str, Direction],
+    sampler: optuna.samplers.BaseSampler,
 ) -> optuna.Study:
     """The study of all search asks, in order; those whose number is in `told` finished, all others running."""
     study = optuna.create_study(
-        storage=optuna.storages.InMemoryStorage(), directions=list(objectives.values()), sampler=sampler
+        storage=optuna.storages.InMemoryStorage(), directions=[*objectives.values()], sampler=sampler
     )
     for ask in asks:
         if ask.kind == "search":
@@ -42,7 +46,7 @@ def propose(
     told: Mapping[int, TrialRecord],
     *,
     space: Mapping[str, SpaceEntry],
-    objectives: Mapping[str, str],
+    objectives: Mapping[str, Direction],
     sampler: str,
     seed: int,
     num_concurrent: int,
@@ -78,9 +82,7 @@ def objective_values(record: TrialRecord, objectives: Collection[str]) -> list[f
 
 
 def _frozen(ask: Ask, record: TrialRecord | None, objectives: Collection[str]) -> FrozenTrial:
-    state, values, attrs = TrialState.RUNNING, None, {}
-    if record is not None:
-        state, values, attrs = _outcome(record, objectives)
+    state, values, attrs = (TrialState.RUNNING, None, {}) if record is None else _outcome(record, objectives)
     trial = create_trial(
         # create_trial gives a finished trial its times by itself; the state is set afterwards for all alike.
         state=TrialState.FAIL,

@@ -12,7 +12,7 @@ from prunedlora.config.sweep import SweepConfig
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from inventions import sweep_tree  # noqa: E402 (it lies beside the tests)
+from inventions import sweep_tree
 
 
 @pytest.fixture

@@ -2,10 +2,16 @@
 
 import hashlib
 import json
+import tempfile
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from prunedlora.results.record import Candidate, Environment, Failure, Figure, TrialRecord
+from prunedlora.results.record import BaseReference, Candidate, Environment, Failure, Figure, TrialRecord
+
+if TYPE_CHECKING:
+    from prunedlora.search.board import Work
+    from prunedlora.search.slot import Bench
 
 SPACE: dict[str, Any] = {
     "adapter.initial_rank": {"choice": [4, 8, 16]},
@@ -81,3 +87,37 @@ def invented_record(key: str, config: dict[str, Any], status: Any = "completed")
         environment=Environment(packages={}, device="cpu", num_workers=1, model={}, data={}),
         train_seconds=1.0,
     )
+
+
+def pretend(work: "Work", bench: "Bench") -> str:
+    """Does the work of a slot without training: a stand-in for `execute_work` in tests of the plumbing.
+
+    The trial's seed says what happens: it takes seed / 1000 seconds.
+    """
+    store, settings = bench.store, bench.settings
+    if work["kind"] == "base":
+        figure = Figure(value=0.1, stderr=0.01, num_examples=100)
+        store.write_base(BaseReference(figures={"accuracy": figure, "loss": figure}))
+        return "completed"
+    key = work["key"]
+    config = store.read_config(key)
+    folder = store.trial_path(key, "adapters", f"{config['training']['num_steps']:06d}")
+    if work["kind"] == "test":
+        figures = {"accuracy": {"value": 0.5, "stderr": 0.01, "num_examples": 100}}
+        store.storage.write_text(f"{folder}/test.json", json.dumps({"figures": figures, "certificate": {}}))
+        return "completed"
+    attempt = store.begin_attempt(key, settings.epoch)
+    deadline = time.monotonic() + config["seed"] / 1000
+    while time.monotonic() < deadline:
+        time.sleep(0.02)
+        if bench.progress(1, 2) == "pause":
+            return "paused"
+    record = invented_record(key, config)
+    with tempfile.TemporaryDirectory() as scratch:
+        (Path(scratch) / "adapter_config.json").write_text("{}")
+        store.upload_folder(Path(scratch), folder)
+    path = folder.removeprefix(store.trial_path(key) + "/")
+    last = record.candidates[-1].model_copy(update={"adapter_path": path})
+    bench.report(key, last.model_dump(mode="json"))
+    store.write_record(record.model_copy(update={"candidates": (last,)}), settings.epoch, attempt)
+    return "completed"

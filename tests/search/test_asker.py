@@ -25,8 +25,8 @@ def finish(store: Store, ask: Ask) -> None:
 
 
 def drive(config: SweepConfig, store: Store, most_events: int | None = None) -> bool:
-    """One slot: trains the oldest trial out, two out at once. Stops dead after so many events; whether it got through."""
-    asker = Asker(config, store, num_concurrent=2, sequential=True)
+    """One slot, two trials out at once. Stops dead after so many events; returns whether it got through."""
+    asker = Asker(config, store, num_slots=1)
     out: list[Ask] = []
     events = 0
 
@@ -131,7 +131,7 @@ def test_a_recorded_key_counts_and_an_exhausted_space_ends_the_sweep(make_sweep:
     assert len({ask.key for ask in asks}) == 2
     assert len(asks) < 100
     assert all(REPEATED in ask.system_attrs for ask in asks[-MOST_REPEATS:])
-    again = Asker(config, store, num_concurrent=2, sequential=True)
+    again = Asker(config, store, num_slots=1)
     assert again.exhausted
     assert again.finished
     assert again.next() is None
@@ -141,11 +141,11 @@ def test_a_recorded_key_counts_and_an_exhausted_space_ends_the_sweep(make_sweep:
 def test_trials_in_flight_go_first(make_sweep: Make, tmp_path: Path) -> None:
     store = Store(str(tmp_path / "s"))
     config = make_sweep()
-    first = Asker(config, store, num_concurrent=3, sequential=False)
+    first = Asker(config, store, num_slots=2)
     asks = [first.next() for _ in range(3)]
     assert asks[1] is not None
     finish(store, asks[1])
-    second = Asker(config, store, num_concurrent=3, sequential=False)
+    second = Asker(config, store, num_slots=2)
     assert (second.num_kept, second.num_resumed, second.num_left) == (1, 2, 5)
     assert [second.next(), second.next()] == [asks[0], asks[2]]
     third = second.next()
@@ -155,28 +155,28 @@ def test_trials_in_flight_go_first(make_sweep: Make, tmp_path: Path) -> None:
 
 def test_a_paused_trial_stays_in_flight(make_sweep: Make, tmp_path: Path) -> None:
     store = Store(str(tmp_path / "s"))
-    asker = Asker(make_sweep(num_trials=1), store, num_concurrent=2, sequential=True)
+    asker = Asker(make_sweep(num_trials=1), store, num_slots=1)
     ask = asker.next()
     assert ask is not None
     assert asker.end(ask.number) is None
-    assert Asker(make_sweep(num_trials=1), store, num_concurrent=2, sequential=True).next() == ask
+    assert Asker(make_sweep(num_trials=1), store, num_slots=1).next() == ask
 
 
 def test_failed_trials_run_again_only_when_asked_to(make_sweep: Make, tmp_path: Path) -> None:
     store = Store(str(tmp_path / "s"))
     config = make_sweep(num_trials=1)
-    ask = Asker(config, store, num_concurrent=2, sequential=True).next()
+    ask = Asker(config, store, num_slots=1).next()
     assert ask is not None
     store.write_record(invented_record(ask.key, store.read_config(ask.key), "failed"), driver_epoch=0)
-    assert Asker(config, store, num_concurrent=2, sequential=True).next() is None
-    retrying = Asker(config, store, num_concurrent=2, sequential=True, retry_failed=True)
+    assert Asker(config, store, num_slots=1).next() is None
+    retrying = Asker(config, store, num_slots=1, retry_failed=True)
     assert (retrying.num_kept, retrying.num_resumed) == (0, 1)
     assert retrying.next() == ask
 
 
 def test_every_suggestion_is_written_before_it_is_handed_out(make_sweep: Make, tmp_path: Path) -> None:
     store = Store(str(tmp_path / "s"))
-    ask = Asker(make_sweep(), store, num_concurrent=2, sequential=True).next()
+    ask = Asker(make_sweep(), store, num_slots=1).next()
     assert store.asks() == [ask]
     assert ask is not None
     stored: dict[str, Any] = store.read_config(ask.key)

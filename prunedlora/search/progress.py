@@ -1,0 +1,154 @@
+"""Progress: what a sweep shows while it runs. A live view on a terminal, plain lines elsewhere (a job's log).
+
+Reads only the board's snapshots and the store's records.
+"""
+
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from prunedlora.results.pareto import Objectives, Point, front, points
+from prunedlora.results.record import TrialRecord
+from prunedlora.results.report import figure_text
+from prunedlora.results.store import Store
+
+LINE_SECONDS = 60.0
+MOST_FRONT_ROWS = 8
+
+
+class Progress:
+    """Call `update` as often as is handy; used as a context manager it keeps the terminal tidy."""
+
+    def __init__(self, store: Store, objectives: Objectives, num_trials: int, num_slots: int, console: Console) -> None:
+        """`num_trials`: trials of the sweep, those of earlier runs included."""
+        self._store = store
+        self._objectives = objectives
+        self._num_trials = num_trials
+        self._num_slots = num_slots
+        self._console = console
+        self._records: dict[str, TrialRecord] = {record.key: record for record in store.records()}
+        self._num_before = len(self._records)
+        self._seen: set[str] = set()
+        self._live = Live(console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
+        self._began = time.monotonic()
+        self._last_line = ("", 0.0)
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def update(self, snapshot: dict[str, Any]) -> None:
+        """Shows how things stand: on a terminal always, elsewhere when a trial has ended or a minute has passed."""
+        fresh = []
+        for key in snapshot["ended"].keys() - self._seen:
+            record = self._store.read_record(key)
+            if record is not None:
+                self._seen.add(key)
+                fresh.append(record)
+                self._records[key] = record
+        if self._live is not None:
+            self._live.update(self._view(snapshot))
+            return
+        for record in fresh:
+            self.say(self._ended_line(record))
+        line = self._summary_line(snapshot)
+        told, at = self._last_line
+        now = time.monotonic()
+        if fresh or now - at >= LINE_SECONDS or not told:
+            self.say(line)
+            self._last_line = (line, now)
+
+    def seconds_left(self, snapshot: dict[str, Any]) -> float | None:
+        """Estimate from the mean training time so far; None while no trial of this run has ended."""
+        times = [record.train_seconds for record in self._records.values() if record.status != "failed"]
+        if not times or not self._seen:
+            return None
+        mean = sum(times) / len(times)
+        steps = [slot for slot in snapshot["slots"].values() if slot["work"] is not None and slot["num_steps"]]
+        begun = sum(slot["step"] / slot["num_steps"] for slot in steps)
+        return max(0.0, (self._num_trials - len(self._records) - begun) * mean / self._num_slots)
+
+    def _best(self) -> Point | None:
+        every = self._points()
+        return max(every, key=lambda point: self._objectives.gain(point.quality.value), default=None)
+
+    def _points(self) -> list[Point]:
+        return points(self._records.values(), self._objectives)
+
+    def _summary_line(self, snapshot: dict[str, Any]) -> str:
+        failed = sum(record.status == "failed" for record in self._records.values())
+        parts = [f"{len(self._records) - failed}/{self._num_trials} done", f"{snapshot['running']} running"]
+        parts.append(f"{failed} failed")
+        best = self._best()
+        if best is not None:
+            parts.append(f"best {self._objectives.quality} {figure_text(best.quality)}")
+        if not snapshot["slots"]:
+            parts.append("slots are starting")
+        left = self.seconds_left(snapshot)
+        parts.append(f"{_clock(time.monotonic() - self._began)} elapsed")
+        if left is not None:
+            parts.append(f"about {_clock(left)} left")
+        return ", ".join(parts)
+
+    def _ended_line(self, record: TrialRecord) -> str:
+        if record.failure is not None:
+            return f"trial {record.key} failed: {record.failure.type}: {record.failure.message}"
+        last = record.candidates[-1] if record.candidates else None
+        if last is None:
+            return f"trial {record.key} {record.status}"
+        quality = figure_text(last.figures[self._objectives.quality])
+        return (
+            f"trial {record.key} {record.status}: {self._objectives.quality} {quality}, "
+            f"{last.adapter_params:,} parameters, {record.train_seconds:.0f} s"
+        )
+
+    def _view(self, snapshot: dict[str, Any]) -> RenderableType:
+        return Group(Text(self._summary_line(snapshot), style="bold"), self._slots_table(snapshot), self._front_table())
+
+    def _slots_table(self, snapshot: dict[str, Any]) -> Table:
+        table = Table(box=None, pad_edge=False)
+        for name in ("slot", "state", "trial", "step"):
+            table.add_column(name, style="dim" if name == "slot" else "")
+        for number in range(self._num_slots):
+            slot = snapshot["slots"].get(number)
+            if slot is None:
+                table.add_row(str(number), "starting", "", "")
+                continue
+            work = slot["work"]
+            what = "" if work is None else work["key"] if work["kind"] == "trial" else f"{work['kind']} evaluation"
+            step = f"{slot['step']}/{slot['num_steps']}" if slot["num_steps"] else ""
+            table.add_row(str(number), slot["state"], what, step)
+        return table
+
+    def _front_table(self) -> Table:
+        table = Table(box=None, pad_edge=False)
+        for name in (self._objectives.quality, self._objectives.size, "trial", "step"):
+            table.add_column(name, justify="right")
+        best = front(self._points(), self._objectives)
+        for point in best[:MOST_FRONT_ROWS]:
+            table.add_row(figure_text(point.quality), f"{point.size:,.0f}", point.key, str(point.step))
+        if len(best) > MOST_FRONT_ROWS:
+            table.add_row(f"… {len(best) - MOST_FRONT_ROWS} more", "", "", "")
+        return table
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

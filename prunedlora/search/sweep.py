@@ -1,0 +1,246 @@
+"""A sweep from its configuration to its report: opens the store, starts slots and search, watches, finishes.
+
+Everything that must survive a killed driver is in the store; run the same command again and it goes on.
+"""
+
+import json
+import os
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from rich.console import Console
+
+from prunedlora.config.sweep import SweepConfig
+from prunedlora.results.driver_lock import DriverLock
+from prunedlora.results.pareto import Objectives
+from prunedlora.results.report import write_report
+from prunedlora.results.store import Store
+from prunedlora.results.summary import Summary, summarize
+from prunedlora.results.tables import overview
+from prunedlora.search import cluster
+from prunedlora.search.asker import Asker
+from prunedlora.search.capacity import num_slots
+from prunedlora.search.finish import base_work, drop_dominated, export_recommended, missing_test
+from prunedlora.search.progress import Progress
+from prunedlora.search.signals import Signals
+from prunedlora.search.slot import Execute, SlotSettings
+from prunedlora.search.slots import RAY_FOLDER, Slots
+from prunedlora.search.watch import Ending, watch
+
+POLL_SECONDS = 0.5
+CLOSE_SECONDS = 15.0
+STATS_FILE = "sweep_stats.json"
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What one run of a sweep did. Times are wall-clock seconds of this run."""
+
+    summary: Summary
+    ending: Ending
+    num_kept: int
+    """Trials with a record from earlier runs."""
+    num_resumed: int
+    """Trials asked in earlier runs that had still to end when this one began."""
+    num_new: int
+    """Trials that this run ended beside those."""
+    num_failed: int
+    """Failed trials among all."""
+    startup_seconds: float
+    """From the start of the slots until the last was ready; 0 when none was needed."""
+    wall_seconds: float
+    problems: tuple[str, ...]
+    """What went wrong beside the trials."""
+
+
+@dataclass
+class _Run:
+    """What one run of a sweep gathers."""
+
+    config: SweepConfig
+    store: Store
+    lock: DriverLock
+    asker: Asker
+    console: Console
+    deadline: float
+    execute: Execute | None
+    ending: Ending = "all trials are done"
+    num_ended: int = 0
+    startup_seconds: float = 0.0
+    slots: dict[str, Any] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def run_sweep(
+    config: SweepConfig,
+    storage: str,
+    *,
+    console: Console,
+    command: Sequence[str] = (),
+    max_seconds: float | None = None,
+    retry_failed: bool = False,
+    execute: Execute | None = None,
+) -> SweepResult:
+    """Runs a sweep, or goes on with one, and leaves records, report and the recommended adapter in its store.
+
+    Args:
+        storage: path or URI of the store; it replaces the one in `config`.
+        command: shown in the report as the way to get the sweep again.
+        max_seconds: end cleanly after this time; trials in training keep a checkpoint for the next run.
+        retry_failed: train trials again whose record says failed.
+        execute: what a slot does with its work; None trains for real (tests of the plumbing put something else).
+
+    Raises:
+        StoreError: the storage cannot be written, or holds something else.
+        RecordError: a document in the store is broken.
+        DriverLockedError: another driver runs this sweep.
+        CapacityError: a slot does not fit on the cluster.
+        SlotsLostError: no slot could be kept running.
+    """
+    began = time.monotonic()
+    store = Store(storage)
+    tree = config.model_copy(update={"storage": store.uri}).model_dump(mode="json")
+    is_new = store.create_or_open(tree)
+    with DriverLock(store.storage) as lock:
+        if not is_new:
+            store.write_sweep(tree)
+        asker = Asker(config, store, retry_failed=retry_failed)
+        deadline = began + max_seconds if max_seconds is not None else float("inf")
+        run = _Run(config, store, lock, asker, console, deadline, execute)
+        if asker.num_left or store.read_base() is None or missing_test(store) is not None:
+            with cluster.connected(), Signals() as signals:
+                _run_on_cluster(run, signals)
+        if config.retention.adapters == "front" and run.ending != "interrupted":
+            drop_dominated(summarize(store), lock.epoch)
+        if asker.exhausted:
+            run.ending = "the space is exhausted"
+        result = SweepResult(
+            summary=write_report(store, shlex.join(command) or None),
+            ending=run.ending,
+            num_kept=asker.num_kept,
+            num_resumed=asker.num_resumed,
+            num_new=max(0, run.num_ended - asker.num_resumed),
+            num_failed=sum(record.status == "failed" for record in store.records()),
+            startup_seconds=run.startup_seconds,
+            wall_seconds=time.monotonic() - began,
+            problems=tuple(run.problems),
+        )
+        _write_stats(run, result)
+    _show(result, console)
+    return result
+
+
+def run_one(config: SweepConfig, storage: str, *, console: Console, command: Sequence[str] = ()) -> SweepResult:
+    """Trains the sweep's `trial` alone, by the same way as a sweep: a slot with one configuration."""
+    resources = config.resources.model_copy(update={"num_slots": 1})
+    alone = config.model_copy(update={"baselines": [{}], "num_trials": 0, "resources": resources})
+    return run_sweep(alone, storage, console=console, command=command)
+
+
+def _run_on_cluster(run: _Run, signals: Signals) -> None:
+    """Slots and search, then base reference and test; raises what `run_sweep` says."""
+    config, store, asker = run.config, run.store, run.asker
+    asker.num_slots = num_slots(config.resources, cluster.nodes(), asker.num_left)
+    board = cluster.start_board()
+    slots = Slots([_settings(run, board, slot) for slot in range(asker.num_slots)], config.resources, store.storage)
+    started = time.time()
+    slots.start()
+    if store.read_base() is None:
+        ray.get(board.put_work.remote(base_work(), later=True))
+    progress = Progress(
+        store, Objectives.parse(config.objectives), asker.num_kept + asker.num_left, asker.num_slots, run.console
+    )
+    try:
+        with progress:
+            if asker.num_left:
+                run.ending = watch(board, asker, slots, run.lock, signals, progress, run.deadline)
+            if run.ending != "interrupted":
+                _finish(run, board, slots)
+    finally:
+        snapshot = ray.get(board.snapshot.remote())
+        ray.get(board.close.remote())
+        slots.close(CLOSE_SECONDS if run.ending != "interrupted" else 0.0)
+        store.delete_folder(RAY_FOLDER)
+    run.num_ended = sum(status != "paused" for status in snapshot["ended"].values())
+    run.slots = snapshot["slots"]
+    run.startup_seconds = max((slot["joined_at"] - started for slot in run.slots.values()), default=0.0)
+    run.problems += [f"slot {slot} was given up: {reason}" for slot, reason in sorted(slots.errors.items())]
+
+
+def _finish(run: _Run, board: Any, slots: Slots) -> None:
+    """The base model's figures, and test figures and a copy of the recommended adapter, by slots that wait anyway."""
+    if run.store.read_base() is None:
+        outcome = _wait_for(board, "base", slots)
+        if outcome != "completed":
+            run.problems.append(f"the base model was not evaluated: {outcome}")
+    work = missing_test(run.store)
+    if work is not None:
+        ray.get(board.put_work.remote(work, later=False))
+        outcome = _wait_for(board, "test", slots)
+        if outcome == "completed":
+            export_recommended(run.store, work)
+        else:
+            run.problems.append(f"the recommended adapter was not tested and not exported: {outcome}")
+
+
+def _wait_for(board: Any, kind: str, slots: Slots) -> str:
+    while True:
+        outcome = ray.get(board.outcome.remote(kind, POLL_SECONDS))
+        if outcome is not None:
+            return str(outcome)
+        slots.check()
+
+
+def _settings(run: _Run, board: Any, slot: int) -> SlotSettings:
+    return SlotSettings(
+        slot=slot,
+        store_uri=run.store.uri,
+        epoch=run.lock.epoch,
+        board=board,
+        cpus_per_worker=run.config.resources.cpus_per_worker,
+        folder=os.getcwd(),
+        base_trial=run.config.trial.model_dump(mode="json"),
+        max_attempts=run.config.max_attempts,
+        keep_checkpoints=run.config.retention.checkpoints == "always",
+        execute=run.execute,
+    )
+
+
+def _write_stats(run: _Run, result: SweepResult) -> None:
+    """Figures of the run for the benchmark: how long, how busy each slot was."""
+    stats = {
+        "ending": result.ending,
+        "num_kept": result.num_kept,
+        "num_resumed": result.num_resumed,
+        "num_new": result.num_new,
+        "num_failed": result.num_failed,
+        "num_slots": run.asker.num_slots,
+        "startup_seconds": result.startup_seconds,
+        "wall_seconds": result.wall_seconds,
+        "slots": [
+            {"busy_seconds": slot["busy_seconds"], "num_finished": slot["num_finished"]} for slot in run.slots.values()
+        ],
+    }
+    run.store.storage.write_text(STATS_FILE, json.dumps(stats, indent=1) + "\n")
+
+
+def _show(result: SweepResult, console: Console) -> None:
+    summary = result.summary
+    console.print(overview(summary))
+    lines = [
+        f"Trials: {result.num_kept} kept, {result.num_resumed} resumed, {result.num_new} new, "
+        f"{result.num_failed} failed; {result.ending}. {result.wall_seconds:.0f} s, "
+        f"of which {result.startup_seconds:.0f} s start of the slots.",
+        *(f"Problem: {problem}" for problem in result.problems),
+        f"Report: {summary.store.storage.uri_of('report/report.html')}",
+    ]
+    if summary.exported is not None:
+        lines.append(f"Adapter: {summary.exported.path}")
+    if result.ending in ("interrupted", "the time is up"):
+        lines.append("Run the same command again to go on.")
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

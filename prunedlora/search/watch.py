@@ -1,0 +1,104 @@
+"""Watch: Tune tries trials in a thread, while the main thread shows progress and looks for reasons to end."""
+
+import signal
+import tempfile
+import threading
+import time
+from typing import Any, Literal
+
+import ray
+from ray import tune
+
+from prunedlora.results.driver_lock import DriverLock
+from prunedlora.search.asker import Asker
+from prunedlora.search.progress import Progress
+from prunedlora.search.proxy import make_proxy
+from prunedlora.search.searcher import StoreSearcher
+from prunedlora.search.signals import TERMINATED, Signals
+from prunedlora.search.slots import Slots
+
+WATCH_SECONDS = 0.25
+TERM_SECONDS = 1.5
+"""Given to running trials to write a checkpoint after SIGTERM; `ray job stop` leaves 3 s in all."""
+
+Ending = Literal["all trials are done", "the space is exhausted", "the time is up", "interrupted"]
+
+
+def watch(
+    board: Any,
+    asker: Asker,
+    slots: Slots,
+    lock: DriverLock,
+    signals: Signals,
+    progress: Progress,
+    deadline: float,
+) -> Ending:
+    """Has all trials tried that the asker hands out; returns why it ended. `deadline`: by time.monotonic().
+
+    Raises SlotsLostError when no slot is left, DriverLockedError when another driver took over, SystemExit at SIGTERM.
+    """
+    ending: Ending = "all trials are done"
+    searcher = StoreSearcher(asker)
+    trials = TuneThread(searcher, board, asker.num_concurrent)
+    trials.start()
+    signals.watching = True
+    try:
+        while trials.is_alive():
+            trials.join(WATCH_SECONDS)
+            slots.check()
+            lock.check()
+            progress.update(ray.get(board.snapshot.remote()))
+            if signals.received is signal.SIGTERM:
+                _leave(board, searcher, lock)
+            if ending == "all trials are done" and (signals.received or time.monotonic() > deadline):
+                ending = "interrupted" if signals.received else "the time is up"
+                progress.say(f"{ending}: trials in training write a checkpoint and go on in the next run")
+                searcher.end()
+                ray.get(board.pause.remote())
+    except BaseException:
+        searcher.end()
+        ray.get(board.pause.remote())
+        raise
+    finally:
+        signals.watching = False
+    if trials.error is not None:
+        raise trials.error
+    return ending
+
+
+class TuneThread(threading.Thread):
+    """One `Tuner.fit()`. Its folder is thrown away: what counts is in the store."""
+
+    def __init__(self, searcher: StoreSearcher, board: Any, num_concurrent: int) -> None:
+        super().__init__(name="tune", daemon=True)
+        self._searcher = searcher
+        self._board = board
+        self._num_concurrent = num_concurrent
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            with tempfile.TemporaryDirectory(prefix="prunedlora-tune-", ignore_cleanup_errors=True) as scratch:
+                tune.Tuner(
+                    make_proxy(self._board),
+                    tune_config=tune.TuneConfig(
+                        search_alg=self._searcher,
+                        num_samples=-1,
+                        max_concurrent_trials=self._num_concurrent,
+                        reuse_actors=True,
+                    ),
+                    run_config=tune.RunConfig(name="trials", storage_path=scratch, verbose=0),
+                ).fit()
+        except BaseException as error:  # raised again in the main thread
+            self.error = error
+
+
+def _leave(board: Any, searcher: StoreSearcher, lock: DriverLock) -> None:
+    """Leaves within TERM_SECONDS: what could not write a checkpoint by then begins at its last one."""
+    searcher.end()
+    ray.get(board.pause.remote())
+    deadline = time.monotonic() + TERM_SECONDS
+    while time.monotonic() < deadline and ray.get(board.snapshot.remote())["running"]:
+        time.sleep(0.1)
+    lock.release()
+    raise SystemExit(TERMINATED)
