@@ -13,6 +13,7 @@ from prunedlora.adapters.attach import AdapterSettings, attach
 from prunedlora.adapters.export import AllRanksZeroError, export
 from prunedlora.adapters.layers import adapted_layers, wrapped_heads
 from prunedlora.adapters.shrink import shrink
+from prunedlora.adapters.verify import verify
 
 
 def train(adapted: nn.Module, ranks: list[int]) -> None:
@@ -153,6 +154,37 @@ def test_names_that_are_endings_of_one_another(ranks, tmp_path):
     found = {layer.name: layer.rank for layer in adapted_layers(plain, "default")}
     assert found == {name: rank for name, rank in zip(Nested.NAMES, ranks, strict=True) if rank}
     torch.testing.assert_close(plain(x).logits, adapted(x).logits, rtol=0, atol=1e-10)
+
+
+class Deep(nn.Module):
+    """More layers than PEFT lists: from 20 on it condenses target_modules to endings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.blocks = nn.ModuleList(
+                nn.ModuleDict({"q": nn.Linear(4, 4), "inner": nn.ModuleDict({"q": nn.Linear(4, 4)})}) for _ in range(12)
+            )
+        self.double()
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = x + block["q"](torch.tanh(block["inner"]["q"](x)))
+        return SimpleNamespace(logits=x)
+
+
+@pytest.mark.parametrize("ranks", [[1, 2], [0, 1, 2], [3, 0], [0, 1, 1, 1, 2]])
+def test_many_layers(ranks, tmp_path):
+    adapted = attach(Deep(), AdapterSettings(4, 2.0, False, 0.0, "all-linear", []), "default", 0)
+    train(adapted, ranks)
+    x = torch.randn(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    export(adapted, "default", tmp_path, "some/base")
+    plain = PeftModel.from_pretrained(Deep(), tmp_path)
+    found = {layer.name: layer.rank for layer in adapted_layers(plain, "default")}
+    assert found == {layer.name: layer.rank for layer in adapted_layers(adapted, "default") if layer.rank}
+    torch.testing.assert_close(plain(x).logits, adapted(x).logits, rtol=0, atol=1e-10)
+    assert verify(adapted, "default", tmp_path, {"x": x}, merged=True).max_logit_difference_merged < 1e-10
 
 
 def test_an_adapter_without_components_is_refused(make_model, settings, tmp_path):
