@@ -35,6 +35,8 @@ class AdapterSettings:
     """"all-linear", or full names or endings of linear modules."""
     head_modules: Sequence[str]
     """Modules trained whole and saved with the adapter (PEFT's modules_to_save)."""
+    layers_to_transform: Sequence[int] | None = None
+    """Indices of the transformer blocks whose modules are adapted; None: all."""
 
 
 def attach(model: nn.Module, settings: AdapterSettings, adapter_name: str, generator_seed: int) -> PeftModel:
@@ -49,7 +51,7 @@ def attach(model: nn.Module, settings: AdapterSettings, adapter_name: str, gener
     if any(hasattr(module, "lora_A") for module in model.modules()):
         raise ValueError("the base model still carries an adapter; detach it first")
     heads = resolve_head(model, settings.head_modules)
-    targets = resolve_targets(model, settings.target_modules, heads)
+    targets = resolve_targets(model, settings.target_modules, heads, settings.layers_to_transform)
     modules = dict(model.named_modules())
     config = LoraConfig(
         r=settings.initial_rank,

@@ -44,14 +44,30 @@ def resolve_head(model: nn.Module, entries: Sequence[str]) -> list[str]:
     return heads
 
 
-def resolve_targets(model: nn.Module, targets: str | Sequence[str], heads: Sequence[str]) -> list[str]:
-    """Full names of the linear modules to adapt, in module order.
+def resolve_targets(
+    model: nn.Module, targets: str | Sequence[str], heads: Sequence[str], layers: Sequence[int] | None = None
+) -> list[str]:
+    """Full names of the linear modules to adapt, in module order; with `layers` only those in blocks of these indices
+    (the first number in a module's name, as in PEFT's layers_to_transform).
 
     `targets` is "all-linear" (every linear module but the output embedding and what lies in `heads`, full names), or
     a list of full names or endings after a dot.
 
-    Raises TargetError when nothing or one of the entries matches nothing, or a matched module is not linear.
+    Raises TargetError when nothing, one of the entries or one of the layers matches nothing, or a matched module is not
+    linear.
     """
+    names = _all_targets(model, targets, heads)
+    if layers is None:
+        return names
+    block = {name: next((int(part) for part in name.split(".") if part.isdigit()), None) for name in names}
+    missing = sorted(set(layers) - set(block.values()))
+    if missing:
+        known = sorted(index for index in set(block.values()) if index is not None)
+        raise TargetError(f"layers_to_transform: no target module lies in layer {missing[0]}; layers: {known}")
+    return [name for name in names if block[name] in set(layers)]
+
+
+def _all_targets(model: nn.Module, targets: str | Sequence[str], heads: Sequence[str]) -> list[str]:
     modules = dict(model.named_modules())
     linear = [name for name, module in modules.items() if name and isinstance(module, LINEAR)]
 

@@ -103,6 +103,8 @@ class AdapterConfig(Section):
     """Dropout on the input of A while training."""
     target_modules: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)] = "all-linear"
     """Names (or endings) of the linear modules to adapt, or all-linear: every linear layer but the head's."""
+    layers_to_transform: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
+    """Indices of the transformer blocks whose modules are adapted; None: all of them."""
     head_modules: list[str] = Field(default=[])
     """Modules trained whole and saved with the adapter (PEFT's modules_to_save): a classification head for example."""
 

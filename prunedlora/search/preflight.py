@@ -37,7 +37,7 @@ def preflight(config: SweepConfig) -> None:
             loaded[identity] = _load(trial)
         num_examples, model = loaded[identity]
         heads = resolve_head(model, trial.adapter.head_modules)
-        resolve_targets(model, trial.adapter.target_modules, heads)
+        resolve_targets(model, trial.adapter.target_modules, heads, trial.adapter.layers_to_transform)
         _check_lengths(trial, num_examples, config.resources.num_workers)
 
 
@@ -48,7 +48,7 @@ def _distinct(config: SweepConfig) -> Iterator[TrialConfig]:
         trial = trial_with(config.trial, values)
         schedule = trial.pruning.schedule if trial.pruning else None
         fields = [trial.model, trial.data, trial.training, schedule]
-        names = [trial.adapter.target_modules, trial.adapter.head_modules, trial.evaluation.metric]
+        names = [trial.adapter.model_dump(exclude={"initial_rank", "alpha", "dropout"}), trial.evaluation.metric]
         identity = json.dumps([*(field.model_dump() if field else None for field in fields), *names])
         if identity not in seen:
             seen.add(identity)

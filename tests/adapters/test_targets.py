@@ -88,3 +88,16 @@ def test_exact_selection_is_exact_in_peft(wanted):
     assert [n for n, m in adapted.get_base_model().named_modules() if hasattr(m, "lora_A")] == wanted
     assert isinstance(adapted.get_base_model().enc.norm, nn.LayerNorm)
     assert torch.is_tensor(adapted.get_base_model().q.weight)
+
+
+def test_only_the_layers_asked_for(make_model):
+    bert = make_model("bert")
+    everything = resolve_targets(bert, "all-linear", ["classifier"])
+    second = resolve_targets(bert, "all-linear", ["classifier"], layers=[1])
+    assert second == [name for name in everything if ".layer.1." in name]
+    assert second
+
+
+def test_a_layer_that_is_not_there(make_model):
+    with pytest.raises(TargetError, match=r"layers_to_transform: no target module lies in layer 9; layers: \[0, 1"):
+        resolve_targets(make_model("bert"), "all-linear", ["classifier"], layers=[0, 9])
