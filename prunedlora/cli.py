@@ -40,7 +40,8 @@ def search(
     """Run a sweep, or go on with one: trials, front, report, recommended adapter."""
     with _clear_errors():
         from prunedlora.config.load import load_sweep
-        from prunedlora.search.sweep import print_plan, run_sweep
+        from prunedlora.search.plan import print_plan
+        from prunedlora.search.sweep import run_sweep
 
         config = load_sweep(sweep_file, overrides or ())
         if dry_run:

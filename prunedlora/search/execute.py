@@ -171,7 +171,7 @@ def _train(
     model = method.attach(assets.base.model, ADAPTER)
     try:
         draw_new_parameters(model, assets.base, config.seed)
-        run.live = live = _trial(config, assets, model, method, workers)
+        run.live = live = build_trial(config, assets, model, method, workers)
         load_checkpoint(run.store, run.key, live, run.candidates)
         if live.step:
             run.log.append({"resumed_at_step": live.step})
@@ -190,7 +190,7 @@ def _train(
         return train(
             live,
             workers,
-            milestones=frozenset({live.num_steps, *(round(p * live.num_steps) for p in config.evaluation.milestones)}),
+            milestones=milestone_steps(config, live.num_steps),
             checkpoint_every_steps=config.training.checkpoint_every_steps,
             on_step=on_step,
             on_milestone=on_milestone,
@@ -201,7 +201,13 @@ def _train(
         detach(model)
 
 
-def _trial(config: TrialConfig, assets: Assets, model: Any, method: Any, workers: Workers) -> Trial:
+def milestone_steps(config: TrialConfig, num_steps: int) -> frozenset[int]:
+    """The optimizer steps after which a candidate is made: the nearest to each milestone, and the last."""
+    return frozenset({num_steps, *(max(1, round(share * num_steps)) for share in config.evaluation.milestones)})
+
+
+def build_trial(config: TrialConfig, assets: Assets, model: Any, method: Any, workers: Workers) -> Trial:
+    """The live objects of a configuration on an attached model, before its first step."""
     settings, training = config.optimizer, config.training
     if training.batch_size < workers.num_workers:
         raise ValueError(f"training.batch_size {training.batch_size} is below the {workers.num_workers} workers")

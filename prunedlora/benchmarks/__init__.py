@@ -1,0 +1,1 @@
+"""Measurements that people run by hand (`jobs/benchmark.py`); each gives one JSON object."""

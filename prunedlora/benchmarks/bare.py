@@ -1,0 +1,95 @@
+"""Training without the product around it: what a plain script would do with one configuration, in plain processes."""
+
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from prunedlora.adapters.attach import detach
+from prunedlora.adapters.export import export
+from prunedlora.adapters.size import measure
+from prunedlora.config.identity import model_location
+from prunedlora.config.trial import TrialConfig
+from prunedlora.search.assets import Assets, build_method, load_assets
+from prunedlora.search.candidates import ADAPTER
+from prunedlora.search.execute import build_trial, milestone_steps
+from prunedlora.training.distributed import Workers
+from prunedlora.training.evaluate import evaluate
+from prunedlora.training.loop import Verdict, train
+from prunedlora.training.model import draw_new_parameters
+
+
+def train_bare(config: TrialConfig, assets: Assets, device: torch.device) -> float:
+    """Trains, evaluates and saves the adapter at the same steps as the product; no store, record, log or check.
+
+    Returns the seconds it took.
+    """
+    began = time.perf_counter()
+    workers = Workers(0, 1, device)
+    method = build_method(config)
+    model = method.attach(assets.base.model, ADAPTER)
+    draw_new_parameters(model, assets.base, config.seed)
+    live = build_trial(config, assets, model, method, workers)
+
+    def on_milestone() -> Verdict:
+        evaluate(
+            live.model,
+            assets.task,
+            assets.validation,
+            batch_size=config.evaluation.batch_size,
+            dtype=live.dtype,
+            workers=workers,
+        )
+        if measure(model, ADAPTER).max_rank > 0:
+            with tempfile.TemporaryDirectory() as scratch:
+                export(model, ADAPTER, Path(scratch) / "adapter", model_location(config.model.name))
+        return Verdict.CONTINUE
+
+    train(
+        live,
+        workers,
+        milestones=milestone_steps(config, live.num_steps),
+        checkpoint_every_steps=None,
+        on_step=lambda _: Verdict.CONTINUE,
+        on_milestone=on_milestone,
+        save_checkpoint=lambda: None,
+    )
+    method.close()
+    detach(model)
+    return time.perf_counter() - began
+
+
+def bare_seconds(configs: Sequence[TrialConfig], num_processes: int, num_threads: int) -> list[float]:
+    """Seconds of each configuration, back to back in as many plain processes at once as given; model and data are
+    loaded before the clock starts."""
+    context = multiprocessing.get_context("spawn")
+    os.environ["OMP_NUM_THREADS"] = str(num_threads)
+    ready = context.Barrier(num_processes)
+    queue: Any = context.SimpleQueue()
+    for config in configs:
+        queue.put(config.model_dump(mode="json"))
+    for _ in range(num_processes):
+        queue.put(None)
+    seconds: Any = context.SimpleQueue()
+    arguments = (configs[0].model_dump(mode="json"), queue, seconds, ready, num_threads)
+    processes = [context.Process(target=_worker, args=arguments) for _ in range(num_processes)]
+    for process in processes:
+        process.start()
+    results = [seconds.get() for _ in configs]
+    for process in processes:
+        process.join()
+    return results
+
+
+def _worker(first: dict[str, Any], queue: Any, seconds: Any, ready: Any, num_threads: int) -> None:
+    torch.set_num_threads(num_threads)
+    device = torch.device("cpu")
+    assets = load_assets(TrialConfig.model_validate(first), device)
+    ready.wait()
+    while (config := queue.get()) is not None:
+        seconds.put(train_bare(TrialConfig.model_validate(config), assets, device))
