@@ -1,6 +1,7 @@
 """Slots, the driver's side: starts one Ray Train run per slot and keeps it going until the sweep is over."""
 
 import threading
+import time
 
 import fsspec
 import pyarrow.fs  # type: ignore[import-untyped]
@@ -53,8 +54,9 @@ class Slots:
     def close(self, timeout: float) -> None:
         """No slot is started again; waits up to `timeout` seconds for those that run to end."""
         self._closing.set()
+        deadline = time.monotonic() + timeout
         for thread in self._threads:
-            thread.join(timeout)
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _keep(self, settings: SlotSettings) -> None:
         failures = run = 0

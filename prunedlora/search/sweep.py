@@ -20,11 +20,12 @@ from prunedlora.results.pareto import Objectives
 from prunedlora.results.report import write_report
 from prunedlora.results.store import Store
 from prunedlora.results.summary import Summary, summarize
-from prunedlora.results.tables import overview
+from prunedlora.results.tables import print_report
 from prunedlora.search import cluster
 from prunedlora.search.asker import Asker
 from prunedlora.search.capacity import num_slots
 from prunedlora.search.finish import base_work, drop_dominated, export_recommended, missing_test
+from prunedlora.search.preflight import preflight
 from prunedlora.search.progress import Progress
 from prunedlora.search.signals import Signals
 from prunedlora.search.slot import Execute, SlotSettings
@@ -32,7 +33,8 @@ from prunedlora.search.slots import RAY_FOLDER, Slots
 from prunedlora.search.watch import Ending, watch
 
 POLL_SECONDS = 0.5
-CLOSE_SECONDS = 15.0
+CLOSE_SECONDS = 3.0
+"""Given to the slots to end by themselves; what is left then ends with the driver."""
 STATS_FILE = "sweep_stats.json"
 
 
@@ -100,10 +102,13 @@ def run_sweep(
         DriverLockedError: another driver runs this sweep.
         CapacityError: a slot does not fit on the cluster.
         SlotsLostError: no slot could be kept running.
+        and what `preflight` finds wrong with models and data.
     """
     began = time.monotonic()
     store = Store(storage)
     tree = config.model_copy(update={"storage": store.uri}).model_dump(mode="json")
+    if not store.storage.exists("sweep.yaml"):
+        preflight(config)  # before the store is bound to a sweep that cannot run
     is_new = store.create_or_open(tree)
     with DriverLock(store.storage) as lock:
         if not is_new:
@@ -111,6 +116,8 @@ def run_sweep(
         asker = Asker(config, store, retry_failed=retry_failed)
         deadline = began + max_seconds if max_seconds is not None else float("inf")
         run = _Run(config, store, lock, asker, console, deadline, execute)
+        if not is_new and asker.num_left:
+            preflight(config)
         if asker.num_left or store.read_base() is None or missing_test(store) is not None:
             with cluster.connected(), Signals() as signals:
                 _run_on_cluster(run, signals)
@@ -132,13 +139,6 @@ def run_sweep(
         _write_stats(run, result)
     _show(result, console)
     return result
-
-
-def run_one(config: SweepConfig, storage: str, *, console: Console, command: Sequence[str] = ()) -> SweepResult:
-    """Trains the sweep's `trial` alone, by the same way as a sweep: a slot with one configuration."""
-    resources = config.resources.model_copy(update={"num_slots": 1})
-    alone = config.model_copy(update={"baselines": [{}], "num_trials": 0, "resources": resources})
-    return run_sweep(alone, storage, console=console, command=command)
 
 
 def _run_on_cluster(run: _Run, signals: Signals) -> None:
@@ -229,17 +229,13 @@ def _write_stats(run: _Run, result: SweepResult) -> None:
 
 
 def _show(result: SweepResult, console: Console) -> None:
-    summary = result.summary
-    console.print(overview(summary))
+    print_report(result.summary, console)
     lines = [
         f"Trials: {result.num_kept} kept, {result.num_resumed} resumed, {result.num_new} new, "
         f"{result.num_failed} failed; {result.ending}. {result.wall_seconds:.0f} s, "
         f"of which {result.startup_seconds:.0f} s start of the slots.",
         *(f"Problem: {problem}" for problem in result.problems),
-        f"Report: {summary.store.storage.uri_of('report/report.html')}",
     ]
-    if summary.exported is not None:
-        lines.append(f"Adapter: {summary.exported.path}")
     if result.ending in ("interrupted", "the time is up"):
         lines.append("Run the same command again to go on.")
     for line in lines:

@@ -1,7 +1,6 @@
 """Fixtures of the tests of search/."""
 
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +8,7 @@ import pytest
 
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.sweep import SweepConfig
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from inventions import sweep_tree
+from tests.search import inventions
 
 
 @pytest.fixture
@@ -20,6 +16,19 @@ def make_sweep(tmp_path: Path) -> Callable[..., SweepConfig]:
     """Makes a small sweep in tmp_path/store; keyword arguments replace top-level fields."""
 
     def make(**changes: Any) -> SweepConfig:
-        return parse_sweep(sweep_tree(tmp_path / "store", **changes), "test")
+        return parse_sweep(inventions.sweep_tree(tmp_path / "store", **changes), "test")
 
     return make
+
+
+@pytest.fixture(scope="session")
+def shared_ray() -> Iterator[None]:
+    """One local Ray for all tests that need one."""
+    from ray import cloudpickle
+
+    from prunedlora.search import cluster
+
+    # Workers need not find the tests on their path.
+    cloudpickle.register_pickle_by_value(inventions)
+    with cluster.connected():
+        yield

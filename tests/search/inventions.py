@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -92,7 +93,7 @@ def invented_record(key: str, config: dict[str, Any], status: Any = "completed")
 def pretend(work: "Work", bench: "Bench") -> str:
     """Does the work of a slot without training: a stand-in for `execute_work` in tests of the plumbing.
 
-    The trial's seed says what happens: it takes seed / 1000 seconds.
+    The trial's seed says what happens: it takes seed / 1000 seconds, and from 1000 on its process dies the first time.
     """
     store, settings = bench.store, bench.settings
     if work["kind"] == "base":
@@ -107,6 +108,8 @@ def pretend(work: "Work", bench: "Bench") -> str:
         store.storage.write_text(f"{folder}/test.json", json.dumps({"figures": figures, "certificate": {}}))
         return "completed"
     attempt = store.begin_attempt(key, settings.epoch)
+    if config["seed"] >= 1000 and attempt == 1:
+        os._exit(1)
     deadline = time.monotonic() + config["seed"] / 1000
     while time.monotonic() < deadline:
         time.sleep(0.02)

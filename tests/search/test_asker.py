@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from inventions import invented_record
 
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.registry import names
 from prunedlora.results.ask import Ask
 from prunedlora.results.store import Store
 from prunedlora.search.asker import MOST_REPEATS, REPEATED, Asker
+from tests.search.inventions import invented_record
 
+ROOT = Path(__file__).parents[2]
 Make = Callable[..., SweepConfig]
 
 
@@ -84,20 +85,19 @@ def test_asks_do_not_depend_on_the_hash_seed(make_sweep: Make, tmp_path: Path) -
     for seed in ("1", "2"):
         folder = tmp_path / f"hash{seed}"
         code = (
-            "import sys; sys.path.insert(0, sys.argv[1])\n"
+            "import sys\n"
             "from pathlib import Path\n"
-            "from inventions import sweep_tree\n"
-            "from test_asker import drive\n"
+            "from tests.search.inventions import sweep_tree\n"
+            "from tests.search.test_asker import drive\n"
             "from prunedlora.config.load import parse_sweep\n"
             "from prunedlora.results.store import Store\n"
-            "store = Store(sys.argv[2])\n"
-            "assert drive(parse_sweep(sweep_tree(Path(sys.argv[2]), num_trials=13), 'test'), store)\n"
+            "store = Store(sys.argv[1])\n"
+            "assert drive(parse_sweep(sweep_tree(Path(sys.argv[1]), num_trials=13), 'test'), store)\n"
             "print([ask.params for ask in store.asks()])\n"
         )
-        command = [sys.executable, "-c", code, str(Path(__file__).parent), str(folder)]
-        runs.append(
-            subprocess.Popen(command, env=os.environ | {"PYTHONHASHSEED": seed}, stdout=subprocess.PIPE, text=True)
-        )
+        command = [sys.executable, "-c", code, str(folder)]
+        env = os.environ | {"PYTHONHASHSEED": seed}
+        runs.append(subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True))
     texts = [run.communicate()[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0]
     assert texts[0] == texts[1]

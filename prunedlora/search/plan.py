@@ -1,0 +1,42 @@
+"""Plan: what a sweep would do, for --dry-run. Nothing is written and no Ray is started."""
+
+import os
+
+from rich.console import Console
+
+from prunedlora.config.sweep import SweepConfig
+from prunedlora.results.store import Store
+from prunedlora.search import cluster
+from prunedlora.search.asker import Asker
+from prunedlora.search.capacity import num_slots, worker_needs
+from prunedlora.search.preflight import preflight
+
+
+def print_plan(config: SweepConfig, storage: str, console: Console) -> None:
+    """Checks what `run_sweep` would check, with the same errors, and prints trials, slots and resources."""
+    store = Store(storage)
+    exists = store.storage.exists("sweep.yaml")
+    if exists:
+        store.create_or_open(config.model_copy(update={"storage": store.uri}).model_dump(mode="json"))
+    preflight(config)
+    asker = Asker(config, store)
+    if os.environ.get("RAY_ADDRESS"):
+        with cluster.connected():
+            nodes, where = cluster.nodes(), f"the cluster at {os.environ['RAY_ADDRESS']}"
+    else:
+        nodes, where = cluster.local_nodes(), "a Ray started on this machine"
+    resources = config.resources
+    slots = num_slots(resources, nodes, asker.num_left)
+    needs = ", ".join(f"{amount:g} {name}" for name, amount in worker_needs(resources).items())
+    workers = f"{resources.num_workers} worker{'s' if resources.num_workers > 1 else ''}"
+    lines = [
+        f"Sweep {config.name}: {config.num_trials} suggestions by {config.sampler}, {len(config.baselines)} baselines",
+        f"Objectives: {', '.join(f'{direction} {name}' for name, direction in config.objectives.items())}",
+        f"Searched: {', '.join(config.space)}",
+        f"Storage: {store.uri} ({'goes on' if exists else 'new'})",
+        f"Trials: {asker.num_kept} kept, {asker.num_resumed} to resume, "
+        f"{asker.num_left - asker.num_resumed} new at most",
+        f"Slots: {slots} on {where}, each {workers} of {needs}",
+    ]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
