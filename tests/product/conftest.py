@@ -1,0 +1,53 @@
+"""One real sweep with the pretrained model, by the README's command; the tests of this folder look at what it left."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+QUICK = [
+    "num_trials=2",
+    "trial.training.num_steps=30",
+    "trial.evaluation.max_examples=100",
+    "trial.data.num_test=200",
+]
+"""Cuts the quickstart down to a sweep of four short trials."""
+
+
+@pytest.fixture(scope="session")
+def run() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a command from the repository root, as a user would; fails the test when the exit code is another."""
+
+    def run(*command: str, code: int = 0, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "100"}
+        environment.pop("RAY_ADDRESS", None)
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout)
+        assert done.returncode == code, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def quick_command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The README's first command, cut short and with a storage of its own."""
+    storage = tmp_path_factory.mktemp("runs") / "quickstart"
+    overrides = [part for override in QUICK for part in ("--set", override)]
+    command = ["jobs/search.py", "search_spaces/quickstart.yaml", "--storage", str(storage), *overrides]
+    return [sys.executable, *command]
+
+
+@pytest.fixture(scope="session")
+def sweep_output(run: Callable[..., subprocess.CompletedProcess[str]], quick_command: list[str]) -> str:
+    """What the sweep printed."""
+    return run(*quick_command).stdout
+
+
+@pytest.fixture(scope="session")
+def storage(sweep_output: str, quick_command: list[str]) -> Path:
+    """The finished sweep's store."""
+    return Path(quick_command[quick_command.index("--storage") + 1])

@@ -1,0 +1,72 @@
+"""As on a cluster: `ray start --head`, then the README's `ray job submit`."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.product.conftest import ROOT
+from tests.tiny import sweep_tree
+
+BIN = Path(sys.executable).parent
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def dashboard(tmp_path: Path) -> Iterator[str]:
+    """The address of a head node's dashboard; the cluster ends with the test (`ray stop` would end others' too)."""
+    port, ray_port = free_port(), free_port()
+    start = [
+        str(BIN / "ray"), "start", "--head", "--node-ip-address=127.0.0.1", f"--port={ray_port}", "--num-cpus=2",
+        "--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}", "--disable-usage-stats",
+        "--object-store-memory=200000000", "--block",
+    ]  # fmt: skip
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    environment |= {"HF_HUB_OFFLINE": "1", "PATH": f"{BIN}:{environment['PATH']}"}
+    head = subprocess.Popen(start, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/api/jobs/", head)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        head.terminate()
+        head.wait(timeout=60)
+
+
+def _wait_for(url: str, head: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert head.poll() is None, "ray start ended"
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except OSError:
+            time.sleep(0.5)
+    raise TimeoutError(url)
+
+
+def test_ray_job_submit(dashboard: str, tmp_path: Path, run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    readme = re.search(r"^ray job submit .*$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert readme is not None
+    sweep = tmp_path / "tiny.yaml"
+    sweep.write_text(yaml.safe_dump(sweep_tree(tmp_path, "runs/tiny")))
+    store = tmp_path / "store"
+    command = readme[0].replace("search_spaces/quickstart.yaml", str(sweep)).replace("/shared/quickstart", str(store))
+    words = command.replace("ray job submit", f"job submit --address {dashboard}").split()
+    done = run(str(BIN / "ray"), *words, timeout=400)
+    assert "succeeded" in done.stdout
+    assert "Trials: 0 kept, 0 resumed, 3 new, 0 failed" in done.stdout
+    assert (store / "report" / "front.json").exists()
+    assert (store / "recommended" / "adapter_config.json").exists()

@@ -1,0 +1,115 @@
+"""What the README claims is run: its shell commands, its Python, its YAML, the paths it names."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from prunedlora.config.load import load_sweep, parse_sweep
+from tests.product.conftest import QUICK, ROOT
+from tests.tiny import minilm_folder
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def commands() -> list[str]:
+    return [line for block in blocks("bash") for line in block.splitlines() if line]
+
+
+def test_the_first_lines_are_the_two_commands() -> None:
+    assert commands()[:2] == [
+        'pip install -e ".[quickstart]" && python jobs/search.py search_spaces/quickstart.yaml',
+        'pip install -e ".[test]" && pytest',
+    ]
+
+
+def test_every_command_is_run_by_a_test() -> None:
+    """The first by this folder's fixture, the second by whoever runs this, the job by test_job.py, the others here."""
+    elsewhere = ("pip install", "ray job submit")
+    here = [command.split()[:2] for command in commands() if not command.startswith(elsewhere)]
+    assert here == [["prunedlora", verb] for verb in ("search", "train", "report", "export")]
+
+
+def prunedlora(command: str, storage: Path) -> list[str]:
+    """A README command as it can run here: with this environment's script, on the sweep of the fixture."""
+    script = str(Path(sys.executable).with_name("prunedlora"))
+    return [script, *command.replace("runs/quickstart", str(storage)).split()[1:]]
+
+
+def command_of(verb: str) -> str:
+    return next(command for command in commands() if command.startswith(f"prunedlora {verb}"))
+
+
+def test_dry_run(run: Run) -> None:
+    output = run(*prunedlora(command_of("search"), Path("x"))).stdout
+    assert "Trials: 0 kept, 0 to resume, 14 new at most" in output
+    assert "Slots: " in output
+
+
+def test_report(run: Run, storage: Path) -> None:
+    output = run(*prunedlora(command_of("report"), storage)).stdout
+    assert "Recommended: " in output
+    assert max(map(len, output.replace(str(storage), "").splitlines())) <= 100
+
+
+def test_export(run: Run, storage: Path, tmp_path: Path) -> None:
+    record = next(storage.glob("trials/*/record.json"))
+    key, step = record.parent.name, int(sorted(record.parent.glob("adapters/*"))[-1].name)
+    command = command_of("export").replace("KEY@STEP", f"{key}@{step}").replace("adapters/small", str(tmp_path / "a"))
+    output = run(*prunedlora(command, storage)).stdout
+    assert "max_logit_difference_merged" in output
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+
+
+def test_train(run: Run, tmp_path: Path) -> None:
+    overrides = [part for override in QUICK[1:] for part in ("--set", override)]
+    command = [*prunedlora(command_of("train"), tmp_path), *overrides, "--storage", str(tmp_path / "one")]
+    output = run(*command).stdout
+    assert "Trials: 0 kept, 0 resumed, 1 new, 0 failed" in output
+
+
+def test_python(storage: Path) -> None:
+    """The lines that load the adapter, with the sweep's own base model."""
+    names: dict[str, Any] = {"BASE": str(minilm_folder())}
+    (code,) = blocks("python")
+    exec(code.replace("runs/quickstart", str(storage)), names)
+    assert not names["model"].training
+
+
+def test_yaml() -> None:
+    (text,) = blocks("yaml")
+    base = yaml.safe_load((ROOT / "search_spaces" / "quickstart.yaml").read_text())
+    sweep = parse_sweep({**base, **yaml.safe_load(text)}, "README")
+    assert len(sweep.space) == 5
+
+
+@pytest.mark.parametrize(
+    "option", ["trial.pruning.recovery_strength=0.5", "num_trials=40", "trial.adapter.initial_rank=4"]
+)
+def test_overrides(option: str) -> None:
+    assert option in README
+    load_sweep(ROOT / "search_spaces" / "quickstart.yaml", [option])
+
+
+def test_paths_exist() -> None:
+    named = re.findall(r"`((?:prunedlora|search_spaces|jobs|tests|\.ci)/[\w./]*)`", README)
+    assert len(named) > 10
+    missing = [path for path in named if not (ROOT / path).exists() and path != "search_spaces/x.yaml"]
+    assert missing == []
+
+
+def test_help_and_report_import_no_torch() -> None:
+    modules = "prunedlora.cli, prunedlora.results.report, prunedlora.results.tables"
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
