@@ -15,9 +15,9 @@ from prunedlora.adapters.export import export
 from prunedlora.adapters.size import measure
 from prunedlora.config.identity import model_location
 from prunedlora.config.trial import TrialConfig
-from prunedlora.search.assets import Assets, build_method, load_assets
+from prunedlora.search.assemble import build_method, build_trial, milestone_steps
+from prunedlora.search.assets import Assets, load_assets
 from prunedlora.search.candidates import ADAPTER
-from prunedlora.search.execute import build_trial, milestone_steps
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import evaluate
 from prunedlora.training.loop import Verdict, train

@@ -1,5 +1,4 @@
-"""What a slot loads once and keeps from trial to trial: base model, tokenised data. And how a configuration becomes
-the live objects of the layers below, which know no configuration."""
+"""What a slot loads once and keeps from trial to trial: base model, tokenised data."""
 
 import json
 from dataclasses import dataclass
@@ -7,11 +6,8 @@ from typing import Any
 
 import torch
 
-from prunedlora.adapters.attach import AdapterSettings
 from prunedlora.config.identity import model_location
 from prunedlora.config.trial import SourceConfig, TrialConfig
-from prunedlora.methods.protocol import Method
-from prunedlora.pruning.pruner import PruningSettings
 from prunedlora.registry import lookup
 from prunedlora.tasks.protocol import Features, Task
 from prunedlora.tasks.sources import Source
@@ -122,20 +118,6 @@ def model_settings(trial: TrialConfig) -> ModelSettings:
     """How to load the configuration's model. Raises LocationError when it is not there."""
     fields = trial.model.model_dump()
     return ModelSettings(location=model_location(fields.pop("name")), **fields)
-
-
-def build_method(trial: TrialConfig) -> Method:
-    """The configuration's method, not attached yet."""
-    fields = trial.adapter.model_dump()
-    kind = lookup("method", fields.pop("method"))
-    adapter = AdapterSettings(**fields)
-    if trial.pruning is None:
-        method: Method = kind(adapter, trial.seed)
-        return method
-    pruning = trial.pruning.model_dump()
-    schedule = pruning.pop("schedule")
-    method = kind(adapter, trial.seed, PruningSettings(schedule=schedule.pop("name"), **schedule, **pruning))
-    return method
 
 
 def _source(config: SourceConfig) -> Source:
