@@ -6,7 +6,7 @@ import time
 import fsspec
 import pyarrow.fs  # type: ignore[import-untyped]
 import ray
-from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
+from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
 from ray.train.torch import TorchTrainer
 
 from prunedlora.config.sweep import ResourcesConfig
@@ -107,6 +107,11 @@ def _num_finished(settings: SlotSettings) -> int:
 
 
 def _reason(error: TrainingFailedError) -> str:
-    """The last line of what the workers, or Ray Train itself, failed with."""
-    failures = error.worker_failures.values() if isinstance(error, WorkerGroupError) else [error]
-    return "; ".join(dict.fromkeys(str(failure).strip().splitlines()[-1] for failure in failures))
+    """What the workers, or Ray Train itself, failed with: type and message, each once."""
+    failures = [error]
+    if isinstance(error, WorkerGroupError):
+        # Ray wraps the workers' exceptions in one whose text is the traceback.
+        failures = [getattr(failure, "_base_exc", failure) for failure in error.worker_failures.values()]
+    elif isinstance(error, ControllerError):
+        failures = [error.controller_failure]
+    return "; ".join(dict.fromkeys(f"{type(failure).__name__}: {failure}" for failure in failures))

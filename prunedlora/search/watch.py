@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import ray
 from ray import tune
+from ray.tune.progress_reporter import TrialProgressCallback
 
 from prunedlora.results.driver_lock import DriverLock
 from prunedlora.search.asker import Asker
@@ -66,6 +67,13 @@ def watch(
     return ending
 
 
+class SilentTrials(TrialProgressCallback):
+    """Tune's printer of trials, which would print some lines at any verbosity, into the middle of the live view."""
+
+    def _print(self, msg: str) -> None:
+        pass
+
+
 class TuneThread(threading.Thread):
     """One `Tuner.fit()`. Its folder is thrown away: what counts is in the store."""
 
@@ -87,7 +95,9 @@ class TuneThread(threading.Thread):
                         max_concurrent_trials=self._num_concurrent,
                         reuse_actors=True,
                     ),
-                    run_config=tune.RunConfig(name="trials", storage_path=scratch, verbose=0),
+                    run_config=tune.RunConfig(
+                        name="trials", storage_path=scratch, verbose=0, callbacks=[SilentTrials()]
+                    ),
                 ).fit()
         except BaseException as error:  # raised again in the main thread
             self.error = error

@@ -90,6 +90,10 @@ def execute_work(work: Work, bench: Bench) -> str:
     if work["kind"] == "test":
         execution.execute_test(trial, key, work["step"], store=store, assets=bench.assets, workers=bench.workers)
         return "completed"
+    record = store.read_record(key)
+    if record is not None and record.status != "failed":
+        # The workers died between the record and telling the board: the trial is over.
+        return record.status
     return execution.execute_trial(
         trial,
         key,
@@ -101,6 +105,7 @@ def execute_work(work: Work, bench: Bench) -> str:
         report=lambda candidate: bench.report(key, candidate),
         progress=bench.progress,
         keep_checkpoints=settings.keep_checkpoints,
+        checkpoint_every_steps=settings.checkpoint_every_steps,
     )
 
 

@@ -51,7 +51,7 @@ def kept(board: FakeBoard, fits: list[Any], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def died() -> WorkerGroupError:
-    return WorkerGroupError("trouble", {0: RuntimeError("Traceback\nValueError: no such thing")})
+    return WorkerGroupError("trouble", {0: ValueError("no such thing")})
 
 
 def lost() -> ControllerError:
@@ -80,4 +80,4 @@ def test_a_lost_controller_is_forgiven_a_few_times(board: FakeBoard, monkeypatch
     assert (runs, slots.errors) == (MOST_FAILURES, {})
     slots, runs = kept(board, [lost()] * MOST_FAILURES, monkeypatch)
     assert runs == MOST_FAILURES
-    assert slots.errors == {0: "the controller is gone"}
+    assert slots.errors == {0: "RuntimeError: the controller is gone"}

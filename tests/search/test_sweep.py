@@ -81,6 +81,17 @@ def test_a_sweep_runs_survives_a_dead_worker_and_is_not_run_twice(
     assert [store.num_attempts(ask.key) for ask in asks] == [2, 1, 1, 1, 1]
 
 
+def test_two_workers_train_a_trial_together(folder: Path, tmp_path: Path, shared_ray: None) -> None:
+    config = make(folder, tmp_path / "store", num_trials=1, resources={"num_workers": 2, "num_slots": 1})
+    text = io.StringIO()
+    result = run_sweep(config, config.storage, console=Console(file=text))
+    assert (result.num_new, result.num_failed, result.problems) == (1, 0, ())
+    [record] = Store(config.storage).records()
+    assert record.environment.num_workers == 2
+    assert result.summary.base is not None
+    assert result.summary.exported is not None
+
+
 def test_a_sweep_whose_time_is_up_leaves_its_trials_in_flight(folder: Path, tmp_path: Path, shared_ray: None) -> None:
     config = make(folder, tmp_path / "store", num_trials=40, seed=900)
     result, text = run(config, max_seconds=1)

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import ray
 
+from prunedlora.config.load import parse_sweep
 from prunedlora.results.driver_lock import DriverLock
 from prunedlora.results.store import Store
 from prunedlora.search import worker
 from prunedlora.search.board import Work
-from prunedlora.search.worker import SharedStorageError, check_store
+from prunedlora.search.worker import SharedStorageError, check_store, execute_work
 from prunedlora.training.loop import Verdict
 from tests.search.inventions import invented_record, sweep_tree
 
@@ -89,6 +90,19 @@ def test_a_failed_record_is_told_before_the_workers_are_restarted(tmp_path: Path
     with pytest.raises(ValueError, match="no such model"):
         worker._do(TRIAL, bench(board, failing, store, num_workers=2))
     assert board.finished == [("failed", "")]
+
+
+def test_a_trial_that_has_ended_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(str(tmp_path / "store"))
+    trial = parse_sweep(sweep_tree(tmp_path), "test").trial.model_dump(mode="json")
+    store.write_config("a", trial)
+    settings = SimpleNamespace(epoch=1, max_attempts=3, keep_checkpoints=False, checkpoint_every_steps=None)
+    bench: Any = SimpleNamespace(store=store, settings=settings, assets=None, workers=None, progress=None)
+    monkeypatch.setattr(worker.execution, "execute_trial", lambda *_, **__: "trained")
+    assert execute_work(TRIAL, bench) == "trained"
+    for status, outcome in (("failed", "trained"), ("stopped", "stopped"), ("completed", "completed")):
+        store.write_record(invented_record("a", trial, status), driver_epoch=1)
+        assert execute_work(TRIAL, bench) == outcome
 
 
 def test_the_board_is_not_asked_at_every_step() -> None:
