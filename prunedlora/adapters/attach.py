@@ -96,7 +96,7 @@ def detach(model: PeftModel) -> nn.Module:
     state: Any = getattr(model, "state_before_attach", None)
     if state is None:
         raise ValueError("detach takes what attach returned; this model was adapted elsewhere")
-    trained, hooks, pretraining_tp = state
+    trained, hooks, pretraining_tp, training = state
     base: nn.Module = model.get_base_model()
     for name, head in wrapped_heads(model).items():
         # By hand, since PEFT's unload puts the trained copy of a head in the place of the original.
@@ -114,6 +114,7 @@ def detach(model: PeftModel) -> nn.Module:
         base.config.pretraining_tp = pretraining_tp  # type: ignore[union-attr]
     for name, parameter in base.named_parameters():
         parameter.requires_grad_(trained[name])
+    base.train(training)
     return base
 
 
@@ -126,11 +127,11 @@ def _undisturbed() -> Iterator[None]:
         yield
 
 
-def _base_state(model: nn.Module) -> tuple[dict[str, bool], dict[str, Any], Any]:
+def _base_state(model: nn.Module) -> tuple[dict[str, bool], dict[str, Any], Any, bool]:
     """What attaching changes besides modules: every requires_grad, input gradient hooks, a field of the config."""
     trained = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     hooks = {name: model.__dict__.get(name) for name in INPUT_GRADIENT_HOOKS}
-    return trained, hooks, getattr(getattr(model, "config", None), "pretraining_tp", None)
+    return trained, hooks, getattr(getattr(model, "config", None), "pretraining_tp", None), model.training
 
 
 def _raise_precision(head: nn.Module) -> None:

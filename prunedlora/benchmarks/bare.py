@@ -17,7 +17,7 @@ from prunedlora.config.identity import model_location
 from prunedlora.config.trial import TrialConfig
 from prunedlora.search.assemble import build_method, build_trial, milestone_steps
 from prunedlora.search.assets import Assets, load_assets
-from prunedlora.search.candidates import ADAPTER
+from prunedlora.search.candidates import ADAPTER, validation_examples
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import evaluate
 from prunedlora.training.loop import Verdict, train
@@ -40,7 +40,7 @@ def train_bare(config: TrialConfig, assets: Assets, device: torch.device) -> flo
         evaluate(
             live.model,
             assets.task,
-            assets.validation,
+            validation_examples(config, assets),
             batch_size=config.evaluation.batch_size,
             dtype=live.dtype,
             workers=workers,

@@ -81,6 +81,10 @@ class IntRange(Section):
     def corners(self) -> list[Any]:
         return list(self.bounds)
 
+    def values(self) -> range:
+        """All values."""
+        return range(self.bounds[0], self.bounds[1] + 1, self.step)
+
 
 class Value(Section):
     value: Any

@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, Validati
 
 from prunedlora.config.fields import all_fields, is_field, with_values
 from prunedlora.config.section import Section, registered
-from prunedlora.config.space import SpaceEntry, Value
+from prunedlora.config.space import IntRange, LogUniform, SpaceEntry, Uniform, Value
 from prunedlora.config.trial import TrialConfig
 
 SIZE_OBJECTIVES = ("adapter_params", "adapter_bytes", "max_rank", "served_slot")
@@ -30,6 +30,8 @@ class ResourcesConfig(Section):
 class RetentionConfig(Section):
     checkpoints: Literal["until_completed", "always"] = "until_completed"
     """Whether a completed trial's checkpoints are deleted."""
+    checkpoint_every_steps: PositiveInt | None = None
+    """Optimizer steps between checkpoints to resume from; None: at milestones, and when the sweep is paused."""
     adapters: Literal["all", "front"] = "all"
     """front: after the sweep, adapters of dominated candidates are deleted (their figures stay)."""
 
@@ -77,13 +79,24 @@ class SweepConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _quantization_has_a_gpu(self) -> Self:
+        if self.trial.model.quantization is not None and self.resources.gpus_per_worker == 0:
+            raise ValueError(
+                f"trial.model.quantization {self.trial.model.quantization!r} needs CUDA, "
+                "but resources.gpus_per_worker is 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _space_names_fields(self) -> Self:
         problems = []
         for path, entry in self.space.items():
             problems += _field_problem(path, f"space.{path}")
-            for parent in entry.when:
+            for parent, values in entry.when.items():
                 if parent == path or parent not in self.space:
                     problems.append(f"space.{path}.when: {parent!r} is not another entry of the space")
+                else:
+                    problems += _impossible(self.space[parent], parent, values, f"space.{path}.when")
         for i, baseline in enumerate(self.baselines):
             for path in baseline:
                 problems += _field_problem(path, f"baselines[{i}].{path}")
@@ -167,6 +180,14 @@ def corners(space: Mapping[str, SpaceEntry]) -> Iterator[dict[str, Any]]:
             if (identity := repr(sorted(values.items(), key=lambda item: item[0]))) not in seen:
                 seen.add(identity)
                 yield values
+
+
+def _impossible(parent: SpaceEntry, name: str, values: list[Any], where: str) -> list[str]:
+    """Values that a condition waits for in vain."""
+    if isinstance(parent, Uniform | LogUniform):
+        return [f"{where}: {name!r} is continuous; a condition needs a choice, an int or a value"]
+    possible = parent.values() if isinstance(parent, IntRange) else parent.corners()
+    return [f"{where}: {name!r} never is {value!r}" for value in values if value not in possible]
 
 
 def _product(factors: Iterator[int]) -> int:

@@ -60,7 +60,7 @@ class SourceConfig(Section):
                 raise ValueError("a reasoning_gym source needs seed and num_examples")
             unused = [field for field in ("subset", "revision", "split") if getattr(self, field) is not None]
         else:
-            unused = [field for field in ("options", "seed") if getattr(self, field)]
+            unused = [field for field, unset in (("options", {}), ("seed", None)) if getattr(self, field) != unset]
         if unused:
             raise ValueError(f"{', '.join(unused)} has no effect on source {self.name!r}; remove it")
         return self
@@ -184,8 +184,6 @@ class TrainingConfig(Section):
     """Examples per optimizer step, over all workers."""
     micro_batch_size: PositiveInt | None = None
     """Examples per forward pass and worker; None: the worker's whole share at once."""
-    checkpoint_every_steps: PositiveInt | None = None
-    """Optimizer steps between checkpoints to resume from; None: at milestones only."""
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -246,9 +244,12 @@ class TrialConfig(Section):
                 problems.append(f"pruning.target_rank {target} is above adapter.initial_rank {rank}")
             if pruning.min_rank > rank:
                 problems.append(f"pruning.min_rank {pruning.min_rank} is above adapter.initial_rank {rank}")
-            kept = target if target is not None else rank * (1 - (pruning.target_sparsity or 0.0))
-            # Half a component of slack: the number to remove is rounded to whole components.
-            if kept + 0.5 <= pruning.min_rank:
+            sparsity, allocation = pruning.target_sparsity, lookup("allocation", pruning.allocation)
+            try:
+                # For very many layers: what `global` may remove of all must be allowed whatever their number.
+                allocation.num_to_remove(10**6, rank, sparsity, target, pruning.min_rank)
+            except ValueError:
+                kept = target if target is not None else rank * (1 - (sparsity or 0.0))
                 problems.append(f"pruning.min_rank {pruning.min_rank} forbids the target: rank {kept:g} on average")
         if bool(self.adapter.head_modules) != (self.optimizer.head_learning_rate is not None):
             problems.append("adapter.head_modules and optimizer.head_learning_rate must be given together")
@@ -272,13 +273,4 @@ class TrialConfig(Section):
             problems.append(
                 f"training.micro_batch_size {training.micro_batch_size} is above batch_size {training.batch_size}"
             )
-        if self.pruning is not None and training.num_steps is not None:
-            schedule = self.pruning.schedule
-            last_event = training.num_steps // schedule.every_steps * schedule.every_steps
-            end = schedule.begin if schedule.end is None else schedule.end
-            if last_event < end * training.num_steps:
-                problems.append(
-                    f"pruning.schedule: the last event (step {last_event}, every {schedule.every_steps}) comes before "
-                    f"its end (progress {end:g} of {training.num_steps} steps); the target would not be reached"
-                )
         return problems

@@ -110,12 +110,14 @@ class Pruner:
     def step(self, step: int, progress: float, optimizer: Optimizer | None) -> Event | None:
         """Removes what is due after optimizer step number `step`, when the share `progress` of training is done.
 
-        Events fall on multiples of `every_steps`, and on the end of training so that the target is always met. There
-        is none before the first observation or while every B is zero: the gradient of A is then zero too.
+        Events fall on multiples of `every_steps`; the last one on the first step at or after the schedule's end, so
+        that the target is met there whatever `every_steps` is. There is none before the first observation or while
+        every B is zero: the gradient of A is then zero too.
         """
         if self._curvature is None or self._num_observed == 0:
             return None
-        if step % self.settings.every_steps and progress < 1:
+        end = self.settings.begin if self.settings.end is None else self.settings.end
+        if step % self.settings.every_steps and progress < end:
             return None
         share = removed_share(self.settings.schedule, progress, self.settings.begin, self.settings.end)
         num_due = num_removed(share, self._num_to_remove) - self._num_done()

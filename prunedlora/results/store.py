@@ -199,10 +199,18 @@ class Store:
         self.storage.append_text(self.trial_path(key, "log.jsonl"), text)
 
     def read_log(self, key: str) -> list[dict[str, Any]]:
-        """Raises RecordError naming path and line of a broken one."""
+        """The log as one run would have left it: where a trial was resumed, steps that it did again count once.
+
+        Raises RecordError naming path and line of a broken one.
+        """
         path = self.trial_path(key, "log.jsonl")
-        lines = (self.storage.read_text(path) or "").splitlines()
-        return [json_object(line, f"{self.storage.uri_of(path)}:{i}") for i, line in enumerate(lines, start=1)]
+        entries: list[dict[str, Any]] = []
+        for number, line in enumerate((self.storage.read_text(path) or "").splitlines(), start=1):
+            entry = json_object(line, f"{self.storage.uri_of(path)}:{number}")
+            if (resumed := entry.get("resumed_at_step")) is not None:
+                entries = [earlier for earlier in entries if earlier.get("step", 0) <= resumed]
+            entries.append(entry)
+        return entries
 
     # --- folders of trials, by their path in the store
 

@@ -19,6 +19,7 @@ from prunedlora.training.model import (
     load_model_config,
     load_tokenizer,
     position_limit,
+    release_memory,
 )
 
 
@@ -58,6 +59,12 @@ class AssetCache:
     def clear(self) -> None:
         """Lets go of everything; the next trial loads anew."""
         self._assets = self._key = None
+        release_memory(self._device)
+
+    def clear_if_adapted(self) -> None:
+        """After a failure: lets go of a base model that an adapter could not be taken off from."""
+        if self._assets and any(hasattr(module, "lora_A") for module in self._assets.base.model.modules()):
+            self.clear()
 
 
 def load_assets(trial: TrialConfig, device: torch.device) -> Assets:
@@ -66,7 +73,6 @@ def load_assets(trial: TrialConfig, device: torch.device) -> Assets:
     splits, task = load_task(trial)
     base = load_base(settings, task.auto_model, task.model_settings, device)
     train, validation, test = (task.encode(split) for split in (splits.train, splits.validation, splits.test))
-    validation = validation[: trial.evaluation.max_examples]
     return Assets(
         base=base,
         task=task,

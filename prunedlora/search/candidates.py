@@ -1,6 +1,8 @@
 """A trial at a milestone → a Candidate: evaluated, measured, exported as a plain PEFT adapter and reloaded to check."""
 
+import math
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,29 +18,42 @@ from prunedlora.results.record import Candidate, Figure
 from prunedlora.results.store import Store
 from prunedlora.search.assets import Assets
 from prunedlora.tasks.outcomes import figures
+from prunedlora.tasks.protocol import Features
 from prunedlora.training.distributed import Workers
-from prunedlora.training.evaluate import evaluate
-from prunedlora.training.loop import Trial
+from prunedlora.training.evaluate import autocast, evaluate
+from prunedlora.training.loop import NonFiniteError, Trial
 
 ADAPTER = "default"
 CHECKED_EXAMPLES = 4
 
 
 def make_candidate(
-    live: Trial, config: TrialConfig, assets: Assets, store: Store, key: str, workers: Workers
+    live: Trial,
+    config: TrialConfig,
+    assets: Assets,
+    store: Store,
+    key: str,
+    workers: Workers,
+    check_writer: Callable[[], None],
 ) -> Candidate:
     """The trial as it stands. Rank 0 stores the adapter under `adapters/<step>`, unless every rank is 0.
 
-    Raises VerificationError when the exported adapter, reloaded by PEFT, does not give the training model's logits.
+    Raises:
+        NonFiniteError: the validation loss is NaN or infinite.
+        VerificationError: the exported adapter, reloaded by PEFT, does not give the training model's logits.
+        StaleWriterError: by `check_writer`, before anything is stored.
     """
     outcomes = evaluate(
         live.model,
         assets.task,
-        assets.validation,
+        validation_examples(config, assets),
         batch_size=config.evaluation.batch_size,
         dtype=live.dtype,
         workers=workers,
     )
+    measured = figures(outcomes)
+    if not all(math.isfinite(figure.value) for figure in measured.values()):
+        raise NonFiniteError(f"validation loss is {measured['loss'].value} after step {live.step}")
     size = measure(live.model, ADAPTER)
     path, file_bytes, certificate = None, 0, None
     if workers.rank == 0 and size.max_rank > 0:
@@ -47,13 +62,15 @@ def make_candidate(
             folder = Path(scratch) / "adapter"
             export(live.model, ADAPTER, folder, model_location(config.model.name))
             batch = checked_batch(assets, workers)
-            certificate = verify(live.model, ADAPTER, folder, batch, merged=False)
+            with autocast(workers.device, live.dtype):
+                certificate = verify(live.model, ADAPTER, folder, batch, merged=False)
             file_bytes = (folder / WEIGHTS_NAME).stat().st_size
+            check_writer()
             store.upload_folder(folder, store.trial_path(key, path))
     return Candidate(
         step=live.step,
         progress=live.progress,
-        figures=recorded(figures(outcomes)),
+        figures=recorded(measured),
         ranks=size.ranks,
         adapter_params=size.adapter_params,
         adapter_bytes=size.adapter_bytes,
@@ -67,6 +84,11 @@ def make_candidate(
         examples_seen=live.step * live.order.batch_size,
         certificate=certificate_facts(certificate) if certificate else None,
     )
+
+
+def validation_examples(config: TrialConfig, assets: Assets) -> list[Features]:
+    """The validation examples that this configuration is evaluated on."""
+    return assets.validation[: config.evaluation.max_examples]
 
 
 def checked_batch(assets: Assets, workers: Workers) -> dict[str, Tensor]:

@@ -16,18 +16,25 @@ import torch
 from prunedlora.adapters.attach import detach, load
 from prunedlora.adapters.verify import verify
 from prunedlora.config.trial import TrialConfig
-from prunedlora.results.record import BaseReference, Candidate, Failure, TrialRecord
+from prunedlora.results.record import BaseReference, Candidate, Failure, TrialRecord, from_json, to_json
 from prunedlora.results.store import StaleWriterError, Store
 from prunedlora.search.assemble import build_method, build_trial, milestone_steps
 from prunedlora.search.assets import AssetCache, Assets
-from prunedlora.search.candidates import ADAPTER, certificate_facts, checked_batch, make_candidate, recorded
+from prunedlora.search.candidates import (
+    ADAPTER,
+    certificate_facts,
+    checked_batch,
+    make_candidate,
+    recorded,
+    validation_examples,
+)
 from prunedlora.search.environment import environment
 from prunedlora.search.resume import load_checkpoint, save_checkpoint
 from prunedlora.tasks.outcomes import figures
 from prunedlora.training.distributed import Workers
-from prunedlora.training.evaluate import evaluate
-from prunedlora.training.loop import StepLog, Trial, Verdict, train
-from prunedlora.training.model import draw_new_parameters
+from prunedlora.training.evaluate import autocast, evaluate
+from prunedlora.training.loop import NonFiniteError, StepLog, Trial, Verdict, train
+from prunedlora.training.model import draw_new_parameters, release_memory
 
 TERMINAL = {Verdict.CONTINUE: "completed", Verdict.STOP: "stopped", Verdict.PAUSE: "paused"}
 
@@ -46,13 +53,19 @@ class _Run:
     workers: Workers
     epoch: int
     attempt: int
+    assets: Assets | None = None
     live: Trial | None = None
     candidates: list[Candidate] = field(default_factory=list)
     log: list[dict[str, Any]] = field(default_factory=list)
     rate: float | None = None
 
+    def check(self) -> None:
+        """Raises StaleWriterError when another driver or attempt has taken the trial over."""
+        self.store.check_writer(self.key, self.epoch, self.attempt)
+
     def flush_log(self) -> None:
         if self.workers.rank == 0 and self.log:
+            self.check()
             self.store.append_log(self.key, self.log)
             self.log = []
 
@@ -69,6 +82,7 @@ def execute_trial(
     report: Callable[[dict[str, Any]], Verdict],
     progress: Callable[[int, int], Verdict],
     keep_checkpoints: bool = False,
+    checkpoint_every_steps: int | None = None,
 ) -> str:
     """Trains one configuration, from its last checkpoint if it has one, and leaves its record in the store.
 
@@ -81,32 +95,36 @@ def execute_trial(
         "completed", "stopped", "failed" (the reason is in the record) or "paused" (a checkpoint, no record).
 
     Raises:
-        Exception: with several workers, and after a CUDA error other than out-of-memory, whatever failed the trial is
+        Exception: with several workers, and after a CUDA error that took the device, whatever failed the trial is
             raised again once it is on record: the ranks are out of step, or the device is gone, and Ray Train must
-            restart the group.
+            restart the group. A loss that is not finite is found by all ranks at once and is no such case.
     """
     attempt = workers.from_first(store.begin_attempt(key, epoch) if workers.rank == 0 else None)
     run = _Run(key, config, store, workers, epoch, attempt)
     try:
         if attempt > max_attempts:
-            raise TooManyAttemptsError(
-                f"the workers of this trial died {attempt - 1} times; see the slot's log (out of memory?)"
-            )
-        verdict = _train(run, assets.get(config), report, progress)
+            raise TooManyAttemptsError(f"the workers of this trial died {attempt - 1} times; {_last_words(store, key)}")
+        run.assets = assets.get(config)
+        verdict = _train(run, run.assets, report, progress, checkpoint_every_steps)
     except StaleWriterError:
         raise
     except Exception as error:
-        assets.clear()  # the base may still carry the adapter
+        assets.clear_if_adapted()
         if workers.rank == 0:
+            _write_record(run, "failed", error)
             run.flush_log()
-            _write_record(run, "failed", assets_facts=None, error=error)
-        if workers.num_workers > 1 or _device_is_lost(error):
+        elif not isinstance(error, NonFiniteError):
+            words = to_json(_failure(run, error))
+            store.storage.write_text(store.trial_path(key, f"failure-rank{workers.rank}.json"), words)
+        if _is_out_of_step(error, workers):
             raise
         return "failed"
+    finally:
+        release_memory(workers.device)
     if workers.rank == 0:
         run.flush_log()
         if verdict is not Verdict.PAUSE:
-            _write_record(run, TERMINAL[verdict], assets_facts=assets.get(config), error=None)
+            _write_record(run, TERMINAL[verdict], None)
             if not keep_checkpoints:
                 store.delete_folder(store.trial_path(key, "checkpoints"))
     return TERMINAL[verdict]
@@ -118,7 +136,7 @@ def execute_base(config: TrialConfig, *, store: Store, assets: AssetCache, worke
     outcomes = evaluate(
         loaded.base.model,
         loaded.task,
-        loaded.validation,
+        validation_examples(config, loaded),
         batch_size=config.evaluation.batch_size,
         dtype=loaded.base.dtype,
         workers=workers,
@@ -139,7 +157,11 @@ def execute_test(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "adapter"
         store.download_folder(path, folder)
-        model = load(loaded.base.model, folder, ADAPTER)
+        try:
+            model = load(loaded.base.model, folder, ADAPTER)
+        except Exception:
+            assets.clear_if_adapted()
+            raise
         try:
             outcomes = evaluate(
                 model,
@@ -150,7 +172,8 @@ def execute_test(
                 workers=workers,
             )
             merged = config.model.quantization is None  # 4-bit weights cannot take up an update exactly
-            certificate = verify(model, ADAPTER, folder, checked_batch(loaded, workers), merged=merged)
+            with autocast(workers.device, loaded.base.dtype):
+                certificate = verify(model, ADAPTER, folder, checked_batch(loaded, workers), merged=merged)
         finally:
             detach(model)
     if workers.rank == 0:
@@ -164,6 +187,7 @@ def _train(
     assets: Assets,
     report: Callable[[dict[str, Any]], Verdict],
     progress: Callable[[int, int], Verdict],
+    checkpoint_every_steps: int | None,
 ) -> Verdict:
     config, workers = run.config, run.workers
     method = build_method(config)
@@ -181,49 +205,72 @@ def _train(
             return progress(live.step, live.num_steps) if workers.rank == 0 else Verdict.CONTINUE
 
         def on_milestone() -> Verdict:
-            candidate = make_candidate(live, config, assets, run.store, run.key, workers)
+            candidate = make_candidate(live, config, assets, run.store, run.key, workers, run.check)
             run.candidates.append(candidate)
             run.flush_log()
             return Verdict(workers.from_first(report(candidate.model_dump(mode="json")) if workers.rank == 0 else None))
+
+        def checkpoint() -> None:
+            run.flush_log()  # first, so that the log has no hole where a killed trial goes on
+            save_checkpoint(run.store, run.key, live, run.candidates, workers, run.check)
 
         return train(
             live,
             workers,
             milestones=milestone_steps(config, live.num_steps),
-            checkpoint_every_steps=config.training.checkpoint_every_steps,
+            checkpoint_every_steps=checkpoint_every_steps,
             on_step=on_step,
             on_milestone=on_milestone,
-            save_checkpoint=lambda: save_checkpoint(run.store, run.key, live, run.candidates, workers, run.epoch),
+            save_checkpoint=checkpoint,
         )
     finally:
         method.close()
         detach(model)
 
 
-def _write_record(run: _Run, status: Any, *, assets_facts: Assets | None, error: Exception | None) -> None:
+def _write_record(run: _Run, status: Any, error: Exception | None) -> None:
     live = run.live
-    failure = None
-    if error is not None:
-        failure = Failure(
-            type=type(error).__name__,
-            message=str(error),
-            step=live.step if live else None,
-            learning_rate=run.rate,
-            traceback="".join(traceback.format_exception(error)),
-        )
     record = TrialRecord(
         key=run.key,
         config=run.config.model_dump(mode="json"),
         status=status,
-        failure=failure,
+        failure=None if error is None else _failure(run, error),
         attempts=run.store.num_attempts(run.key),
         candidates=tuple(run.candidates),
-        environment=environment(run.workers, assets_facts),
+        environment=environment(run.workers, run.assets),
         train_seconds=live.train_seconds if live else 0.0,
     )
     run.store.write_record(record, run.epoch, run.attempt)
 
 
-def _device_is_lost(error: Exception) -> bool:
-    """After most CUDA errors the process cannot use the device any more; running out of memory is the exception."""
-    return isinstance(error, torch.AcceleratorError) and not isinstance(error, torch.OutOfMemoryError)
+def _failure(run: _Run, error: Exception) -> Failure:
+    return Failure(
+        type=type(error).__name__,
+        message=str(error),
+        step=run.live.step if run.live else None,
+        learning_rate=run.rate,
+        traceback="".join(traceback.format_exception(error)),
+    )
+
+
+def _last_words(store: Store, key: str) -> str:
+    """What the ranks that failed alone wrote down."""
+    names = [name for name in store.storage.names(store.trial_path(key)) if name.startswith("failure-rank")]
+    if not names:
+        return "they left no reason (killed, or out of memory?); see the workers' logs"
+    path = store.trial_path(key, names[-1])
+    failure = from_json(Failure, store.storage.read_text(path) or "", store.storage.uri_of(path))
+    return f"last {names[-1].removesuffix('.json')}: {failure.type}: {failure.message}"
+
+
+def _is_out_of_step(error: Exception, workers: Workers) -> bool:
+    """Whether the workers must be restarted: some ranks may be elsewhere, or the device does not answer any more."""
+    if workers.num_workers > 1 and not isinstance(error, NonFiniteError):
+        return True
+    if workers.device.type != "cuda":
+        return False
+    try:
+        torch.cuda.synchronize(workers.device)
+    except RuntimeError:
+        return True
+    return False

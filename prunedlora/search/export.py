@@ -14,6 +14,7 @@ from prunedlora.results.store import Store
 from prunedlora.search.assets import load_assets
 from prunedlora.search.candidates import ADAPTER, certificate_facts, checked_batch
 from prunedlora.training.distributed import Workers
+from prunedlora.training.evaluate import autocast
 
 
 class ExportError(ValueError):
@@ -69,7 +70,8 @@ def _check(record: TrialRecord, folder: Path) -> dict[str, Any]:
     model = load(assets.base.model, folder, ADAPTER)
     try:
         merged = config.model.quantization is None
-        certificate = verify(model, ADAPTER, folder, checked_batch(assets, workers), merged=merged)
+        with autocast(workers.device, assets.base.dtype):
+            certificate = verify(model, ADAPTER, folder, checked_batch(assets, workers), merged=merged)
     finally:
         detach(model)
     return certificate_facts(certificate)

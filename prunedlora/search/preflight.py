@@ -1,18 +1,19 @@
 """What can be found out about a sweep before anything starts: that its models and data are there and fit together."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import transformers
-from torch import nn
+from transformers import PreTrainedModel
 
 from prunedlora.adapters.targets import resolve_head, resolve_targets
 from prunedlora.config.identity import trial_key
 from prunedlora.config.sweep import SweepConfig, corners, trial_with
 from prunedlora.config.trial import TrialConfig
 from prunedlora.search.assets import load_task, model_settings
-from prunedlora.training.data import BatchOrder
+from prunedlora.tasks.protocol import Task
+from prunedlora.tasks.splits import Splits
 from prunedlora.training.model import load_model_config
 
 
@@ -26,19 +27,19 @@ def preflight(config: SweepConfig) -> None:
     Raises:
         LocationError, DataError, ModelError, TargetError: a model, dataset, column, label, length or module that is
             not as the configuration says.
-        PreflightError: batches smaller than the number of workers, or a length in epochs that is too short for the
-            pruning schedule.
+        PreflightError: fewer examples than workers or than asked for, or a classification head that would not train.
     """
-    loaded: dict[str, tuple[int, nn.Module]] = {}
+    loaded: dict[str, tuple[Splits, Task, PreTrainedModel]] = {}
     for trial in _distinct(config):
         trial_key(trial)
         identity = json.dumps([trial.data.model_dump(), trial.model.model_dump(), trial.evaluation.model_dump()])
         if identity not in loaded:
             loaded[identity] = _load(trial)
-        num_examples, model = loaded[identity]
+        splits, task, model = loaded[identity]
         heads = resolve_head(model, trial.adapter.head_modules)
         resolve_targets(model, trial.adapter.target_modules, heads, trial.adapter.layers_to_transform)
-        _check_lengths(trial, num_examples, config.resources.num_workers)
+        _check_head(trial, task, model, heads)
+        _check_sizes(trial, splits, config.resources.num_workers)
 
 
 def _distinct(config: SweepConfig) -> Iterator[TrialConfig]:
@@ -46,18 +47,19 @@ def _distinct(config: SweepConfig) -> Iterator[TrialConfig]:
     seen = set()
     for values in [{}, *config.baselines, *corners(config.space)]:
         trial = trial_with(config.trial, values)
-        schedule = trial.pruning.schedule if trial.pruning else None
-        fields = [trial.model, trial.data, trial.training, schedule]
-        names = [trial.adapter.model_dump(exclude={"initial_rank", "alpha", "dropout"}), trial.evaluation.metric]
-        identity = json.dumps([*(field.model_dump() if field else None for field in fields), *names])
+        fields = [trial.model, trial.data, trial.training, trial.evaluation]
+        names = trial.adapter.model_dump(include={"target_modules", "head_modules", "layers_to_transform"})
+        identity = json.dumps([*(field.model_dump() for field in fields), names])
         if identity not in seen:
             seen.add(identity)
             yield trial
 
 
-def _load(trial: TrialConfig) -> tuple[int, nn.Module]:
-    """The number of training examples, and the model without its weights."""
+def _load(trial: TrialConfig) -> tuple[Splits, Task, PreTrainedModel]:
+    """Examples, task, and the model without its weights; the evaluation splits are tokenised to see that they can be."""
     splits, task = load_task(trial)
+    for split in (splits.validation, splits.test):
+        task.encode(split)
     settings = model_settings(trial)
     model_config = load_model_config(settings)
     for name, value in task.model_settings.items():
@@ -65,24 +67,29 @@ def _load(trial: TrialConfig) -> tuple[int, nn.Module]:
     with torch.device("meta"):
         options = {"trust_remote_code": True} if settings.trust_remote_code else {}
         model = getattr(transformers, task.auto_model).from_config(model_config, **options)
-    return len(splits.train), model
+    return splits, task, model
 
 
-def _check_lengths(trial: TrialConfig, num_examples: int, num_workers: int) -> None:
-    training = trial.training
-    if training.batch_size < num_workers:
+def _check_sizes(trial: TrialConfig, splits: Splits, num_workers: int) -> None:
+    smallest = {"training.batch_size": trial.training.batch_size}
+    smallest |= {f"the number of {split} examples": len(getattr(splits, split)) for split in ("validation", "test")}
+    for what, size in smallest.items():
+        if size < num_workers:
+            raise PreflightError(f"{what} {size} is below resources.num_workers {num_workers}: each needs an example")
+    most, num_validation = trial.evaluation.max_examples, len(splits.validation)
+    if most is not None and most > num_validation:
+        raise PreflightError(f"evaluation.max_examples {most} is above the {num_validation} validation examples")
+
+
+def _check_head(trial: TrialConfig, task: Task, model: PreTrainedModel, heads: Sequence[str]) -> None:
+    """A classification head for these labels is new: it must train, or it would be random and not exported."""
+    prefix = model.base_model_prefix
+    outside = [
+        name for name, child in model.named_children() if name != prefix and any(True for _ in child.parameters())
+    ]
+    missing = [name for name in outside if not any(head == name or head.startswith(f"{name}.") for head in heads)]
+    if task.labels is not None and missing:
         raise PreflightError(
-            f"training.batch_size {training.batch_size} is below resources.num_workers {num_workers}: "
-            "every worker needs an example"
-        )
-    if training.num_epochs is None or trial.pruning is None:
-        return
-    order = BatchOrder(range(num_examples), training.batch_size, None, trial.seed)
-    num_steps, schedule = order.num_steps(training.num_epochs), trial.pruning.schedule
-    end = schedule.begin if schedule.end is None else schedule.end
-    last_event = num_steps // schedule.every_steps * schedule.every_steps
-    if last_event < end * num_steps:
-        raise PreflightError(
-            f"pruning.schedule: num_epochs {training.num_epochs:g} gives {num_steps} steps, the last event (step "
-            f"{last_event}, every {schedule.every_steps}) comes before its end (progress {end:g})"
+            f"the head of {type(model).__name__} is new and must train: add {missing[0]!r} to adapter.head_modules "
+            f"({list(trial.adapter.head_modules)}) and give optimizer.head_learning_rate"
         )

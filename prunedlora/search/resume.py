@@ -1,6 +1,7 @@
 """Checkpoints of a running trial in the store: everything that resuming bit for bit needs, and nothing per worker."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -22,12 +23,20 @@ from prunedlora.training.loop import Trial
 
 
 def save_checkpoint(
-    store: Store, key: str, live: Trial, candidates: list[Candidate], workers: Workers, epoch: int
+    store: Store,
+    key: str,
+    live: Trial,
+    candidates: list[Candidate],
+    workers: Workers,
+    check_writer: Callable[[], None],
 ) -> None:
-    """Rank 0 stores the trial as it stands under `checkpoints/<step>`; the one before it goes afterwards."""
+    """Rank 0 stores the trial as it stands under `checkpoints/<step>`; the one before it goes afterwards.
+
+    Raises StaleWriterError, by `check_writer`, before anything is stored.
+    """
     if workers.rank != 0:
         return
-    store.check_writer(key, epoch)
+    check_writer()
     trained = {name: parameter for name, parameter in live.model.named_parameters() if parameter.requires_grad}
     tensors: dict[str, Tensor] = {f"parameter:{name}": parameter for name, parameter in trained.items()}
     tensors |= {f"optimizer:{name}": value for name, value in optimizer_tensors(live.optimizer, live.model).items()}

@@ -30,6 +30,7 @@ class SlotSettings:
     base_trial: dict[str, Any]
     max_attempts: int
     keep_checkpoints: bool
+    checkpoint_every_steps: int | None
     execute: Execute | None = None
     """None trains for real; tests of the plumbing put something else."""
 

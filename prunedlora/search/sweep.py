@@ -206,6 +206,7 @@ def _settings(run: _Run, board: Any, slot: int) -> SlotSettings:
         base_trial=run.config.trial.model_dump(mode="json"),
         max_attempts=run.config.max_attempts,
         keep_checkpoints=run.config.retention.checkpoints == "always",
+        checkpoint_every_steps=run.config.retention.checkpoint_every_steps,
         execute=run.execute,
     )
 

@@ -64,7 +64,8 @@ def load_optimizer_tensors(optimizer: Optimizer, model: nn.Module, tensors: dict
     optimizer.state.clear()
     for key, value in tensors.items():
         name, _, entry = key.rpartition("|")
-        optimizer.state[parameters[name]][entry] = value
+        # AdamW keeps its step count on the CPU, where reading it costs no synchronisation.
+        optimizer.state[parameters[name]][entry] = value.cpu() if entry == "step" else value
 
 
 def _sha256(path: Path) -> str:

@@ -10,6 +10,11 @@ from prunedlora.tasks.protocol import Features, Task
 from prunedlora.training.distributed import Workers
 
 
+def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """Computation in `dtype`; float32 means off."""
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
 def evaluate(
     model: nn.Module,
     task: Task,
@@ -23,6 +28,6 @@ def evaluate(
     if len(features) < workers.num_workers:
         raise ValueError(f"{len(features)} examples to evaluate are fewer than {workers.num_workers} workers")
     shard = features[workers.rank :: workers.num_workers]
-    with torch.autocast(workers.device.type, dtype=dtype, enabled=dtype != torch.float32):
+    with autocast(workers.device, dtype):
         outcomes = task.evaluate(model, shard, batch_size, workers.device)
     return interleave(workers.gather(outcomes))

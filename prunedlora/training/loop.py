@@ -15,6 +15,7 @@ from prunedlora.methods.protocol import Method
 from prunedlora.tasks.protocol import Task
 from prunedlora.training.data import BatchOrder
 from prunedlora.training.distributed import Workers
+from prunedlora.training.evaluate import autocast
 from prunedlora.training.rate import Decay, rate_factor
 from prunedlora.training.seeds import seed_dropout
 
@@ -27,8 +28,8 @@ class Verdict(StrEnum):
     STOP = "stop"  # this trial has been judged; what it has found so far is its result
 
 
-class NonFiniteLossError(RuntimeError):
-    """The loss is NaN or infinite; training on would only spread it."""
+class NonFiniteError(RuntimeError):
+    """Loss or gradients are NaN or infinite; training on would only spread it. Raised on all workers alike."""
 
 
 @dataclass
@@ -68,7 +69,8 @@ class StepLog:
     step: int
     loss: float
     learning_rate: float
-    grad_norm: float | None
+    grad_norm: float
+    """Before clipping."""
     ranks: Mapping[str, int] | None
     """Rank of every layer, after a pruning event only."""
 
@@ -90,7 +92,7 @@ def train(
     `checkpoint_every_steps`, after milestones, and on PAUSE.
 
     Raises:
-        NonFiniteLossError: names the step and the learning rate.
+        NonFiniteError: names the step and the learning rate.
     """
     device = workers.device
     trial.model.train()
@@ -106,7 +108,7 @@ def train(
         counts = torch.zeros(4, dtype=torch.float64, device=device)
         for features in trial.order.micro_batches(trial.step, workers.rank, workers.num_workers):
             batch = {name: tensor.to(device) for name, tensor in trial.task.collate(features).items()}
-            with torch.autocast(device.type, dtype=trial.dtype, enabled=trial.dtype != torch.float32):
+            with autocast(device, trial.dtype):
                 loss_sum, num_targets = trial.task.loss(trial.model, batch)
             loss_sum.backward()
             counts[0] += loss_sum.detach()
@@ -121,7 +123,7 @@ def train(
         loss = loss_total / num_targets_total if num_targets_total else math.nan
         rate = trial.optimizer.param_groups[0]["lr"]
         if not math.isfinite(loss):
-            raise NonFiniteLossError(f"loss is {loss} at step {trial.step} (learning rate {rate:.3g})")
+            raise NonFiniteError(f"loss is {loss} at step {trial.step} (learning rate {rate:.3g})")
         if pause:  # before the step counts: the checkpoint resumes at exactly this step
             trial.optimizer.zero_grad(set_to_none=True)
             save_checkpoint()
@@ -130,9 +132,12 @@ def train(
             parameter.grad = gradient.div_(num_targets_total)
 
         trial.method.observe(trial.progress)
-        norm = None
+        total_norm = nn.utils.get_total_norm(gradients)
+        norm = float(total_norm)
+        if not math.isfinite(norm):
+            raise NonFiniteError(f"gradient norm is {norm} at step {trial.step} (learning rate {rate:.3g})")
         if trial.max_grad_norm is not None:
-            norm = float(nn.utils.clip_grad_norm_(parameters, trial.max_grad_norm))
+            nn.utils.clip_grads_with_norm_(parameters, trial.max_grad_norm, total_norm)
         trial.optimizer.step()
         trial.step += 1
         event = trial.method.step(trial.step, trial.progress, trial.optimizer)
@@ -143,9 +148,7 @@ def train(
         verdict = on_step(StepLog(trial.step, loss, rate, norm, event.ranks if event else None))
         pause_asked = verdict is Verdict.PAUSE
         if trial.step in milestones:
-            trial.model.eval()
             verdict = on_milestone()
-            trial.model.train()
             if verdict is Verdict.STOP:
                 return verdict
             if trial.step < trial.num_steps:

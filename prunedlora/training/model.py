@@ -1,5 +1,6 @@
 """The base model and its tokenizer, loaded once per slot and never written."""
 
+import gc
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -107,7 +108,7 @@ def load_base(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # parameters that the checkpoint lacks are drawn here, the same in every slot
             model, info = getattr(transformers, auto_model).from_pretrained(settings.location, **options)
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         raise ModelError(f"cannot load model {settings.location!r}: {error}") from error
     if settings.quantization is None:
         model.to(device)
@@ -116,6 +117,13 @@ def load_base(
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return BaseModel(model, dtype, frozenset(info["missing_keys"]))
+
+
+def release_memory(device: torch.device) -> None:
+    """Gives back what a finished trial held: models and optimizers are cyclic and wait for the garbage collector."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def compute_dtype(name: str, device: torch.device) -> torch.dtype:
@@ -133,7 +141,7 @@ def position_limit(model_config: Any) -> int | None:
 
 def draw_new_parameters(model: nn.Module, base: BaseModel, seed: int) -> None:
     """Draws the trained copies of the parameters that the checkpoint lacks: weights from N(0, initializer_range²),
-    biases 0, seeded by the trial, so that trials differ by their seed alone and not by what ran before.
+    biases 0 (others, a norm's weight, as the model class starts them), seeded by the trial, so that trials differ by their seed alone and not by what ran before.
 
     Raises:
         ModelError: such a parameter is not trained; it would be random, and missing from the exported adapter.
@@ -149,7 +157,7 @@ def draw_new_parameters(model: nn.Module, base: BaseModel, seed: int) -> None:
             if parameter.dim() > 1:
                 drawn = torch.empty(parameter.shape).normal_(0.0, std, generator=generator(seed, f"head:{name}"))
                 parameter.copy_(drawn)
-            else:
+            elif name.endswith("bias"):
                 parameter.zero_()
 
 

@@ -83,9 +83,10 @@ def test_defaults_and_values(tree: dict[str, Any]) -> None:
         ("trial.adapter.head_modules", ["classifier"], "adapter.head_modules and optimizer.head_learning_rate must be"),
         ("trial.training.num_epochs", 1, "give exactly one of num_steps and num_epochs"),
         ("trial.training.micro_batch_size", 8, "training.micro_batch_size 8 is above batch_size 4"),
-        ("trial.pruning.schedule.every_steps", 30, "the last event (step 0, every 30) comes before its end"),
         ("trial.evaluation.milestones", [0.5, 0.2], "milestones must rise: [0.5, 0.2]"),
         ("trial.data.num_test", None, "give exactly one of test (a source) and num_test (cut from train)"),
+        ("trial.model.quantization", "nf4", "needs CUDA, but resources.gpus_per_worker is 0"),
+        ("trial.data.train.seed", 0, "seed has no effect on source 'some/data'; remove it"),
         ("trial.data.train.seed", 3, "seed has no effect on source 'some/data'; remove it"),
         ("trial.data.train.name", "reasoning_gym:chain_sum", "a reasoning_gym source needs seed and num_examples"),
         ("objectives", {"f1": "maximize", "max_rank": "minimize"}, "objective 'f1' is no recorded figure; known: "),
@@ -120,6 +121,40 @@ def test_circular_conditions(tree: dict[str, Any]) -> None:
     tree["space"]["seed"] = {"choice": [1], "when": {"adapter.alpha": [1]}}
     tree["space"]["adapter.alpha"] = {"choice": [1], "when": {"seed": [1]}}
     assert "space: `when` goes in a circle: seed, adapter.alpha" in error_of(tree)
+
+
+@pytest.mark.parametrize(
+    ("parent", "value", "message"),
+    [
+        ({"choice": ["linear", "cubic"]}, "cubbic", "'pruning.schedule.name' never is 'cubbic'"),
+        ({"value": "linear", "when": {"seed": [0]}}, "cubic", "'pruning.schedule.name' never is 'cubic'"),
+    ],
+)
+def test_a_condition_that_never_holds(tree: dict[str, Any], parent: dict[str, Any], value: str, message: str) -> None:
+    tree["space"] = {
+        "seed": {"choice": [0, 1]},
+        "pruning.schedule.name": parent,
+        "pruning.damping": {"uniform": [0.1, 0.2], "when": {"pruning.schedule.name": [value]}},
+    }
+    assert message in error_of(tree)
+
+
+def test_a_condition_on_numbers(tree: dict[str, Any]) -> None:
+    tree["space"]["pruning.damping"] = {"uniform": [0.1, 0.2], "when": {"optimizer.learning_rate": [1e-3]}}
+    assert "'optimizer.learning_rate' is continuous; a condition needs a choice, an int or a value" in error_of(tree)
+    tree["space"]["seed"] = {"int": [0, 4], "step": 2}
+    tree["space"]["pruning.damping"]["when"] = {"seed": [3]}
+    assert "'seed' never is 3" in error_of(tree)
+    tree["space"]["pruning.damping"]["when"] = {"seed": [4]}
+    parse_sweep(tree, "x.yaml")
+
+
+def test_global_allocation_counts_over_all_layers(tree: dict[str, Any]) -> None:
+    """Half a component of slack per layer is none over many layers."""
+    put(tree, "trial.pruning.target_sparsity", 0.93)
+    parse_sweep(tree, "x.yaml")
+    put(tree, "trial.pruning.allocation", "global")
+    assert "pruning.min_rank 1 forbids the target: rank 0.56 on average" in error_of(tree)
 
 
 def test_all_problems_are_reported_at_once(tree: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.sweep import trial_with
 from prunedlora.config.trial import TrialConfig
+from prunedlora.methods.lora import Lora
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.store import StaleWriterError, Store
 from prunedlora.search.assets import AssetCache
@@ -64,6 +65,7 @@ def run(
     report: Callable[[dict[str, Any]], Verdict] = carry_on,
     progress: Callable[[int, int], Verdict] = carry_on,
     epoch: int = 1,
+    checkpoint_every_steps: int | None = None,
 ) -> str:
     return execute_trial(
         trial,
@@ -75,6 +77,7 @@ def run(
         max_attempts=2,
         report=report,
         progress=progress,
+        checkpoint_every_steps=checkpoint_every_steps,
     )
 
 
@@ -156,6 +159,7 @@ def test_a_trial_after_others_in_a_slot_equals_the_trial_alone(
         trial_of(tree, pruning__allocation="global", pruning__curvature="batch", seed=5),
     ]
     assert [run(other, store, assets=assets) for other in others] == ["completed", "failed", "completed"]
+    assert assets.get(trial).base.model is base
     run(trial, store, assets=assets)
     assert same_tensors(adapter_of(trial, store, 12), adapter_of(trial, alone, 12))
     assert record_of(trial, store).candidates[-1].figures == record_of(trial, alone).candidates[-1].figures
@@ -183,8 +187,8 @@ def test_nan_loss_fails_the_trial_with_step_and_learning_rate(tree: dict[str, An
     assert run(trial, store) == "failed"
     failure = record_of(trial, store).failure
     assert failure is not None
-    assert failure.type == "NonFiniteLossError"
-    assert "loss is nan at step" in failure.message
+    assert failure.type == "NonFiniteError"
+    assert "at step" in failure.message
     assert "(learning rate " in failure.message
     assert failure.step is not None
 
@@ -203,7 +207,78 @@ def test_a_trial_whose_workers_keep_dying_fails(tree: dict[str, Any], store: Sto
     assert run(trial, store) == "failed"
     failure = record_of(trial, store).failure
     assert failure is not None
-    assert "the workers of this trial died 2 times" in failure.message
+    assert "the workers of this trial died 2 times; they left no reason" in failure.message
+
+
+def test_a_rank_that_fails_alone_leaves_its_reason(tree: dict[str, Any], store: Store) -> None:
+    """Rank 0 never hears of it: Ray Train restarts the workers; at the last attempt the record quotes it."""
+    trial = trial_of(tree, training__batch_size=1)
+    with pytest.raises(ValueError, match="below the 2 workers"):
+        run(trial, store, workers=_Alone(1, 2, CPU))
+    for _ in range(2):
+        store.begin_attempt(trial_key(trial), 1)
+    assert run(trial, store) == "failed"
+    failure = record_of(trial, store).failure
+    assert failure is not None
+    assert "last failure-rank1: ValueError: training.batch_size 1 is below the 2 workers" in failure.message
+
+
+def test_a_gradient_that_is_not_finite_fails_the_trial(
+    tree: dict[str, Any], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finite loss with an infinite gradient, as float16 and bad kernels give; log and facts are kept."""
+    attach = Lora.attach
+
+    def attach_poisoned(self: Lora, model: torch.nn.Module, name: str) -> torch.nn.Module:
+        adapted = attach(self, model, name)
+        parameter = next(p for n, p in adapted.named_parameters() if "lora_A" in n)
+        seen: list[None] = []
+
+        def poison(grad: torch.Tensor) -> torch.Tensor:
+            seen.append(None)
+            return grad * math.inf if len(seen) == 4 else grad
+
+        parameter.register_hook(poison)
+        return adapted
+
+    monkeypatch.setattr(Lora, "attach", attach_poisoned)
+    trial = trial_of(tree, pruning=None, adapter__method="lora")
+    assert run(trial, store) == "failed"
+    record = record_of(trial, store)
+    assert record.failure is not None
+    assert "gradient norm is" in record.failure.message
+    assert record.failure.step == 3
+    assert record.environment.data["num_examples"]["train"] == 80
+    assert len(store.read_log(record.key)) == 3
+
+
+def test_examples_of_one_trial_are_not_those_of_the_next(tree: dict[str, Any], store: Store) -> None:
+    assets = AssetCache(CPU)
+    for most in (None, 5, 20):
+        trial = trial_of(tree, evaluation__max_examples=most)
+        run(trial, store, assets=assets)
+        assert record_of(trial, store).candidates[-1].figures["loss"].num_examples == (most or 20)
+
+
+def test_the_log_has_neither_holes_nor_repeats_after_a_kill(
+    tree: dict[str, Any], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed two steps after a checkpoint; the steps since then are done again."""
+    trial = trial_of(tree)
+
+    class KilledError(BaseException):
+        pass
+
+    def kill(step: int, _: int) -> Verdict:
+        if step == 10:
+            raise KilledError
+        return Verdict.CONTINUE
+
+    with pytest.raises(KilledError):
+        run(trial, store, progress=kill, checkpoint_every_steps=4)
+    assert run(trial, store) == "completed"
+    steps = [line["step"] for line in store.read_log(trial_key(trial)) if "step" in line]
+    assert steps == list(range(1, 13))
 
 
 def test_a_replaced_driver_writes_nothing(tree: dict[str, Any], store: Store) -> None:
@@ -240,7 +315,10 @@ def test_fewer_examples_in_a_batch_than_workers(tree: dict[str, Any], store: Sto
 
 
 class _Alone(Workers):
-    """Rank 0 of two, the other one saying the same."""
+    """One of two workers, the other one saying the same; rank 0 says that this is the first attempt."""
+
+    def from_first(self, value: Any) -> Any:
+        return value or 1
 
     def gather(self, value: Any) -> list[Any]:
         return [value] * self.num_workers
