@@ -56,7 +56,7 @@ def _distinct(config: SweepConfig) -> Iterator[TrialConfig]:
 
 
 def _load(trial: TrialConfig) -> tuple[Splits, Task, PreTrainedModel]:
-    """Examples, task, and the model without its weights; the evaluation splits are tokenised to see that they can be."""
+    """Examples, task, and the model without its weights; the evaluation splits are tokenised on trial."""
     splits, task = load_task(trial)
     for split in (splits.validation, splits.test):
         task.encode(split)

@@ -28,8 +28,9 @@ class Generation:
 
     Prompt and answer are tokenised apart and joined, so the border is exact, and the prompt is tokenised the same with
     and without its answer. No chat template is applied: what the model reads is the source's prompt template.
-    Inputs longer than the limit lose the beginning of the prompt, never the answer; where answers are generated the
-    prompt also leaves room for `max_new_tokens`.
+    Inputs longer than the limit lose the beginning of the prompt, all but its last token; where answers are generated
+    the prompt also leaves room for `max_new_tokens`. An answer that is too long even so loses its end, and with it the
+    end-of-text token: the model is not taught to stop there. All of it is counted as truncated.
     """
 
     metrics: ClassVar[tuple[str, ...]] = (*SCORERS, "loss")
@@ -41,8 +42,6 @@ class Generation:
     ) -> None:
         if tokenizer.eos_token_id is None:
             raise DataError(f"tokenizer {tokenizer.name_or_path!r} has no end-of-text token, answers could not end")
-        if max_length is not None and max_new_tokens is not None and max_new_tokens >= max_length:
-            raise DataError(f"max_new_tokens {max_new_tokens} leaves no room for a prompt in max_length {max_length}")
         self._tokenizer = tokenizer
         self._metric = metric
         self._max_length = max_length
@@ -50,6 +49,10 @@ class Generation:
         self._pad_token_id = padding_token(tokenizer)
         bos = tokenizer.bos_token_id
         self._prefix = [bos] if bos is not None and tokenizer("a")["input_ids"][0] == bos else []
+        if max_length is not None and max_length < len(self._prefix) + 1 + (max_new_tokens or 1):
+            raise DataError(
+                f"max_length {max_length} leaves no room for a prompt beside an answer of {max_new_tokens or 1} tokens"
+            )
 
     @classmethod
     def from_splits(
@@ -85,7 +88,7 @@ class Generation:
         return {}
 
     def encode(self, examples: Sequence[Example]) -> list[Features]:
-        """Features in the order of the examples. Raises DataError for an answer longer than the limit."""
+        """Features in the order of the examples."""
         if not examples:
             return []
         prompts = self._token_ids([example.prompt for example in examples])
@@ -102,14 +105,12 @@ class Generation:
     def _features(self, example: Example, prompt: list[int], answer: list[int]) -> Features:
         truncated = False
         if self._max_length is not None:
-            room = self._max_length - len(self._prefix) - max(len(answer), self._max_new_tokens or 0)
-            if room < 1:
-                raise DataError(
-                    f"an answer of {len(answer)} tokens (end-of-text included) leaves no room for its prompt in "
-                    f"{self._max_length} tokens: {example.target!r}"
-                )
-            truncated = len(prompt) > room
-            prompt = prompt[-room:]
+            longest_answer = self._max_length - len(self._prefix) - 1
+            room = (
+                self._max_length - len(self._prefix) - max(min(len(answer), longest_answer), self._max_new_tokens or 0)
+            )
+            truncated = len(prompt) > room or len(answer) > longest_answer
+            prompt, answer = prompt[-room:], answer[:longest_answer]
         return Features([*self._prefix, *prompt, *answer], answer, truncated, example)
 
     def collate(self, features: Sequence[Features]) -> dict[str, Tensor]:

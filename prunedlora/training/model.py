@@ -141,7 +141,8 @@ def position_limit(model_config: Any) -> int | None:
 
 def draw_new_parameters(model: nn.Module, base: BaseModel, seed: int) -> None:
     """Draws the trained copies of the parameters that the checkpoint lacks: weights from N(0, initializer_range²),
-    biases 0 (others, a norm's weight, as the model class starts them), seeded by the trial, so that trials differ by their seed alone and not by what ran before.
+    biases 0 (others, a norm's weight, as the model class starts them). The trial seeds them, so that trials differ by
+    their seed alone and not by what ran before.
 
     Raises:
         ModelError: such a parameter is not trained; it would be random, and missing from the exported adapter.

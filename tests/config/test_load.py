@@ -245,7 +245,7 @@ def test_bad_files(tmp_path: Path, text: str | None, message: str) -> None:
     path = tmp_path / "x.yaml"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(ConfigError, match="x.yaml") as caught:
+    with pytest.raises(ConfigError, match=r"x\.yaml") as caught:
         load_sweep(path)
     assert message in str(caught.value)
 

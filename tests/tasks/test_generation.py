@@ -208,10 +208,17 @@ def test_the_beginning_of_text_is_there_if_the_tokenizer_puts_it(
         assert len(feature.input_ids) <= 10
 
 
-def test_an_answer_that_does_not_fit(splits: Splits, byte_tokenizer: PreTrainedTokenizerBase) -> None:
-    task = Generation.from_splits(splits, byte_tokenizer, metric="loss", max_length=2)
-    with pytest.raises(DataError, match=r"an answer of \d tokens .* leaves no room for its prompt in 2 tokens: ' -4'"):
-        task.encode(splits.train)
+def test_an_answer_that_does_not_fit_loses_its_end(splits: Splits, byte_tokenizer: PreTrainedTokenizerBase) -> None:
+    """One such example must not end a sweep; without its end-of-text token the model is not taught to stop there."""
+    whole = Generation.from_splits(splits, byte_tokenizer, metric="loss").encode(splits.train)
+    cut = Generation.from_splits(splits, byte_tokenizer, metric="loss", max_length=3).encode(splits.train)
+    for feature, full in zip(cut, whole, strict=True):
+        if len(full.labels) > 2:
+            assert feature.truncated
+            assert feature.labels == full.labels[:2]
+        assert len(feature.input_ids) <= 3
+        assert len(feature.input_ids) > len(feature.labels)
+    assert any(feature.truncated for feature in cut)
 
 
 def test_settings_that_cannot_work(
@@ -221,7 +228,7 @@ def test_settings_that_cannot_work(
         Generation.from_splits(splits, byte_tokenizer, metric="exact_match")
     with pytest.raises(DataError, match="max_new_tokens is without effect for metric 'loss'"):
         Generation.from_splits(splits, byte_tokenizer, metric="loss", max_new_tokens=4)
-    with pytest.raises(DataError, match="max_new_tokens 30 leaves no room for a prompt in max_length 30"):
+    with pytest.raises(DataError, match="max_length 30 leaves no room for a prompt beside an answer of 30 tokens"):
         Generation.from_splits(splits, byte_tokenizer, metric="exact_match", max_length=30, max_new_tokens=30)
     with pytest.raises(DataError, match="has no end-of-text token, answers could not end"):
         Generation.from_splits(splits, minilm_tokenizer, metric="loss")

@@ -30,7 +30,7 @@ def test_the_seed_decides_the_order() -> None:
 @pytest.mark.parametrize("num_workers", [2, 3, 4])
 def test_workers_share_the_global_batch(num_workers: int) -> None:
     whole = step_of(order(), 2)[0]
-    shares = [sum(step_of(order(), 2, rank, num_workers), []) for rank in range(num_workers)]
+    shares = [[i for part in step_of(order(), 2, rank, num_workers) for i in part] for rank in range(num_workers)]
     assert sorted(example for share in shares for example in share) == sorted(whole)
     assert [shares[i % num_workers][i // num_workers] for i in range(6)] == whole
 
