@@ -9,6 +9,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from prunedlora.results.storage import StoreError
 from prunedlora.search.board import Board
 
 OBJECT_STORE_BYTES = 256 * 2**20  # only candidates and keys pass through it
@@ -36,6 +37,16 @@ LOCAL_ENVIRONMENT = {
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
+
+
+def check_storage(storage: str) -> None:
+    """Raises StoreError for a relative path inside a Ray job, whose working directory is a copy that is thrown away."""
+    in_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ  # set by Ray for a job's entry point
+    if in_job and "://" not in storage and not os.path.isabs(os.path.expanduser(storage)):
+        raise StoreError(
+            f"storage {storage} would lie in the job's temporary working directory and be lost with it; "
+            "give --storage a path that all nodes share, or s3://…, gs://…"
+        )
 
 
 def set_environment(values: Mapping[str, str]) -> None:

@@ -105,6 +105,7 @@ def run_sweep(
         and what `preflight` finds wrong with models and data.
     """
     began = time.monotonic()
+    cluster.check_storage(storage)
     store = Store(storage)
     tree = config.model_copy(update={"storage": store.uri}).model_dump(mode="json")
     if not store.storage.exists("sweep.yaml"):

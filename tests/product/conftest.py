@@ -3,15 +3,16 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 QUICK = [
     "num_trials=2",
-    "trial.training.num_steps=30",
+    "trial.training.num_steps=15",
     "trial.evaluation.max_examples=100",
     "trial.data.num_test=200",
 ]
@@ -22,8 +23,10 @@ QUICK = [
 def run() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs a command from the repository root, as a user would; fails the test when the exit code is another."""
 
-    def run(*command: str, code: int = 0, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "100"}
+    def run(
+        *command: str, code: int = 0, timeout: float = 300, variables: Mapping[str, str] = MappingProxyType({})
+    ) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "100", **variables}
         environment.pop("RAY_ADDRESS", None)
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout)
         assert done.returncode == code, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"

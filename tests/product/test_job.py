@@ -2,10 +2,12 @@
 
 import os
 import re
+import secrets
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,7 +28,14 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def dashboard(tmp_path: Path) -> Iterator[str]:
+def variables(tmp_path: Path) -> dict[str, str]:
+    """What both sides need in the environment: a token, since a cluster may run any code that is sent to it."""
+    (tmp_path / "token").write_text(secrets.token_hex(32))
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}
+
+
+@pytest.fixture
+def dashboard(variables: dict[str, str]) -> Iterator[str]:
     """The address of a head node's dashboard; the cluster ends with the test (`ray stop` would end others' too)."""
     port, ray_port = free_port(), free_port()
     start = [
@@ -35,7 +44,7 @@ def dashboard(tmp_path: Path) -> Iterator[str]:
         "--object-store-memory=200000000", "--block",
     ]  # fmt: skip
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    environment |= {"HF_HUB_OFFLINE": "1", "PATH": f"{BIN}:{environment['PATH']}"}
+    environment |= {"HF_HUB_OFFLINE": "1", "PATH": f"{BIN}:{environment['PATH']}", **variables}
     head = subprocess.Popen(start, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait_for(f"http://127.0.0.1:{port}/api/jobs/", head)
@@ -50,14 +59,17 @@ def _wait_for(url: str, head: subprocess.Popen[bytes]) -> None:
     while time.monotonic() < deadline:
         assert head.poll() is None, "ray start ended"
         try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
+            urllib.request.urlopen(url, timeout=5)
+        except urllib.error.HTTPError:  # it is up, and lets nobody in without the token
+            return
         except OSError:
             time.sleep(0.5)
     raise TimeoutError(url)
 
 
-def test_ray_job_submit(dashboard: str, tmp_path: Path, run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_ray_job_submit(
+    dashboard: str, variables: dict[str, str], tmp_path: Path, run: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
     readme = re.search(r"^ray job submit .*$", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert readme is not None
     sweep = tmp_path / "tiny.yaml"
@@ -65,7 +77,7 @@ def test_ray_job_submit(dashboard: str, tmp_path: Path, run: Callable[..., subpr
     store = tmp_path / "store"
     command = readme[0].replace("search_spaces/quickstart.yaml", str(sweep)).replace("/shared/quickstart", str(store))
     words = command.replace("ray job submit", f"job submit --address {dashboard}").split()
-    done = run(str(BIN / "ray"), *words, timeout=400)
+    done = run(str(BIN / "ray"), *words, timeout=400, variables=variables)
     assert "succeeded" in done.stdout
     assert "Trials: 0 kept, 0 resumed, 3 new, 0 failed" in done.stdout
     assert (store / "report" / "front.json").exists()

@@ -50,8 +50,8 @@ def command_of(verb: str) -> str:
     return next(command for command in commands() if command.startswith(f"prunedlora {verb}"))
 
 
-def test_dry_run(run: Run) -> None:
-    output = run(*prunedlora(command_of("search"), Path("x"))).stdout
+def test_dry_run(run: Run, tmp_path: Path) -> None:
+    output = run(*prunedlora(command_of("search"), Path("x")), "--storage", str(tmp_path / "new")).stdout
     assert "Trials: 0 kept, 0 to resume, 14 new at most" in output
     assert "Slots: " in output
 
