@@ -2,4 +2,5 @@
 
 from prunedlora.benchmarks.command import app
 
-app()
+if __name__ == "__main__":  # its bare processes import this file
+    app()
