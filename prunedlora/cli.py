@@ -7,10 +7,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
+
+if TYPE_CHECKING:
+    from prunedlora.config.sweep import SweepConfig
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
 
@@ -23,6 +27,11 @@ Storage = Annotated[
     str | None,
     typer.Option(help="Folder of the records: a path that all nodes share, or s3://…, gs://…  [default: the file's]"),
 ]
+DryRun = Annotated[bool, typer.Option(help="Check everything and print the plan; start nothing.")]
+MaxSeconds = Annotated[
+    float | None, typer.Option(min=1, help="End cleanly after this time; the same command goes on later.")
+]
+RetryFailed = Annotated[bool, typer.Option(help="Train trials again whose record says failed.")]
 StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="Storage of a sweep: a path or URI.")]
 
 
@@ -31,43 +40,35 @@ def search(
     sweep_file: SweepFile,
     storage: Storage = None,
     overrides: Overrides = None,
-    dry_run: Annotated[bool, typer.Option(help="Check everything and print the plan; start nothing.")] = False,
-    max_seconds: Annotated[
-        float | None, typer.Option(min=1, help="End cleanly after this time; the same command goes on later.")
-    ] = None,
-    retry_failed: Annotated[bool, typer.Option(help="Train trials again whose record says failed.")] = False,
+    dry_run: DryRun = False,
+    max_seconds: MaxSeconds = None,
+    retry_failed: RetryFailed = False,
 ) -> None:
     """Run a sweep, or go on with one: trials, front, report, recommended adapter."""
     with _clear_errors():
         from prunedlora.config.load import load_sweep
-        from prunedlora.search.plan import print_plan
-        from prunedlora.search.sweep import run_sweep
 
         config = load_sweep(sweep_file, overrides or ())
-        if dry_run:
-            print_plan(config, storage or config.storage, Console())
-            return
-        run_sweep(
-            config,
-            storage or config.storage,
-            console=Console(),
-            command=sys.argv,
-            max_seconds=max_seconds if max_seconds is not None else config.max_seconds,
-            retry_failed=retry_failed,
-        )
+        _run(config, storage or config.storage, dry_run=dry_run, max_seconds=max_seconds, retry_failed=retry_failed)
 
 
 @app.command()
-def train(sweep_file: SweepFile, storage: Storage = None, overrides: Overrides = None) -> None:
+def train(
+    sweep_file: SweepFile,
+    storage: Storage = None,
+    overrides: Overrides = None,
+    dry_run: DryRun = False,
+    max_seconds: MaxSeconds = None,
+    retry_failed: RetryFailed = False,
+) -> None:
     """Train one configuration: the file's `trial`, with overrides, and nothing of its space."""
     with _clear_errors():
         from prunedlora.config.identity import trial_key
         from prunedlora.config.load import load_sweep
-        from prunedlora.search.sweep import run_sweep
 
         config = load_sweep(sweep_file, overrides or (), base_only=True)
-        default = f"{config.storage}-train/{trial_key(config.trial)}"
-        run_sweep(config, storage or default, console=Console(), command=sys.argv)
+        place = storage or f"{config.storage}-train/{trial_key(config.trial)}"
+        _run(config, place, dry_run=dry_run, max_seconds=max_seconds, retry_failed=retry_failed)
 
 
 @app.command()
@@ -104,6 +105,25 @@ def export(
         console.print(f"Adapter: {to}", highlight=False, soft_wrap=True)
 
 
+def _run(config: "SweepConfig", storage: str, *, dry_run: bool, max_seconds: float | None, retry_failed: bool) -> None:
+    """Runs the sweep, or prints its plan, and ends the process with what came of it as exit status."""
+    from prunedlora.search.plan import print_plan
+    from prunedlora.search.sweep import run_sweep
+
+    if dry_run:
+        print_plan(config, storage, Console(), retry_failed=retry_failed)
+        return
+    result = run_sweep(
+        config,
+        storage,
+        console=Console(),
+        command=sys.argv,
+        max_seconds=max_seconds if max_seconds is not None else config.max_seconds,
+        retry_failed=retry_failed,
+    )
+    raise typer.Exit(result.exit_code)
+
+
 @contextmanager
 def _clear_errors() -> Iterator[None]:
     """The package's own errors are messages for people and are told in a few lines; others keep their traceback."""
@@ -112,7 +132,7 @@ def _clear_errors() -> Iterator[None]:
     except Exception as error:
         if not type(error).__module__.startswith("prunedlora."):
             raise
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
 
 

@@ -80,7 +80,14 @@ def bare_seconds(configs: Sequence[TrialConfig], num_processes: int, num_threads
     processes = [context.Process(target=_worker, args=arguments) for _ in range(num_processes)]
     for process in processes:
         process.start()
-    results = [seconds.get() for _ in configs]
+    results: list[float] = []
+    while len(results) < len(configs):
+        if seconds.empty() and any(process.exitcode for process in processes):
+            raise RuntimeError("a bare process failed; its error is printed above")
+        if seconds.empty():
+            time.sleep(0.1)
+        else:
+            results.append(seconds.get())
     for process in processes:
         process.join()
     return results

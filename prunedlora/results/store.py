@@ -80,13 +80,18 @@ class Store:
         `sweep` is the whole resolved sweep as plain JSON data. Raises StoreError when the place cannot be written,
         holds other files, or holds the store of another sweep; the message names the fields that differ.
         """
-        stored = self.storage.read_text("sweep.yaml")
-        if stored is None:
+        if self.check(sweep):
+            return False
+        self.write_sweep(sweep)
+        return True
+
+    def check(self, sweep: Mapping[str, Any]) -> bool:
+        """Whether the store of this sweep is there already. Raises as `create_or_open`, but writes nothing."""
+        if not self.storage.exists("sweep.yaml"):
             if foreign := self.storage.names(""):
                 found = ", ".join(foreign[:5])
                 raise StoreError(f"{self.uri} is not empty and no store (it holds {found}); give another storage")
-            self.write_sweep(sweep)
-            return True
+            return False
         old = self.read_sweep()
         differing = [
             line
@@ -97,7 +102,7 @@ class Store:
             raise StoreError(
                 f"{self.uri} holds another sweep: {'; '.join(differing)}. Give another storage or set them as they were"
             )
-        return False
+        return True
 
     def write_sweep(self, sweep: Mapping[str, Any]) -> None:
         """Replaces sweep.yaml; for the driver that holds the lock, when trials, time or resources changed."""

@@ -24,6 +24,8 @@ class Work(TypedDict):
 
 
 WAIT: Work = {"kind": "wait", "key": "", "step": 0}
+MOST_RETURNS = 2
+"""Workers that an evaluation of the base model, or a test, may cost before it is left out."""
 
 
 @dataclass
@@ -52,6 +54,7 @@ class Board:
         self._later: deque[Work] = deque()
         self._trials: dict[str, _Trial] = {}
         self._outcomes: dict[str, str] = {}
+        self._returns: dict[str, int] = {}
         self._slots: dict[int, _Slot] = {}
         self._paused = False
         self._closed = False
@@ -79,24 +82,32 @@ class Board:
 
     # --- slots
 
-    async def join(self, slot: int) -> None:
-        """A slot's workers have (re)started: what their predecessors had in hand goes to the front of the queue."""
+    async def join(self, slot: int) -> int:
+        """A slot's workers have (re)started: what their predecessors had in hand goes to the front of the queue.
+
+        Returns the number of this start, from 1.
+        """
         self.return_work(slot)
         state = self._slots.setdefault(slot, _Slot())
         state.state, state.num_starts = "idle", state.num_starts + 1
         state.joined_at = state.joined_at or time.time()
         self._wake()
+        return state.num_starts
 
-    async def take(self, slot: int, timeout: float) -> Work | None:
-        """The next piece of work; WAIT when there was none for `timeout` seconds, None when the sweep is over."""
-        await self._wait(lambda: bool(self._closed or self._queue or self._later), timeout)
+    async def take(self, slot: int, timeout: float, start: int = 1) -> Work | None:
+        """The next piece of work; WAIT when there was none for `timeout` seconds, None when the sweep is over.
+
+        `start` is what `join` returned: a question left over from workers that died gets nothing, or the work would be
+        lost with them.
+        """
+        state = self._slots[slot]
+        await self._wait(lambda: bool(self._closed or self._queue or self._later or state.num_starts != start), timeout)
         if self._closed:
             return None
         queue = self._queue or self._later
-        if not queue:
+        if not queue or state.num_starts != start:
             return WAIT
         work = queue.popleft()
-        state = self._slots[slot]
         state.state, state.work, state.step, state.num_steps = "busy", work, 0, 0
         return work
 
@@ -192,8 +203,16 @@ class Board:
         work, state.work = state.work, None
         if work["kind"] == "trial" and self._paused:
             self._trials[work["key"]].status = "paused"
+        elif work["kind"] == "trial":
+            self._queue.appendleft(work)  # its attempts are counted in the store
         else:
-            self._queue.appendleft(work)
+            # An evaluation that kills its workers must not take slot after slot with it.
+            kind = work["kind"]
+            self._returns[kind] = self._returns.get(kind, 0) + 1
+            if self._returns[kind] < MOST_RETURNS:
+                self._later.append(work)
+            else:
+                self._outcomes[kind] = f"its workers died {MOST_RETURNS} times"
 
     def _answer(self) -> Answer:
         return "pause" if self._paused else "continue"

@@ -60,6 +60,8 @@ def drop_dominated(summary: Summary, epoch: int) -> int:
         kept.add((summary.recommended.key, summary.recommended.step))
     num_dropped = 0
     for record in summary.records:
+        if record.status == "failed":  # --retry-failed may go on from its checkpoint, which names its adapters
+            continue
         doomed = [c for c in record.candidates if c.adapter_path is not None and (record.key, c.step) not in kept]
         if not doomed:
             continue

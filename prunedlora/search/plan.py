@@ -12,14 +12,14 @@ from prunedlora.search.capacity import num_slots, worker_needs
 from prunedlora.search.preflight import preflight
 
 
-def print_plan(config: SweepConfig, storage: str, console: Console) -> None:
-    """Checks what `run_sweep` would check, with the same errors, and prints trials, slots and resources."""
+def print_plan(config: SweepConfig, storage: str, console: Console, *, retry_failed: bool = False) -> None:
+    """Checks what `run_sweep` would check, with the same errors (but that of a storage which cannot be written: nothing
+    is written here), and prints trials, slots and resources."""
+    cluster.check_storage(storage)
     store = Store(storage)
-    exists = store.storage.exists("sweep.yaml")
-    if exists:
-        store.create_or_open(config.model_copy(update={"storage": store.uri}).model_dump(mode="json"))
+    exists = store.check(config.model_copy(update={"storage": store.uri}).model_dump(mode="json"))
     preflight(config)
-    asker = Asker(config, store)
+    asker = Asker(config, store, retry_failed=retry_failed)
     if os.environ.get("RAY_ADDRESS"):
         with cluster.connected():
             nodes, where = cluster.nodes(), f"the cluster at {os.environ['RAY_ADDRESS']}"

@@ -6,7 +6,7 @@ import time
 import fsspec
 import pyarrow.fs  # type: ignore[import-untyped]
 import ray
-from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
+from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer
 
 from prunedlora.config.sweep import ResourcesConfig
@@ -65,7 +65,7 @@ class Slots:
             try:
                 self._fit(settings, run)
                 return
-            except TrainingFailedError as error:
+            except Exception as error:  # whatever it is: a slot that ends unseen would leave its trial waiting
                 if self._closing.is_set():
                     return
                 # Ray Train has started the workers again as often as is worthwhile before it raises WorkerGroupError.
@@ -97,7 +97,8 @@ class Slots:
                 storage_filesystem=pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(filesystem)),
                 # A trial that kills its workers gets its failed record at attempt max_attempts + 1 and must not take
                 # the slot with it.
-                failure_config=FailureConfig(max_failures=settings.max_attempts + 1),
+                # Without a limit a slot whose node is gone for good would look for a place for ever.
+                failure_config=FailureConfig(max_failures=settings.max_attempts + 1, controller_failure_limit=1),
             ),
         ).fit()
 
@@ -106,9 +107,9 @@ def _num_finished(settings: SlotSettings) -> int:
     return int(ray.get(settings.board.num_finished.remote(settings.slot)))
 
 
-def _reason(error: TrainingFailedError) -> str:
+def _reason(error: Exception) -> str:
     """What the workers, or Ray Train itself, failed with: type and message, each once."""
-    failures = [error]
+    failures: list[Exception] = [error]
     if isinstance(error, WorkerGroupError):
         # Ray wraps the workers' exceptions in one whose text is the traceback.
         failures = [getattr(failure, "_base_exc", failure) for failure in error.worker_failures.values()]

@@ -58,6 +58,14 @@ class SweepResult:
     problems: tuple[str, ...]
     """What went wrong beside the trials."""
 
+    @property
+    def exit_code(self) -> int:
+        """Status for the shell: 0, 1 when no trial succeeded or something beside the trials failed, 130 interrupted."""
+        if self.ending == "interrupted":
+            return 130
+        unfinished = self.ending == "the time is up"
+        return int(bool(self.problems) or not (self.summary.points or unfinished))
+
 
 @dataclass
 class _Run:
@@ -159,7 +167,7 @@ def _run_on_cluster(run: _Run, signals: Signals) -> None:
         with progress:
             if asker.num_left:
                 run.ending = watch(board, asker, slots, run.lock, signals, progress, run.deadline)
-            if run.ending != "interrupted":
+            if run.ending not in ("interrupted", "the time is up"):
                 _finish(run, board, slots)
     finally:
         snapshot = ray.get(board.snapshot.remote())
@@ -168,7 +176,8 @@ def _run_on_cluster(run: _Run, signals: Signals) -> None:
         store.delete_folder(RAY_FOLDER)
     run.num_ended = sum(status != "paused" for status in snapshot["ended"].values())
     run.slots = snapshot["slots"]
-    run.startup_seconds = max((slot["joined_at"] - started for slot in run.slots.values()), default=0.0)
+    joined = [slot["joined_at"] - started for slot in run.slots.values() if slot["joined_at"]]
+    run.startup_seconds = max(joined, default=0.0)
     run.problems += [f"slot {slot} was given up: {reason}" for slot, reason in sorted(slots.errors.items())]
 
 
@@ -224,7 +233,12 @@ def _write_stats(run: _Run, result: SweepResult) -> None:
         "startup_seconds": result.startup_seconds,
         "wall_seconds": result.wall_seconds,
         "slots": [
-            {"busy_seconds": slot["busy_seconds"], "num_finished": slot["num_finished"]} for slot in run.slots.values()
+            {
+                "busy_seconds": slot["busy_seconds"],
+                "num_finished": slot["num_finished"],
+                "available_seconds": time.time() - slot["joined_at"] if slot["joined_at"] else 0.0,
+            }
+            for slot in run.slots.values()
         ],
     }
     run.store.storage.write_text(STATS_FILE, json.dumps(stats, indent=1) + "\n")

@@ -18,7 +18,8 @@ from prunedlora.search.searcher import StoreSearcher
 from prunedlora.search.signals import TERMINATED, Signals
 from prunedlora.search.slots import Slots
 
-WATCH_SECONDS = 0.25
+WATCH_SECONDS = 1.0
+MOST_PROXY_FAILURES = 10
 TERM_SECONDS = 1.5
 """Given to running trials to write a checkpoint after SIGTERM; `ray job stop` leaves 3 s in all."""
 
@@ -96,7 +97,12 @@ class TuneThread(threading.Thread):
                         reuse_actors=True,
                     ),
                     run_config=tune.RunConfig(
-                        name="trials", storage_path=scratch, verbose=0, callbacks=[SilentTrials()]
+                        name="trials",
+                        storage_path=scratch,
+                        verbose=0,
+                        callbacks=[SilentTrials()],
+                        # A proxy that dies with its node starts again; the board knows its trial.
+                        failure_config=tune.FailureConfig(max_failures=MOST_PROXY_FAILURES),
                     ),
                 ).fit()
         except BaseException as error:  # raised again in the main thread

@@ -67,10 +67,9 @@ def serve(settings: SlotSettings) -> None:
         report=lambda key, candidate: Verdict(ray.get(settings.board.report.remote(key, candidate))),
         progress=_throttled_progress(settings),
     )
-    if workers.rank == 0:
-        ray.get(settings.board.join.remote(settings.slot))
+    start = ray.get(settings.board.join.remote(settings.slot)) if workers.rank == 0 else 0
     while True:
-        work = _take(settings) if workers.rank == 0 else None
+        work = _take(settings, start) if workers.rank == 0 else None
         if workers.num_workers > 1:
             work = broadcast_from_rank_zero(work)
         if work is None:
@@ -120,9 +119,9 @@ def check_store(store: Store, settings: SlotSettings) -> None:
         )
 
 
-def _take(settings: SlotSettings) -> Work | None:
+def _take(settings: SlotSettings, start: int) -> Work | None:
     while True:
-        work: Work | None = ray.get(settings.board.take.remote(settings.slot, TAKE_SECONDS))
+        work: Work | None = ray.get(settings.board.take.remote(settings.slot, TAKE_SECONDS, start))
         if work is None or work["kind"] != "wait":
             return work
 

@@ -83,7 +83,7 @@ def test_a_folder_with_other_files_is_refused(uri, sweep):
 
 def test_storage_that_cannot_be_written_is_refused(tmp_path, sweep):
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match=r"file/sub/sweep\.yaml: NotADirectoryError"):
+    with pytest.raises(StoreError, match=r"file/sub: NotADirectoryError"):
         Store(str(tmp_path / "file/sub")).create_or_open(sweep)
     with pytest.raises(StoreError, match=r"/proc/sweep/sweep\.yaml: FileNotFoundError"):
         Store("/proc/sweep").create_or_open(sweep)

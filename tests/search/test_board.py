@@ -69,16 +69,50 @@ def test_what_a_dead_slot_had_in_hand_goes_first() -> None:
         board = Board()
         for key in ("a", "b"):
             await board.put(key)
-        await board.join(0)
-        await board.take(0, 0)
-        await board.join(0)
-        assert await board.take(0, 0) == trial("a")
+        assert await board.join(0) == 1
+        await board.take(0, 0, 1)
+        assert await board.join(0) == 2
+        assert await board.take(0, 0, 2) == trial("a")
         await board.give_up(0)
         await board.join(1)
         assert await board.take(1, 0) == trial("a")
         assert (await board.snapshot())["slots"][0]["state"] == "given up"
         await board.finish(0, "completed", 1.0)
         assert (await board.candidates("a", 0, 0))[1] is None
+
+    run(story())
+
+
+def test_a_question_left_over_from_dead_workers_gets_no_work() -> None:
+    async def story() -> None:
+        board = Board()
+        await board.join(0)
+        left_over = asyncio.create_task(board.take(0, 60, 1))
+        await asyncio.sleep(0)
+        await board.join(0)
+        assert await left_over == WAIT
+        await board.put("a")
+        assert await board.take(0, 0, 2) == trial("a")
+
+    run(story())
+
+
+def test_an_evaluation_that_kills_its_workers_is_left_out() -> None:
+    """It comes after the trials when it is tried again, and does not take slot after slot with it."""
+
+    async def story() -> None:
+        board = Board()
+        await board.put_work(BASE, later=True)
+        await board.join(0)
+        assert await board.take(0, 0, 1) == BASE
+        await board.put("a")
+        await board.join(0)
+        assert await board.take(0, 0, 2) == trial("a")
+        await board.finish(0, "completed", 1.0)
+        assert await board.take(0, 0, 2) == BASE
+        await board.join(0)
+        assert await board.take(0, 0, 3) == WAIT
+        assert await board.outcome("base", 0) == "its workers died 2 times"
 
     run(story())
 
