@@ -6,6 +6,7 @@ Everything that must survive a killed driver is in the store; run the same comma
 import json
 import os
 import shlex
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -33,8 +34,11 @@ from prunedlora.search.slots import RAY_FOLDER, Slots
 from prunedlora.search.watch import Ending, watch
 
 POLL_SECONDS = 0.5
-CLOSE_SECONDS = 3.0
-"""Given to the slots to end by themselves; what is left then ends with the driver."""
+CLOSE_SECONDS = 60.0
+"""Given to the slots to end by themselves, which takes them seconds. A thread that still waits for its slot when Ray is
+shut down takes the whole process with it, before the report is written."""
+TERMINATED_CLOSE_SECONDS = 1.0
+"""The same after SIGTERM, when nothing more is to be done: what is left ends with the driver."""
 STATS_FILE = "sweep_stats.json"
 
 
@@ -172,7 +176,7 @@ def _run_on_cluster(run: _Run, signals: Signals) -> None:
     finally:
         snapshot = ray.get(board.snapshot.remote())
         ray.get(board.close.remote())
-        slots.close(CLOSE_SECONDS if run.ending != "interrupted" else 0.0)
+        slots.close(TERMINATED_CLOSE_SECONDS if signals.received is signal.SIGTERM else CLOSE_SECONDS)
         store.delete_folder(RAY_FOLDER)
     run.num_ended = sum(status != "paused" for status in snapshot["ended"].values())
     run.slots = snapshot["slots"]
