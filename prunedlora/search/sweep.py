@@ -9,6 +9,7 @@ import shlex
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +37,7 @@ from prunedlora.search.watch import Ending, watch
 POLL_SECONDS = 0.5
 CLOSE_SECONDS = 60.0
 """Given to the slots to end by themselves, which takes them seconds. A thread that still waits for its slot when Ray is
-shut down takes the whole process with it, before the report is written."""
+shut down takes the whole process with it, exit status and all."""
 TERMINATED_CLOSE_SECONDS = 1.0
 """The same after SIGTERM, when nothing more is to be done: what is left ends with the driver."""
 STATS_FILE = "sweep_stats.json"
@@ -123,7 +124,7 @@ def run_sweep(
     if not store.storage.exists("sweep.yaml"):
         preflight(config)  # before the store is bound to a sweep that cannot run
     is_new = store.create_or_open(tree)
-    with DriverLock(store.storage) as lock:
+    with DriverLock(store.storage) as lock, ExitStack() as leaving:
         if not is_new:
             store.write_sweep(tree)
         asker = Asker(config, store, retry_failed=retry_failed)
@@ -132,8 +133,9 @@ def run_sweep(
         if not is_new and asker.num_left:
             preflight(config)
         if asker.num_left or store.read_base() is None or missing_test(store) is not None:
-            with cluster.connected(), Signals() as signals:
-                _run_on_cluster(run, signals)
+            leaving.enter_context(cluster.connected())
+            with Signals() as signals:
+                _run_on_cluster(run, signals, leaving)
         if config.retention.adapters == "front" and run.ending != "interrupted":
             drop_dominated(summarize(store), lock.epoch)
         if asker.exhausted:
@@ -150,18 +152,27 @@ def run_sweep(
             problems=tuple(run.problems),
         )
         _write_stats(run, result)
-    _show(result, console)
+        _show(result, console)
     return result
 
 
-def _run_on_cluster(run: _Run, signals: Signals) -> None:
-    """Slots and search, then base reference and test; raises what `run_sweep` says."""
+def _run_on_cluster(run: _Run, signals: Signals, leaving: ExitStack) -> None:
+    """Slots and search, then base reference and test; raises what `run_sweep` says.
+
+    Leaves it to `leaving` to wait for the slots: Ray Train takes 12 s to end a run, and the report need not wait.
+    """
     config, store, asker = run.config, run.store, run.asker
     asker.num_slots = num_slots(config.resources, cluster.nodes(), asker.num_left)
     board = cluster.start_board()
     slots = Slots([_settings(run, board, slot) for slot in range(asker.num_slots)], config.resources, store.storage)
     started = time.time()
     slots.start()
+
+    def wait_for_slots() -> None:
+        slots.close(TERMINATED_CLOSE_SECONDS if signals.received is signal.SIGTERM else CLOSE_SECONDS)
+        store.delete_folder(RAY_FOLDER)
+
+    leaving.callback(wait_for_slots)
     if store.read_base() is None:
         ray.get(board.put_work.remote(base_work(), later=True))
     progress = Progress(
@@ -176,8 +187,7 @@ def _run_on_cluster(run: _Run, signals: Signals) -> None:
     finally:
         snapshot = ray.get(board.snapshot.remote())
         ray.get(board.close.remote())
-        slots.close(TERMINATED_CLOSE_SECONDS if signals.received is signal.SIGTERM else CLOSE_SECONDS)
-        store.delete_folder(RAY_FOLDER)
+        slots.close(0.0)
     run.num_ended = sum(status != "paused" for status in snapshot["ended"].values())
     run.slots = snapshot["slots"]
     joined = [slot["joined_at"] - started for slot in run.slots.values() if slot["joined_at"]]
