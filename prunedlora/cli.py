@@ -3,6 +3,7 @@
 Everything heavy is imported inside the verbs, so that `--help` answers at once.
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -113,14 +114,21 @@ def _run(config: "SweepConfig", storage: str, *, dry_run: bool, max_seconds: flo
     if dry_run:
         print_plan(config, storage, Console(), retry_failed=retry_failed)
         return
-    result = run_sweep(
-        config,
-        storage,
-        console=Console(),
-        command=sys.argv,
-        max_seconds=max_seconds if max_seconds is not None else config.max_seconds,
-        retry_failed=retry_failed,
-    )
+    try:
+        result = run_sweep(
+            config,
+            storage,
+            console=Console(),
+            command=sys.argv,
+            max_seconds=max_seconds if max_seconds is not None else config.max_seconds,
+            retry_failed=retry_failed,
+        )
+    except SystemExit as terminated:
+        # By SIGTERM, with threads in calls to Ray that nothing interrupts: Python's own way out would shut Ray down
+        # under them, which ends the process with another status. The store is closed; the rest ends with the process.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(terminated.code or 0))
     raise typer.Exit(result.exit_code)
 
 

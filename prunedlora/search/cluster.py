@@ -58,7 +58,11 @@ def set_environment(values: Mapping[str, str]) -> None:
 @contextmanager
 def connected() -> Iterator[None]:
     """Joined to a cluster: the one this process is in already, the one of RAY_ADDRESS (set inside a job), or a local
-    one that listens on the loopback interface only and ends with the block."""
+    one that listens on the loopback interface only and ends with the block.
+
+    Not at SystemExit, when the process is about to end: Ray shut down under threads that still wait for their slots
+    ends it with a status of its own.
+    """
     if ray.is_initialized():
         yield
         return
@@ -79,8 +83,12 @@ def connected() -> Iterator[None]:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         yield
-    finally:
+    except SystemExit:
+        raise
+    except BaseException:
         ray.shutdown()
+        raise
+    ray.shutdown()
 
 
 def nodes() -> list[dict[str, float]]:

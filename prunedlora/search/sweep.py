@@ -6,7 +6,6 @@ Everything that must survive a killed driver is in the store; run the same comma
 import json
 import os
 import shlex
-import signal
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -38,8 +37,6 @@ POLL_SECONDS = 0.5
 CLOSE_SECONDS = 60.0
 """Given to the slots to end by themselves, which takes them seconds. A thread that still waits for its slot when Ray is
 shut down takes the whole process with it, exit status and all."""
-TERMINATED_CLOSE_SECONDS = 1.0
-"""The same after SIGTERM, when nothing more is to be done: what is left ends with the driver."""
 STATS_FILE = "sweep_stats.json"
 
 
@@ -168,11 +165,12 @@ def _run_on_cluster(run: _Run, signals: Signals, leaving: ExitStack) -> None:
     started = time.time()
     slots.start()
 
-    def wait_for_slots() -> None:
-        slots.close(TERMINATED_CLOSE_SECONDS if signals.received is signal.SIGTERM else CLOSE_SECONDS)
-        store.delete_folder(RAY_FOLDER)
+    def wait_for_slots(kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not SystemExit:  # terminated: there is no time, and what is left ends with the driver
+            slots.close(CLOSE_SECONDS)
+            store.delete_folder(RAY_FOLDER)
 
-    leaving.callback(wait_for_slots)
+    leaving.push(wait_for_slots)
     if store.read_base() is None:
         ray.get(board.put_work.remote(base_work(), later=True))
     progress = Progress(
