@@ -1,18 +1,19 @@
 """Put an adapter on a base model, and take it off again without a trace: one base model serves many trials."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import AdaLoraConfig, LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from prunedlora.adapters.layers import adapted_layers, wrapped_heads
+from prunedlora.adapters.layers import wrapped_heads
+from prunedlora.adapters.plain import plain_layers
 from prunedlora.adapters.targets import exact_selection, resolve_head, resolve_targets
 
 LOW_PRECISION = (torch.bfloat16, torch.float16)
@@ -39,8 +40,16 @@ class AdapterSettings:
     """Indices of the transformer blocks whose modules are adapted; None: all."""
 
 
-def attach(model: nn.Module, settings: AdapterSettings, adapter_name: str, generator_seed: int) -> PeftModel:
+def attach(
+    model: nn.Module,
+    settings: AdapterSettings,
+    adapter_name: str,
+    generator_seed: int,
+    adalora: Mapping[str, Any] | None = None,
+) -> PeftModel:
     """The model with a fresh adapter: A from PEFT's Kaiming initialisation under `generator_seed`, B zero.
+
+    With `adalora`, fields of PEFT's AdaLoraConfig, it is an AdaLoRA adapter: singular triplets with E zero.
 
     Changes `model` in place (its linear modules are wrapped, its parameters frozen) until `detach`; the weights are
     not touched. The caller's random state is left as it was. Factors and head are kept in at least float32.
@@ -53,14 +62,17 @@ def attach(model: nn.Module, settings: AdapterSettings, adapter_name: str, gener
     heads = resolve_head(model, settings.head_modules)
     targets = resolve_targets(model, settings.target_modules, heads, settings.layers_to_transform)
     modules = dict(model.named_modules())
-    config = LoraConfig(
-        r=settings.initial_rank,
-        lora_alpha=settings.alpha,  # type: ignore[arg-type, unused-ignore]
-        use_rslora=settings.use_rslora,
-        lora_dropout=settings.dropout,
-        modules_to_save=heads or None,
-        fan_in_fan_out=all(isinstance(modules[name], Conv1D) for name in targets),
+    fields = {
+        "lora_alpha": settings.alpha,
+        "lora_dropout": settings.dropout,
+        "modules_to_save": heads or None,
+        "fan_in_fan_out": all(isinstance(modules[name], Conv1D) for name in targets),
         **exact_selection(modules, targets),
+    }
+    config = (
+        LoraConfig(r=settings.initial_rank, use_rslora=settings.use_rslora, **fields)
+        if adalora is None
+        else AdaLoraConfig(init_r=settings.initial_rank, **fields, **adalora)
     )
     state = _base_state(model)
     with _undisturbed():
@@ -68,7 +80,7 @@ def attach(model: nn.Module, settings: AdapterSettings, adapter_name: str, gener
         # No task type: PEFT's task classes add head modules of their own.
         adapted = get_peft_model(model, config, adapter_name=adapter_name)
     adapted.state_before_attach = state
-    assert [layer.name for layer in adapted_layers(adapted, adapter_name)] == targets
+    assert [layer.name for layer in plain_layers(adapted, adapter_name)] == targets
     for head in wrapped_heads(adapted).values():
         _raise_precision(head.modules_to_save[adapter_name])
     return adapted

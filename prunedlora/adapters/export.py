@@ -14,7 +14,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
 )
 
-from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
+from prunedlora.adapters.plain import PlainLayer, plain_layers
 from prunedlora.adapters.targets import exact_selection
 
 KEY_PREFIX = "base_model.model."
@@ -30,27 +30,25 @@ class AllRanksZeroError(ValueError):
 def export(model: PeftModel, adapter_name: str, folder: Path, base_model_name: str) -> None:
     """Writes `adapter_config.json` and `adapter_model.safetensors` into `folder` (made if missing).
 
-    The scaling is folded into B, and every layer's alpha is its rank, so that the scaling of every loader is 1: also
-    of one that knows a single `lora_alpha / r` for all layers. Layers of rank 0 are left out; the head is saved whole.
+    Whatever scales is folded into B (adapters/plain.py), and every layer's alpha is its rank, so that the scaling of
+    every loader is 1: also of one that knows a single `lora_alpha / r` for all layers. Layers of rank 0 are left out; the head is saved whole.
     `base_model_name` is what a loader gets the base model by. The model is not changed.
 
     Raises AllRanksZeroError when no layer has a component left.
     """
-    layers = adapted_layers(model, adapter_name)
+    layers = plain_layers(model, adapter_name)
     present = [layer for layer in layers if layer.rank > 0]
     if not present:
         raise AllRanksZeroError(f"all {len(layers)} layers of adapter {adapter_name!r} have rank 0; nothing to export")
     base = model.get_base_model()
     # Given as an argument, the state is not checked for empty factors, nor the Hub asked for the vocabulary's size.
-    state: dict[str, Tensor] = get_peft_model_state_dict(
+    saved: dict[str, Tensor] = get_peft_model_state_dict(
         model, state_dict=model.state_dict(), adapter_name=adapter_name, save_embedding_layers=False
     )
-    for layer in layers:
-        a, b = (f"{KEY_PREFIX}{layer.name}.lora_{factor}.weight" for factor in "AB")
-        if layer.rank == 0:
-            del state[a], state[b]
-        else:
-            state[b] = state[b] * layer.scaling
+    state = {name: tensor for name, tensor in saved.items() if ".lora_" not in name}  # the head
+    for layer in present:
+        state[f"{KEY_PREFIX}{layer.name}.lora_A.weight"] = layer.A
+        state[f"{KEY_PREFIX}{layer.name}.lora_B.weight"] = layer.B
     config = _plain_config(base, present, model.peft_config[adapter_name].modules_to_save, base_model_name)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(
@@ -62,7 +60,7 @@ def export(model: PeftModel, adapter_name: str, folder: Path, base_model_name: s
 
 
 def _plain_config(
-    base: nn.Module, layers: list[AdaptedLayer], heads: list[str] | None, base_model_name: str
+    base: nn.Module, layers: list[PlainLayer], heads: list[str] | None, base_model_name: str
 ) -> dict[str, Any]:
     """The adapter's configuration: r = lora_alpha = largest rank, patterns for the layers of smaller rank."""
     names = [name for name, _ in base.named_modules() if ".lora_" not in name and not name.endswith(".base_layer")]
@@ -79,7 +77,7 @@ def _plain_config(
         use_rslora=False,
         lora_dropout=0.0,
         modules_to_save=heads,
-        fan_in_fan_out=all(bool(layer.module.fan_in_fan_out) for layer in layers),
+        fan_in_fan_out=all(layer.is_transposed for layer in layers),
         inference_mode=True,
         **exact_selection(names, [layer.name for layer in layers]),
     )

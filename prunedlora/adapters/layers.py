@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, cast
 
+from peft import PeftModel
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from torch.nn import Parameter
@@ -44,6 +45,11 @@ class AdaptedLayer:
         return cast(Parameter, self.lora_B.weight)
 
     @property
+    def gate(self) -> Parameter | None:
+        """Gates c (r,) of `y = W0 x + scaling * B (c * A x)`; None for an adapter without (adapters/gates.py)."""
+        return cast(Parameter | None, getattr(self.lora_A, "gate", None))
+
+    @property
     def rank(self) -> int:
         """Number of components."""
         return self.A.shape[0]
@@ -55,12 +61,14 @@ class AdaptedLayer:
 
 
 def adapted_layers(model: nn.Module, adapter_name: str) -> list[AdaptedLayer]:
-    """All layers that carry `adapter_name`, in module order of the base model; `model` is what `attach` returned."""
-    base = model.get_base_model()  # type: ignore[operator]
+    """All LoRA layers that carry `adapter_name`, in module order of the base model; `model` is what `attach` returned.
+
+    None for a model without an adapter, and for AdaLoRA, whose layers are of another kind: `plain_layers` has both.
+    """
     return [
         AdaptedLayer(name, module, adapter_name)
-        for name, module in base.named_modules()
-        if adapter_name in getattr(module, "lora_A", ())
+        for name, module in _base(model).named_modules()
+        if adapter_name in getattr(module, "lora_A", ()) and isinstance(module.lora_A, nn.ModuleDict)
     ]
 
 
@@ -69,5 +77,8 @@ def wrapped_heads(model: nn.Module) -> dict[str, Any]:
 
     The wrapper holds `original_module` and, by adapter name, the trained copies `modules_to_save`.
     """
-    base = model.get_base_model()  # type: ignore[operator]
-    return {name: module for name, module in base.named_modules() if isinstance(module, ModulesToSaveWrapper)}
+    return {name: module for name, module in _base(model).named_modules() if isinstance(module, ModulesToSaveWrapper)}
+
+
+def _base(model: nn.Module) -> nn.Module:
+    return model.get_base_model() if isinstance(model, PeftModel) else model

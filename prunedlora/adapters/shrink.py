@@ -1,4 +1,4 @@
-"""Physical removal of components: factors, gradients and optimizer state together.
+"""Physical change of rank: factors (and gates, where there are any), gradients and optimizer state together.
 
 A Parameter must not be given `.data` of another shape: autograd keeps an accumulator with the old shape and the next
 backward fails with "returned an invalid gradient". So the Parameter is replaced, in the module and in the optimizer.
@@ -29,34 +29,68 @@ def shrink(layer: AdaptedLayer, keep: Tensor, optimizer: Optimizer | None) -> No
         raise ValueError(
             f"layer {layer.name!r} of rank {layer.rank}: keep must be strictly increasing int64 indices, got {indices}"
         )
-    _slice(layer.lora_A, 0, keep, optimizer)
-    _slice(layer.lora_B, 1, keep, optimizer)
+    for module, name, dim in _places(layer):
+        _slice(module, name, dim, keep, optimizer)
     _declare_rank(layer, len(indices))
 
 
-def set_factors(layer: AdaptedLayer, A: Tensor, B: Tensor, optimizer: Optimizer | None) -> None:
+def grow(layer: AdaptedLayer, rows: Tensor, optimizer: Optimizer | None) -> None:
+    """Adds components behind the layer's own: `rows` (k, d_in) of A, zero columns of B, gates of one.
+
+    The optimizer starts them with zero moments; the others keep theirs and the step count. The scaling does not change.
+    Parameters are new objects afterwards, without gradients. Raises ValueError for rows that do not fit the layer.
+    """
+    d_in = layer.lora_A.in_features
+    if rows.ndim != 2 or rows.shape[1] != d_in:
+        raise ValueError(f"layer {layer.name!r} takes rows (k, {d_in}), got {tuple(rows.shape)}")
+    num = rows.shape[0]
+    additions = {"A": rows, "B": layer.B.new_zeros(layer.B.shape[0], num)}
+    for module, name, dim in _places(layer):
+        old = getattr(module, name)
+        factor = "A" if dim == 0 else "B"
+        addition = old.new_ones(num) if name == "gate" else additions[factor].to(old)
+        _extend(module, name, dim, addition, optimizer)
+    _declare_rank(layer, layer.rank)
+
+
+def set_factors(
+    layer: AdaptedLayer, A: Tensor, B: Tensor, optimizer: Optimizer | None, gate: Tensor | None = None
+) -> None:
     """Gives the layer factors of any rank, from a checkpoint for example; the scaling does not change.
 
-    `A` (r, d_in) and `B` (d_out, r) are copied to the layer's device and dtype. The optimizer's state of the layer is
-    dropped: it is loaded afterwards. Raises ValueError when the shapes do not fit the layer or each other.
+    `A` (r, d_in), `B` (d_out, r) and, for a layer with gates, `gate` (r,) are copied to the layer's device and dtype.
+    The optimizer's state of the layer is dropped: it is loaded afterwards. Raises ValueError when the shapes do not fit
+    the layer or each other, or a gate is given for a layer that has none.
     """
     d_in, d_out = layer.lora_A.in_features, layer.lora_B.out_features
     if A.ndim != 2 or B.ndim != 2 or A.shape[1] != d_in or B.shape[0] != d_out or A.shape[0] != B.shape[1]:
         raise ValueError(
             f"layer {layer.name!r} takes A (r, {d_in}) and B ({d_out}, r), got {tuple(A.shape)} and {tuple(B.shape)}"
         )
-    for module, factor in ((layer.lora_A, A), (layer.lora_B, B)):
-        old = module.weight
-        _replace(module, factor.detach().to(old.device, old.dtype, copy=True), optimizer)
+    if (gate is None) != (layer.gate is None) or (gate is not None and gate.shape != (A.shape[0],)):
+        expected = "no gate" if layer.gate is None else f"a gate ({A.shape[0]},)"
+        raise ValueError(f"layer {layer.name!r} takes {expected}, got {None if gate is None else tuple(gate.shape)}")
+    values = {"A": A, "B": B, "gate": gate}
+    for module, name, dim in _places(layer):
+        old = getattr(module, name)
+        value = values["gate" if name == "gate" else "AB"[dim]]
+        assert value is not None
+        new = _replace(module, name, value.detach().to(old.device, old.dtype, copy=True), optimizer)
         if optimizer is not None:
-            optimizer.state.pop(module.weight, None)
+            optimizer.state.pop(new, None)
     _declare_rank(layer, A.shape[0])
 
 
-def _slice(module: nn.Linear, dim: int, keep: Tensor, optimizer: Optimizer | None) -> None:
-    old = module.weight
+def _places(layer: AdaptedLayer) -> list[tuple[nn.Linear, str, int]]:
+    """Every Parameter with a component dimension: module, attribute, dimension."""
+    places = [(layer.lora_A, "weight", 0), (layer.lora_B, "weight", 1)]
+    return places if layer.gate is None else [*places, (layer.lora_A, "gate", 0)]
+
+
+def _slice(module: nn.Linear, name: str, dim: int, keep: Tensor, optimizer: Optimizer | None) -> None:
+    old: Parameter = getattr(module, name)
     index = keep.to(old.device)
-    new = _replace(module, old.detach().index_select(dim, index), optimizer)
+    new = _replace(module, name, old.detach().index_select(dim, index), optimizer)
     if old.grad is not None:
         new.grad = old.grad.index_select(dim, index)
     if optimizer is not None and new in optimizer.state:
@@ -66,11 +100,21 @@ def _slice(module: nn.Linear, dim: int, keep: Tensor, optimizer: Optimizer | Non
                 state[name] = value.index_select(dim, index)
 
 
-def _replace(module: nn.Linear, weight: Tensor, optimizer: Optimizer | None) -> Parameter:
-    """Puts a new Parameter in the place of the module's weight, and of its entries in the optimizer."""
-    old = module.weight
-    new = Parameter(weight, requires_grad=old.requires_grad)
-    module.weight = new
+def _extend(module: nn.Linear, name: str, dim: int, addition: Tensor, optimizer: Optimizer | None) -> None:
+    old: Parameter = getattr(module, name)
+    new = _replace(module, name, torch.cat([old.detach(), addition], dim), optimizer)
+    if optimizer is not None and new in optimizer.state:
+        state = optimizer.state[new]
+        for entry, value in state.items():
+            if isinstance(value, Tensor) and value.shape == old.shape:
+                state[entry] = torch.cat([value, torch.zeros_like(addition)], dim)
+
+
+def _replace(module: nn.Linear, name: str, value: Tensor, optimizer: Optimizer | None) -> Parameter:
+    """Puts a new Parameter in the place of an old one, in the module and in the optimizer."""
+    old: Parameter = getattr(module, name)
+    new = Parameter(value, requires_grad=old.requires_grad)
+    setattr(module, name, new)
     if optimizer is not None:
         for group in optimizer.param_groups:
             group["params"] = [new if parameter is old else parameter for parameter in group["params"]]

@@ -1,10 +1,12 @@
 """The size of an adapter in its three measures: parameters, bytes, and the slot that a server needs for it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
-from prunedlora.adapters.layers import adapted_layers, wrapped_heads
+from prunedlora.adapters.layers import wrapped_heads
+from prunedlora.adapters.plain import plain_layers
 
 SERVED_SLOTS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM pads an adapter to (max_lora_rank). https://docs.vllm.ai/en/latest/features/lora.html"""
@@ -29,7 +31,7 @@ class AdapterSize:
 
 def measure(model: nn.Module, adapter_name: str) -> AdapterSize:
     """Size of the adapter on `model` (what `attach` returned)."""
-    layers = adapted_layers(model, adapter_name)
+    layers = plain_layers(model, adapter_name)
     factors = [factor for layer in layers for factor in (layer.A, layer.B)]
     max_rank = max(layer.rank for layer in layers)
     heads = [head.modules_to_save[adapter_name] for head in wrapped_heads(model).values()]
@@ -40,4 +42,23 @@ def measure(model: nn.Module, adapter_name: str) -> AdapterSize:
         head_params=sum(parameter.numel() for head in heads for parameter in head.parameters()),
         max_rank=max_rank,
         served_slot=next((slot for slot in SERVED_SLOTS if slot >= max_rank), None),
+    )
+
+
+def measure_full(model: nn.Module, head_modules: Sequence[str]) -> AdapterSize:
+    """What full fine-tuning changes, on the same scale: every weight outside of the head counts.
+
+    `head_modules`: full names. `max_rank` is the rank that no update of a weight matrix can exceed; no server holds it
+    as an adapter.
+    """
+    in_head = tuple(f"{name}." for name in head_modules)
+    body = [parameter for name, parameter in model.named_parameters() if not name.startswith(in_head)]
+    head = [parameter for name, parameter in model.named_parameters() if name.startswith(in_head)]
+    return AdapterSize(
+        ranks={},
+        adapter_params=sum(parameter.numel() for parameter in body),
+        adapter_bytes=sum(parameter.numel() * parameter.element_size() for parameter in body),
+        head_params=sum(parameter.numel() for parameter in head),
+        max_rank=max(min(parameter.shape) for parameter in body if parameter.dim() > 1),
+        served_slot=None,
     )

@@ -1,5 +1,6 @@
 """Prove that an exported folder is the adapter that was trained: reload it with PEFT, merge it, compare."""
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
+from prunedlora.adapters.attach import detach
 from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
+from prunedlora.adapters.plain import PlainLayer, plain_layers
 
 RELOADED = "reloaded"
 TOLERANCE = 1e-4
@@ -53,6 +56,8 @@ def verify(
     under the autocast that the model is evaluated with. The model is left as it was: active adapter, requires_grad,
     train mode and random state.
 
+    PEFT cannot hold AdaLoRA and LoRA on one model: there the folder is loaded onto a copy of the base.
+
     Raises VerificationError naming what differs, or that the adapter changes nothing.
     """
     inputs = {name: value for name, value in batch.items() if name != "labels"}
@@ -63,20 +68,20 @@ def verify(
     with _left_as_it_was(model, adapter_name), torch.no_grad():
         model.eval()
         trained = _logits(model, inputs)
-        with _without_contribution(adapted_layers(model, adapter_name)):
+        with _without_contribution(model, adapter_name):
             change = _distance(trained, _logits(model, inputs))
         if change == 0:
             raise VerificationError(f"adapter {adapter_name!r} is not live: logits are the same without it")
         allowed = tolerance * max(1.0, float(trained.abs().max()))
-        _load(model, folder, device)
-        _compare_layers(adapted_layers(model, adapter_name), adapted_layers(model, RELOADED))
-        model.set_adapter(RELOADED)
-        difference = _distance(trained, _logits(model, inputs))
+        host = _load(model, adapter_name, folder, device)
+        _compare_layers(plain_layers(model, adapter_name), plain_layers(host, RELOADED))
+        host.set_adapter(RELOADED)
+        difference = _distance(trained, _logits(host, inputs))
         _check(difference, allowed, f"the adapter reloaded from {folder}")
         difference_merged = None
         if merged:
-            with _merged(adapted_layers(model, RELOADED)):
-                difference_merged = _distance(trained, _logits(model, inputs))
+            with _merged(adapted_layers(host, RELOADED)):
+                difference_merged = _distance(trained, _logits(host, inputs))
             _check(difference_merged, allowed, f"the base with the adapter from {folder} merged in")
     return Certificate(difference, difference_merged, change, trained.shape[0], allowed)
 
@@ -95,17 +100,22 @@ def _check(difference: float, allowed: float, what: str) -> None:
         raise VerificationError(f"{what} gives other logits: off by {difference:.3g}, allowed {allowed:.3g}")
 
 
-def _load(model: PeftModel, folder: Path, device: torch.device) -> None:
+def _load(model: PeftModel, adapter_name: str, folder: Path, device: torch.device) -> PeftModel:
+    """What carries the folder as adapter RELOADED: the model itself, or a copy of its base."""
     try:
+        if not adapted_layers(model, adapter_name):
+            base = detach(copy.deepcopy(model))
+            return PeftModel.from_pretrained(base, str(folder), RELOADED, torch_device=str(device)).eval()
         result = model.load_adapter(str(folder), RELOADED, torch_device=str(device))
     except (KeyError, OSError, RuntimeError, ValueError) as error:
         raise VerificationError(f"PEFT cannot load {folder}: {error}") from error
     if result.unexpected_keys:
         raise VerificationError(f"{folder} holds weights without a place: {', '.join(sorted(result.unexpected_keys))}")
+    return model
 
 
-def _compare_layers(trained: list[AdaptedLayer], reloaded: list[AdaptedLayer]) -> None:
-    """The set of adapted modules, every rank, and s B A bit for bit."""
+def _compare_layers(trained: list[PlainLayer], reloaded: list[PlainLayer]) -> None:
+    """The set of adapted modules, every rank, and B A bit for bit."""
     expected = {layer.name: layer for layer in trained if layer.rank > 0}
     found = {layer.name: layer for layer in reloaded}
     if expected.keys() != found.keys():
@@ -115,21 +125,22 @@ def _compare_layers(trained: list[AdaptedLayer], reloaded: list[AdaptedLayer]) -
         other = found[name]
         if other.rank != layer.rank:
             raise VerificationError(f"layer {name!r} has rank {layer.rank}, but {other.rank} after reloading")
-        if not (torch.equal(other.A, layer.A) and torch.equal(other.B * other.scaling, layer.B * layer.scaling)):
+        if not (torch.equal(other.A, layer.A) and torch.equal(other.B, layer.B)):
             raise VerificationError(f"layer {name!r} has other weights after reloading")
 
 
 @contextmanager
-def _without_contribution(layers: list[AdaptedLayer]) -> Iterator[None]:
+def _without_contribution(model: PeftModel, adapter_name: str) -> Iterator[None]:
     """Switches B A off and leaves the trained head on."""
-    scalings = [layer.module.scaling[layer.adapter_name] for layer in layers]
+    scalings = [module.scaling for module in model.modules() if adapter_name in getattr(module, "scaling", ())]
+    before = [scaling[adapter_name] for scaling in scalings]
     try:
-        for layer in layers:
-            layer.module.scaling[layer.adapter_name] = 0.0
+        for scaling in scalings:
+            scaling[adapter_name] = 0.0
         yield
     finally:
-        for layer, scaling in zip(layers, scalings, strict=True):
-            layer.module.scaling[layer.adapter_name] = scaling
+        for scaling, value in zip(scalings, before, strict=True):
+            scaling[adapter_name] = value
 
 
 @contextmanager

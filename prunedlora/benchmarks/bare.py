@@ -10,12 +10,11 @@ from typing import Any
 
 import torch
 
-from prunedlora.adapters.attach import detach
 from prunedlora.adapters.export import export
 from prunedlora.adapters.size import measure
 from prunedlora.config.identity import model_location
 from prunedlora.config.trial import TrialConfig
-from prunedlora.search.assemble import build_method, build_trial, milestone_steps
+from prunedlora.search.assemble import build_method, build_trial, milestone_steps, num_steps
 from prunedlora.search.assets import Assets, load_assets
 from prunedlora.search.candidates import ADAPTER, validation_examples
 from prunedlora.training.distributed import Workers
@@ -31,7 +30,7 @@ def train_bare(config: TrialConfig, assets: Assets, device: torch.device) -> flo
     """
     began = time.perf_counter()
     workers = Workers(0, 1, device)
-    method = build_method(config)
+    method = build_method(config, num_steps(config, len(assets.train)))
     model = method.attach(assets.base.model, ADAPTER)
     draw_new_parameters(model, assets.base, config.seed)
     live = build_trial(config, assets, model, method, workers)
@@ -45,7 +44,7 @@ def train_bare(config: TrialConfig, assets: Assets, device: torch.device) -> flo
             dtype=live.dtype,
             workers=workers,
         )
-        if measure(model, ADAPTER).max_rank > 0:
+        if config.full is None and measure(model, ADAPTER).max_rank > 0:
             with tempfile.TemporaryDirectory() as scratch:
                 export(model, ADAPTER, Path(scratch) / "adapter", model_location(config.model.name))
         return Verdict.CONTINUE
@@ -59,8 +58,10 @@ def train_bare(config: TrialConfig, assets: Assets, device: torch.device) -> flo
         on_milestone=on_milestone,
         save_checkpoint=lambda: None,
     )
+    for _ in method.truncations():
+        on_milestone()
     method.close()
-    detach(model)
+    method.detach(model)
     return time.perf_counter() - began
 
 

@@ -94,11 +94,13 @@ class DataConfig(Section):
 
 class AdapterConfig(Section):
     method: Annotated[str, registered("method")] = "prunedlora"
+    """How the adapter starts and changes; `full` is no adapter method and has a section of its own."""
     initial_rank: int = Field(ge=1)
     """Rank of every adapted layer at the start."""
     alpha: PositiveFloat
     """Numerator of the scaling, which is alpha / initial_rank, or alpha / sqrt(initial_rank) with rsLoRA."""
     use_rslora: bool = False
+    """Scaling by the square root of the rank; method rslora is lora with it and wants it said."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout on the input of A while training."""
     target_modules: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)] = "all-linear"
@@ -107,6 +109,73 @@ class AdapterConfig(Section):
     """Indices of the transformer blocks whose modules are adapted; None: all of them."""
     head_modules: list[str] = Field(default=[])
     """Modules trained whole and saved with the adapter (PEFT's modules_to_save): a classification head for example."""
+
+
+class FullConfig(Section):
+    """Full fine-tuning: every weight of a copy of the base model trains; no adapter comes out of it."""
+
+    head_modules: list[str] = Field(default=[])
+    """Modules with the head's learning rate, counted beside the rest."""
+
+
+class DropLoraConfig(Section):
+    """Method droplora: dropout between the factors."""
+
+    probability: float = Field(default=0.5, gt=0.0, lt=1.0)
+    """Share of the rank dimension that is dropped while training."""
+    granularity: Literal["element", "rank"] = "element"
+    """element: drawn anew for every token and component; rank: one draw per layer and step, shared by all tokens."""
+
+
+class L1raConfig(Section):
+    """Method l1ra: gates under an L1 penalty move components between layers; the sum of all ranks stays."""
+
+    gate_learning_rate: PositiveFloat = 1e-2
+    """Of the gates; constant, without weight decay."""
+    gate_penalty: PositiveFloat = 1.0
+    """How far the penalty alone takes a gate down over the whole training (gates start at 1 and end at 0)."""
+    threshold: float = Field(default=1e-2, gt=0.0, lt=1.0)
+    """Gates below it lose their component at the next reallocation."""
+    every: float = Field(default=0.1, gt=0.0, lt=1.0)
+    """Share of the training between two reallocations."""
+
+
+class AdaLoraConfig(Section):
+    """Method adalora, PEFT's own: singular triplets masked by sensitivity down to a budget."""
+
+    target_rank: PositiveInt
+    """Mean rank at the end, below adapter.initial_rank."""
+    begin: Progress
+    """Progress at which the budget begins to fall (PEFT's tinit)."""
+    end: Progress
+    """Progress at which it is reached (PEFT's total_step - tfinal)."""
+    every_steps: PositiveInt = 1
+    """Optimizer steps between two allocations (PEFT's deltaT)."""
+    sensitivity_decay: float = Field(default=0.85, gt=0.0, lt=1.0)
+    """Of the averaged sensitivity (beta1)."""
+    uncertainty_decay: float = Field(default=0.85, gt=0.0, lt=1.0)
+    """Of the averaged uncertainty (beta2)."""
+    orthogonality: float = Field(default=0.5, ge=0.0)
+    """Weight of the penalty that keeps A and B orthogonal."""
+
+    @model_validator(mode="after")
+    def _begin_before_end(self) -> Self:
+        if self.begin >= self.end:
+            raise ValueError(f"begin {self.begin:g} must lie before end {self.end:g}")
+        return self
+
+
+class SvdConfig(Section):
+    """Method svd: a LoRA adapter, truncated after its training to smaller ranks that cost nothing more."""
+
+    ranks: list[PositiveInt] = Field(min_length=1)
+    """Ranks to truncate to, falling, all below adapter.initial_rank."""
+
+    @model_validator(mode="after")
+    def _falling(self) -> Self:
+        if self.ranks != sorted(set(self.ranks), reverse=True):
+            raise ValueError(f"ranks must fall: {self.ranks}")
+        return self
 
 
 class ScheduleConfig(Section):
@@ -210,17 +279,36 @@ class EvaluationConfig(Section):
         return self
 
 
+METHOD_SECTIONS = ("pruning", "droplora", "l1ra", "adalora", "svd")
+"""Sections that belong to methods: each is given for those that have it, and for no other."""
+
+
 class TrialConfig(Section):
     model: ModelConfig
     data: DataConfig
-    adapter: AdapterConfig
+    adapter: AdapterConfig | None = None
+    full: FullConfig | None = None
+    """Instead of an adapter: full fine-tuning."""
     pruning: PruningConfig | None = None
-    """Only for methods that prune on a schedule (prunedlora)."""
+    droplora: DropLoraConfig | None = None
+    l1ra: L1raConfig | None = None
+    adalora: AdaLoraConfig | None = None
+    svd: SvdConfig | None = None
     optimizer: OptimizerConfig
     training: TrainingConfig
     evaluation: EvaluationConfig
     seed: int = Field(default=0, ge=0)
     """Seed of initial weights, data order and dropout."""
+
+    @property
+    def method(self) -> str:
+        """Name of the method in the registry."""
+        return "full" if self.adapter is None else self.adapter.method
+
+    @property
+    def head_modules(self) -> list[str]:
+        """Modules trained whole with the head's learning rate."""
+        return (self.adapter or self.full or FullConfig()).head_modules
 
     @model_validator(mode="after")
     def _sections_fit_together(self) -> Self:
@@ -231,28 +319,55 @@ class TrialConfig(Section):
 
     def _method_problems(self) -> list[str]:
         problems = []
-        method, pruning, rank = self.adapter.method, self.pruning, self.adapter.initial_rank
-        if lookup("method", method).prunes != (pruning is not None):
-            problems.append(
-                f"method {method!r} needs a pruning section"
-                if pruning is None
-                else f"the pruning section has no effect on method {method!r}; set pruning to null"
-            )
-        if pruning is not None:
-            target = pruning.target_rank
-            if target is not None and target > rank:
-                problems.append(f"pruning.target_rank {target} is above adapter.initial_rank {rank}")
-            if pruning.min_rank > rank:
-                problems.append(f"pruning.min_rank {pruning.min_rank} is above adapter.initial_rank {rank}")
-            sparsity, allocation = pruning.target_sparsity, lookup("allocation", pruning.allocation)
-            try:
-                # For very many layers: what `global` may remove of all must be allowed whatever their number.
-                allocation.num_to_remove(10**6, rank, sparsity, target, pruning.min_rank)
-            except ValueError:
-                kept = target if target is not None else rank * (1 - (sparsity or 0.0))
-                problems.append(f"pruning.min_rank {pruning.min_rank} forbids the target: rank {kept:g} on average")
-        if bool(self.adapter.head_modules) != (self.optimizer.head_learning_rate is not None):
-            problems.append("adapter.head_modules and optimizer.head_learning_rate must be given together")
+        if self.adapter is not None and (self.adapter.method == "full" or self.full is not None):
+            return ["full fine-tuning has no adapter: give the section full and set adapter to null"]
+        if self.adapter is None and self.full is None:
+            return ["give an adapter section, or the section full for full fine-tuning"]
+        kind = lookup("method", self.method)
+        for name in METHOD_SECTIONS:
+            is_given = getattr(self, name) is not None
+            if is_given and kind.section != name:
+                problems.append(f"the {name} section has no effect on method {self.method!r}; set {name} to null")
+            elif not is_given and kind.section == name:
+                problems.append(f"method {self.method!r} needs {'an' if name[0] in 'aeiou' else 'a'} {name} section")
+        if self.adapter is not None:
+            problems += self._adapter_problems(self.adapter)
+        elif self.model.quantization is not None:
+            problems.append(f"full fine-tuning cannot train {self.model.quantization} weights; remove quantization")
+        if bool(self.head_modules) != (self.optimizer.head_learning_rate is not None):
+            section = "full" if self.adapter is None else "adapter"
+            problems.append(f"{section}.head_modules and optimizer.head_learning_rate must be given together")
+        return problems
+
+    def _adapter_problems(self, adapter: AdapterConfig) -> list[str]:
+        problems = []
+        rank = adapter.initial_rank
+        if adapter.method == "rslora" and not adapter.use_rslora:
+            problems.append("method 'rslora' is lora with adapter.use_rslora: set it to true")
+        if adapter.method == "adalora" and adapter.use_rslora:
+            problems.append("adapter.use_rslora has no effect on method 'adalora'; set it to false")
+        if self.svd is not None and self.svd.ranks[0] >= rank:
+            problems.append(f"svd.ranks {self.svd.ranks} must lie below adapter.initial_rank {rank}")
+        if self.adalora is not None and self.adalora.target_rank >= rank:
+            problems.append(f"adalora.target_rank {self.adalora.target_rank} must be below adapter.initial_rank {rank}")
+        if self.pruning is not None:
+            problems += self._pruning_problems(self.pruning, rank)
+        return problems
+
+    def _pruning_problems(self, pruning: PruningConfig, rank: int) -> list[str]:
+        problems = []
+        target = pruning.target_rank
+        if target is not None and target > rank:
+            problems.append(f"pruning.target_rank {target} is above adapter.initial_rank {rank}")
+        if pruning.min_rank > rank:
+            problems.append(f"pruning.min_rank {pruning.min_rank} is above adapter.initial_rank {rank}")
+        sparsity, allocation = pruning.target_sparsity, lookup("allocation", pruning.allocation)
+        try:
+            # For very many layers: what `global` may remove of all must be allowed whatever their number.
+            allocation.num_to_remove(10**6, rank, sparsity, target, pruning.min_rank)
+        except ValueError:
+            kept = target if target is not None else rank * (1 - (sparsity or 0.0))
+            problems.append(f"pruning.min_rank {pruning.min_rank} forbids the target: rank {kept:g} on average")
         return problems
 
     def _evaluation_problems(self) -> list[str]:

@@ -1,6 +1,6 @@
 """PrunedLoRA (https://arxiv.org/abs/2510.00192): a LoRA adapter that loses components while it trains."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -8,6 +8,7 @@ from torch.optim import Optimizer
 
 from prunedlora.adapters.attach import AdapterSettings, attach, detach
 from prunedlora.adapters.layers import adapted_layers
+from prunedlora.methods.protocol import OwnGroup
 from prunedlora.pruning.pruner import Event, Pruner, PruningSettings
 from prunedlora.registry import register
 
@@ -16,12 +17,14 @@ from prunedlora.registry import register
 class PrunedLora:
     """An adapter that starts at a large rank and is pruned to its target by a Pruner. `seed` initialises A."""
 
-    prunes: ClassVar[bool] = True
+    section: ClassVar[str | None] = "pruning"
+    settings_type: ClassVar[type | None] = PruningSettings
+    changes_rank: ClassVar[bool] = True
 
-    def __init__(self, adapter: AdapterSettings, seed: int, pruning: PruningSettings) -> None:
+    def __init__(self, adapter: AdapterSettings, seed: int, num_steps: int, settings: PruningSettings) -> None:
         self.adapter = adapter
         self.seed = seed
-        self.pruning = pruning
+        self.settings = settings
         self._pruner: Pruner | None = None
 
     @property
@@ -38,11 +41,15 @@ class PrunedLora:
         """
         adapted: nn.Module = attach(model, self.adapter, adapter_name, self.seed)
         try:
-            self._pruner = Pruner(self.pruning, adapted_layers(adapted, adapter_name))
+            self._pruner = Pruner(self.settings, adapted_layers(adapted, adapter_name))
         except ValueError:
             detach(adapted)  # the base serves other trials
             raise
         return adapted
+
+    def own_groups(self) -> list[OwnGroup]:
+        """None."""
+        return []
 
     def statistics(self) -> list[Tensor]:
         """Raw curvature sums of this step, to be summed over workers in place."""
@@ -56,6 +63,10 @@ class PrunedLora:
         """Prunes if an event is due."""
         return self.pruner.step(step, progress, optimizer)
 
+    def truncations(self) -> Iterator[int]:
+        """None."""
+        return iter(())
+
     def state_dict(self) -> dict[str, Tensor]:
         """The pruner's state."""
         return self.pruner.state_dict()
@@ -67,3 +78,7 @@ class PrunedLora:
     def close(self) -> None:
         """Removes the curvature's hooks."""
         self.pruner.close()
+
+    def detach(self, model: nn.Module) -> None:
+        """Takes the adapter off."""
+        detach(model)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import plotly.graph_objects as go
 
 from prunedlora.results.pareto import Point
+from prunedlora.results.record import Figure
 from prunedlora.results.settings import chosen, method, varying
 from prunedlora.results.summary import Summary
 
@@ -22,17 +23,18 @@ SIZE_TITLES = {
 
 
 def front_chart(summary: Summary) -> go.Figure:
-    """Front and dominated candidates of every method, the recommended one ringed, the base model as a line."""
+    """Front and dominated candidates of every method, the recommended one ringed, base model and full fine-tuning as
+    lines."""
     place = _placement([point.size for point in summary.points])
     paths = varying(point.record for point in summary.points)
-    on_front = {(point.key, point.step) for point in summary.front}
+    on_front = {point.name for point in summary.front}
     figure = go.Figure()
     for i, name in enumerate(sorted({method(point.record) for point in summary.points}, key=_prunedlora_first)):
         for faded in (True, False):
             group = [
                 point
                 for point in summary.points
-                if method(point.record) == name and ((point.key, point.step) not in on_front) == faded
+                if method(point.record) == name and (point.name not in on_front) == faded
             ]
             if group:
                 figure.add_trace(_markers(summary, group, name, i, faded, place, paths))
@@ -57,7 +59,9 @@ def front_chart(summary: Summary) -> go.Figure:
                 hoverinfo="skip",
             )
         )
-    _add_base(figure, summary, place)
+    base = None if summary.base is None else summary.base.figures.get(summary.objectives.quality)
+    _add_level(figure, summary, place, base, "base model, untrained", "dash")
+    _add_level(figure, summary, place, summary.full, "full fine-tuning", "dot")
     _lay_out(figure, summary, place)
     return figure
 
@@ -95,7 +99,7 @@ def _hover(summary: Summary, point: Point, paths: Sequence[str]) -> str:
         f"<b>{html.escape(summary.objectives.quality)} {point.quality.value:.4f}{stderr}</b> "
         f"(validation, {point.quality.num_examples:,} examples)",
         f"{point.candidate.adapter_params:,} parameters, largest rank {point.candidate.max_rank}",
-        f"{html.escape(point.record.label or method(point.record))}, {point.key} @ step {point.step}",
+        f"{html.escape(point.record.label or method(point.record))}, {point.name}",
         *(f"{html.escape(path)}: {html.escape(value[:80])}" for path, value in chosen(point.record, paths).items()),
     ]
     return "<br>".join(lines)
@@ -125,19 +129,21 @@ def _short(size: float) -> str:
     return f"{size:g}"
 
 
-def _add_base(figure: go.Figure, summary: Summary, place: Callable[[float], float]) -> None:
-    base = None if summary.base is None else summary.base.figures.get(summary.objectives.quality)
-    if base is None:
+def _add_level(
+    figure: go.Figure, summary: Summary, place: Callable[[float], float], level: Figure | None, name: str, dash: str
+) -> None:
+    """A reference without a size of its own on this axis, as a line across."""
+    if level is None:
         return
     ends = [place(point.size) for point in summary.points] or [1.0]
     figure.add_trace(
         go.Scatter(
             x=[min(ends), max(ends)],
-            y=[base.value, base.value],
+            y=[level.value, level.value],
             mode="lines",
-            line={"dash": "dash", "color": GREY, "width": 2},
-            name="base model, untrained",
-            hovertext=f"base model, untrained: {base.value:.4f} ({base.num_examples:,} examples)",
+            line={"dash": dash, "color": GREY, "width": 2},
+            name=name,
+            hovertext=f"{name}: {level.value:.4f} ({level.num_examples:,} examples)",
             hoverinfo="text",
         )
     )

@@ -23,6 +23,7 @@ def front_document(summary: Summary) -> dict[str, Any]:
         "hypervolume": summary.hypervolume,
         "reference_point": {quality: summary.reference.quality, size: summary.reference.size},
         "reference_rule": summary.reference.rule,
+        "full": None if summary.full is None else _quality(quality, summary.full),
         "base": None if base is None else {**_quality(quality, base), "adapter_params": 0, "adapter_bytes": 0},
         "front": [_row(summary, point) for point in summary.front],
         "recommended": _recommended(summary),
@@ -43,16 +44,17 @@ def front_csv(summary: Summary) -> str:
 
 def candidates_csv(summary: Summary) -> str:
     """One line per candidate of all trials, failed ones included, by key and step."""
-    on_front = {(point.key, point.step) for point in summary.front}
-    recommended = {(point.key, point.step) for point in (summary.recommended,) if point is not None}
+    on_front = {point.name for point in summary.front}
+    recommended = summary.recommended.name if summary.recommended is not None else None
     return _csv(
         {
             "key": record.key,
             "step": candidate.step,
+            "truncated_rank": candidate.truncated_rank,
             "label": record.label,
             "status": record.status,
-            "on_front": (record.key, candidate.step) in on_front,
-            "recommended": (record.key, candidate.step) in recommended,
+            "on_front": f"{record.key}@{candidate.name}" in on_front,
+            "recommended": f"{record.key}@{candidate.name}" == recommended,
             "progress": candidate.progress,
             **{
                 column: value
@@ -81,6 +83,7 @@ def _row(summary: Summary, point: Point) -> dict[str, Any]:
     return {
         "key": point.key,
         "step": point.step,
+        "truncated_rank": point.candidate.truncated_rank,
         **_quality(summary.objectives.quality, point.quality),
         **{name: getattr(point.candidate, name) for name in SIZE_FIGURES},
         "adapter_path": summary.adapter_uri(point),

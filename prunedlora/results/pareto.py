@@ -11,6 +11,7 @@ import moocore
 import numpy as np
 
 from prunedlora.results.record import SIZE_FIGURES, BaseReference, Candidate, Figure, TrialRecord
+from prunedlora.results.settings import FULL, method
 
 
 class ObjectivesError(ValueError):
@@ -63,6 +64,11 @@ class Point:
     def step(self) -> int:
         return self.candidate.step
 
+    @property
+    def name(self) -> str:
+        """`<key>@<step>`, as `prunedlora export` takes it."""
+        return f"{self.key}@{self.candidate.name}"
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -74,9 +80,9 @@ class Reference:
 
 
 def points(records: Iterable[TrialRecord], objectives: Objectives) -> list[Point]:
-    """Every candidate of completed and stopped trials, sorted by key and step.
+    """Every candidate of completed and stopped trials that is an adapter, sorted by key and step.
 
-    A candidate that no served slot holds has no place on an axis of served slots and is left out there. Raises
+    Full fine-tuning is none: it is the reference that `best_full` finds. A candidate that no served slot holds has no place on an axis of served slots and is left out there. Raises
     ObjectiveError when a candidate lacks the quality figure.
     """
     return [
@@ -87,10 +93,21 @@ def points(records: Iterable[TrialRecord], objectives: Objectives) -> list[Point
             size=candidate.objective(objectives.size),
         )
         for record in sorted(records, key=lambda record: record.key)
-        if record.status != "failed"
+        if record.status != "failed" and method(record) != FULL
         for candidate in record.candidates
         if not (objectives.size == "served_slot" and candidate.served_slot is None)
     ]
+
+
+def best_full(records: Iterable[TrialRecord], objectives: Objectives) -> Figure | None:
+    """The best quality that full fine-tuning reached; None where there was none."""
+    figures = [
+        candidate.figure(objectives.quality)
+        for record in records
+        if record.status != "failed" and method(record) == FULL
+        for candidate in record.candidates
+    ]
+    return max(figures, key=lambda figure: objectives.gain(figure.value), default=None)
 
 
 def front(points: Sequence[Point], objectives: Objectives) -> list[Point]:

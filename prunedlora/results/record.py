@@ -68,6 +68,8 @@ class Candidate(Document):
     step: Count
     """Optimizer steps done."""
     progress: float = Field(ge=0.0, le=1.0)
+    truncated_rank: int | None = Field(default=None, ge=1)
+    """Rank that the adapter was truncated to after its training (method svd); None: it is as it was trained."""
     figures: dict[str, Figure]
     """Metric → its value on the validation split."""
     ranks: dict[str, Count]
@@ -90,6 +92,11 @@ class Candidate(Document):
     examples_seen: Count
     certificate: dict[str, Json] | None = None
     """What was checked when the adapter was exported."""
+
+    @property
+    def name(self) -> str:
+        """What tells the candidates of a trial apart: the step, and the rank of a truncation ("180", "180r4")."""
+        return str(self.step) if self.truncated_rank is None else f"{self.step}r{self.truncated_rank}"
 
     def figure(self, name: str) -> Figure:
         """The measurement called `name`. Raises ObjectiveError, listing the recorded ones, when there is none."""
@@ -152,9 +159,16 @@ class TrialRecord(Document):
     failure: Failure | None = None
     attempts: int = Field(ge=1)
     candidates: tuple[Candidate, ...] = ()
-    """In order of their steps."""
+    """In order of their steps; truncations after what they were made from, by falling rank."""
     environment: Environment
     train_seconds: float = Field(ge=0.0)
+
+    def candidate(self, name: str) -> Candidate:
+        """The candidate called `name` (Candidate.name). Raises KeyError, listing the names, when there is none."""
+        for candidate in self.candidates:
+            if candidate.name == name:
+                return candidate
+        raise KeyError(f"{name!r} is none of {', '.join(candidate.name for candidate in self.candidates) or 'none'}")
 
     @model_validator(mode="after")
     def _status_fits(self) -> Self:
@@ -162,9 +176,9 @@ class TrialRecord(Document):
             raise ValueError(f"a {self.status} trial {'needs a' if self.status == 'failed' else 'has no'} failure")
         if self.status == "completed" and not self.candidates:
             raise ValueError("a completed trial needs at least one candidate")
-        steps = [candidate.step for candidate in self.candidates]
-        if steps != sorted(set(steps)):
-            raise ValueError(f"candidates must rise in step: {steps}")
+        order = [(candidate.step, -(candidate.truncated_rank or math.inf)) for candidate in self.candidates]
+        if order != sorted(set(order)):
+            raise ValueError(f"candidates must rise in step: {[candidate.name for candidate in self.candidates]}")
         return self
 
 

@@ -64,7 +64,7 @@ def comparisons(summary: Summary) -> list[str]:
     for name, other in (("best", summary.best), ("largest tried", summary.largest)):
         if other is None:
             continue
-        if (other.key, other.step) == (recommended.key, recommended.step):
+        if other.name == recommended.name:
             lines.append(f"It is itself the {name}.")
         elif other.size > recommended.size > 0:
             lines.append(

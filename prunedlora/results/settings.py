@@ -6,6 +6,9 @@ from typing import Any
 
 from prunedlora.results.record import TrialRecord
 
+FULL = "full"
+"""Method of a trial that fine-tuned all weights and has no adapter."""
+
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Dotted path → value; lists and empty mappings count as values."""
@@ -39,5 +42,7 @@ def chosen(record: TrialRecord, paths: Iterable[str]) -> dict[str, str]:
 
 
 def method(record: TrialRecord) -> str:
-    """Name of the adapter method; "adapter" for a record whose configuration names none."""
+    """Name of the method; "adapter" for a record whose configuration names none."""
+    if record.config.get(FULL) is not None:
+        return FULL
     return str(flat(record.config).get("adapter.method", "adapter"))

@@ -50,6 +50,7 @@ class ExportedAdapter(Document):
 
     key: Key
     step: int
+    truncated_rank: int | None = None
     test: dict[str, Figure]
     path: str
     """Local path or URI of the exported PEFT adapter."""

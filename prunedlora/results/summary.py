@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunedlora.results.budget import recommend
-from prunedlora.results.pareto import Objectives, Point, Reference, front, hypervolume, points, reference
-from prunedlora.results.record import BaseReference, TrialRecord
+from prunedlora.results.pareto import Objectives, Point, Reference, best_full, front, hypervolume, points, reference
+from prunedlora.results.record import BaseReference, Figure, TrialRecord
 from prunedlora.results.store import ExportedAdapter, Store
 
 
@@ -23,6 +23,8 @@ class Summary:
     reference: Reference
     hypervolume: float
     base: BaseReference | None
+    full: Figure | None
+    """The best that full fine-tuning reached; None where there was none."""
     within: float
     recommended: Point | None
     exported: ExportedAdapter | None
@@ -80,7 +82,11 @@ def summarize(store: Store, within: float | None = None) -> Summary:
     origin = reference(all_points, objectives, base)
     recommended = recommend(all_points, objectives, within)
     exported = store.read_exported()
-    if recommended is None or exported is None or (exported.key, exported.step) != (recommended.key, recommended.step):
+    if exported is not None and (
+        recommended is None
+        or (exported.key, exported.step) != (recommended.key, recommended.step)
+        or exported.truncated_rank != recommended.candidate.truncated_rank
+    ):
         exported = None
     return Summary(
         store=store,
@@ -92,6 +98,7 @@ def summarize(store: Store, within: float | None = None) -> Summary:
         reference=origin,
         hypervolume=hypervolume(all_points, objectives, origin),
         base=base,
+        full=best_full(records, objectives),
         within=within,
         recommended=recommended,
         exported=exported,

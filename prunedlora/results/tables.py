@@ -40,9 +40,11 @@ def answer(summary: Summary) -> Text:
         "" if test is None else f", {figure_text(test)} (test)"
     )
     sentences = [
-        f"Recommended: {point.key} step {point.step}, {point.candidate.adapter_params:,} parameters, {measured}.",
+        f"Recommended: {point.name}, {point.candidate.adapter_params:,} parameters, {measured}.",
         *comparisons(summary),
     ]
+    if summary.full is not None:
+        sentences.append(f"Full fine-tuning reaches {quality} {figure_text(summary.full)}.")
     return Text(" ".join(sentences))
 
 
@@ -58,10 +60,7 @@ def front_table(summary: Summary) -> Table:
     table.add_column("step", justify="right", no_wrap=True)
     for point in summary.front:
         candidate = point.candidate
-        is_recommended = summary.recommended is not None and (point.key, point.step) == (
-            summary.recommended.key,
-            summary.recommended.step,
-        )
+        is_recommended = summary.recommended is not None and point.name == summary.recommended.name
         table.add_row(
             "→" if is_recommended else "",
             figure_text(point.quality),
@@ -72,7 +71,7 @@ def front_table(summary: Summary) -> Table:
             # Text, not str: brackets in a name are no markup.
             Text(method(point.record)),
             point.key,
-            str(point.step),
+            point.candidate.name,
             style="bold" if is_recommended else None,
         )
     return table

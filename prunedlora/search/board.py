@@ -20,10 +20,11 @@ class Work(TypedDict):
 
     kind: Literal["trial", "base", "test", "wait"]
     key: str
-    step: int
+    candidate: str
+    """Name of the candidate to test; empty for other work."""
 
 
-WAIT: Work = {"kind": "wait", "key": "", "step": 0}
+WAIT: Work = {"kind": "wait", "key": "", "candidate": ""}
 MOST_RETURNS = 2
 """Workers that an evaluation of the base model, or a test, may cost before it is left out."""
 
@@ -68,7 +69,7 @@ class Board:
             return
         self._trials[key] = _Trial(status="paused" if self._paused else None)
         if not self._paused:
-            self._queue.append({"kind": "trial", "key": key, "step": 0})
+            self._queue.append({"kind": "trial", "key": key, "candidate": ""})
         self._wake()
 
     async def candidates(self, key: str, after: int, timeout: float) -> tuple[list[dict[str, Any]], str | None]:

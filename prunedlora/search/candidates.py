@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from prunedlora.adapters.export import WEIGHTS_NAME, export
-from prunedlora.adapters.size import measure
+from prunedlora.adapters.size import AdapterSize, measure, measure_full
+from prunedlora.adapters.targets import resolve_head
 from prunedlora.adapters.verify import Certificate, verify
 from prunedlora.config.identity import model_location
 from prunedlora.config.trial import TrialConfig
@@ -35,8 +36,11 @@ def make_candidate(
     key: str,
     workers: Workers,
     check_writer: Callable[[], None],
+    *,
+    truncated_rank: int | None = None,
 ) -> Candidate:
-    """The trial as it stands. Rank 0 stores the adapter under `adapters/<step>`, unless every rank is 0.
+    """The trial as it stands. Rank 0 stores the adapter under `adapters/<step>`, unless there is none to store: every
+    rank is 0, or the method is full fine-tuning. `truncated_rank` is on record for an adapter truncated to it.
 
     Raises:
         NonFiniteError: the validation loss is NaN or infinite.
@@ -54,10 +58,10 @@ def make_candidate(
     measured = figures(outcomes)
     if not all(math.isfinite(figure.value) for figure in measured.values()):
         raise NonFiniteError(f"validation loss is {measured['loss'].value} after step {live.step}")
-    size = measure(live.model, ADAPTER)
+    size = _size(live, config)
     path, file_bytes, certificate = None, 0, None
-    if workers.rank == 0 and size.max_rank > 0:
-        path = f"adapters/{live.step:06d}"
+    if workers.rank == 0 and any(size.ranks.values()):
+        path = f"adapters/{live.step:06d}" + ("" if truncated_rank is None else f"r{truncated_rank}")
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "adapter"
             export(live.model, ADAPTER, folder, model_location(config.model.name))
@@ -70,6 +74,7 @@ def make_candidate(
     return Candidate(
         step=live.step,
         progress=live.progress,
+        truncated_rank=truncated_rank,
         figures=recorded(measured),
         ranks=size.ranks,
         adapter_params=size.adapter_params,
@@ -84,6 +89,12 @@ def make_candidate(
         examples_seen=live.step * live.order.batch_size,
         certificate=certificate_facts(certificate) if certificate else None,
     )
+
+
+def _size(live: Trial, config: TrialConfig) -> AdapterSize:
+    if config.full is None:
+        return measure(live.model, ADAPTER)
+    return measure_full(live.model, resolve_head(live.model, config.head_modules))
 
 
 def validation_examples(config: TrialConfig, assets: Assets) -> list[Features]:

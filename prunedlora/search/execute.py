@@ -18,7 +18,7 @@ from prunedlora.adapters.verify import verify
 from prunedlora.config.trial import TrialConfig
 from prunedlora.results.record import BaseReference, Candidate, Failure, TrialRecord, from_json, to_json
 from prunedlora.results.store import StaleWriterError, Store
-from prunedlora.search.assemble import build_method, build_trial, milestone_steps
+from prunedlora.search.assemble import build_method, build_trial, milestone_steps, num_steps
 from prunedlora.search.assets import AssetCache, Assets
 from prunedlora.search.candidates import (
     ADAPTER,
@@ -146,14 +146,16 @@ def execute_base(config: TrialConfig, *, store: Store, assets: AssetCache, worke
 
 
 def execute_test(
-    config: TrialConfig, key: str, step: int, *, store: Store, assets: AssetCache, workers: Workers
+    config: TrialConfig, key: str, candidate: str, *, store: Store, assets: AssetCache, workers: Workers
 ) -> None:
-    """Evaluates an exported adapter, as PEFT loads it, on the test split; writes test.json beside the adapter.
+    """Evaluates the exported adapter of that candidate, as PEFT loads it, on the test split; writes test.json beside it.
 
     Raises VerificationError when the model with the adapter merged into its weights gives other logits.
     """
     loaded = assets.get(config)
-    path = store.trial_path(key, f"adapters/{step:06d}")
+    record = store.read_record(key)
+    assert record is not None
+    path = store.trial_path(key, str(record.candidate(candidate).adapter_path))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "adapter"
         store.download_folder(path, folder)
@@ -190,7 +192,7 @@ def _train(
     checkpoint_every_steps: int | None,
 ) -> Verdict:
     config, workers = run.config, run.workers
-    method = build_method(config)
+    method = build_method(config, num_steps(config, len(assets.train)))
     model = method.attach(assets.base.model, ADAPTER)
     try:
         draw_new_parameters(model, assets.base, config.seed)
@@ -204,8 +206,10 @@ def _train(
             run.log.append({name: value for name, value in vars(log).items() if value is not None})
             return progress(live.step, live.num_steps) if workers.rank == 0 else Verdict.CONTINUE
 
-        def on_milestone() -> Verdict:
-            candidate = make_candidate(live, config, assets, run.store, run.key, workers, run.check)
+        def on_milestone(truncated_rank: int | None = None) -> Verdict:
+            candidate = make_candidate(
+                live, config, assets, run.store, run.key, workers, run.check, truncated_rank=truncated_rank
+            )
             run.candidates.append(candidate)
             run.flush_log()
             return Verdict(workers.from_first(report(candidate.model_dump(mode="json")) if workers.rank == 0 else None))
@@ -214,7 +218,7 @@ def _train(
             run.flush_log()  # first, so that the log has no hole where a killed trial goes on
             save_checkpoint(run.store, run.key, live, run.candidates, workers, run.check)
 
-        return train(
+        verdict = train(
             live,
             workers,
             milestones=milestone_steps(config, live.num_steps),
@@ -223,9 +227,13 @@ def _train(
             on_milestone=on_milestone,
             save_checkpoint=checkpoint,
         )
+        if verdict is Verdict.CONTINUE:
+            for rank in method.truncations():
+                on_milestone(rank)
+        return verdict
     finally:
         method.close()
-        detach(model)
+        method.detach(model)
 
 
 def _write_record(run: _Run, status: Any, error: Exception | None) -> None:

@@ -22,7 +22,7 @@ class ExportError(ValueError):
 
 
 def export_candidate(store: Store, candidate: str, to: Path, *, check: bool) -> dict[str, Any]:
-    """Copies the adapter of `<key>` (its last candidate) or `<key>@<step>` to the new folder `to`.
+    """Copies the adapter of `<key>` (its last candidate) or `<key>@<candidate>` to the new folder `to`.
 
     Returns what was checked: logits of the adapter as PEFT loads it against those of the merged model, and that it
     changes them; empty without `check`, which needs the base model and the data.
@@ -33,7 +33,11 @@ def export_candidate(store: Store, candidate: str, to: Path, *, check: bool) -> 
     """
     record, chosen = find_candidate(store, candidate)
     if chosen.adapter_path is None:
-        reason = "every layer has rank 0" if chosen.max_rank == 0 else "it was deleted (retention.adapters)"
+        reason = "it was deleted (retention.adapters)"
+        if chosen.max_rank == 0:
+            reason = "every layer has rank 0"
+        elif not chosen.ranks:
+            reason = "full fine-tuning leaves none"
         raise ExportError(f"{candidate}: there is no adapter at step {chosen.step}: {reason}")
     if to.exists():
         raise ExportError(f"{to} exists; give a new folder")
@@ -49,18 +53,21 @@ def export_candidate(store: Store, candidate: str, to: Path, *, check: bool) -> 
 
 
 def find_candidate(store: Store, name: str) -> tuple[TrialRecord, Candidate]:
-    """The record and candidate that `<key>[@<step>]` names. Raises ExportError, saying what there is."""
-    key, _, step = name.partition("@")
+    """The record and candidate that `<key>[@<candidate>]` names ("180", or "180r4" for a truncation of step 180).
+
+    Raises ExportError, saying what there is.
+    """
+    key, _, wanted = name.partition("@")
     record = store.read_record(key) if key else None
     if record is None:
         known = ", ".join(known.key for known in store.records()) or "none"
         raise ExportError(f"{store.uri} has no trial {key!r}; it has: {known}")
-    steps = [candidate.step for candidate in record.candidates]
-    if step and (not step.isdigit() or int(step) not in steps):
-        raise ExportError(f"trial {key} has no candidate at step {step!r}; it has: {', '.join(map(str, steps))}")
-    if not steps:
+    names = [candidate.name for candidate in record.candidates]
+    if wanted and wanted not in names:
+        raise ExportError(f"trial {key} has no candidate at step {wanted!r}; it has: {', '.join(names)}")
+    if not names:
         raise ExportError(f"trial {key} ({record.status}) has no candidates")
-    return record, record.candidates[steps.index(int(step)) if step else -1]
+    return record, record.candidates[names.index(wanted) if wanted else -1]
 
 
 def _check(record: TrialRecord, folder: Path) -> dict[str, Any]:

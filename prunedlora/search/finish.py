@@ -15,7 +15,7 @@ TEST_FILE = "test.json"
 
 
 def base_work() -> Work:
-    return {"kind": "base", "key": "", "step": 0}
+    return {"kind": "base", "key": "", "candidate": ""}
 
 
 def missing_test(store: Store) -> Work | None:
@@ -23,7 +23,7 @@ def missing_test(store: Store) -> Work | None:
     summary = summarize(store)
     if summary.recommended is None or summary.exported is not None:
         return None
-    return {"kind": "test", "key": summary.recommended.key, "step": summary.recommended.step}
+    return {"kind": "test", "key": summary.recommended.key, "candidate": summary.recommended.candidate.name}
 
 
 def export_recommended(store: Store, work: Work) -> ExportedAdapter:
@@ -33,9 +33,8 @@ def export_recommended(store: Store, work: Work) -> ExportedAdapter:
     """
     record = store.read_record(work["key"])
     assert record is not None
-    candidate = next(candidate for candidate in record.candidates if candidate.step == work["step"])
-    assert candidate.adapter_path is not None
-    folder = store.trial_path(work["key"], candidate.adapter_path)
+    candidate = record.candidate(work["candidate"])
+    folder = store.trial_path(work["key"], str(candidate.adapter_path))
     figures = _test_figures(store, f"{folder}/{TEST_FILE}")
     with tempfile.TemporaryDirectory() as scratch:
         local = Path(scratch) / "adapter"
@@ -43,7 +42,11 @@ def export_recommended(store: Store, work: Work) -> ExportedAdapter:
         (local / TEST_FILE).unlink()
         store.upload_folder(local, RECOMMENDED_FOLDER)
     exported = ExportedAdapter(
-        key=work["key"], step=work["step"], test=figures, path=store.storage.uri_of(RECOMMENDED_FOLDER)
+        key=work["key"],
+        step=candidate.step,
+        truncated_rank=candidate.truncated_rank,
+        test=figures,
+        path=store.storage.uri_of(RECOMMENDED_FOLDER),
     )
     store.write_exported(exported)
     return exported
@@ -55,14 +58,14 @@ def drop_dominated(summary: Summary, epoch: int) -> int:
     Their figures stay: the records are replaced by ones without the paths, before the files go.
     """
     store = summary.store
-    kept = {(point.key, point.step) for point in summary.front}
+    kept = {point.name for point in summary.front}
     if summary.recommended is not None:
-        kept.add((summary.recommended.key, summary.recommended.step))
+        kept.add(summary.recommended.name)
     num_dropped = 0
     for record in summary.records:
         if record.status == "failed":  # --retry-failed may go on from its checkpoint, which names its adapters
             continue
-        doomed = [c for c in record.candidates if c.adapter_path is not None and (record.key, c.step) not in kept]
+        doomed = [c for c in record.candidates if c.adapter_path is not None and f"{record.key}@{c.name}" not in kept]
         if not doomed:
             continue
         candidates = tuple(c.model_copy(update={"adapter_path": None}) if c in doomed else c for c in record.candidates)

@@ -11,6 +11,8 @@ from prunedlora.adapters.targets import resolve_head, resolve_targets
 from prunedlora.config.identity import trial_key
 from prunedlora.config.sweep import SweepConfig, corners, trial_with
 from prunedlora.config.trial import TrialConfig
+from prunedlora.registry import lookup
+from prunedlora.search.assemble import build_method, num_steps
 from prunedlora.search.assets import load_task, model_settings
 from prunedlora.tasks.protocol import Task
 from prunedlora.tasks.splits import Splits
@@ -36,20 +38,24 @@ def preflight(config: SweepConfig) -> None:
         if identity not in loaded:
             loaded[identity] = _load(trial)
         splits, task, model = loaded[identity]
-        heads = resolve_head(model, trial.adapter.head_modules)
-        resolve_targets(model, trial.adapter.target_modules, heads, trial.adapter.layers_to_transform)
+        heads = resolve_head(model, trial.head_modules)
+        if trial.adapter is not None:
+            resolve_targets(model, trial.adapter.target_modules, heads, trial.adapter.layers_to_transform)
+        _check_method(trial, splits)
         _check_head(trial, task, model, heads)
         _check_sizes(trial, splits, config.resources.num_workers)
 
 
 def _distinct(config: SweepConfig) -> Iterator[TrialConfig]:
-    """The base and every corner of the space, one for each different model, data, targets and length."""
+    """The base and every corner of the space, one for each different model, data, targets, length and method."""
     seen = set()
     for values in [{}, *config.baselines, *corners(config.space)]:
         trial = trial_with(config.trial, values)
         fields = [trial.model, trial.data, trial.training, trial.evaluation]
-        names = trial.adapter.model_dump(include={"target_modules", "head_modules", "layers_to_transform"})
-        identity = json.dumps([*(field.model_dump() for field in fields), names])
+        adapter = trial.adapter and trial.adapter.model_dump(include={"target_modules", "layers_to_transform"})
+        own = lookup("method", trial.method).section
+        settings = None if own is None else getattr(trial, own).model_dump()
+        identity = json.dumps([*(field.model_dump() for field in fields), trial.head_modules, adapter, own, settings])
         if identity not in seen:
             seen.add(identity)
             yield trial
@@ -68,6 +74,13 @@ def _load(trial: TrialConfig) -> tuple[Splits, Task, PreTrainedModel]:
         options = {"trust_remote_code": True} if settings.trust_remote_code else {}
         model = getattr(transformers, task.auto_model).from_config(model_config, **options)
     return splits, task, model
+
+
+def _check_method(trial: TrialConfig, splits: Splits) -> None:
+    try:
+        build_method(trial, num_steps(trial, len(splits.train)))
+    except ValueError as error:
+        raise PreflightError(str(error)) from error
 
 
 def _check_sizes(trial: TrialConfig, splits: Splits, num_workers: int) -> None:
@@ -91,5 +104,5 @@ def _check_head(trial: TrialConfig, task: Task, model: PreTrainedModel, heads: S
     if task.labels is not None and missing:
         raise PreflightError(
             f"the head of {type(model).__name__} is new and must train: add {missing[0]!r} to adapter.head_modules "
-            f"({list(trial.adapter.head_modules)}) and give optimizer.head_learning_rate"
+            f"({trial.head_modules}) and give optimizer.head_learning_rate"
         )

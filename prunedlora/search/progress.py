@@ -142,7 +142,7 @@ class Progress:
             table.add_column(name, justify="right")
         best = front(self._points(), self._objectives)
         for point in best[:MOST_FRONT_ROWS]:
-            table.add_row(figure_text(point.quality), f"{point.size:,.0f}", point.key, str(point.step))
+            table.add_row(figure_text(point.quality), f"{point.size:,.0f}", point.key, point.candidate.name)
         if len(best) > MOST_FRONT_ROWS:
             table.add_row(f"… {len(best) - MOST_FRONT_ROWS} more", "", "", "")
         return table

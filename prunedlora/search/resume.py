@@ -77,7 +77,8 @@ def load_checkpoint(store: Store, key: str, live: Trial, candidates: list[Candid
     names_of = {parameter: name for name, parameter in live.model.named_parameters()}
     for layer in adapted_layers(live.model, ADAPTER):
         A, B = (parts["parameter"].pop(names_of[factor]) for factor in (layer.A, layer.B))
-        set_factors(layer, A, B, live.optimizer)
+        gate = None if layer.gate is None else parts["parameter"].pop(names_of[layer.gate])
+        set_factors(layer, A, B, live.optimizer, gate)
     own = dict(live.model.named_parameters())
     with torch.no_grad():
         for name, tensor in parts["parameter"].items():

@@ -87,7 +87,7 @@ def execute_work(work: Work, bench: Bench) -> str:
     key = work["key"]
     trial = TrialConfig.model_validate(store.read_config(key))
     if work["kind"] == "test":
-        execution.execute_test(trial, key, work["step"], store=store, assets=bench.assets, workers=bench.workers)
+        execution.execute_test(trial, key, work["candidate"], store=store, assets=bench.assets, workers=bench.workers)
         return "completed"
     record = store.read_record(key)
     if record is not None and record.status != "failed":

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import torch
 
-from prunedlora.training.seeds import generator
+from prunedlora.seeds import generator
 
 Feature = TypeVar("Feature")
 
@@ -36,13 +36,14 @@ class BatchOrder(Generic[Feature]):
         for i in range(0, len(share), size):
             yield share[i : i + size]
 
-    def num_steps(self, num_epochs: float) -> int:
-        """Optimizer steps that make up `num_epochs` passes, rounded up."""
-        return ceil(num_epochs * len(self.features) / self.batch_size)
-
     def _at(self, position: int) -> Feature:
         epoch, index = divmod(position, len(self.features))
         return self.features[_permutation(self.seed, epoch, len(self.features))[index]]
+
+
+def num_epoch_steps(num_examples: int, batch_size: int, num_epochs: float) -> int:
+    """Optimizer steps that make up `num_epochs` passes over the training split, rounded up."""
+    return ceil(num_epochs * num_examples / batch_size)
 
 
 @lru_cache(maxsize=2)

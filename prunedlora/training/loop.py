@@ -12,12 +12,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from prunedlora.methods.protocol import Method
+from prunedlora.seeds import seed_dropout
 from prunedlora.tasks.protocol import Task
 from prunedlora.training.data import BatchOrder
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import autocast
 from prunedlora.training.rate import Decay, rate_factor
-from prunedlora.training.seeds import seed_dropout
 
 
 class Verdict(StrEnum):
@@ -55,7 +55,7 @@ class Trial:
     tokens_seen: int = 0
     """Tokens that went through the model, padding not counted, over all workers."""
     peak_rates: list[float] = field(default_factory=list)
-    """Peak learning rate of each parameter group."""
+    """Peak learning rates of the first parameter groups; those after them keep their own rate throughout."""
 
     @property
     def progress(self) -> float:
@@ -101,7 +101,7 @@ def train(
         started = time.perf_counter()
         seed_dropout(trial.seed, trial.step, workers.rank)
         factor = rate_factor(trial.step, trial.num_steps, trial.warmup, trial.decay)
-        for group, peak in zip(trial.optimizer.param_groups, trial.peak_rates, strict=True):
+        for group, peak in zip(trial.optimizer.param_groups, trial.peak_rates, strict=False):
             group["lr"] = peak * factor
 
         # loss sum, targets, tokens, and whether rank 0 was asked to pause: reduced together with the gradients.

@@ -17,7 +17,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from prunedlora.training.seeds import generator
+from prunedlora.seeds import generator
 
 
 class ModelError(ValueError):

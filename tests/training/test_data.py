@@ -2,8 +2,8 @@
 
 import pytest
 
+from prunedlora.seeds import derive_seed, generator
 from prunedlora.training.data import BatchOrder
-from prunedlora.training.seeds import derive_seed, generator
 
 
 def order(**changes: int | None) -> BatchOrder[int]:

@@ -1,0 +1,57 @@
+"""What any adapter amounts to: plain factors per layer, `y = W0 x + B A x`, everything that scales folded into B."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
+
+
+@dataclass(frozen=True)
+class PlainLayer:
+    """One adapted linear layer as it is exported and served."""
+
+    name: str
+    """Full name of the module inside the base model."""
+    A: Tensor
+    """(r, d_in)"""
+    B: Tensor
+    """(d_out, r), scaling (and gates, and singular values) folded in."""
+    is_transposed: bool
+    """Whether the base layer keeps its weight as (d_in, d_out) (GPT-2's Conv1D)."""
+
+    @property
+    def rank(self) -> int:
+        """Number of components."""
+        return self.A.shape[0]
+
+
+def plain_layers(model: nn.Module, adapter_name: str) -> list[PlainLayer]:
+    """Every layer that carries `adapter_name`, in module order; layers of rank 0 are among them.
+
+    LoRA: B · s. With gates c (L1RA): B · c · s. AdaLoRA, whose masked components have E = 0 and are dropped:
+    B · E · s / (ranknum + 1e-5), as PEFT scales it in its forward.
+    """
+    layers = [_from_lora(layer) for layer in adapted_layers(model, adapter_name)]
+    if layers or not hasattr(model, "get_base_model"):
+        return layers
+    return [
+        _from_adalora(name, module, adapter_name)
+        for name, module in model.get_base_model().named_modules()  # type: ignore[operator]
+        if adapter_name in getattr(module, "lora_E", ())
+    ]
+
+
+def _from_lora(layer: AdaptedLayer) -> PlainLayer:
+    A, B = layer.A.detach(), layer.B.detach()
+    if layer.gate is not None:
+        B = B * layer.gate.detach()
+    return PlainLayer(layer.name, A, B * layer.scaling, bool(layer.module.fan_in_fan_out))
+
+
+def _from_adalora(name: str, module: Any, adapter_name: str) -> PlainLayer:
+    A, B, E = (getattr(module, f"lora_{factor}")[adapter_name].detach() for factor in "ABE")
+    alive = E.flatten() != 0
+    scaling = module.scaling[adapter_name] / (module.ranknum[adapter_name].detach() + 1e-5)
+    return PlainLayer(name, A[alive], B[:, alive] * E[alive].T * scaling, bool(module.fan_in_fan_out))

@@ -1,0 +1,132 @@
+"""L1RA (https://arxiv.org/abs/2509.04884): gates under an L1 penalty say which components a layer can do without;
+what one layer loses others gain, so that the number of components stays.
+
+    y = W0 x + s B (c * A x),    c in [0, 1], 1 at the start,    s = alpha / initial rank for ever
+
+Export folds c into B.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from prunedlora.adapters.attach import AdapterSettings, attach, detach
+from prunedlora.adapters.gates import add_gates
+from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
+from prunedlora.adapters.shrink import grow, shrink
+from prunedlora.methods.protocol import OwnGroup
+from prunedlora.pruning.pruner import Event
+from prunedlora.pruning.reallocation import reallocate, shrink_gates
+from prunedlora.registry import register
+from prunedlora.seeds import generator
+
+
+@dataclass(frozen=True)
+class L1raSettings:
+    gate_learning_rate: float
+    """Constant."""
+    gate_penalty: float
+    """How far the penalty alone takes a gate down over the whole training: η_c λ of the paper times all steps. At the
+    paper's η_c λ = 1e-5 a step a gate needs 1e5 steps from 1 to 0, so that in shorter runs only the optimizer's noise
+    prunes; given for the whole training, it means the same at every length."""
+    threshold: float
+    """Gates below it lose their component."""
+    every: float
+    """Share of the training between two reallocations."""
+
+
+@register("method", "l1ra")
+class L1ra:
+    """An adapter whose components move between layers. `seed` initialises A, also of components that come later."""
+
+    section: ClassVar[str | None] = "l1ra"
+    settings_type: ClassVar[type | None] = L1raSettings
+    changes_rank: ClassVar[bool] = True
+
+    def __init__(self, adapter: AdapterSettings, seed: int, num_steps: int, settings: L1raSettings) -> None:
+        every_steps = round(settings.every * num_steps)
+        if every_steps < 1:
+            raise ValueError(
+                f"l1ra.every {settings.every:g} of {num_steps} training steps is less than half a step; "
+                "train longer or reallocate less often"
+            )
+        self.adapter = adapter
+        self.seed = seed
+        self.settings = settings
+        self.penalty = settings.gate_penalty / num_steps
+        self.every_steps = every_steps
+        self._layers: list[AdaptedLayer] = []
+        self._handles: list[RemovableHandle] = []
+
+    def attach(self, model: nn.Module, adapter_name: str) -> nn.Module:
+        """The model with the adapter and its gates. Raises TargetError for modules that do not fit the model."""
+        adapted: nn.Module = attach(model, self.adapter, adapter_name, self.seed)
+        self._layers = adapted_layers(adapted, adapter_name)
+        self._handles = add_gates(self._layers)
+        return adapted
+
+    def own_groups(self) -> list[OwnGroup]:
+        """The gates."""
+        return [OwnGroup(self._gates(), self.settings.gate_learning_rate)]
+
+    def statistics(self) -> list[Tensor]:
+        """Nothing to sum."""
+        return []
+
+    def observe(self, progress: float) -> None:
+        """Nothing to see: the gates are judged by their values."""
+
+    @torch.no_grad()
+    def step(self, step: int, progress: float, optimizer: Optimizer) -> Event | None:
+        """Draws the gates towards zero; moves components when it is time. None comes in the last step: it would go out
+        untrained."""
+        for gate in self._gates():
+            gate.copy_(shrink_gates(gate, self.penalty))
+        if step % self.every_steps or progress >= 1:
+            return None
+        moves = reallocate(self._gates(), self.settings.threshold)
+        if not any(moves.removed):
+            return None
+        for index, layer in enumerate(self._layers):
+            if lost := moves.removed[index]:
+                keep = [j for j in range(layer.rank) if j not in set(lost)]
+                shrink(layer, torch.tensor(keep, dtype=torch.int64), optimizer)
+            if num := moves.num_added[index]:
+                # The paper starts new rows at N(0, 1 / initial rank²); B is zero, so nothing changes at first.
+                rows = torch.randn(num, layer.lora_A.in_features, generator=generator(self.seed, "l1ra", step, index))
+                grow(layer, rows / self.adapter.initial_rank, optimizer)
+        named = zip(self._layers, moves.removed, strict=True)
+        ranks = {layer.name: layer.rank for layer in self._layers}
+        return Event(step, {layer.name: lost for layer, lost in named if lost}, ranks)
+
+    def truncations(self) -> Iterator[int]:
+        """None."""
+        return iter(())
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Empty: the gates are parameters of the model."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Raises ValueError for a state that is not empty: it belongs to another method."""
+        if state:
+            raise ValueError(f"method 'l1ra' keeps no state, but got {', '.join(sorted(state))}")
+
+    def close(self) -> None:
+        """Removes the hooks that apply the gates."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def detach(self, model: nn.Module) -> None:
+        """Takes the adapter off, gates and all."""
+        detach(model)
+
+    def _gates(self) -> list[Parameter]:
+        return [gate for layer in self._layers if (gate := layer.gate) is not None]
