@@ -31,8 +31,8 @@ def export(model: PeftModel, adapter_name: str, folder: Path, base_model_name: s
     """Writes `adapter_config.json` and `adapter_model.safetensors` into `folder` (made if missing).
 
     Whatever scales is folded into B (adapters/plain.py), and every layer's alpha is its rank, so that the scaling of
-    every loader is 1: also of one that knows a single `lora_alpha / r` for all layers. Layers of rank 0 are left out; the head is saved whole.
-    `base_model_name` is what a loader gets the base model by. The model is not changed.
+    every loader is 1: also of one that knows a single `lora_alpha / r` for all layers. Layers of rank 0 are left out;
+    the head is saved whole. `base_model_name` is what a loader gets the base model by. The model is not changed.
 
     Raises AllRanksZeroError when no layer has a component left.
     """

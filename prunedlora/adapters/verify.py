@@ -132,7 +132,7 @@ def _compare_layers(trained: list[PlainLayer], reloaded: list[PlainLayer]) -> No
 @contextmanager
 def _without_contribution(model: PeftModel, adapter_name: str) -> Iterator[None]:
     """Switches B A off and leaves the trained head on."""
-    scalings = [module.scaling for module in model.modules() if adapter_name in getattr(module, "scaling", ())]
+    scalings = [module.scaling for module in model.modules() if adapter_name in getattr(module, "lora_A", ())]
     before = [scaling[adapter_name] for scaling in scalings]
     try:
         for scaling in scalings:

@@ -110,13 +110,14 @@ class AdaLora:
             parameter.grad += gradient
 
     def step(self, step: int, progress: float, optimizer: Optimizer) -> Event | None:
-        """PEFT's allocation; an event when it has masked to a budget."""
-        before = self._alive()
+        """PEFT's allocation; an event when it has masked to a new budget. Until the last, masked ones may come back."""
+        config = self._model.peft_config[self._name]
+        before, masks = self._alive(), config.rank_pattern
         self._model.base_model.update_and_allocate(step)
+        if config.rank_pattern is masks:  # no new ones; the old ones are applied again once the budget is final
+            return None
         after = self._alive()
         removed = {name: torch.nonzero(before[name] & ~alive).flatten().tolist() for name, alive in after.items()}
-        if not any(removed.values()):
-            return None
         ranks = {layer.name: layer.rank for layer in plain_layers(self._model, self._name)}
         return Event(step, {name: lost for name, lost in removed.items() if lost}, ranks)
 

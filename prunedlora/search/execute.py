@@ -148,7 +148,7 @@ def execute_base(config: TrialConfig, *, store: Store, assets: AssetCache, worke
 def execute_test(
     config: TrialConfig, key: str, candidate: str, *, store: Store, assets: AssetCache, workers: Workers
 ) -> None:
-    """Evaluates the exported adapter of that candidate, as PEFT loads it, on the test split; writes test.json beside it.
+    """Evaluates a candidate's exported adapter, as PEFT loads it, on the test split; writes test.json beside it.
 
     Raises VerificationError when the model with the adapter merged into its weights gives other logits.
     """

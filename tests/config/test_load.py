@@ -70,7 +70,11 @@ def test_defaults_and_values(tree: dict[str, Any]) -> None:
         ("trial.pruning.curvature", "x", "unknown curvature 'x'; known: batch, token"),
         ("trial.pruning.allocation", "x", "unknown allocation 'x'; known: global, uniform"),
         ("trial.pruning.schedule.name", "x", "unknown schedule 'x'; known: cosine, cubic, linear, one_shot"),
-        ("trial.adapter.method", "x", "unknown method 'x'; known: lora, prunedlora"),
+        (
+            "trial.adapter.method",
+            "x",
+            "unknown method 'x'; known: adalora, droplora, full, l1ra, lora, prunedlora, rslora, svd",
+        ),
         ("sampler", "x", "unknown sampler 'x'; known: gp, nsga2, random, tpe"),
         ("trial.data.task", "x", "unknown task 'x'; known: generation, text_classification"),
         ("trial.evaluation.metric", "f1", "evaluation.metric 'f1' is unknown to task 'text_classification'; known: "),
@@ -109,6 +113,68 @@ def test_defaults_and_values(tree: dict[str, Any]) -> None:
 def test_bad_input(tree: dict[str, Any], path: str, value: Any, message: str) -> None:
     put(tree, path, value)
     assert message in error_of(tree)
+
+
+ADALORA = {"target_rank": 4, "begin": 0.1, "end": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"adapter.method": "droplora"}, "method 'droplora' needs a droplora section"),
+        ({"adapter.method": "adalora"}, "method 'adalora' needs an adalora section"),
+        ({"adapter.method": "lora", "svd": {"ranks": [2]}}, "the svd section has no effect on method 'lora'"),
+        ({"l1ra": {}}, "the l1ra section has no effect on method 'prunedlora'; set l1ra to null"),
+        ({"full": {}}, "full fine-tuning has no adapter: give the section full and set adapter to null"),
+        ({"adapter.method": "full"}, "full fine-tuning has no adapter: give the section full and set adapter to null"),
+        ({"adapter": None}, "give an adapter section, or the section full for full fine-tuning"),
+        ({"adapter": None, "full": {}}, "the pruning section has no effect on method 'full'; set pruning to null"),
+        ({"adapter": None, "full": {"head_modules": ["x"]}}, "full.head_modules and optimizer.head_learning_rate must"),
+        ({"adapter.method": "rslora"}, "method 'rslora' is lora with adapter.use_rslora: set it to true"),
+        (
+            {"adapter.method": "adalora", "adalora": ADALORA, "adapter.use_rslora": True},
+            "adapter.use_rslora has no effect on method 'adalora'; set it to false",
+        ),
+        (
+            {"adapter.method": "adalora", "adalora": ADALORA | {"target_rank": 8}},
+            "adalora.target_rank 8 must be below adapter.initial_rank 8",
+        ),
+        (
+            {"adapter.method": "adalora", "adalora": ADALORA | {"end": 0.1}},
+            "trial.adalora: begin 0.1 must lie before end 0.1",
+        ),
+        ({"adapter.method": "svd", "svd": {"ranks": [8, 4]}}, "svd.ranks [8, 4] must lie below adapter.initial_rank 8"),
+        ({"adapter.method": "svd", "svd": {"ranks": [2, 4]}}, "trial.svd: ranks must fall: [2, 4]"),
+        (
+            {"adapter.method": "droplora", "droplora": {"probability": 1.0}},
+            "trial.droplora.probability: Input should be less than 1 (got 1.0)",
+        ),
+        (
+            {"adapter.method": "l1ra", "l1ra": {"gate_penalty": 0}},
+            "trial.l1ra.gate_penalty: Input should be greater than 0 (got 0)",
+        ),
+    ],
+)
+def test_a_method_takes_just_what_is_its_own(tree: dict[str, Any], values: dict[str, Any], message: str) -> None:
+    for path, value in values.items():
+        put(tree, f"trial.{path}", value)
+    assert message in error_of(tree)
+
+
+def test_full_fine_tuning_of_four_bit_weights(tree: dict[str, Any]) -> None:
+    tree["trial"] |= {"adapter": None, "full": {}, "pruning": None}
+    put(tree, "trial.model.quantization", "nf4")
+    put(tree, "resources", {"gpus_per_worker": 1})
+    assert "full fine-tuning cannot train nf4 weights; remove quantization" in error_of(tree)
+
+
+def test_the_method_is_searched_like_any_other_field(tree: dict[str, Any]) -> None:
+    tree["space"]["adapter.method"] = {"choice": ["prunedlora", "lora", "droplora"]}
+    tree["space"]["pruning"] = {"value": None, "when": {"adapter.method": ["lora", "droplora"]}}
+    tree["space"]["droplora"] = {"value": {"probability": 0.3}, "when": {"adapter.method": ["droplora"]}}
+    tree["baselines"] = [{"adapter": None, "pruning": None, "full": {}}]
+    sweep = parse_sweep(tree, "x.yaml")
+    assert sweep.baseline_trials()[0].method == "full"
 
 
 def test_target_rank_above_initial_rank(tree: dict[str, Any]) -> None:

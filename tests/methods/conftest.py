@@ -9,8 +9,8 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
 from prunedlora.adapters.attach import AdapterSettings
-from prunedlora.pruning.pruner import PruningSettings
 from prunedlora.registry import lookup
+from tests.methods.settings import BY_SECTION
 
 torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 
@@ -44,29 +44,13 @@ def adapter() -> AdapterSettings:
 
 @pytest.fixture
 def make_method(adapter) -> Callable[..., Any]:
-    """A registered method by name; overrides go to its pruning settings, if it has any."""
+    """A registered method by name; overrides go to the settings of its section, if it has any."""
 
     def make(name: str, **overrides: Any) -> Any:
         kind = lookup("method", name)
-        if not kind.prunes:
-            return kind(adapter, 0)
-        fields: dict[str, Any] = {
-            "criterion": "gradient",
-            "curvature": "token",
-            "ema_decay": 0.9,
-            "damping": 0.01,
-            "recovery_strength": 1.0,
-            "recovery_side": "B",
-            "target_sparsity": None,
-            "target_rank": 2,
-            "schedule": "cubic",
-            "begin": 0.1,
-            "end": 0.9,
-            "every_steps": 3,
-            "allocation": "global",
-            "min_rank": 1,
-        }
-        return kind(adapter, 0, PruningSettings(**(fields | overrides)))
+        fields = BY_SECTION[kind.section] | overrides
+        settings = None if kind.settings_type is None else kind.settings_type(**fields)
+        return kind(None if name == "full" else adapter, 0, NUM_STEPS, settings)
 
     return make
 
@@ -92,13 +76,23 @@ def train() -> Callable[..., list[Any]]:
             method.observe((step - 1) / NUM_STEPS)
             nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
-            optimizer.zero_grad()
             events.append(method.step(step, step / NUM_STEPS, optimizer))
+            optimizer.zero_grad()
         return [event for event in events if event is not None]
 
     return run
 
 
 @pytest.fixture
-def make_optimizer() -> Callable[[nn.Module], torch.optim.Optimizer]:
-    return lambda model: torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+def make_optimizer() -> Callable[..., torch.optim.Optimizer]:
+    """As the product groups parameters: factors and head, then the method's own."""
+
+    def make(model: nn.Module, method: Any) -> torch.optim.Optimizer:
+        own = method.own_groups()
+        own_parameters = {parameter for group in own for parameter in group.parameters}
+        body = [p for p in model.parameters() if p.requires_grad and p not in own_parameters]
+        groups: list[dict[str, Any]] = [{"params": body}]
+        groups += [{"params": g.parameters, "lr": g.learning_rate, "weight_decay": 0.0} for g in own]
+        return torch.optim.AdamW(groups, lr=1e-2)
+
+    return make

@@ -14,7 +14,7 @@ def test_sparsity_0_is_plain_lora_bit_for_bit(make_base, make_method, make_optim
     trained = []
     for method in (make_method("lora"), make_method("prunedlora", target_rank=None, target_sparsity=0.0)):
         model = method.attach(make_base(), "default")
-        assert train(method, model, make_optimizer(model)) == []
+        assert train(method, model, make_optimizer(model, method)) == []
         trained.append(dict(model.named_parameters()))
     assert trained[0].keys() == trained[1].keys()
     assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
@@ -25,7 +25,7 @@ def test_watching_without_an_event_changes_nothing(make_base, make_method, make_
     trained = []
     for method in (make_method("lora"), make_method("prunedlora", begin=0.8)):
         model = method.attach(make_base(), "default")
-        assert train(method, model, make_optimizer(model), last=8) == []
+        assert train(method, model, make_optimizer(model, method), last=8) == []
         trained.append(dict(model.named_parameters()))
     assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
 
@@ -42,7 +42,7 @@ def test_trained_pruned_exported_and_loaded_by_plain_peft(
         "prunedlora", allocation=allocation, min_rank=min_rank, curvature=curvature, recovery_side=side
     )
     model = method.attach(base, "default")
-    events = train(method, model, make_optimizer(model))
+    events = train(method, model, make_optimizer(model, method))
     size = measure(model, "default")
     assert sum(size.ranks.values()) == 2 * len(size.ranks)
     assert events[-1].ranks == size.ranks

@@ -73,7 +73,7 @@ def test_only_a_failed_trial_has_a_failure(record, failed):
 
 
 def test_candidates_rise_in_step(record, candidate):
-    with pytest.raises(ValidationError, match=r"candidates must rise in step: \[20, 10\]"):
+    with pytest.raises(ValidationError, match=r"candidates must rise in step: \['20', '10'\]"):
         record("a1", candidate(step=20), candidate(step=10))
 
 

@@ -27,7 +27,7 @@ def test_the_front_fits_and_marks_the_recommended(width, fill, record, candidate
     assert "…" not in text
     assert all(len(line) <= width for line in text.splitlines())
     lines = text.splitlines()
-    assert text.startswith(f"Recommended: {'e' * 16} step 10, 16,777,216 parameters,")
+    assert text.startswith(f"Recommended: {'e' * 16}@10, 16,777,216 parameters,")
     [marked] = [line for line in lines if line.startswith("→")]
     assert marked.split() == [
         "→",

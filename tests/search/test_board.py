@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from prunedlora.search.board import WAIT, Board, Work
 
 T = TypeVar("T")
-BASE: Work = {"kind": "base", "key": "", "step": 0}
+BASE: Work = {"kind": "base", "key": "", "candidate": ""}
 
 
 def run(coroutine: Awaitable[T]) -> T:
@@ -18,7 +18,7 @@ def run(coroutine: Awaitable[T]) -> T:
 
 
 def trial(key: str) -> Work:
-    return {"kind": "trial", "key": key, "step": 0}
+    return {"kind": "trial", "key": key, "candidate": ""}
 
 
 def test_trials_are_taken_in_order_and_their_candidates_come_back() -> None:

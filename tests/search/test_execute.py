@@ -336,7 +336,7 @@ def test_the_exported_adapter_on_the_test_split(tree: dict[str, Any], store: Sto
     trial, assets = trial_of(tree), AssetCache(CPU)
     before = checksum(assets.get(trial).base.model)
     run(trial, store, assets=assets)
-    execute_test(trial, trial_key(trial), 12, store=store, assets=assets, workers=ALONE)
+    execute_test(trial, trial_key(trial), "12", store=store, assets=assets, workers=ALONE)
     text = store.storage.read_text(store.trial_path(trial_key(trial), "adapters", "000012", "test.json"))
     content = json.loads(text or "")
     assert content["figures"]["accuracy"]["num_examples"] == 20

@@ -38,7 +38,7 @@ def store(tmp_path: Path) -> Store:
 
 def test_the_recommended_adapter_is_copied_with_its_test_figures(store: Store) -> None:
     work = missing_test(store)
-    assert work == {"kind": "test", "key": "good", "step": 20}
+    assert work == {"kind": "test", "key": "good", "candidate": "20"}
     with pytest.raises(RecordError, match=r"good/adapters/000020/test.json: the test evaluation left no figures"):
         export_recommended(store, work)
     figures = {"accuracy": {"value": 0.8, "stderr": None, "num_examples": 7}}
@@ -49,7 +49,7 @@ def test_the_recommended_adapter_is_copied_with_its_test_figures(store: Store) -
     assert [file.name for file in Path(exported.path).iterdir()] == ["adapter_config.json"]
     assert missing_test(store) is None
     put(store, "better", store.read_sweep(), 0.99, 100)
-    assert missing_test(store) == {"kind": "test", "key": "better", "step": 20}
+    assert missing_test(store) == {"kind": "test", "key": "better", "candidate": "20"}
 
 
 def test_nothing_to_recommend_needs_no_test(tmp_path: Path) -> None:

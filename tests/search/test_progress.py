@@ -17,7 +17,7 @@ OBJECTIVES = Objectives("accuracy", True, "adapter_params")
 
 
 def snapshot(ended: dict[str, str], step: int = 5) -> dict[str, Any]:
-    work = {"kind": "trial", "key": "running", "step": 0}
+    work = {"kind": "trial", "key": "running", "candidate": ""}
     slot = {"state": "busy", "work": work, "step": step, "num_steps": 10}
     return {"queued": 0, "running": 1, "ended": ended, "slots": {0: slot}}
 

@@ -17,8 +17,8 @@ from prunedlora.search.worker import SharedStorageError, check_store, execute_wo
 from prunedlora.training.loop import Verdict
 from tests.search.inventions import invented_record, sweep_tree
 
-TRIAL: Work = {"kind": "trial", "key": "a", "step": 0}
-BASE: Work = {"kind": "base", "key": "", "step": 0}
+TRIAL: Work = {"kind": "trial", "key": "a", "candidate": ""}
+BASE: Work = {"kind": "base", "key": "", "candidate": ""}
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 import pytest
 
 from prunedlora.seeds import derive_seed, generator
-from prunedlora.training.data import BatchOrder
+from prunedlora.training.data import BatchOrder, num_epoch_steps
 
 
 def order(**changes: int | None) -> BatchOrder[int]:
@@ -42,7 +42,7 @@ def test_micro_batches_split_the_share_in_order() -> None:
 
 
 def test_epochs_round_up_to_steps() -> None:
-    assert [order().num_steps(epochs) for epochs in (0.1, 1.0, 1.5)] == [1, 4, 5]
+    assert [num_epoch_steps(len(order().features), order().batch_size, n) for n in (0.1, 1.0, 1.5)] == [1, 4, 5]
 
 
 def test_seeds_differ_by_purpose_and_counter() -> None:
