@@ -1,0 +1,19 @@
+"""Find how small a LoRA adapter can be: a distributed search over hyperparameters and rank budgets with PrunedLoRA."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prunedlora.config.trial import PruningConfig
+    from prunedlora.integrations.transformers import PrunedLoraCallback
+
+__all__ = ["PrunedLoraCallback", "PruningConfig"]
+HOMES = {"PrunedLoraCallback": "prunedlora.integrations.transformers", "PruningConfig": "prunedlora.config.trial"}
+
+
+def __getattr__(name: str) -> Any:
+    """What `from prunedlora import …` offers, imported when it is asked for: the command line starts without torch."""
+    if name not in HOMES:
+        raise AttributeError(f"module 'prunedlora' has no attribute {name!r}; it offers: {', '.join(__all__)}")
+    import importlib
+
+    return getattr(importlib.import_module(HOMES[name]), name)

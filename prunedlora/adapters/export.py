@@ -14,6 +14,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
 )
 
+from prunedlora.adapters.layers import adapted_layers
 from prunedlora.adapters.plain import PlainLayer, plain_layers
 from prunedlora.adapters.targets import exact_selection
 
@@ -59,11 +60,31 @@ def export(model: PeftModel, adapter_name: str, folder: Path, base_model_name: s
     (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
+def declare_ranks(model: PeftModel, adapter_name: str) -> None:
+    """Makes the model's own PEFT configuration say which ranks its layers have, so that `save_pretrained` writes an
+    adapter that loads as it is: scalings as they were at the start, layers of rank 0 left out.
+
+    Changes `model.peft_config` only. Raises AllRanksZeroError when no layer has a component left.
+    """
+    layers = [layer for layer in adapted_layers(model, adapter_name) if layer.rank > 0]
+    if not layers:
+        raise AllRanksZeroError(f"all layers of adapter {adapter_name!r} have rank 0; nothing to save")
+    config = model.peft_config[adapter_name]
+    largest = max(layer.rank for layer in layers)
+    names = _own_names(model.get_base_model())
+    config.r, config.lora_alpha, config.use_rslora = largest, largest, False
+    # PEFT scales by alpha / r: a pattern for every layer keeps s = alpha_i / r_i exactly what it is.
+    config.rank_pattern = {"^" + re.escape(layer.name): layer.rank for layer in layers}
+    config.alpha_pattern = {"^" + re.escape(layer.name): layer.scaling * layer.rank for layer in layers}
+    for field, value in exact_selection(names, [layer.name for layer in layers]).items():
+        setattr(config, field, value)
+
+
 def _plain_config(
     base: nn.Module, layers: list[PlainLayer], heads: list[str] | None, base_model_name: str
 ) -> dict[str, Any]:
     """The adapter's configuration: r = lora_alpha = largest rank, patterns for the layers of smaller rank."""
-    names = [name for name, _ in base.named_modules() if ".lora_" not in name and not name.endswith(".base_layer")]
+    names = _own_names(base)
     largest = max(layer.rank for layer in layers)
     # PEFT matches keys as regular expressions at the end of a name, the first one winning: anchored ones are exact.
     pattern = {"^" + re.escape(layer.name): layer.rank for layer in layers if layer.rank != largest}
@@ -83,6 +104,11 @@ def _plain_config(
     )
     # PEFT writes sets in the order of their hashes, which differs between runs.
     return {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
+
+
+def _own_names(base: nn.Module) -> list[str]:
+    """Names of the base model's own modules, without PEFT's."""
+    return [name for name, _ in base.named_modules() if ".lora_" not in name and not name.endswith(".base_layer")]
 
 
 def _task_type(base: nn.Module, names: list[str], heads: list[str]) -> str | None:

@@ -29,13 +29,13 @@ def build_method(trial: TrialConfig, num_steps: int) -> Method:
     Raises ValueError for settings that a training of this length does not allow.
     """
     kind = lookup("method", trial.method)
-    settings = None if kind.section is None else kind.settings_type(**_fields(getattr(trial, kind.section)))
+    settings = None if kind.section is None else kind.settings_type(**section_fields(getattr(trial, kind.section)))
     adapter = None if trial.adapter is None else AdapterSettings(**trial.adapter.model_dump(exclude={"method"}))
     method: Method = kind(adapter, trial.seed, num_steps, settings)
     return method
 
 
-def _fields(section: Section) -> dict[str, Any]:
+def section_fields(section: Section) -> dict[str, Any]:
     """A section's values; a schedule's stand beside the others there, its name as `schedule`."""
     fields = section.model_dump()
     schedule = fields.pop("schedule", {})

@@ -32,7 +32,7 @@ def print_plan(config: SweepConfig, storage: str, console: Console, *, retry_fai
     lines = [
         f"Sweep {config.name}: {config.num_trials} suggestions by {config.sampler}, {len(config.baselines)} baselines",
         f"Objectives: {', '.join(f'{direction} {name}' for name, direction in config.objectives.items())}",
-        f"Searched: {', '.join(config.space)}",
+        f"Searched: {', '.join(config.space) or 'nothing'}",
         f"Storage: {store.uri} ({'goes on' if exists else 'new'})",
         f"Trials: {asker.num_kept} kept, {asker.num_resumed} to resume, "
         f"{asker.num_left - asker.num_resumed} new at most",

@@ -1,0 +1,1 @@
+"""PrunedLoRA inside other people's training loops."""
