@@ -19,6 +19,7 @@ HOMES = {
     "curvature": "prunedlora.pruning.curvature",
     "method": "prunedlora.methods",
     "sampler": "prunedlora.search.samplers",
+    "statistic": "prunedlora.pruning.statistics",
     "schedule": "prunedlora.pruning.schedules",
     "task": "prunedlora.tasks",
 }

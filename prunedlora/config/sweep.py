@@ -131,7 +131,8 @@ class SweepConfig(Section):
 
 def trial_with(base: TrialConfig, values: Mapping[str, Any]) -> TrialConfig:
     """The base with some fields replaced, validated. Raises pydantic.ValidationError."""
-    return TrialConfig.model_validate(with_values(base.model_dump(), values))
+    # What the base leaves open stays open: a field that another value needs, or forbids, is resolved with it.
+    return TrialConfig.model_validate(with_values(base.model_dump(exclude_unset=True), values))
 
 
 def applies(entry: SpaceEntry, values: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from prunedlora.config.section import Progress, Section, registered
+from prunedlora.pruning.target import MinRankError, Target
 from prunedlora.registry import lookup
 
 
@@ -200,16 +201,31 @@ class ScheduleConfig(Section):
 
 
 class PruningConfig(Section):
-    criterion: Annotated[str, registered("criterion")] = "gradient"
-    curvature: Annotated[str, registered("curvature")] = "token"
-    ema_decay: float = Field(default=0.95, ge=0.0, lt=1.0)
-    """Decay per step of the averaged curvature."""
-    damping: float = Field(default=1e-2, gt=0.0, le=1.0)
-    """Added to the curvature's diagonal, as a share of its mean."""
-    recovery_strength: float = Field(default=1.0, ge=0.0, le=1.0)
-    """Share of the closed-form compensation that the survivors get: 0 is plain removal."""
-    recovery_side: Literal["A", "B"] = "B"
-    """The factor that is scored and compensated; both at once would compensate twice (methods.md 1.8)."""
+    """Method prunedlora. A field whose default is None gets the value that its docstring names where it has an effect,
+    and must stay unset where it has none."""
+
+    basis: Literal["raw", "svd", "whitened"] = "raw"
+    """raw: components as they are trained. svd, whitened: an event first turns to the principal components of B A, by
+    its norm or in the metric of the loss (methods.md 1.8), and drops the smallest; nothing is left to recover."""
+    criterion: Annotated[str, registered("criterion")] | None = None
+    """What goes first, in the raw basis: gradient."""
+    curvature: Annotated[str, registered("curvature")] | None = None
+    """What the gradient criterion scores by, and recovery compensates with: token."""
+    ema_decay: float | None = Field(default=None, ge=0.0, lt=1.0)
+    """Decay per step of averaged statistics: 0.95."""
+    damping: float | None = Field(default=None, gt=0.0, le=1.0)
+    """Added to the diagonal of curvatures and moments, as a share of its mean: 0.01."""
+    recovery_strength: float | None = Field(default=None, ge=0.0, le=1.0)
+    """Share of the closed-form compensation that the survivors get, 0 is plain removal: 1 for criteria that model the
+    loss (gradient, activation_obs), 0 for the others."""
+    recovery_side: Literal["A", "B", "both"] | None = None
+    """The factor that is scored and compensated: B. both is the paper's sum, which compensates twice and overshoots at
+    full strength (methods.md 1.8)."""
+    gradient_cap: PositiveFloat | None = None
+    """Criterion gradient in its full form: the step that the gradient adds, at most this share of the weights' norm.
+    None: the zero-gradient form."""
+    moments: Literal["mapped", "reset"] | None = None
+    """What becomes of the optimizer's moments when the basis changes (svd, whitened): mapped."""
     target_sparsity: float | None = Field(default=None, ge=0.0, lt=1.0)
     """Share of the initial components to remove; or give target_rank."""
     target_rank: int | None = Field(default=None, ge=1)
@@ -218,12 +234,46 @@ class PruningConfig(Section):
     allocation: Annotated[str, registered("allocation")] = "uniform"
     min_rank: int = Field(default=1, ge=0)
     """Fewest components that a layer keeps; 0 lets a layer leave the adapter."""
+    round_to: Annotated[int, Field(ge=2)] | Literal["served_slot"] | None = None
+    """Ranks that fit hardware and servers: a multiple that all ranks keep to, or served_slot: the largest rank is one
+    that vLLM offers (1, 8, 16, 32, …). None: any ranks."""
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:
         if (self.target_sparsity is None) == (self.target_rank is None):
             raise ValueError("give exactly one of target_sparsity and target_rank")
         return self
+
+    @model_validator(mode="after")
+    def _settings_with_an_effect(self) -> Self:
+        """Fills in what is unset, in place: it must not count as set, so that a space may choose the criterion."""
+        criterion = self._resolve("criterion", "gradient", self.basis == "raw", f"basis {self.basis!r}")
+        kind = None if criterion is None else lookup("criterion", criterion)
+        models_loss, own = kind is not None and kind.models_loss, kind is not None and kind.own_curvature is not None
+        who = f"basis {self.basis!r}" if kind is None else f"criterion {criterion!r}"
+        strength = self._resolve("recovery_strength", 1.0 if models_loss else 0.0, kind is not None, who)
+        if kind is not None and not models_loss and not strength:
+            who += " without recovery"
+        has_curvature = models_loss or bool(strength)
+        side = self._resolve("recovery_side", "B", has_curvature, who)
+        if own and side != "B":
+            raise ValueError(f"recovery_side {side!r} does not go with {who}, whose curvature is that of side B")
+        self._resolve("curvature", "token", has_curvature and not own, who)
+        damps = has_curvature or self.basis == "whitened"
+        self._resolve("damping", 0.01, damps, who)
+        self._resolve("ema_decay", 0.95, damps or (kind is not None and bool(kind.statistics)), who)
+        self._resolve("moments", "mapped", self.basis != "raw", who)
+        if self.gradient_cap is not None and (criterion != "gradient" or side == "both"):
+            raise ValueError(f"gradient_cap goes with criterion 'gradient' on one side, not with {who}, side {side}")
+        return self
+
+    def _resolve(self, field: str, default: Any, has_effect: bool, who: str) -> Any:
+        value = getattr(self, field)
+        if not has_effect and value is not None:
+            raise ValueError(f"{field} has no effect with {who}; remove it")
+        if has_effect and value is None:
+            self.__dict__[field] = value = default
+        return value
 
 
 class OptimizerConfig(Section):
@@ -279,6 +329,7 @@ class EvaluationConfig(Section):
         return self
 
 
+MANY_LAYERS = 10**6
 METHOD_SECTIONS = ("pruning", "droplora", "l1ra", "adalora", "svd")
 """Sections that belong to methods: each is given for those that have it, and for no other."""
 
@@ -355,20 +406,20 @@ class TrialConfig(Section):
         return problems
 
     def _pruning_problems(self, pruning: PruningConfig, rank: int) -> list[str]:
-        problems = []
-        target = pruning.target_rank
-        if target is not None and target > rank:
-            problems.append(f"pruning.target_rank {target} is above adapter.initial_rank {rank}")
+        if pruning.target_rank is not None and pruning.target_rank > rank:
+            return [f"pruning.target_rank {pruning.target_rank} is above adapter.initial_rank {rank}"]
         if pruning.min_rank > rank:
-            problems.append(f"pruning.min_rank {pruning.min_rank} is above adapter.initial_rank {rank}")
-        sparsity, allocation = pruning.target_sparsity, lookup("allocation", pruning.allocation)
+            return [f"pruning.min_rank {pruning.min_rank} is above adapter.initial_rank {rank}"]
+        target = Target(rank, pruning.target_sparsity, pruning.target_rank, pruning.min_rank, pruning.round_to)
         try:
             # For very many layers: what `global` may remove of all must be allowed whatever their number.
-            allocation.num_to_remove(10**6, rank, sparsity, target, pruning.min_rank)
-        except ValueError:
-            kept = target if target is not None else rank * (1 - (sparsity or 0.0))
-            problems.append(f"pruning.min_rank {pruning.min_rank} forbids the target: rank {kept:g} on average")
-        return problems
+            lookup("allocation", pruning.allocation).num_to_remove(MANY_LAYERS, target)
+        except MinRankError:
+            kept = rank * (1 - (pruning.target_sparsity or 0.0)) if pruning.target_rank is None else pruning.target_rank
+            return [f"pruning.min_rank {pruning.min_rank} forbids the target: rank {kept:g} on average"]
+        except ValueError as error:
+            return [f"pruning: {error}"]
+        return []
 
     def _evaluation_problems(self) -> list[str]:
         task, metric = lookup("task", self.data.task), self.evaluation.metric

@@ -19,7 +19,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from prunedlora.adapters.export import declare_ranks, export
 from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
 from prunedlora.config.trial import PruningConfig
-from prunedlora.pruning.pruner import Pruner, PruningSettings
+from prunedlora.pruning.pruner import Event, Pruner
+from prunedlora.pruning.settings import PruningSettings
 from prunedlora.search.assemble import section_fields
 
 ADAPTER_FOLDER = "pruned_adapter"
@@ -47,6 +48,8 @@ class PrunedLoraCallback(TrainerCallback):
     def __init__(self, pruning: PruningConfig, *, adapter_name: str = "default") -> None:
         self.settings = PruningSettings(**section_fields(pruning))
         self.adapter_name = adapter_name
+        self.events: list[Event] = []
+        """What was removed, in order."""
         self._pruner: Pruner | None = None
 
     @property
@@ -67,7 +70,7 @@ class PrunedLoraCallback(TrainerCallback):
         layers = adapted_layers(model, self.adapter_name)
         _check_layers(model, layers, self.adapter_name)
         _check_trainer(args, self.settings)
-        self._pruner = Pruner(self.settings, layers, hold=True)
+        self._pruner = Pruner(self.settings, layers, seed=args.seed, hold=True)
         if state.global_step > 0:
             self._pruner.load_state_dict(load_file(_checkpoint_file(args, state, must_exist=True)))
 
@@ -86,7 +89,9 @@ class PrunedLoraCallback(TrainerCallback):
         """Holds what is gone at zero, and removes what is due."""
         step = state.global_step + 1  # the Trainer counts after this
         self.pruner.enforce()
-        self.pruner.step(step, step / state.max_steps, kwargs["optimizer"])
+        event = self.pruner.step(step, step / state.max_steps, kwargs["optimizer"])
+        if event is not None:
+            self.events.append(event)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Saves the pruner beside the Trainer's checkpoint."""
@@ -98,8 +103,7 @@ class PrunedLoraCallback(TrainerCallback):
     ) -> None:
         """Shrinks the adapter and saves it."""
         model: Any = kwargs["model"]
-        self.pruner.shrink_all(None)
-        self.pruner.close()
+        self.pruner.shrink(None)
         declare_ranks(model, self.adapter_name)
         if state.is_world_process_zero:
             base = model.peft_config[self.adapter_name].base_model_name_or_path or ""
@@ -145,7 +149,5 @@ def _check_trainer(args: TrainingArguments, settings: PruningSettings) -> None:
 def _checkpoint_file(args: TrainingArguments, state: TrainerState, *, must_exist: bool) -> Path:
     folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
     if must_exist and not (folder / STATE_FILE).is_file():
-        raise CallbackError(
-            f"cannot resume: {folder} has no {STATE_FILE}; the callback was not there when it was saved"
-        )
+        raise CallbackError(f"cannot resume: {folder} has no {STATE_FILE}; it was saved without this callback")
     return folder / STATE_FILE

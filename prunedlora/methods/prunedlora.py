@@ -9,7 +9,8 @@ from torch.optim import Optimizer
 from prunedlora.adapters.attach import AdapterSettings, attach, detach
 from prunedlora.adapters.layers import adapted_layers
 from prunedlora.methods.protocol import OwnGroup
-from prunedlora.pruning.pruner import Event, Pruner, PruningSettings
+from prunedlora.pruning.pruner import Event, Pruner
+from prunedlora.pruning.settings import PruningSettings
 from prunedlora.registry import register
 
 
@@ -41,7 +42,7 @@ class PrunedLora:
         """
         adapted: nn.Module = attach(model, self.adapter, adapter_name, self.seed)
         try:
-            self._pruner = Pruner(self.settings, adapted_layers(adapted, adapter_name))
+            self._pruner = Pruner(self.settings, adapted_layers(adapted, adapter_name), seed=self.seed)
         except ValueError:
             detach(adapted)  # the base serves other trials
             raise

@@ -1,21 +1,37 @@
 """Criteria: in which order the components of each layer would go, and what each further removal costs.
 
-A criterion is a registered function over a batch of layers:
-
-    criterion(gram (L, r, r), curvature (L, r, r), alive (L, r), num) -> Elimination
-
-`gram` = WᵀW of the factor that is scored, zero for layers without curvature; `curvature` damped, positive definite;
-`alive` tells which components exist (layers of smaller rank are padded). Work stays on the device: no `.item()`.
-Several components at once are not the ones with the lowest single scores: correlated ones stand in for each other
-until one of them is gone, so the choice is made one by one.
+A criterion is a registered function of what is known about a batch of layers (Evidence), with a declaration of what it
+needs. Padded components (layers of smaller rank) do not take part. Work stays on the device: no `.item()`.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from prunedlora.registry import register
+from prunedlora.seeds import generator
+
+Side = Literal["A", "B"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What an event knows about L layers, padded to r components; float64, zero where there is no component."""
+
+    alive: Tensor
+    """(L, r) bool: which components exist."""
+    gram: Mapping[Side, Tensor]
+    """WᵀW (L, r, r) of each factor, W = B or W = Aᵀ; with gradients, RᵀR (recovery.py)."""
+    curvature: Mapping[Side, Tensor]
+    """Damped H (L, r, r) of the sides that are scored, positive definite. A layer without any has the identity and no
+    gram on that side."""
+    statistics: Mapping[str, Tensor]
+    """Averaged statistics by name, (L, r, r) or (L, r)."""
+    seed: int
+    """Of this event, for draws."""
 
 
 @dataclass(frozen=True)
@@ -28,37 +44,124 @@ class Elimination:
     """(L, num): rise of the modelled loss by each removal, given those before it; inf past the layer's rank."""
 
 
-@register("criterion", "gradient")
-def gradient(gram: Tensor, curvature: Tensor, alive: Tensor, num: int) -> Elimination:
-    """Optimal Brain Surgeon with a curvature from gradients of the training loss (PrunedLoRA, arXiv 2510.00192).
+@dataclass(frozen=True)
+class Criterion:
+    """A function (evidence, num) → Elimination, and what it needs to be collected."""
 
-    Score of component j, zero-gradient form: ½ ‖W_j‖² / P_jj with P = H⁻¹. After each choice W (here C = WᵀW, all
-    that the scores need) and P are downdated, which makes the greedy choice exact for the chosen set:
+    eliminate: Callable[[Evidence, int], Elimination]
+    models_loss: bool
+    """Whether it scores by a curvature, with its own recovery: then recovery is on unless switched off."""
+    own_curvature: str | None = None
+    """The statistic that is its curvature, in the place of `pruning.curvature`; on side B."""
+    statistics: tuple[str, ...] = ()
+    """Statistics that it scores by, besides."""
+
+    @property
+    def uses_curvature(self) -> bool:
+        """Whether it scores by `pruning.curvature`."""
+        return self.models_loss and self.own_curvature is None
+
+
+def optimal_brain_surgeon(evidence: Evidence, num: int) -> Elimination:
+    """Score of component j, ½ ‖W_j‖² / P_jj with P = H⁻¹, summed over the sides that have a curvature.
+
+    Several components at once are not the ones with the lowest single scores: correlated ones stand in for each other
+    until one of them is gone. After each choice W (here C = WᵀW, all that the scores need) and P are downdated, which
+    makes the greedy choice exact for the chosen set:
 
         W ← W − W_j P_j: / P_jj      P ← P − P_:j P_j: / P_jj
 
-    Ties go to the lowest index.
+    Ties go to the lowest index. https://proceedings.neurips.cc/paper/1992/hash/303ed4c69846ab36c2904d3ba8573050-Abstract.html
     """
-    C = gram.clone()
-    P = torch.cholesky_inverse(torch.linalg.cholesky(curvature))
+    alive = evidence.alive
+    problems = [
+        (evidence.gram[side].clone(), torch.cholesky_inverse(torch.linalg.cholesky(H)))
+        for side, H in evidence.curvature.items()
+    ]
     remaining = alive.clone()
     order, cost = [], []
     for _ in range(num):
         # Pivots of removed components are zero up to rounding: keep them out of the division.
-        pivots = torch.where(remaining, P.diagonal(dim1=-2, dim2=-1), 1.0)
-        scores = 0.5 * C.diagonal(dim1=-2, dim2=-1).clamp(min=0) / pivots
+        pivots = [torch.where(remaining, P.diagonal(dim1=-2, dim2=-1), 1.0) for _, P in problems]
+        parts = [
+            0.5 * C.diagonal(dim1=-2, dim2=-1).clamp(min=0) / pivot
+            for (C, _), pivot in zip(problems, pivots, strict=True)
+        ]
+        scores = parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
         best, chosen = torch.where(remaining, scores, torch.inf).min(-1)
         order.append(chosen)
         cost.append(best)
-        column, row = chosen[:, None, None].expand(-1, C.shape[1], 1), chosen[:, None, None]
-        p, c = P.gather(2, column), C.gather(2, column)  # columns j, (L, r, 1)
         left = remaining.gather(1, chosen[:, None])[..., None]  # False once a layer of smaller rank has run out
-        a = torch.where(left, p / pivots.gather(1, chosen[:, None])[..., None], 0.0)
-        P.baddbmm_(p, a.mT, alpha=-1)
-        # C − c aᵀ − a cᵀ + C_jj a aᵀ, both sides of the downdate of W
-        C.baddbmm_(c, a.mT, alpha=-1).baddbmm_(a, (c - c.gather(1, row) * a).mT, alpha=-1)
+        for (C, P), pivot in zip(problems, pivots, strict=True):
+            _downdate(C, P, pivot, chosen, left)
         remaining.scatter_(1, chosen[:, None], False)
+    return _elimination(order, cost, alive)
+
+
+def _downdate(C: Tensor, P: Tensor, pivots: Tensor, chosen: Tensor, left: Tensor) -> None:
+    """Takes component `chosen` (L,) out of C and P in place, where `left` (L, 1, 1) says that it was still there."""
+    column, row = chosen[:, None, None].expand(-1, C.shape[1], 1), chosen[:, None, None]
+    p, c = P.gather(2, column), C.gather(2, column)  # columns j, (L, r, 1)
+    a = torch.where(left, p / pivots.gather(1, chosen[:, None])[..., None], 0.0)
+    P.baddbmm_(p, a.mT, alpha=-1)
+    # C − c aᵀ − a cᵀ + C_jj a aᵀ, both sides of the downdate of W
+    C.baddbmm_(c, a.mT, alpha=-1).baddbmm_(a, (c - c.gather(1, row) * a).mT, alpha=-1)
+
+
+def _elimination(order: list[Tensor], cost: list[Tensor], alive: Tensor) -> Elimination:
     if not order:
         empty = alive.new_zeros((alive.shape[0], 0))
-        return Elimination(empty.long(), empty.to(gram.dtype))
+        return Elimination(empty.long(), empty.double())
     return Elimination(torch.stack(order, -1), torch.stack(cost, -1))
+
+
+def lowest(scores: Tensor, alive: Tensor, num: int) -> Elimination:
+    """The components in order of their own scores (L, r), higher = keep; ties go to the lowest index."""
+    cost, order = torch.where(alive, scores, torch.inf).sort(stable=True, dim=-1)
+    return Elimination(order[:, :num], cost[:, :num])
+
+
+register("criterion", "gradient")(Criterion(optimal_brain_surgeon, models_loss=True))
+"""PrunedLoRA (https://arxiv.org/abs/2510.00192): Optimal Brain Surgeon, curvature from gradients of the loss."""
+
+register("criterion", "activation_obs")(Criterion(optimal_brain_surgeon, models_loss=True, own_curvature="activation"))
+"""As SparseGPT (https://arxiv.org/abs/2301.00774): the same with H = E[h hᵀ], h = A x, the change of the layer's output
+instead of the loss; on B."""
+
+
+def _scored(function: Callable[[Evidence], Tensor], *statistics: str) -> Criterion:
+    return Criterion(
+        lambda evidence, num: lowest(function(evidence), evidence.alive, num), models_loss=False, statistics=statistics
+    )
+
+
+def norms(evidence: Evidence, side: Side) -> Tensor:
+    """‖B_j‖ or ‖A_j‖, (L, r)."""
+    return evidence.gram[side].diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
+
+
+def _magnitude(evidence: Evidence) -> Tensor:
+    return norms(evidence, "A") * norms(evidence, "B")
+
+
+def _activation(evidence: Evidence) -> Tensor:
+    mean_square = evidence.statistics["activation"].diagonal(dim1=-2, dim2=-1)
+    return mean_square.clamp(min=0).sqrt() * norms(evidence, "B")
+
+
+def _random(evidence: Evidence) -> Tensor:
+    # Drawn for the components that exist, layer after layer: padding must not shift what the others get.
+    draws = torch.rand(int(evidence.alive.sum()), generator=generator(evidence.seed, "random"), dtype=torch.float64)
+    scores = torch.zeros(evidence.alive.shape, dtype=torch.float64)
+    scores[evidence.alive.cpu()] = draws
+    return scores.to(evidence.alive.device)
+
+
+register("criterion", "magnitude")(_scored(_magnitude))
+"""‖A_j‖ · ‖B_j‖, the norm of the rank-one term."""
+register("criterion", "activation")(_scored(_activation, "activation"))
+"""As Wanda (https://arxiv.org/abs/2306.11695): root mean square over tokens of A_j x, times ‖B_j‖."""
+register("criterion", "taylor")(_scored(lambda evidence: evidence.statistics["sensitivity"], "sensitivity"))
+"""As LLM-Pruner (https://arxiv.org/abs/2305.11627): Σ|G_A ⊙ A|_j + Σ|G_B ⊙ B|_j."""
+register("criterion", "random")(_scored(_random))
+"""Seeded chance: the control."""

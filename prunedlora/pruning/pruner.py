@@ -1,53 +1,32 @@
 """The Pruner: the one object that remembers, between steps, what pruning needs, and says when the functions run.
 
-Maths is in recovery.py and criteria.py, choices in allocation.py, timing in schedules.py, statistics in curvature.py.
+Maths is in recovery.py, criteria.py and basis.py, an event's course in event.py, choices in allocation.py, timing in
+schedules.py, statistics in curvature.py and statistics.py.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from prunedlora.adapters.layers import AdaptedLayer
-from prunedlora.adapters.shrink import shrink
-from prunedlora.pruning.allocation import Allocation
-from prunedlora.pruning.curvature import Curvature
-from prunedlora.pruning.recovery import damp, recover, transfer
+from prunedlora.pruning.allocation import Allocation, Demand
+from prunedlora.pruning.criteria import Criterion
+from prunedlora.pruning.event import carried_over, remove, truncate
+from prunedlora.pruning.live import LiveLayer, Side
 from prunedlora.pruning.schedules import num_removed, removed_share
+from prunedlora.pruning.settings import PruningSettings
 from prunedlora.registry import lookup
+from prunedlora.seeds import derive_seed
 
-
-@dataclass(frozen=True)
-class PruningSettings:
-    """How an adapter is pruned. Names are those of the registry."""
-
-    criterion: str
-    curvature: str
-    ema_decay: float
-    """Decay per step of the averaged curvature, in [0, 1)."""
-    damping: float
-    """Added to the curvature's diagonal, as a share of its mean."""
-    recovery_strength: float
-    """Share of the closed-form compensation that the kept components get, in [0, 1]."""
-    recovery_side: Literal["A", "B"]
-    """The factor that is scored and compensated."""
-    target_sparsity: float | None
-    """Share of the components to remove; exactly one of this and `target_rank` is given."""
-    target_rank: int | None
-    """Mean rank at the end."""
-    schedule: str
-    begin: float
-    """Progress at which removal begins."""
-    end: float | None
-    """Progress at which the target is reached; None for a schedule that does all at `begin`."""
-    every_steps: int
-    """Optimizer steps from one event to the next."""
-    allocation: str
-    min_rank: int
-    """Fewest components that a layer keeps."""
+CURVATURE = "curvature."
+"""Prefix of a curvature among the statistics; its side follows."""
+H_MOMENT, U_MOMENT = "activation", "output_gradient"
+"""The statistics that basis "whitened" is made of."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +35,8 @@ class Event:
 
     step: int
     removed: dict[str, list[int]]
-    """Layer name → indices that went, as they were numbered just before; layers that lost nothing are left out."""
+    """Layer name → indices that went, as they were numbered just before (in the new basis, where it was changed);
+    layers that lost nothing are left out."""
     ranks: dict[str, int]
     """Layer name → rank after the event, all layers."""
 
@@ -64,12 +44,17 @@ class Event:
 class Pruner:
     """Prunes the layers of one adapter while it trains: observe → step → state_dict.
 
-    Owns the averaged curvature; changes the layers' Parameters and the optimizer's state at events only. With nothing
+    Owns the averaged statistics; changes the layers' Parameters and the optimizer's state at events only. With nothing
     to remove it never touches anything, and once the target is reached it stops collecting.
+
+    With `hold`, for a trainer under which shapes must not change, what is removed stays at zero: call `enforce` after
+    every optimizer step and `shrink` at the end. The choices are the same.
     """
 
-    def __init__(self, settings: PruningSettings, layers: Sequence[AdaptedLayer]) -> None:
-        """`layers` in their initial state, all of one rank.
+    def __init__(
+        self, settings: PruningSettings, layers: Sequence[AdaptedLayer], *, seed: int = 0, hold: bool = False
+    ) -> None:
+        """`layers` in their initial state, all of one rank. `seed`: of what is drawn (criterion "random").
 
         Raises ValueError for a target or a schedule that cannot be, UnknownNameError for an unknown name.
         """
@@ -79,32 +64,48 @@ class Pruner:
         if settings.every_steps < 1:
             raise ValueError(f"every_steps must be at least 1, got {settings.every_steps}")
         self.settings = settings
-        self._layers = list(layers)
+        self._seed = seed
+        self._hold = hold
+        self._layers = [LiveLayer(layer, hold=hold) for layer in layers]
+        self._names = [layer.name for layer in layers]
         self._initial_rank = ranks.pop()
         self._allocation: Allocation = lookup("allocation", settings.allocation)
-        self._num_to_remove = self._allocation.num_to_remove(
-            len(layers), self._initial_rank, settings.target_sparsity, settings.target_rank, settings.min_rank
-        )
-        self._criterion = lookup("criterion", settings.criterion)
+        self._target = settings.target(self._initial_rank)
+        self._num_to_remove = self._allocation.num_to_remove(len(layers), self._target)
+        self._criterion: Criterion | None = None
+        if settings.criterion is not None:
+            self._criterion = lookup("criterion", settings.criterion)
         removed_share(settings.schedule, 0.0, settings.begin, settings.end)  # refuses settings that do not fit
-        curvature = lookup("curvature", settings.curvature)
-        self._curvature: Curvature | None = None
-        self._averages: list[Tensor] = []
+        self._collectors: dict[str, Any] = {}
+        self._averages: dict[str, list[Tensor]] = {}
+        self._gradients: list[Tensor] | None = None
         self._num_observed = 0
-        if not self._done():
-            self._curvature = curvature(self._layers, settings.recovery_side)
-            self._averages = [torch.zeros_like(H) for H in self._curvature.collect()]
+        self._is_open = not self._done()
+        if self._is_open:
+            self._collectors = _collectors(settings, self._criterion, list(layers))
+            self._averages = {
+                name: [torch.zeros_like(value) for value in collector.collect()]
+                for name, collector in self._collectors.items()
+            }
 
     def statistics(self) -> list[Tensor]:
         """This step's raw statistics, to be summed over data-parallel workers in place before `observe`."""
-        return [] if self._curvature is None else self._curvature.statistics()
+        return [tensor for collector in self._collectors.values() for tensor in collector.statistics()]
 
     def observe(self) -> None:
-        """Averages this step's curvature in, from complete, unclipped gradients; before the optimizer step."""
-        if self._curvature is None:
+        """Averages this step's statistics in, from complete, unclipped gradients; before the optimizer step."""
+        if not self._is_open:
             return
-        for average, H in zip(self._averages, self._curvature.collect(), strict=True):
-            average.lerp_(H, 1 - self.settings.ema_decay)
+        for name, collector in self._collectors.items():
+            assert self.settings.ema_decay is not None
+            for average, value, layer in zip(self._averages[name], collector.collect(), self._layers, strict=True):
+                average.lerp_(layer.select(value), 1 - self.settings.ema_decay)
+        if self.settings.gradient_cap is not None:
+            (side,) = _sides(self.settings)
+            self._gradients = [
+                layer.factor(side) * 0 if (gradient := layer.gradient(side)) is None else gradient.clone()
+                for layer in self._layers
+            ]
         self._num_observed += 1
 
     def step(self, step: int, progress: float, optimizer: Optimizer | None) -> Event | None:
@@ -114,115 +115,179 @@ class Pruner:
         that the target is met there whatever `every_steps` is. There is none before the first observation or while
         every B is zero: the gradient of A is then zero too.
         """
-        if self._curvature is None or self._num_observed == 0:
+        if not self._is_open or self._num_observed == 0:
             return None
         end = self.settings.begin if self.settings.end is None else self.settings.end
         if step % self.settings.every_steps and progress < end:
             return None
         share = removed_share(self.settings.schedule, progress, self.settings.begin, self.settings.end)
         num_due = num_removed(share, self._num_to_remove) - self._num_done()
-        if num_due <= 0 or not self._started():
+        if num_due < self._target.block or not self._started():
             return None
-        removed = self._remove(num_due, optimizer)
-        event = Event(step, removed, {layer.name: layer.rank for layer in self._layers})
+        removed = self._remove(num_due, optimizer, derive_seed(self._seed, "event", step))
+        ranks = {name: layer.rank for name, layer in zip(self._names, self._layers, strict=True)}
         if self._done():
             self.close()
-        return event
+        return Event(step, removed, ranks)
+
+    def enforce(self) -> None:
+        """Sets held components to zero; after every step of an optimizer whose momentum or weight decay moves them."""
+        for layer in self._layers:
+            layer.enforce()
+
+    def shrink(self, optimizer: Optimizer | None) -> None:
+        """Really drops what was held; the pruner is closed by it."""
+        self.close()
+        for layer in self._layers:
+            layer.shrink(optimizer)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Averaged curvature (`average.<layer name>`) and the number of steps in it; take it between steps."""
-        averages = {f"average.{layer.name}": H for layer, H in zip(self._layers, self._averages, strict=False)}
-        return {"num_observed": torch.tensor(self._num_observed), **averages}
+        """Averaged statistics (`average.<statistic>.<layer>`), the number of steps in them, and where components are
+        held which are live (`live.<layer>`); take it between steps."""
+        averages = {
+            f"average.{name}.{layer}": value
+            for name, values in self._averages.items()
+            for layer, value in zip(self._names, values, strict=True)
+        }
+        held = {
+            f"live.{name}": layer.index
+            for name, layer in zip(self._names, self._layers, strict=True)
+            if layer.index is not None
+        }
+        return {"num_observed": torch.tensor(self._num_observed), **averages, **held}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Goes on from `state`; the layers must have their ranks of that moment already.
+        """Goes on from `state`; layers that shrink must have their ranks of that moment already.
 
         Raises ValueError when the state's names or shapes do not belong to these layers.
         """
+        held = {f"live.{name}" for name in self._names} if self._hold else set()
+        if held <= state.keys():
+            for name, live in zip(self._names, self._layers, strict=True):
+                if self._hold:
+                    live.restore(state[f"live.{name}"])
         if self._done():
             self.close()
-        names = [f"average.{layer.name}" for layer in self._layers] if self._curvature is not None else []
-        if state.keys() != {"num_observed", *names}:
-            wrong = sorted(state.keys() ^ {"num_observed", *names})
+        names = {f"average.{name}.{layer}" for name in self._collectors for layer in self._names}
+        if state.keys() != {"num_observed", *names, *held}:
+            wrong = sorted(state.keys() ^ {"num_observed", *names, *held})
             raise ValueError(f"pruner state does not fit the adapter; missing or unexpected: {', '.join(wrong)}")
-        for name, layer in zip(names, self._layers, strict=False):
-            if state[name].shape != (layer.rank, layer.rank):
-                raise ValueError(
-                    f"pruner state {name!r} has shape {tuple(state[name].shape)}, but the layer has rank {layer.rank}"
-                )
         self._num_observed = int(state["num_observed"])
-        if self._curvature is not None:
-            self._curvature.resize()
-            fresh = self._curvature.collect()
-            self._averages = [
-                state[name].to(H.device, H.dtype, copy=True) for name, H in zip(names, fresh, strict=True)
-            ]
+        for name, collector in self._collectors.items():
+            collector.resize()
+            fresh = [layer.select(value) for layer, value in zip(self._layers, collector.collect(), strict=True)]
+            for index, (layer, value) in enumerate(zip(self._names, fresh, strict=True)):
+                saved = state[f"average.{name}.{layer}"]
+                if saved.shape != value.shape:
+                    raise ValueError(
+                        f"pruner state 'average.{name}.{layer}' has shape {tuple(saved.shape)}, "
+                        f"but the layer has rank {value.shape[0]}"
+                    )
+                self._averages[name][index] = saved.to(value.device, value.dtype, copy=True)
 
     def close(self) -> None:
         """Removes hooks and averages; the pruner does nothing from then on."""
-        if self._curvature is not None:
-            self._curvature.close()
-        self._curvature = None
-        self._averages = []
+        for collector in self._collectors.values():
+            collector.close()
+        self._is_open = False
+        self._collectors, self._averages, self._gradients = {}, {}, None
 
     def _num_done(self) -> int:
         return self._allocation.num_removed_so_far([layer.rank for layer in self._layers], self._initial_rank)
 
     def _started(self) -> bool:
         """Whether any B has left zero."""
-        device = self._layers[0].B.device
-        return bool(torch.stack([layer.B.detach().any().to(device) for layer in self._layers]).any())
+        device = self._layers[0].layer.B.device
+        return bool(torch.stack([layer.layer.B.detach().any().to(device) for layer in self._layers]).any())
 
     def _done(self) -> bool:
         return self._num_done() >= self._num_to_remove
 
-    @torch.no_grad()
-    def _remove(self, num: int, optimizer: Optimizer | None) -> dict[str, list[int]]:
-        """One event: all layers in one batch of r × r matrices (padded to the largest rank), one transfer back."""
-        assert self._curvature is not None
+    def _remove(self, num: int, optimizer: Optimizer | None, seed: int) -> dict[str, list[int]]:
         settings, layers = self.settings, self._layers
-        device = layers[0].B.device
-        ranks = torch.tensor([layer.rank for layer in layers], device=device)
-        size = int(max(layer.rank for layer in layers))
-        alive = torch.arange(size, device=device) < ranks[:, None]
-        correction = 1 - settings.ema_decay**self._num_observed
-        H, live = damp(_stack([average / correction for average in self._averages], size), alive, settings.damping)
-        # In float64 before the product: a Gram matrix squares the condition number.
-        gram = _stack([W.mT @ W for W in (self._weight(layer).double() for layer in layers)], size)
-        sequence = self._criterion(gram * live[:, None, None], H, alive, min(num, size - settings.min_rank))
-        counts = self._allocation.counts(sequence.cost, ranks, num, settings.min_rank)
-        chosen = torch.arange(sequence.order.shape[1], device=device) < counts[:, None]
-        # Added up, since a layer of smaller rank repeats indices once it has run out.
-        pruned = torch.zeros_like(alive, dtype=torch.int64).scatter_add_(1, sequence.order, chosen.long()) > 0
-        transferred = transfer(H, pruned | ~alive)
-        kept_on_host = (~pruned & alive).cpu()
-        removed = {}
-        for index, layer in enumerate(layers):
-            keep = kept_on_host[index, : layer.rank]
-            if bool(keep.all()):
-                continue
-            removed[layer.name] = torch.nonzero(~keep).flatten().tolist()
-            mask, handover = pruned[index, : layer.rank], transferred[index, : layer.rank, : layer.rank]
-            weight = self._weight(layer)
-            weight.copy_(
-                recover(weight.double(), handover.to(weight.device), mask.to(weight.device), settings.recovery_strength)
+        device = layers[0].layer.B.device
+        widths = torch.tensor([layer.width for layer in layers], device=device)
+        demand = Demand(num, settings.min_rank, self._target.block, self._allocation.most_rank(self._target))
+        counts = partial(_counts, self._allocation, widths, demand)
+        averages = {name: self._corrected(name) for name in self._averages}
+        before = [layer.rank for layer in layers]
+        if settings.basis == "raw":
+            assert self._criterion is not None
+            assert settings.recovery_strength is not None
+            own = self._criterion.own_curvature
+            curvatures: dict[Side, list[Tensor]] = {
+                side: averages[f"{CURVATURE}{side}"] for side in _sides(settings) if f"{CURVATURE}{side}" in averages
+            }
+            kept = remove(
+                layers,
+                self._criterion,
+                {"B": averages[own]} if own is not None else curvatures,
+                {name: averages[name] for name in self._criterion.statistics},
+                counts,
+                min(num, max(before) - settings.min_rank),
+                damping=settings.damping,
+                recovery_strength=settings.recovery_strength,
+                gradients=self._gradients,
+                gradient_cap=settings.gradient_cap,
+                seed=seed,
             )
-            kept = torch.nonzero(keep).flatten()
-            shrink(layer, kept, optimizer)
-            there = kept.to(self._averages[index].device)
-            self._averages[index] = self._averages[index][there][:, there]
-        self._curvature.resize()
+        else:
+            assert settings.moments is not None
+            moments = (averages[H_MOMENT], averages[U_MOMENT]) if settings.basis == "whitened" else None
+            kept = {}
+            changed, num_lost = truncate(
+                layers,
+                moments,
+                counts,
+                damping=settings.damping,
+                optimizer=optimizer,
+                optimizer_moments=settings.moments,
+            )
+            for index, (T, T_inverse) in changed.items():
+                kept[index] = torch.arange(before[index] - num_lost[index])
+                if moments is not None:
+                    for name, map_ in ((H_MOMENT, T), (U_MOMENT, T_inverse.mT)):
+                        self._averages[name][index] = carried_over(self._averages[name][index], map_)
+        removed = {}
+        for index, keep in kept.items():
+            lost = torch.ones(before[index], dtype=torch.bool)
+            lost[keep] = False
+            removed[self._names[index]] = torch.nonzero(lost).flatten().tolist()
+            layers[index].remove(keep, optimizer)
+            for values in self._averages.values():
+                there = keep.to(values[index].device)
+                values[index] = values[index][there] if values[index].ndim == 1 else values[index][there][:, there]
+        for collector in self._collectors.values():
+            collector.resize()
         return removed
 
-    def _weight(self, layer: AdaptedLayer) -> Tensor:
-        """W (n, r): B, or A transposed; a view of the Parameter's data."""
-        return layer.B.detach() if self.settings.recovery_side == "B" else layer.A.detach().mT
+    def _corrected(self, name: str) -> list[Tensor]:
+        """The averages without the bias of their start at zero."""
+        assert self.settings.ema_decay is not None
+        correction = 1 - self.settings.ema_decay**self._num_observed
+        return [average / correction for average in self._averages[name]]
 
 
-def _stack(matrices: Sequence[Tensor], size: int) -> Tensor:
-    """(L, size, size) float64 on the first matrix's device, padded with zeros."""
-    padded = torch.zeros(len(matrices), size, size, dtype=torch.float64, device=matrices[0].device)
-    for target, matrix in zip(padded, matrices, strict=True):
-        rank = matrix.shape[0]
-        target[:rank, :rank] = matrix
-    return padded
+def _sides(settings: PruningSettings) -> tuple[Side, ...]:
+    """The sides that are scored or compensated."""
+    if settings.recovery_side is None:
+        return ()
+    return ("A", "B") if settings.recovery_side == "both" else (settings.recovery_side,)
+
+
+def _collectors(
+    settings: PruningSettings, criterion: Criterion | None, layers: Sequence[AdaptedLayer]
+) -> dict[str, Any]:
+    """What has to be collected, by name."""
+    names = {H_MOMENT, U_MOMENT} if settings.basis == "whitened" else set()
+    collectors = {}
+    if criterion is not None:
+        names |= {*criterion.statistics, *([criterion.own_curvature] if criterion.own_curvature else [])}
+        if settings.curvature is not None:
+            kind = lookup("curvature", settings.curvature)
+            collectors = {f"{CURVATURE}{side}": kind(layers, side) for side in _sides(settings)}
+    return collectors | {name: lookup("statistic", name)(layers) for name in sorted(names)}
+
+
+def _counts(allocation: Allocation, widths: Tensor, demand: Demand, cost: Tensor, ranks: Tensor) -> Tensor:
+    return allocation.counts(cost, ranks, widths, demand)

@@ -94,3 +94,29 @@ def recover(weight: Tensor, transferred: Tensor, pruned: Tensor, strength: float
     """
     kept = weight * ~pruned[..., None, :]
     return kept if strength == 0 else kept + strength * (weight @ transferred)
+
+
+def kept_inverse(curvature: Tensor, pruned: Tensor) -> Tensor:
+    """H[S, S]⁻¹ in the place of S, zero elsewhere, (..., r, r)."""
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(_kept_block(curvature, pruned)))
+    kept = (~pruned).to(curvature.dtype)
+    return inverse * kept[..., :, None] * kept[..., None, :]
+
+
+def capped_gradient_scale(gradient_gram: Tensor, curvature: Tensor, weight_gram: Tensor, cap: float) -> Tensor:
+    """γ in [0, 1], shape (...), such that ‖γ G P‖_F ≤ cap · ‖W‖_F with P = H⁻¹, from GᵀG and WᵀW (..., r, r).
+
+    G P grows as the gradient shrinks (H goes down with its square), so the full form of the problem needs a bound
+    (methods.md 1.1).
+    """
+    P = torch.cholesky_inverse(torch.linalg.cholesky(curvature))
+    step = (gradient_gram @ P * P).sum((-2, -1)).clamp(min=0).sqrt()
+    weight = weight_gram.diagonal(dim1=-2, dim2=-1).sum(-1).clamp(min=0).sqrt()
+    return torch.where(step > cap * weight, cap * weight / torch.where(step > 0, step, 1.0), 1.0)
+
+
+def residual_gram(weight_gram: Tensor, cross: Tensor, gradient_gram: Tensor, curvature: Tensor) -> Tensor:
+    """RᵀR of R = W − G P (..., r, r), from WᵀW, WᵀG and GᵀG: what scores see in the form with the gradient."""
+    P = torch.cholesky_inverse(torch.linalg.cholesky(curvature))
+    mixed = cross @ P
+    return weight_gram - mixed - mixed.mT + P @ gradient_gram @ P

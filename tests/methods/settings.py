@@ -3,12 +3,15 @@
 from typing import Any
 
 PRUNING: dict[str, Any] = {
+    "basis": "raw",
     "criterion": "gradient",
     "curvature": "token",
     "ema_decay": 0.9,
     "damping": 0.01,
     "recovery_strength": 1.0,
     "recovery_side": "B",
+    "gradient_cap": None,
+    "moments": None,
     "target_sparsity": None,
     "target_rank": 2,
     "schedule": "cubic",
@@ -17,6 +20,7 @@ PRUNING: dict[str, Any] = {
     "every_steps": 3,
     "allocation": "global",
     "min_rank": 1,
+    "round_to": None,
 }
 BY_SECTION: dict[str | None, dict[str, Any]] = {
     None: {},

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from prunedlora.adapters.attach import AdapterSettings, attach
 from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
-from prunedlora.pruning.pruner import Event, Pruner, PruningSettings
+from prunedlora.pruning.pruner import Event, Pruner
+from prunedlora.pruning.settings import PruningSettings
 
 torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 
@@ -57,12 +58,15 @@ def make_network() -> Callable[..., tuple[nn.Module, list[AdaptedLayer]]]:
 def make_settings() -> Callable[..., PruningSettings]:
     """Pruning settings with overrides."""
     base = PruningSettings(
+        basis="raw",
         criterion="gradient",
         curvature="token",
         ema_decay=0.8,
         damping=0.01,
         recovery_strength=1.0,
         recovery_side="B",
+        gradient_cap=None,
+        moments=None,
         target_sparsity=None,
         target_rank=2,
         schedule="cubic",
@@ -71,6 +75,7 @@ def make_settings() -> Callable[..., PruningSettings]:
         every_steps=2,
         allocation="uniform",
         min_rank=0,
+        round_to=None,
     )
     return lambda **overrides: replace(base, **overrides)
 
@@ -99,8 +104,10 @@ def train_step(data) -> Callable[..., Event | None]:
                 parameter.grad /= y.numel()
         pruner.observe()
         optimizer.step()
+        pruner.enforce()
+        event = pruner.step(step, step / NUM_STEPS, optimizer)
         optimizer.zero_grad()
-        return pruner.step(step, step / NUM_STEPS, optimizer)
+        return event
 
     return run
 

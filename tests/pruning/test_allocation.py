@@ -1,86 +1,151 @@
 import pytest
 import torch
 
+from prunedlora.adapters.size import SERVED_SLOTS
+from prunedlora.pruning.allocation import Demand
+from prunedlora.pruning.target import MinRankError, Target
 from prunedlora.registry import lookup, names
 
 uniform, global_ = lookup("allocation", "uniform"), lookup("allocation", "global")
+per_parameter = lookup("allocation", "global_per_parameter")
+
+
+def counts(allocation, cost, ranks, num, min_rank=0, widths=None, **demand):
+    widths = torch.ones(len(ranks), dtype=torch.int64) if widths is None else torch.tensor(widths)
+    return allocation.counts(cost, torch.tensor(ranks), widths, Demand(num, min_rank, **demand)).tolist()
 
 
 @pytest.mark.parametrize("name", names("allocation"))
 class TestConformance:
     """What every registered allocation promises."""
 
-    @pytest.mark.parametrize("min_rank", [0, 1, 3])
-    def test_the_count_is_exact_and_the_floor_holds_at_every_event(self, name, min_rank):
+    @pytest.mark.parametrize(
+        ("min_rank", "target_rank", "round_to"),
+        [(0, 0, None), (1, 1, None), (3, 3, None), (0, 4, 4), (1, 4, 2), (1, 8, 8), (1, 8, "served_slot")],
+    )
+    def test_the_count_is_exact_and_the_floor_holds_at_every_event(self, name, min_rank, target_rank, round_to):
         allocation = lookup("allocation", name)
         generator = torch.Generator().manual_seed(0)
-        initial, layers = 8, 5
-        total = allocation.num_to_remove(layers, initial, None, min_rank, min_rank)
+        initial, layers = 16, 5
+        target = Target(initial, None, target_rank, min_rank, round_to)
+        total = allocation.num_to_remove(layers, target)
         ranks = torch.full((layers,), initial)
-        for due in range(0, total + 1, 2):
+        widths = torch.tensor([4, 8, 4, 4, 16])
+        for due in [*range(0, total, 3), total]:
             done = allocation.num_removed_so_far(ranks.tolist(), initial)
             num = due - done
             k = min(num, int(ranks.max()) - min_rank)
             cost = torch.rand(layers, max(k, 0), generator=generator)
             cost[torch.arange(cost.shape[1]) >= ranks[:, None]] = torch.inf
             cost[0] = 0
-            counts = allocation.counts(cost, ranks, num, min_rank)
-            assert counts.dtype == torch.int64
-            assert (counts >= 0).all()
-            ranks = ranks - counts
+            demand = Demand(num, min_rank, target.block, allocation.most_rank(target))
+            lost = allocation.counts(cost, ranks, widths, demand)
+            assert lost.dtype == torch.int64
+            assert (lost >= 0).all()
+            ranks = ranks - lost
             assert (ranks >= min_rank).all()
-            assert allocation.num_removed_so_far(ranks.tolist(), initial) == due
+            assert not (ranks % target.block).any()
+            removed = allocation.num_removed_so_far(ranks.tolist(), initial)
+            assert removed == due // target.block * target.block
+        assert allocation.num_removed_so_far(ranks.tolist(), initial) == total
+        if round_to == "served_slot":
+            assert int(ranks.max()) in SERVED_SLOTS
 
     def test_nothing_to_remove(self, name):
-        assert lookup("allocation", name).num_to_remove(3, 8, 0.0, None, 1) == 0
-        assert lookup("allocation", name).num_to_remove(3, 8, None, 8, 1) == 0
+        assert lookup("allocation", name).num_to_remove(3, Target(8, 0.0, None, 1)) == 0
+        assert lookup("allocation", name).num_to_remove(3, Target(8, None, 8, 1)) == 0
 
     @pytest.mark.parametrize(
         ("sparsity", "rank", "min_rank", "message"),
         [
             (None, 9, 1, "target_rank 9 must lie between 0 and the initial rank 8"),
             (1.5, None, 0, "target_sparsity 1.5 must lie between 0 and 1"),
-            (
-                0.9,
-                None,
-                2,
-                r"target_sparsity 0.9 of initial rank 8 removes \d+ of \d+ components, but min_rank 2 allows",
-            ),
-            (None, 2, 3, r"target_rank 2 of initial rank 8 removes \d+ of \d+ components, but min_rank 3 allows \d+"),
             (None, None, 1, r"give exactly one of target_sparsity \(None\) and target_rank \(None\)"),
             (0.5, 4, 1, r"give exactly one of target_sparsity \(0.5\) and target_rank \(4\)"),
         ],
     )
     def test_targets_that_cannot_be_are_refused(self, name, sparsity, rank, min_rank, message):
         with pytest.raises(ValueError, match=message):
-            lookup("allocation", name).num_to_remove(4, 8, sparsity, rank, min_rank)
+            lookup("allocation", name).num_to_remove(4, Target(8, sparsity, rank, min_rank))
+
+    @pytest.mark.parametrize(("sparsity", "rank", "min_rank"), [(0.9, None, 2), (None, 2, 3)])
+    def test_targets_that_min_rank_forbids_are_refused(self, name, sparsity, rank, min_rank):
+        message = rf"target_\w+ [\d.]+ of initial rank 8 removes \d+ of \d+ components, but min_rank {min_rank} allows"
+        with pytest.raises(MinRankError, match=message):
+            lookup("allocation", name).num_to_remove(4, Target(8, sparsity, rank, min_rank))
+
+    def test_a_block_that_does_not_divide_the_initial_rank_is_refused(self, name):
+        with pytest.raises(ValueError, match="round_to 3 does not divide the initial rank 8"):
+            lookup("allocation", name).num_to_remove(4, Target(8, 0.5, None, 1, 3))
 
 
 def test_totals():
-    assert uniform.num_to_remove(12, 16, 0.75, None, 1) == 12
-    assert uniform.num_to_remove(12, 10, 0.25, None, 1) == 3  # 2.5 rounds up
-    assert uniform.num_to_remove(12, 16, None, 4, 1) == 12
-    assert global_.num_to_remove(12, 10, 0.25, None, 1) == 30
-    assert global_.num_to_remove(3, 5, 0.5, None, 1) == 8  # 7.5 rounds up
-    assert global_.num_to_remove(12, 16, None, 4, 1) == 144
+    assert uniform.num_to_remove(12, Target(16, 0.75, None, 1)) == 12
+    assert uniform.num_to_remove(12, Target(10, 0.25, None, 1)) == 3  # 2.5 rounds up
+    assert uniform.num_to_remove(12, Target(16, None, 4, 1)) == 12
+    assert global_.num_to_remove(12, Target(10, 0.25, None, 1)) == 30
+    assert global_.num_to_remove(3, Target(5, 0.5, None, 1)) == 8  # 7.5 rounds up
+    assert global_.num_to_remove(12, Target(16, None, 4, 1)) == 144
+
+
+def test_totals_in_blocks_and_on_slots():
+    assert uniform.num_to_remove(12, Target(32, 0.6, None, 1, 8)) == 16  # rank 12.8: 16 is nearer than 8
+    assert global_.num_to_remove(3, Target(16, 0.5, None, 1, 4)) == 24
+    assert global_.num_to_remove(3, Target(16, 0.4, None, 1, 4)) == 20  # 19.2
+    assert uniform.num_to_remove(12, Target(64, 0.8, None, 1, "served_slot")) == 48  # rank 12.8: slot 16
+    assert uniform.num_to_remove(12, Target(16, 0.25, None, 1, "served_slot")) == 8  # rank 12: of 8 and 16 the smaller
+    assert uniform.num_to_remove(12, Target(64, None, 8, 1, "served_slot")) == 56
+    assert global_.most_rank(Target(64, 0.8, None, 1, "served_slot")) == 16
+    assert global_.most_rank(Target(64, None, 8, 1, "served_slot")) == 8
+    assert global_.most_rank(Target(64, None, 8, 1, 8)) is None
+
+
+def test_ranks_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="target_rank 12 is no multiple of round_to 8"):
+        uniform.num_to_remove(3, Target(32, None, 12, 1, 8))
+    with pytest.raises(ValueError, match="target_rank 12 is no served slot; those are 1, 8, 16"):
+        uniform.num_to_remove(3, Target(32, None, 12, 1, "served_slot"))
+    with pytest.raises(ValueError, match="no served slot lies between min_rank 2 and initial rank 6"):
+        uniform.num_to_remove(3, Target(6, 0.5, None, 2, "served_slot"))
 
 
 def test_uniform_takes_the_same_of_every_layer():
-    assert uniform.counts(torch.rand(3, 2), torch.tensor([5, 5, 5]), 2, 1).tolist() == [2, 2, 2]
+    assert counts(uniform, torch.rand(3, 2), [5, 5, 5], 2, 1) == [2, 2, 2]
+    assert counts(uniform, torch.rand(3, 7), [8, 8, 8], 7, 1, block=4) == [4, 4, 4]
 
 
 def test_global_takes_the_cheapest():
     cost = torch.tensor([[0.1, 0.2, 9.0], [5.0, 6.0, 7.0], [0.15, 0.3, 0.4]])
-    assert global_.counts(cost, torch.tensor([4, 4, 4]), 4, 1).tolist() == [2, 0, 2]
+    assert counts(global_, cost, [4, 4, 4], 4, 1) == [2, 0, 2]
+
+
+def test_costs_per_parameter_spare_narrow_layers():
+    cost = torch.tensor([[0.1, 0.2], [0.3, 0.4]])
+    assert counts(global_, cost, [2, 2], 2, widths=[10, 100]) == [2, 0]
+    assert counts(per_parameter, cost, [2, 2], 2, widths=[10, 100]) == [0, 2]
+    assert counts(per_parameter, cost, [2, 2], 2, widths=[10, 10]) == [2, 0]
+
+
+def test_blocks_compete_by_their_sum():
+    cost = torch.tensor([[0.1, 9.0, 9.0, 9.0], [1.0, 1.0, 2.0, 2.0], [3.0, 3.0, 3.0, 3.0]])
+    assert counts(global_, cost, [4, 4, 4], 4, block=2) == [0, 4, 0]
+    assert counts(global_, cost, [4, 4, 4], 4, 1, block=2) == [0, 2, 2]  # min_rank 1 in blocks of 2 is 2
+
+
+def test_what_is_above_the_slot_goes_first():
+    cost = torch.tensor([[9.0, 9.5, 9.9, 9.9], [0.1, 0.2, 0.3, 0.4]])
+    assert counts(global_, cost, [10, 8], 2) == [0, 2]
+    assert counts(global_, cost, [10, 8], 2, most_rank=8) == [2, 0]
+    assert counts(global_, cost, [10, 8], 3, most_rank=8) == [2, 1]
 
 
 def test_a_cheap_removal_behind_a_dear_one_costs_what_leads_to_it():
     cost = torch.tensor([[5.0, 0.0], [1.0, 2.0]])
-    assert global_.counts(cost, torch.tensor([2, 2]), 2, 0).tolist() == [0, 2]
-    assert global_.counts(cost, torch.tensor([2, 2]), 3, 0).tolist() == [1, 2]
+    assert counts(global_, cost, [2, 2], 2) == [0, 2]
+    assert counts(global_, cost, [2, 2], 3) == [1, 2]
 
 
 def test_ties_go_by_layer_and_never_remove_more_than_the_budget():
     cost = torch.zeros(3, 4)
-    assert global_.counts(cost, torch.tensor([4, 4, 4]), 5, 0).tolist() == [4, 1, 0]
-    assert global_.counts(cost, torch.tensor([4, 4, 4]), 5, 2).tolist() == [2, 2, 1]
+    assert counts(global_, cost, [4, 4, 4], 5) == [4, 1, 0]
+    assert counts(global_, cost, [4, 4, 4], 5, 2) == [2, 2, 1]

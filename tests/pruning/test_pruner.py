@@ -7,9 +7,11 @@ from prunedlora.adapters.shrink import set_factors, shrink
 from prunedlora.pruning.pruner import Pruner
 from prunedlora.pruning.recovery import optimal_change, removal_cost
 from prunedlora.registry import UnknownNameError, names
+from tests.pruning.variants import VARIANTS
 
 NUM_STEPS = 20
-VARIANTS = [(c, s, a) for c in names("curvature") for s in ("A", "B") for a in names("allocation")]
+ONE_SIDED = [(c, s, a) for c in names("curvature") for s in ("A", "B") for a in ("uniform", "global")]
+every_variant = pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
 
 
 def factors(layers):
@@ -21,21 +23,19 @@ def assert_equal(left, right):
         assert all(torch.equal(a, b) for a, b in zip(pair, other, strict=True))
 
 
-@pytest.mark.parametrize(("curvature", "side", "allocation"), VARIANTS)
-@pytest.mark.parametrize("schedule", names("schedule"))
-def test_counts_are_exact_at_every_event(
-    schedule, curvature, side, allocation, make_network, make_settings, make_optimizer, train_step
-):
+SCHEDULES = [(name, "token-B-global") for name in names("schedule")] + [("cubic", name) for name in VARIANTS]
+
+
+@pytest.mark.parametrize(("schedule", "variant"), SCHEDULES)
+def test_counts_are_exact_at_every_event(schedule, variant, make_network, make_settings, make_optimizer, train_step):
     model, layers = make_network(targets=("first", "second", "third", "spare"))
     settings = make_settings(
-        curvature=curvature,
-        recovery_side=side,
-        allocation=allocation,
-        schedule=schedule,
-        end=None if schedule == "one_shot" else 0.8,
+        **{"target_rank": 2, **VARIANTS[variant]}, schedule=schedule, end=None if schedule == "one_shot" else 0.8
     )
     pruner, optimizer = Pruner(settings, layers), make_optimizer(model)
-    total, unit = (4, 1) if allocation == "uniform" else (16, 4)
+    allocation, block = settings.allocation, settings.target(6).block
+    per_layer = 6 - settings.target_rank
+    total, unit = (per_layer, 1) if allocation == "uniform" else (4 * per_layer, 4)
     ranks = {layer.name: 6 for layer in layers}
     for step in range(1, NUM_STEPS + 1):
         event = train_step(model, pruner, optimizer, step)
@@ -57,10 +57,10 @@ def test_counts_are_exact_at_every_event(
             "one_shot": float(step >= 4),
         }[schedule]
         removed = 6 * 4 - sum(ranks.values())
-        assert removed == math.floor(share * total + 0.5) * 4 // unit
-    assert removed == 16
+        assert removed == math.floor(share * total + 0.5) // block * block * 4 // unit
+    assert removed == 4 * per_layer
     if allocation == "uniform":
-        assert set(ranks.values()) == {2}
+        assert set(ranks.values()) == {settings.target_rank}
     for layer in layers:
         assert layer.A.shape[0] == layer.B.shape[1] == layer.rank
         assert all(optimizer.state[p]["exp_avg"].shape == p.shape for p in (layer.A, layer.B) if p in optimizer.state)
@@ -104,7 +104,7 @@ def reference_event(weights, curvatures, num, damping, strength, min_rank, alloc
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize(("curvature", "side", "allocation"), VARIANTS)
+@pytest.mark.parametrize(("curvature", "side", "allocation"), ONE_SIDED)
 def test_an_event_is_what_the_formulas_say(curvature, side, allocation, strength, make_network, make_settings, data):
     model, layers = make_network(started=True)
     settings = make_settings(
@@ -123,12 +123,13 @@ def test_an_event_is_what_the_formulas_say(curvature, side, allocation, strength
     num = 1 if allocation == "uniform" else 4
     for layer, keep in zip(layers, kept, strict=True):  # as after an earlier event; unequal ranks share the batch
         shrink(layer, torch.tensor(keep), None)
-    zeros = {f"average.{layer.name}": torch.zeros(layer.rank, layer.rank, dtype=torch.float64) for layer in layers}
+    average = f"average.curvature.{side}"
+    zeros = {f"{average}.{layer.name}": torch.zeros(layer.rank, layer.rank, dtype=torch.float64) for layer in layers}
     pruner.load_state_dict({"num_observed": torch.tensor(0), **zeros})
     x, y = data(0)
     (model(x) - y).square().sum().backward()
     pruner.observe()
-    H = [pruner.state_dict()[f"average.{layer.name}"] / (1 - 0.8) for layer in layers]
+    H = [pruner.state_dict()[f"{average}.{layer.name}"] / (1 - 0.8) for layer in layers]
     weights = [layer.B.detach().clone() if side == "B" else layer.A.detach().T.clone() for layer in layers]
     others = [layer.A.detach().clone() if side == "B" else layer.B.detach().T.clone() for layer in layers]
     expected = reference_event(weights, H, num, 0.01, strength, 1, allocation)
@@ -141,11 +142,11 @@ def test_an_event_is_what_the_formulas_say(curvature, side, allocation, strength
         assert torch.equal(untouched, other[kept])
 
 
-@pytest.mark.parametrize(("curvature", "side", "allocation"), VARIANTS)
+@every_variant
 def test_resuming_across_an_event_equals_going_on_bit_for_bit(
-    curvature, side, allocation, make_network, make_settings, make_optimizer, train_step
+    variant, make_network, make_settings, make_optimizer, train_step
 ):
-    settings = make_settings(curvature=curvature, recovery_side=side, allocation=allocation)
+    settings = make_settings(**variant)
     model, layers = make_network()
     pruner, optimizer = Pruner(settings, layers), make_optimizer(model)
     checkpoints = {}
@@ -170,11 +171,11 @@ def test_resuming_across_an_event_equals_going_on_bit_for_bit(
         assert {layer.rank for layer in others} != {6}
 
 
-@pytest.mark.parametrize(("curvature", "side", "allocation"), VARIANTS)
+@every_variant
 def test_two_workers_with_half_the_batch_remove_what_one_removes(
-    curvature, side, allocation, make_network, make_settings, make_optimizer, data
+    variant, make_network, make_settings, make_optimizer, data
 ):
-    settings = make_settings(curvature=curvature, recovery_side=side, allocation=allocation)
+    settings = make_settings(**variant)
 
     def run(shards):
         workers = []
@@ -367,7 +368,75 @@ def test_a_state_of_another_adapter_is_refused(make_network, make_settings):
     _, layers = make_network()
     pruner = Pruner(make_settings(), layers)
     state = pruner.state_dict()
-    with pytest.raises(ValueError, match=r"does not fit the adapter; missing or unexpected: average\.first"):
-        pruner.load_state_dict({name: H for name, H in state.items() if name != "average.first"})
-    with pytest.raises(ValueError, match=r"'average\.first' has shape \(2, 2\), but the layer has rank 6"):
-        pruner.load_state_dict(state | {"average.first": torch.zeros(2, 2)})
+    with pytest.raises(
+        ValueError, match=r"does not fit the adapter; missing or unexpected: average\.curvature\.B\.first"
+    ):
+        pruner.load_state_dict({name: H for name, H in state.items() if name != "average.curvature.B.first"})
+    with pytest.raises(
+        ValueError, match=r"'average\.curvature\.B\.first' has shape \(2, 2\), but the layer has rank 6"
+    ):
+        pruner.load_state_dict(state | {"average.curvature.B.first": torch.zeros(2, 2)})
+
+
+@every_variant
+def test_holding_at_zero_removes_what_shrinking_removes(
+    variant, make_network, make_settings, make_optimizer, train_step
+):
+    """For trainers under which shapes must not change: the same choices at every event, the same adapter at the end.
+    Momentum and weight decay would move what is held."""
+    settings = make_settings(**variant)
+    results = []
+    for hold in (False, True):
+        model, layers = make_network()
+        pruner, optimizer = Pruner(settings, layers, hold=hold), make_optimizer(model)
+        events = []
+        for step in range(1, NUM_STEPS + 1):
+            events.append(train_step(model, pruner, optimizer, step))
+            if hold:
+                assert {layer.rank for layer in layers} == {6}
+        pruner.shrink(optimizer)
+        results.append((events, factors(layers)))
+    assert results[0][0] == results[1][0]
+    for pair, other in zip(results[0][1], results[1][1], strict=True):
+        for a, b in zip(pair, other, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-8)
+
+
+def test_held_components_are_resumed(make_network, make_settings, make_optimizer, train_step):
+    model, layers = make_network()
+    pruner, optimizer = Pruner(make_settings(), layers, hold=True), make_optimizer(model)
+    for step in range(1, 9):
+        train_step(model, pruner, optimizer, step)
+    state = pruner.state_dict()
+    assert {name for name in state if name.startswith("live.")} == {f"live.{layer.name}" for layer in layers}
+    resumed = Pruner(make_settings(), layers, hold=True)
+    pruner.close()
+    resumed.load_state_dict(state)
+    resumed.shrink(None)
+    assert [layer.rank for layer in layers] == [len(state[f"live.{layer.name}"]) for layer in layers] != [6, 6, 6]
+    with pytest.raises(ValueError, match="missing or unexpected: live"):
+        Pruner(make_settings(), make_network()[1]).load_state_dict(state)
+
+
+@pytest.mark.parametrize("basis", ["svd", "whitened"])
+def test_turning_to_another_basis_and_removing_nothing_leaves_the_model(basis, make_network, make_settings, data):
+    """Until the smallest go, B A is what it was; a removal costs least of all sets of that size, by brute force."""
+    from tests.pruning.variants import BASES
+
+    model, layers = make_network(started=True)
+    settings = make_settings(
+        **BASES[f"{basis}-mapped-uniform"] | {"schedule": "one_shot", "end": None, "target_rank": 4}
+    )
+    pruner = Pruner(settings, layers)
+    before = [(layer.B @ layer.A).detach().clone() for layer in layers]
+    x, y = data(0)
+    (model(x) - y).square().sum().backward()
+    pruner.observe()
+    pruner.step(4, 0.2, None)
+    for layer, product in zip(layers, before, strict=True):
+        assert layer.rank == 4
+        error = (layer.B @ layer.A - product).detach()
+        assert 0 < error.norm() < product.norm()
+        if basis == "svd":
+            best = torch.linalg.svdvals(product)[4:].square().sum().sqrt()
+            torch.testing.assert_close(error.norm(), best, rtol=1e-8, atol=1e-10)

@@ -1,0 +1,177 @@
+"""One pruning event: what is known → what goes, in one batch over all layers (methods.md 1.1).
+
+Components are removed as they stand (`remove`), or after a change of basis to principal components of the product
+(`truncate`), where none stands in for another and nothing is left to recover.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from prunedlora.pruning.basis import keep_row_size, map_second_moment, principal_basis, square_root
+from prunedlora.pruning.criteria import Criterion, Elimination, Evidence
+from prunedlora.pruning.live import LiveLayer, Side
+from prunedlora.pruning.recovery import (
+    capped_gradient_scale,
+    damp,
+    kept_inverse,
+    recover,
+    residual_gram,
+    transfer,
+)
+
+Counts = Callable[[Tensor, Tensor], Tensor]
+"""(marginal costs (L, k), ranks (L,)) → how many components each layer loses (L,)."""
+
+
+def stack(tensors: Sequence[Tensor], size: int) -> Tensor:
+    """(L, size, size) or (L, size) float64 on the first tensor's device, padded with zeros."""
+    padded = torch.zeros(len(tensors), *[size] * tensors[0].ndim, dtype=torch.float64, device=tensors[0].device)
+    for target, tensor in zip(padded, tensors, strict=True):
+        target[tuple(slice(n) for n in tensor.shape)] = tensor
+    return padded
+
+
+@torch.no_grad()
+def remove(
+    layers: Sequence[LiveLayer],
+    criterion: Criterion,
+    curvatures: Mapping[Side, Sequence[Tensor]],
+    statistics: Mapping[str, Sequence[Tensor]],
+    counts: Counts,
+    num: int,
+    *,
+    damping: float | None,
+    recovery_strength: float,
+    gradients: Sequence[Tensor] | None,
+    gradient_cap: float | None,
+    seed: int,
+) -> dict[int, Tensor]:
+    """Scores, chooses, and hands what goes over to what stays; does not remove yet.
+
+    Args:
+        curvatures: averaged H (r, r) per layer, of the sides that are scored (if the criterion does) and recovered.
+        statistics: averaged statistics per layer.
+        num: most components that a layer may lose.
+        gradients: the mean gradient of W (n, r) per layer, for the form with the gradient on a single side.
+
+    Returns index of a layer → rising indices of what it keeps (on the CPU), for the layers that lose some. Their
+    factors hold the compensated values already, in the kept columns.
+    """
+    device = layers[0].layer.B.device
+    ranks = torch.tensor([layer.rank for layer in layers], device=device)
+    size = max(layer.rank for layer in layers)
+    alive = torch.arange(size, device=device) < ranks[:, None]
+    # In float64 before the product: a Gram matrix squares the condition number.
+    weights = {side: [layer.factor(side).double() for layer in layers] for side in ("A", "B")}
+    gram: dict[Side, Tensor] = {side: stack([W.mT @ W for W in weights[side]], size) for side in ("A", "B")}
+    damped: dict[Side, Tensor] = {}
+    for side, averages in curvatures.items():
+        assert damping is not None
+        damped[side], live = damp(stack(averages, size), alive, damping)
+        if criterion.models_loss:
+            gram[side] = gram[side] * live[:, None, None]
+    scale: Tensor | None = None
+    if gradients is not None and gradient_cap is not None:
+        (side,) = damped
+        G = [gradient.double() for gradient in gradients]
+        gradient_gram = stack([g.mT @ g for g in G], size)
+        cross = stack([W.mT @ g for W, g in zip(weights[side], G, strict=True)], size)
+        scale = capped_gradient_scale(gradient_gram, damped[side], gram[side], gradient_cap) * live
+        by = scale[:, None, None]
+        gram[side] = residual_gram(gram[side], by * cross, by * by * gradient_gram, damped[side])
+    evidence = Evidence(
+        alive=alive,
+        gram=gram,
+        curvature=damped if criterion.models_loss else {},
+        statistics={name: stack(averages, size) for name, averages in statistics.items()},
+        seed=seed,
+    )
+    sequence: Elimination = criterion.eliminate(evidence, num)
+    chosen = torch.arange(sequence.order.shape[1], device=device) < counts(sequence.cost, ranks)[:, None]
+    # Added up, since a layer of smaller rank repeats indices once it has run out.
+    pruned = torch.zeros_like(alive, dtype=torch.int64).scatter_add_(1, sequence.order, chosen.long()) > 0
+    gone = pruned | ~alive
+    handover = {side: transfer(H, gone) for side, H in damped.items()}
+    inverse = {side: kept_inverse(H, gone) for side, H in damped.items()} if scale is not None else {}
+    kept_on_host = (~pruned & alive).cpu()
+    kept = {}
+    for index, layer in enumerate(layers):
+        keep = kept_on_host[index, : layer.rank]
+        if bool(keep.all()):
+            continue
+        live_part = slice(layer.rank)
+        for side in damped:
+            W, mask = weights[side][index], pruned[index, live_part]
+            T = handover[side][index, live_part, live_part]
+            changed = recover(W, T.to(W.device), mask.to(W.device), recovery_strength)
+            if scale is not None:
+                shift = scale[index] * (G[index] @ inverse[side][index, live_part, live_part].to(W.device))
+                changed = changed - recovery_strength * shift
+            layer.write(side, changed)
+        kept[index] = torch.nonzero(keep).flatten()
+    return kept
+
+
+@torch.no_grad()
+def truncate(
+    layers: Sequence[LiveLayer],
+    moments: tuple[Sequence[Tensor], Sequence[Tensor]] | None,
+    counts: Counts,
+    *,
+    damping: float | None,
+    optimizer: Optimizer | None,
+    optimizer_moments: Literal["mapped", "reset"],
+) -> tuple[dict[int, tuple[Tensor, Tensor]], list[int]]:
+    """Changes every layer that loses components to its principal basis, largest first; does not remove yet.
+
+    `moments`: averaged second moments of h and of u (r, r) per layer, for the metric of the loss (basis "whitened");
+    None: the norm of s B A (basis "svd"). Returns index of a layer → (T, T⁻¹) of the change, for the layers that lose
+    some, and how many each layer loses, as `counts` said of costs ½ σ²: the last components are those to go.
+    """
+    device = layers[0].layer.B.device
+    ranks = torch.tensor([layer.rank for layer in layers], device=device)
+    size = max(layer.rank for layer in layers)
+    grams = [tuple(W.mT @ W for W in (layer.factor("A").double(), layer.factor("B").double())) for layer in layers]
+    T: dict[int, Tensor] = {}
+    T_inverse: dict[int, Tensor] = {}
+    costs = torch.full((len(layers), size), torch.inf, dtype=torch.float64, device=device)
+    for rank in sorted({layer.rank for layer in layers} - {0}):  # layers of one rank are one batch
+        members = [index for index, layer in enumerate(layers) if layer.rank == rank]
+        everything = torch.ones(len(members), rank, dtype=torch.bool, device=device)
+        gram_A = torch.stack([grams[index][0].to(device) for index in members])
+        if moments is None:
+            scalings = torch.tensor([layers[index].layer.scaling for index in members], device=device).double()
+            gram_B = torch.stack([grams[index][1].to(device) for index in members])
+            G_h, G_u = gram_A, scalings[:, None, None] ** 2 * gram_B
+            live = (G_h.diagonal(dim1=-2, dim2=-1).sum(-1) != 0) & (G_u.diagonal(dim1=-2, dim2=-1).sum(-1) != 0)
+        else:
+            assert damping is not None
+            G_h, live_h = damp(torch.stack([moments[0][i].double().to(device) for i in members]), everything, damping)
+            G_u, live_u = damp(torch.stack([moments[1][i].double().to(device) for i in members]), everything, damping)
+            live = live_h & live_u
+        eye = torch.eye(rank, dtype=torch.float64, device=device)
+        known = live[:, None, None]
+        L_h, L_u = (square_root(torch.where(known, G, eye)) for G in (G_h, G_u))
+        forward, backward, sigma = principal_basis(L_h, L_u)
+        # A layer that nothing is known about stays as it is; any of its components may go for nothing.
+        forward, backward = keep_row_size(torch.where(known, forward, eye), torch.where(known, backward, eye), gram_A)
+        cost = torch.where(live[:, None], 0.5 * sigma**2, 0.0).flip(-1)  # smallest first
+        for place, index in enumerate(members):
+            T[index], T_inverse[index] = forward[place], backward[place]
+            costs[index, :rank] = cost[place]
+    num_lost = counts(costs, ranks).tolist()
+    changed = {}
+    for index, lost in enumerate(num_lost):
+        if lost:
+            layers[index].change_basis(T[index], T_inverse[index], optimizer, optimizer_moments)
+            changed[index] = (T[index], T_inverse[index])
+    return changed, num_lost
+
+
+def carried_over(moment: Tensor, T: Tensor) -> Tensor:
+    """A second moment of h in the new basis (T), or of u (T⁻ᵀ), in the statistic's own type."""
+    return map_second_moment(moment.double(), T.to(moment.device)).to(moment.dtype)

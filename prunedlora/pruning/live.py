@@ -1,0 +1,107 @@
+"""The components of one layer that are still there: all of them where removal is physical, some where it is held.
+
+In a foreign trainer shapes must not change while it trains (methods.md 1.5): components that are gone stay, at zero.
+Everything here speaks of the live ones alone, so that whoever chooses need not know.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from prunedlora.adapters.layers import AdaptedLayer
+from prunedlora.adapters.moments import Moments, map_moments
+from prunedlora.adapters.shrink import shrink
+
+Side = Literal["A", "B"]
+
+
+class LiveLayer:
+    """One layer's live components, in their order. `hold`: what is removed is kept at zero until `shrink`."""
+
+    def __init__(self, layer: AdaptedLayer, *, hold: bool) -> None:
+        self.layer = layer
+        self._held: Tensor | None = torch.arange(layer.rank) if hold else None
+        """Indices of the live components; None: all."""
+
+    @property
+    def rank(self) -> int:
+        """Number of live components."""
+        return self.layer.rank if self._held is None else len(self._held)
+
+    @property
+    def width(self) -> int:
+        """Parameters of one component, d_in + d_out."""
+        return self.layer.lora_A.in_features + self.layer.lora_B.out_features
+
+    @property
+    def index(self) -> Tensor | None:
+        """Indices of the live components among all, on the CPU; None: all are."""
+        return self._held
+
+    def factor(self, side: Side) -> Tensor:
+        """W (n, r): B, or A transposed."""
+        return self._columns(self.layer.B.detach() if side == "B" else self.layer.A.detach().mT)
+
+    def gradient(self, side: Side) -> Tensor | None:
+        """The gradient of W (n, r); None when there is none."""
+        gradient = (self.layer.B if side == "B" else self.layer.A).grad
+        if gradient is None:
+            return None
+        return self._columns(gradient if side == "B" else gradient.mT)
+
+    def write(self, side: Side, weight: Tensor) -> None:
+        """Puts W (n, r) in the place of the live columns; the others stay."""
+        whole = self.layer.B.detach() if side == "B" else self.layer.A.detach().mT
+        if self._held is None:
+            whole.copy_(weight)
+        else:
+            whole[:, self._held.to(whole.device)] = weight.to(whole.dtype)
+
+    def select(self, statistic: Tensor) -> Tensor:
+        """The live part of a statistic (r,) or (r, r) that was collected for all components."""
+        if self._held is None:
+            return statistic
+        index = self._held.to(statistic.device)
+        return statistic[index] if statistic.ndim == 1 else statistic[index][:, index]
+
+    def remove(self, keep: Tensor, optimizer: Optimizer | None) -> None:
+        """Keeps the components `keep` (rising indices among the live ones) and drops, or holds at zero, the rest."""
+        if self._held is None:
+            shrink(self.layer, keep.cpu(), optimizer)
+        else:
+            self._held = self._held[keep.cpu()]
+            self.enforce()
+
+    def change_basis(self, T: Tensor, T_inverse: Tensor, optimizer: Optimizer | None, moments: Moments) -> None:
+        """A → T A, B → B T⁻¹ for the live components; gradients and the optimizer's moments follow (map_moments)."""
+        self.write("A", (T @ self.factor("A").to(T.dtype).mT).mT)
+        self.write("B", self.factor("B").to(T.dtype) @ T_inverse)
+        map_moments(self.layer, T, T_inverse, self._held, optimizer, moments)
+
+    @torch.no_grad()
+    def enforce(self) -> None:
+        """Sets what is held to zero, after a step of an optimizer whose momentum or weight decay moves it."""
+        if self._held is None:
+            return
+        gone = torch.ones(self.layer.rank, dtype=torch.bool)
+        gone[self._held] = False
+        gone = gone.to(self.layer.B.device)
+        self.layer.A.data[gone] = 0.0
+        self.layer.B.data[:, gone] = 0.0
+
+    def shrink(self, optimizer: Optimizer | None) -> None:
+        """Really drops what was held; from then on removal is physical."""
+        if self._held is not None:
+            shrink(self.layer, self._held, optimizer)
+            self._held = None
+
+    def restore(self, index: Tensor) -> None:
+        """Goes on with these live components, from a state that was saved. Raises ValueError where nothing is held."""
+        if self._held is None:
+            raise ValueError(f"layer {self.layer.name!r} removes physically; the state is one of held components")
+        self._held = index.cpu()
+
+    def _columns(self, whole: Tensor) -> Tensor:
+        return whole if self._held is None else whole[:, self._held.to(whole.device)]

@@ -1,0 +1,51 @@
+"""How an adapter is pruned: the settings that the Pruner takes, names as in the registry."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from prunedlora.pruning.target import Target
+
+
+@dataclass(frozen=True)
+class PruningSettings:
+    """None is off: what has no effect beside the others has no value."""
+
+    basis: Literal["raw", "svd", "whitened"]
+    """raw: components as they are trained. Others: an event first turns to the principal components of the product,
+    by its norm or by the loss, and drops the smallest."""
+    criterion: str | None
+    """What is removed, in the raw basis."""
+    curvature: str | None
+    """Scored by (if the criterion does) and compensated with; raw basis."""
+    ema_decay: float | None
+    """Decay per step of averaged statistics, in [0, 1)."""
+    damping: float | None
+    """Added to the diagonal of curvatures and moments, as a share of its mean."""
+    recovery_strength: float | None
+    """Share of the closed-form compensation that the kept components get, in [0, 1]; raw basis."""
+    recovery_side: Literal["A", "B", "both"] | None
+    """The factor that is scored and compensated."""
+    gradient_cap: float | None
+    """The form with the gradient, its step bounded to this share of the weights; None: the zero-gradient form."""
+    moments: Literal["mapped", "reset"] | None
+    """The optimizer's moments under a change of basis."""
+    target_sparsity: float | None
+    """Share of the components to remove; exactly one of this and `target_rank` is given."""
+    target_rank: int | None
+    """Mean rank at the end."""
+    schedule: str
+    begin: float
+    """Progress at which removal begins."""
+    end: float | None
+    """Progress at which the target is reached; None for a schedule that does all at `begin`."""
+    every_steps: int
+    """Optimizer steps from one event to the next."""
+    allocation: str
+    min_rank: int
+    """Fewest components that a layer keeps."""
+    round_to: int | str | None
+    """Multiple that ranks keep to, or "served_slot"."""
+
+    def target(self, initial_rank: int) -> Target:
+        """What is to be left of layers of `initial_rank`."""
+        return Target(initial_rank, self.target_sparsity, self.target_rank, self.min_rank, self.round_to)
