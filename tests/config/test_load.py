@@ -7,6 +7,8 @@ import pytest
 import yaml
 
 from prunedlora.config.load import ConfigError, load_sweep, parse_sweep
+from prunedlora.config.sweep import trial_with
+from prunedlora.config.trial import TrialConfig
 
 QUICKSTART = Path("search_spaces/quickstart.yaml")
 
@@ -68,7 +70,7 @@ def test_defaults_and_values(tree: dict[str, Any]) -> None:
         ("trial.pruning.schedule.end", None, "schedule 'cubic' needs end"),
         ("trial.pruning.criterion", "grdient", "unknown criterion 'grdient'; known: "),
         ("trial.pruning.curvature", "x", "unknown curvature 'x'; known: batch, token"),
-        ("trial.pruning.allocation", "x", "unknown allocation 'x'; known: global, uniform"),
+        ("trial.pruning.allocation", "x", "unknown allocation 'x'; known: global, global_per_parameter, "),
         ("trial.pruning.schedule.name", "x", "unknown schedule 'x'; known: cosine, cubic, linear, one_shot"),
         (
             "trial.adapter.method",
@@ -113,6 +115,71 @@ def test_defaults_and_values(tree: dict[str, Any]) -> None:
 def test_bad_input(tree: dict[str, Any], path: str, value: Any, message: str) -> None:
     put(tree, path, value)
     assert message in error_of(tree)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"criterion": "magnitude", "curvature": "token"},
+            "curvature has no effect with criterion 'magnitude' without",
+        ),
+        (
+            {"criterion": "magnitude", "damping": 0.1},
+            "damping has no effect with criterion 'magnitude' without recovery",
+        ),
+        ({"criterion": "magnitude", "recovery_side": "B"}, "recovery_side has no effect with criterion 'magnitude' wi"),
+        ({"criterion": "magnitude", "ema_decay": 0.5}, "ema_decay has no effect with criterion 'magnitude' without re"),
+        (
+            {"criterion": "activation_obs", "curvature": "token"},
+            "curvature has no effect with criterion 'activation_obs'",
+        ),
+        (
+            {"criterion": "activation_obs", "recovery_side": "A"},
+            "recovery_side 'A' does not go with criterion 'activati",
+        ),
+        ({"basis": "svd", "criterion": "gradient"}, "criterion has no effect with basis 'svd'; remove it"),
+        ({"basis": "svd", "ema_decay": 0.5}, "ema_decay has no effect with basis 'svd'; remove it"),
+        ({"basis": "whitened", "recovery_strength": 1.0}, "recovery_strength has no effect with basis 'whitened'"),
+        ({"moments": "reset"}, "moments has no effect with criterion 'gradient'; remove it"),
+        ({"criterion": "taylor", "gradient_cap": 0.1}, "gradient_cap goes with criterion 'gradient' on one side, not"),
+        (
+            {"recovery_side": "both", "gradient_cap": 0.1},
+            "gradient_cap goes with criterion 'gradient' on one side, not",
+        ),
+        ({"round_to": 3}, "pruning: round_to 3 does not divide the initial rank 8"),
+        ({"round_to": 1}, "trial.pruning.round_to"),
+    ],
+)
+def test_a_pruning_setting_without_effect(tree: dict[str, Any], values: dict[str, Any], message: str) -> None:
+    tree["trial"]["pruning"] |= values
+    assert message in error_of(tree)
+
+
+@pytest.mark.parametrize(
+    ("values", "resolved"),
+    [
+        ({}, ("gradient", "token", 0.95, 0.01, 1.0, "B", None)),
+        ({"criterion": "magnitude"}, ("magnitude", None, None, None, 0.0, None, None)),
+        ({"criterion": "magnitude", "recovery_strength": 0.5}, ("magnitude", "token", 0.95, 0.01, 0.5, "B", None)),
+        ({"criterion": "taylor"}, ("taylor", None, 0.95, None, 0.0, None, None)),
+        ({"criterion": "activation_obs"}, ("activation_obs", None, 0.95, 0.01, 1.0, "B", None)),
+        ({"basis": "svd"}, (None, None, None, None, None, None, "mapped")),
+        ({"basis": "whitened"}, (None, None, 0.95, 0.01, None, None, "mapped")),
+    ],
+)
+def test_unset_pruning_settings_get_a_value_where_they_have_an_effect(
+    tree: dict[str, Any], values: dict[str, Any], resolved: tuple[Any, ...]
+) -> None:
+    """In the file, and when a space or a baseline chooses the criterion; the record has them all."""
+    fields = ["criterion", "curvature", "ema_decay", "damping", "recovery_strength", "recovery_side", "moments"]
+    base = parse_sweep(tree, "x.yaml").trial
+    by_space = trial_with(base, {f"pruning.{name}": value for name, value in values.items()})
+    tree["trial"]["pruning"] |= values
+    for trial in (parse_sweep(tree, "x.yaml").trial, by_space):
+        assert trial.pruning is not None
+        assert tuple(getattr(trial.pruning, name) for name in fields) == resolved
+        assert TrialConfig.model_validate(trial.model_dump(mode="json")) == trial
 
 
 ADALORA = {"target_rank": 4, "begin": 0.1, "end": 0.5}

@@ -5,12 +5,15 @@ import torch
 from torch import Tensor
 
 from prunedlora.pruning.recovery import (
+    capped_gradient_scale,
     closed_form_change,
     damp,
+    kept_inverse,
     optimal_change,
     quadratic_model,
     recover,
     removal_cost,
+    residual_gram,
     transfer,
 )
 
@@ -150,3 +153,34 @@ def test_curvature_that_is_no_number_is_not_taken_for_none():
     assert live.tolist() == [True]
     with pytest.raises(torch.linalg.LinAlgError):
         transfer(H, torch.tensor([[True, False]]))
+
+
+def gradient_problem(seed: int):
+    generator = torch.Generator().manual_seed(seed)
+    W, G = (torch.randn(7, 5, dtype=torch.float64, generator=generator) for _ in range(2))
+    root = torch.randn(5, 5, dtype=torch.float64, generator=generator)
+    return W, G, root @ root.T + 0.1 * torch.eye(5, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("cap", [1e-3, 0.1, 1e3])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_gradients_step_is_bounded_by_its_cap(seed, cap):
+    W, G, H = gradient_problem(seed)
+    P = torch.linalg.inv(H)
+    scale = capped_gradient_scale((G.T @ G)[None], H[None], (W.T @ W)[None], cap)[0]
+    step, bound = (G @ P).norm(), cap * W.norm()
+    torch.testing.assert_close(scale * step, min(step, bound), rtol=1e-10, atol=0)
+    assert capped_gradient_scale(torch.zeros(1, 5, 5).double(), H[None], (W.T @ W)[None], cap).item() == 1.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_residual_and_kept_inverse_give_the_closed_form(seed):
+    W, G, H = gradient_problem(seed)
+    R = W - G @ torch.linalg.inv(H)
+    gram = residual_gram((W.T @ W)[None], (W.T @ G)[None], (G.T @ G)[None], H[None])[0]
+    torch.testing.assert_close(gram, R.T @ R, rtol=1e-10, atol=1e-10)
+    pruned = torch.tensor([False, True, False, True, False])
+    kept = recover(W, transfer(H, pruned), pruned, 1.0) - G @ kept_inverse(H, pruned)
+    expected = W + closed_form_change(W, G, H, pruned)
+    torch.testing.assert_close(kept, expected, rtol=1e-10, atol=1e-10)
+    assert not kept_inverse(H, pruned)[pruned].any()
