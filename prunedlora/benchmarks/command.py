@@ -12,6 +12,13 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 SweepFile = Annotated[Path, typer.Option("--sweep", help="Sweep file whose trials are measured.")]
 
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Replace a field of the sweep: another model, other data, …"),
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, …")]
+NumThreads = Annotated[int, typer.Option(min=1, help="Threads of torch on the CPU.")]
+
 
 @app.callback()
 def benchmark() -> None:
@@ -42,4 +49,54 @@ def overhead(
                 run_sweep(config, uri, console=console)
             figures["sweep"] = efficiency(Store(uri), console)
     figures |= trials_per_hour(config, num_documented=num_documented, num_slot=num_slot, console=console)
+    typer.echo(json.dumps(figures))
+
+
+@app.command()
+def event(
+    num_layers: Annotated[int, typer.Option(min=1, help="Square layers that lose components together.")] = 56,
+    rank: Annotated[int, typer.Option(min=8)] = 256,
+    width: Annotated[int, typer.Option(min=8, help="Inputs and outputs of a layer.")] = 1024,
+    num_events: Annotated[int, typer.Option(min=1)] = 5,
+    device: Device = "cpu",
+    num_threads: NumThreads = 1,
+) -> None:
+    """One pruning event: all layers at once, against a plain implementation of the public algorithm."""
+    import torch
+
+    from prunedlora.benchmarks.event import event_speed
+
+    torch.set_num_threads(num_threads)
+    figures = event_speed(
+        num_layers=num_layers, rank=rank, width=width, num_events=num_events, device=torch.device(device)
+    )
+    typer.echo(json.dumps(figures))
+
+
+@app.command()
+def step(
+    sweep_file: SweepFile = Path("search_spaces/quickstart.yaml"),
+    overrides: Overrides = None,
+    initial_rank: Annotated[int, typer.Option(min=2)] = 32,
+    target_rank: Annotated[int, typer.Option(min=1)] = 4,
+    num_rounds: Annotated[int, typer.Option(min=1, help="Turns that every variant takes.")] = 10,
+    round_steps: Annotated[int, typer.Option(min=1, help="Timed steps of a turn.")] = 6,
+    device: Device = "cpu",
+    num_threads: NumThreads = 1,
+) -> None:
+    """One training step: LoRA, pruning that watches, pruning that has shrunk, LoRA at the final rank."""
+    import torch
+
+    from prunedlora.benchmarks.step import step_costs
+    from prunedlora.config.load import load_sweep
+
+    torch.set_num_threads(num_threads)
+    figures = step_costs(
+        load_sweep(sweep_file, overrides or (), base_only=True).trial,
+        initial_rank=initial_rank,
+        target_rank=target_rank,
+        num_rounds=num_rounds,
+        round_steps=round_steps,
+        device=torch.device(device),
+    )
     typer.echo(json.dumps(figures))

@@ -48,6 +48,8 @@ class Elimination:
 class Criterion:
     """A function (evidence, num) → Elimination, and what it needs to be collected."""
 
+    scores: Callable[[Evidence], Tensor]
+    """Score of every component by itself (L, r), higher = keep."""
     eliminate: Callable[[Evidence, int], Elimination]
     models_loss: bool
     """Whether it scores by a curvature, with its own recovery: then recovery is on unless switched off."""
@@ -62,8 +64,22 @@ class Criterion:
         return self.models_loss and self.own_curvature is None
 
 
+def single_scores(evidence: Evidence) -> Tensor:
+    """½ ‖W_j‖² / P_jj with P = H⁻¹, summed over the sides that have a curvature, (L, r)."""
+    return torch.stack(
+        [
+            0.5 * evidence.gram[side].diagonal(dim1=-2, dim2=-1) / _inverse(H).diagonal(dim1=-2, dim2=-1)
+            for side, H in evidence.curvature.items()
+        ]
+    ).sum(0)
+
+
+def _inverse(curvature: Tensor) -> Tensor:
+    return torch.cholesky_inverse(torch.linalg.cholesky(curvature))
+
+
 def optimal_brain_surgeon(evidence: Evidence, num: int) -> Elimination:
-    """Score of component j, ½ ‖W_j‖² / P_jj with P = H⁻¹, summed over the sides that have a curvature.
+    """One by one, always the component of the lowest score (`single_scores`) given those that went before.
 
     Several components at once are not the ones with the lowest single scores: correlated ones stand in for each other
     until one of them is gone. After each choice W (here C = WᵀW, all that the scores need) and P are downdated, which
@@ -74,10 +90,7 @@ def optimal_brain_surgeon(evidence: Evidence, num: int) -> Elimination:
     Ties go to the lowest index. https://proceedings.neurips.cc/paper/1992/hash/303ed4c69846ab36c2904d3ba8573050-Abstract.html
     """
     alive = evidence.alive
-    problems = [
-        (evidence.gram[side].clone(), torch.cholesky_inverse(torch.linalg.cholesky(H)))
-        for side, H in evidence.curvature.items()
-    ]
+    problems = [(evidence.gram[side].clone(), _inverse(H)) for side, H in evidence.curvature.items()]
     remaining = alive.clone()
     order, cost = [], []
     for _ in range(num):
@@ -121,17 +134,22 @@ def lowest(scores: Tensor, alive: Tensor, num: int) -> Elimination:
     return Elimination(order[:, :num], cost[:, :num])
 
 
-register("criterion", "gradient")(Criterion(optimal_brain_surgeon, models_loss=True))
+register("criterion", "gradient")(Criterion(single_scores, optimal_brain_surgeon, models_loss=True))
 """PrunedLoRA (https://arxiv.org/abs/2510.00192): Optimal Brain Surgeon, curvature from gradients of the loss."""
 
-register("criterion", "activation_obs")(Criterion(optimal_brain_surgeon, models_loss=True, own_curvature="activation"))
+register("criterion", "activation_obs")(
+    Criterion(single_scores, optimal_brain_surgeon, models_loss=True, own_curvature="activation")
+)
 """As SparseGPT (https://arxiv.org/abs/2301.00774): the same with H = E[h hᵀ], h = A x, the change of the layer's output
 instead of the loss; on B."""
 
 
 def _scored(function: Callable[[Evidence], Tensor], *statistics: str) -> Criterion:
     return Criterion(
-        lambda evidence, num: lowest(function(evidence), evidence.alive, num), models_loss=False, statistics=statistics
+        function,
+        lambda evidence, num: lowest(function(evidence), evidence.alive, num),
+        models_loss=False,
+        statistics=statistics,
     )
 
 

@@ -5,6 +5,7 @@ Components are removed as they stand (`remove`), or after a change of basis to p
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -35,54 +36,49 @@ def stack(tensors: Sequence[Tensor], size: int) -> Tensor:
     return padded
 
 
+@dataclass(frozen=True)
+class Known:
+    """What an event knows, gathered from all layers."""
+
+    evidence: Evidence
+    weights: Mapping[Side, list[Tensor]]
+    """W (n, r) of each layer, in float64."""
+    damped: Mapping[Side, Tensor]
+    """H (L, r, r) of the sides that are scored or compensated."""
+    live: Mapping[Side, Tensor]
+    """Which layers have such a curvature, (L,) bool."""
+
+
 @torch.no_grad()
-def remove(
+def gather(
     layers: Sequence[LiveLayer],
     criterion: Criterion,
     curvatures: Mapping[Side, Sequence[Tensor]],
     statistics: Mapping[str, Sequence[Tensor]],
-    counts: Counts,
-    num: int,
     *,
     damping: float | None,
-    recovery_strength: float,
-    gradients: Sequence[Tensor] | None,
-    gradient_cap: float | None,
     seed: int,
-) -> dict[int, Tensor]:
-    """Scores, chooses, and hands what goes over to what stays; does not remove yet.
+) -> Known:
+    """Stacks the layers' factors and averaged statistics.
 
-    Args:
-        curvatures: averaged H (r, r) per layer, of the sides that are scored (if the criterion does) and recovered.
-        statistics: averaged statistics per layer.
-        num: most components that a layer may lose.
-        gradients: the mean gradient of W (n, r) per layer, for the form with the gradient on a single side.
-
-    Returns index of a layer → rising indices of what it keeps (on the CPU), for the layers that lose some. Their
-    factors hold the compensated values already, in the kept columns.
+    `curvatures`: H (r, r) per layer, of the sides that are scored (if the criterion does) and recovered; `statistics`:
+    of the criterion, per layer.
     """
     device = layers[0].layer.B.device
-    ranks = torch.tensor([layer.rank for layer in layers], device=device)
     size = max(layer.rank for layer in layers)
+    ranks = torch.tensor([layer.rank for layer in layers], device=device)
     alive = torch.arange(size, device=device) < ranks[:, None]
+    sides: tuple[Side, ...] = ("A", "B")
     # In float64 before the product: a Gram matrix squares the condition number.
-    weights = {side: [layer.factor(side).double() for layer in layers] for side in ("A", "B")}
-    gram: dict[Side, Tensor] = {side: stack([W.mT @ W for W in weights[side]], size) for side in ("A", "B")}
+    weights = {side: [layer.factor(side).double() for layer in layers] for side in sides}
+    gram = {side: stack([W.mT @ W for W in weights[side]], size) for side in sides}
     damped: dict[Side, Tensor] = {}
+    live: dict[Side, Tensor] = {}
     for side, averages in curvatures.items():
         assert damping is not None
-        damped[side], live = damp(stack(averages, size), alive, damping)
+        damped[side], live[side] = damp(stack(averages, size), alive, damping)
         if criterion.models_loss:
-            gram[side] = gram[side] * live[:, None, None]
-    scale: Tensor | None = None
-    if gradients is not None and gradient_cap is not None:
-        (side,) = damped
-        G = [gradient.double() for gradient in gradients]
-        gradient_gram = stack([g.mT @ g for g in G], size)
-        cross = stack([W.mT @ g for W, g in zip(weights[side], G, strict=True)], size)
-        scale = capped_gradient_scale(gradient_gram, damped[side], gram[side], gradient_cap) * live
-        by = scale[:, None, None]
-        gram[side] = residual_gram(gram[side], by * cross, by * by * gradient_gram, damped[side])
+            gram[side] = gram[side] * live[side][:, None, None]
     evidence = Evidence(
         alive=alive,
         gram=gram,
@@ -90,6 +86,45 @@ def remove(
         statistics={name: stack(averages, size) for name, averages in statistics.items()},
         seed=seed,
     )
+    return Known(evidence, weights, damped, live)
+
+
+@torch.no_grad()
+def remove(
+    layers: Sequence[LiveLayer],
+    criterion: Criterion,
+    known: Known,
+    counts: Counts,
+    num: int,
+    *,
+    recovery_strength: float,
+    gradients: Sequence[Tensor] | None = None,
+    gradient_cap: float | None = None,
+) -> dict[int, Tensor]:
+    """Scores, chooses, and hands what goes over to what stays; does not remove yet.
+
+    Args:
+        num: most components that a layer may lose.
+        gradients: the mean gradient of W (n, r) per layer, for the form with the gradient on a single side.
+
+    Returns index of a layer → rising indices of what it keeps (on the CPU), for the layers that lose some. Their
+    factors hold the compensated values already, in the kept columns.
+    """
+    evidence, weights, damped = known.evidence, known.weights, known.damped
+    alive = evidence.alive
+    device, size = alive.device, alive.shape[1]
+    ranks = alive.sum(1)
+    scale: Tensor | None = None
+    if gradients is not None and gradient_cap is not None:
+        (side,) = damped
+        G = [gradient.double() for gradient in gradients]
+        gradient_gram = stack([g.mT @ g for g in G], size)
+        cross = stack([W.mT @ g for W, g in zip(weights[side], G, strict=True)], size)
+        gram = evidence.gram[side]
+        scale = capped_gradient_scale(gradient_gram, damped[side], gram, gradient_cap) * known.live[side]
+        by = scale[:, None, None]
+        residual = residual_gram(gram, by * cross, by * by * gradient_gram, damped[side])
+        evidence = replace(evidence, gram={**evidence.gram, side: residual})
     sequence: Elimination = criterion.eliminate(evidence, num)
     chosen = torch.arange(sequence.order.shape[1], device=device) < counts(sequence.cost, ranks)[:, None]
     # Added up, since a layer of smaller rank repeats indices once it has run out.

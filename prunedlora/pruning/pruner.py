@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from prunedlora.adapters.layers import AdaptedLayer
 from prunedlora.pruning.allocation import Allocation, Demand
 from prunedlora.pruning.criteria import Criterion
-from prunedlora.pruning.event import carried_over, remove, truncate
+from prunedlora.pruning.event import Known, carried_over, gather, remove, truncate
 from prunedlora.pruning.live import LiveLayer, Side
 from prunedlora.pruning.schedules import num_removed, removed_share
 from prunedlora.pruning.settings import PruningSettings
@@ -130,6 +130,21 @@ class Pruner:
             self.close()
         return Event(step, removed, ranks)
 
+    def scores(self, step: int = 0) -> dict[str, Tensor]:
+        """Layer name → the criterion's score of each component by itself (r,), higher = keep, as things stand.
+
+        What an event at `step` looks at first. Raises ValueError for a basis that has components of its own, or before
+        the first observation.
+        """
+        if self._criterion is None or self._num_observed == 0 or not self._is_open:
+            raise ValueError(f"no scores: basis {self.settings.basis!r}, {self._num_observed} steps observed")
+        averages = {name: self._corrected(name) for name in self._averages}
+        scores = self._criterion.scores(self._known(averages, derive_seed(self._seed, "event", step)).evidence)
+        return {
+            name: scores[index, : layer.rank]
+            for index, (name, layer) in enumerate(zip(self._names, self._layers, strict=True))
+        }
+
     def enforce(self) -> None:
         """Sets held components to zero; after every step of an optimizer whose momentum or weight decay moves them."""
         for layer in self._layers:
@@ -214,22 +229,15 @@ class Pruner:
         if settings.basis == "raw":
             assert self._criterion is not None
             assert settings.recovery_strength is not None
-            own = self._criterion.own_curvature
-            curvatures: dict[Side, list[Tensor]] = {
-                side: averages[f"{CURVATURE}{side}"] for side in _sides(settings) if f"{CURVATURE}{side}" in averages
-            }
             kept = remove(
                 layers,
                 self._criterion,
-                {"B": averages[own]} if own is not None else curvatures,
-                {name: averages[name] for name in self._criterion.statistics},
+                self._known(averages, seed),
                 counts,
                 min(num, max(before) - settings.min_rank),
-                damping=settings.damping,
                 recovery_strength=settings.recovery_strength,
                 gradients=self._gradients,
                 gradient_cap=settings.gradient_cap,
-                seed=seed,
             )
         else:
             assert settings.moments is not None
@@ -260,6 +268,16 @@ class Pruner:
         for collector in self._collectors.values():
             collector.resize()
         return removed
+
+    def _known(self, averages: Mapping[str, list[Tensor]], seed: int) -> Known:
+        assert self._criterion is not None
+        own = self._criterion.own_curvature
+        curvatures: dict[Side, list[Tensor]] = {"B": averages[own]} if own is not None else {}
+        for side in _sides(self.settings):
+            if f"{CURVATURE}{side}" in averages:
+                curvatures[side] = averages[f"{CURVATURE}{side}"]
+        statistics = {name: averages[name] for name in self._criterion.statistics}
+        return gather(self._layers, self._criterion, curvatures, statistics, damping=self.settings.damping, seed=seed)
 
     def _corrected(self, name: str) -> list[Tensor]:
         """The averages without the bias of their start at zero."""

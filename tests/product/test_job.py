@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -50,8 +51,12 @@ def dashboard(variables: dict[str, str]) -> Iterator[str]:
         _wait_for(f"http://127.0.0.1:{port}/api/jobs/", head)
         yield f"http://127.0.0.1:{port}"
     finally:
-        head.terminate()
-        head.wait(timeout=60)
+        # `ray start --block` takes half a minute to end its processes one after the other.
+        processes = [*psutil.Process(head.pid).children(recursive=True), psutil.Process(head.pid)]
+        for process in processes:
+            process.kill()
+        psutil.wait_procs(processes, timeout=60)
+        head.wait()
 
 
 def _wait_for(url: str, head: subprocess.Popen[bytes]) -> None:

@@ -440,3 +440,18 @@ def test_turning_to_another_basis_and_removing_nothing_leaves_the_model(basis, m
         if basis == "svd":
             best = torch.linalg.svdvals(product)[4:].square().sum().sqrt()
             torch.testing.assert_close(error.norm(), best, rtol=1e-8, atol=1e-10)
+
+
+def test_scores_are_what_an_event_looks_at_first(make_network, make_settings, data):
+    """Optimal Brain Surgeon: the lowest score is the first to go, at the cost that it says."""
+    model, layers = make_network(started=True)
+    pruner = Pruner(make_settings(schedule="one_shot", end=None, target_rank=5), layers)
+    with pytest.raises(ValueError, match="no scores: basis 'raw', 0 steps observed"):
+        pruner.scores()
+    x, y = data(0)
+    (model(x) - y).square().sum().backward()
+    pruner.observe()
+    scores = pruner.scores()
+    assert {name: values.shape for name, values in scores.items()} == {layer.name: (6,) for layer in layers}
+    event = pruner.step(4, 0.2, None)
+    assert event.removed == {name: [int(values.argmin())] for name, values in scores.items()}

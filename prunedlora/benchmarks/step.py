@@ -1,0 +1,154 @@
+"""What pruning costs per training step: watching, and after shrinking, against LoRA at both ranks.
+
+Variants take turns on the same machine and the same batches, each on a base model of its own; medians are compared.
+Peak memory is that of a process (CPU) or of the device (CUDA) that trains one variant alone.
+"""
+
+import copy
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from prunedlora.config.sweep import trial_with
+from prunedlora.config.trial import TrialConfig
+from prunedlora.search.assemble import build_method, build_trial
+from prunedlora.search.assets import Assets, load_assets
+from prunedlora.search.candidates import ADAPTER
+from prunedlora.training.distributed import Workers
+from prunedlora.training.loop import StepLog, Trial, Verdict, train
+from prunedlora.training.model import draw_new_parameters
+
+SHRINK_AT = 2
+"""Step of the one event of the variant that is measured after shrinking: B has left zero by then."""
+WARM_UP = 3
+"""Steps of a variant that are not timed, once it is in its final shape."""
+
+
+def variants(base: TrialConfig, initial_rank: int, target_rank: int, num_steps: int) -> dict[str, TrialConfig]:
+    """The five trainings, all `num_steps` long."""
+    lora: dict[str, Any] = {"adapter.method": "lora", "pruning": None}
+    pruned: dict[str, Any] = {"adapter.method": "prunedlora", "adapter.initial_rank": initial_rank}
+
+    def pruning(begin: float, curvature: str) -> dict[str, Any]:
+        schedule = {"name": "one_shot", "begin": begin, "every_steps": 1}
+        return {"pruning": {"target_rank": target_rank, "curvature": curvature, "schedule": schedule}}
+
+    changes = {
+        "lora_initial": lora | {"adapter.initial_rank": initial_rank},
+        "observing_batch": pruned | pruning(1.0, "batch"),
+        "observing_token": pruned | pruning(1.0, "token"),
+        "shrunk": pruned | pruning(SHRINK_AT / num_steps, "token"),
+        "lora_target": lora | {"adapter.initial_rank": target_rank},
+    }
+    shared = {"training.num_epochs": None, "training.num_steps": num_steps}
+    return {name: trial_with(base, shared | change) for name, change in changes.items()}
+
+
+def step_costs(
+    base: TrialConfig, *, initial_rank: int, target_rank: int, num_rounds: int, round_steps: int, device: torch.device
+) -> dict[str, Any]:
+    """Median seconds of a step of each variant, its peak memory, and their ratios."""
+    # Long enough that what only watches never comes to its event.
+    num_steps = SHRINK_AT + WARM_UP + num_rounds * round_steps + 1
+    configs = variants(base, initial_rank, target_rank, num_steps)
+    assets = load_assets(base, device)
+    lives = {name: start(config, assets, device) for name, config in configs.items()}
+    medians = median_seconds(lives, num_rounds=num_rounds, round_steps=round_steps, device=device)
+    memory = {name: _peak_bytes(config, device) for name, config in configs.items()}
+    return {
+        "observe_ratio_batch": medians["observing_batch"] / medians["lora_initial"],
+        "observe_ratio_token": medians["observing_token"] / medians["lora_initial"],
+        "shrunk_ratio": medians["shrunk"] / medians["lora_target"],
+        "peak_memory_ratio": memory["observing_token"] / memory["lora_initial"],
+        "step_seconds": medians,
+        "peak_bytes": memory,
+        "initial_rank": initial_rank,
+        "target_rank": target_rank,
+        "num_steps": num_rounds * round_steps,
+        "num_threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+    }
+
+
+def median_seconds(
+    lives: Mapping[str, Trial], *, num_rounds: int, round_steps: int, device: torch.device
+) -> dict[str, float]:
+    """Of a step of each variant, which take turns of `round_steps` after their warm-up."""
+    seconds: dict[str, list[float]] = {name: [] for name in lives}
+    for live in lives.values():
+        _advance(live, SHRINK_AT + WARM_UP, device)
+    for _ in range(num_rounds):
+        for name, live in lives.items():
+            seconds[name] += _advance(live, round_steps, device)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def start(config: TrialConfig, assets: Assets, device: torch.device) -> Trial:
+    """A variant on a base model of its own, before its first step."""
+    base = replace(assets.base, model=copy.deepcopy(assets.base.model))
+    method = build_method(config, config.training.num_steps or 0)
+    model = method.attach(base.model, ADAPTER)
+    draw_new_parameters(model, base, config.seed)
+    return build_trial(config, assets, model, method, Workers(0, 1, device))
+
+
+def _advance(live: Trial, num_steps: int, device: torch.device) -> list[float]:
+    """Trains on and returns the seconds of each step."""
+    times: list[float] = []
+    until = live.step + num_steps
+    last = time.perf_counter()
+
+    def on_step(_: StepLog) -> Verdict:
+        nonlocal last
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        now = time.perf_counter()
+        times.append(now - last)
+        last = now
+        return Verdict.CONTINUE
+
+    train(
+        live,
+        Workers(0, 1, device),
+        milestones=frozenset({until}),
+        checkpoint_every_steps=None,
+        on_step=on_step,
+        on_milestone=lambda: Verdict.STOP,
+        save_checkpoint=lambda: None,
+    )
+    return times
+
+
+def _peak_bytes(config: TrialConfig, device: torch.device) -> int:
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    arguments = (config.model_dump(mode="json"), str(device), torch.get_num_threads(), sender)
+    process = context.Process(target=_measure_peak, args=arguments)
+    process.start()
+    peak = int(receiver.recv())
+    process.join()
+    return peak
+
+
+def _measure_peak(config: Mapping[str, Any], device_name: str, num_threads: int, sender: Any) -> None:
+    torch.set_num_threads(num_threads)
+    device = torch.device(device_name)
+    trial = TrialConfig.model_validate(config)
+    assets = load_assets(trial, device)
+    live = start(trial, assets, device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    _advance(live, SHRINK_AT + WARM_UP, device)
+    is_cuda = device.type == "cuda"
+    sender.send(torch.cuda.max_memory_allocated(device) if is_cuda else _resident_bytes())
+
+
+def _resident_bytes() -> int:
+    """The most memory this process has held, in bytes (Linux counts in KiB)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
