@@ -100,3 +100,35 @@ def step(
         device=torch.device(device),
     )
     typer.echo(json.dumps(figures))
+
+
+@app.command()
+def pruning(
+    sweep_file: SweepFile = Path("search_spaces/quickstart.yaml"),
+    overrides: Overrides = None,
+    rank: Annotated[int, typer.Option(min=2, help="Rank of the adapter that is trained.")] = 32,
+    num_steps: Annotated[int, typer.Option(min=1, help="Steps of its training.")] = 260,
+    num_seeds: Annotated[int, typer.Option(min=1)] = 3,
+    num_batches: Annotated[int, typer.Option(min=1, help="Batches that statistics are averaged over.")] = 20,
+    num_single_layers: Annotated[int, typer.Option(min=0, help="Layers whose components are removed one by one.")] = 4,
+    device: Device = "cpu",
+    num_threads: NumThreads = 1,
+) -> None:
+    """Removal at once by every criterion, recovery and basis: rise of the held-out loss right after it."""
+    import torch
+
+    from prunedlora.benchmarks.removal import removal_costs
+    from prunedlora.config.load import load_sweep
+
+    torch.set_num_threads(num_threads)
+    figures = removal_costs(
+        load_sweep(sweep_file, overrides or (), base_only=True).trial,
+        rank=rank,
+        num_steps=num_steps,
+        num_seeds=num_seeds,
+        num_batches=num_batches,
+        num_single_layers=num_single_layers,
+        device=torch.device(device),
+        console=Console(),
+    )
+    typer.echo(json.dumps(figures))

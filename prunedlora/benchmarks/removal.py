@@ -1,0 +1,251 @@
+"""What removing components costs right away, by criterion, recovery and basis, on an adapter that was really trained.
+
+Per seed: LoRA is trained, statistics are averaged over further batches at fixed weights, then a share of the components
+of every layer is removed at once, nothing is trained after, and the rise of the held-out loss is measured. Beside it,
+the rank correlation of each criterion's scores with what removing single components truly costs.
+"""
+
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from math import sqrt
+from typing import Any
+
+import scipy.stats
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
+from prunedlora.adapters.shrink import set_factors
+from prunedlora.config.sweep import trial_with
+from prunedlora.config.trial import PruningConfig, TrialConfig
+from prunedlora.pruning.pruner import Pruner
+from prunedlora.pruning.settings import PruningSettings
+from prunedlora.registry import lookup, names
+from prunedlora.search.assemble import build_method, build_trial, section_fields
+from prunedlora.search.assets import Assets, load_assets
+from prunedlora.search.candidates import ADAPTER
+from prunedlora.tasks.outcomes import figures
+from prunedlora.training.distributed import Workers
+from prunedlora.training.evaluate import autocast, evaluate
+from prunedlora.training.loop import Trial, Verdict, train
+from prunedlora.training.model import draw_new_parameters
+
+LEVELS = (0.25, 0.5, 0.75, 0.875)
+"""Shares of the components that are removed."""
+STRENGTHS = (0.0, 0.5, 1.0)
+
+
+def variants() -> dict[str, PruningSettings]:
+    """`<criterion>/<options>` → settings of one removal at once; the level is put in later."""
+    choices: dict[str, dict[str, Any]] = {}
+    for name in names("criterion"):
+        criterion = lookup("criterion", name)
+        if not criterion.models_loss:
+            choices[f"{name}/no recovery"] = {"criterion": name}
+        elif criterion.own_curvature is not None:
+            for strength in STRENGTHS:
+                choices[f"{name}/B {strength:g}"] = {"criterion": name, "recovery_strength": strength}
+        else:
+            for curvature in names("curvature"):
+                for side in ("A", "B", "both"):
+                    for strength in STRENGTHS:
+                        choices[f"{name}/{curvature} {side} {strength:g}"] = {
+                            "criterion": name,
+                            "curvature": curvature,
+                            "recovery_side": side,
+                            "recovery_strength": strength,
+                        }
+    choices |= {f"{basis}/": {"basis": basis} for basis in ("svd", "whitened")}
+    choices |= {f"{basis}/global": {"basis": basis, "allocation": "global"} for basis in ("svd", "whitened")}
+    schedule = {"name": "one_shot", "begin": 0.0, "every_steps": 1}
+    return {
+        name: PruningSettings(**section_fields(PruningConfig(target_sparsity=0.5, schedule=schedule, **choice)))
+        for name, choice in choices.items()
+    }
+
+
+def removal_costs(
+    base: TrialConfig,
+    *,
+    rank: int,
+    num_steps: int,
+    num_seeds: int,
+    num_batches: int,
+    num_single_layers: int,
+    device: torch.device,
+    console: Console,
+) -> dict[str, Any]:
+    """Rise of the held-out loss per variant and level, mean and standard error over seeds; Spearman; event seconds.
+
+    `num_batches`: batches that statistics are averaged over. `num_single_layers`: layers of which every component is
+    removed by itself for the correlation; 0 leaves it out.
+    """
+    assets = load_assets(base, device)
+    settings = variants()
+    rises: dict[str, dict[str, list[float]]] = {name: {f"{level:g}": [] for level in LEVELS} for name in settings}
+    correlations: dict[str, list[float]] = {}
+    seconds: dict[str, list[float]] = {name: [] for name in settings}
+    losses = []
+    for seed in range(num_seeds):
+        live, detach = _trained(base, assets, rank, num_steps, seed, device)
+        try:
+            layers = adapted_layers(live.model, ADAPTER)
+            states = _collect(live, settings, layers, num_batches, device)
+            before = _held_out_loss(live, base, assets)
+            losses.append(before)
+            console.print(f"seed {seed}: held-out loss {before:.4f} after {num_steps} steps")
+            for name, one in settings.items():
+                for level in LEVELS:
+                    with _restored(layers):
+                        pruner = Pruner(replace(one, target_sparsity=level), layers, seed=seed)
+                        pruner.load_state_dict(states[name])
+                        began = time.perf_counter()
+                        pruner.step(1, 1.0, None)
+                        seconds[name].append(time.perf_counter() - began)
+                        pruner.close()
+                        rises[name][f"{level:g}"].append(_held_out_loss(live, base, assets) - before)
+                console.print(f"  {name}: " + ", ".join(f"{rises[name][f'{level:g}'][-1]:+.4f}" for level in LEVELS))
+            if num_single_layers:
+                chosen = layers[:: max(1, len(layers) // num_single_layers)][:num_single_layers]
+                true = _single_costs(live, base, assets, chosen, before)
+                for name, one in settings.items():
+                    if one.criterion is not None:
+                        scores = _scores(one, layers, states[name], seed)
+                        found = scipy.stats.spearmanr(torch.cat([scores[layer.name] for layer in chosen]).cpu(), true)
+                        correlations.setdefault(name, []).append(float(found.statistic))
+        finally:
+            detach()
+    return {
+        **{name: {level: _mean(values) for level, values in levels.items()} for name, levels in rises.items()},
+        "spearman": {name: _mean(values) for name, values in correlations.items()},
+        "event_seconds": {name: statistics.median(values) for name, values in seconds.items()},
+        "trained_loss": losses,
+        "num_seeds": num_seeds,
+        "rank": rank,
+        "num_steps": num_steps,
+        "num_layers": len(layers),
+    }
+
+
+def _mean(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and its standard error over seeds; None for a single one."""
+    spread = statistics.stdev(values) / sqrt(len(values)) if len(values) > 1 else None
+    return statistics.fmean(values), spread
+
+
+def _trained(
+    base: TrialConfig, assets: Assets, rank: int, num_steps: int, seed: int, device: torch.device
+) -> tuple[Trial, Any]:
+    """A LoRA adapter after its training, and what takes it off the base again."""
+    config = trial_with(
+        base,
+        {
+            "adapter.method": "lora",
+            "adapter.initial_rank": rank,
+            "pruning": None,
+            "training.num_epochs": None,
+            "training.num_steps": num_steps,
+            "seed": seed,
+        },
+    )
+    workers = Workers(0, 1, device)
+    method = build_method(config, num_steps)
+    model = method.attach(assets.base.model, ADAPTER)
+    draw_new_parameters(model, assets.base, seed)
+    live = build_trial(config, assets, model, method, workers)
+    train(
+        live,
+        workers,
+        milestones=frozenset(),
+        checkpoint_every_steps=None,
+        on_step=lambda _: Verdict.CONTINUE,
+        on_milestone=lambda: Verdict.CONTINUE,
+        save_checkpoint=lambda: None,
+    )
+    return live, lambda: method.detach(model)
+
+
+def _collect(
+    live: Trial,
+    settings: Mapping[str, PruningSettings],
+    layers: Sequence[AdaptedLayer],
+    num_batches: int,
+    device: torch.device,
+) -> dict[str, dict[str, Tensor]]:
+    """States of a pruner per variant after `num_batches` batches at fixed weights; all watch the same passes, one
+    pruner for all variants that collect the same."""
+    collected = {name: (one.basis, one.criterion, one.curvature, one.recovery_side) for name, one in settings.items()}
+    pruners = {key: Pruner(settings[name], layers) for name, key in collected.items()}
+    parameters = [parameter for group in live.optimizer.param_groups for parameter in group["params"]]
+    live.model.train()
+    for batch_index in range(num_batches):
+        num_targets = 0
+        for features in live.order.micro_batches(live.step + batch_index, 0, 1):
+            batch = {name: tensor.to(device) for name, tensor in live.task.collate(features).items()}
+            with autocast(device, live.dtype):
+                loss, targets = live.task.loss(live.model, batch)
+            loss.backward()
+            num_targets += int(targets)
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad /= num_targets
+        for pruner in pruners.values():
+            pruner.observe()
+        live.optimizer.zero_grad(set_to_none=True)
+    states = {name: pruners[key].state_dict() for name, key in collected.items()}
+    for pruner in pruners.values():
+        pruner.close()
+    return states
+
+
+def _held_out_loss(live: Trial, base: TrialConfig, assets: Assets) -> float:
+    """Per target, on the validation split."""
+    with torch.no_grad():
+        outcomes = evaluate(
+            live.model.eval(),
+            assets.task,
+            assets.validation[: base.evaluation.max_examples],
+            batch_size=base.evaluation.batch_size,
+            dtype=live.dtype,
+            workers=Workers(0, 1, next(live.model.parameters()).device),
+        )
+    return figures(outcomes)["loss"].value
+
+
+def _scores(
+    settings: PruningSettings, layers: Sequence[AdaptedLayer], state: Mapping[str, Tensor], seed: int
+) -> dict[str, Tensor]:
+    pruner = Pruner(settings, layers, seed=seed)
+    pruner.load_state_dict(state)
+    scores = pruner.scores(step=1)
+    pruner.close()
+    return scores
+
+
+def _single_costs(
+    live: Trial, base: TrialConfig, assets: Assets, layers: Sequence[AdaptedLayer], before: float
+) -> list[float]:
+    """The true rise of the held-out loss by removing each component of `layers` alone."""
+    costs = []
+    for layer in layers:
+        for j in range(layer.rank):
+            column = layer.B.data[:, j].clone()
+            layer.B.data[:, j] = 0.0
+            costs.append(_held_out_loss(live, base, assets) - before)
+            layer.B.data[:, j] = column
+    return costs
+
+
+@contextmanager
+def _restored(layers: Sequence[AdaptedLayer]) -> Iterator[None]:
+    """Factors and ranks are afterwards what they were before."""
+    kept = [(layer.A.detach().clone(), layer.B.detach().clone()) for layer in layers]
+    try:
+        yield
+    finally:
+        for layer, (A, B) in zip(layers, kept, strict=True):
+            set_factors(layer, A, B, None)
