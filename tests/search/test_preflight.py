@@ -7,7 +7,7 @@ import pytest
 
 from prunedlora.config.fields import with_values
 from prunedlora.config.load import load_sweep, parse_sweep
-from prunedlora.search.preflight import preflight
+from prunedlora.search.preflight import PreflightError, preflight
 from tests.tiny import sweep_tree
 
 
@@ -67,3 +67,28 @@ def test_what_the_space_may_choose_is_checked_too(tree: dict[str, Any]) -> None:
 
 def test_the_quickstart_passes() -> None:
     preflight(load_sweep(Path("search_spaces/quickstart.yaml")))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"adapter.method": "adalora", "adalora": {"target_rank": 2, "begin": 0.5, "end": 0.51}},
+            "adalora: from step 6 to 6 of 12 there is no room for an allocation every 1 steps; train longer, or",
+        ),
+        (
+            {"adapter.method": "l1ra", "l1ra": {"every": 0.01}},
+            "l1ra.every 0.01 of 12 training steps is less than half a step; train longer or reallocate less often",
+        ),
+    ],
+)
+def test_a_training_too_short_for_its_method(tree: dict[str, Any], values: dict[str, Any], message: str) -> None:
+    """Also where the space chooses it; the length is known only once the data are read."""
+    fixed = {f"trial.{path}": value for path, value in {**values, "pruning": None}.items()}
+    space = {"optimizer.learning_rate": {"log_uniform": [1e-3, 1e-2]}}
+    with pytest.raises(PreflightError) as caught:
+        preflight(parse_sweep({**with_values(tree, fixed), "space": space}, "test"))
+    assert message in str(caught.value)
+    baseline = {**tree, "baselines": [{**values, "pruning": None}]}
+    with pytest.raises(PreflightError):
+        preflight(parse_sweep(baseline, "test"))
