@@ -50,7 +50,9 @@ def search(
         from prunedlora.config.load import load_sweep
 
         config = load_sweep(sweep_file, overrides or ())
-        _run(config, storage or config.storage, dry_run=dry_run, max_seconds=max_seconds, retry_failed=retry_failed)
+        _run(
+            config, _given(storage, config.storage), dry_run=dry_run, max_seconds=max_seconds, retry_failed=retry_failed
+        )
 
 
 @app.command()
@@ -68,7 +70,7 @@ def train(
         from prunedlora.config.load import load_sweep
 
         config = load_sweep(sweep_file, overrides or (), base_only=True)
-        place = storage or f"{config.storage}-train/{trial_key(config.trial)}"
+        place = _given(storage, f"{config.storage}-train/{trial_key(config.trial)}")
         _run(config, place, dry_run=dry_run, max_seconds=max_seconds, retry_failed=retry_failed)
 
 
@@ -104,6 +106,13 @@ def export(
         for name, value in facts.items():
             console.print(f"{name}: {value}", highlight=False)
         console.print(f"Adapter: {to}", highlight=False, soft_wrap=True)
+
+
+def _given(storage: str | None, default: str) -> str:
+    """The option's value; an empty one (an unset variable of the shell) is refused, not taken for none."""
+    if storage is not None and not storage.strip():
+        raise typer.BadParameter("--storage is empty")
+    return default if storage is None else storage
 
 
 def _run(config: "SweepConfig", storage: str, *, dry_run: bool, max_seconds: float | None, retry_failed: bool) -> None:

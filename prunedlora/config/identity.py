@@ -34,6 +34,18 @@ def trial_key(trial: TrialConfig) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:KEY_LENGTH]
 
 
+def contents(trial: TrialConfig) -> dict[str, Any]:
+    """What the names in a configuration stand for, by content: place → identity, as it enters `trial_key`.
+
+    Raises LocationError for a model or dataset that does not exist.
+    """
+    found = {"model": _identity(trial.model.name)}
+    for split in ("train", "validation", "test"):
+        if (source := getattr(trial.data, split)) is not None:
+            found[f"data.{split}"] = _identity(source.name)
+    return found
+
+
 def model_location(name: str) -> str:
     """What `from_pretrained` takes: `package:<import name>/<folder>` as the folder's path, anything else as it is.
 

@@ -48,7 +48,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), *, base_only: bool = F
         tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no valid YAML: {error}") from error
     except ConfigError as error:
         raise ConfigError(f"{path}, {error}") from error

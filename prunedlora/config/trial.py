@@ -31,6 +31,12 @@ class ModelConfig(Section):
     trust_remote_code: bool = False
     """Run model code that comes with the model files. Off unless asked for by name."""
 
+    @model_validator(mode="after")
+    def _revision_has_an_effect(self) -> Self:
+        if self.revision is not None and self.name.startswith(("package:", "/", "./", "../", "~")):
+            raise ValueError(f"revision has no effect on model {self.name!r}, which is not from the Hub; remove it")
+        return self
+
 
 class SourceConfig(Section):
     """Where the examples of one split come from."""
@@ -284,7 +290,7 @@ class OptimizerConfig(Section):
     head_learning_rate: PositiveFloat | None = None
     """Peak learning rate of the head modules; required with them, refused without."""
     weight_decay: float = Field(default=0.0, ge=0.0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Annotated[float, Field(ge=0.0, lt=1.0)], Annotated[float, Field(ge=0.0, lt=1.0)]] = (0.9, 0.999)
     eps: PositiveFloat = 1e-8
     warmup: Progress = 0.05
     """Progress at which the learning rate reaches its peak."""

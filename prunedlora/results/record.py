@@ -82,6 +82,8 @@ class Candidate(Document):
     """Numbers in the modules trained whole, reported beside the adapter."""
     file_bytes: Count
     """Measured size of adapter_model.safetensors (head included); 0 when no file was written."""
+    file_sha256: str | None = None
+    """Of adapter_model.safetensors; None when no file was written."""
     max_rank: Count
     served_slot: int | None = Field(default=None, ge=1)
     """Smallest rank slot of vLLM that holds the adapter; None when it is larger than the largest slot."""

@@ -105,7 +105,7 @@ class Storage:
         with self._named(path):
             target = Path(self._full(path))
             target.parent.mkdir(parents=True, exist_ok=True)
-            with open(target, "ab", buffering=0) as file:
+            with open(target, "ab") as file:  # buffered: a raw write may take a part only, without a word
                 file.write(text.encode())
 
     def folders(self, path: str) -> list[str]:

@@ -5,6 +5,7 @@
     base.json                       the untrained base model on the same axes
     asks/<number>.json              what the study proposed, written before a trial is queued
     trials/<key>/config.json        the resolved configuration
+    contents.json                   what models and data are by content
     trials/<key>/attempts.json      starts of the trial, per driver
     trials/<key>/log.jsonl          figures along the way
     trials/<key>/checkpoints/<…>/   to resume from
@@ -37,6 +38,7 @@ from prunedlora.results.record import (
 )
 from prunedlora.results.storage import Storage, StoreError
 
+CONTENTS_FILE = "contents.json"
 FIXED_FIELDS = ("objectives", "trial", "space", "baselines", "sampler", "seed")
 """Fields of a sweep that its store is bound to; all others may change between runs."""
 
@@ -76,7 +78,8 @@ class Store:
             raise StoreError(f"{self.uri} is no store: it has no sweep.yaml")
 
     def create_or_open(self, sweep: Mapping[str, Any]) -> bool:
-        """Makes the store of a sweep (True), or opens it (False) and leaves its sweep.yaml as it is.
+        """Makes the store of a sweep (True), or opens it (False) and leaves its sweep.yaml as it is. A store in which
+        nothing was asked or evaluated yet (its sweep was refused, or could not start) may become that of any sweep.
 
         `sweep` is the whole resolved sweep as plain JSON data. Raises StoreError when the place cannot be written,
         holds other files, or holds the store of another sweep; the message names the fields that differ.
@@ -99,11 +102,37 @@ class Store:
             for field in FIXED_FIELDS
             for line in _differences(field, _plain(old.get(field)), _plain(sweep.get(field)))
         ]
+        if differing and not self.is_bound():
+            return False
         if differing:
             raise StoreError(
                 f"{self.uri} holds another sweep: {'; '.join(differing)}. Give another storage or set them as they were"
             )
         return True
+
+    def is_bound(self) -> bool:
+        """Whether something was asked or evaluated, so that the sweep must stay what it is."""
+        return bool(self.storage.names("asks") or self.storage.names("trials") or self.storage.exists("base.json"))
+
+    def check_contents(self, contents: Mapping[str, Any]) -> None:
+        """Remembers what the sweep's models and data are by content, or checks that they still are.
+
+        `contents`: place in the configuration → identity, plain JSON. Raises StoreError naming those that changed:
+        trials on other data must not stand on one front.
+        """
+        text = self.storage.read_text(CONTENTS_FILE)
+        if text is None or not self.is_bound():
+            self.storage.write_text(CONTENTS_FILE, json.dumps(_plain(contents), indent=1, sort_keys=True) + "\n")
+            return
+        known = json_object(text, self.storage.uri_of(CONTENTS_FILE))
+        changed = sorted(
+            place for place in known.keys() | contents.keys() if known.get(place) != _plain(contents).get(place)
+        )
+        if changed:
+            raise StoreError(
+                f"{self.uri}: {', '.join(changed)} changed since this sweep began (files or package versions); "
+                "put them back, or give another storage"
+            )
 
     def write_sweep(self, sweep: Mapping[str, Any]) -> None:
         """Replaces sweep.yaml; for the driver that holds the lock, when trials, time or resources changed."""

@@ -43,6 +43,9 @@ def answer(summary: Summary) -> Text:
         f"Recommended: {point.name}, {point.candidate.adapter_params:,} parameters, {measured}.",
         *comparisons(summary),
     ]
+    base = None if summary.base is None else summary.base.figures.get(quality)
+    if base is not None:
+        sentences.append(f"The untrained base model has {quality} {figure_text(base)}.")
     if summary.full is not None:
         sentences.append(f"Full fine-tuning reaches {quality} {figure_text(summary.full)}.")
     return Text(" ".join(sentences))

@@ -1,5 +1,6 @@
 """A trial at a milestone → a Candidate: evaluated, measured, exported as a plain PEFT adapter and reloaded to check."""
 
+import hashlib
 import math
 import tempfile
 from collections.abc import Callable
@@ -59,7 +60,7 @@ def make_candidate(
     if not all(math.isfinite(figure.value) for figure in measured.values()):
         raise NonFiniteError(f"validation loss is {measured['loss'].value} after step {live.step}")
     size = _size(live, config)
-    path, file_bytes, certificate = None, 0, None
+    path, file_bytes, sha256, certificate = None, 0, None, None
     if workers.rank == 0 and any(size.ranks.values()):
         path = f"adapters/{live.step:06d}" + ("" if truncated_rank is None else f"r{truncated_rank}")
         with tempfile.TemporaryDirectory() as scratch:
@@ -68,7 +69,7 @@ def make_candidate(
             batch = checked_batch(assets, workers)
             with autocast(workers.device, live.dtype):
                 certificate = verify(live.model, ADAPTER, folder, batch, merged=False)
-            file_bytes = (folder / WEIGHTS_NAME).stat().st_size
+            file_bytes, sha256 = (folder / WEIGHTS_NAME).stat().st_size, file_sha256(folder / WEIGHTS_NAME)
             check_writer()
             store.upload_folder(folder, store.trial_path(key, path))
     return Candidate(
@@ -81,6 +82,7 @@ def make_candidate(
         adapter_bytes=size.adapter_bytes,
         head_params=size.head_params,
         file_bytes=file_bytes,
+        file_sha256=sha256,
         max_rank=size.max_rank,
         served_slot=size.served_slot,
         adapter_path=path,
@@ -106,6 +108,12 @@ def checked_batch(assets: Assets, workers: Workers) -> dict[str, Tensor]:
     """A few validation examples on the device, the inputs of a verification."""
     batch = assets.task.collate(assets.validation[:CHECKED_EXAMPLES])
     return {name: tensor.to(workers.device) for name, tensor in batch.items() if name != "labels"}
+
+
+def file_sha256(path: Path) -> str:
+    """Checksum of a file, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def certificate_facts(certificate: Certificate) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import torch
 
 from prunedlora.adapters.attach import detach, load
 from prunedlora.adapters.verify import verify
+from prunedlora.config.identity import trial_key
 from prunedlora.config.trial import TrialConfig
 from prunedlora.results.record import BaseReference, Candidate, Failure, TrialRecord, from_json, to_json
 from prunedlora.results.store import StaleWriterError, Store
@@ -41,6 +42,10 @@ TERMINAL = {Verdict.CONTINUE: "completed", Verdict.STOP: "stopped", Verdict.PAUS
 
 class TooManyAttemptsError(RuntimeError):
     """A trial whose workers died every time it was started."""
+
+
+class ChangedInputError(RuntimeError):
+    """A trial whose configuration stands for something else by now; its record would not be that of its key."""
 
 
 @dataclass
@@ -104,6 +109,8 @@ def execute_trial(
     try:
         if attempt > max_attempts:
             raise TooManyAttemptsError(f"the workers of this trial died {attempt - 1} times; {_last_words(store, key)}")
+        if trial_key(config) != key:
+            raise ChangedInputError(f"model or data of trial {key} have changed since it was asked; put them back")
         run.assets = assets.get(config)
         verdict = _train(run, run.assets, report, progress, checkpoint_every_steps)
     except StaleWriterError:
@@ -198,7 +205,7 @@ def _train(
         draw_new_parameters(model, assets.base, config.seed)
         run.live = live = build_trial(config, assets, model, method, workers)
         load_checkpoint(run.store, run.key, live, run.candidates)
-        if live.step:
+        if live.step or run.store.num_attempts(run.key) > 1:
             run.log.append({"resumed_at_step": live.step})
 
         def on_step(log: StepLog) -> Verdict:

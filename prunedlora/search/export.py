@@ -7,12 +7,13 @@ from typing import Any
 import torch
 
 from prunedlora.adapters.attach import detach, load
+from prunedlora.adapters.export import WEIGHTS_NAME
 from prunedlora.adapters.verify import verify
 from prunedlora.config.trial import TrialConfig
 from prunedlora.results.record import Candidate, TrialRecord
 from prunedlora.results.store import Store
 from prunedlora.search.assets import load_assets
-from prunedlora.search.candidates import ADAPTER, certificate_facts, checked_batch
+from prunedlora.search.candidates import ADAPTER, certificate_facts, checked_batch, file_sha256
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import autocast
 
@@ -28,7 +29,7 @@ def export_candidate(store: Store, candidate: str, to: Path, *, check: bool) -> 
     changes them; empty without `check`, which needs the base model and the data.
 
     Raises:
-        ExportError: no such trial or step, the adapter was deleted, or the folder exists.
+        ExportError: no such trial or step, the adapter was deleted or damaged, or the folder exists.
         VerificationError: the adapter does not do what it should.
     """
     record, chosen = find_candidate(store, candidate)
@@ -45,6 +46,7 @@ def export_candidate(store: Store, candidate: str, to: Path, *, check: bool) -> 
         folder = Path(scratch) / "adapter"
         store.download_folder(store.trial_path(record.key, chosen.adapter_path), folder)
         (folder / "test.json").unlink(missing_ok=True)  # a figure of the sweep, no part of the adapter
+        _check_file(store.storage.uri_of(store.trial_path(record.key, chosen.adapter_path)), folder, chosen)
         facts = _check(record, folder) if check else {}
         to.mkdir(parents=True)
         for path in sorted(folder.iterdir()):
@@ -68,6 +70,17 @@ def find_candidate(store: Store, name: str) -> tuple[TrialRecord, Candidate]:
     if not names:
         raise ExportError(f"trial {key} ({record.status}) has no candidates")
     return record, record.candidates[names.index(wanted) if wanted else -1]
+
+
+def _check_file(origin: str, folder: Path, candidate: Candidate) -> None:
+    """Raises ExportError when the weights are not the ones that were recorded."""
+    path = folder / WEIGHTS_NAME
+    if not path.is_file():
+        raise ExportError(f"{origin} has no {WEIGHTS_NAME}: the adapter is gone or damaged")
+    if candidate.file_sha256 is not None and (found := file_sha256(path)) != candidate.file_sha256:
+        raise ExportError(
+            f"{origin}/{WEIGHTS_NAME} is damaged: sha256 {found[:12]}…, {candidate.file_sha256[:12]}… was recorded"
+        )
 
 
 def _check(record: TrialRecord, folder: Path) -> dict[str, Any]:

@@ -51,6 +51,11 @@ class Slots:
         """Slots that were given up, with the reason."""
         return dict(self._errors)
 
+    @property
+    def running(self) -> bool:
+        """Whether a slot has still to end."""
+        return any(thread.is_alive() for thread in self._threads)
+
     def close(self, timeout: float) -> None:
         """No slot is started again; waits up to `timeout` seconds for those that run to end."""
         self._closing.set()

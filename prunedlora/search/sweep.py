@@ -15,6 +15,7 @@ from typing import Any
 import ray
 from rich.console import Console
 
+from prunedlora.config.identity import contents
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.results.driver_lock import DriverLock
 from prunedlora.results.pareto import Objectives
@@ -118,12 +119,13 @@ def run_sweep(
     cluster.check_storage(storage)
     store = Store(storage)
     tree = config.model_copy(update={"storage": store.uri}).model_dump(mode="json")
-    if not store.storage.exists("sweep.yaml"):
-        preflight(config)  # before the store is bound to a sweep that cannot run
+    if not store.check(tree):
+        preflight(config)  # before the store is that of a sweep that cannot run
     is_new = store.create_or_open(tree)
     with DriverLock(store.storage) as lock, ExitStack() as leaving:
         if not is_new:
             store.write_sweep(tree)
+        store.check_contents(contents(config.trial))
         asker = Asker(config, store, retry_failed=retry_failed)
         deadline = began + max_seconds if max_seconds is not None else float("inf")
         run = _Run(config, store, lock, asker, console, deadline, execute)
@@ -167,6 +169,8 @@ def _run_on_cluster(run: _Run, signals: Signals, leaving: ExitStack) -> None:
 
     def wait_for_slots(kind: type[BaseException] | None, *_: object) -> None:
         if kind is not SystemExit:  # terminated: there is no time, and what is left ends with the driver
+            if slots.running:
+                run.console.print("The slots end …", highlight=False)
             slots.close(CLOSE_SECONDS)
             store.delete_folder(RAY_FOLDER)
 

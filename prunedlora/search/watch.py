@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import ray
 from ray import tune
+from ray.exceptions import RayError
 from ray.tune.progress_reporter import TrialProgressCallback
 
 from prunedlora.results.driver_lock import DriverLock
@@ -112,9 +113,12 @@ class TuneThread(threading.Thread):
 def _leave(board: Any, searcher: StoreSearcher, lock: DriverLock) -> None:
     """Leaves within TERM_SECONDS: what could not write a checkpoint by then begins at its last one."""
     searcher.end()
-    ray.get(board.pause.remote())
-    deadline = time.monotonic() + TERM_SECONDS
-    while time.monotonic() < deadline and ray.get(board.snapshot.remote())["running"]:
-        time.sleep(0.1)
+    try:
+        ray.get(board.pause.remote())
+        deadline = time.monotonic() + TERM_SECONDS
+        while time.monotonic() < deadline and ray.get(board.snapshot.remote())["running"]:
+            time.sleep(0.1)
+    except RayError:
+        pass  # the signal went to the whole process group, and Ray was faster: the last checkpoints have to do
     lock.release()
     raise SystemExit(TERMINATED)

@@ -39,11 +39,13 @@ def read_checkpoint(folder: Path, device: torch.device, origin: str) -> tuple[di
         expected, state = content["tensors_sha256"], content["state"]
         found = _sha256(folder / TENSORS)
     except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"checkpoint {origin} is broken: {error!r}; delete it to start the trial anew") from error
+        raise CheckpointError(
+            f"checkpoint {origin} is broken: {error!r}; delete it and run again with --retry-failed"
+        ) from error
     if found != expected:
         raise CheckpointError(
             f"checkpoint {origin} is broken: {TENSORS} has sha256 {found[:12]}…, {expected[:12]}… was written; "
-            "delete it to start the trial anew"
+            "delete it and run again with --retry-failed"
         )
     return load_file(folder / TENSORS, device=str(device)), state
 

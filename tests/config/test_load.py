@@ -64,6 +64,8 @@ def test_defaults_and_values(tree: dict[str, Any]) -> None:
     [
         ("trial.adapter.initail_rank", 8, "trial.adapter.initail_rank: unknown field; did you mean 'initial_rank'?"),
         ("trial.optimizer.learning_rate", -1, "trial.optimizer.learning_rate: Input should be greater than 0 (got -1)"),
+        ("trial.optimizer.betas", [0.9, 2], "trial.optimizer.betas.1: Input should be less than 1 (got 2)"),
+        ("trial.model", {"name": "./m", "revision": "x"}, "revision has no effect on model './m', which is not from"),
         ("trial.adapter.dropout", 1.5, "trial.adapter.dropout: Input should be less than 1 (got 1.5)"),
         ("trial.pruning.schedule.begin", 0.7, "begin 0.7 must lie before end 0.6"),
         ("trial.pruning.schedule.name", "one_shot", "end has no effect on schedule 'one_shot'; remove it"),

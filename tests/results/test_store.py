@@ -66,8 +66,20 @@ def test_trials_time_and_resources_may_change(store, sweep):
     ],
 )
 def test_another_sweep_is_refused_with_what_differs(store, sweep, change, message):
+    assert store.create_or_open(sweep | change) is True  # nothing was asked yet
+    store.write_sweep(sweep)
+    store.write_ask(ask(0))
     with pytest.raises(StoreError, match=f"holds another sweep: .*{message}"):
         store.create_or_open(sweep | change)
+
+
+def test_models_and_data_stay_what_they_were(store):
+    store.check_contents({"model": "some/model", "data.train": {"a.csv": "1"}})
+    store.check_contents({"model": "other/model", "data.train": {"a.csv": "1"}})  # nothing was asked yet
+    store.write_ask(ask(0))
+    store.check_contents({"model": "other/model", "data.train": {"a.csv": "1"}})
+    with pytest.raises(StoreError, match=r"data\.train changed since this sweep began \(files or package versions\)"):
+        store.check_contents({"model": "other/model", "data.train": {"a.csv": "2"}})
 
 
 def test_tuples_count_as_the_lists_that_yaml_makes_of_them(store, sweep):

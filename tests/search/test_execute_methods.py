@@ -16,6 +16,7 @@ from prunedlora.registry import lookup, names
 from prunedlora.results.store import Store
 from prunedlora.search.assets import AssetCache
 from prunedlora.search.execute import execute_test, execute_trial
+from prunedlora.search.export import ExportError, export_candidate
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
 from tests.tiny import sweep_tree
@@ -110,6 +111,26 @@ def test_a_whole_trial_resumed_equals_uninterrupted_and_leaves_the_base(
         last = whole.candidates[-1].name
         execute_test(trial, whole.key, last, store=stores[0], assets=assets, workers=Workers(0, 1, CPU))
         assert checksum(assets.get(trial).base.model) == before
+
+
+def test_a_damaged_adapter_is_not_exported(folder: Path, tmp_path: Path) -> None:
+    """Whole files of the right size too: the weights' checksum is on record."""
+    store = Store(str(tmp_path / "store"))
+    store.create_or_open(sweep_tree(folder, store.uri))
+    trial = trial_of("lora", folder)
+    assert run(trial, store, AssetCache(CPU)) == "completed"
+    key = trial_key(trial)
+    facts = export_candidate(store, key, tmp_path / "good", check=True)
+    assert facts["max_logit_difference_merged"] < 1e-4
+    weights = Path(store.uri) / "trials" / key / "adapters" / "000012" / "adapter_model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-40] + bytes(40))
+    with pytest.raises(ExportError, match=r"000012/adapter_model\.safetensors is damaged: sha256 .* was recorded"):
+        export_candidate(store, key, tmp_path / "bad", check=False)
+    weights.unlink()
+    with pytest.raises(ExportError, match=r"adapters/000012 has no adapter_model\.safetensors: the adapter is gone"):
+        export_candidate(store, key, tmp_path / "bad", check=False)
+    assert not (tmp_path / "bad").exists()
 
 
 def test_ranks_go_where_the_method_says(folder: Path, tmp_path: Path) -> None:

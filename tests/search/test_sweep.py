@@ -10,6 +10,7 @@ from rich.console import Console
 
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.sweep import SweepConfig
+from prunedlora.results.record import BaseReference, Figure
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
 from prunedlora.search import cluster
@@ -113,7 +114,9 @@ def test_a_sweep_that_cannot_fit_is_refused(folder: Path, tmp_path: Path, shared
 
 def test_storage_of_another_sweep_is_refused(folder: Path, tmp_path: Path) -> None:
     config = make(folder, tmp_path / "store")
-    Store(config.storage).create_or_open(config.model_dump(mode="json"))
+    store = Store(config.storage)
+    store.create_or_open(config.model_dump(mode="json"))
+    store.write_base(BaseReference(figures={"accuracy": Figure(value=0.5, num_examples=2)}))
     with pytest.raises(StoreError, match=r"holds another sweep: seed was 0, is 7\. Give another storage"):
         run(make(folder, tmp_path / "store", **{"seed": 50, "sampler": "tpe"}).model_copy(update={"seed": 7}))
 

@@ -39,7 +39,9 @@ def test_a_broken_checkpoint_is_named(tmp_path: Path, damage: str) -> None:
             (folder / "state.json").unlink()
         case "no json":
             (folder / "state.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"checkpoint s3://x/c is broken.*delete it to start the trial anew"):
+    with pytest.raises(
+        CheckpointError, match=r"checkpoint s3://x/c is broken.*delete it and run again with --retry-failed"
+    ):
         read_checkpoint(folder, CPU, "s3://x/c")
 
 
