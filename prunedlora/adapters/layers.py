@@ -1,12 +1,15 @@
 """The (A, B) pairs of an adapter, one AdaptedLayer per adapted linear module."""
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from peft import PeftModel
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from torch.nn import Parameter
+
+Side = Literal["A", "B"]
+"""One of the two factors."""
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from prunedlora.adapters.attach import AdapterSettings, attach
-from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
+from prunedlora.adapters.layers import AdaptedLayer, Side, adapted_layers
 from prunedlora.pruning.criteria import Evidence, single_scores
 from prunedlora.pruning.event import stack
-from prunedlora.pruning.live import Side
 from prunedlora.pruning.pruner import Pruner
 from prunedlora.pruning.recovery import damp
 from prunedlora.pruning.settings import PruningSettings

@@ -68,6 +68,8 @@ class AdaLora:
         self._schedule = {"tinit": begin, "tfinal": num_steps - end, "total_step": num_steps}
         self._model: Any = None
         self._name = ""
+        self._modules: dict[str, Any] = {}
+        """Layer name → PEFT's module."""
 
     def attach(self, model: nn.Module, adapter_name: str) -> nn.Module:
         """The model with the adapter. Raises TargetError for modules that do not fit the model."""
@@ -82,6 +84,11 @@ class AdaLora:
         }
         self._model = attach(model, self.adapter, adapter_name, self.seed, fields)
         self._name = adapter_name
+        self._modules = {
+            name: module
+            for name, module in self._model.get_base_model().named_modules()
+            if adapter_name in getattr(module, "lora_E", ())
+        }
         adapted: nn.Module = self._model
         return adapted
 
@@ -95,13 +102,9 @@ class AdaLora:
 
     def observe(self, progress: float) -> None:
         """Adds the penalty's gradient to those of A and B."""
-        factors = [
-            (module.lora_A[self._name], module.lora_B[self._name])
-            for module in self._model.modules()
-            if self._name in getattr(module, "lora_E", ())
-        ]
         if self.settings.orthogonality == 0:
             return
+        factors = [(module.lora_A[self._name], module.lora_B[self._name]) for module in self._modules.values()]
         parameters = [parameter for pair in factors for parameter in pair]
         with torch.enable_grad():
             penalty = self.settings.orthogonality * orthogonality_penalty(factors)
@@ -157,8 +160,4 @@ class AdaLora:
 
     def _alive(self) -> dict[str, Tensor]:
         """Layer name → which triplets have E ≠ 0."""
-        return {
-            name: (module.lora_E[self._name] != 0).flatten()
-            for name, module in self._model.get_base_model().named_modules()
-            if self._name in getattr(module, "lora_E", ())
-        }
+        return {name: (module.lora_E[self._name] != 0).flatten() for name, module in self._modules.items()}

@@ -6,15 +6,13 @@ needs. Padded components (layers of smaller rank) do not take part. Work stays o
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from prunedlora.adapters.layers import Side
 from prunedlora.registry import register
 from prunedlora.seeds import generator
-
-Side = Literal["A", "B"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,8 @@ class Evidence:
     alive: Tensor
     """(L, r) bool: which components exist."""
     gram: Mapping[Side, Tensor]
-    """WᵀW (L, r, r) of each factor, W = B or W = Aᵀ; with gradients, RᵀR (recovery.py)."""
+    """WᵀW (L, r, r) of the factors, W = B or W = Aᵀ: the sides with a curvature for a criterion that models the loss,
+    both for others. With gradients, RᵀR (recovery.py)."""
     curvature: Mapping[Side, Tensor]
     """Damped H (L, r, r) of the sides that are scored, positive definite. A layer without any has the identity and no
     gram on that side."""

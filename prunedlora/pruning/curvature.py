@@ -6,16 +6,14 @@ layers of different widths compare.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from prunedlora.adapters.layers import AdaptedLayer
+from prunedlora.adapters.layers import AdaptedLayer, Side
 from prunedlora.registry import register
-
-Side = Literal["A", "B"]
 
 
 class Curvature(Protocol):

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from prunedlora.adapters.layers import Side
 from prunedlora.pruning.basis import keep_row_size, map_second_moment, principal_basis, square_root
 from prunedlora.pruning.criteria import Criterion, Elimination, Evidence
-from prunedlora.pruning.live import LiveLayer, Side
+from prunedlora.pruning.live import LiveLayer
 from prunedlora.pruning.recovery import (
     capped_gradient_scale,
     damp,
@@ -42,7 +43,7 @@ class Known:
 
     evidence: Evidence
     weights: Mapping[Side, list[Tensor]]
-    """W (n, r) of each layer, in float64."""
+    """W (n, r) of each layer, in float64, of the sides that are scored or compensated."""
     damped: Mapping[Side, Tensor]
     """H (L, r, r) of the sides that are scored or compensated."""
     live: Mapping[Side, Tensor]
@@ -68,7 +69,8 @@ def gather(
     size = max(layer.rank for layer in layers)
     ranks = torch.tensor([layer.rank for layer in layers], device=device)
     alive = torch.arange(size, device=device) < ranks[:, None]
-    sides: tuple[Side, ...] = ("A", "B")
+    # A criterion that models the loss sees the sides that have a curvature, the others see both.
+    sides: tuple[Side, ...] = tuple(curvatures) if criterion.models_loss else ("A", "B")
     # In float64 before the product: a Gram matrix squares the condition number.
     weights = {side: [layer.factor(side).double() for layer in layers] for side in sides}
     gram = {side: stack([W.mT @ W for W in weights[side]], size) for side in sides}
@@ -130,8 +132,10 @@ def remove(
     # Added up, since a layer of smaller rank repeats indices once it has run out.
     pruned = torch.zeros_like(alive, dtype=torch.int64).scatter_add_(1, sequence.order, chosen.long()) > 0
     gone = pruned | ~alive
-    handover = {side: transfer(H, gone) for side, H in damped.items()}
-    inverse = {side: kept_inverse(H, gone) for side, H in damped.items()} if scale is not None else {}
+    # Without recovery what is kept stays bit for bit, and nothing has to be worked out.
+    recovered = damped if recovery_strength else {}
+    handover = {side: transfer(H, gone) for side, H in recovered.items()}
+    inverse = {side: kept_inverse(H, gone) for side, H in recovered.items()} if scale is not None else {}
     kept_on_host = (~pruned & alive).cpu()
     kept = {}
     for index, layer in enumerate(layers):
@@ -139,7 +143,7 @@ def remove(
         if bool(keep.all()):
             continue
         live_part = slice(layer.rank)
-        for side in damped:
+        for side in recovered:
             W, mask = weights[side][index], pruned[index, live_part]
             T = handover[side][index, live_part, live_part]
             changed = recover(W, T.to(W.device), mask.to(W.device), recovery_strength)

@@ -4,17 +4,13 @@ In a foreign trainer shapes must not change while it trains (methods.md 1.5): co
 Everything here speaks of the live ones alone, so that whoever chooses need not know.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from prunedlora.adapters.layers import AdaptedLayer
+from prunedlora.adapters.layers import AdaptedLayer, Side
 from prunedlora.adapters.moments import Moments, map_moments
 from prunedlora.adapters.shrink import shrink
-
-Side = Literal["A", "B"]
 
 
 class LiveLayer:
@@ -76,6 +72,7 @@ class LiveLayer:
 
     def change_basis(self, T: Tensor, T_inverse: Tensor, optimizer: Optimizer | None, moments: Moments) -> None:
         """A → T A, B → B T⁻¹ for the live components; gradients and the optimizer's moments follow (map_moments)."""
+        T, T_inverse = T.to(self.layer.B.device), T_inverse.to(self.layer.B.device)
         self.write("A", (T @ self.factor("A").to(T.dtype).mT).mT)
         self.write("B", self.factor("B").to(T.dtype) @ T_inverse)
         map_moments(self.layer, T, T_inverse, self._held, optimizer, moments)
@@ -83,7 +80,7 @@ class LiveLayer:
     @torch.no_grad()
     def enforce(self) -> None:
         """Sets what is held to zero, after a step of an optimizer whose momentum or weight decay moves it."""
-        if self._held is None:
+        if self._held is None or len(self._held) == self.layer.rank:
             return
         gone = torch.ones(self.layer.rank, dtype=torch.bool)
         gone[self._held] = False

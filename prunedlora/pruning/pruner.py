@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from prunedlora.adapters.layers import AdaptedLayer
+from prunedlora.adapters.layers import AdaptedLayer, Side
 from prunedlora.pruning.allocation import Allocation, Demand
 from prunedlora.pruning.criteria import Criterion
 from prunedlora.pruning.event import Known, carried_over, gather, remove, truncate
-from prunedlora.pruning.live import LiveLayer, Side
+from prunedlora.pruning.live import LiveLayer
 from prunedlora.pruning.schedules import num_removed, removed_share
 from prunedlora.pruning.settings import PruningSettings
 from prunedlora.registry import lookup
