@@ -50,9 +50,8 @@ def search(
         from prunedlora.config.load import load_sweep
 
         config = load_sweep(sweep_file, overrides or ())
-        _run(
-            config, _given(storage, config.storage), dry_run=dry_run, max_seconds=max_seconds, retry_failed=retry_failed
-        )
+        place = _given(storage, config.storage)
+        _run(config, place, dry_run=dry_run, max_seconds=max_seconds, retry_failed=retry_failed)
 
 
 @app.command()
@@ -118,6 +117,7 @@ def _given(storage: str | None, default: str) -> str:
 def _run(config: "SweepConfig", storage: str, *, dry_run: bool, max_seconds: float | None, retry_failed: bool) -> None:
     """Runs the sweep, or prints its plan, and ends the process with what came of it as exit status."""
     from prunedlora.search.plan import print_plan
+    from prunedlora.search.signals import TERMINATED
     from prunedlora.search.sweep import run_sweep
 
     if dry_run:
@@ -132,12 +132,14 @@ def _run(config: "SweepConfig", storage: str, *, dry_run: bool, max_seconds: flo
             max_seconds=max_seconds if max_seconds is not None else config.max_seconds,
             retry_failed=retry_failed,
         )
-    except SystemExit as terminated:
+    except SystemExit as end:
+        if end.code != TERMINATED:
+            raise
         # By SIGTERM, with threads in calls to Ray that nothing interrupts: Python's own way out would shut Ray down
         # under them, which ends the process with another status. The store is closed; the rest ends with the process.
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(int(terminated.code or 0))
+        os._exit(TERMINATED)
     raise typer.Exit(result.exit_code)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -34,15 +35,16 @@ def trial_key(trial: TrialConfig) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:KEY_LENGTH]
 
 
-def contents(trial: TrialConfig) -> dict[str, Any]:
-    """What the names in a configuration stand for, by content: place → identity, as it enters `trial_key`.
-
-    Raises LocationError for a model or dataset that does not exist.
+def contents(trials: Iterable[TrialConfig]) -> dict[str, Any]:
+    """What the names of models and data in these configurations stand for, by content: name → identity, as it enters
+    `trial_key`. Raises LocationError for a model or dataset that does not exist.
     """
-    found = {"model": _identity(trial.model.name)}
-    for split in ("train", "validation", "test"):
-        if (source := getattr(trial.data, split)) is not None:
-            found[f"data.{split}"] = _identity(source.name)
+    found: dict[str, Any] = {}
+    for trial in trials:
+        sources = (trial.data.train, trial.data.validation, trial.data.test)
+        for name in (trial.model.name, *(source.name for source in sources if source is not None)):
+            if name not in found:
+                found[name] = _identity(name)
     return found
 
 

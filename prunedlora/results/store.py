@@ -115,24 +115,24 @@ class Store:
         return bool(self.storage.names("asks") or self.storage.names("trials") or self.storage.exists("base.json"))
 
     def check_contents(self, contents: Mapping[str, Any]) -> None:
-        """Remembers what the sweep's models and data are by content, or checks that they still are.
+        """Checks that models and data are what they were when the sweep began; writes nothing.
 
-        `contents`: place in the configuration → identity, plain JSON. Raises StoreError naming those that changed:
+        `contents`: name in the configuration → identity, plain JSON. Raises StoreError naming those that changed:
         trials on other data must not stand on one front.
         """
         text = self.storage.read_text(CONTENTS_FILE)
         if text is None or not self.is_bound():
-            self.storage.write_text(CONTENTS_FILE, json.dumps(_plain(contents), indent=1, sort_keys=True) + "\n")
             return
-        known = json_object(text, self.storage.uri_of(CONTENTS_FILE))
-        changed = sorted(
-            place for place in known.keys() | contents.keys() if known.get(place) != _plain(contents).get(place)
-        )
-        if changed:
+        known, now = json_object(text, self.storage.uri_of(CONTENTS_FILE)), _plain(contents)
+        if changed := sorted(name for name in known.keys() & now.keys() if known[name] != now[name]):
             raise StoreError(
                 f"{self.uri}: {', '.join(changed)} changed since this sweep began (files or package versions); "
                 "put them back, or give another storage"
             )
+
+    def write_contents(self, contents: Mapping[str, Any]) -> None:
+        """Remembers what models and data are by content; for the driver that holds the lock."""
+        self.storage.write_text(CONTENTS_FILE, json.dumps(_plain(contents), indent=1, sort_keys=True) + "\n")
 
     def write_sweep(self, sweep: Mapping[str, Any]) -> None:
         """Replaces sweep.yaml; for the driver that holds the lock, when trials, time or resources changed."""

@@ -15,7 +15,6 @@ import torch
 
 from prunedlora.adapters.attach import detach, load
 from prunedlora.adapters.verify import verify
-from prunedlora.config.identity import trial_key
 from prunedlora.config.trial import TrialConfig
 from prunedlora.results.record import BaseReference, Candidate, Failure, TrialRecord, from_json, to_json
 from prunedlora.results.store import StaleWriterError, Store
@@ -42,10 +41,6 @@ TERMINAL = {Verdict.CONTINUE: "completed", Verdict.STOP: "stopped", Verdict.PAUS
 
 class TooManyAttemptsError(RuntimeError):
     """A trial whose workers died every time it was started."""
-
-
-class ChangedInputError(RuntimeError):
-    """A trial whose configuration stands for something else by now; its record would not be that of its key."""
 
 
 @dataclass
@@ -109,8 +104,6 @@ def execute_trial(
     try:
         if attempt > max_attempts:
             raise TooManyAttemptsError(f"the workers of this trial died {attempt - 1} times; {_last_words(store, key)}")
-        if trial_key(config) != key:
-            raise ChangedInputError(f"model or data of trial {key} have changed since it was asked; put them back")
         run.assets = assets.get(config)
         verdict = _train(run, run.assets, report, progress, checkpoint_every_steps)
     except StaleWriterError:

@@ -4,12 +4,13 @@ import os
 
 from rich.console import Console
 
+from prunedlora.config.identity import contents
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.results.store import Store
 from prunedlora.search import cluster
 from prunedlora.search.asker import Asker
 from prunedlora.search.capacity import num_slots, worker_needs
-from prunedlora.search.preflight import preflight
+from prunedlora.search.preflight import every_trial, preflight
 
 
 def print_plan(config: SweepConfig, storage: str, console: Console, *, retry_failed: bool = False) -> None:
@@ -18,6 +19,7 @@ def print_plan(config: SweepConfig, storage: str, console: Console, *, retry_fai
     cluster.check_storage(storage)
     store = Store(storage)
     exists = store.check(config.model_copy(update={"storage": store.uri}).model_dump(mode="json"))
+    store.check_contents(contents(every_trial(config)))
     preflight(config)
     asker = Asker(config, store, retry_failed=retry_failed)
     if os.environ.get("RAY_ADDRESS"):

@@ -46,11 +46,16 @@ def preflight(config: SweepConfig) -> None:
         _check_sizes(trial, splits, config.resources.num_workers)
 
 
+def every_trial(config: SweepConfig) -> Iterator[TrialConfig]:
+    """The base, the baselines, and every corner of the space."""
+    for values in [{}, *config.baselines, *corners(config.space)]:
+        yield trial_with(config.trial, values)
+
+
 def _distinct(config: SweepConfig) -> Iterator[TrialConfig]:
     """The base and every corner of the space, one for each different model, data, targets, length and method."""
     seen = set()
-    for values in [{}, *config.baselines, *corners(config.space)]:
-        trial = trial_with(config.trial, values)
+    for trial in every_trial(config):
         fields = [trial.model, trial.data, trial.training, trial.evaluation]
         adapter = trial.adapter and trial.adapter.model_dump(include={"target_modules", "layers_to_transform"})
         own = lookup("method", trial.method).section

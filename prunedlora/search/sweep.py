@@ -27,7 +27,7 @@ from prunedlora.search import cluster
 from prunedlora.search.asker import Asker
 from prunedlora.search.capacity import num_slots
 from prunedlora.search.finish import base_work, drop_dominated, export_recommended, missing_test
-from prunedlora.search.preflight import preflight
+from prunedlora.search.preflight import every_trial, preflight
 from prunedlora.search.progress import Progress
 from prunedlora.search.signals import Signals
 from prunedlora.search.slot import Execute, SlotSettings
@@ -119,13 +119,15 @@ def run_sweep(
     cluster.check_storage(storage)
     store = Store(storage)
     tree = config.model_copy(update={"storage": store.uri}).model_dump(mode="json")
+    names = contents(every_trial(config))
+    store.check_contents(names)
     if not store.check(tree):
         preflight(config)  # before the store is that of a sweep that cannot run
     is_new = store.create_or_open(tree)
     with DriverLock(store.storage) as lock, ExitStack() as leaving:
         if not is_new:
             store.write_sweep(tree)
-        store.check_contents(contents(config.trial))
+        store.write_contents(names)
         asker = Asker(config, store, retry_failed=retry_failed)
         deadline = began + max_seconds if max_seconds is not None else float("inf")
         run = _Run(config, store, lock, asker, console, deadline, execute)

@@ -74,12 +74,13 @@ def test_another_sweep_is_refused_with_what_differs(store, sweep, change, messag
 
 
 def test_models_and_data_stay_what_they_were(store):
-    store.check_contents({"model": "some/model", "data.train": {"a.csv": "1"}})
-    store.check_contents({"model": "other/model", "data.train": {"a.csv": "1"}})  # nothing was asked yet
+    store.write_contents({"some/model": "some/model", "a.csv": {"a.csv": "1"}})
+    other = {"some/model": "some/model", "a.csv": {"a.csv": "2"}}
+    store.check_contents(other)  # nothing was asked yet
     store.write_ask(ask(0))
-    store.check_contents({"model": "other/model", "data.train": {"a.csv": "1"}})
-    with pytest.raises(StoreError, match=r"data\.train changed since this sweep began \(files or package versions\)"):
-        store.check_contents({"model": "other/model", "data.train": {"a.csv": "2"}})
+    store.check_contents({"some/model": "some/model", "a.csv": {"a.csv": "1"}, "b.csv": {"b.csv": "3"}})
+    with pytest.raises(StoreError, match=r"a\.csv changed since this sweep began \(files or package versions\)"):
+        store.check_contents(other)
 
 
 def test_tuples_count_as_the_lists_that_yaml_makes_of_them(store, sweep):

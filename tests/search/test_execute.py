@@ -67,34 +67,9 @@ def run(
     epoch: int = 1,
     checkpoint_every_steps: int | None = None,
 ) -> str:
-    return run_as(
-        trial_key(trial),
-        trial,
-        store,
-        assets=assets,
-        workers=workers,
-        report=report,
-        progress=progress,
-        epoch=epoch,
-        checkpoint_every_steps=checkpoint_every_steps,
-    )
-
-
-def run_as(
-    key: str,
-    trial: TrialConfig,
-    store: Store,
-    *,
-    assets: AssetCache | None = None,
-    workers: Workers = ALONE,
-    report: Callable[[dict[str, Any]], Verdict] = carry_on,
-    progress: Callable[[int, int], Verdict] = carry_on,
-    epoch: int = 1,
-    checkpoint_every_steps: int | None = None,
-) -> str:
     return execute_trial(
         trial,
-        key,
+        trial_key(trial),
         store=store,
         assets=assets or AssetCache(CPU),
         workers=workers,
@@ -354,23 +329,6 @@ def test_base_reference(tree: dict[str, Any], store: Store) -> None:
     base = store.read_base()
     assert base is not None
     assert base.figures["accuracy"].num_examples == 20
-
-
-def test_a_trial_whose_data_changed_since_it_was_asked_fails(
-    tree: dict[str, Any], store: Store, tmp_path: Path
-) -> None:
-    """Its record would otherwise stand under the key of another configuration."""
-    data = tmp_path / "data.csv"
-    data.write_text(Path(tree["trial"]["data"]["train"]["name"]).read_text())
-    trial = trial_of(tree, data__train__name=str(data))
-    key = trial_key(trial)
-    data.write_text(data.read_text() + "alpha river,front\n")
-    assert run_as(key, trial, store) == "failed"
-    record = store.read_record(key)
-    assert record is not None
-    assert record.failure is not None
-    assert record.failure.type == "ChangedInputError"
-    assert "have changed since it was asked" in record.failure.message
 
 
 def test_the_exported_adapter_on_the_test_split(tree: dict[str, Any], store: Store) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from prunedlora.config.identity import contents
 from prunedlora.config.load import parse_sweep
-from prunedlora.config.sweep import SweepConfig
+from prunedlora.config.sweep import SweepConfig, trial_with
 from prunedlora.results.record import BaseReference, Figure
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
@@ -17,6 +18,7 @@ from prunedlora.search import cluster
 from prunedlora.search.asker import Asker
 from prunedlora.search.capacity import CapacityError
 from prunedlora.search.plan import print_plan
+from prunedlora.search.preflight import every_trial
 from prunedlora.search.sweep import SweepResult, run_sweep
 from tests import tiny
 from tests.search.inventions import pretend
@@ -119,6 +121,28 @@ def test_storage_of_another_sweep_is_refused(folder: Path, tmp_path: Path) -> No
     store.write_base(BaseReference(figures={"accuracy": Figure(value=0.5, num_examples=2)}))
     with pytest.raises(StoreError, match=r"holds another sweep: seed was 0, is 7\. Give another storage"):
         run(make(folder, tmp_path / "store", **{"seed": 50, "sampler": "tpe"}).model_copy(update={"seed": 7}))
+
+
+def test_data_that_changed_since_the_sweep_began_is_refused(folder: Path, tmp_path: Path) -> None:
+    """Also data that a baseline alone names; by the dry run too. Nothing is started."""
+    data, other = tmp_path / "data.csv", tmp_path / "other.csv"
+    for path in (data, other):
+        path.write_text((folder / "data.csv").read_text())
+    config = make(folder, tmp_path / "store", baselines=[{"data.train.name": str(other)}])
+    trial = trial_with(config.trial, {"data.train.name": str(data)})
+    config = config.model_copy(update={"trial": trial})
+    store = Store(config.storage)
+    store.create_or_open(config.model_copy(update={"storage": store.uri}).model_dump(mode="json"))
+    store.write_contents(contents(every_trial(config)))
+    store.write_base(BaseReference(figures={"accuracy": Figure(value=0.5, num_examples=2)}))
+    print_plan(config, config.storage, Console(file=io.StringIO()))
+    for path in (data, other):
+        before = path.read_text()
+        path.write_text(before + "alpha river,front\n")
+        for start in (run, lambda config: print_plan(config, config.storage, Console(file=io.StringIO()))):
+            with pytest.raises(StoreError, match=rf"{path.name} changed since this sweep began"):
+                start(config)
+        path.write_text(before)
 
 
 def test_storage_that_cannot_be_written_is_refused(folder: Path, tmp_path: Path) -> None:
