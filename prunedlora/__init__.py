@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prunedlora.config.trial import PruningConfig
+    from prunedlora.config.methods import PruningConfig
     from prunedlora.integrations.transformers import PrunedLoraCallback
 
 __all__ = ["PrunedLoraCallback", "PruningConfig"]
-HOMES = {"PrunedLoraCallback": "prunedlora.integrations.transformers", "PruningConfig": "prunedlora.config.trial"}
+HOMES = {"PrunedLoraCallback": "prunedlora.integrations.transformers", "PruningConfig": "prunedlora.config.methods"}
 
 
 def __getattr__(name: str) -> Any:

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
 from prunedlora.adapters.shrink import set_factors
+from prunedlora.config.methods import PruningConfig
 from prunedlora.config.sweep import trial_with
-from prunedlora.config.trial import PruningConfig, TrialConfig
+from prunedlora.config.trial import TrialConfig
 from prunedlora.pruning.pruner import Pruner
 from prunedlora.pruning.settings import PruningSettings
 from prunedlora.registry import lookup, names

@@ -18,7 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from prunedlora.adapters.export import declare_ranks, export
 from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
-from prunedlora.config.trial import PruningConfig
+from prunedlora.config.methods import PruningConfig
 from prunedlora.pruning.pruner import Event, Pruner
 from prunedlora.pruning.settings import PruningSettings
 from prunedlora.search.assemble import section_fields

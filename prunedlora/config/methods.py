@@ -1,0 +1,172 @@
+"""Settings of the methods: one section each, given for the method that has it and for no other."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from prunedlora.config.section import Progress, Section, registered
+from prunedlora.registry import lookup
+
+
+class FullConfig(Section):
+    """Full fine-tuning: every weight of a copy of the base model trains; no adapter comes out of it."""
+
+    head_modules: list[str] = Field(default=[])
+    """Modules with the head's learning rate, counted beside the rest."""
+
+
+class DropLoraConfig(Section):
+    """Method droplora: dropout between the factors."""
+
+    probability: float = Field(default=0.5, gt=0.0, lt=1.0)
+    """Share of the rank dimension that is dropped while training."""
+    granularity: Literal["element", "rank"] = "element"
+    """element: drawn anew for every token and component; rank: one draw per layer and step, shared by all tokens."""
+
+
+class L1raConfig(Section):
+    """Method l1ra: gates under an L1 penalty move components between layers; the sum of all ranks stays."""
+
+    gate_learning_rate: PositiveFloat = 1e-2
+    """Of the gates; constant, without weight decay."""
+    gate_penalty: PositiveFloat = 1.0
+    """How far the penalty alone takes a gate down over the whole training (gates start at 1 and end at 0)."""
+    threshold: float = Field(default=1e-2, gt=0.0, lt=1.0)
+    """Gates below it lose their component at the next reallocation."""
+    every: float = Field(default=0.1, gt=0.0, lt=1.0)
+    """Share of the training between two reallocations."""
+
+
+class AdaLoraConfig(Section):
+    """Method adalora, PEFT's own: singular triplets masked by sensitivity down to a budget."""
+
+    target_rank: PositiveInt
+    """Mean rank at the end, below adapter.initial_rank."""
+    begin: Progress
+    """Progress at which the budget begins to fall (PEFT's tinit)."""
+    end: Progress
+    """Progress at which it is reached (PEFT's total_step - tfinal)."""
+    every_steps: PositiveInt = 1
+    """Optimizer steps between two allocations (PEFT's deltaT)."""
+    sensitivity_decay: float = Field(default=0.85, gt=0.0, lt=1.0)
+    """Of the averaged sensitivity (beta1)."""
+    uncertainty_decay: float = Field(default=0.85, gt=0.0, lt=1.0)
+    """Of the averaged uncertainty (beta2)."""
+    orthogonality: float = Field(default=0.5, ge=0.0)
+    """Weight of the penalty that keeps A and B orthogonal."""
+
+    @model_validator(mode="after")
+    def _begin_before_end(self) -> Self:
+        if self.begin >= self.end:
+            raise ValueError(f"begin {self.begin:g} must lie before end {self.end:g}")
+        return self
+
+
+class SvdConfig(Section):
+    """Method svd: a LoRA adapter, truncated after its training to smaller ranks that cost nothing more."""
+
+    ranks: list[PositiveInt] = Field(min_length=1)
+    """Ranks to truncate to, falling, all below adapter.initial_rank."""
+
+    @model_validator(mode="after")
+    def _falling(self) -> Self:
+        if self.ranks != sorted(set(self.ranks), reverse=True):
+            raise ValueError(f"ranks must fall: {self.ranks}")
+        return self
+
+
+class ScheduleConfig(Section):
+    name: Annotated[str, registered("schedule")] = "cubic"
+    begin: Progress
+    """Progress at which removal begins."""
+    end: Progress | None = None
+    """Progress at which the target is reached; None for schedules that do all at begin."""
+    every_steps: PositiveInt
+    """Optimizer steps from one pruning event to the next."""
+
+    @model_validator(mode="after")
+    def _begin_before_end(self) -> Self:
+        if lookup("schedule", self.name).needs_end:
+            if self.end is None:
+                raise ValueError(f"schedule {self.name!r} needs end")
+            if self.begin >= self.end:
+                raise ValueError(f"begin {self.begin:g} must lie before end {self.end:g}")
+        elif self.end is not None:
+            raise ValueError(f"end has no effect on schedule {self.name!r}; remove it")
+        return self
+
+
+class PruningConfig(Section):
+    """Method prunedlora. A field whose default is None gets the value that its docstring names where it has an effect,
+    and must stay unset where it has none."""
+
+    basis: Literal["raw", "svd", "whitened"] = "raw"
+    """raw: components as they are trained. svd, whitened: an event first turns to the principal components of B A, by
+    its norm or in the metric of the loss (methods.md 1.8), and drops the smallest; nothing is left to recover."""
+    criterion: Annotated[str, registered("criterion")] | None = None
+    """What goes first, in the raw basis: gradient."""
+    curvature: Annotated[str, registered("curvature")] | None = None
+    """What the gradient criterion scores by, and recovery compensates with: token."""
+    ema_decay: float | None = Field(default=None, ge=0.0, lt=1.0)
+    """Decay per step of averaged statistics: 0.95."""
+    damping: float | None = Field(default=None, gt=0.0, le=1.0)
+    """Added to the diagonal of curvatures and moments, as a share of its mean: 0.01."""
+    recovery_strength: float | None = Field(default=None, ge=0.0, le=1.0)
+    """Share of the closed-form compensation that the survivors get, 0 is plain removal: 1 for criteria that model the
+    loss (gradient, activation_obs), 0 for the others."""
+    recovery_side: Literal["A", "B", "both"] | None = None
+    """The factor that is scored and compensated: B. both is the paper's sum, which compensates twice and overshoots at
+    full strength (methods.md 1.8)."""
+    gradient_cap: PositiveFloat | None = None
+    """Criterion gradient in its full form: the step that the gradient adds, at most this share of the weights' norm.
+    None: the zero-gradient form."""
+    moments: Literal["mapped", "reset"] | None = None
+    """What becomes of the optimizer's moments when the basis changes (svd, whitened): mapped."""
+    target_sparsity: float | None = Field(default=None, ge=0.0, lt=1.0)
+    """Share of the initial components to remove; or give target_rank."""
+    target_rank: int | None = Field(default=None, ge=1)
+    """(Mean) rank to end at; or give target_sparsity."""
+    schedule: ScheduleConfig
+    allocation: Annotated[str, registered("allocation")] = "uniform"
+    min_rank: int = Field(default=1, ge=0)
+    """Fewest components that a layer keeps; 0 lets a layer leave the adapter."""
+    round_to: Annotated[int, Field(ge=2)] | Literal["served_slot"] | None = None
+    """Ranks that fit hardware and servers: a multiple that all ranks keep to, or served_slot: the largest rank is one
+    that vLLM offers (1, 8, 16, 32, …). None: any ranks."""
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if (self.target_sparsity is None) == (self.target_rank is None):
+            raise ValueError("give exactly one of target_sparsity and target_rank")
+        return self
+
+    @model_validator(mode="after")
+    def _settings_with_an_effect(self) -> Self:
+        """Fills in what is unset, in place: it must not count as set, so that a space may choose the criterion."""
+        criterion = self._resolve("criterion", "gradient", self.basis == "raw", f"basis {self.basis!r}")
+        kind = None if criterion is None else lookup("criterion", criterion)
+        models_loss, own = kind is not None and kind.models_loss, kind is not None and kind.own_curvature is not None
+        who = f"basis {self.basis!r}" if kind is None else f"criterion {criterion!r}"
+        strength = self._resolve("recovery_strength", 1.0 if models_loss else 0.0, kind is not None, who)
+        if kind is not None and not models_loss and not strength:
+            who += " without recovery"
+        has_curvature = models_loss or bool(strength)
+        side = self._resolve("recovery_side", "B", has_curvature, who)
+        if own and side != "B":
+            raise ValueError(f"recovery_side {side!r} does not go with {who}, whose curvature is that of side B")
+        self._resolve("curvature", "token", has_curvature and not own, who)
+        damps = has_curvature or self.basis == "whitened"
+        self._resolve("damping", 0.01, damps, who)
+        self._resolve("ema_decay", 0.95, damps or (kind is not None and bool(kind.statistics)), who)
+        self._resolve("moments", "mapped", self.basis != "raw", who)
+        if self.gradient_cap is not None and (criterion != "gradient" or side == "both"):
+            raise ValueError(f"gradient_cap goes with criterion 'gradient' on one side, not with {who}, side {side}")
+        return self
+
+    def _resolve(self, field: str, default: Any, has_effect: bool, who: str) -> Any:
+        value = getattr(self, field)
+        if not has_effect and value is not None:
+            raise ValueError(f"{field} has no effect with {who}; remove it")
+        if has_effect and value is None:
+            self.__dict__[field] = value = default
+        return value
