@@ -5,14 +5,14 @@ B (H couples the columns of B) or A (the rows of A). H is a mean over the rows o
 layers of different widths compare.
 """
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from torch import Tensor
 
 from prunedlora.adapters.layers import AdaptedLayer, Side
+from prunedlora.pruning.token_sums import TokenSums, squared_norm, statistics_dtype
 from prunedlora.registry import register
 
 
@@ -36,11 +36,6 @@ class Curvature(Protocol):
     def close(self) -> None:
         """Removes hooks."""
         ...
-
-
-def statistics_dtype(layer: AdaptedLayer) -> torch.dtype:
-    """At least float32, whatever the training dtype."""
-    return torch.promote_types(layer.B.dtype, torch.float32)
 
 
 def num_rows(layer: AdaptedLayer, side: Side) -> int:
@@ -99,60 +94,30 @@ class TokenCurvature:
     def __init__(self, layers: Sequence[AdaptedLayer], side: Side) -> None:
         self._layers = layers
         self._side = side
-        self._sums: list[Tensor] = []
-        self.resize()
-        self._handles: list[RemovableHandle] = [
-            (layer.lora_B if side == "B" else layer.lora_A).register_forward_hook(self._watch(index))
-            for index, layer in enumerate(layers)
-        ]
+        self._tokens = TokenSums(layers, side, _weighted_inputs if side == "B" else _weighted_gradients)
 
     def statistics(self) -> list[Tensor]:
         """Σ_t of this step, one (r, r) per layer."""
-        return self._sums
+        return self._tokens.sums
 
     def collect(self) -> list[Tensor]:
         """H_B or H_A of this step."""
-        collected = [total / num_rows(layer, self._side) for total, layer in zip(self._sums, self._layers, strict=True)]
-        for total in self._sums:
-            total.zero_()
-        return collected
+        sums, _ = self._tokens.take()
+        return [total / num_rows(layer, self._side) for total, layer in zip(sums, self._layers, strict=True)]
 
     def resize(self) -> None:
         """Zero sums at the present ranks."""
-        self._sums = [
-            torch.zeros(layer.rank, layer.rank, dtype=statistics_dtype(layer), device=layer.B.device)
-            for layer in self._layers
-        ]
+        self._tokens.resize()
 
     def close(self) -> None:
         """Removes the hooks; harmless when done twice."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-
-    def _watch(self, index: int) -> Any:
-        def forward_hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if not output.requires_grad:
-                return  # evaluation, or the first pass of a reentrant checkpoint
-            dtype = self._sums[index].dtype
-            given = inputs[0].detach()
-            if self._side == "B":
-                output.register_hook(lambda g: self._add(index, given, squared_norm(g, dtype)))
-            else:
-                weight = squared_norm(given, dtype)
-                output.register_hook(lambda u: self._add(index, u, weight))
-
-        return forward_hook
-
-    @torch.no_grad()
-    def _add(self, index: int, vectors: Tensor, weight: Tensor) -> None:
-        """Adds Σ_t weight_t v_t v_tᵀ; `vectors` (..., r), `weight` (...)."""
-        total = self._sums[index]
-        with torch.autocast(total.device.type, enabled=False):
-            v = vectors.flatten(0, -2).to(total.dtype)  # (tokens, r)
-            total.addmm_(v.mT, v * weight.flatten()[:, None])
+        self._tokens.close()
 
 
-def squared_norm(vectors: Tensor, dtype: torch.dtype) -> Tensor:
-    """‖v_t‖² over the last dimension."""
-    return vectors.detach().to(dtype).square().sum(-1)
+def _weighted_inputs(h: Tensor, dtype: torch.dtype) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    return lambda g: (h, squared_norm(g, dtype))
+
+
+def _weighted_gradients(x: Tensor, dtype: torch.dtype) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    weight = squared_norm(x, dtype)
+    return lambda u: (u, weight)

@@ -6,15 +6,13 @@ is not zero: padding does not, nor does a token that the loss does not see. Coll
 where checkpointing runs the forward twice.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from torch import Tensor
 
 from prunedlora.adapters.layers import AdaptedLayer
-from prunedlora.pruning.curvature import statistics_dtype
+from prunedlora.pruning.token_sums import TokenSums, statistics_dtype
 from prunedlora.registry import register
 
 
@@ -23,52 +21,28 @@ class ActivationStatistic:
     """G_h = mean over tokens of h hᵀ (r, r), h = A x the input of lora_B."""
 
     def __init__(self, layers: Sequence[AdaptedLayer]) -> None:
-        self._layers = layers
-        self._sums: list[Tensor] = []
-        self._counts: list[Tensor] = []
-        self.resize()
-        self._handles: list[RemovableHandle] = [
-            layer.lora_B.register_forward_hook(self._watch(index)) for index, layer in enumerate(layers)
-        ]
+        self._tokens = TokenSums(layers, "B", _inputs_that_count)
 
     def statistics(self) -> list[Tensor]:
         """Σ_t h hᵀ and the number of tokens, per layer."""
-        return [*self._sums, *self._counts]
+        return [*self._tokens.sums, *self._tokens.weights]
 
     def collect(self) -> list[Tensor]:
         """G_h of this step; zero for a layer that saw no token."""
-        means = [total / count.clamp(min=1) for total, count in zip(self._sums, self._counts, strict=True)]
-        for tensor in self.statistics():
-            tensor.zero_()
-        return means
+        sums, counts = self._tokens.take()
+        return [total / count.clamp(min=1) for total, count in zip(sums, counts, strict=True)]
 
     def resize(self) -> None:
         """Zero sums at the present ranks."""
-        self._sums = _squares(self._layers)
-        self._counts = [torch.zeros(1, dtype=total.dtype, device=total.device) for total in self._sums]
+        self._tokens.resize()
 
     def close(self) -> None:
-        """Removes the hooks; harmless when done twice."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
+        """Removes the hooks."""
+        self._tokens.close()
 
-    def _watch(self, index: int) -> Any:
-        def forward_hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if output.requires_grad:
-                h = inputs[0].detach()
-                output.register_hook(lambda g: self._add(index, h, g))
 
-        return forward_hook
-
-    @torch.no_grad()
-    def _add(self, index: int, h: Tensor, gradient: Tensor) -> None:
-        total = self._sums[index]
-        with torch.autocast(total.device.type, enabled=False):
-            counts = (gradient != 0).any(-1).flatten().to(total.dtype)
-            v = h.flatten(0, -2).to(total.dtype)
-            total.addmm_(v.mT, v * counts[:, None])
-            self._counts[index] += counts.sum()
+def _inputs_that_count(h: Tensor, dtype: torch.dtype) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    return lambda g: (h, (g != 0).any(-1))
 
 
 @register("statistic", "output_gradient")
@@ -80,47 +54,27 @@ class OutputGradientStatistic:
     """
 
     def __init__(self, layers: Sequence[AdaptedLayer]) -> None:
-        self._layers = layers
-        self._sums: list[Tensor] = []
-        self.resize()
-        self._handles: list[RemovableHandle] = [
-            layer.lora_A.register_forward_hook(self._watch(index)) for index, layer in enumerate(layers)
-        ]
+        self._tokens = TokenSums(layers, "A", _gradients)
 
     def statistics(self) -> list[Tensor]:
         """Σ_t u uᵀ per layer."""
-        return self._sums
+        return self._tokens.sums
 
     def collect(self) -> list[Tensor]:
         """G_u of this step."""
-        collected = [total.clone() for total in self._sums]
-        for total in self._sums:
-            total.zero_()
-        return collected
+        return self._tokens.take()[0]
 
     def resize(self) -> None:
         """Zero sums at the present ranks."""
-        self._sums = _squares(self._layers)
+        self._tokens.resize()
 
     def close(self) -> None:
-        """Removes the hooks; harmless when done twice."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
+        """Removes the hooks."""
+        self._tokens.close()
 
-    def _watch(self, index: int) -> Any:
-        def forward_hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if output.requires_grad:
-                output.register_hook(lambda u: self._add(index, u))
 
-        return forward_hook
-
-    @torch.no_grad()
-    def _add(self, index: int, gradient: Tensor) -> None:
-        total = self._sums[index]
-        with torch.autocast(total.device.type, enabled=False):
-            u = gradient.flatten(0, -2).to(total.dtype)
-            total.addmm_(u.mT, u)
+def _gradients(x: Tensor, dtype: torch.dtype) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    return lambda u: (u, u.new_ones(u.shape[:-1]))
 
 
 @register("statistic", "sensitivity")
@@ -155,9 +109,3 @@ class SensitivityStatistic:
 
     def close(self) -> None:
         """No hooks."""
-
-
-def _squares(layers: Sequence[AdaptedLayer]) -> list[Tensor]:
-    return [
-        torch.zeros(layer.rank, layer.rank, dtype=statistics_dtype(layer), device=layer.B.device) for layer in layers
-    ]
