@@ -2,6 +2,7 @@
 
 import difflib
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -14,6 +15,8 @@ from prunedlora.config.trial import TrialConfig
 
 SIZE_OBJECTIVES = ("adapter_params", "adapter_bytes", "max_rank", "served_slot")
 MOST_CORNERS = 4096
+LABEL = "label"
+"""Key of a baseline's name among the fields that it replaces."""
 
 
 class ResourcesConfig(Section):
@@ -58,7 +61,8 @@ class SweepConfig(Section):
     trial: TrialConfig
     """The base: a complete trial; the space and the baselines replace some of its fields."""
     baselines: list[dict[str, Any]] = Field(default=[])
-    """Fixed trials that stand beside the search, each given by the fields it replaces in the base."""
+    """Fixed trials that stand beside the search, each given by the fields it replaces in the base, and a `label` of its
+    own if the report is to call it by a name."""
     space: dict[str, SpaceEntry] = Field(default={})
     """Field path within `trial` → what it may become."""
 
@@ -98,8 +102,9 @@ class SweepConfig(Section):
                 else:
                     problems += _impossible(self.space[parent], parent, values, f"space.{path}.when")
         for i, baseline in enumerate(self.baselines):
-            for path in baseline:
+            for path in baseline.keys() - {LABEL}:
                 problems += _field_problem(path, f"baselines[{i}].{path}")
+        problems += self._label_problems()
         searched = any(not isinstance(entry, Value) for entry in self.space.values())
         if self.num_trials > 0 and not searched:
             problems.append("space: nothing is searched; give at least one choice, uniform, log_uniform or int")
@@ -114,7 +119,7 @@ class SweepConfig(Section):
     def _every_suggestion_is_valid(self) -> Self:
         problems: dict[str, str] = {}
         for i, baseline in enumerate(self.baselines):
-            for message in _trial_problems(self.trial, baseline):
+            for message in _trial_problems(self.trial, without_label(baseline)):
                 problems.setdefault(message, f"baselines[{i}]")
         for values in corners(self.space):
             for message in _trial_problems(self.trial, values):
@@ -124,9 +129,30 @@ class SweepConfig(Section):
             raise ValueError("\n".join(f"{where}: {message}" for message, where in problems.items()))
         return self
 
+    def _label_problems(self) -> list[str]:
+        labels = [baseline[LABEL] for baseline in self.baselines if LABEL in baseline]
+        problems = [f"baselines: label {label!r} must be a text" for label in labels if not _is_text(label)]
+        if not problems:
+            twice = sorted(label for label, count in Counter(labels).items() if count > 1)
+            problems = [f"baselines: label {label!r} is given twice" for label in twice]
+        return problems
+
     def baseline_trials(self) -> list[TrialConfig]:
         """The baselines, resolved."""
-        return [trial_with(self.trial, baseline) for baseline in self.baselines]
+        return [trial_with(self.trial, without_label(baseline)) for baseline in self.baselines]
+
+    def baseline_labels(self) -> list[str | None]:
+        """What the report calls the baselines, in their order; None: by their method."""
+        return [baseline.get(LABEL) for baseline in self.baselines]
+
+
+def without_label(baseline: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that a baseline replaces."""
+    return {path: value for path, value in baseline.items() if path != LABEL}
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 def trial_with(base: TrialConfig, values: Mapping[str, Any]) -> TrialConfig:

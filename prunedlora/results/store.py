@@ -39,8 +39,8 @@ from prunedlora.results.record import (
 from prunedlora.results.storage import Storage, StoreError
 
 CONTENTS_FILE = "contents.json"
-FIXED_FIELDS = ("objectives", "trial", "space", "baselines", "sampler", "seed")
-"""Fields of a sweep that its store is bound to; all others may change between runs."""
+FIXED_FIELDS = ("objectives", "trial", "space", "sampler", "seed")
+"""Fields of a sweep that its store is bound to; all others may change between runs, and baselines may be added."""
 
 
 class StaleWriterError(RuntimeError):
@@ -102,6 +102,9 @@ class Store:
             for field in FIXED_FIELDS
             for line in _differences(field, _plain(old.get(field)), _plain(sweep.get(field)))
         ]
+        baselines = _plain(sweep.get("baselines") or [])
+        gone = [baseline for baseline in old.get("baselines") or [] if baseline not in baselines]
+        differing += [f"baselines had {json.dumps(baseline)}" for baseline in gone]
         if differing and not self.is_bound():
             return False
         if differing:
@@ -186,6 +189,14 @@ class Store:
         if text is None:
             raise StoreError(f"{self.storage.uri_of(path)} does not exist: trial {key} was never queued")
         return json_object(text, self.storage.uri_of(path))
+
+    def write_label(self, key: str, label: str) -> None:
+        """What people call the trial; its record takes it over."""
+        self.storage.write_text(self.trial_path(key, "label.txt"), label)
+
+    def read_label(self, key: str) -> str | None:
+        """None for a trial without a name."""
+        return self.storage.read_text(self.trial_path(key, "label.txt"))
 
     def begin_attempt(self, key: str, driver_epoch: int) -> int:
         """Counts one more start of a trial; returns its number among those under this driver, from 1."""

@@ -46,9 +46,10 @@ class Asker:
         """Trials of earlier runs that have a record and are not run again."""
         self.num_resumed = len(self._waiting)
         """Trials asked in earlier runs that have still to end."""
-        fresh = {trial_key(trial): trial for trial in config.baseline_trials()}
+        labelled = zip(config.baseline_trials(), config.baseline_labels(), strict=True)
+        fresh = {trial_key(trial): (trial, label) for trial, label in labelled}
         asked = {ask.key for ask in self._asks if ask.kind == "baseline"}
-        self._baselines = deque(trial for key, trial in fresh.items() if key not in asked)
+        self._baselines = deque(baseline for key, baseline in fresh.items() if key not in asked)
 
     @property
     def num_concurrent(self) -> int:
@@ -77,7 +78,8 @@ class Asker:
             return self._hand_out(self._waiting.popleft())
         while self._baselines:
             nothing: dict[str, Any] = {"params": {}, "distributions": {}, "system_attrs": {}}
-            ask = self._write(self._baselines.popleft(), "baseline", nothing)
+            trial, label = self._baselines.popleft()
+            ask = self._write(trial, "baseline", nothing, label)
             if REPEATED not in ask.system_attrs:
                 return self._hand_out(ask)
         while self._num_suggestions_left():
@@ -130,12 +132,16 @@ class Asker:
         )
         return self._write(trial_with(config.trial, values), "search", part)
 
-    def _write(self, trial: TrialConfig, kind: Literal["baseline", "search"], part: dict[str, Any]) -> Ask:
+    def _write(
+        self, trial: TrialConfig, kind: Literal["baseline", "search"], part: dict[str, Any], label: str | None = None
+    ) -> Ask:
         key = trial_key(trial)
         if key in self._records or any(ask.key == key for ask in self._asks):
             part["system_attrs"][REPEATED] = True
         else:
             self._store.write_config(key, trial.model_dump(mode="json"))
+            if label is not None:
+                self._store.write_label(key, label)
         number = self._asks[-1].number + 1 if self._asks else 0
         ask = Ask(number=number, key=key, kind=kind, **part)
         self._store.write_ask(ask)

@@ -240,6 +240,7 @@ def _write_record(run: _Run, status: Any, error: Exception | None) -> None:
     live = run.live
     record = TrialRecord(
         key=run.key,
+        label=run.store.read_label(run.key),
         config=run.config.model_dump(mode="json"),
         status=status,
         failure=None if error is None else _failure(run, error),

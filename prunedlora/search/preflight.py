@@ -48,7 +48,9 @@ def preflight(config: SweepConfig) -> None:
 
 def every_trial(config: SweepConfig) -> Iterator[TrialConfig]:
     """The base, the baselines, and every corner of the space."""
-    for values in [{}, *config.baselines, *corners(config.space)]:
+    yield config.trial
+    yield from config.baseline_trials()
+    for values in corners(config.space):
         yield trial_with(config.trial, values)
 
 

@@ -111,6 +111,8 @@ def test_defaults_and_values(tree: dict[str, Any]) -> None:
         ("space", {"seed": {"choice": [1], "when": {"x.y": [1]}}}, "space.seed.when: 'x.y' is not another entry"),
         ("space", {"pruning": {"value": None, "when": {"seed": [0]}}}, "space: nothing is searched"),
         ("baselines", [{"adapter.rank": 3}], "baselines[0].adapter.rank: 'adapter.rank' is no field of a trial"),
+        ("baselines", [{"label": ""}], "baselines: label '' must be a text"),
+        ("baselines", [{"label": "a"}, {"label": "a", "seed": 1}], "baselines: label 'a' is given twice"),
         ("baselines", [{"adapter.method": "lora"}], "the pruning section has no effect on method 'lora'"),
     ],
 )

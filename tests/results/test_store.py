@@ -60,7 +60,6 @@ def test_trials_time_and_resources_may_change(store, sweep):
             r'trial\.adapter\.method was "prunedlora", is "lora"; trial\.optim',
         ),
         ({"space": {}}, r"space\.adapter\.initial_rank was .*, is null"),
-        ({"baselines": [{}]}, r"baselines was \[\], is \[\{\}\]"),
         ({"sampler": "random"}, 'sampler was "tpe", is "random"'),
         ({"seed": 1}, "seed was 0, is 1"),
     ],
@@ -71,6 +70,15 @@ def test_another_sweep_is_refused_with_what_differs(store, sweep, change, messag
     store.write_ask(ask(0))
     with pytest.raises(StoreError, match=f"holds another sweep: .*{message}"):
         store.create_or_open(sweep | change)
+
+
+def test_baselines_may_be_added_but_not_taken_away(store, sweep):
+    two, four = {"adapter.initial_rank": 2}, {"adapter.initial_rank": 4}
+    store.write_sweep(sweep | {"baselines": [two]})
+    store.write_ask(ask(0))
+    assert store.create_or_open(sweep | {"baselines": [four, two]}) is False
+    with pytest.raises(StoreError, match=r'holds another sweep: baselines had \{"adapter.initial_rank": 2\}'):
+        store.create_or_open(sweep | {"baselines": [four]})
 
 
 def test_models_and_data_stay_what_they_were(store):

@@ -124,6 +124,13 @@ def test_baselines_come_first_and_are_not_in_the_study(make_sweep: Make, tmp_pat
     assert [ask.params for ask in plain.asks()] == [ask.params for ask in store.asks()[2:]]
 
 
+def test_a_baseline_keeps_its_label(make_sweep: Make, tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "s"))
+    labelled = {"label": "small LoRA", "adapter.initial_rank": 2}
+    assert drive(make_sweep(num_trials=0, space={}, baselines=[labelled, {"adapter.initial_rank": 3}]), store)
+    assert [store.read_label(ask.key) for ask in store.asks()] == ["small LoRA", None]
+
+
 def test_a_recorded_key_counts_and_an_exhausted_space_ends_the_sweep(make_sweep: Make, tmp_path: Path) -> None:
     store = Store(str(tmp_path / "s"))
     config = make_sweep(num_trials=500, space={"adapter.initial_rank": {"choice": [4, 8]}})
