@@ -5,14 +5,13 @@ Everything heavy is imported inside the verbs, so that `--help` answers at once.
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+
+from prunedlora.errors import clear_errors
 
 if TYPE_CHECKING:
     from prunedlora.config.sweep import SweepConfig
@@ -46,7 +45,7 @@ def search(
     retry_failed: RetryFailed = False,
 ) -> None:
     """Run a sweep, or go on with one: trials, front, report, recommended adapter."""
-    with _clear_errors():
+    with clear_errors():
         from prunedlora.config.load import load_sweep
 
         config = load_sweep(sweep_file, overrides or ())
@@ -64,7 +63,7 @@ def train(
     retry_failed: RetryFailed = False,
 ) -> None:
     """Train one configuration: the file's `trial`, with overrides, and nothing of its space."""
-    with _clear_errors():
+    with clear_errors():
         from prunedlora.config.identity import trial_key
         from prunedlora.config.load import load_sweep
 
@@ -76,7 +75,7 @@ def train(
 @app.command()
 def report(store: StoreArgument) -> None:
     """Front, table and report of a store, from its records alone."""
-    with _clear_errors():
+    with clear_errors():
         from prunedlora.results.report import write_report
         from prunedlora.results.store import Store
         from prunedlora.results.tables import print_report
@@ -94,7 +93,7 @@ def export(
     check: Annotated[bool, typer.Option(help="Load it with the base model and compare logits, merged too.")] = True,
 ) -> None:
     """Copy a candidate's adapter out of a store: a plain PEFT folder, checked again against the base model."""
-    with _clear_errors():
+    with clear_errors():
         from prunedlora.results.store import Store
         from prunedlora.search.export import export_candidate
 
@@ -141,18 +140,6 @@ def _run(config: "SweepConfig", storage: str, *, dry_run: bool, max_seconds: flo
         sys.stderr.flush()
         os._exit(TERMINATED)
     raise typer.Exit(result.exit_code)
-
-
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    """The package's own errors are messages for people and are told in a few lines; others keep their traceback."""
-    try:
-        yield
-    except Exception as error:
-        if not type(error).__module__.startswith("prunedlora."):
-            raise
-        Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from error
 
 
 if __name__ == "__main__":

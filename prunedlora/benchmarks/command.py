@@ -1,12 +1,15 @@
 """The commands of jobs/benchmark.py: each prints what it does and ends with its figures as one JSON line."""
 
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+
+from prunedlora.errors import clear_errors
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -26,6 +29,7 @@ def benchmark() -> None:
 
 
 @app.command()
+@clear_errors()
 def overhead(
     sweep_file: SweepFile = Path("search_spaces/quickstart.yaml"),
     num_documented: Annotated[int, typer.Option(min=2, help="Short trials in Ray's documented pattern.")] = 6,
@@ -53,6 +57,7 @@ def overhead(
 
 
 @app.command()
+@clear_errors()
 def event(
     num_layers: Annotated[int, typer.Option(min=1, help="Square layers that lose components together.")] = 56,
     rank: Annotated[int, typer.Option(min=8)] = 256,
@@ -74,6 +79,7 @@ def event(
 
 
 @app.command()
+@clear_errors()
 def step(
     sweep_file: SweepFile = Path("search_spaces/quickstart.yaml"),
     overrides: Overrides = None,
@@ -103,6 +109,51 @@ def step(
 
 
 @app.command()
+@clear_errors()
+def accuracy(
+    sweep_file: Annotated[Path, typer.Argument(help="Sweep file whose labelled baselines are the methods.")],
+    overrides: Overrides = None,
+    storage: Annotated[str | None, typer.Option(help="Where the trainings are kept.  [default: the file's]")] = None,
+    num_rates: Annotated[int, typer.Option(min=3, help="Learning rates tried at first, a factor 2 apart.")] = 4,
+    num_tuning_seeds: Annotated[int, typer.Option(min=1, help="Seeds per learning rate.")] = 1,
+    num_seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds at the best rate; 3 at least for a claim.")] = 3,
+    device: Device = "cpu",
+    num_threads: NumThreads = 1,
+) -> None:
+    """Methods at equal size: tuned on validation, then trained with fresh seeds and tested. Run again, it goes on."""
+    import torch
+
+    from prunedlora.benchmarks.accuracy import compare
+    from prunedlora.benchmarks.comparison import Trainings
+    from prunedlora.config.load import load_sweep
+    from prunedlora.config.sweep import SweepConfig
+    from prunedlora.results.store import Store
+    from prunedlora.search.cluster import connected
+    from prunedlora.search.sweep import run_sweep
+
+    torch.set_num_threads(num_threads)
+    console = Console()
+    config = load_sweep(sweep_file, overrides or ())
+    place = storage or config.storage
+
+    def run(sweep: SweepConfig) -> None:
+        if run_sweep(sweep, place, console=console, command=sys.argv).ending == "interrupted":
+            raise typer.Exit(130)
+
+    with connected():
+        figures = compare(
+            Trainings(config, Store(place), run),
+            num_rates=num_rates,
+            num_tuning_seeds=num_tuning_seeds,
+            num_seeds=num_seeds,
+            device=torch.device(device),
+            console=console,
+        )
+    typer.echo(json.dumps(figures))
+
+
+@app.command()
+@clear_errors()
 def pruning(
     sweep_file: SweepFile = Path("search_spaces/quickstart.yaml"),
     overrides: Overrides = None,

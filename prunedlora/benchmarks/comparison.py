@@ -1,0 +1,135 @@
+"""The trainings of a comparison: methods × learning rates × seeds, each a labelled baseline of one ordinary sweep."""
+
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any
+
+from prunedlora.config.identity import trial_key
+from prunedlora.config.load import ConfigError
+from prunedlora.config.sweep import SweepConfig, trial_with, without_label
+from prunedlora.config.trial import TrialConfig
+from prunedlora.results.pareto import Objectives
+from prunedlora.results.record import Candidate, TrialRecord
+from prunedlora.results.store import Store
+
+RATE = "optimizer.learning_rate"
+FACTOR = 2.0
+"""Between neighbouring learning rates."""
+
+
+class ComparisonError(ValueError):
+    """A comparison that cannot be made; the message names the method."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A method with the adapter that it is judged by."""
+
+    label: str
+    truncated_rank: int | None
+    """Of the truncation that is judged; None: the adapter at the end of the training."""
+
+    @property
+    def name(self) -> str:
+        return self.label if self.truncated_rank is None else f"{self.label}, cut to rank {self.truncated_rank}"
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of a method, at its own learning rate times FACTOR to the `power`."""
+
+    label: str
+    power: int
+    seed: int
+
+
+@dataclass
+class Trainings:
+    """What has been trained, in a store that is also a sweep's.
+
+    Raises ConfigError when the sweep is no comparison: it searches, a baseline has no label or sets a seed, …
+    """
+
+    config: SweepConfig
+    store: Store
+    run: Callable[[SweepConfig], Any]
+    """Runs a sweep in the store to its end."""
+    done: list[Training] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._values = {b.get("label", ""): without_label(b) for b in self.config.baselines}
+        problems = []
+        if self.config.space or self.config.num_trials:
+            problems.append("num_trials must be 0 and the space empty: learning rates are laid out around the methods'")
+        if any("label" not in baseline for baseline in self.config.baselines):
+            problems.append("every baseline needs a label, the name of its method")
+        if any("seed" in baseline for baseline in self.config.baselines):
+            problems.append("no baseline may set a seed: each is trained with several")
+        if self.config.retention.adapters != "all":
+            problems.append("retention.adapters must be all: adapters are tested after the sweep")
+        if any(trial.full is not None for trial in self.config.baseline_trials()):
+            problems.append("full fine-tuning leaves no adapter to test")
+        if problems:
+            raise ConfigError(f"{self.config.name} is no comparison:\n" + "\n".join(f"  {line}" for line in problems))
+
+    @property
+    def objectives(self) -> Objectives:
+        return Objectives.parse(self.config.objectives)
+
+    def contenders(self) -> Iterator[Contender]:
+        """Every method, and every truncation that it ends with."""
+        for baseline, trial in zip(self.config.baselines, self.config.baseline_trials(), strict=True):
+            yield Contender(baseline["label"], None)
+            for rank in trial.svd.ranks if trial.svd is not None else ():
+                yield Contender(baseline["label"], rank)
+
+    def trial(self, training: Training) -> TrialConfig:
+        """The whole configuration of a training."""
+        return trial_with(self.config.trial, self._changes(training))
+
+    def train(self, wanted: Sequence[Training]) -> None:
+        """Trains what is wanted and not there yet. Raises ComparisonError when the sweep was interrupted."""
+        self.done += [training for training in dict.fromkeys(wanted) if training not in self.done]
+        baselines = [
+            {"label": f"{t.label}, rate {self.rate(t.label, t.power):g}, seed {t.seed}", **self._changes(t)}
+            for t in self.done
+        ]
+        self.run(SweepConfig.model_validate(self.config.model_dump(exclude_unset=True) | {"baselines": baselines}))
+
+    def rate(self, label: str, power: int) -> float:
+        """A method's learning rate at a power of FACTOR."""
+        own = trial_with(self.config.trial, self._values[label]).optimizer.learning_rate
+        return own * FACTOR**power
+
+    def candidate(self, contender: Contender, power: int, seed: int) -> tuple[TrialRecord, Candidate] | None:
+        """The adapter that the contender is judged by, None when the training failed.
+
+        Raises ComparisonError when there is no record of it: the sweep was cut short.
+        """
+        key = trial_key(self.trial(Training(contender.label, power, seed)))
+        record = self.store.read_record(key)
+        if record is None:
+            raise ComparisonError(f"{contender.label}, seed {seed} is not trained yet: run the same command again")
+        if record.status == "failed":
+            return None
+        (found,) = (
+            candidate
+            for candidate in record.candidates
+            if candidate.progress == 1.0 and candidate.truncated_rank == contender.truncated_rank
+        )
+        return record, found
+
+    def quality(self, contender: Contender, power: int, seeds: Sequence[int]) -> tuple[float, float]:
+        """(mean quality, − mean loss) over seeds on the validation split, more is better; −inf where one failed."""
+        found = [self.candidate(contender, power, seed) for seed in seeds]
+        candidates = [pair[1] for pair in found if pair is not None]
+        if len(candidates) < len(found):
+            return -inf, -inf
+        gains = [self.objectives.gain(candidate.figure(self.objectives.quality).value) for candidate in candidates]
+        return statistics.fmean(gains), -statistics.fmean(candidate.figure("loss").value for candidate in candidates)
+
+    def _changes(self, training: Training) -> dict[str, Any]:
+        rate = self.rate(training.label, training.power)
+        return {**self._values[training.label], RATE: rate, "seed": training.seed}

@@ -1,0 +1,124 @@
+"""The comparison of methods: rates are tuned and widened on validation, fresh seeds are tested, what is there stays."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from prunedlora.benchmarks.accuracy import compare, summary
+from prunedlora.benchmarks.comparison import RATE, ComparisonError, Trainings
+from prunedlora.config.identity import trial_key
+from prunedlora.config.load import ConfigError, parse_sweep
+from prunedlora.config.sweep import SweepConfig
+from prunedlora.results.store import Store
+from prunedlora.search.assets import AssetCache
+from prunedlora.search.execute import execute_trial
+from prunedlora.training.distributed import Workers
+from prunedlora.training.loop import Verdict
+from tests.tiny import sweep_tree
+
+CPU = torch.device("cpu")
+METHODS: list[dict[str, Any]] = [
+    # A rate far too small: the grid has to grow upwards.
+    {"label": "lora", "adapter.method": "lora", "pruning": None, "adapter.initial_rank": 2, RATE: 5e-3},
+    {"label": "pruned", "pruning.target_sparsity": None, "pruning.target_rank": 2, RATE: 0.1},
+    {"label": "svd", "adapter.method": "svd", "pruning": None, "svd": {"ranks": [2]}, RATE: 0.1},
+]  # fmt: skip
+
+
+def comparison(folder: Path, **changes: Any) -> SweepConfig:
+    tree = sweep_tree(folder / "tiny", "unused") | {"num_trials": 0, "space": {}, "baselines": METHODS} | changes
+    return parse_sweep(tree, "test")
+
+
+class Runner:
+    """Runs a sweep's baselines in this process; keeps what it trained."""
+
+    def __init__(self, store: Store, most: int | None = None) -> None:
+        self.store, self.most = store, most
+        self.labels: list[str | None] = []
+        self.assets = AssetCache(CPU)
+
+    def __call__(self, sweep: SweepConfig) -> None:
+        for trial, label in zip(sweep.baseline_trials(), sweep.baseline_labels(), strict=True):
+            key = trial_key(trial)
+            if self.store.read_record(key) is not None or len(self.labels) == self.most:
+                continue
+            self.labels.append(label)
+            self.store.write_config(key, trial.model_dump(mode="json"))
+            execute_trial(
+                trial, key, store=self.store, assets=self.assets, workers=Workers(0, 1, CPU), epoch=1, max_attempts=2,
+                report=lambda _: Verdict.CONTINUE, progress=lambda *_: Verdict.CONTINUE,
+            )  # fmt: skip
+
+
+def figures_of(config: SweepConfig, run: Runner, text: io.StringIO) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    return compare(
+        Trainings(config, run.store, run),
+        num_rates=3,
+        num_tuning_seeds=1,
+        num_seeds=2,
+        device=CPU,
+        console=Console(file=text, width=120),
+    )
+
+
+def test_rates_are_tuned_fresh_seeds_tested_and_what_is_there_stays(tmp_path: Path) -> None:
+    config, store = comparison(tmp_path), Store(str(tmp_path / "store"))
+    with pytest.raises(ComparisonError, match="not trained yet: run the same command again"):
+        figures_of(config, Runner(store, most=5), io.StringIO())
+    first, text = Runner(store), io.StringIO()
+    figures = figures_of(config, first, text)
+    assert not any(label and label.startswith("lora, rate 0.0025,") for label in first.labels)  # was there already
+    assert figures.keys() == {"lora", "pruned", "svd", "details"}
+    (two,) = figures["lora"].keys()
+    assert figures["pruned"].keys() == {two}  # equal final parameters
+    assert two in figures["svd"]
+    assert len(figures["svd"]) == 2  # and uncut
+    details = figures["details"]
+    assert details["tuning_seeds"] == [0]
+    assert details["seeds"] == [1, 2]
+    for name, rates in details["tuning"].items():
+        best = f"{details['learning_rate'][name]:g}"
+        assert best not in (min(rates, key=float), max(rates, key=float))
+        assert rates[best] == max(value for value in rates.values() if value is not None)
+    assert len(details["tuning"]["lora"]) > 3
+    assert "at the edge" in text.getvalue()
+    mean, stderr, count = figures["lora"][two]
+    assert (mean, stderr, count) == summary(details["test"]["lora"])
+    assert count == 2
+    assert "svd, cut to rank 2" in text.getvalue()
+    again = Runner(store)
+    assert figures_of(config, again, io.StringIO()) == figures
+    assert again.labels == []
+
+
+def test_the_summary_of_one_seed_has_no_standard_error() -> None:
+    assert summary([0.5]) == (0.5, None, 1)
+    assert summary([0.4, 0.6]) == (0.5, pytest.approx(0.1), 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"baselines": [{}]}, "every baseline needs a label"),
+        ({"baselines": [{"label": "a", "seed": 3}]}, "no baseline may set a seed"),
+        ({"retention": {"adapters": "front"}}, "retention.adapters must be all"),
+        ({"num_trials": 1, "space": {"seed": {"int": [0, 9]}}}, "num_trials must be 0"),
+        (
+            {
+                "baselines": [
+                    {"label": "full", "adapter": None, "pruning": None, "full": {"head_modules": ["classifier"]}}
+                ]
+            },
+            "full fine-tuning leaves no adapter",
+        ),
+    ],
+)
+def test_what_is_no_comparison_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Trainings(comparison(tmp_path, **changes), Store(str(tmp_path / "store")), lambda _: None)
