@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from prunedlora.adapters.attach import AdapterSettings, attach
 from prunedlora.adapters.layers import AdaptedLayer, Side, adapted_layers
 from prunedlora.pruning.criteria import Evidence, single_scores
-from prunedlora.pruning.event import stack
+from prunedlora.pruning.gram import gram_of_weights, stack
 from prunedlora.pruning.pruner import Pruner
-from prunedlora.pruning.recovery import damp
+from prunedlora.pruning.recovery import damp, inverse_of
 from prunedlora.pruning.settings import PruningSettings
 
 DAMPING = 1e-2
@@ -145,14 +145,13 @@ def _score_difference(layers: Sequence[AdaptedLayer]) -> float:
     rank = layers[0].rank
     alive = torch.ones(len(layers), rank, dtype=torch.bool, device=layers[0].B.device)
     sides: tuple[Side, ...] = ("A", "B")
-    gram, curvature = {}, {}
+    gram, inverse = {}, {}
     for side in sides:
         weights = [layer.B.detach() if side == "B" else layer.A.detach().mT for layer in layers]
         gradients = [_gradient(layer, side) for layer in layers]
-        gram[side] = stack([W.double().mT @ W.double() for W in weights], rank)
-        raw = stack([G.mT @ G / G.shape[0] for G in gradients], rank)
-        curvature[side], _ = damp(raw, alive, DAMPING)
-    ours = single_scores(Evidence(alive, gram, curvature, {}, 0))
+        gram[side] = gram_of_weights(weights, rank, NUM_REMOVED)
+        inverse[side] = inverse_of(damp(stack([G.mT @ G / G.shape[0] for G in gradients], rank), alive, DAMPING)[0])
+    ours = single_scores(Evidence(alive, gram, inverse, {}, 0))
     plain = torch.tensor([_plain_scores(layer)[0] for layer in layers], dtype=torch.float64, device=ours.device)
     return float(((ours - plain).abs() / plain.abs()).max())
 

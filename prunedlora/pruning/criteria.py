@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from prunedlora.adapters.layers import Side
+from prunedlora.pruning.gram import Gram
 from prunedlora.registry import register
 from prunedlora.seeds import generator
 
@@ -21,12 +22,12 @@ class Evidence:
 
     alive: Tensor
     """(L, r) bool: which components exist."""
-    gram: Mapping[Side, Tensor]
-    """WᵀW (L, r, r) of the factors, W = B or W = Aᵀ: the sides with a curvature for a criterion that models the loss,
-    both for others. With gradients, RᵀR (recovery.py)."""
-    curvature: Mapping[Side, Tensor]
-    """Damped H (L, r, r) of the sides that are scored, positive definite. A layer without any has the identity and no
-    gram on that side."""
+    gram: Mapping[Side, Gram]
+    """WᵀW of the factors, W = B or W = Aᵀ: the sides with a curvature for a criterion that models the loss, both for
+    others. With gradients, RᵀR (recovery.py)."""
+    inverse: Mapping[Side, Tensor]
+    """P = H⁻¹ (L, r, r), H the damped curvature, of the sides that are scored. A layer without any has the identity and
+    no gram on that side."""
     statistics: Mapping[str, Tensor]
     """Averaged statistics by name, (L, r, r) or (L, r)."""
     seed: int
@@ -66,58 +67,71 @@ class Criterion:
 def single_scores(evidence: Evidence) -> Tensor:
     """½ ‖W_j‖² / P_jj with P = H⁻¹, summed over the sides that have a curvature, (L, r)."""
     return torch.stack(
-        [
-            0.5 * evidence.gram[side].diagonal(dim1=-2, dim2=-1) / _inverse(H).diagonal(dim1=-2, dim2=-1)
-            for side, H in evidence.curvature.items()
-        ]
+        [0.5 * evidence.gram[side].diagonal / P.diagonal(dim1=-2, dim2=-1) for side, P in evidence.inverse.items()]
     ).sum(0)
-
-
-def _inverse(curvature: Tensor) -> Tensor:
-    return torch.cholesky_inverse(torch.linalg.cholesky(curvature))
 
 
 def optimal_brain_surgeon(evidence: Evidence, num: int) -> Elimination:
     """One by one, always the component of the lowest score (`single_scores`) given those that went before.
 
     Several components at once are not the ones with the lowest single scores: correlated ones stand in for each other
-    until one of them is gone. After each choice W (here C = WᵀW, all that the scores need) and P are downdated, which
-    makes the greedy choice exact for the chosen set:
+    until one of them is gone. After each choice W (of which scores need C = WᵀW) and P are downdated, which makes the
+    greedy choice exact for the chosen set:
 
         W ← W − W_j P_j: / P_jj      P ← P − P_:j P_j: / P_jj
 
     Ties go to the lowest index. https://proceedings.neurips.cc/paper/1992/hash/303ed4c69846ab36c2904d3ba8573050-Abstract.html
     """
     alive = evidence.alive
-    problems = [(evidence.gram[side].clone(), _inverse(H)) for side, H in evidence.curvature.items()]
+    downdates = [_Downdate(evidence.gram[side], P, num) for side, P in evidence.inverse.items()]
     remaining = alive.clone()
     order, cost = [], []
-    for _ in range(num):
-        # Pivots of removed components are zero up to rounding: keep them out of the division.
-        pivots = [torch.where(remaining, P.diagonal(dim1=-2, dim2=-1), 1.0) for _, P in problems]
-        parts = [
-            0.5 * C.diagonal(dim1=-2, dim2=-1).clamp(min=0) / pivot
-            for (C, _), pivot in zip(problems, pivots, strict=True)
-        ]
+    for step in range(num):
+        parts = [0.5 * d.C_diagonal.clamp(min=0) / torch.where(remaining, d.P_diagonal, 1.0) for d in downdates]
         scores = parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
         best, chosen = torch.where(remaining, scores, torch.inf).min(-1)
         order.append(chosen)
         cost.append(best)
-        left = remaining.gather(1, chosen[:, None])[..., None]  # False once a layer of smaller rank has run out
-        for (C, P), pivot in zip(problems, pivots, strict=True):
-            _downdate(C, P, pivot, chosen, left)
-        remaining.scatter_(1, chosen[:, None], False)
+        if step + 1 < num:
+            left = remaining.gather(1, chosen[:, None])  # False once a layer of smaller rank has run out
+            for downdate in downdates:
+                downdate.remove(chosen, left)
+            remaining.scatter_(1, chosen[:, None], False)
     return _elimination(order, cost, alive)
 
 
-def _downdate(C: Tensor, P: Tensor, pivots: Tensor, chosen: Tensor, left: Tensor) -> None:
-    """Takes component `chosen` (L,) out of C and P in place, where `left` (L, 1, 1) says that it was still there."""
-    column, row = chosen[:, None, None].expand(-1, C.shape[1], 1), chosen[:, None, None]
-    p, c = P.gather(2, column), C.gather(2, column)  # columns j, (L, r, 1)
-    a = torch.where(left, p / pivots.gather(1, chosen[:, None])[..., None], 0.0)
-    P.baddbmm_(p, a.mT, alpha=-1)
-    # C − c aᵀ − a cᵀ + C_jj a aᵀ, both sides of the downdate of W
-    C.baddbmm_(c, a.mT, alpha=-1).baddbmm_(a, (c - c.gather(1, row) * a).mT, alpha=-1)
+class _Downdate:
+    """The diagonals of C = WᵀW and P of one side, as components M go one by one.
+
+    What is left of W and P after M is W E and P E with E = I − S_M T, T = P[M, M]⁻¹ P[M, :] (|M|, r), S_M the columns M
+    of the identity. So one column of either, which is all that the next downdate needs, is a product with the first W
+    or P: no r × r matrix is written.
+    """
+
+    def __init__(self, gram: Gram, P: Tensor, num: int) -> None:
+        self.C_diagonal = gram.diagonal.clone()
+        self.P_diagonal = P.diagonal(dim1=-2, dim2=-1).clone()
+        self._gram = gram
+        self._P = P
+        self._T = P.new_zeros(len(P), num, P.shape[-1])
+        self._removed = torch.zeros(len(P), 0, dtype=torch.int64, device=P.device)
+
+    def remove(self, chosen: Tensor, left: Tensor) -> None:
+        """Takes component `chosen` (L,) out, where `left` (L, 1) says that it was still there."""
+        m, index, removed = self._removed.shape[1], chosen[:, None], self._removed
+        T = self._T[:, :m]
+        T_j = T.gather(2, index[:, None, :].expand(-1, m, 1))  # (L, m, 1)
+        x = torch.zeros_like(self.C_diagonal).scatter_(1, index, 1.0).scatter_add_(1, removed, -T_j[..., 0])  # E e_j
+        p = (self._P @ x[..., None])[..., 0]
+        a = torch.where(left, p / self.P_diagonal.gather(1, index), 0.0)
+        Cx = self._gram.times(x)
+        c = Cx - (T.mT @ Cx.gather(1, removed)[..., None])[..., 0]  # Eᵀ C E e_j
+        self.P_diagonal -= p * a
+        # C − c aᵀ − a cᵀ + C_jj a aᵀ, both sides of the downdate of W
+        self.C_diagonal += a * (c.gather(1, index) * a - 2 * c)
+        T -= T_j * a[:, None, :]
+        self._T[:, m] = a
+        self._removed = torch.cat([removed, index], 1)
 
 
 def _elimination(order: list[Tensor], cost: list[Tensor], alive: Tensor) -> Elimination:
@@ -154,7 +168,7 @@ def _scored(function: Callable[[Evidence], Tensor], *statistics: str) -> Criteri
 
 def norms(evidence: Evidence, side: Side) -> Tensor:
     """‖B_j‖ or ‖A_j‖, (L, r)."""
-    return evidence.gram[side].diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
+    return evidence.gram[side].diagonal.sqrt()
 
 
 def _magnitude(evidence: Evidence) -> Tensor:

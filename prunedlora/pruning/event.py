@@ -15,26 +15,21 @@ from torch.optim import Optimizer
 from prunedlora.adapters.layers import Side
 from prunedlora.pruning.basis import keep_row_size, map_second_moment, principal_basis, square_root
 from prunedlora.pruning.criteria import Criterion, Elimination, Evidence
+from prunedlora.pruning.gram import gram_matrix, gram_of_matrix, gram_of_weights, masked, stack
 from prunedlora.pruning.live import LiveLayer
 from prunedlora.pruning.recovery import (
     capped_gradient_scale,
     damp,
+    handover,
+    inverse_of,
     kept_inverse,
+    pruned_mask,
     recover,
     residual_gram,
-    transfer,
 )
 
 Counts = Callable[[Tensor, Tensor], Tensor]
 """(marginal costs (L, k), ranks (L,)) → how many components each layer loses (L,)."""
-
-
-def stack(tensors: Sequence[Tensor], size: int) -> Tensor:
-    """(L, size, size) or (L, size) float64 on the first tensor's device, padded with zeros."""
-    padded = torch.zeros(len(tensors), *[size] * tensors[0].ndim, dtype=torch.float64, device=tensors[0].device)
-    for target, tensor in zip(padded, tensors, strict=True):
-        target[tuple(slice(n) for n in tensor.shape)] = tensor
-    return padded
 
 
 @dataclass(frozen=True)
@@ -42,10 +37,8 @@ class Known:
     """What an event knows, gathered from all layers."""
 
     evidence: Evidence
-    weights: Mapping[Side, list[Tensor]]
-    """W (n, r) of each layer, in float64, of the sides that are scored or compensated."""
-    damped: Mapping[Side, Tensor]
-    """H (L, r, r) of the sides that are scored or compensated."""
+    inverse: Mapping[Side, Tensor]
+    """P = H⁻¹ (L, r, r), H damped, of the sides that are scored or compensated."""
     live: Mapping[Side, Tensor]
     """Which layers have such a curvature, (L,) bool."""
 
@@ -58,12 +51,13 @@ def gather(
     statistics: Mapping[str, Sequence[Tensor]],
     *,
     damping: float | None,
+    num: int,
     seed: int,
 ) -> Known:
     """Stacks the layers' factors and averaged statistics.
 
-    `curvatures`: H (r, r) per layer, of the sides that are scored (if the criterion does) and recovered; `statistics`:
-    of the criterion, per layer.
+    `num`: removals that will be asked for. `curvatures`: H (r, r) per layer, of the sides that are scored (if the
+    criterion does) and recovered; `statistics`: of the criterion, per layer.
     """
     device = layers[0].layer.B.device
     size = max(layer.rank for layer in layers)
@@ -71,24 +65,23 @@ def gather(
     alive = torch.arange(size, device=device) < ranks[:, None]
     # A criterion that models the loss sees the sides that have a curvature, the others see both.
     sides: tuple[Side, ...] = tuple(curvatures) if criterion.models_loss else ("A", "B")
-    # In float64 before the product: a Gram matrix squares the condition number.
-    weights = {side: [layer.factor(side).double() for layer in layers] for side in sides}
-    gram = {side: stack([W.mT @ W for W in weights[side]], size) for side in sides}
-    damped: dict[Side, Tensor] = {}
+    gram = {side: gram_of_weights([layer.factor(side) for layer in layers], size, num) for side in sides}
+    inverse: dict[Side, Tensor] = {}
     live: dict[Side, Tensor] = {}
     for side, averages in curvatures.items():
         assert damping is not None
-        damped[side], live[side] = damp(stack(averages, size), alive, damping)
+        damped, live[side] = damp(stack(averages, size), alive, damping)
+        inverse[side] = inverse_of(damped)
         if criterion.models_loss:
-            gram[side] = gram[side] * live[side][:, None, None]
+            gram[side] = masked(gram[side], live[side])
     evidence = Evidence(
         alive=alive,
         gram=gram,
-        curvature=damped if criterion.models_loss else {},
+        inverse=inverse if criterion.models_loss else {},
         statistics={name: stack(averages, size) for name, averages in statistics.items()},
         seed=seed,
     )
-    return Known(evidence, weights, damped, live)
+    return Known(evidence, inverse, live)
 
 
 @torch.no_grad()
@@ -112,47 +105,54 @@ def remove(
     Returns index of a layer → rising indices of what it keeps (on the CPU), for the layers that lose some. Their
     factors hold the compensated values already, in the kept columns.
     """
-    evidence, weights, damped = known.evidence, known.weights, known.damped
+    evidence, inverse = known.evidence, known.inverse
     alive = evidence.alive
     device, size = alive.device, alive.shape[1]
-    ranks = alive.sum(1)
     scale: Tensor | None = None
     if gradients is not None and gradient_cap is not None:
-        (side,) = damped
-        G = [gradient.double() for gradient in gradients]
-        gradient_gram = stack([g.mT @ g for g in G], size)
-        cross = stack([W.mT @ g for W, g in zip(weights[side], G, strict=True)], size)
-        gram = evidence.gram[side]
-        scale = capped_gradient_scale(gradient_gram, damped[side], gram, gradient_cap) * known.live[side]
-        by = scale[:, None, None]
-        residual = residual_gram(gram, by * cross, by * by * gradient_gram, damped[side])
-        evidence = replace(evidence, gram={**evidence.gram, side: residual})
+        (side,) = inverse
+        evidence, scale = _with_gradient(layers, known, side, gradients, gradient_cap)
     sequence: Elimination = criterion.eliminate(evidence, num)
-    chosen = torch.arange(sequence.order.shape[1], device=device) < counts(sequence.cost, ranks)[:, None]
-    # Added up, since a layer of smaller rank repeats indices once it has run out.
-    pruned = torch.zeros_like(alive, dtype=torch.int64).scatter_add_(1, sequence.order, chosen.long()) > 0
-    gone = pruned | ~alive
+    order = sequence.order
+    chosen = torch.arange(order.shape[1], device=device) < counts(sequence.cost, alive.sum(1))[:, None]
+    kept_on_host = (~pruned_mask(order, chosen, size) & alive).cpu()
     # Without recovery what is kept stays bit for bit, and nothing has to be worked out.
-    recovered = damped if recovery_strength else {}
-    handover = {side: transfer(H, gone) for side, H in recovered.items()}
-    inverse = {side: kept_inverse(H, gone) for side, H in recovered.items()} if scale is not None else {}
-    kept_on_host = (~pruned & alive).cpu()
+    recovered = inverse if recovery_strength else {}
+    handed_over = {side: handover(P, order, chosen) for side, P in recovered.items()}
     kept = {}
     for index, layer in enumerate(layers):
         keep = kept_on_host[index, : layer.rank]
         if bool(keep.all()):
             continue
-        live_part = slice(layer.rank)
-        for side in recovered:
-            W, mask = weights[side][index], pruned[index, live_part]
-            T = handover[side][index, live_part, live_part]
-            changed = recover(W, T.to(W.device), mask.to(W.device), recovery_strength)
-            if scale is not None:
-                shift = scale[index] * (G[index] @ inverse[side][index, live_part, live_part].to(W.device))
-                changed = changed - recovery_strength * shift
+        for side, T in handed_over.items():
+            W = layer.factor(side).double()
+            lost, is_lost = order[index].to(W.device), chosen[index].to(W.device)
+            changed = recover(W, lost, is_lost, T[index, :, : layer.rank].to(W.device), recovery_strength)
+            if scale is not None and gradients is not None:
+                P = kept_inverse(inverse[side][index], order[index], chosen[index], T[index])
+                step = gradients[index].double() @ P[: layer.rank, : layer.rank].to(W.device)
+                changed = changed - recovery_strength * scale[index].to(W.device) * step
             layer.write(side, changed)
         kept[index] = torch.nonzero(keep).flatten()
     return kept
+
+
+def _with_gradient(
+    layers: Sequence[LiveLayer], known: Known, side: Side, gradients: Sequence[Tensor], cap: float
+) -> tuple[Evidence, Tensor]:
+    """The evidence of the form with the gradient, and the share (L,) of the gradient that the cap admits."""
+    evidence, P = known.evidence, known.inverse[side]
+    size = P.shape[-1]
+    weights = [layer.factor(side).double() for layer in layers]
+    G = [gradient.double() for gradient in gradients]
+    gradient_gram = stack([g.mT @ g for g in G], size)
+    cross = stack([W.mT @ g for W, g in zip(weights, G, strict=True)], size)
+    norm = evidence.gram[side].diagonal.sum(-1).sqrt()
+    scale = capped_gradient_scale(gradient_gram, P, norm, cap) * known.live[side]
+    by = scale[:, None, None]
+    gram = gram_matrix(weights, size) * known.live[side][:, None, None]
+    residual = residual_gram(gram, by * cross, by * by * gradient_gram, P)
+    return replace(evidence, gram={**evidence.gram, side: gram_of_matrix(residual)}), scale
 
 
 @torch.no_grad()

@@ -139,7 +139,7 @@ class Pruner:
         if self._criterion is None or self._num_observed == 0 or not self._is_open:
             raise ValueError(f"no scores: basis {self.settings.basis!r}, {self._num_observed} steps observed")
         averages = {name: self._corrected(name) for name in self._averages}
-        scores = self._criterion.scores(self._known(averages, derive_seed(self._seed, "event", step)).evidence)
+        scores = self._criterion.scores(self._known(averages, 0, derive_seed(self._seed, "event", step)).evidence)
         return {
             name: scores[index, : layer.rank]
             for index, (name, layer) in enumerate(zip(self._names, self._layers, strict=True))
@@ -229,12 +229,13 @@ class Pruner:
         if settings.basis == "raw":
             assert self._criterion is not None
             assert settings.recovery_strength is not None
+            most = min(num, max(before) - settings.min_rank)
             kept = remove(
                 layers,
                 self._criterion,
-                self._known(averages, seed),
+                self._known(averages, most, seed),
                 counts,
-                min(num, max(before) - settings.min_rank),
+                most,
                 recovery_strength=settings.recovery_strength,
                 gradients=self._gradients,
                 gradient_cap=settings.gradient_cap,
@@ -269,7 +270,7 @@ class Pruner:
             collector.resize()
         return removed
 
-    def _known(self, averages: Mapping[str, list[Tensor]], seed: int) -> Known:
+    def _known(self, averages: Mapping[str, list[Tensor]], num: int, seed: int) -> Known:
         assert self._criterion is not None
         own = self._criterion.own_curvature
         curvatures: dict[Side, list[Tensor]] = {"B": averages[own]} if own is not None else {}
@@ -277,7 +278,8 @@ class Pruner:
             if f"{CURVATURE}{side}" in averages:
                 curvatures[side] = averages[f"{CURVATURE}{side}"]
         statistics = {name: averages[name] for name in self._criterion.statistics}
-        return gather(self._layers, self._criterion, curvatures, statistics, damping=self.settings.damping, seed=seed)
+        damping = self.settings.damping
+        return gather(self._layers, self._criterion, curvatures, statistics, damping=damping, num=num, seed=seed)
 
     def _corrected(self, name: str) -> list[Tensor]:
         """The averages without the bias of their start at zero."""

@@ -25,7 +25,9 @@ def damp(curvature: Tensor, alive: Tensor, damping: float) -> tuple[Tensor, Tens
     num_alive = alive.sum(-1).clamp(min=1)
     diagonal = torch.where(alive, (damping * trace / num_alive)[..., None], torch.ones_like(trace)[..., None])
     diagonal = torch.where(live[..., None], diagonal, torch.ones_like(diagonal))
-    return torch.where(live[..., None, None], curvature, 0.0) + torch.diag_embed(diagonal), live
+    damped = torch.where(live[..., None, None], curvature, 0.0)
+    damped.diagonal(dim1=-2, dim2=-1).add_(diagonal)
+    return damped, live
 
 
 def _kept_block(curvature: Tensor, pruned: Tensor) -> Tensor:
@@ -75,48 +77,65 @@ def removal_cost(gram: Tensor, curvature: Tensor, pruned: Tensor) -> Tensor:
     return 0.5 * solved.diagonal(dim1=-2, dim2=-1).sum(-1)
 
 
-def transfer(curvature: Tensor, pruned: Tensor) -> Tensor:
-    """T (..., r, r), which hands removed components over to the kept ones: d*[:, S] = W T in zero-gradient form.
+def inverse_of(curvature: Tensor) -> Tensor:
+    """P = H⁻¹ (..., r, r) of a positive definite H. Raises LinAlgError for one that is not, or is no number."""
+    return torch.cholesky_inverse(torch.linalg.cholesky(curvature))
 
-        T[M, S] = H[M, S] H[S, S]⁻¹, zero elsewhere
 
+def handover(inverse: Tensor, order: Tensor, chosen: Tensor) -> Tensor:
+    """T (..., k, r), which hands removed components over to the kept ones: d* = −W[:, M] T in zero-gradient form.
+
+        T = P[M, M]⁻¹ P[M, :]        T[:, M] = I,  T[:, S] = −H[M, S] H[S, S]⁻¹
+
+    `inverse` P = H⁻¹ (..., r, r); M = `order` (..., k) where `chosen` (..., k) is True; rows of the others are zero.
     Independent of W and of its number of rows, so that layers of any shape share a batch.
     """
-    coupling = curvature * (~pruned)[..., :, None] * pruned[..., None, :]
-    return torch.cholesky_solve(coupling, torch.linalg.cholesky(_kept_block(curvature, pruned))).mT
+    rows = torch.where(chosen[..., None], inverse.gather(-2, _columns(order, inverse).mT), 0.0)
+    block = torch.where(chosen[..., None, :], rows.gather(-1, _columns(order, rows)), 0.0)
+    return torch.linalg.solve(block + torch.diag_embed((~chosen).to(block.dtype)), rows)
 
 
-def recover(weight: Tensor, transferred: Tensor, pruned: Tensor, strength: float) -> Tensor:
+def recover(weight: Tensor, order: Tensor, chosen: Tensor, handed_over: Tensor, strength: float) -> Tensor:
     """The factor after removal, (..., n, r): pruned columns zero, kept ones moved by `strength` of d*.
 
-    `weight` (..., n, r), W = B or W = Aᵀ; `transferred` from `transfer`; `strength` in [0, 1]: 0 leaves the kept
-    columns bit for bit, 1 is the full compensation.
+    `weight` (..., n, r), W = B or W = Aᵀ; `order`, `chosen` (..., k) and `handed_over` from `handover`; `strength` in
+    [0, 1]: 0 leaves the kept columns bit for bit, 1 is the full compensation.
     """
-    kept = weight * ~pruned[..., None, :]
-    return kept if strength == 0 else kept + strength * (weight @ transferred)
+    kept = ~pruned_mask(order, chosen, weight.shape[-1])[..., None, :]
+    gone = weight.gather(-1, _columns(order, weight)) * chosen[..., None, :]
+    return (weight * kept).sub_(gone @ (strength * handed_over * kept))
 
 
-def kept_inverse(curvature: Tensor, pruned: Tensor) -> Tensor:
-    """H[S, S]⁻¹ in the place of S, zero elsewhere, (..., r, r)."""
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(_kept_block(curvature, pruned)))
-    kept = (~pruned).to(curvature.dtype)
-    return inverse * kept[..., :, None] * kept[..., None, :]
+def pruned_mask(order: Tensor, chosen: Tensor, size: int) -> Tensor:
+    """(..., size) bool: which components are `order` (..., k) where `chosen`. An index may come twice, chosen once."""
+    counts = torch.zeros(*order.shape[:-1], size, dtype=torch.int64, device=order.device)
+    return counts.scatter_add_(-1, order, chosen.long()) > 0
 
 
-def capped_gradient_scale(gradient_gram: Tensor, curvature: Tensor, weight_gram: Tensor, cap: float) -> Tensor:
-    """γ in [0, 1], shape (...), such that ‖γ G P‖_F ≤ cap · ‖W‖_F with P = H⁻¹, from GᵀG and WᵀW (..., r, r).
+def kept_inverse(inverse: Tensor, order: Tensor, chosen: Tensor, handed_over: Tensor) -> Tensor:
+    """H[S, S]⁻¹ in the place of S, zero elsewhere, (..., r, r): P − P[:, M] T."""
+    columns = inverse.gather(-1, _columns(order, inverse)) * chosen[..., None, :]
+    kept = ~pruned_mask(order, chosen, inverse.shape[-1])
+    return (inverse - columns @ handed_over) * kept[..., :, None] * kept[..., None, :]
+
+
+def _columns(order: Tensor, like: Tensor) -> Tensor:
+    """The index that gathers columns `order` (..., k) of a matrix (..., n, r): (..., n, k)."""
+    return order[..., None, :].expand(*like.shape[:-1], order.shape[-1])
+
+
+def capped_gradient_scale(gradient_gram: Tensor, inverse: Tensor, weight_norm: Tensor, cap: float) -> Tensor:
+    """γ in [0, 1], shape (...), such that ‖γ G P‖_F ≤ cap · ‖W‖_F, from GᵀG, P = H⁻¹ (..., r, r) and ‖W‖_F.
 
     G P grows as the gradient shrinks (H goes down with its square), so the full form of the problem needs a bound
     (methods.md 1.1).
     """
-    P = torch.cholesky_inverse(torch.linalg.cholesky(curvature))
-    step = (gradient_gram @ P * P).sum((-2, -1)).clamp(min=0).sqrt()
-    weight = weight_gram.diagonal(dim1=-2, dim2=-1).sum(-1).clamp(min=0).sqrt()
-    return torch.where(step > cap * weight, cap * weight / torch.where(step > 0, step, 1.0), 1.0)
+    step = (gradient_gram @ inverse * inverse).sum((-2, -1)).clamp(min=0).sqrt()
+    bound = cap * weight_norm
+    return torch.where(step > bound, bound / torch.where(step > 0, step, 1.0), 1.0)
 
 
-def residual_gram(weight_gram: Tensor, cross: Tensor, gradient_gram: Tensor, curvature: Tensor) -> Tensor:
+def residual_gram(weight_gram: Tensor, cross: Tensor, gradient_gram: Tensor, inverse: Tensor) -> Tensor:
     """RᵀR of R = W − G P (..., r, r), from WᵀW, WᵀG and GᵀG: what scores see in the form with the gradient."""
-    P = torch.cholesky_inverse(torch.linalg.cholesky(curvature))
-    mixed = cross @ P
-    return weight_gram - mixed - mixed.mT + P @ gradient_gram @ P
+    mixed = cross @ inverse
+    return weight_gram - mixed - mixed.mT + inverse @ gradient_gram @ inverse

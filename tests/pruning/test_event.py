@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from prunedlora.pruning.pruner import Pruner
-from prunedlora.pruning.recovery import capped_gradient_scale, damp, optimal_change
+from prunedlora.pruning.recovery import capped_gradient_scale, damp, inverse_of, optimal_change
 
 
 def after_an_event(make_network, make_settings, data, **overrides):
@@ -31,7 +31,7 @@ def test_with_the_gradient_the_survivors_move_by_the_whole_optimal_change(cap, m
     layers, event, state, before, gradients = after_an_event(make_network, make_settings, data, gradient_cap=cap)
     for layer, (_, B), G in zip(layers, before, gradients, strict=True):
         H = damped(state, "B", layer.name)
-        scale = capped_gradient_scale((G.T @ G)[None], H, (B.T @ B)[None], cap)
+        scale = capped_gradient_scale((G.T @ G)[None], inverse_of(H), B.norm()[None], cap)
         assert (scale < 1).item() == (cap < 1)
         pruned = torch.zeros(1, 6, dtype=torch.bool)
         pruned[0, event.removed[layer.name]] = True
