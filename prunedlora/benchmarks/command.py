@@ -162,6 +162,9 @@ def pruning(
     num_seeds: Annotated[int, typer.Option(min=1)] = 3,
     num_batches: Annotated[int, typer.Option(min=1, help="Batches that statistics are averaged over.")] = 20,
     num_single_layers: Annotated[int, typer.Option(min=0, help="Layers whose components are removed one by one.")] = 4,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Variants to measure: --only 'gradient/*' …  [all]")
+    ] = None,
     device: Device = "cpu",
     num_threads: NumThreads = 1,
 ) -> None:
@@ -179,6 +182,7 @@ def pruning(
         num_seeds=num_seeds,
         num_batches=num_batches,
         num_single_layers=num_single_layers,
+        only=only or ["*"],
         device=torch.device(device),
         console=Console(),
     )

@@ -5,6 +5,7 @@ of every layer is removed at once, nothing is trained after, and the rise of the
 the rank correlation of each criterion's scores with what removing single components truly costs.
 """
 
+import fnmatch
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,6 +41,10 @@ LEVELS = (0.25, 0.5, 0.75, 0.875)
 STRENGTHS = (0.0, 0.5, 1.0)
 
 
+class NoVariantError(ValueError):
+    """A pattern that fits no variant; the message lists them."""
+
+
 def variants() -> dict[str, PruningSettings]:
     """`<criterion>/<options>` → settings of one removal at once; the level is put in later."""
     choices: dict[str, dict[str, Any]] = {}
@@ -69,6 +74,14 @@ def variants() -> dict[str, PruningSettings]:
     }
 
 
+def _matching(patterns: Sequence[str]) -> dict[str, PruningSettings]:
+    settings = variants()
+    for pattern in patterns:
+        if not fnmatch.filter(settings, pattern):
+            raise NoVariantError(f"--only {pattern!r} fits none of: {', '.join(settings)}")
+    return {name: one for name, one in settings.items() if any(fnmatch.fnmatch(name, p) for p in patterns)}
+
+
 def removal_costs(
     base: TrialConfig,
     *,
@@ -77,16 +90,19 @@ def removal_costs(
     num_seeds: int,
     num_batches: int,
     num_single_layers: int,
+    only: Sequence[str],
     device: torch.device,
     console: Console,
 ) -> dict[str, Any]:
     """Rise of the held-out loss per variant and level, mean and standard error over seeds; Spearman; event seconds.
 
     `num_batches`: batches that statistics are averaged over. `num_single_layers`: layers of which every component is
-    removed by itself for the correlation; 0 leaves it out.
+    removed by itself for the correlation; 0 leaves it out. `only`: patterns (fnmatch) of the variants' names.
+
+    Raises NoVariantError for a pattern that fits none.
     """
+    settings = _matching(only)
     assets = load_assets(base, device)
-    settings = variants()
     rises: dict[str, dict[str, list[float]]] = {name: {f"{level:g}": [] for level in LEVELS} for name in settings}
     correlations: dict[str, list[float]] = {}
     seconds: dict[str, list[float]] = {name: [] for name in settings}
