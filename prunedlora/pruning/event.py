@@ -26,6 +26,7 @@ from prunedlora.pruning.recovery import (
     pruned_mask,
     recover,
     residual_gram,
+    with_strength,
 )
 
 Counts = Callable[[Tensor, Tensor], Tensor]
@@ -119,17 +120,17 @@ def remove(
     # Without recovery what is kept stays bit for bit, and nothing has to be worked out.
     recovered = inverse if recovery_strength else {}
     handed_over = {side: handover(P, order, chosen) for side, P in recovered.items()}
+    shares = {side: with_strength(T, order, chosen, recovery_strength) for side, T in handed_over.items()}
     kept = {}
     for index, layer in enumerate(layers):
         keep = kept_on_host[index, : layer.rank]
         if bool(keep.all()):
             continue
-        for side, T in handed_over.items():
+        for side, T in shares.items():
             W = layer.factor(side).double()
-            lost, is_lost = order[index].to(W.device), chosen[index].to(W.device)
-            changed = recover(W, lost, is_lost, T[index, :, : layer.rank].to(W.device), recovery_strength)
+            changed = recover(W, order[index].to(W.device), T[index, :, : layer.rank].to(W.device))
             if scale is not None and gradients is not None:
-                P = kept_inverse(inverse[side][index], order[index], chosen[index], T[index])
+                P = kept_inverse(inverse[side][index], order[index], chosen[index], handed_over[side][index])
                 step = gradients[index].double() @ P[: layer.rank, : layer.rank].to(W.device)
                 changed = changed - recovery_strength * scale[index].to(W.device) * step
             layer.write(side, changed)

@@ -79,7 +79,12 @@ def removal_cost(gram: Tensor, curvature: Tensor, pruned: Tensor) -> Tensor:
 
 def inverse_of(curvature: Tensor) -> Tensor:
     """P = H⁻¹ (..., r, r) of a positive definite H. Raises LinAlgError for one that is not, or is no number."""
-    return torch.cholesky_inverse(torch.linalg.cholesky(curvature))
+    if curvature.is_cuda or curvature.ndim < 3:
+        return torch.cholesky_inverse(torch.linalg.cholesky(curvature))
+    inverse = torch.empty_like(curvature)
+    for H, P in zip(curvature, inverse, strict=True):  # each while it is in the cache: a batch takes a third longer
+        torch.cholesky_inverse(torch.linalg.cholesky(H), out=P)
+    return inverse
 
 
 def handover(inverse: Tensor, order: Tensor, chosen: Tensor) -> Tensor:
@@ -95,15 +100,21 @@ def handover(inverse: Tensor, order: Tensor, chosen: Tensor) -> Tensor:
     return torch.linalg.solve(block + torch.diag_embed((~chosen).to(block.dtype)), rows)
 
 
-def recover(weight: Tensor, order: Tensor, chosen: Tensor, handed_over: Tensor, strength: float) -> Tensor:
-    """The factor after removal, (..., n, r): pruned columns zero, kept ones moved by `strength` of d*.
+def with_strength(handed_over: Tensor, order: Tensor, chosen: Tensor, strength: float) -> Tensor:
+    """T (..., k, r) with its kept columns times `strength` in [0, 1], and its pruned ones exactly those of I."""
+    size = handed_over.shape[-1]
+    kept = ~pruned_mask(order, chosen, size)[..., None, :]
+    identity = torch.nn.functional.one_hot(order, size) * chosen[..., None]
+    return torch.where(kept, strength * handed_over, identity.to(handed_over.dtype))
 
-    `weight` (..., n, r), W = B or W = Aᵀ; `order`, `chosen` (..., k) and `handed_over` from `handover`; `strength` in
-    [0, 1]: 0 leaves the kept columns bit for bit, 1 is the full compensation.
+
+def recover(weight: Tensor, order: Tensor, handed_over: Tensor) -> Tensor:
+    """One layer's factor after removal, (n, r): pruned columns zero, kept ones moved by the strength's share of d*.
+
+    `weight` (n, r), W = B or W = Aᵀ; `order` (k,); `handed_over` (k, r) from `with_strength`: strength 0 leaves the kept
+    columns bit for bit, 1 is the full compensation.
     """
-    kept = ~pruned_mask(order, chosen, weight.shape[-1])[..., None, :]
-    gone = weight.gather(-1, _columns(order, weight)) * chosen[..., None, :]
-    return (weight * kept).sub_(gone @ (strength * handed_over * kept))
+    return torch.addmm(weight, weight[:, order], handed_over, alpha=-1)
 
 
 def pruned_mask(order: Tensor, chosen: Tensor, size: int) -> Tensor:

@@ -16,6 +16,7 @@ from prunedlora.pruning.recovery import (
     recover,
     removal_cost,
     residual_gram,
+    with_strength,
 )
 
 
@@ -87,7 +88,12 @@ def picked(pruned: Tensor) -> tuple[Tensor, Tensor]:
 
 def recovered_by(weight: Tensor, curvature: Tensor, pruned: Tensor, strength: float) -> Tensor:
     order, chosen = picked(pruned)
-    return recover(weight, order, chosen, handover(inverse_of(curvature), order, chosen), strength)
+    T = handover(inverse_of(curvature), order, chosen)
+    return recover_all(weight, order, with_strength(T, order, chosen, strength))
+
+
+def recover_all(weight: Tensor, order: Tensor, handed_over: Tensor) -> Tensor:
+    return torch.stack([recover(*layer) for layer in zip(weight, order, handed_over, strict=True)])
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -155,7 +161,8 @@ def test_indices_that_are_not_chosen_mean_nothing():
     other = torch.where(chosen, order, order[:, :1])  # as for a layer that has run out: the same index again and again
     again = handover(inverse_of(curvature), other, chosen)
     assert torch.equal(again, T)
-    assert torch.equal(recover(weight, other, chosen, again, 0.5), recover(weight, order, chosen, T, 0.5))
+    half, same = (with_strength(T, indices, chosen, 0.5) for indices in (order, other))
+    torch.testing.assert_close(recover_all(weight, other, same), recover_all(weight, order, half), rtol=0, atol=1e-12)
 
 
 def test_a_layer_without_curvature_gets_no_recovery():
@@ -203,7 +210,7 @@ def test_residual_and_kept_inverse_give_the_closed_form(seed):
     pruned = torch.tensor([False, True, False, True, False])
     order, chosen = picked(pruned)
     T = handover(P, order, chosen)
-    kept = recover(W, order, chosen, T, 1.0) - G @ kept_inverse(P, order, chosen, T)
+    kept = recover(W, order, with_strength(T, order, chosen, 1.0)) - G @ kept_inverse(P, order, chosen, T)
     expected = W + closed_form_change(W, G, H, pruned)
     torch.testing.assert_close(kept, expected, rtol=1e-10, atol=1e-10)
     assert not kept_inverse(P, order, chosen, T)[pruned].any()
