@@ -6,11 +6,11 @@ Peak memory is that of a process (CPU) or of the device (CUDA) that trains one v
 
 import copy
 import multiprocessing
-import resource
 import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -142,13 +142,26 @@ def _measure_peak(config: Mapping[str, Any], device_name: str, num_threads: int,
     trial = TrialConfig.model_validate(config)
     assets = load_assets(trial, device)
     live = start(trial, assets, device)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    _advance(live, SHRINK_AT + WARM_UP, device)
     is_cuda = device.type == "cuda"
+    _advance(live, SHRINK_AT + 1, device)  # past the event: what is measured is a training step
+    if is_cuda:
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        _forget_peak()
+    _advance(live, WARM_UP, device)
     sender.send(torch.cuda.max_memory_allocated(device) if is_cuda else _resident_bytes())
 
 
 def _resident_bytes() -> int:
-    """The most memory this process has held, in bytes (Linux counts in KiB)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """The most memory that this process has held since `_forget_peak`, in bytes; Linux only.
+
+    Not `getrusage`, whose maximum a new process takes over from the one that started it.
+    """
+    status = Path("/proc/self/status").read_text()
+    (kibibytes,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(kibibytes) * 1024
+
+
+def _forget_peak() -> None:
+    """Sets the peak to what the process holds now: loading the model must not hide what training needs."""
+    Path("/proc/self/clear_refs").write_text("5")

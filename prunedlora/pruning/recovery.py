@@ -111,8 +111,8 @@ def with_strength(handed_over: Tensor, order: Tensor, chosen: Tensor, strength: 
 def recover(weight: Tensor, order: Tensor, handed_over: Tensor) -> Tensor:
     """One layer's factor after removal, (n, r): pruned columns zero, kept ones moved by the strength's share of d*.
 
-    `weight` (n, r), W = B or W = Aᵀ; `order` (k,); `handed_over` (k, r) from `with_strength`: strength 0 leaves the kept
-    columns bit for bit, 1 is the full compensation.
+    `weight` (n, r), W = B or W = Aᵀ; `order` (k,); `handed_over` (k, r) from `with_strength`. Strength 0 leaves the
+    kept columns bit for bit, 1 is the full compensation.
     """
     return torch.addmm(weight, weight[:, order], handed_over, alpha=-1)
 

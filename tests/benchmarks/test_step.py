@@ -1,12 +1,13 @@
 """The benchmark of a step measures the variants that it names."""
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from prunedlora.adapters.layers import adapted_layers
-from prunedlora.benchmarks.step import SHRINK_AT, median_seconds, start, variants
+from prunedlora.benchmarks.step import SHRINK_AT, _forget_peak, _resident_bytes, median_seconds, start, variants
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.trial import TrialConfig
 from prunedlora.search.assets import load_assets
@@ -41,3 +42,12 @@ def test_every_variant_is_timed_in_the_shape_that_its_name_says(base: TrialConfi
     assert not hooks["shrunk"]
     assert not hooks["lora_initial"]
     assert min(live.step for live in lives.values()) > SHRINK_AT
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_peak_is_that_of_what_came_after_it_was_forgotten() -> None:
+    large = torch.ones(50_000_000)
+    before = _resident_bytes()
+    del large
+    _forget_peak()
+    assert _resident_bytes() < before - 100_000_000
