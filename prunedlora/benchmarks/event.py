@@ -44,6 +44,7 @@ SETTINGS = PruningSettings(
     allocation="uniform",
     min_rank=1,
     round_to=None,
+    rate_growth=0.0,
 )
 
 

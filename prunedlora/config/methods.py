@@ -126,6 +126,9 @@ class PruningConfig(Section):
     """Share of the initial components to remove; or give target_rank."""
     target_rank: int | None = Field(default=None, ge=1)
     """(Mean) rank to end at; or give target_sparsity."""
+    rate_growth: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Power of (initial rank / mean rank now) by which the adapter's learning rate is multiplied: 0 keeps it, 0.5 is as
+    much as rsLoRA's scaling would grow. Large ranks want small rates, and fewer components learn more slowly."""
     schedule: ScheduleConfig
     allocation: Annotated[str, registered("allocation")] = "uniform"
     min_rank: int = Field(default=1, ge=0)

@@ -140,6 +140,10 @@ def _check_trainer(args: TrainingArguments, settings: PruningSettings) -> None:
             f"curvature 'batch' needs gradients that are not clipped, but the Trainer clips them at max_grad_norm "
             f"{args.max_grad_norm:g} before a callback sees them: set max_grad_norm=0, or curvature 'token'"
         )
+    if settings.rate_growth:
+        raise CallbackError(
+            f"rate_growth {settings.rate_growth:g} has no effect in a Trainer, whose own the rate is: set it to 0"
+        )
     if args.load_best_model_at_end:
         raise CallbackError(
             "load_best_model_at_end would bring an adapter back from before its last removals: set it to False"

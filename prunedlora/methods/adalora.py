@@ -53,6 +53,7 @@ class AdaLora:
     section: ClassVar[str | None] = "adalora"
     settings_type: ClassVar[type | None] = AdaLoraSettings
     changes_rank: ClassVar[bool] = True
+    rate_factor: float = 1.0
 
     def __init__(self, adapter: AdapterSettings, seed: int, num_steps: int, settings: AdaLoraSettings) -> None:
         begin, end = round(settings.begin * num_steps), round(settings.end * num_steps)

@@ -44,6 +44,7 @@ class DropLora:
     section: ClassVar[str | None] = "droplora"
     settings_type: ClassVar[type | None] = DropLoraSettings
     changes_rank: ClassVar[bool] = False
+    rate_factor: float = 1.0
 
     def __init__(self, adapter: AdapterSettings, seed: int, num_steps: int, settings: DropLoraSettings) -> None:
         self.adapter = adapter

@@ -26,6 +26,7 @@ class Full:
     section: ClassVar[str | None] = "full"
     settings_type: ClassVar[type | None] = FullSettings
     changes_rank: ClassVar[bool] = False
+    rate_factor: float = 1.0
 
     def __init__(self, adapter: None, seed: int, num_steps: int, settings: FullSettings) -> None:
         self.settings = settings

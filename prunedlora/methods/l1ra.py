@@ -48,6 +48,7 @@ class L1ra:
     section: ClassVar[str | None] = "l1ra"
     settings_type: ClassVar[type | None] = L1raSettings
     changes_rank: ClassVar[bool] = True
+    rate_factor: float = 1.0
 
     def __init__(self, adapter: AdapterSettings, seed: int, num_steps: int, settings: L1raSettings) -> None:
         every_steps = round(settings.every * num_steps)

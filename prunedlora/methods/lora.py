@@ -24,6 +24,7 @@ class Lora:
     section: ClassVar[str | None] = None
     settings_type: ClassVar[type | None] = None
     changes_rank: ClassVar[bool] = False
+    rate_factor: float = 1.0
 
     def __init__(self, adapter: AdapterSettings, seed: int, num_steps: int, settings: None) -> None:
         self.adapter = adapter

@@ -44,6 +44,11 @@ class Method(Protocol):
         """The model with a fresh adapter; `model` itself is changed until `detach`."""
         ...
 
+    @property
+    def rate_factor(self) -> float:
+        """What the learning rate of the adapter (not of the head) is multiplied by, at the present ranks."""
+        ...
+
     def own_groups(self) -> list[OwnGroup]:
         """What is trained beside factors and head, once attached."""
         ...

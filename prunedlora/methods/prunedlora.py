@@ -48,6 +48,11 @@ class PrunedLora:
             raise
         return adapted
 
+    @property
+    def rate_factor(self) -> float:
+        """Grows as components go, by the setting `rate_growth`."""
+        return self.pruner.rate_factor
+
     def own_groups(self) -> list[OwnGroup]:
         """None."""
         return []

@@ -45,6 +45,7 @@ class Svd:
     section: ClassVar[str | None] = "svd"
     settings_type: ClassVar[type | None] = SvdSettings
     changes_rank: ClassVar[bool] = False
+    rate_factor: float = 1.0
 
     def __init__(self, adapter: AdapterSettings, seed: int, num_steps: int, settings: SvdSettings) -> None:
         self.adapter = adapter

@@ -145,6 +145,12 @@ class Pruner:
             for index, (name, layer) in enumerate(zip(self._names, self._layers, strict=True))
         }
 
+    @property
+    def rate_factor(self) -> float:
+        """What the factors' learning rate is to be multiplied by, at the present ranks."""
+        mean_rank = sum(layer.rank for layer in self._layers) / len(self._layers)
+        return float((self._initial_rank / mean_rank) ** self.settings.rate_growth)
+
     def enforce(self) -> None:
         """Sets held components to zero; after every step of an optimizer whose momentum or weight decay moves them."""
         for layer in self._layers:

@@ -33,6 +33,8 @@ class PruningSettings:
     """Share of the components to remove; exactly one of this and `target_rank` is given."""
     target_rank: int | None
     """Mean rank at the end."""
+    rate_growth: float
+    """Power of (initial rank / mean rank) that the learning rate is multiplied by."""
     schedule: str
     begin: float
     """Progress at which removal begins."""

@@ -55,7 +55,8 @@ class Trial:
     tokens_seen: int = 0
     """Tokens that went through the model, padding not counted, over all workers."""
     peak_rates: list[float] = field(default_factory=list)
-    """Peak learning rates of the first parameter groups; those after them keep their own rate throughout."""
+    """Peak learning rates of the first parameter groups, the adapter's before the head's; those after them keep their
+    own rate throughout."""
 
     @property
     def progress(self) -> float:
@@ -103,6 +104,7 @@ def train(
         factor = rate_factor(trial.step, trial.num_steps, trial.warmup, trial.decay)
         for group, peak in zip(trial.optimizer.param_groups, trial.peak_rates, strict=False):
             group["lr"] = peak * factor
+        trial.optimizer.param_groups[0]["lr"] *= trial.method.rate_factor
 
         # loss sum, targets, tokens, and whether rank 0 was asked to pause: reduced together with the gradients.
         counts = torch.zeros(4, dtype=torch.float64, device=device)

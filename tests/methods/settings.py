@@ -21,6 +21,7 @@ PRUNING: dict[str, Any] = {
     "allocation": "global",
     "min_rank": 1,
     "round_to": None,
+    "rate_growth": 0.0,
 }
 BY_SECTION: dict[str | None, dict[str, Any]] = {
     None: {},

@@ -76,6 +76,7 @@ def make_settings() -> Callable[..., PruningSettings]:
         allocation="uniform",
         min_rank=0,
         round_to=None,
+        rate_growth=0.0,
     )
     return lambda **overrides: replace(base, **overrides)
 

@@ -24,6 +24,7 @@ from tests.tiny import sweep_tree
 SECTIONS: dict[str, dict[str, Any]] = {
     "pruning": {
         "target_sparsity": 0.5,
+        "rate_growth": 0.5,
         "schedule": {"name": "linear", "begin": 0.2, "end": 0.7, "every_steps": 2},
     },
     "droplora": {"probability": 0.5},
@@ -131,6 +132,23 @@ def test_a_damaged_adapter_is_not_exported(folder: Path, tmp_path: Path) -> None
     with pytest.raises(ExportError, match=r"adapters/000012 has no adapter_model\.safetensors: the adapter is gone"):
         export_candidate(store, key, tmp_path / "bad", check=False)
     assert not (tmp_path / "bad").exists()
+
+
+def test_the_learning_rate_grows_as_components_go(folder: Path, tmp_path: Path) -> None:
+    growing = trial_of("prunedlora", folder)
+    store, logs = Store(str(tmp_path / "s")), {}
+    store.create_or_open(sweep_tree(folder, store.uri))
+    for power in (0.0, 0.5, 1.0):
+        trial = trial_with(growing, {"pruning.rate_growth": power})
+        run(trial, store, AssetCache(CPU))
+        logs[power] = store.read_log(trial_key(trial))
+    ranks, peaks = 6.0, [line["learning_rate"] for line in logs[0.0]]
+    for i, peak in enumerate(peaks):
+        assert logs[0.5][i]["learning_rate"] == pytest.approx(peak * (6 / ranks) ** 0.5)
+        assert logs[1.0][i]["learning_rate"] == pytest.approx(peak * 6 / ranks)
+        if now := logs[0.0][i].get("ranks"):
+            ranks = sum(now.values()) / len(now)
+    assert ranks == 3
 
 
 def test_ranks_go_where_the_method_says(folder: Path, tmp_path: Path) -> None:
