@@ -40,7 +40,8 @@ from prunedlora.results.storage import Storage, StoreError
 
 CONTENTS_FILE = "contents.json"
 FIXED_FIELDS = ("objectives", "trial", "space", "sampler", "seed")
-"""Fields of a sweep that its store is bound to; all others may change between runs, and baselines may be added."""
+"""Fields of a sweep that its store is bound to; all others may change between runs. Baselines too: they stand for
+themselves, and what was trained stays on record."""
 
 
 class StaleWriterError(RuntimeError):
@@ -102,9 +103,6 @@ class Store:
             for field in FIXED_FIELDS
             for line in _differences(field, _plain(old.get(field)), _plain(sweep.get(field)))
         ]
-        baselines = _plain(sweep.get("baselines") or [])
-        gone = [baseline for baseline in old.get("baselines") or [] if baseline not in baselines]
-        differing += [f"baselines had {json.dumps(baseline)}" for baseline in gone]
         if differing and not self.is_bound():
             return False
         if differing:
