@@ -102,6 +102,7 @@ def removal_costs(
     Raises NoVariantError for a pattern that fits none.
     """
     settings = _matching(only)
+    base = trial_with(base, {"evaluation.metric": "loss", "evaluation.max_new_tokens": None})  # no answer is generated
     assets = load_assets(base, device)
     rises: dict[str, dict[str, list[float]]] = {name: {f"{level:g}": [] for level in LEVELS} for name in settings}
     correlations: dict[str, list[float]] = {}

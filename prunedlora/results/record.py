@@ -62,6 +62,17 @@ class Figure(Document):
     num_examples: int = Field(ge=1)
 
 
+class ExampleOutcomes(Document):
+    """What a candidate did on each validation example, in the order of the split: for paired comparisons."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    loss_sums: tuple[float, ...]
+    """Cross-entropy in nats, summed over the targets of the example."""
+    num_targets: tuple[int, ...]
+    correct: dict[str, tuple[int, ...]]
+    """Metric → 1 for a correct example, 0 for a wrong one."""
+
+
 class Candidate(Document):
     """One evaluated adapter: a milestone or the end of a trial."""
 

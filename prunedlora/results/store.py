@@ -28,6 +28,7 @@ from prunedlora.results.ask import Ask
 from prunedlora.results.record import (
     BaseReference,
     Document,
+    ExampleOutcomes,
     Figure,
     Key,
     RecordError,
@@ -231,6 +232,16 @@ class Store:
         path = self.trial_path(key, "record.json")
         text = self.storage.read_text(path)
         return None if text is None else from_json(TrialRecord, text, self.storage.uri_of(path))
+
+    def write_outcomes(self, key: str, candidate: str, outcomes: ExampleOutcomes) -> None:
+        """`candidate`: its name within the trial; beside the record, which would grow too large with them."""
+        self.storage.write_text(self.trial_path(key, "outcomes", f"{candidate}.json"), outcomes.model_dump_json())
+
+    def read_outcomes(self, key: str, candidate: str) -> ExampleOutcomes | None:
+        """None where there are none: stores of earlier versions. Raises RecordError for a broken file."""
+        path = self.trial_path(key, "outcomes", f"{candidate}.json")
+        text = self.storage.read_text(path)
+        return None if text is None else from_json(ExampleOutcomes, text, self.storage.uri_of(path))
 
     def records(self) -> list[TrialRecord]:
         """All records, sorted by key. Raises RecordError naming a broken or newer one."""

@@ -16,7 +16,7 @@ from prunedlora.adapters.targets import resolve_head
 from prunedlora.adapters.verify import Certificate, verify
 from prunedlora.config.identity import model_location
 from prunedlora.config.trial import TrialConfig
-from prunedlora.results.record import Candidate, Figure
+from prunedlora.results.record import Candidate, ExampleOutcomes, Figure
 from prunedlora.results.store import Store
 from prunedlora.search.assets import Assets
 from prunedlora.tasks.outcomes import figures
@@ -40,8 +40,9 @@ def make_candidate(
     *,
     truncated_rank: int | None = None,
 ) -> Candidate:
-    """The trial as it stands. Rank 0 stores the adapter under `adapters/<step>`, unless there is none to store: every
-    rank is 0, or the method is full fine-tuning. `truncated_rank` is on record for an adapter truncated to it.
+    """The trial as it stands. Rank 0 stores its outcomes, example by example, and the adapter under `adapters/<step>`,
+    unless there is none: every rank is 0, or the method is full fine-tuning. `truncated_rank` is on record for an
+    adapter truncated to it.
 
     Raises:
         NonFiniteError: the validation loss is NaN or infinite.
@@ -72,7 +73,7 @@ def make_candidate(
             file_bytes, sha256 = (folder / WEIGHTS_NAME).stat().st_size, file_sha256(folder / WEIGHTS_NAME)
             check_writer()
             store.upload_folder(folder, store.trial_path(key, path))
-    return Candidate(
+    candidate = Candidate(
         step=live.step,
         progress=live.progress,
         truncated_rank=truncated_rank,
@@ -91,6 +92,14 @@ def make_candidate(
         examples_seen=live.step * live.order.batch_size,
         certificate=certificate_facts(certificate) if certificate else None,
     )
+    if workers.rank == 0:
+        check_writer()
+        correct = {metric: tuple(values) for metric, values in outcomes.correct.items()}
+        each = ExampleOutcomes(
+            loss_sums=tuple(outcomes.loss_sums), num_targets=tuple(outcomes.num_targets), correct=correct
+        )
+        store.write_outcomes(key, candidate.name, each)
+    return candidate
 
 
 def _size(live: Trial, config: TrialConfig) -> AdapterSize:

@@ -111,6 +111,11 @@ def test_a_trial_leaves_candidates_adapters_log_and_record(tree: dict[str, Any],
     assert last.certificate is not None
     assert last.certificate["max_logit_change"] > 0
     assert record.environment.data["num_examples"] == {"train": 80, "validation": 20, "test": 20}
+    for candidate in record.candidates:
+        outcomes = store.read_outcomes(record.key, candidate.name)
+        assert outcomes is not None
+        assert sum(outcomes.correct["accuracy"]) / 20 == candidate.figures["accuracy"].value
+        assert math.fsum(outcomes.loss_sums) / sum(outcomes.num_targets) == candidate.figures["loss"].value
     losses = [line["loss"] for line in store.read_log(record.key)]
     assert len(losses) == 12
     assert all(math.isfinite(loss) for loss in losses)
