@@ -86,6 +86,33 @@ def report(store: StoreArgument) -> None:
 
 
 @app.command()
+def recommend(
+    store: StoreArgument,
+    within: Annotated[str, typer.Option(help="Most that it may be worse than the best: 0.01, or 1pt.")] = "1pt",
+    confidence: Annotated[float, typer.Option(help="With which that is proven, 0.5 to below 1.")] = 0.95,
+    max_params: Annotated[int | None, typer.Option(min=1, help="Most parameters.")] = None,
+    max_bytes: Annotated[int | None, typer.Option(min=1, help="Most bytes of A and B.")] = None,
+    served_slot: Annotated[int | None, typer.Option(min=1, help="Largest rank: what a server's slot holds.")] = None,
+    knee: Annotated[bool, typer.Option(help="Where a larger adapter stops paying, instead; no statistics.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """The smallest adapter that is proven to be about as good as the best."""
+    with clear_errors():
+        from prunedlora.results.recommendation import Constraints
+        from prunedlora.results.store import Store
+        from prunedlora.results.verdict import print_knee, print_verdict
+
+        opened = Store(store)
+        opened.open()
+        if knee:
+            print_knee(opened, Console())
+            return
+        constraints = Constraints(max_params, max_bytes, served_slot)
+        share = _share(within)
+        print_verdict(opened, Console(), within=share, confidence=confidence, constraints=constraints, as_json=as_json)
+
+
+@app.command()
 def export(
     store: StoreArgument,
     candidate: Annotated[str, typer.Argument(metavar="KEY[@STEP]", help="A candidate; without step its last.")],
@@ -104,6 +131,15 @@ def export(
         for name, value in facts.items():
             console.print(f"{name}: {value}", highlight=False)
         console.print(f"Adapter: {to}", highlight=False, soft_wrap=True)
+
+
+def _share(text: str) -> float:
+    """A difference of quality: a number, or points (hundredths) as in 1pt."""
+    number = text.removesuffix("pt")
+    try:
+        return float(number) / (100.0 if number != text else 1.0)
+    except ValueError:
+        raise typer.BadParameter(f"--within {text!r} is neither a number (0.01) nor points (1pt)") from None
 
 
 def _given(storage: str | None, default: str) -> str:

@@ -54,7 +54,7 @@ def answer(summary: Summary) -> Text:
 def front_table(summary: Summary) -> Table:
     """The front, smallest first, with the recommended adapter marked by an arrow."""
     objectives = summary.objectives
-    table = _table(f"Front of {summary.name}: validation {objectives.quality} against {objectives.size}")
+    table = plain_table(f"Front of {summary.name}: validation {objectives.quality} against {objectives.size}")
     table.add_column("", width=1)
     for name in (objectives.quality, "params", "size", "rank", "slot"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -82,7 +82,7 @@ def front_table(summary: Summary) -> Table:
 
 def failures_table(summary: Summary) -> Table:
     """Failed trials with their reasons, one line each."""
-    table = _table(f"{len(summary.failed)} of {len(summary.records)} trials failed")
+    table = plain_table(f"{len(summary.failed)} of {len(summary.records)} trials failed")
     table.add_column("trial", no_wrap=True)
     table.add_column("reason", overflow="fold", ratio=1)
     table.add_column("step", justify="right", no_wrap=True)
@@ -94,5 +94,6 @@ def failures_table(summary: Summary) -> Table:
     return table
 
 
-def _table(title: str) -> Table:
+def plain_table(title: str) -> Table:
+    """An empty table in the style of all of ours."""
     return Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)

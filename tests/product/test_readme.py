@@ -37,7 +37,7 @@ def test_every_command_is_run_by_a_test() -> None:
     """The first by this folder's fixture, the second by whoever runs this, the job by test_job.py, the others here."""
     elsewhere = ("pip install", "ray job submit")
     here = [command.split()[:2] for command in commands() if not command.startswith(elsewhere)]
-    assert here == [["prunedlora", verb] for verb in ("search", "train", "report", "export")]
+    assert here == [["prunedlora", verb] for verb in ("search", "train", "report", "recommend", "export")]
 
 
 def prunedlora(command: str, storage: Path) -> list[str]:
@@ -60,6 +60,13 @@ def test_report(run: Run, storage: Path) -> None:
     output = run(*prunedlora(command_of("report"), storage)).stdout
     assert "Recommended: " in output
     assert max(map(len, output.replace(str(storage), "").splitlines())) <= 100
+
+
+def test_recommend(run: Run, storage: Path) -> None:
+    output = run(*prunedlora(command_of("recommend"), storage)).stdout
+    assert output.startswith("Recommended: ")
+    assert "prunedlora export " in output
+    assert "Compared on the same examples" in " ".join(output.split())
 
 
 def test_export(run: Run, storage: Path, tmp_path: Path) -> None:

@@ -1,0 +1,169 @@
+"""Which adapter to ship, said with confidence: the smallest that is proven to cost at most so much quality.
+
+Proven on the validation examples, on which all candidates were scored, by the paired bootstrap of confidence.py and for
+all smaller candidates at once. Where nothing can be proven the best one is named, and what would settle it.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from prunedlora.results.confidence import NUM_DRAWS, Floats, draw_means, shortfall_bounds
+from prunedlora.results.pareto import Point
+from prunedlora.results.record import ExampleOutcomes
+from prunedlora.results.summary import Summary
+
+SCREEN = 4.0
+"""Standard errors (of two independent figures) beyond `within` at which a candidate is not worth a comparison."""
+
+
+class ConstraintError(ValueError):
+    """Something was asked that cannot be met; the message says what would be."""
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """What an adapter must not exceed; None: anything goes."""
+
+    max_params: int | None = None
+    max_bytes: int | None = None
+    max_rank: int | None = None
+    """Largest rank of a layer, as a server's slot has it."""
+
+    def excess(self, point: Point) -> dict[str, float]:
+        """Constraint → how many times its limit the candidate is, where it is above."""
+        candidate = point.candidate
+        pairs = {
+            "parameters": (candidate.adapter_params, self.max_params),
+            "bytes": (candidate.adapter_bytes, self.max_bytes),
+            "largest rank": (candidate.max_rank, self.max_rank),
+        }
+        return {name: value / limit for name, (value, limit) in pairs.items() if limit is not None and value > limit}
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A candidate smaller than the best, and what is known of how much worse it is."""
+
+    point: Point
+    shortfall: float
+    """Measured, in units of the quality; negative: measured better."""
+    bound: float
+    """Upper bound at the stated confidence, for all rivals at once."""
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    point: Point
+    bound: float
+    """It is at most this much worse than `best`, at the stated confidence; 0 when it is the best itself."""
+    best: Point
+    within: float
+    confidence: float
+    beaten: tuple[Rival, ...]
+    """Larger candidates than `point` that were proven good enough too, largest first."""
+    open: tuple[Rival, ...]
+    """Smaller ones that measured well enough, but are not proven; smallest first."""
+    paired: bool
+    """Whether the outcomes of every example were there; otherwise standard errors were taken for independent."""
+    num_examples: int
+
+    @property
+    def examples_needed(self) -> int | None:
+        """Validation examples with which the smallest open rival would be settled, if it stays as it measured."""
+        settled = [rival for rival in self.open if rival.shortfall < self.within]
+        if not settled:
+            return None
+        rival = settled[0]
+        return math.ceil(self.num_examples * ((rival.bound - rival.shortfall) / (self.within - rival.shortfall)) ** 2)
+
+
+def recommend_with_confidence(
+    summary: Summary, *, within: float, confidence: float, constraints: Constraints, seed: int = 0
+) -> Recommendation | None:
+    """The smallest adapter that is proven at most `within` worse than the best one under the constraints.
+
+    None when no candidate has an adapter file. Raises ConstraintError when none meets the constraints, for a `within`
+    below 0, and for a `confidence` that is no share between one half and one.
+    """
+    if not within >= 0:
+        raise ConstraintError(f"within must be at least 0, got {within:g}")
+    if not 0.5 <= confidence < 1:
+        raise ConstraintError(f"confidence must lie in [0.5, 1), got {confidence:g}")
+    shippable = [point for point in summary.points if point.candidate.adapter_path is not None]
+    if not shippable:
+        return None
+    allowed = [point for point in shippable if not constraints.excess(point)]
+    if not allowed:
+        raise ConstraintError(_nearest(shippable, constraints))
+    gain = summary.objectives.gain
+    best = min(allowed, key=lambda p: (-gain(p.quality.value), p.size, p.key, p.candidate.name))
+
+    def shortfall(point: Point) -> float:
+        return gain(best.quality.value) - gain(point.quality.value)
+
+    def worth_comparing(point: Point) -> bool:
+        noise = math.hypot(point.quality.stderr or 0.0, best.quality.stderr or 0.0)
+        return point.size < best.size and shortfall(point) <= within + SCREEN * noise
+
+    smaller = sorted(filter(worth_comparing, allowed), key=lambda p: (p.size, shortfall(p), p.key, p.candidate.name))
+    draws, paired = _draws(summary, [best, *smaller], np.random.default_rng(seed))
+    means = np.array([gain(point.quality.value) for point in [best, *smaller]])
+    bounds = shortfall_bounds(means, draws, 0, range(1, len(means)), confidence)
+    rivals = [Rival(point, shortfall(point), float(bound)) for point, bound in zip(smaller, bounds, strict=True)]
+    proven = [rival for rival in rivals if rival.bound <= within]
+    point, bound = (proven[0].point, proven[0].bound) if proven else (best, 0.0)
+    still_open = [r for r in rivals if r.point.size < point.size and r.shortfall <= within and r.bound > within]
+    return Recommendation(
+        point=point,
+        bound=bound,
+        best=best,
+        within=within,
+        confidence=confidence,
+        beaten=tuple(reversed(proven[1:])),
+        open=tuple(still_open),
+        paired=paired,
+        num_examples=best.quality.num_examples,
+    )
+
+
+def knee(summary: Summary) -> Point | None:
+    """The candidate of the front where a larger one stops paying: furthest above the line between the front's ends, on
+    a logarithmic axis of sizes. None for a front of fewer than three candidates of a size above 0."""
+    ends = [point for point in summary.front if point.size > 0 and point.candidate.adapter_path is not None]
+    if len(ends) < 3:
+        return None
+    sizes = np.log([point.size for point in ends])
+    gains = np.array([summary.objectives.gain(point.quality.value) for point in ends])
+    place = (sizes - sizes[0]) / (sizes[-1] - sizes[0])
+    height = (gains - gains[0]) / (gains[-1] - gains[0])
+    return ends[int(np.argmax(height - place))]
+
+
+def _draws(summary: Summary, points: Sequence[Point], rng: np.random.Generator) -> tuple[Floats, bool]:
+    """(NUM_DRAWS, C) resampled qualities, more is better; paired when every example's outcome is on record."""
+    sign = 1.0 if summary.objectives.maximize else -1.0
+    found = [summary.store.read_outcomes(point.key, point.candidate.name) for point in points]
+    outcomes = [one for one in found if one is not None]
+    lengths = {len(one.loss_sums) for one in outcomes}
+    if len(outcomes) == len(points) and len(lengths) == 1:
+        scores, weights = _scores(outcomes, summary.objectives.quality)
+        return sign * draw_means(scores, weights, rng), True
+    values = np.array([point.quality.value for point in points])
+    spreads = np.array([point.quality.stderr or 0.0 for point in points])
+    return sign * (values + spreads * rng.standard_normal((NUM_DRAWS, len(points)))), False
+
+
+def _scores(outcomes: Sequence[ExampleOutcomes], quality: str) -> tuple[Floats, Floats | None]:
+    if quality == "loss":
+        sums = np.array([one.loss_sums for one in outcomes], dtype=np.float64)
+        return sums, np.array([one.num_targets for one in outcomes], dtype=np.float64)
+    return np.array([one.correct[quality] for one in outcomes], dtype=np.float64), None
+
+
+def _nearest(points: Sequence[Point], constraints: Constraints) -> str:
+    point = min(points, key=lambda p: (max(constraints.excess(p).values()), p.key, p.candidate.name))
+    over = ", ".join(f"{name} {factor:.3g} times the limit" for name, factor in constraints.excess(point).items())
+    return f"no candidate meets the constraints; {point.name} comes nearest: {over}"
