@@ -118,15 +118,18 @@ def export(
     candidate: Annotated[str, typer.Argument(metavar="KEY[@STEP]", help="A candidate; without step its last.")],
     to: Annotated[Path, typer.Option(help="Folder for the plain PEFT adapter; must not exist.")],
     check: Annotated[bool, typer.Option(help="Load it with the base model and compare logits, merged too.")] = True,
+    merge: Annotated[bool, typer.Option("--merge", help="The whole model with the adapter in its weights.")] = False,
+    served_slot: Annotated[int | None, typer.Option(help="Pad every layer to this rank (vLLM: 1, 8, 16, …).")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.  [default: as trained]")] = None,
 ) -> None:
-    """Copy a candidate's adapter out of a store: a plain PEFT folder, checked again against the base model."""
+    """Copy a candidate's adapter out of a store: a plain PEFT folder with a model card, checked against the base."""
     with clear_errors():
         from prunedlora.results.store import Store
-        from prunedlora.search.export import export_candidate
+        from prunedlora.search.export import Form, export_candidate
 
         opened = Store(store)
         opened.open()
-        facts = export_candidate(opened, candidate, to, check=check)
+        facts = export_candidate(opened, candidate, to, check=check, form=Form(served_slot, dtype, merge))
         console = Console()
         for name, value in facts.items():
             console.print(f"{name}: {value}", highlight=False)

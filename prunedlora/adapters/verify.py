@@ -86,6 +86,21 @@ def verify(
     return Certificate(difference, difference_merged, change, trained.shape[0], allowed)
 
 
+def same_logits(
+    left: nn.Module, right: nn.Module, batch: Mapping[str, Tensor], *, tolerance: float, what: str
+) -> float:
+    """Largest difference of two models' logits on a batch ("labels" left out), both in evaluation mode.
+
+    `tolerance`: share of the largest logit (or of 1). Raises VerificationError, naming `what`, above it.
+    """
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    with torch.no_grad():
+        expected, found = _logits(left.eval(), inputs), _logits(right.eval(), inputs)
+    difference = _distance(expected, found)
+    _check(difference, tolerance * max(1.0, float(expected.abs().max())), what)
+    return difference
+
+
 def _logits(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     logits: Tensor = model(**inputs).logits
     return logits.double()

@@ -75,7 +75,9 @@ def test_export(run: Run, storage: Path, tmp_path: Path) -> None:
     command = command_of("export").replace("KEY@STEP", f"{key}@{step}").replace("adapters/small", str(tmp_path / "a"))
     output = run(*prunedlora(command, storage)).stdout
     assert "max_logit_difference_merged" in output
-    assert {path.name for path in (tmp_path / "a").iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {
+        "adapter_config.json", "adapter_model.safetensors", "README.md", "certificate.json"
+    }  # fmt: skip
 
 
 def test_train(run: Run, tmp_path: Path) -> None:

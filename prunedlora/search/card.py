@@ -1,0 +1,126 @@
+"""What goes with an exported adapter: a model card for the Hub, and a certificate of what was checked."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from prunedlora.adapters.export import CONFIG_NAME
+from prunedlora.config.trial import TrialConfig
+from prunedlora.registry import lookup
+from prunedlora.results.record import Candidate, Figure, TrialRecord
+from prunedlora.results.report import bytes_text, figure_text
+
+CARD_FILE = "README.md"
+CERTIFICATE_FILE = "certificate.json"
+PIPELINE_TAGS = {"AutoModelForCausalLM": "text-generation", "AutoModelForSequenceClassification": "text-classification"}
+
+
+def vllm_problems(folder: Path) -> list[str]:
+    """Why vLLM would refuse an adapter folder; empty when it would not.
+
+    What its PEFTHelper checks, and the slots it offers (https://docs.vllm.ai/en/latest/features/lora.html).
+    """
+    config = json.loads((folder / CONFIG_NAME).read_text("utf-8"))
+    problems = []
+    if config.get("modules_to_save"):
+        problems.append(f"modules_to_save {config['modules_to_save']}: it serves adapters without a head of their own")
+    if config.get("bias", "none") != "none":
+        problems.append(f"bias {config['bias']!r}: it serves adapters without biases")
+    if config.get("use_dora"):
+        problems.append("use_dora: it serves plain LoRA")
+    return problems
+
+
+def vllm_flags(candidate: Candidate, slot: int | None) -> str | None:
+    """What `vllm serve` needs for this adapter; None when no slot holds it."""
+    rank = slot or candidate.served_slot
+    return None if rank is None else f"--enable-lora --max-lora-rank {rank} --max-loras 1"
+
+
+def certificate(
+    record: TrialRecord, candidate: Candidate, checks: dict[str, Any], folder: Path, slot: int | None
+) -> dict[str, Any]:
+    """What is known of an exported adapter, as plain JSON data."""
+    refused = vllm_problems(folder)
+    return {
+        "candidate": f"{record.key}@{candidate.name}",
+        "checks": checks,
+        "figures": {name: figure.model_dump() for name, figure in sorted(candidate.figures.items())},
+        "ranks": candidate.ranks,
+        "adapter_params": candidate.adapter_params,
+        "head_params": candidate.head_params,
+        "max_rank": candidate.max_rank,
+        "served_slot": slot or candidate.served_slot,
+        "vllm": {"flags": None if refused else vllm_flags(candidate, slot), "refuses": refused},
+        "config": record.config,
+        "environment": record.environment.model_dump(mode="json"),
+    }
+
+
+def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], folder: Path, slot: int | None) -> str:
+    """A model card: front matter as the Hub reads it, then the same for people."""
+    config = TrialConfig.model_validate(record.config)
+    task = lookup("task", config.data.task)
+    metric = config.evaluation.metric
+    split, figure = ("test", test[metric]) if metric in test else ("validation", candidate.figures[metric])
+    pipeline = PIPELINE_TAGS[task.auto_model]
+    data = ModelCardData(
+        base_model=config.model.name,
+        library_name="peft",
+        pipeline_tag=pipeline,
+        tags=["lora", "prunedlora"],
+        model_name=f"{record.key}@{candidate.name}",
+        eval_results=[
+            EvalResult(
+                task_type=pipeline,
+                dataset_type=config.data.train.name,
+                dataset_name=config.data.train.name,
+                dataset_split=split,
+                metric_type=metric,
+                metric_value=figure.value,
+            )
+        ],
+    )
+    live = {name: rank for name, rank in candidate.ranks.items() if rank}
+    rows = "\n".join(f"| `{name}` | {rank} |" for name, rank in sorted(live.items()))
+    refused = vllm_problems(folder)
+    serving = (
+        "vLLM would refuse it: " + "; ".join(refused) + "."
+        if refused
+        else f"vLLM: `vllm serve {config.model.name} {vllm_flags(candidate, slot)} --lora-modules NAME=PATH`"
+        if vllm_flags(candidate, slot)
+        else "No slot of vLLM holds its largest rank."
+    )
+    names = record.environment.model.get("labels")
+    labels = f", num_labels={len(names)}" if isinstance(names, list) else ""
+    return f"""---
+{data.to_yaml()}
+---
+
+# LoRA adapter for {config.model.name}
+
+{metric} {figure_text(figure)} on the {split} split ({figure.num_examples:,} examples, one training run).
+{candidate.adapter_params:,} parameters in A and B ({bytes_text(candidate.adapter_bytes)}), largest rank \
+{candidate.max_rank}{f", beside a task head of {candidate.head_params:,}" if candidate.head_params else ""}.
+
+Found by a sweep of [prunedlora](https://arxiv.org/abs/2510.00192): trial `{record.key}`, method \
+`{config.method}`, after step {candidate.step:,}. The scaling is folded into B, so that every loader's is 1.
+
+```python
+from peft import PeftModel
+from transformers import {task.auto_model}
+
+base = {task.auto_model}.from_pretrained("{config.model.name}"{labels})
+model = PeftModel.from_pretrained(base, PATH)
+```
+
+{serving}
+
+| layer | rank |
+|---|---|
+{rows}
+
+`{CERTIFICATE_FILE}` says what was checked, with the whole configuration.
+"""

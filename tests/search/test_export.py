@@ -1,0 +1,145 @@
+"""An adapter out of its store: as it was trained, padded, in another dtype, merged, with its card and certificate."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from prunedlora.config.identity import trial_key
+from prunedlora.config.load import parse_sweep
+from prunedlora.results.store import Store
+from prunedlora.search.assets import AssetCache
+from prunedlora.search.card import vllm_problems
+from prunedlora.search.execute import execute_test, execute_trial
+from prunedlora.search.export import ExportError, Form, export_candidate
+from prunedlora.training.distributed import Workers
+from prunedlora.training.loop import Verdict
+from tests.tiny import sweep_tree
+
+ALONE = Workers(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, str, Path]:
+    """A store with one pruned trial (ranks 3), its last candidate tested, its key, and the base model's folder."""
+    folder = tmp_path_factory.mktemp("tiny")
+    store = Store(str(folder / "store"))
+    tree = sweep_tree(folder, store.uri)
+    store.create_or_open(tree)
+    trial, assets = parse_sweep(tree, "test").trial, AssetCache(ALONE.device)
+    key = trial_key(trial)
+    execute_trial(
+        trial, key, store=store, assets=assets, workers=ALONE, epoch=1, max_attempts=2,
+        report=lambda _: Verdict.CONTINUE, progress=lambda *_: Verdict.CONTINUE,
+    )  # fmt: skip
+    execute_test(trial, key, "12", store=store, assets=assets, workers=ALONE)
+    return store, key, folder / "model"
+
+
+def logits(model: Any, base: Path) -> torch.Tensor:
+    batch = AutoTokenizer.from_pretrained(base)(["alpha river stone", "house cloud"], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        found: torch.Tensor = model.eval()(**batch).logits
+    return found.float()
+
+
+def with_peft(base: Path, folder: Path) -> Any:
+    return PeftModel.from_pretrained(AutoModelForSequenceClassification.from_pretrained(base, num_labels=2), folder)
+
+
+def test_every_form_does_what_the_adapter_does(trained: tuple[Store, str, Path], tmp_path: Path) -> None:
+    store, key, base = trained
+    forms = {
+        "plain": Form(),
+        "padded": Form(slot=8),
+        "half": Form(slot=8, dtype="bfloat16"),
+        "merged": Form(merged=True),
+    }
+    facts = {name: export_candidate(store, key, tmp_path / name, check=True, form=form) for name, form in forms.items()}
+    assert "max_logit_difference_handed_over" not in facts["plain"]
+    assert all(facts[name]["max_logit_difference_handed_over"] < 0.05 for name in ("padded", "half", "merged"))
+    expected = logits(with_peft(base, tmp_path / "plain"), base)
+    torch.testing.assert_close(logits(with_peft(base, tmp_path / "padded"), base), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(logits(with_peft(base, tmp_path / "half"), base), expected, rtol=0, atol=5e-2)
+    # The merged folder needs neither PEFT nor the base, and brings its tokenizer.
+    merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
+    torch.testing.assert_close(logits(merged, tmp_path / "merged"), expected, rtol=0, atol=1e-5)
+    assert not (tmp_path / "merged" / "adapter_config.json").exists()
+    padded = load_file(tmp_path / "padded" / "adapter_model.safetensors")
+    assert {len(tensor) for name, tensor in padded.items() if ".lora_A." in name} == {8}
+    config = json.loads((tmp_path / "padded" / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"], config["rank_pattern"]) == (8, 8, {})
+    half = load_file(tmp_path / "half" / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in half.values()} == {torch.bfloat16}
+
+
+def test_the_card_is_one_that_the_hub_reads_and_the_certificate_says_what_was_checked(
+    trained: tuple[Store, str, Path], tmp_path: Path
+) -> None:
+    store, key, base = trained
+    export_candidate(store, f"{key}@12", tmp_path / "a", check=True)
+    card = ModelCard.load(tmp_path / "a" / "README.md", ignore_metadata_errors=False)
+    assert card.data.base_model == str(base)
+    assert card.data.library_name == "peft"
+    assert card.data.pipeline_tag == "text-classification"
+    (result,) = card.data.eval_results
+    test = json.loads(Path(store.uri, "trials", key, "adapters", "000012", "test.json").read_text())
+    assert (result.metric_type, result.dataset_split) == ("accuracy", "test")
+    assert result.metric_value == test["figures"]["accuracy"]["value"]
+    assert "num_labels=2" in card.text
+    assert "vLLM would refuse it: modules_to_save" in card.text
+    certificate = json.loads((tmp_path / "a" / "certificate.json").read_text())
+    assert certificate["candidate"] == f"{key}@12"
+    assert certificate["checks"]["max_logit_difference_merged"] < 1e-4
+    assert set(certificate["ranks"].values()) == {3}
+    assert certificate["vllm"] == {"flags": None, "refuses": vllm_problems(tmp_path / "a")}
+    assert certificate["config"]["adapter"]["initial_rank"] == 6
+
+
+def test_an_earlier_candidate_has_its_validation_figure(trained: tuple[Store, str, Path], tmp_path: Path) -> None:
+    store, key, _ = trained
+    assert export_candidate(store, f"{key}@6", tmp_path / "a", check=False) == {}
+    card = ModelCard.load(tmp_path / "a" / "README.md")
+    assert card.data.eval_results[0].dataset_split == "validation"
+    assert "on the validation split (20 examples, one training run)" in card.text
+
+
+@pytest.mark.parametrize(
+    ("config", "problems"),
+    [
+        ({"modules_to_save": None, "bias": "none", "use_dora": False}, []),
+        (
+            {"modules_to_save": ["score"], "bias": "all", "use_dora": True},
+            ["modules_to_save", "bias 'all'", "use_dora"],
+        ),
+    ],
+)
+def test_what_vllm_would_refuse(config: dict[str, Any], problems: list[str], tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    found = vllm_problems(tmp_path)
+    assert len(found) == len(problems)
+    assert all(line.startswith(start) for line, start in zip(found, problems, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        (Form(slot=9), "served slot 9 is none of 1, 8, 16"),
+        (Form(slot=1), "served slot 1 does not hold the adapter's largest rank, 3"),
+        (Form(slot=8, merged=True), "a merged model has no ranks"),
+        (Form(dtype="int8"), "dtype 'int8' is none of float32, bfloat16, float16"),
+    ],
+)
+def test_a_form_that_does_not_fit_is_refused(
+    form: Form, message: str, trained: tuple[Store, str, Path], tmp_path: Path
+) -> None:
+    store, key, _ = trained
+    with pytest.raises(ExportError, match=message):
+        export_candidate(store, key, tmp_path / "a", check=False, form=form)
+    assert not (tmp_path / "a").exists()
