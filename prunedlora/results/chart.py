@@ -1,12 +1,15 @@
-"""The interactive front: quality against size, with error bars, baselines and the base model."""
+"""The report's pictures: the front with error bars and references, the hypervolume's history, an adapter's ranks."""
 
 import html
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
+from prunedlora.results.history import Stage
 from prunedlora.results.pareto import Point
+from prunedlora.results.rank_map import rank_map
 from prunedlora.results.record import Figure
 from prunedlora.results.settings import chosen, method, varying
 from prunedlora.results.summary import Summary
@@ -14,6 +17,15 @@ from prunedlora.results.summary import Summary
 COLOURS = ("#3b82f6", "#f97316", "#10b981", "#a855f7", "#ec4899", "#eab308")
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "pentagon")
 GREY = "#8a8f98"  # legible on white and on black
+_GRID = {"gridcolor": "rgba(128,128,128,0.25)", "zeroline": False, "linecolor": GREY}
+_LAYOUT: dict[str, Any] = {
+    "template": "none",
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+    "font": {"color": GREY, "size": 13},
+    "margin": {"l": 60, "r": 15, "t": 40, "b": 55},
+    "hoverlabel": {"align": "left", "bgcolor": "#1f2937"},
+}
 SIZE_TITLES = {
     "adapter_params": "adapter parameters (A and B)",
     "adapter_bytes": "adapter bytes (A and B, float32)",
@@ -63,6 +75,45 @@ def front_chart(summary: Summary) -> go.Figure:
     _add_level(figure, summary, place, base, "base model, untrained", "dash")
     _add_level(figure, summary, place, summary.full, "full fine-tuning", "dot")
     _lay_out(figure, summary, place)
+    return figure
+
+
+def history_chart(stages: Sequence[Stage]) -> go.Figure:
+    """Hypervolume over trials; the time of all devices is in the hover texts."""
+    figure = go.Figure(
+        go.Scatter(
+            x=[stage.num_trials for stage in stages],
+            y=[stage.hypervolume for stage in stages],
+            mode="lines+markers",
+            line={"shape": "hv", "color": COLOURS[0]},
+            hovertext=[
+                f"after trial {stage.num_trials}: {stage.hypervolume:.6g}<br>{stage.device_seconds:,.0f} device-seconds"
+                for stage in stages
+            ],
+            hoverinfo="text",
+        )
+    )
+    figure.update_layout(**_LAYOUT, xaxis={**_GRID, "title": "trials"}, yaxis={**_GRID, "title": "hypervolume"})
+    return figure
+
+
+def rank_chart(ranks: Mapping[str, int]) -> go.Figure:
+    """Ranks of an adapter by block and kind of module."""
+    blocks, kinds, table = rank_map(ranks)
+    figure = go.Figure(
+        go.Heatmap(
+            x=[html.escape(kind) for kind in kinds],
+            y=[f"block {block}" for block in blocks],
+            z=table,
+            text=[["" if rank is None else str(rank) for rank in row] for row in table],
+            texttemplate="%{text}",
+            colorscale="Blues",
+            zmin=0,
+            colorbar={"title": "rank"},
+            hovertemplate="%{y}, %{x}: rank %{z}<extra></extra>",
+        )
+    )
+    figure.update_layout(**_LAYOUT, xaxis={**_GRID}, yaxis={**_GRID, "autorange": "reversed", "type": "category"})
     return figure
 
 
@@ -150,25 +201,19 @@ def _add_level(
 
 
 def _lay_out(figure: go.Figure, summary: Summary, place: Callable[[float], float]) -> None:
-    grid = {"gridcolor": "rgba(128,128,128,0.25)", "zeroline": False, "linecolor": GREY}
     ticks = _ticks([point.size for point in summary.points])
     xaxis = {
-        **grid,
+        **_GRID,
         "type": "log",
         "title": SIZE_TITLES[summary.objectives.size],
         "tickvals": [place(size) for size in ticks],
         "ticktext": [_short(size) for size in ticks],
     }
     figure.update_layout(
+        **_LAYOUT,
         xaxis=xaxis,
-        yaxis={**grid, "title": f"{html.escape(summary.objectives.quality)} (validation)"},
-        template="none",
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"color": GREY, "size": 13},
+        yaxis={**_GRID, "title": f"{html.escape(summary.objectives.quality)} (validation)"},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
-        margin={"l": 60, "r": 15, "t": 40, "b": 55},
-        hoverlabel={"align": "left", "bgcolor": "#1f2937"},
         hovermode="closest",
     )
 

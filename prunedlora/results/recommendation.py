@@ -57,18 +57,33 @@ class Rival:
 @dataclass(frozen=True)
 class Recommendation:
     point: Point
-    bound: float
-    """It is at most this much worse than `best`, at the stated confidence; 0 when it is the best itself."""
     best: Point
     within: float
     confidence: float
-    beaten: tuple[Rival, ...]
-    """Larger candidates than `point` that were proven good enough too, largest first."""
-    open: tuple[Rival, ...]
-    """Smaller ones that measured well enough, but are not proven; smallest first."""
+    rivals: tuple[Rival, ...]
+    """All that were compared with the best, smallest first."""
     paired: bool
     """Whether the outcomes of every example were there; otherwise standard errors were taken for independent."""
     num_examples: int
+
+    def bound_of(self, point: Point) -> float | None:
+        """At most so much worse than the best at the stated confidence; None for a candidate that was not compared."""
+        bounds = {rival.point.name: rival.bound for rival in self.rivals} | {self.best.name: 0.0}
+        return bounds.get(point.name)
+
+    @property
+    def beaten(self) -> tuple[Rival, ...]:
+        """Larger candidates than `point` that were proven good enough too, largest first."""
+        return tuple(r for r in reversed(self.rivals) if r.bound <= self.within and r.point.name != self.point.name)
+
+    @property
+    def open(self) -> tuple[Rival, ...]:
+        """Smaller ones that measured well enough, but are not proven; smallest first."""
+        return tuple(
+            rival
+            for rival in self.rivals
+            if rival.point.size < self.point.size and rival.shortfall <= self.within < rival.bound
+        )
 
     @property
     def examples_needed(self) -> int | None:
@@ -113,17 +128,13 @@ def recommend_with_confidence(
     means = np.array([gain(point.quality.value) for point in [best, *smaller]])
     bounds = shortfall_bounds(means, draws, 0, range(1, len(means)), confidence)
     rivals = [Rival(point, shortfall(point), float(bound)) for point, bound in zip(smaller, bounds, strict=True)]
-    proven = [rival for rival in rivals if rival.bound <= within]
-    point, bound = (proven[0].point, proven[0].bound) if proven else (best, 0.0)
-    still_open = [r for r in rivals if r.point.size < point.size and r.shortfall <= within and r.bound > within]
+    proven = [rival.point for rival in rivals if rival.bound <= within]
     return Recommendation(
-        point=point,
-        bound=bound,
+        point=proven[0] if proven else best,
         best=best,
         within=within,
         confidence=confidence,
-        beaten=tuple(reversed(proven[1:])),
-        open=tuple(still_open),
+        rivals=tuple(rivals),
         paired=paired,
         num_examples=best.quality.num_examples,
     )

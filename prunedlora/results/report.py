@@ -4,18 +4,24 @@ import functools
 import json
 from collections import Counter
 from importlib.resources import files
+from typing import Any
 
 import jinja2
 import yaml
 from markupsafe import Markup
 
-from prunedlora.results.chart import SIZE_TITLES, front_chart
+from prunedlora.results.chart import SIZE_TITLES, front_chart, history_chart, rank_chart
 from prunedlora.results.front_files import candidates_csv, front_csv, front_json
+from prunedlora.results.history import hypervolume_history
 from prunedlora.results.pareto import Point
+from prunedlora.results.recommendation import Constraints, recommend_with_confidence
 from prunedlora.results.record import Environment, Figure, to_json
 from prunedlora.results.settings import chosen, varying
 from prunedlora.results.store import Store
 from prunedlora.results.summary import Summary, summarize
+
+CONFIDENCE = 0.95
+"""With which the report says how much worse than the best the recommended adapter may be."""
 
 
 def write_report(store: Store, command: str | None = None, within: float | None = None) -> Summary:
@@ -49,7 +55,10 @@ def report_html(summary: Summary, command: str | None = None) -> str:
         finished=len(summary.records) - len(summary.failed),
         empty_adapters=any(point.size == 0 for point in summary.points),
         paths=varying(point.record for point in summary.points),
-        chart=_chart_html(summary),
+        sure=_sure(summary),
+        chart=_chart_html(front_chart(summary), "front", first=True) if summary.points else "",
+        history=_chart_html(history_chart(hypervolume_history(summary)), "history") if summary.points else "",
+        ranks=_chart_html(rank_chart(summary.recommended.candidate.ranks), "ranks") if summary.recommended else "",
         sweep_yaml=yaml.safe_dump(summary.sweep, sort_keys=False, allow_unicode=True),
         environments=[(Environment.model_validate_json(text), count) for text, count in environments.most_common()],
     )
@@ -93,15 +102,32 @@ def _times(larger: Point, smaller: Point) -> str:
     return f"{larger.size / smaller.size:.3g}"
 
 
-def _chart_html(summary: Summary) -> Markup:
-    if not summary.points:
-        return Markup("")
+def _sure(summary: Summary) -> str:
+    """What can be said of the recommended adapter with confidence."""
+    found = recommend_with_confidence(summary, within=summary.within, confidence=CONFIDENCE, constraints=Constraints())
+    if found is None or summary.recommended is None or summary.recommended.name == found.best.name:
+        return ""
+    bound, sure = found.bound_of(summary.recommended), f"{CONFIDENCE:.0%} confidence"
+    if bound is None:
+        return ""
+    how = "example by example" if found.paired else "by their standard errors"
+    what = (
+        f"Compared {how} over {found.num_examples:,} validation examples, it is at most {max(bound, 0.0):.3f} worse "
+        f"than the best with {sure}"
+    )
+    if bound <= summary.within:
+        return f"{what}."
+    proven = "the best itself" if found.point.name == found.best.name else found.point.name
+    return f"{what}: that it is within {summary.within:g} is not proven. The smallest for which it is: {proven}."
+
+
+def _chart_html(figure: Any, name: str, *, first: bool = False) -> Markup:
     # Safe to mark so: Plotly escapes the data in its script (<, > and / as \u codes) and chart.py escapes hover texts.
     return Markup(
-        front_chart(summary).to_html(
+        figure.to_html(
             full_html=False,
-            include_plotlyjs=True,
-            div_id="front",
+            include_plotlyjs=first,
+            div_id=name,
             default_height="100%",
             config={"responsive": True, "displayModeBar": False},
         )

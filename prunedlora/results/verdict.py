@@ -81,7 +81,7 @@ def verdict_document(found: Recommendation, objectives: Objectives) -> dict[str,
     return {
         "recommended": _named(found.point, objectives),
         "best": _named(found.best, objectives),
-        "worse_by_at_most": found.bound,
+        "worse_by_at_most": found.bound_of(found.point),
         "within": found.within,
         "confidence": found.confidence,
         "paired": found.paired,
@@ -110,7 +110,7 @@ def _sentences(found: Recommendation, objectives: Objectives) -> list[str]:
         )
     else:
         lines.append(
-            f"It is at most {max(found.bound, 0.0):.4f} worse than the best, {best.name} ({quality} "
+            f"It is at most {max(found.bound_of(point) or 0.0, 0.0):.4f} worse than the best, {best.name} ({quality} "
             f"{figure_text(best.quality)}, {best.candidate.adapter_params:,} parameters), with {sure}."
         )
     if found.open:

@@ -156,6 +156,17 @@ def test_the_chart_shows_every_kind(filled):
     assert '"error_y"' in html
 
 
+def test_the_page_says_how_sure_it_is_and_where_the_components_are(filled):
+    html = report_html(summarize(filled))
+    words = Page(html).words
+    assert "Compared by their standard errors over 400 validation examples, it is at most 0.0" in words
+    assert "worse than the best with 95% confidence" in words
+    for div in ("front", "history", "ranks"):
+        assert f'id="{div}"' in html
+    assert '"type":"heatmap"' in html
+    assert html.count("plotly.js v") == 1  # the library is in there once
+
+
 def test_the_page_is_self_contained(filled):
     html = report_html(summarize(filled), "x")
     page = Page(html)
