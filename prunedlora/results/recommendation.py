@@ -4,6 +4,7 @@ Proven on the validation examples, on which all candidates were scored, by the p
 all smaller candidates at once. Where nothing can be proven the best one is named, and what would settle it.
 """
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ SCREEN = 4.0
 """Standard errors (of two independent figures) beyond `within` at which a candidate is not worth a comparison."""
 
 
-class ConstraintError(ValueError):
+class RequestError(ValueError):
     """Something was asked that cannot be met; the message says what would be."""
 
 
@@ -100,19 +101,19 @@ def recommend_with_confidence(
 ) -> Recommendation | None:
     """The smallest adapter that is proven at most `within` worse than the best one under the constraints.
 
-    None when no candidate has an adapter file. Raises ConstraintError when none meets the constraints, for a `within`
+    None when no candidate has an adapter file. Raises RequestError when none meets the constraints, for a `within`
     below 0, and for a `confidence` that is no share between one half and one.
     """
     if not within >= 0:
-        raise ConstraintError(f"within must be at least 0, got {within:g}")
+        raise RequestError(f"within must be at least 0, got {within:g}")
     if not 0.5 <= confidence < 1:
-        raise ConstraintError(f"confidence must lie in [0.5, 1), got {confidence:g}")
+        raise RequestError(f"confidence must lie in [0.5, 1), got {confidence:g}")
     shippable = [point for point in summary.points if point.candidate.adapter_path is not None]
     if not shippable:
         return None
     allowed = [point for point in shippable if not constraints.excess(point)]
     if not allowed:
-        raise ConstraintError(_nearest(shippable, constraints))
+        raise RequestError(_nearest(shippable, constraints))
     gain = summary.objectives.gain
     best = min(allowed, key=lambda p: (-gain(p.quality.value), p.size, p.key, p.candidate.name))
 
@@ -154,12 +155,15 @@ def knee(summary: Summary) -> Point | None:
 
 
 def _draws(summary: Summary, points: Sequence[Point], rng: np.random.Generator) -> tuple[Floats, bool]:
-    """(NUM_DRAWS, C) resampled qualities, more is better; paired when every example's outcome is on record."""
+    """(NUM_DRAWS, C) resampled qualities, more is better; paired when all were scored on the same examples and every
+    outcome is on record."""
     sign = 1.0 if summary.objectives.maximize else -1.0
     found = [summary.store.read_outcomes(point.key, point.candidate.name) for point in points]
     outcomes = [one for one in found if one is not None]
     lengths = {len(one.loss_sums) for one in outcomes}
-    if len(outcomes) == len(points) and len(lengths) == 1:
+    # A baseline may have been trained, and scored, on other data than the rest.
+    data = {json.dumps(point.record.environment.data.get("fingerprint")) for point in points}
+    if len(outcomes) == len(points) and len(lengths) == len(data) == 1:
         scores, weights = _scores(outcomes, summary.objectives.quality)
         return sign * draw_means(scores, weights, rng), True
     values = np.array([point.quality.value for point in points])

@@ -107,7 +107,7 @@ def _sure(summary: Summary) -> str:
     found = recommend_with_confidence(summary, within=summary.within, confidence=CONFIDENCE, constraints=Constraints())
     if found is None or summary.recommended is None or summary.recommended.name == found.best.name:
         return ""
-    bound, sure = found.bound_of(summary.recommended), f"{CONFIDENCE:.0%} confidence"
+    bound, sure = found.bound_of(summary.recommended), f"{100 * CONFIDENCE:g}% confidence"
     if bound is None:
         return ""
     how = "example by example" if found.paired else "by their standard errors"

@@ -63,6 +63,11 @@ def _print_export(point: Point, summary: Summary, console: Console) -> None:
     console.print(Text(line), soft_wrap=True)
 
 
+def percent(share: float) -> str:
+    """A share in percent, with the digits that it was given with: 0.995 is no certainty."""
+    return f"{100 * share:.10g}%"
+
+
 def verdict(found: Recommendation, objectives: Objectives) -> Group:
     """The answer in sentences, then who was compared."""
     parts: list[RenderableType] = [Text(" ".join(_sentences(found, objectives)))]
@@ -98,7 +103,7 @@ def _named(point: Point, objectives: Objectives) -> dict[str, Any]:
 
 def _sentences(found: Recommendation, objectives: Objectives) -> list[str]:
     point, best, quality = found.point, found.best, objectives.quality
-    sure = f"{found.confidence:.0%} confidence"
+    sure = f"{percent(found.confidence)} confidence"
     lines = [
         f"Recommended: {point.name}, {point.candidate.adapter_params:,} parameters, {quality} "
         f"{figure_text(point.quality)} (validation)."
@@ -122,8 +127,8 @@ def _sentences(found: Recommendation, objectives: Objectives) -> list[str]:
         )
         if (needed := found.examples_needed) is not None:
             lines.append(
-                f"About {needed:,} validation examples (now {found.num_examples:,}) would settle the nearest of them, "
-                "if it stays as it measured."
+                f"About {needed:,} validation examples (now {found.num_examples:,}) would settle the smallest of them "
+                "that measured below the limit, if it stays as it measured."
             )
     lines.append(
         "Compared on the same examples, pair by pair."
@@ -137,7 +142,7 @@ def _sentences(found: Recommendation, objectives: Objectives) -> list[str]:
 
 
 def _table(found: Recommendation, rivals: list[Rival], objectives: Objectives) -> Table:
-    table = plain_table(f"Smaller than the best, at most this much worse with {found.confidence:.0%} confidence")
+    table = plain_table(f"Smaller than the best, at most this much worse with {percent(found.confidence)} confidence")
     table.add_column("trial", no_wrap=True)
     for name in (objectives.quality, "params", "worse by", "at most"):
         table.add_column(name, justify="right", no_wrap=True)

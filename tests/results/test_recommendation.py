@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from prunedlora.results.recommendation import ConstraintError, Constraints, knee, recommend_with_confidence
+from prunedlora.results.recommendation import Constraints, RequestError, knee, recommend_with_confidence
 from prunedlora.results.record import ExampleOutcomes, Figure
 from prunedlora.results.store import Store
 from prunedlora.results.summary import summarize
@@ -76,6 +76,25 @@ def test_without_outcomes_errors_are_taken_for_independent(sweep_of):
     assert [rival.point.size for rival in found.open] == [300]
 
 
+def test_candidates_scored_on_other_examples_are_no_pairs(sweep_of):
+    store = sweep_of({1000: 20, 300: 21})
+    assert asked(store).paired
+    record = store.read_record("k1")
+    environment = record.environment.model_copy(update={"data": {"fingerprint": "other"}})
+    store.write_record(record.model_copy(update={"environment": environment}), 1)
+    assert not asked(store).paired
+
+
+def test_confidence_is_not_rounded_to_certainty(sweep_of):
+    text = io.StringIO()
+    print_verdict(
+        sweep_of({1000: 20, 300: 20}), Console(file=text, width=100), within=0.02, confidence=0.995,
+        constraints=ANYTHING, as_json=False,
+    )  # fmt: skip
+    assert "99.5% confidence" in text.getvalue()
+    assert "100%" not in text.getvalue()
+
+
 def test_a_loss_is_compared_by_its_sums(sweep_of):
     store = sweep_of({1000: 20, 300: 25})
     for key, shift in (("k0", 0.0), ("k1", 0.01)):
@@ -114,14 +133,14 @@ def test_constraints_are_kept_by_the_best_too(constraints, best, size, sweep_of)
 
 def test_a_constraint_that_nothing_meets_names_the_nearest(sweep_of):
     with pytest.raises(
-        ConstraintError, match="no candidate meets the constraints; k1@10 comes nearest: parameters 3 times"
+        RequestError, match="no candidate meets the constraints; k1@10 comes nearest: parameters 3 times"
     ):
         asked(sweep_of({1000: 20, 300: 22}), constraints=Constraints(max_params=100))
 
 
 @pytest.mark.parametrize(("within", "confidence"), [(-0.1, 0.9), (float("nan"), 0.9), (0.1, 1.0), (0.1, 0.2)])
 def test_what_makes_no_sense_is_refused(within, confidence, sweep_of):
-    with pytest.raises(ConstraintError, match="must"):
+    with pytest.raises(RequestError, match="must"):
         asked(sweep_of({1000: 20}), within=within, confidence=confidence)
 
 
