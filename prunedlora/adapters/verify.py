@@ -86,17 +86,17 @@ def verify(
     return Certificate(difference, difference_merged, change, trained.shape[0], allowed)
 
 
-def same_logits(
-    left: nn.Module, right: nn.Module, batch: Mapping[str, Tensor], *, tolerance: float, what: str
-) -> float:
-    """Largest difference of two models' logits on a batch ("labels" left out), both in evaluation mode.
+@torch.no_grad()
+def logits_of(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+    """Logits on a batch ("labels" left out) in evaluation mode, float64. Call it under the model's autocast."""
+    return _logits(model.eval(), {name: value for name, value in batch.items() if name != "labels"})
 
-    `tolerance`: share of the largest logit (or of 1). Raises VerificationError, naming `what`, above it.
-    """
-    inputs = {name: value for name, value in batch.items() if name != "labels"}
-    with torch.no_grad():
-        expected, found = _logits(left.eval(), inputs), _logits(right.eval(), inputs)
+
+def check_logits(expected: Tensor, found: Tensor, *, low_precision: bool, what: str) -> float:
+    """Largest difference of two models' logits. Raises VerificationError, naming `what`, above the tolerance, which is
+    a share of the largest logit (or of 1)."""
     difference = _distance(expected, found)
+    tolerance = LOW_PRECISION_TOLERANCE if low_precision else TOLERANCE
     _check(difference, tolerance * max(1.0, float(expected.abs().max())), what)
     return difference
 

@@ -1,6 +1,7 @@
 """What goes with an exported adapter: a model card for the Hub, and a certificate of what was checked."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from prunedlora.config.trial import TrialConfig
 from prunedlora.registry import lookup
 from prunedlora.results.record import Candidate, Figure, TrialRecord
 from prunedlora.results.report import bytes_text, figure_text
+from prunedlora.search.export_form import Form
 
 CARD_FILE = "README.md"
 CERTIFICATE_FILE = "certificate.json"
@@ -40,27 +42,29 @@ def vllm_flags(candidate: Candidate, slot: int | None) -> str | None:
 
 
 def certificate(
-    record: TrialRecord, candidate: Candidate, checks: dict[str, Any], folder: Path, slot: int | None
+    record: TrialRecord, candidate: Candidate, checks: dict[str, Any], folder: Path, form: Form
 ) -> dict[str, Any]:
-    """What is known of an exported adapter, as plain JSON data."""
-    refused = vllm_problems(folder)
+    """What is known of an exported adapter, as plain JSON data. `folder`: the adapter as it was trained."""
+    refused = [] if form.merged else vllm_problems(folder)
+    flags = None if form.merged or refused else vllm_flags(candidate, form.slot)
     return {
         "candidate": f"{record.key}@{candidate.name}",
+        "form": asdict(form),
         "checks": checks,
         "figures": {name: figure.model_dump() for name, figure in sorted(candidate.figures.items())},
         "ranks": candidate.ranks,
         "adapter_params": candidate.adapter_params,
         "head_params": candidate.head_params,
         "max_rank": candidate.max_rank,
-        "served_slot": slot or candidate.served_slot,
-        "vllm": {"flags": None if refused else vllm_flags(candidate, slot), "refuses": refused},
+        "served_slot": None if form.merged else form.slot or candidate.served_slot,
+        "vllm": {"flags": flags, "refuses": refused},
         "config": record.config,
         "environment": record.environment.model_dump(mode="json"),
     }
 
 
-def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], folder: Path, slot: int | None) -> str:
-    """A model card: front matter as the Hub reads it, then the same for people."""
+def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], folder: Path, form: Form) -> str:
+    """A model card: front matter as the Hub reads it, then the same for people. `folder`: the adapter as trained."""
     config = TrialConfig.model_validate(record.config)
     task = lookup("task", config.data.task)
     metric = config.evaluation.metric
@@ -68,7 +72,7 @@ def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], fol
     pipeline = PIPELINE_TAGS[task.auto_model]
     data = ModelCardData(
         base_model=config.model.name,
-        library_name="peft",
+        library_name="transformers" if form.merged else "peft",
         pipeline_tag=pipeline,
         tags=["lora", "prunedlora"],
         model_name=f"{record.key}@{candidate.name}",
@@ -83,44 +87,57 @@ def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], fol
             )
         ],
     )
-    live = {name: rank for name, rank in candidate.ranks.items() if rank}
-    rows = "\n".join(f"| `{name}` | {rank} |" for name, rank in sorted(live.items()))
-    refused = vllm_problems(folder)
-    serving = (
-        "vLLM would refuse it: " + "; ".join(refused) + "."
-        if refused
-        else f"vLLM: `vllm serve {config.model.name} {vllm_flags(candidate, slot)} --lora-modules NAME=PATH`"
-        if vllm_flags(candidate, slot)
-        else "No slot of vLLM holds its largest rank."
-    )
-    names = record.environment.model.get("labels")
-    labels = f", num_labels={len(names)}" if isinstance(names, list) else ""
+    base = config.model.name
+    title = f"{base} with a LoRA adapter merged in" if form.merged else f"LoRA adapter for {base}"
+    head = f", beside a task head of {candidate.head_params:,}" if candidate.head_params else ""
+    changed = f" Here {form.sentence()}." if form.sentence() else ""
+    ranks = "\n".join(f"| `{name}` | {rank} |" for name, rank in sorted(candidate.ranks.items()) if rank)
     return f"""---
 {data.to_yaml()}
 ---
 
-# LoRA adapter for {config.model.name}
+# {title}
 
 {metric} {figure_text(figure)} on the {split} split ({figure.num_examples:,} examples, one training run).
-{candidate.adapter_params:,} parameters in A and B ({bytes_text(candidate.adapter_bytes)}), largest rank \
-{candidate.max_rank}{f", beside a task head of {candidate.head_params:,}" if candidate.head_params else ""}.
+{candidate.adapter_params:,} parameters in A and B ({bytes_text(candidate.adapter_bytes)} as trained), largest rank \
+{candidate.max_rank}{head}.{changed}
 
 Found by a sweep of [prunedlora](https://arxiv.org/abs/2510.00192): trial `{record.key}`, method \
 `{config.method}`, after step {candidate.step:,}. The scaling is folded into B, so that every loader's is 1.
 
 ```python
-from peft import PeftModel
-from transformers import {task.auto_model}
-
-base = {task.auto_model}.from_pretrained("{config.model.name}"{labels})
-model = PeftModel.from_pretrained(base, PATH)
+{_snippet(record, base, task.auto_model, form)}
 ```
 
-{serving}
+{_serving(base, candidate, folder, form)}
 
 | layer | rank |
 |---|---|
-{rows}
+{ranks}
 
 `{CERTIFICATE_FILE}` says what was checked, with the whole configuration.
 """
+
+
+def _snippet(record: TrialRecord, base: str, auto_model: str, form: Form) -> str:
+    """How to load it."""
+    if form.merged:
+        return f"from transformers import {auto_model}\n\nmodel = {auto_model}.from_pretrained(PATH)"
+    names = record.environment.model.get("labels")
+    labels = f", num_labels={len(names)}" if isinstance(names, list) else ""
+    return (
+        f"from peft import PeftModel\nfrom transformers import {auto_model}\n\n"
+        f'base = {auto_model}.from_pretrained("{base}"{labels})\nmodel = PeftModel.from_pretrained(base, PATH)'
+    )
+
+
+def _serving(base: str, candidate: Candidate, folder: Path, form: Form) -> str:
+    """How to serve it, or why vLLM would not."""
+    if form.merged:
+        return "It is a whole model and is served like its base, without any flags for adapters."
+    if refused := vllm_problems(folder):
+        return f"vLLM would refuse it: {'; '.join(refused)}."
+    flags = vllm_flags(candidate, form.slot)
+    if flags is None:
+        return "No slot of vLLM holds its largest rank."
+    return f"vLLM: `vllm serve {base} {flags} --lora-modules NAME=PATH`"

@@ -35,7 +35,7 @@ def export_recommended(store: Store, work: Work) -> ExportedAdapter:
     assert record is not None
     candidate = record.candidate(work["candidate"])
     folder = store.trial_path(work["key"], str(candidate.adapter_path))
-    figures = test_figures(store, f"{folder}/{TEST_FILE}")
+    figures = read_test_figures(store, f"{folder}/{TEST_FILE}")
     with tempfile.TemporaryDirectory() as scratch:
         local = Path(scratch) / "adapter"
         store.download_folder(folder, local)
@@ -76,7 +76,7 @@ def drop_dominated(summary: Summary, epoch: int) -> int:
     return num_dropped
 
 
-def test_figures(store: Store, path: str) -> dict[str, Figure]:
+def read_test_figures(store: Store, path: str) -> dict[str, Figure]:
     """What a test evaluation wrote to `path` in the store. Raises RecordError when it is not there or broken."""
     text, where = store.storage.read_text(path), store.storage.uri_of(path)
     if text is None:

@@ -16,7 +16,8 @@ from prunedlora.registry import lookup, names
 from prunedlora.results.store import Store
 from prunedlora.search.assets import AssetCache
 from prunedlora.search.execute import execute_test, execute_trial
-from prunedlora.search.export import ExportError, export_candidate
+from prunedlora.search.export import export_candidate
+from prunedlora.search.export_form import ExportError
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
 from tests.tiny import sweep_tree

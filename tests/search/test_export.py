@@ -17,7 +17,8 @@ from prunedlora.results.store import Store
 from prunedlora.search.assets import AssetCache
 from prunedlora.search.card import vllm_problems
 from prunedlora.search.execute import execute_test, execute_trial
-from prunedlora.search.export import ExportError, Form, export_candidate
+from prunedlora.search.export import export_candidate
+from prunedlora.search.export_form import ExportError, Form
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
 from tests.tiny import sweep_tree
@@ -100,6 +101,23 @@ def test_the_card_is_one_that_the_hub_reads_and_the_certificate_says_what_was_ch
     assert set(certificate["ranks"].values()) == {3}
     assert certificate["vllm"] == {"flags": None, "refuses": vllm_problems(tmp_path / "a")}
     assert certificate["config"]["adapter"]["initial_rank"] == 6
+
+
+def test_the_card_speaks_of_what_is_handed_over(trained: tuple[Store, str, Path], tmp_path: Path) -> None:
+    store, key, _ = trained
+    export_candidate(store, key, tmp_path / "padded", check=False, form=Form(slot=8, dtype="bfloat16"))
+    card = ModelCard.load(tmp_path / "padded" / "README.md")
+    assert "Here every layer is padded with zeros to rank 8; it is stored in bfloat16." in card.text
+    assert json.loads((tmp_path / "padded" / "certificate.json").read_text())["served_slot"] == 8
+    export_candidate(store, key, tmp_path / "merged", check=False, form=Form(merged=True))
+    card = ModelCard.load(tmp_path / "merged" / "README.md")
+    assert card.data.library_name == "transformers"
+    assert "PeftModel" not in card.text
+    assert "is served like its base" in card.text
+    certificate = json.loads((tmp_path / "merged" / "certificate.json").read_text())
+    assert certificate["form"] == {"slot": None, "dtype": None, "merged": True}
+    assert certificate["vllm"] == {"flags": None, "refuses": []}
+    assert certificate["checks"]["max_logit_difference_handed_over"] < 1e-4
 
 
 def test_an_earlier_candidate_has_its_validation_figure(trained: tuple[Store, str, Path], tmp_path: Path) -> None:
