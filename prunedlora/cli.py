@@ -3,7 +3,6 @@
 Everything heavy is imported inside the verbs, so that `--help` answers at once.
 """
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -104,10 +103,12 @@ def recommend(
 
         opened = Store(store)
         opened.open()
+        constraints = Constraints(max_params, max_bytes, served_slot)
         if knee:
+            if constraints != Constraints() or as_json:
+                raise typer.BadParameter("--knee looks at the front's shape alone: no other option goes with it")
             print_knee(opened, Console())
             return
-        constraints = Constraints(max_params, max_bytes, served_slot)
         share = _share(within)
         print_verdict(opened, Console(), within=share, confidence=confidence, constraints=constraints, as_json=as_json)
 
@@ -125,7 +126,8 @@ def export(
     """Copy a candidate's adapter out of a store: a plain PEFT folder with a model card, checked against the base."""
     with clear_errors():
         from prunedlora.results.store import Store
-        from prunedlora.search.export import Form, export_candidate
+        from prunedlora.search.export import export_candidate
+        from prunedlora.search.export_form import Form
 
         opened = Store(store)
         opened.open()
@@ -155,13 +157,13 @@ def _given(storage: str | None, default: str) -> str:
 def _run(config: "SweepConfig", storage: str, *, dry_run: bool, max_seconds: float | None, retry_failed: bool) -> None:
     """Runs the sweep, or prints its plan, and ends the process with what came of it as exit status."""
     from prunedlora.search.plan import print_plan
-    from prunedlora.search.signals import TERMINATED
+    from prunedlora.search.signals import leaving_at_once
     from prunedlora.search.sweep import run_sweep
 
     if dry_run:
         print_plan(config, storage, Console(), retry_failed=retry_failed)
         return
-    try:
+    with leaving_at_once():
         result = run_sweep(
             config,
             storage,
@@ -170,14 +172,6 @@ def _run(config: "SweepConfig", storage: str, *, dry_run: bool, max_seconds: flo
             max_seconds=max_seconds if max_seconds is not None else config.max_seconds,
             retry_failed=retry_failed,
         )
-    except SystemExit as end:
-        if end.code != TERMINATED:
-            raise
-        # By SIGTERM, with threads in calls to Ray that nothing interrupts: Python's own way out would shut Ray down
-        # under them, which ends the process with another status. The store is closed; the rest ends with the process.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(TERMINATED)
     raise typer.Exit(result.exit_code)
 
 

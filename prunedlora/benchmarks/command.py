@@ -41,6 +41,7 @@ def overhead(
     from prunedlora.benchmarks.overhead import efficiency, trials_per_hour
     from prunedlora.config.load import load_sweep
     from prunedlora.results.store import Store
+    from prunedlora.search.signals import leaving_at_once
     from prunedlora.search.sweep import run_sweep
 
     console = Console()
@@ -50,7 +51,8 @@ def overhead(
         with tempfile.TemporaryDirectory() as scratch:
             uri = store or str(Path(scratch) / "store")
             if store is None:
-                run_sweep(config, uri, console=console)
+                with leaving_at_once():
+                    run_sweep(config, uri, console=console)
             figures["sweep"] = efficiency(Store(uri), console)
     figures |= trials_per_hour(config, num_documented=num_documented, num_slot=num_slot, console=console)
     typer.echo(json.dumps(figures))
@@ -114,7 +116,7 @@ def accuracy(
     sweep_file: Annotated[Path, typer.Argument(help="Sweep file whose labelled baselines are the methods.")],
     overrides: Overrides = None,
     storage: Annotated[str | None, typer.Option(help="Where the trainings are kept.  [default: the file's]")] = None,
-    num_rates: Annotated[int, typer.Option(min=3, help="Learning rates tried at first, a factor 2 apart.")] = 4,
+    num_rates: Annotated[int, typer.Option(min=4, help="Learning rates tried at first, a factor 2 apart.")] = 4,
     num_tuning_seeds: Annotated[int, typer.Option(min=1, help="Seeds per learning rate.")] = 1,
     num_seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds at the best rate; 3 at least for a claim.")] = 3,
     device: Device = "cpu",
@@ -129,6 +131,7 @@ def accuracy(
     from prunedlora.config.sweep import SweepConfig
     from prunedlora.results.store import Store
     from prunedlora.search.cluster import connected
+    from prunedlora.search.signals import leaving_at_once
     from prunedlora.search.sweep import run_sweep
 
     torch.set_num_threads(num_threads)
@@ -140,7 +143,7 @@ def accuracy(
         if run_sweep(sweep, place, console=console, command=sys.argv).ending == "interrupted":
             raise typer.Exit(130)
 
-    with connected():
+    with leaving_at_once(), connected():
         figures = compare(
             Trainings(config, Store(place), run),
             num_rates=num_rates,

@@ -1,11 +1,32 @@
 """Signals: Ctrl-C and `ray job stop` end a sweep cleanly while it is watched, and at once before and after."""
 
+import os
 import signal
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Self
 
 TERMINATED = 128 + signal.SIGTERM
+
+
+@contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """Around whatever runs sweeps in a process of its own: SIGTERM ends it at once, with its own status.
+
+    Threads are in calls to Ray then that nothing interrupts; Python's way out would shut Ray down under them, which
+    ends the process with another status. The store is closed by now; the rest ends with the process.
+    """
+    try:
+        yield
+    except SystemExit as end:
+        if end.code != TERMINATED:
+            raise
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(TERMINATED)
 
 
 class Signals:
