@@ -11,7 +11,7 @@ product's own sweep, so records, adapters and report are kept, and a comparison 
 import statistics
 from collections.abc import Mapping, Sequence
 from functools import partial
-from math import inf, sqrt
+from math import inf
 from typing import Any
 
 import torch
@@ -20,10 +20,11 @@ from rich.console import Console
 from rich.table import Table
 
 from prunedlora.benchmarks.comparison import ComparisonError, Contender, Training, Trainings
+from prunedlora.benchmarks.over_seeds import over_seeds
 from prunedlora.results.record import Candidate
 from prunedlora.search.assets import AssetCache
 from prunedlora.search.execute import execute_test
-from prunedlora.search.finish import TEST_FILE, test_figures
+from prunedlora.search.finish import TEST_FILE, read_test_figures
 from prunedlora.training.distributed import Workers
 
 MOST_WIDENINGS = 6
@@ -44,9 +45,11 @@ def compare(
 ) -> dict[str, Any]:
     """Tunes, trains and tests: {method: {adapter parameters: (mean, standard error over seeds, seeds)}, details}.
 
-    `num_rates`: learning rates tried at first, a factor 2 apart. A contender none of whose trainings with fresh seeds
-    ended well has no figures. Raises ComparisonError: a method fails at every learning rate, or its best always lies at
-    the edge, or the sweep was cut short.
+    `num_rates`: learning rates tried at first, a factor 2 apart. Seeds whose training failed, or left no component, are
+    in no mean: their number is in the details, and a contender of which none is left has no figures.
+
+    Raises ComparisonError: a method fails at every learning rate, or its best always lies at the edge, or the sweep was
+    cut short.
     """
     first = trainings.config.trial.seed
     tuning = range(first, first + num_tuning_seeds)
@@ -55,12 +58,12 @@ def compare(
     trainings.train([Training(c.label, power, seed) for c, power in best.items() for seed in fresh])
     tests = _tests(trainings, best, fresh, device)
     quality = trainings.objectives.quality
-    console.print(_table(trainings, best, tests, f"Test {quality}, {len(fresh)} seeds"))
+    console.print(_table(trainings, best, tests, len(fresh)))
     methods: dict[str, Any] = {}
     for contender, tested in tests.items():
         if tested:
             params = statistics.fmean(candidate.adapter_params for candidate, _ in tested)
-            methods.setdefault(contender.label, {})[str(round(params))] = summary([value for _, value in tested])
+            methods.setdefault(contender.label, {})[str(round(params))] = over_seeds([value for _, value in tested])
     details = {
         "metric": quality,
         "tuning_seeds": list(tuning),
@@ -68,6 +71,7 @@ def compare(
         "learning_rate": {c.name: trainings.rate(c.label, power) for c, power in best.items()},
         "tuning": {c.name: _tuning(trainings, c, powers[c.label], tuning) for c in best},
         "test": {c.name: [value for _, value in tested] for c, tested in tests.items()},
+        "seeds_without_adapter": {c.name: len(fresh) - len(tested) for c, tested in tests.items()},
         "train_seconds": {c.name: [candidate.train_seconds for candidate, _ in tested] for c, tested in tests.items()},
     }
     return methods | {"details": details}
@@ -98,12 +102,6 @@ def tune(
     raise ComparisonError(f"{', '.join(beyond)}: the best learning rate still lies at the edge, {powers}")
 
 
-def summary(values: Sequence[float]) -> tuple[float, float | None, int]:
-    """Mean, its standard error (None for a single value) and the number of values."""
-    stderr = statistics.stdev(values) / sqrt(len(values)) if len(values) > 1 else None
-    return statistics.fmean(values), stderr, len(values)
-
-
 def _tests(trainings: Trainings, best: Mapping[Contender, int], seeds: Sequence[int], device: torch.device) -> Tests:
     store, assets, workers = trainings.store, AssetCache(device), Workers(0, 1, device)
     tests: Tests = {}
@@ -118,7 +116,7 @@ def _tests(trainings: Trainings, best: Mapping[Contender, int], seeds: Sequence[
             if not store.storage.exists(path):
                 trial = trainings.trial(Training(contender.label, power, seed))
                 execute_test(trial, record.key, candidate.name, store=store, assets=assets, workers=workers)
-            value = test_figures(store, path)[trainings.objectives.quality].value
+            value = read_test_figures(store, path)[trainings.objectives.quality].value
             tests[contender].append((candidate, value))
     return tests
 
@@ -139,18 +137,20 @@ def _tuning(
     }
 
 
-def _table(trainings: Trainings, best: Mapping[Contender, int], tests: Tests, title: str) -> Table:
+def _table(trainings: Trainings, best: Mapping[Contender, int], tests: Tests, num_seeds: int) -> Table:
+    title = f"Test {trainings.objectives.quality}, {num_seeds} seeds"
     table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
     table.add_column("method", overflow="fold")
-    for name in ("params", "mean", "stderr", "seeds", "learning rate"):
+    for name in ("params", "mean", "stderr", "seeds", "failed", "learning rate"):
         table.add_column(name, justify="right", no_wrap=True)
     for contender, tested in tests.items():
         rate = f"{trainings.rate(contender.label, best[contender]):g}"
         if not tested:
-            table.add_row(contender.name, "", "failed", "", "0", rate)
+            table.add_row(contender.name, "", "", "", "0", str(num_seeds), rate)
             continue
-        mean, stderr, count = summary([value for _, value in tested])
+        mean, stderr, count = over_seeds([value for _, value in tested])
         params = round(statistics.fmean(candidate.adapter_params for candidate, _ in tested))
         spread = "" if stderr is None else f"{stderr:.4f}"
-        table.add_row(contender.name, f"{params:,}", f"{mean:.4f}", spread, str(count), rate)
+        failed = str(num_seeds - count) if count < num_seeds else ""
+        table.add_row(contender.name, f"{params:,}", f"{mean:.4f}", spread, str(count), failed, rate)
     return table

@@ -65,6 +65,8 @@ class Trainings:
             problems.append("num_trials must be 0 and the space empty: learning rates are laid out around the methods'")
         if any("label" not in baseline for baseline in self.config.baselines):
             problems.append("every baseline needs a label, the name of its method")
+        if "details" in self._values:
+            problems.append("no method may be called details, which is a key of the result")
         if any("seed" in baseline for baseline in self.config.baselines):
             problems.append("no baseline may set a seed: each is trained with several")
         if self.config.retention.adapters != "all":
@@ -90,7 +92,7 @@ class Trainings:
         return trial_with(self.config.trial, self._changes(training))
 
     def train(self, wanted: Sequence[Training]) -> None:
-        """Trains what is wanted and not there yet. Raises ComparisonError when the sweep was interrupted."""
+        """Trains what is wanted and not there yet, with all that was wanted before."""
         self.done += [training for training in dict.fromkeys(wanted) if training not in self.done]
         baselines = [
             {"label": f"{t.label}, rate {self.rate(t.label, t.power):g}, seed {t.seed}", **self._changes(t)}

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from math import sqrt
 from typing import Any
 
 import scipy.stats
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
 from prunedlora.adapters.shrink import set_factors
+from prunedlora.benchmarks.over_seeds import over_seeds
 from prunedlora.config.methods import PruningConfig
 from prunedlora.config.sweep import trial_with
 from prunedlora.config.trial import TrialConfig
@@ -138,8 +138,8 @@ def removal_costs(
         finally:
             detach()
     return {
-        **{name: {level: _mean(values) for level, values in levels.items()} for name, levels in rises.items()},
-        "spearman": {name: _mean(values) for name, values in correlations.items()},
+        **{name: {level: over_seeds(values)[:2] for level, values in levels.items()} for name, levels in rises.items()},
+        "spearman": {name: over_seeds(values)[:2] for name, values in correlations.items()},
         "event_seconds": {name: statistics.median(values) for name, values in seconds.items()},
         "trained_loss": losses,
         "num_seeds": num_seeds,
@@ -147,12 +147,6 @@ def removal_costs(
         "num_steps": num_steps,
         "num_layers": len(layers),
     }
-
-
-def _mean(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and its standard error over seeds; None for a single one."""
-    spread = statistics.stdev(values) / sqrt(len(values)) if len(values) > 1 else None
-    return statistics.fmean(values), spread
 
 
 def _trained(

@@ -7,6 +7,7 @@ Peak memory is that of a process (CPU) or of the device (CUDA) that trains one v
 import copy
 import multiprocessing
 import statistics
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -65,7 +66,7 @@ def step_costs(
         "observe_ratio_batch": medians["observing_batch"] / medians["lora_initial"],
         "observe_ratio_token": medians["observing_token"] / medians["lora_initial"],
         "shrunk_ratio": medians["shrunk"] / medians["lora_target"],
-        "peak_memory_ratio": memory["observing_token"] / memory["lora_initial"],
+        "peak_memory_ratio": _ratio(memory["observing_token"], memory["lora_initial"]),
         "step_seconds": medians,
         "peak_bytes": memory,
         "initial_rank": initial_rank,
@@ -125,7 +126,14 @@ def _advance(live: Trial, num_steps: int, device: torch.device) -> list[float]:
     return times
 
 
-def _peak_bytes(config: TrialConfig, device: torch.device) -> int:
+def _ratio(above: int | None, below: int | None) -> float | None:
+    return None if above is None or below is None else above / below
+
+
+def _peak_bytes(config: TrialConfig, device: torch.device) -> int | None:
+    """None on a CPU where the system does not say (no Linux)."""
+    if device.type == "cpu" and sys.platform != "linux":
+        return None
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     arguments = (config.model_dump(mode="json"), str(device), torch.get_num_threads(), sender)

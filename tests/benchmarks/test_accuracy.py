@@ -8,8 +8,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from prunedlora.benchmarks.accuracy import compare, summary
+from prunedlora.benchmarks.accuracy import compare
 from prunedlora.benchmarks.comparison import RATE, ComparisonError, Trainings
+from prunedlora.benchmarks.over_seeds import over_seeds
 from prunedlora.config.identity import trial_key
 from prunedlora.config.load import ConfigError, parse_sweep
 from prunedlora.config.sweep import SweepConfig
@@ -43,6 +44,7 @@ class Runner:
         self.assets = AssetCache(CPU)
 
     def __call__(self, sweep: SweepConfig) -> None:
+        self.store.create_or_open(sweep.model_dump(mode="json"))  # as run_sweep does: it must take what a rerun brings
         for trial, label in zip(sweep.baseline_trials(), sweep.baseline_labels(), strict=True):
             key = trial_key(trial)
             if self.store.read_record(key) is not None or len(self.labels) == self.most:
@@ -87,9 +89,10 @@ def test_rates_are_tuned_fresh_seeds_tested_and_what_is_there_stays(tmp_path: Pa
         assert best not in (min(rates, key=float), max(rates, key=float))
         assert rates[best] == max(value for value in rates.values() if value is not None)
     assert len(details["tuning"]["lora"]) > 3
+    assert set(details["seeds_without_adapter"].values()) == {0}
     assert "at the edge" in text.getvalue()
     mean, stderr, count = figures["lora"][two]
-    assert (mean, stderr, count) == summary(details["test"]["lora"])
+    assert (mean, stderr, count) == over_seeds(details["test"]["lora"])
     assert count == 2
     assert "svd, cut to rank 2" in text.getvalue()
     again = Runner(store)
@@ -97,15 +100,16 @@ def test_rates_are_tuned_fresh_seeds_tested_and_what_is_there_stays(tmp_path: Pa
     assert again.labels == []
 
 
-def test_the_summary_of_one_seed_has_no_standard_error() -> None:
-    assert summary([0.5]) == (0.5, None, 1)
-    assert summary([0.4, 0.6]) == (0.5, pytest.approx(0.1), 2)
+def test_the_figures_of_one_seed_has_no_standard_error() -> None:
+    assert over_seeds([0.5]) == (0.5, None, 1)
+    assert over_seeds([0.4, 0.6]) == (0.5, pytest.approx(0.1), 2)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"baselines": [{}]}, "every baseline needs a label"),
+        ({"baselines": [{"label": "details"}]}, "no method may be called details"),
         ({"baselines": [{"label": "a", "seed": 3}]}, "no baseline may set a seed"),
         ({"retention": {"adapters": "front"}}, "retention.adapters must be all"),
         ({"num_trials": 1, "space": {"seed": {"int": [0, 9]}}}, "num_trials must be 0"),
