@@ -1,12 +1,14 @@
-"""The quadratic model of removing components: what a removal costs, and how the survivors make up for it.
+"""What survivors of a removal take over, by the quadratic model of the loss.
 
 For one factor W (n, r), W = B or W = Aᵀ, with gradient G (n, r) and a curvature H (r, r) shared by the rows of W
 (methods.md 1.1; Optimal Brain Surgeon, https://proceedings.neurips.cc/paper/1992/hash/303ed4c69846ab36c2904d3ba8573050-Abstract.html):
 
     minimise  Q(d) = <G, d> + ½ tr(d H dᵀ)   subject to  (W + d)[:, M] = 0        M pruned, S kept
 
-Pruned sets are boolean masks, so that layers which lose different numbers stay one batch: rows and columns outside of
-S are replaced by those of the identity. Everything is meant for float64; batch dimensions (...) come first.
+    d* = −G P − R[:, M] P[M, M]⁻¹ P[M, :]        P = H⁻¹,  R = W − G P
+
+G is left out unless it is asked for (`gradient_cap`). Everything is meant for float64; batch dimensions (...) come
+first. tests/pruning/oracles.py has the same in other forms, which these functions are checked against.
 """
 
 import torch
@@ -28,53 +30,6 @@ def damp(curvature: Tensor, alive: Tensor, damping: float) -> tuple[Tensor, Tens
     damped = torch.where(live[..., None, None], curvature, 0.0)
     damped.diagonal(dim1=-2, dim2=-1).add_(diagonal)
     return damped, live
-
-
-def _kept_block(curvature: Tensor, pruned: Tensor) -> Tensor:
-    """H with the rows and columns of the pruned components replaced by the identity's, (..., r, r)."""
-    kept = (~pruned).to(curvature.dtype)
-    return curvature * kept[..., :, None] * kept[..., None, :] + torch.diag_embed(1 - kept)
-
-
-def optimal_change(weight: Tensor, gradient: Tensor, curvature: Tensor, pruned: Tensor) -> Tensor:
-    """The d* that minimises Q under the constraint, (..., n, r), by one Cholesky solve.
-
-        d*[:, M] = −W[:, M],   d*[:, S] = (W[:, M] H[M, S] − G[:, S]) H[S, S]⁻¹
-
-    `weight`, `gradient` (..., n, r); `curvature` (..., r, r) positive definite; `pruned` (..., r) bool.
-    """
-    gone = weight * pruned[..., None, :]
-    target = (gone @ curvature - gradient) * ~pruned[..., None, :]
-    factor = torch.linalg.cholesky(_kept_block(curvature, pruned))
-    return torch.cholesky_solve(target.mT, factor).mT - gone
-
-
-def closed_form_change(weight: Tensor, gradient: Tensor, curvature: Tensor, pruned: Tensor) -> Tensor:
-    """The same d* from P = H⁻¹ and R = W − G P: d* = −G P − R[:, M] P[M, M]⁻¹ P[M, :].
-
-    Shapes as in `optimal_change`. The form that the scores come from; an oracle for the Cholesky form.
-    """
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(curvature))
-    residual = (weight - gradient @ inverse) * pruned[..., None, :]
-    multipliers = torch.linalg.solve(_kept_block(inverse, ~pruned), residual.mT).mT * pruned[..., None, :]
-    return -gradient @ inverse - multipliers @ inverse
-
-
-def quadratic_model(change: Tensor, gradient: Tensor, curvature: Tensor) -> Tensor:
-    """Q(d) = <G, d> + ½ tr(d H dᵀ), the estimated change of the loss, shape (...)."""
-    return (gradient * change).sum((-2, -1)) + 0.5 * (change @ curvature * change).sum((-2, -1))
-
-
-def removal_cost(gram: Tensor, curvature: Tensor, pruned: Tensor) -> Tensor:
-    """Least cost of removing a set of components, ½ tr(R[:, M] P[M, M]⁻¹ R[:, M]ᵀ), shape (...).
-
-    `gram` = RᵀR (..., r, r), with R = W in the zero-gradient form; `curvature` (..., r, r) positive definite; `pruned`
-    (..., r) bool. With a gradient, R = W − G P and the cost is Q(d*) but for a constant that no choice changes.
-    """
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(curvature))
-    both = pruned[..., :, None] & pruned[..., None, :]
-    solved = torch.linalg.solve(_kept_block(inverse, ~pruned), torch.where(both, gram, 0.0))
-    return 0.5 * solved.diagonal(dim1=-2, dim2=-1).sum(-1)
 
 
 def inverse_of(curvature: Tensor) -> Tensor:
@@ -104,8 +59,8 @@ def with_strength(handed_over: Tensor, order: Tensor, chosen: Tensor, strength: 
     """T (..., k, r) with its kept columns times `strength` in [0, 1], and its pruned ones exactly those of I."""
     size = handed_over.shape[-1]
     kept = ~pruned_mask(order, chosen, size)[..., None, :]
-    identity = torch.nn.functional.one_hot(order, size) * chosen[..., None]
-    return torch.where(kept, strength * handed_over, identity.to(handed_over.dtype))
+    identity = torch.zeros_like(handed_over).scatter_(-1, order[..., None], chosen[..., None].to(handed_over.dtype))
+    return torch.where(kept, strength * handed_over, identity)
 
 
 def recover(weight: Tensor, order: Tensor, handed_over: Tensor) -> Tensor:

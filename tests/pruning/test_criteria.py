@@ -8,8 +8,9 @@ from torch import Tensor
 
 from prunedlora.pruning.criteria import Criterion, Elimination, Evidence, optimal_brain_surgeon
 from prunedlora.pruning.gram import gram_of_matrix, gram_of_weights
-from prunedlora.pruning.recovery import damp, inverse_of, removal_cost
+from prunedlora.pruning.recovery import damp, inverse_of
 from prunedlora.registry import lookup, names
+from tests.pruning.oracles import removal_cost
 
 
 @dataclass

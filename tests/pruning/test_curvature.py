@@ -5,8 +5,8 @@ from torch.utils.checkpoint import checkpoint
 
 from prunedlora.adapters.attach import AdapterSettings, attach
 from prunedlora.adapters.layers import adapted_layers
-from prunedlora.pruning.recovery import quadratic_model
 from prunedlora.registry import lookup, names
+from tests.pruning.oracles import quadratic_model
 
 TokenCurvature, BatchCurvature = lookup("curvature", "token"), lookup("curvature", "batch")
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from prunedlora.pruning.pruner import Pruner
-from prunedlora.pruning.recovery import capped_gradient_scale, damp, inverse_of, optimal_change
+from prunedlora.pruning.recovery import capped_gradient_scale, damp, inverse_of
+from tests.pruning.oracles import optimal_change
 
 
 def after_an_event(make_network, make_settings, data, **overrides):
@@ -48,3 +49,20 @@ def test_both_sides_are_compensated_each_by_its_own_problem(make_network, make_s
         for side, W, found in (("B", B, layer.B), ("A", A.T, layer.A.T)):
             change = optimal_change(W[None], torch.zeros_like(W)[None], damped(state, side, layer.name), pruned)[0]
             torch.testing.assert_close(found.detach(), (W + change)[:, ~pruned[0]], rtol=0, atol=1e-10)
+
+
+def test_an_adapter_that_loses_everything_has_an_ordinary_learning_rate(make_network, make_settings, data):
+    """A share just below 1 of few components is rounded to all of them."""
+    model, layers = make_network(started=True)
+    settings = make_settings(
+        schedule="one_shot", end=None, target_rank=None, target_sparsity=0.99, allocation="global", min_rank=0,
+        rate_growth=0.5,
+    )  # fmt: skip
+    pruner = Pruner(settings, layers)
+    x, y = data(0)
+    (model(x) - y).square().sum().backward()
+    pruner.observe()
+    assert pruner.rate_factor == 1.0
+    assert pruner.step(4, 0.2, None) is not None
+    assert {layer.rank for layer in layers} == {0}
+    assert pruner.rate_factor == 1.0

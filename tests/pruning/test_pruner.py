@@ -5,8 +5,8 @@ import torch
 
 from prunedlora.adapters.shrink import set_factors, shrink
 from prunedlora.pruning.pruner import Pruner
-from prunedlora.pruning.recovery import optimal_change, removal_cost
 from prunedlora.registry import UnknownNameError, names
+from tests.pruning.oracles import optimal_change, removal_cost
 from tests.pruning.variants import VARIANTS
 
 NUM_STEPS = 20

@@ -6,18 +6,15 @@ from torch import Tensor
 
 from prunedlora.pruning.recovery import (
     capped_gradient_scale,
-    closed_form_change,
     damp,
     handover,
     inverse_of,
     kept_inverse,
-    optimal_change,
-    quadratic_model,
     recover,
-    removal_cost,
     residual_gram,
     with_strength,
 )
+from tests.pruning.oracles import closed_form_change, optimal_change, quadratic_model, removal_cost
 
 
 def problem(seed: int, *, layers: int = 3, rows: int = 5, rank: int = 6) -> tuple[Tensor, Tensor, Tensor, Tensor]:
