@@ -103,11 +103,11 @@ class PruningConfig(Section):
     basis: Literal["raw", "svd", "whitened"] = "raw"
     """raw: components as they are trained. svd, whitened: an event first turns to the principal components of B A, by
     its norm or in the metric of the loss (methods.md 1.8), and drops the smallest; nothing is left to recover.
-    Right after removing 87.5 % at once (MiniLM, rank 32, three seeds) the held-out loss is up by 1.10 ± 0.55 with
-    magnitude, 0.046 ± 0.040 with the gradient criterion and recovery of B, 0.013 ± 0.010 in either other basis, and
-    0.010 ± 0.008 (svd) and 0.009 ± 0.009 (whitened) with allocation global: `jobs/benchmark.py pruning`,
-    jobs/results/pruning_minilm.json and pruning_smollm2.json. After further training no difference is proven yet, so
-    the paper's own form stays the default."""
+    Right after removing 87.5 % at once (MiniLM, rank 32, three seeds, one of which had hardly learned) the held-out
+    loss is up by 1.10 ± 0.55 with magnitude, 0.046 ± 0.040 with the gradient criterion and recovery of B, 0.012 ± 0.010
+    in basis svd, 0.013 ± 0.010 in whitened, and 0.010 ± 0.008 and 0.009 ± 0.009 there with allocation global
+    (jobs/results/README.md). After training on to the end no difference was found yet, so the paper's own form, on one
+    side, stays the default."""
     criterion: Annotated[str, registered("criterion")] | None = None
     """What goes first, in the raw basis: gradient."""
     curvature: Annotated[str, registered("curvature")] | None = None

@@ -142,7 +142,7 @@ def _check_trainer(args: TrainingArguments, settings: PruningSettings) -> None:
         )
     if settings.rate_growth:
         raise CallbackError(
-            f"rate_growth {settings.rate_growth:g} has no effect in a Trainer, whose own the rate is: set it to 0"
+            f"rate_growth {settings.rate_growth:g} has no effect here: the Trainer sets the rate; set it to 0"
         )
     if args.load_best_model_at_end:
         raise CallbackError(

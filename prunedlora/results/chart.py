@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from prunedlora.results.history import Stage
 from prunedlora.results.pareto import Point
-from prunedlora.results.rank_map import rank_map
+from prunedlora.results.rank_map import OUTSIDE, rank_map
 from prunedlora.results.record import Figure
 from prunedlora.results.settings import chosen, method, varying
 from prunedlora.results.summary import Summary
@@ -103,11 +103,11 @@ def rank_chart(ranks: Mapping[str, int]) -> go.Figure:
     figure = go.Figure(
         go.Heatmap(
             x=[html.escape(kind) for kind in kinds],
-            y=[f"block {block}" for block in blocks],
+            y=[block if block == OUTSIDE else f"block {block}" for block in blocks],
             z=table,
             text=[["" if rank is None else str(rank) for rank in row] for row in table],
             texttemplate="%{text}",
-            colorscale="Blues",
+            colorscale=[[0.0, "rgba(59,130,246,0.05)"], [1.0, "rgba(59,130,246,0.6)"]],  # ink is legible on all of it
             zmin=0,
             colorbar={"title": "rank"},
             hovertemplate="%{y}, %{x}: rank %{z}<extra></extra>",

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-OUTSIDE = "-"
+OUTSIDE = "outside"
 """Row of the modules that stand outside of all blocks."""
 
 

@@ -45,6 +45,6 @@ def test_ranks_by_block_and_kind():
         "score": 1,
     }
     blocks, kinds, table = rank_map(ranks)
-    assert blocks == ["0", "2", "10", "-"]
+    assert blocks == ["0", "2", "10", "outside"]
     assert kinds == ["self_attn.q_proj", "mlp.up_proj", "score"]
     assert table == [[3, 0, None], [4, None, None], [5, None, None], [None, None, 1]]
