@@ -6,7 +6,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from prunedlora.config.fields import all_fields, is_field, with_values
 from prunedlora.config.section import Section, registered
@@ -15,6 +23,8 @@ from prunedlora.config.trial import TrialConfig
 
 SIZE_OBJECTIVES = ("adapter_params", "adapter_bytes", "max_rank", "served_slot")
 MOST_CORNERS = 4096
+SMALLEST_PART = 0.01
+"""Of a GPU."""
 LABEL = "label"
 """Key of a baseline's name among the fields that it replaces."""
 
@@ -25,9 +35,24 @@ class ResourcesConfig(Section):
     num_workers: PositiveInt = 1
     """Ray Train workers of a slot; each gets a shard of every batch."""
     cpus_per_worker: PositiveInt = 1
-    gpus_per_worker: NonNegativeInt = 0
+    gpus_per_worker: NonNegativeFloat = 0
+    """A whole number, or a part of one GPU, 0.25 for four slots on each: small models leave most of a GPU idle."""
     num_slots: PositiveInt | None = None
     """Slots to run at once; None: as many as the cluster's resources allow."""
+
+    @model_validator(mode="after")
+    def _gpus_can_be_shared(self) -> Self:
+        gpus = self.gpus_per_worker
+        if gpus > 1 and gpus != int(gpus):
+            raise ValueError(f"gpus_per_worker must be a whole number or a part of one GPU, got {gpus:g}")
+        if 0 < gpus < SMALLEST_PART:
+            raise ValueError(f"gpus_per_worker must be 0 or at least {SMALLEST_PART:g}, got {gpus:g}")
+        if 0 < gpus < 1 and self.num_workers > 1:
+            raise ValueError(
+                f"gpus_per_worker {gpus:g} with num_workers {self.num_workers}: NCCL refuses two workers of a slot "
+                "on one GPU; share GPUs between slots of one worker, or give every worker a GPU"
+            )
+        return self
 
 
 class RetentionConfig(Section):

@@ -35,7 +35,14 @@ def num_slots(resources: ResourcesConfig, nodes: Sequence[Node], num_trials: int
 
 
 def _num_workers(needs: Mapping[str, float], nodes: Sequence[Node]) -> int:
-    return sum(min(int(node.get(name, 0.0) // amount) for name, amount in needs.items()) for node in nodes)
+    return sum(min(_num_shares(node.get(name, 0.0), amount) for name, amount in needs.items()) for node in nodes)
+
+
+def _num_shares(available: float, amount: float) -> int:
+    """How often `amount` fits. A part of a GPU lies on one GPU: 0.3 fits three times on each, whatever is left over."""
+    if amount < 1:
+        return int(available) * int(1 / amount + 1e-9)  # 1 / 0.1 is 10, but 1 // 0.1 is 9
+    return int(available // amount)
 
 
 def _arithmetic(resources: ResourcesConfig, nodes: Sequence[Node], fitting: int) -> str:

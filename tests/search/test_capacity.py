@@ -23,6 +23,9 @@ def resources(**values: Any) -> ResourcesConfig:
         ({"num_workers": 2}, [{"CPU": 1.0}, {"CPU": 1.0}], 12, 1),
         ({"gpus_per_worker": 1, "cpus_per_worker": 4}, [{"CPU": 16.0, "GPU": 8.0}, {"CPU": 8.0}], 99, 4),
         ({"num_workers": 4, "gpus_per_worker": 1}, [{"CPU": 16.0, "GPU": 8.0}, {"CPU": 16.0, "GPU": 8.0}], 99, 4),
+        ({"gpus_per_worker": 0.1}, [{"CPU": 64.0, "GPU": 2.0}], 99, 20),
+        ({"gpus_per_worker": 0.3}, [{"CPU": 64.0, "GPU": 2.0}], 99, 6),
+        ({"gpus_per_worker": 0.6}, [{"CPU": 64.0, "GPU": 2.0}], 99, 2),
     ],
 )
 def test_slots_that_fit(wanted: dict[str, Any], nodes: list[dict[str, float]], trials: int, slots: int) -> None:
