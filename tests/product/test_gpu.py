@@ -1,0 +1,154 @@
+"""What only a GPU shows: bfloat16, 4-bit bases, exports from them, the pruner's choices, slots that share a GPU."""
+
+import importlib.util
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+
+from prunedlora.adapters.attach import AdapterSettings, attach
+from prunedlora.adapters.layers import adapted_layers
+from prunedlora.config.identity import trial_key
+from prunedlora.config.load import parse_sweep
+from prunedlora.config.methods import PruningConfig
+from prunedlora.pruning.pruner import Event, Pruner
+from prunedlora.pruning.settings import PruningSettings
+from prunedlora.results.record import TrialRecord
+from prunedlora.results.store import Store
+from prunedlora.search import cluster
+from prunedlora.search.assemble import section_fields
+from prunedlora.search.assets import AssetCache
+from prunedlora.search.execute import execute_test, execute_trial
+from prunedlora.search.export import export_candidate
+from prunedlora.search.export_form import Form
+from prunedlora.search.sweep import run_sweep
+from prunedlora.training.distributed import Workers
+from prunedlora.training.loop import Verdict
+from tests.tiny import sweep_tree
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+needs_bitsandbytes = pytest.mark.skipif(
+    importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes: pip install -e '.[cuda]'"
+)
+
+PRUNINGS: dict[str, dict[str, Any]] = {
+    "gradient": {},
+    "both sides, by token": {"recovery_side": "both", "curvature": "token"},
+    "magnitude": {"criterion": "magnitude"},
+    "svd": {"basis": "svd"},
+    "whitened, global": {"basis": "whitened", "allocation": "global"},
+}
+
+
+def trained(
+    folder: Path, model: dict[str, Any], pruning: dict[str, Any] | None = None, pause_at: int | None = None
+) -> tuple[Store, str, TrialRecord]:
+    """A store with one trial that was trained on the GPU, paused once where asked; its key and its record."""
+    store = Store(str(folder / "store"))
+    tree = sweep_tree(folder, store.uri)
+    tree["resources"] = {"gpus_per_worker": 1}
+    tree["trial"]["model"] |= model
+    tree["trial"]["pruning"] |= pruning or {}
+    config = parse_sweep(tree, "test")
+    store.create_or_open(config.model_dump(mode="json"))
+    trial, device = config.trial, torch.device("cuda")
+    key, workers = trial_key(trial), Workers(0, 1, device)
+
+    def run(progress: Callable[[int, int], Verdict]) -> str:
+        return execute_trial(
+            trial, key, store=store, assets=AssetCache(device), workers=workers, epoch=1, max_attempts=3,
+            report=lambda _: Verdict.CONTINUE, progress=progress,
+        )  # fmt: skip
+
+    if pause_at is not None:
+        assert run(lambda step, _: Verdict.PAUSE if step == pause_at else Verdict.CONTINUE) == "paused"
+    status = run(lambda *_: Verdict.CONTINUE)
+    record = store.read_record(key)
+    assert record is not None
+    assert status == "completed", record.failure
+    execute_test(trial, key, record.candidates[-1].name, store=store, assets=AssetCache(device), workers=workers)
+    return store, key, record
+
+
+def check(record: TrialRecord) -> None:
+    """It ran on the GPU, reached its target, and the adapter reloaded by PEFT is the one that was trained."""
+    assert record.environment.device == torch.cuda.get_device_name()
+    last = record.candidates[-1]
+    assert sum(last.ranks.values()) == 3 * len(last.ranks)
+    assert last.certificate is not None
+    assert last.certificate["max_logit_difference_reloaded"] <= last.certificate["tolerance"]
+    assert last.certificate["max_logit_change"] > 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("pruning", PRUNINGS.values(), ids=PRUNINGS.keys())
+def test_a_trial_on_the_gpu(tmp_path: Path, dtype: str, pruning: dict[str, Any]) -> None:
+    _, _, record = trained(tmp_path, {"dtype": dtype}, pruning)
+    check(record)
+
+
+def test_a_paused_trial_goes_on(tmp_path: Path) -> None:
+    _, _, record = trained(tmp_path, {"dtype": "bfloat16"}, pause_at=7)
+    check(record)
+
+
+@needs_bitsandbytes
+@pytest.mark.parametrize("quantization", ["nf4", "fp4"])
+def test_a_base_of_four_bits(tmp_path: Path, quantization: str) -> None:
+    store, key, record = trained(tmp_path, {"quantization": quantization})
+    check(record)
+    export_candidate(store, key, tmp_path / "plain", check=True, form=Form())
+
+
+def test_every_form_out_of_bfloat16(tmp_path: Path) -> None:
+    store, key, _ = trained(tmp_path, {"dtype": "bfloat16"})
+    forms = {"plain": Form(), "half": Form(slot=8, dtype="bfloat16"), "merged": Form(merged=True)}
+    for name, form in forms.items():
+        export_candidate(store, key, tmp_path / name, check=True, form=form)
+    assert (tmp_path / "merged" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("pruning", PRUNINGS.values(), ids=PRUNINGS.keys())
+def test_the_gpu_removes_what_the_cpu_removes(pruning: dict[str, Any]) -> None:
+    schedule = {"name": "linear", "begin": 0.0, "end": 1.0, "every_steps": 1}
+    config = PruningConfig.model_validate({"target_rank": 3, "schedule": schedule} | pruning)
+    settings = PruningSettings(**section_fields(config))
+    (host, on_host), (device, on_device) = (_removals(settings, torch.device(name)) for name in ("cpu", "cuda"))
+    assert [event.removed for event in host if event] == [event.removed for event in device if event]
+    for there, here in zip(on_device, on_host, strict=True):
+        torch.testing.assert_close(there, here, rtol=1e-4, atol=1e-5)
+
+
+def _removals(settings: PruningSettings, device: torch.device) -> tuple[list[Event | None], list[torch.Tensor]]:
+    """The events of eight steps on a small network, and its products B A after them."""
+    torch.manual_seed(0)
+    network = nn.Sequential(*(nn.Linear(24, 24) for _ in range(4)))
+    model = attach(network, AdapterSettings(12, 12.0, False, 0.0, "all-linear", []), "default", 0)
+    layers = adapted_layers(model, "default")
+    for layer in layers:
+        layer.B.data.normal_(std=0.3)
+    inputs, targets = torch.randn(8, 16, 24), torch.randn(8, 16, 24)
+    model.to(device)
+    pruner, events = Pruner(settings, layers), []
+    for step in range(8):
+        nn.functional.mse_loss(model(inputs[step].to(device)), targets[step].to(device)).backward()
+        pruner.observe()
+        events.append(pruner.step(step + 1, (step + 1) / 8, None))
+        model.zero_grad()
+    return events, [(layer.B @ layer.A).detach().cpu() for layer in layers]
+
+
+def test_slots_that_share_a_gpu(tmp_path: Path) -> None:
+    tree = sweep_tree(tmp_path, tmp_path / "store") | {"num_trials": 4, "resources": {"gpus_per_worker": 0.5}}
+    config = parse_sweep(tree, "test")
+    with cluster.connected():
+        result = run_sweep(config, config.storage, console=Console(file=io.StringIO()))
+    assert (result.num_new, result.num_failed) == (4, 0)
+    store = Store(config.storage)
+    assert {record.environment.device for record in store.records()} == {torch.cuda.get_device_name()}
+    assert {path.name for path in (tmp_path / "store" / "ray").iterdir()} >= {"epoch1-slot0-run0", "epoch1-slot1-run0"}
