@@ -54,4 +54,5 @@ def _from_adalora(name: str, module: Any, adapter_name: str) -> PlainLayer:
     A, B, E = (getattr(module, f"lora_{factor}")[adapter_name].detach() for factor in "ABE")
     alive = E.flatten() != 0
     scaling = module.scaling[adapter_name] / (module.ranknum[adapter_name].detach() + 1e-5)
-    return PlainLayer(name, A[alive], B[:, alive] * E[alive].T * scaling, bool(module.fan_in_fan_out))
+    transposed = bool(getattr(module, "fan_in_fan_out", False))  # PEFT's AdaLoRA layers over 4-bit weights lack it
+    return PlainLayer(name, A[alive], B[:, alive] * E[alive].T * scaling, transposed)

@@ -33,7 +33,7 @@ class ModelConfig(Section):
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
     quantization: Literal["nf4"] | None = None
-    """4-bit base weights through bitsandbytes (CUDA only); None keeps the dtype."""
+    """4-bit base weights through bitsandbytes (CUDA only), all but the head; None keeps the dtype."""
     config_overrides: dict[str, Any] = Field(default={})
     """Fields of the model's own config to change at load, for example {hidden_dropout_prob: 0.0}."""
     trust_remote_code: bool = False

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from prunedlora.adapters.targets import resolve_head
 from prunedlora.config.identity import model_location
 from prunedlora.config.trial import SourceConfig, TrialConfig
 from prunedlora.registry import lookup
@@ -14,10 +15,12 @@ from prunedlora.tasks.sources import Source
 from prunedlora.tasks.splits import Splits, load_splits
 from prunedlora.training.model import (
     BaseModel,
+    ModelError,
     ModelSettings,
     load_base,
     load_model_config,
     load_tokenizer,
+    load_without_weights,
     position_limit,
     release_memory,
 )
@@ -49,7 +52,13 @@ class AssetCache:
         """The configuration's assets, loaded anew if the last ones were others. Raises as load_assets."""
         evaluation = trial.evaluation
         key = json.dumps(
-            [trial.model.model_dump(), trial.data.model_dump(), evaluation.metric, evaluation.max_new_tokens]
+            [
+                trial.model.model_dump(),
+                trial.data.model_dump(),
+                evaluation.metric,
+                evaluation.max_new_tokens,
+                trial.head_modules if trial.model.quantization is not None else None,
+            ]
         )
         if self._assets is None or key != self._key:
             self.clear()
@@ -68,10 +77,19 @@ class AssetCache:
 
 
 def load_assets(trial: TrialConfig, device: torch.device) -> Assets:
-    """Loads model and data of a configuration. Raises ModelError, DataError, LocationError."""
+    """Loads model and data of a configuration. Raises ModelError, DataError, LocationError, TargetError."""
     settings = model_settings(trial)
     splits, task = load_task(trial)
-    base = load_base(settings, task.auto_model, task.model_settings, device)
+    unquantized: list[str] = []
+    if settings.quantization is not None:
+        if device.type != "cuda":  # where bitsandbytes has kernels for CPUs, they repack the shared base's weights
+            raise ModelError(f"model.quantization {settings.quantization!r} needs CUDA; this worker has {device.type}")
+        # What trains whole must not be quantised, and the output embedding never is.
+        empty = load_without_weights(settings, task.auto_model, task.model_settings)
+        output = empty.get_output_embeddings()
+        unquantized = [name for name, module in empty.named_modules() if module is output]
+        unquantized += resolve_head(empty, trial.head_modules)
+    base = load_base(settings, task.auto_model, task.model_settings, device, unquantized)
     train, validation, test = (task.encode(split) for split in (splits.train, splits.validation, splits.test))
     return Assets(
         base=base,

@@ -2,9 +2,8 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 
-import torch
-import transformers
 from transformers import PreTrainedModel
 
 from prunedlora.adapters.targets import resolve_head, resolve_targets
@@ -16,7 +15,7 @@ from prunedlora.search.assemble import build_method, num_steps
 from prunedlora.search.assets import load_task, model_settings
 from prunedlora.tasks.protocol import Task
 from prunedlora.tasks.splits import Splits
-from prunedlora.training.model import load_model_config
+from prunedlora.training.model import load_without_weights
 
 
 class PreflightError(ValueError):
@@ -29,11 +28,17 @@ def preflight(config: SweepConfig) -> None:
     Raises:
         LocationError, DataError, ModelError, TargetError: a model, dataset, column, label, length or module that is
             not as the configuration says.
-        PreflightError: fewer examples than workers or than asked for, or a classification head that would not train.
+        PreflightError: 4-bit weights without bitsandbytes, fewer examples than workers or than asked for, or a
+            classification head that would not train.
     """
     loaded: dict[str, tuple[Splits, Task, PreTrainedModel]] = {}
     for trial in _distinct(config):
         trial_key(trial)
+        if trial.model.quantization is not None and find_spec("bitsandbytes") is None:
+            raise PreflightError(
+                f"model.quantization {trial.model.quantization!r} needs the package bitsandbytes: "
+                "pip install 'prunedlora[cuda]' on every node"
+            )
         identity = json.dumps([trial.data.model_dump(), trial.model.model_dump(), trial.evaluation.model_dump()])
         if identity not in loaded:
             loaded[identity] = _load(trial)
@@ -73,14 +78,7 @@ def _load(trial: TrialConfig) -> tuple[Splits, Task, PreTrainedModel]:
     splits, task = load_task(trial)
     for split in (splits.validation, splits.test):
         task.encode(split)
-    settings = model_settings(trial)
-    model_config = load_model_config(settings)
-    for name, value in task.model_settings.items():
-        setattr(model_config, name, value)
-    with torch.device("meta"):
-        options = {"trust_remote_code": True} if settings.trust_remote_code else {}
-        model = getattr(transformers, task.auto_model).from_config(model_config, **options)
-    return splits, task, model
+    return splits, task, load_without_weights(model_settings(trial), task.auto_model, task.model_settings)
 
 
 def _check_method(trial: TrialConfig, splits: Splits) -> None:

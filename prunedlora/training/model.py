@@ -1,7 +1,7 @@
 """The base model and its tokenizer, loaded once per slot and never written."""
 
 import gc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,13 +81,32 @@ def load_model_config(settings: ModelSettings) -> PretrainedConfig:
     return config
 
 
+def load_without_weights(
+    settings: ModelSettings, auto_model: str, model_settings: Mapping[str, Any]
+) -> PreTrainedModel:
+    """The model's modules on the meta device, as the task asks for them. Raises ModelError as load_model_config."""
+    model_config = load_model_config(settings)
+    for name, value in model_settings.items():
+        setattr(model_config, name, value)
+    options = {"trust_remote_code": True} if settings.trust_remote_code else {}
+    with torch.device("meta"):
+        model: PreTrainedModel = getattr(transformers, auto_model).from_config(model_config, **options)
+    return model
+
+
 def load_base(
-    settings: ModelSettings, auto_model: str, model_settings: Mapping[str, Any], device: torch.device
+    settings: ModelSettings,
+    auto_model: str,
+    model_settings: Mapping[str, Any],
+    device: torch.device,
+    unquantized: Sequence[str] = (),
 ) -> BaseModel:
     """Loads and freezes the model with the transformers class and config settings that the task asks for.
 
+    `unquantized`: full names of modules that keep their type where the weights of the others are quantised.
+
     Raises:
-        ModelError: the files are not there or do not fit, or 4-bit weights are asked for without CUDA.
+        ModelError: the files are not there or do not fit, or a package for 4-bit weights is missing.
     """
     dtype = compute_dtype(settings.dtype, device)
     options: dict[str, Any] = {
@@ -98,10 +117,11 @@ def load_base(
         **settings.source_options(),
     }
     if settings.quantization is not None:
-        if device.type != "cuda":
-            raise ModelError(f"model.quantization {settings.quantization!r} needs CUDA; this worker has {device.type}")
         options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type=settings.quantization, bnb_4bit_compute_dtype=dtype
+            load_in_4bit=True,
+            bnb_4bit_quant_type=settings.quantization,
+            bnb_4bit_compute_dtype=dtype,
+            llm_int8_skip_modules=list(unquantized),
         )
         options["device_map"] = {"": device}
     try:
