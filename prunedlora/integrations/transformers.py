@@ -8,6 +8,7 @@ The numbers are those of our own loop (`prunedlora.pruning`). While the Trainer 
 is removed is held at zero; when it ends the adapter really shrinks, and a plain PEFT adapter is saved.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class PrunedLoraCallback(TrainerCallback):
     Steps count as the Trainer's optimizer steps, progress by its `max_steps`. Gradients reach a callback after the
     Trainer has clipped them, so `curvature: batch` needs `max_grad_norm=0`; `token` collects before. Statistics weigh
     steps by the Trainer's own loss, a mean over the batch, where our loop sums over targets: with batches of equally
-    many targets both remove the same components.
+    many targets both remove the same components. The learning rate is the Trainer's alone: `rate_growth` is 0 here.
 
     After training the model's adapter is small, `<output_dir>/pruned_adapter` holds it as a plain PEFT adapter, and
     `trainer.save_model()` and `push_to_hub()` save it with its true ranks.
@@ -47,6 +48,8 @@ class PrunedLoraCallback(TrainerCallback):
 
     def __init__(self, pruning: PruningConfig, *, adapter_name: str = "default") -> None:
         self.settings = PruningSettings(**section_fields(pruning))
+        if "rate_growth" not in pruning.model_fields_set:
+            self.settings = replace(self.settings, rate_growth=0.0)
         self.adapter_name = adapter_name
         self.events: list[Event] = []
         """What was removed, in order."""

@@ -147,9 +147,12 @@ class Pruner:
 
     @property
     def rate_factor(self) -> float:
-        """What the factors' learning rate is to be multiplied by, at the present ranks; 1 when nothing is left."""
-        mean_rank = sum(layer.rank for layer in self._layers) / len(self._layers)
-        return float((self._initial_rank / mean_rank) ** self.settings.rate_growth) if mean_rank else 1.0
+        """What the factors' learning rate is to be multiplied by, at the present ranks of the layers that have any; 1
+        when nothing is left."""
+        ranks = [layer.rank for layer in self._layers if layer.rank]
+        if not ranks:
+            return 1.0
+        return float((self._initial_rank * len(ranks) / sum(ranks)) ** self.settings.rate_growth)
 
     def enforce(self) -> None:
         """Sets held components to zero; after every step of an optimizer whose momentum or weight decay moves them."""

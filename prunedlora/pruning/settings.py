@@ -34,7 +34,7 @@ class PruningSettings:
     target_rank: int | None
     """Mean rank at the end."""
     rate_growth: float
-    """Power of (initial rank / mean rank) that the learning rate is multiplied by."""
+    """Power of (initial rank / mean rank of the layers that have any) that the learning rate is multiplied by."""
     schedule: str
     begin: float
     """Progress at which removal begins."""
