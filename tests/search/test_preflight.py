@@ -1,5 +1,6 @@
 """Models and data that are not there, or do not fit, are found before anything starts."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,13 @@ def test_bad_input(tree: dict[str, Any], path: str, value: Any, message: str) ->
         preflight(parse_sweep(with_values(tree, {"resources.num_workers": 2, path: value}), "test"))
     assert message in str(caught.value)
     assert type(caught.value).__module__.startswith("prunedlora.")
+
+
+@pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is there")
+def test_four_bits_without_bitsandbytes(tree: dict[str, Any]) -> None:
+    values = {"trial.model.quantization": "nf4", "resources.gpus_per_worker": 1}
+    with pytest.raises(PreflightError, match=r"'nf4' needs the package bitsandbytes: pip install 'prunedlora\[cuda\]'"):
+        preflight(parse_sweep(with_values(tree, values), "test"))
 
 
 def test_empty_dataset(tree: dict[str, Any], tmp_path: Path) -> None:

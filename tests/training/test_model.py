@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from bitsandbytes.nn import Linear4bit
 from torch import nn
 
 from prunedlora.adapters.plain import plain_layers
@@ -25,6 +24,7 @@ ADALORA = {"adapter.method": "adalora", "pruning": None, "adalora": {"target_ran
 
 @pytest.mark.parametrize("method", [{}, ADALORA], ids=["prunedlora", "adalora"])
 def test_a_base_of_four_bits_takes_adapters_and_a_head(tmp_path: Path, method: dict[str, Any]) -> None:
+    bitsandbytes = pytest.importorskip("bitsandbytes", reason="needs bitsandbytes: pip install -e '.[dev]'")
     trial = parse_sweep(sweep_tree(tmp_path, "unused"), "test").trial
     trial = trial_with(trial, {"model.quantization": "nf4", **method})
     settings = model_settings(trial)
@@ -32,7 +32,7 @@ def test_a_base_of_four_bits_takes_adapters_and_a_head(tmp_path: Path, method: d
     assert {parameter.device.type for parameter in empty.parameters()} == {"meta"}
     heads = resolve_head(empty, trial.head_modules)
     base = load_base(settings, CLASSIFIER, {"num_labels": 2}, torch.device("cpu"), heads)
-    quantised = {name for name, module in base.model.named_modules() if isinstance(module, Linear4bit)}
+    quantised = {name for name, module in base.model.named_modules() if isinstance(module, bitsandbytes.nn.Linear4bit)}
     linear = {name for name, module in empty.named_modules() if isinstance(module, nn.Linear)}
     assert quantised == {name for name in linear if not any(name.startswith(head) for head in heads)}
 
