@@ -8,13 +8,12 @@ The numbers are those of our own loop (`prunedlora.pruning`). While the Trainer 
 is removed is held at zero; when it ends the adapter really shrinks, and a plain PEFT adapter is saved.
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch.distributed
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from prunedlora.adapters.export import declare_ranks, export
@@ -40,7 +39,10 @@ class PrunedLoraCallback(TrainerCallback):
     Steps count as the Trainer's optimizer steps, progress by its `max_steps`. Gradients reach a callback after the
     Trainer has clipped them, so `curvature: batch` needs `max_grad_norm=0`; `token` collects before. Statistics weigh
     steps by the Trainer's own loss, a mean over the batch, where our loop sums over targets: with batches of equally
-    many targets both remove the same components. The learning rate is the Trainer's alone: `rate_growth` is 0 here.
+    many targets both remove the same components.
+
+    The learning rate that the Trainer sets, and logs, is the one before components went: `rate_growth` lengthens the
+    optimizer's steps of A and B after them, which for Adam and its like is the same as a larger rate.
 
     After training the model's adapter is small, `<output_dir>/pruned_adapter` holds it as a plain PEFT adapter, and
     `trainer.save_model()` and `push_to_hub()` save it with its true ranks.
@@ -48,12 +50,12 @@ class PrunedLoraCallback(TrainerCallback):
 
     def __init__(self, pruning: PruningConfig, *, adapter_name: str = "default") -> None:
         self.settings = PruningSettings(**section_fields(pruning))
-        if "rate_growth" not in pruning.model_fields_set:
-            self.settings = replace(self.settings, rate_growth=0.0)
         self.adapter_name = adapter_name
         self.events: list[Event] = []
         """What was removed, in order."""
         self._pruner: Pruner | None = None
+        self._factors: list[nn.Parameter] = []
+        self._before: list[Tensor] = []
 
     @property
     def pruner(self) -> Pruner:
@@ -74,6 +76,7 @@ class PrunedLoraCallback(TrainerCallback):
         _check_layers(model, layers, self.adapter_name)
         _check_trainer(args, self.settings)
         self._pruner = Pruner(self.settings, layers, seed=args.seed, hold=True)
+        self._factors = [factor for layer in layers for factor in (layer.A, layer.B)]
         if state.global_step > 0:
             self._pruner.load_state_dict(load_file(_checkpoint_file(args, state, must_exist=True)))
 
@@ -85,12 +88,15 @@ class PrunedLoraCallback(TrainerCallback):
             for tensor in self.pruner.statistics():
                 torch.distributed.all_reduce(tensor)
         self.pruner.observe()
+        self._before = [] if self.pruner.rate_factor == 1.0 else [factor.detach().clone() for factor in self._factors]
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Holds what is gone at zero, and removes what is due."""
+        """Lengthens the step as components have gone, holds what is gone at zero, and removes what is due."""
         step = state.global_step + 1  # the Trainer counts after this
+        for before, factor in zip(self._before, self._factors, strict=False):  # none is kept at an unchanged rate
+            factor.data.copy_(torch.lerp(before, factor.data, self.pruner.rate_factor))
         self.pruner.enforce()
         event = self.pruner.step(step, step / state.max_steps, kwargs["optimizer"])
         if event is not None:
@@ -142,10 +148,6 @@ def _check_trainer(args: TrainingArguments, settings: PruningSettings) -> None:
         raise CallbackError(
             f"curvature 'batch' needs gradients that are not clipped, but the Trainer clips them at max_grad_norm "
             f"{args.max_grad_norm:g} before a callback sees them: set max_grad_norm=0, or curvature 'token'"
-        )
-    if settings.rate_growth:
-        raise CallbackError(
-            f"rate_growth {settings.rate_growth:g} has no effect here: the Trainer sets the rate; set it to 0"
         )
     if args.load_best_model_at_end:
         raise CallbackError(

@@ -126,6 +126,7 @@ class Setting:
         {"allocation": "uniform"},
         {"allocation": "global", "min_rank": 0},
         {"curvature": "batch", "recovery_side": "A"},
+        {"rate_growth": 0.0},
     ],
     ids=lambda pruning: "-".join(map(str, pruning.values())),
 )
@@ -219,7 +220,6 @@ CONFIG = {"target_rank": 2, "schedule": SCHEDULE}
         ({"inference_mode": True}, {}, {}, "adapter 'default' is not trained"),
         ({"target_modules": ["q_proj", "embed_tokens"]}, {}, {}, "'.*embed_tokens' is an embedding with LoRA"),
         ({}, {}, {"curvature": "batch"}, "needs gradients that are not clipped, but the Trainer clips them at "),
-        ({}, {}, {"rate_growth": 0.5}, "rate_growth 0.5 has no effect here: the Trainer sets the rate"),
         ({}, {"load_best_model_at_end": True, "save_strategy": "epoch", "eval_strategy": "epoch"}, {}, "would bring"),
     ],
 )
