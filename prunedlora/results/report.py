@@ -1,22 +1,18 @@
 """The report folder of a sweep: one HTML page that opens with the answer, and its figures as JSON and CSV."""
 
-import functools
-import json
 from collections import Counter
-from importlib.resources import files
-from typing import Any
 
-import jinja2
 import yaml
-from markupsafe import Markup
 
 from prunedlora.results.chart import SIZE_TITLES, front_chart, history_chart, rank_chart
+from prunedlora.results.figure_text import figure_text
 from prunedlora.results.front_files import candidates_csv, front_csv, front_json
 from prunedlora.results.history import hypervolume_history
+from prunedlora.results.page import render
 from prunedlora.results.pareto import Point
 from prunedlora.results.recommendation import Constraints, recommend_with_confidence
-from prunedlora.results.record import Environment, Figure, to_json
-from prunedlora.results.settings import chosen, varying
+from prunedlora.results.record import Environment, to_json
+from prunedlora.results.settings import varying
 from prunedlora.results.store import Store
 from prunedlora.results.summary import Summary, summarize
 
@@ -44,7 +40,15 @@ def report_html(summary: Summary, command: str | None = None) -> str:
     """A self-contained page: no request leaves it, and every text from outside is escaped."""
     test = None if summary.exported is None else summary.exported.test.get(summary.objectives.quality)
     environments = Counter(to_json(record.environment) for record in summary.records)
-    return _template().render(
+    charts = {}
+    if summary.points:
+        charts["front"] = front_chart(summary)
+        charts["history"] = history_chart(hypervolume_history(summary))
+    if summary.recommended is not None:
+        charts["ranks"] = rank_chart(summary.recommended.candidate.ranks)
+    return render(
+        "report.html.jinja",
+        charts,
         summary=summary,
         command=command,
         quality=summary.objectives.quality,
@@ -56,9 +60,6 @@ def report_html(summary: Summary, command: str | None = None) -> str:
         empty_adapters=any(point.size == 0 for point in summary.points),
         paths=varying(point.record for point in summary.points),
         sure=_sure(summary),
-        chart=_chart_html(front_chart(summary), "front", first=True) if summary.points else "",
-        history=_chart_html(history_chart(hypervolume_history(summary)), "history") if summary.points else "",
-        ranks=_chart_html(rank_chart(summary.recommended.candidate.ranks), "ranks") if summary.recommended else "",
         sweep_yaml=yaml.safe_dump(summary.sweep, sort_keys=False, allow_unicode=True),
         environments=[(Environment.model_validate_json(text), count) for text, count in environments.most_common()],
     )
@@ -83,21 +84,6 @@ def comparisons(summary: Summary) -> list[str]:
     return lines
 
 
-def figure_text(figure: Figure) -> str:
-    """Value and standard error as text."""
-    return f"{figure.value:.3f}" + ("" if figure.stderr is None else f" ± {figure.stderr:.3f}")
-
-
-def bytes_text(count: int) -> str:
-    """A size in the largest unit (powers of 1024) that leaves at least 1."""
-    size, unit = float(count), "B"
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024 or unit == "GiB":
-            break
-        size /= 1024
-    return f"{size:.3g} {unit}" if size < 1000 else f"{size:.0f} {unit}"
-
-
 def _times(larger: Point, smaller: Point) -> str:
     return f"{larger.size / smaller.size:.3g}"
 
@@ -119,30 +105,3 @@ def _sure(summary: Summary) -> str:
         return f"{what}."
     proven = "the best itself" if found.point.name == found.best.name else found.point.name
     return f"{what}: that it is within {summary.within:g} is not proven. The smallest for which it is: {proven}."
-
-
-def _chart_html(figure: Any, name: str, *, first: bool = False) -> Markup:
-    # Safe to mark so: Plotly escapes the data in its script (<, > and / as \u codes) and chart.py escapes hover texts.
-    return Markup(
-        figure.to_html(
-            full_html=False,
-            include_plotlyjs=first,
-            div_id=name,
-            default_height="100%",
-            config={"responsive": True, "displayModeBar": False},
-        )
-    )
-
-
-@functools.cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.globals.update(
-        figure=figure_text,
-        bytes=bytes_text,
-        chosen=chosen,
-        json=functools.partial(json.dumps, sort_keys=True, ensure_ascii=False),
-    )
-    return environment.from_string(files("prunedlora.results").joinpath("report.html.jinja").read_text("utf-8"))

@@ -5,7 +5,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from prunedlora.results.report import bytes_text, comparisons, figure_text
+from prunedlora.results.figure_text import bytes_text, figure_text
+from prunedlora.results.report import comparisons
 from prunedlora.results.settings import method
 from prunedlora.results.summary import Summary
 

@@ -8,9 +8,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from prunedlora.results.figure_text import figure_text
 from prunedlora.results.pareto import Objectives, Point
 from prunedlora.results.recommendation import Constraints, Recommendation, Rival, knee, recommend_with_confidence
-from prunedlora.results.report import figure_text
 from prunedlora.results.store import Store
 from prunedlora.results.summary import Summary, summarize
 from prunedlora.results.tables import plain_table

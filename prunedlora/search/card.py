@@ -10,8 +10,8 @@ from huggingface_hub import EvalResult, ModelCardData
 from prunedlora.adapters.export import CONFIG_NAME
 from prunedlora.config.trial import TrialConfig
 from prunedlora.registry import lookup
+from prunedlora.results.figure_text import bytes_text, figure_text
 from prunedlora.results.record import Candidate, Figure, TrialRecord
-from prunedlora.results.report import bytes_text, figure_text
 from prunedlora.search.export_form import Form
 
 CARD_FILE = "README.md"

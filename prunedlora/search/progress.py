@@ -12,9 +12,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from prunedlora.results.figure_text import figure_text
 from prunedlora.results.pareto import Objectives, Point, front, points
 from prunedlora.results.record import TrialRecord
-from prunedlora.results.report import figure_text
 from prunedlora.results.store import Store
 
 LINE_SECONDS = 60.0

@@ -6,8 +6,9 @@ from html.parser import HTMLParser
 
 import pytest
 
+from prunedlora.results.figure_text import bytes_text, figure_text
 from prunedlora.results.record import BaseReference, Figure
-from prunedlora.results.report import bytes_text, figure_text, report_html, write_report
+from prunedlora.results.report import report_html, write_report
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import ExportedAdapter, Store
 from prunedlora.results.summary import summarize

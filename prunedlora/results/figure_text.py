@@ -1,0 +1,18 @@
+"""Figures and sizes as short texts, for pages and the terminal."""
+
+from prunedlora.results.record import Figure
+
+
+def figure_text(figure: Figure) -> str:
+    """Value and standard error as text."""
+    return f"{figure.value:.3f}" + ("" if figure.stderr is None else f" ± {figure.stderr:.3f}")
+
+
+def bytes_text(count: int) -> str:
+    """A size in the largest unit (powers of 1024) that leaves at least 1."""
+    size, unit = float(count), "B"
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            break
+        size /= 1024
+    return f"{size:.3g} {unit}" if size < 1000 else f"{size:.0f} {unit}"
