@@ -22,7 +22,7 @@ def hypervolume_history(summary: Summary) -> list[Stage]:
 
     Measured from the sweep's final reference point, so that the last stage is the summary's hypervolume.
     """
-    number = {ask.key: ask.number for ask in reversed(summary.store.asks())}
+    number = {ask.key: ask.number for ask in reversed(summary.asks)}
     points: dict[str, list[Point]] = {}
     for point in summary.points:
         points.setdefault(point.key, []).append(point)

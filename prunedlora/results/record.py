@@ -205,16 +205,15 @@ def to_json(document: BaseModel) -> str:
 
 def from_json(kind: type[D], text: str, path: str) -> D:
     """The document in `text`. Raises RecordError, naming `path`, when it is broken or newer than this package."""
-    content = json_object(text, path)
-    version = content.get("schema_version", SCHEMA_VERSION)
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise RecordError(
-            f"{path}: schema_version {version} is newer than {SCHEMA_VERSION}, the newest that this prunedlora reads; "
-            "upgrade prunedlora"
-        )
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
+        version = json_object(text, path).get("schema_version", SCHEMA_VERSION)
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise RecordError(
+                f"{path}: schema_version {version} is newer than {SCHEMA_VERSION}, the newest that this prunedlora "
+                "reads; upgrade prunedlora"
+            ) from error
         raise RecordError(f"{path}: not a valid {kind.__name__}: {_problems(error)}") from error
 
 

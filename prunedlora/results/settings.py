@@ -14,7 +14,7 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Dotted path → value; lists and empty mappings count as values."""
     leaves: dict[str, Any] = {}
     for name, value in config.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, dict) and value:
             leaves |= flat(value, f"{prefix}{name}.")
         else:
             leaves[f"{prefix}{name}"] = value
@@ -25,7 +25,7 @@ def varying(records: Iterable[TrialRecord]) -> list[str]:
     """Paths whose value is not the same in all records, sorted; a path that some lack varies."""
     configs = [flat(record.config) for record in records]
     paths = sorted({path for config in configs for path in config})
-    return [path for path in paths if len({json.dumps(config.get(path), sort_keys=True) for config in configs}) > 1]
+    return [path for path in paths if len({repr(config.get(path)) for config in configs}) > 1]
 
 
 def shown(value: Any) -> str:
@@ -45,4 +45,5 @@ def method(record: TrialRecord) -> str:
     """Name of the method; "adapter" for a record whose configuration names none."""
     if record.config.get(FULL) is not None:
         return FULL
-    return str(flat(record.config).get("adapter.method", "adapter"))
+    adapter = record.config.get("adapter")
+    return str(adapter.get("method", "adapter")) if isinstance(adapter, dict) else "adapter"

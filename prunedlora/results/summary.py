@@ -1,8 +1,10 @@
 """Summary: what a store says, worked out once for the terminal, the report and the files."""
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
+from prunedlora.results.ask import Ask
 from prunedlora.results.budget import recommend
 from prunedlora.results.pareto import Objectives, Point, Reference, best_full, front, hypervolume, points, reference
 from prunedlora.results.record import BaseReference, Figure, TrialRecord
@@ -37,6 +39,15 @@ class Summary:
     @property
     def failed(self) -> list[TrialRecord]:
         return [record for record in self.records if record.status == "failed"]
+
+    @property
+    def stopped(self) -> list[TrialRecord]:
+        return [record for record in self.records if record.status == "stopped"]
+
+    @functools.cached_property
+    def asks(self) -> list[Ask]:
+        """All asks in the order of their numbers, read when they are wanted. Raises RecordError naming a broken one."""
+        return self.store.asks()
 
     @property
     def best(self) -> Point | None:
