@@ -1,0 +1,342 @@
+"""Comparison of groups of trials: whose front is better at which sizes, by how much, and what of it is sure.
+
+One group is the control, every other is compared with it. At a size, the best adapter of one group that is no larger
+stands against the best of the other; intervals hold for all sizes and groups at once (simultaneous.py).
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunedlora.results.confidence import NUM_DRAWS, Floats, draw_means
+from prunedlora.results.groups import ComparisonError, Group
+from prunedlora.results.pareto import Objectives, Point, Reference, hypervolume, reference
+from prunedlora.results.recommendation import SCREEN
+from prunedlora.results.record import ExampleOutcomes
+from prunedlora.results.simultaneous import contenders, critical_value, spreads
+
+NUM_BUDGETS = 4
+"""Sizes of the table, evenly on a logarithmic scale, beside those of the recommended adapters."""
+
+Verdict = Literal["better", "worse", "equal", "unknown"]
+
+
+@dataclass(frozen=True)
+class Matched:
+    """The best adapters of two groups up to one size. Differences are in units of the quality, above 0 where the group
+    is better than the control."""
+
+    size: float
+    group: Point
+    control: Point
+    group_choices: int
+    """Candidates no larger than `size`, of which the best was picked."""
+    control_choices: int
+    difference: float
+    low: float
+    high: float
+    paired: bool
+    """Whether both were scored on the same examples, and every outcome is on record."""
+    verdict: Verdict
+    """Surely better or worse; equal: surely no more than the margin apart; unknown: nothing of these is sure."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Parts of the sizes that both tried, on a logarithmic scale, on which the group is …"""
+
+    better: float
+    worse: float
+    surely_better: float
+    surely_worse: float
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One group against the control."""
+
+    group: Group
+    matched: tuple[Matched, ...]
+    """At every size from which on something changes, rising."""
+    budgets: tuple[Matched, ...]
+    """Of them, those for the table."""
+    common: tuple[float, float] | None
+    """The sizes that both tried, smallest and largest; None when one's are all below the other's."""
+    shares: Shares | None
+    same_data: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    objectives: Objectives
+    groups: tuple[Group, ...]
+    """The control first."""
+    contrasts: tuple[Contrast, ...]
+    hypervolumes: tuple[float, ...]
+    """Of the groups, up to the same reference point."""
+    reference: Reference
+    within: float
+    """The margin up to which two adapters count as equal; also how much worse than the best a recommended one is."""
+    confidence: float
+    critical_value: float
+    num_pairs: int
+    """Pairs of candidates for which the intervals hold at once."""
+
+    @property
+    def control(self) -> Group:
+        return self.groups[0]
+
+
+def compare(
+    groups: Sequence[Group], *, within: float, confidence: float, against: str | None = None, seed: int = 0
+) -> Comparison:
+    """Compares every group with the control: the one named `against`, by default the first.
+
+    Raises ComparisonError for fewer than two groups, an unknown `against`, a `within` below 0, a `confidence` that is
+    no share between one half and one, and for figures that say nothing of their error or are not comparable.
+    """
+    check_margins(within, confidence)
+    names = [group.name for group in groups]
+    if len(groups) < 2:
+        raise ComparisonError(f"one group alone is no comparison: {', '.join(names)}")
+    if against is not None and against not in names:
+        raise ComparisonError(f"against {against!r}: there are {', '.join(map(repr, names))}")
+    control = next(group for group in groups if against in (None, group.name))
+    others = [group for group in groups if group is not control]
+    steps = [_sizes(control, other) for other in others]
+    rivals = [_rivals(control, other, np.array(sizes)) for other, sizes in zip(others, steps, strict=True)]
+    places = _Places()
+    pairs = [
+        (places.of(control, i), np.array([places.of(other, int(j)) for j in np.flatnonzero(row)]))
+        for other, table in zip(others, rivals, strict=True)
+        for i, row in enumerate(table)
+        if row.any()
+    ]
+    sample = _sample(places.order, np.random.default_rng(seed))
+    d = critical_value(sample.errors, sample.steps, pairs, confidence)
+    contrasts = tuple(
+        _contrast(control, other, sizes, places, sample, d, within) for other, sizes in zip(others, steps, strict=True)
+    )
+    ordered = (control, *others)
+    origin = common_reference(ordered)
+    return Comparison(
+        objectives=control.objectives,
+        groups=ordered,
+        contrasts=contrasts,
+        hypervolumes=tuple(hypervolume(group.points, group.objectives, origin) for group in ordered),
+        reference=origin,
+        within=within,
+        confidence=confidence,
+        critical_value=d,
+        num_pairs=sum(len(some) for _, some in pairs),
+    )
+
+
+def check_margins(within: float, confidence: float) -> None:
+    """Raises ComparisonError for a margin below 0 and a confidence outside [0.5, 1)."""
+    if not within >= 0:
+        raise ComparisonError(f"within must be at least 0, got {within:g}")
+    if not 0.5 <= confidence < 1:
+        raise ComparisonError(f"confidence must lie in [0.5, 1), got {confidence:g}")
+
+
+def common_reference(groups: Sequence[Group]) -> Reference:
+    """The point that the hypervolumes of all groups are measured from: that of a sweep which held all their candidates.
+
+    Where it is the base model's quality, and the groups have different ones, the worst of them.
+    """
+    objectives = groups[0].objectives
+    bases = [group.base for group in groups if group.base is not None and objectives.quality in group.base.figures]
+    if len(bases) < len(groups):
+        return reference([point for group in groups for point in group.points], objectives, None)
+    base = min(bases, key=lambda base: objectives.gain(base.figures[objectives.quality].value))
+    found = reference([point for group in groups for point in group.points], objectives, base)
+    if len({base.figures[objectives.quality].value for base in bases}) == 1:
+        return found
+    return replace(found, rule=found.rule.replace("of the base model", "of the worst base model"))
+
+
+def _sizes(control: Group, other: Group) -> list[float]:
+    """Sizes at which the best of either may change: in the range that both tried, and the recommended ones."""
+    tried = [[point.size for point in group.points] for group in (control, other)]
+    first, last = max(map(min, tried)), min(map(max, tried))
+    recommended = [group.recommended.size for group in (control, other) if group.recommended is not None]
+    inside = {size for sizes in tried for size in sizes if first <= size <= last}
+    return sorted({first} | inside | {size for size in recommended if size >= first})
+
+
+def _rivals(control: Group, other: Group, limits: Floats) -> NDArray[np.bool_]:
+    """Pairs that could have been compared at some size, (candidates of the control, candidates of the other)."""
+    running = [
+        contenders(
+            np.array([group.objectives.gain(point.quality.value) for point in group.points]),
+            np.array([_stderr(group, point) for point in group.points]),
+            np.array([point.size for point in group.points]),
+            limits,
+            SCREEN,
+        )
+        for group in (control, other)
+    ]
+    return np.asarray(running[0].T.astype(np.float32) @ running[1].astype(np.float32) > 0)
+
+
+def _stderr(group: Group, point: Point) -> float:
+    if point.quality.stderr is None:
+        raise ComparisonError(
+            f"{group.name}: {point.name} was scored on {point.quality.num_examples} validation example, "
+            "which says nothing of its error; it takes at least 2"
+        )
+    return point.quality.stderr
+
+
+class _Places:
+    """Candidates that take part, each with its place among the samples, given out as they are met."""
+
+    def __init__(self) -> None:
+        self.order: list[tuple[Group, Point]] = []
+        self._known: dict[tuple[str, str], int] = {}
+
+    def of(self, group: Group, place: int) -> int:
+        return self.of_point(group, group.points[place])
+
+    def of_point(self, group: Group, point: Point) -> int:
+        key = group.name, point.name
+        if key not in self._known:
+            self._known[key] = len(self.order)
+            self.order.append((group, point))
+        return self._known[key]
+
+
+@dataclass(frozen=True)
+class _Sample:
+    errors: Floats
+    """(NUM_DRAWS, C), resampled minus measured quality."""
+    steps: Floats
+    """(C,), what one example adds to a share; 0 for a loss."""
+    examples: list[str | None]
+    """The examples that each was scored on; None where outcomes are not on record."""
+
+
+def _sample(candidates: Sequence[tuple[Group, Point]], rng: np.random.Generator) -> _Sample:
+    """Resampled errors: the same draws for all that were scored on the same examples, independent of all others'."""
+    quality = candidates[0][0].objectives.quality
+    errors = np.zeros((NUM_DRAWS, len(candidates)))
+    found = [group.store.read_outcomes(point.key, point.candidate.name) for group, point in candidates]
+    examples = [
+        None if outcomes is None or (data := data_of(point)) is None else f"{len(outcomes.loss_sums)} of {data}"
+        for (_, point), outcomes in zip(candidates, found, strict=True)
+    ]
+    for scored in sorted({one for one in examples if one is not None}):
+        block = [c for c, one in enumerate(examples) if one == scored]
+        errors[:, block] = _paired_errors([(candidates[c], found[c]) for c in block], quality, rng)
+    alone = [c for c, one in enumerate(examples) if one is None]
+    spread = np.array([_stderr(*candidates[c]) for c in alone])
+    errors[:, alone] = spread * rng.standard_normal((NUM_DRAWS, len(alone)))
+    counts = np.array([point.quality.num_examples for _, point in candidates])
+    return _Sample(errors, np.zeros(len(counts)) if quality == "loss" else 1.0 / counts, examples)
+
+
+def _paired_errors(
+    scored: Sequence[tuple[tuple[Group, Point], ExampleOutcomes | None]], quality: str, rng: np.random.Generator
+) -> Floats:
+    outcomes = [one for _, one in scored if one is not None]
+    if quality != "loss":
+        scores = np.array([one.correct[quality] for one in outcomes], dtype=np.float64)
+        return draw_means(scores, None, rng) - scores.mean(1)
+    (group, first), targets = scored[0][0], outcomes[0].num_targets
+    for (other, point), one in scored:
+        if one is not None and one.num_targets != targets:
+            raise ComparisonError(
+                f"{first.name} of {group.name} and {point.name} of {other.name} count different numbers of targets in "
+                "the same examples (another tokenizer, or another limit of length): their losses are not comparable"
+            )
+    sums, weights = np.array([one.loss_sums for one in outcomes]), np.array([one.num_targets for one in outcomes], float)
+    return draw_means(sums, weights, rng) - sums.sum(1) / weights.sum(1)
+
+
+def data_of(point: Point) -> str | None:
+    """What the examples of all splits are, as the trial recorded it; None where it did not."""
+    fingerprint = point.record.environment.data.get("fingerprint")
+    return None if fingerprint is None else json.dumps(fingerprint)
+
+
+def _contrast(
+    control: Group, other: Group, sizes: Sequence[float], places: _Places, sample: _Sample, d: float, within: float
+) -> Contrast:
+    gain = control.objectives.gain
+    matched = []
+    for size in sizes:
+        ours, theirs = other.best_within(size), control.best_within(size)
+        a, c = places.of_point(other, ours), places.of_point(control, theirs)
+        reach = d * float(spreads(sample.errors, sample.steps, a, np.array([c]))[0])
+        difference = gain(ours.quality.value) - gain(theirs.quality.value)
+        low, high = difference - reach, difference + reach
+        matched.append(
+            Matched(
+                size=size,
+                group=ours,
+                control=theirs,
+                group_choices=other.num_within(size),
+                control_choices=control.num_within(size),
+                difference=difference,
+                low=low,
+                high=high,
+                paired=sample.examples[a] is not None and sample.examples[a] == sample.examples[c],
+                verdict=_verdict(low, high, within),
+            )
+        )
+    first, last = sizes[0], min(control.points[-1].size, other.points[-1].size)
+    common = (first, last) if first <= last else None
+    recommended = {group.recommended.size for group in (control, other) if group.recommended is not None}
+    shown = recommended | (set() if common is None else _spread_out([size for size in sizes if size <= last]))
+    return Contrast(
+        group=other,
+        matched=tuple(matched),
+        budgets=tuple(one for one in matched if one.size in shown or common is None),
+        common=common,
+        shares=None if common is None else _shares([one for one in matched if one.size <= last]),
+        same_data={data_of(point) for point in other.points} == {data_of(point) for point in control.points},
+    )
+
+
+def _verdict(low: float, high: float, within: float) -> Verdict:
+    if low > 0:
+        return "better"
+    if high < 0:
+        return "worse"
+    return "equal" if -within <= low and high <= within else "unknown"
+
+
+def _spread_out(sizes: Sequence[float]) -> set[float]:
+    """Some of the sizes: the largest up to each of NUM_BUDGETS that are evenly apart on a logarithmic scale."""
+    positive = [size for size in sizes if size > 0]
+    if not positive:
+        return set(sizes)
+    targets = np.geomspace(positive[0], positive[-1], NUM_BUDGETS) * (1 + 1e-9)
+    return {max(size for size in positive if size <= target) for target in targets}
+
+
+def _shares(matched: Sequence[Matched]) -> Shares:
+    """Each comparison counts for the sizes up to the next; one size alone counts whole."""
+    positive = [one for one in matched if one.size > 0] or list(matched)
+    if len(positive) == 1:
+        weights = [1.0]
+    else:
+        sizes = [math.log(one.size) for one in positive]
+        widths = [after - before for before, after in zip(sizes, sizes[1:], strict=False)]
+        weights = [width / (sizes[-1] - sizes[0]) for width in widths]
+
+    def share(holds: list[bool]) -> float:
+        return math.fsum(weight for weight, true in zip(weights, holds, strict=False) if true)
+
+    return Shares(
+        better=share([one.difference > 0 for one in positive]),
+        worse=share([one.difference < 0 for one in positive]),
+        surely_better=share([one.verdict == "better" for one in positive]),
+        surely_worse=share([one.verdict == "worse" for one in positive]),
+    )
