@@ -1,8 +1,10 @@
-"""The `prunedlora` command: search, train, report, export. The scripts in jobs/ are the same, for `ray job submit`.
+"""The `prunedlora` command: search, train, report, recommend, compare, export. The scripts in jobs/ are the same, for
+`ray job submit`.
 
 Everything heavy is imported inside the verbs, so that `--help` answers at once.
 """
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -111,6 +113,31 @@ def recommend(
             return
         share = _share(within)
         print_verdict(opened, Console(), within=share, confidence=confidence, constraints=constraints, as_json=as_json)
+
+
+@app.command()
+def compare(
+    stores: Annotated[list[str], typer.Argument(metavar="STORE…", help="Storages of sweeps: paths or URIs.")],
+    names: Annotated[str | None, typer.Option(help="What to call them: old,new.  [default: the sweeps']")] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(metavar="FIELD", help="Groups of trials of one store instead: adapter.method, label, …"),
+    ] = None,
+    against: Annotated[str | None, typer.Option(help="Which all others are compared with.  [default: first]")] = None,
+    within: Annotated[str, typer.Option(help="Difference that counts as none: 0.01, or 1pt.")] = "1pt",
+    confidence: Annotated[float, typer.Option(help="Of all statements together, 0.5 to below 1.")] = 0.95,
+    to: Annotated[str | None, typer.Option(help="Folder for comparison.html and comparison.json.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Sweeps side by side, or the methods of one: whose adapters are better at which sizes, and how sure that is."""
+    with clear_errors():
+        from prunedlora.results.comparison_run import run_comparison
+
+        run_comparison(
+            stores, Console(), names=names.split(",") if names is not None else None, by=by, against=against,
+            within=_share(within), confidence=confidence, to=to, as_json=as_json,
+            command=shlex.join(["prunedlora", *sys.argv[1:]]),
+        )  # fmt: skip
 
 
 @app.command()

@@ -17,8 +17,8 @@ from prunedlora.results.summary import Summary
 COLOURS = ("#3b82f6", "#f97316", "#10b981", "#a855f7", "#ec4899", "#eab308")
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "pentagon")
 GREY = "#8a8f98"  # legible on white and on black
-_GRID = {"gridcolor": "rgba(128,128,128,0.25)", "zeroline": False, "linecolor": GREY}
-_LAYOUT: dict[str, Any] = {
+GRID = {"gridcolor": "rgba(128,128,128,0.25)", "zeroline": False, "linecolor": GREY}
+LAYOUT: dict[str, Any] = {
     "template": "none",
     "paper_bgcolor": "rgba(0,0,0,0)",
     "plot_bgcolor": "rgba(0,0,0,0)",
@@ -37,7 +37,7 @@ SIZE_TITLES = {
 def front_chart(summary: Summary) -> go.Figure:
     """Front and dominated candidates of every method, the recommended one ringed, base model and full fine-tuning as
     lines."""
-    place = _placement([point.size for point in summary.points])
+    place = placement([point.size for point in summary.points])
     paths = varying(point.record for point in summary.points)
     on_front = {point.name for point in summary.front}
     figure = go.Figure()
@@ -74,7 +74,7 @@ def front_chart(summary: Summary) -> go.Figure:
     base = None if summary.base is None else summary.base.figures.get(summary.objectives.quality)
     _add_level(figure, summary, place, base, "base model, untrained", "dash")
     _add_level(figure, summary, place, summary.full, "full fine-tuning", "dot")
-    _lay_out(figure, summary, place)
+    _lay_out(figure, summary)
     return figure
 
 
@@ -93,7 +93,7 @@ def history_chart(stages: Sequence[Stage]) -> go.Figure:
             hoverinfo="text",
         )
     )
-    figure.update_layout(**_LAYOUT, xaxis={**_GRID, "title": "trials"}, yaxis={**_GRID, "title": "hypervolume"})
+    figure.update_layout(**LAYOUT, xaxis={**GRID, "title": "trials"}, yaxis={**GRID, "title": "hypervolume"})
     return figure
 
 
@@ -113,7 +113,7 @@ def rank_chart(ranks: Mapping[str, int]) -> go.Figure:
             hovertemplate="%{y}, %{x}: rank %{z}<extra></extra>",
         )
     )
-    figure.update_layout(**_LAYOUT, xaxis={**_GRID}, yaxis={**_GRID, "autorange": "reversed", "type": "category"})
+    figure.update_layout(**LAYOUT, xaxis={**GRID}, yaxis={**GRID, "autorange": "reversed", "type": "category"})
     return figure
 
 
@@ -156,7 +156,7 @@ def _hover(summary: Summary, point: Point, paths: Sequence[str]) -> str:
     return "<br>".join(lines)
 
 
-def _placement(sizes: Sequence[float]) -> Callable[[float], float]:
+def placement(sizes: Sequence[float]) -> Callable[[float], float]:
     """Size → where it stands on the logarithmic axis, which has no 0: empty adapters stand left of all others."""
     smallest = min((size for size in sizes if size > 0), default=1.0)
     return lambda size: size if size > 0 else smallest / 3
@@ -200,19 +200,23 @@ def _add_level(
     )
 
 
-def _lay_out(figure: go.Figure, summary: Summary, place: Callable[[float], float]) -> None:
-    ticks = _ticks([point.size for point in summary.points])
-    xaxis = {
-        **_GRID,
+def size_axis(sizes: Sequence[float], name: str) -> dict[str, Any]:
+    """The logarithmic axis of these sizes (Plotly's layout.xaxis); `name`: the size that is the objective."""
+    place, ticks = placement(sizes), _ticks(sizes)
+    return {
+        **GRID,
         "type": "log",
-        "title": SIZE_TITLES[summary.objectives.size],
+        "title": SIZE_TITLES[name],
         "tickvals": [place(size) for size in ticks],
         "ticktext": [_short(size) for size in ticks],
     }
+
+
+def _lay_out(figure: go.Figure, summary: Summary) -> None:
     figure.update_layout(
-        **_LAYOUT,
-        xaxis=xaxis,
-        yaxis={**_GRID, "title": f"{html.escape(summary.objectives.quality)} (validation)"},
+        **LAYOUT,
+        xaxis=size_axis([point.size for point in summary.points], summary.objectives.size),
+        yaxis={**GRID, "title": f"{html.escape(summary.objectives.quality)} (validation)"},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
         hovermode="closest",
     )

@@ -4,6 +4,7 @@ One group is the control, every other is compared with it. At a size, the best a
 stands against the best of the other; intervals hold for all sizes and groups at once (simultaneous.py).
 """
 
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -69,6 +70,13 @@ class Contrast:
     """The sizes that both tried, smallest and largest; None when one's are all below the other's."""
     shares: Shares | None
     same_data: bool
+
+    @property
+    def changes(self) -> tuple[Matched, ...]:
+        """`matched` without those that repeat the pair before them, but with the last: where the range ends."""
+        pairs = [(one.group.name, one.control.name) for one in self.matched]
+        last = len(pairs) - 1
+        return tuple(one for i, one in enumerate(self.matched) if i in (0, last) or pairs[i] != pairs[i - 1])
 
 
 @dataclass(frozen=True)
@@ -255,7 +263,10 @@ def _paired_errors(
                 f"{first.name} of {group.name} and {point.name} of {other.name} count different numbers of targets in "
                 "the same examples (another tokenizer, or another limit of length): their losses are not comparable"
             )
-    sums, weights = np.array([one.loss_sums for one in outcomes]), np.array([one.num_targets for one in outcomes], float)
+    sums, weights = (
+        np.array([one.loss_sums for one in outcomes]),
+        np.array([one.num_targets for one in outcomes], float),
+    )
     return draw_means(sums, weights, rng) - sums.sum(1) / weights.sum(1)
 
 
@@ -328,7 +339,7 @@ def _shares(matched: Sequence[Matched]) -> Shares:
         weights = [1.0]
     else:
         sizes = [math.log(one.size) for one in positive]
-        widths = [after - before for before, after in zip(sizes, sizes[1:], strict=False)]
+        widths = [after - before for before, after in itertools.pairwise(sizes)]
         weights = [width / (sizes[-1] - sizes[0]) for width in widths]
 
     def share(holds: list[bool]) -> float:

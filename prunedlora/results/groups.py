@@ -58,7 +58,7 @@ class Group:
             return "no trial has finished"
         if self.num_failed == len(self.records):
             return f"all {len(self.records)} trials failed" if len(self.records) > 1 else "its only trial failed"
-        return f"none of its {len(self.records)} trials left an adapter that can stand on the axes"
+        return "its trials left no adapter that can stand on the axes"
 
 
 def groups_of_stores(stores: Sequence[Store], names: Sequence[str] | None, within: float) -> list[Group]:

@@ -1,4 +1,4 @@
-"""Intervals for differences of many pairs of candidates that hold all at once, so that any pair may be picked afterwards.
+"""Intervals for the differences of many pairs of candidates that hold all at once, so that any may be picked.
 
 The critical value comes from the same resampled means as in confidence.py, which know how candidates err together
 (max-t, Romano and Wolf, https://doi.org/10.1198/016214504000000539). It is for all pairs that were in the running:
