@@ -6,6 +6,7 @@ that covers several sizes, several groups, and the luck of the best of many.
 """
 
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,8 @@ def spreads(errors: Floats, steps: Floats, one: int, others: Places) -> Floats:
 def critical_value(errors: Floats, steps: Floats, pairs: Sequence[tuple[int, Places]], confidence: float) -> float:
     """d such that, with probability `confidence`, every pair's true difference is within d · spread of the measured.
 
-    `pairs`: candidate, and those that it is compared with. Pairs that never differ put no demand on d.
+    `pairs`: candidate, and those that it is compared with. At least what one pair of normal errors takes, since pairs
+    that never differ put no demand on d.
     """
     largest = np.zeros(len(errors))
     for one, others in pairs:
@@ -38,7 +40,7 @@ def critical_value(errors: Floats, steps: Floats, pairs: Sequence[tuple[int, Pla
         if varies.any():
             differences = np.abs(errors[:, others[varies]] - errors[:, [one]])
             largest = np.maximum(largest, (differences / spread[varies]).max(1))
-    return float(np.quantile(largest, confidence, method="higher"))
+    return max(float(np.quantile(largest, confidence, method="higher")), NormalDist().inv_cdf((1 + confidence) / 2))
 
 
 def contenders(gains: Floats, stderrs: Floats, sizes: Floats, limits: Floats, screen: float) -> NDArray[np.bool_]:
