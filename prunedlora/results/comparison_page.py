@@ -94,7 +94,7 @@ def _contrast(comparison: Comparison, contrast: Contrast) -> dict[str, Any]:
         "name": contrast.group.name,
         "against": comparison.control.name,
         "finding": " ".join(finding(comparison, contrast)),
-        "common_sizes": contrast.common,
+        "common_sizes": None if contrast.common is None else list(contrast.common),
         "shares": None if shares is None else vars(shares),
         "same_data": contrast.same_data,
         "sizes": [{**_matched(one), "in_table": one.size in table} for one in contrast.matched],

@@ -1,13 +1,13 @@
 """Makers of records: small, valid, with every field that a test may want to change."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from prunedlora.results.record import Candidate, Environment, Failure, Figure, TrialRecord
+from prunedlora.results.record import Candidate, Environment, ExampleOutcomes, Failure, Figure, TrialRecord
 from prunedlora.results.store import Store
 
 SWEEP: dict[str, Any] = {
@@ -108,6 +108,42 @@ def fill(tmp_path: Path) -> Callable[..., Store]:
         store.create_or_open(SWEEP | fields)
         for each in records:
             store.write_record(each, driver_epoch=1)
+        return store
+
+    return make
+
+
+@pytest.fixture
+def store_of(tmp_path: Path) -> Callable[..., Store]:
+    """store_of(folder, {params: how many of 400 examples are wrong}, first=of which example on): one trial each, whose
+    records may be given further fields; outcomes are left out on demand."""
+
+    def make(
+        folder: str,
+        wrong: dict[int, int],
+        first: int = 0,
+        outcomes: bool = True,
+        records: Sequence[dict[str, Any]] | None = None,
+        data: str = "f",
+        **fields: Any,
+    ) -> Store:
+        store = Store(str(tmp_path / folder))
+        store.create_or_open(SWEEP | {"name": folder} | fields)
+        n = 400
+        for i, (params, count) in enumerate(wrong.items()):
+            share = 1 - count / n
+            figure = Figure(value=share, stderr=(share * (1 - share) / (n - 1)) ** 0.5, num_examples=n)
+            changes = {} if records is None else records[i]
+            made = _record(f"k{i}", _candidate(params=params, figures={"accuracy": figure}), **changes)
+            environment = made.environment.model_copy(update={"data": {"fingerprint": data}})
+            store.write_record(made.model_copy(update={"environment": environment}), 1)
+            correct = tuple(int(not first <= place < first + count) for place in range(n))
+            if outcomes:
+                store.write_outcomes(
+                    made.key,
+                    "10",
+                    ExampleOutcomes(loss_sums=(0.5,) * n, num_targets=(1,) * n, correct={"accuracy": correct}),
+                )
         return store
 
     return make

@@ -1,9 +1,7 @@
 """Stores and groups side by side: what is sure, what is not, what cannot be compared."""
 
 import json
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,42 +12,7 @@ from prunedlora.results.pareto import points, reference
 from prunedlora.results.record import BaseReference, ExampleOutcomes, Figure, RecordError
 from prunedlora.results.store import Store
 
-N = 400
-
-
-@pytest.fixture
-def store_of(record, candidate, tmp_path: Path, sweep) -> Callable[..., Store]:
-    """store_of(folder, {params: how many of N examples are wrong}, first=of which example on): one trial each, whose
-    records may be given further fields; outcomes are left out on demand."""
-
-    def make(
-        folder: str,
-        wrong: dict[int, int],
-        first: int = 0,
-        outcomes: bool = True,
-        records: Sequence[dict[str, Any]] | None = None,
-        data: str = "f",
-        **fields: Any,
-    ) -> Store:
-        store = Store(str(tmp_path / folder))
-        store.create_or_open(sweep | {"name": folder} | fields)
-        for i, (params, count) in enumerate(wrong.items()):
-            share = 1 - count / N
-            figure = Figure(value=share, stderr=(share * (1 - share) / (N - 1)) ** 0.5, num_examples=N)
-            changes = {} if records is None else records[i]
-            made = record(f"k{i}", candidate(params=params, figures={"accuracy": figure}), **changes)
-            environment = made.environment.model_copy(update={"data": {"fingerprint": data}})
-            store.write_record(made.model_copy(update={"environment": environment}), 1)
-            correct = tuple(int(not first <= place < first + count) for place in range(N))
-            if outcomes:
-                store.write_outcomes(
-                    made.key,
-                    "10",
-                    ExampleOutcomes(loss_sums=(0.5,) * N, num_targets=(1,) * N, correct={"accuracy": correct}),
-                )
-        return store
-
-    return make
+N = 400  # as store_of has it
 
 
 def compared(*stores: Store, names=None, within=0.02, confidence=0.95, against=None):
