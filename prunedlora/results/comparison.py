@@ -1,7 +1,7 @@
 """Comparison of groups of trials: whose front is better at which sizes, by how much, and what of it is sure.
 
 One group is the control, every other is compared with it. At a size, the best adapter of one group that is no larger
-stands against the best of the other; intervals hold for all sizes and groups at once (simultaneous.py).
+stands against the best of the other; bounds hold for all sizes and groups at once (simultaneous.py).
 """
 
 import itertools
@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from prunedlora.results.confidence import NUM_DRAWS, Floats, draw_means
 from prunedlora.results.groups import ComparisonError, Group
 from prunedlora.results.pareto import Objectives, Point, Reference, hypervolume, reference
 from prunedlora.results.recommendation import SCREEN
 from prunedlora.results.record import ExampleOutcomes
-from prunedlora.results.simultaneous import contenders, critical_value, spreads
+from prunedlora.results.simultaneous import Places, contenders, critical_value, spreads
 
 NUM_BUDGETS = 4
 """Sizes of the table, evenly on a logarithmic scale, beside those of the recommended adapters."""
@@ -30,7 +29,7 @@ Verdict = Literal["better", "worse", "equal", "unknown"]
 @dataclass(frozen=True)
 class Matched:
     """The best adapters of two groups up to one size. Differences are in units of the quality, above 0 where the group
-    is better than the control."""
+    is better than the control; bounds are for the truly best adapters of the two, which may be others."""
 
     size: float
     group: Point
@@ -44,7 +43,8 @@ class Matched:
     paired: bool
     """Whether both were scored on the same examples, and every outcome is on record."""
     verdict: Verdict
-    """Surely better or worse; equal: surely no more than the margin apart; unknown: nothing of these is sure."""
+    """better: `group` is surely better than all of the control's; worse: the reverse; equal: the truly best of both are
+    surely no more than the margin apart; unknown: nothing of these is sure."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,10 @@ class Comparison:
     within: float
     """The margin up to which two adapters count as equal; also how much worse than the best a recommended one is."""
     confidence: float
-    critical_value: float
-    num_pairs: int
-    """Pairs of candidates for which the intervals hold at once."""
+    critical_values: tuple[float, float]
+    """Standard errors from the measured difference down to the lower bounds, and up to the upper ones."""
+    num_running: int
+    """Candidates that could have come out as the best of their group at some size."""
 
     @property
     def control(self) -> Group:
@@ -116,19 +117,16 @@ def compare(
         raise ComparisonError(f"against {against!r}: there are {', '.join(map(repr, names))}")
     control = next(group for group in groups if against in (None, group.name))
     others = [group for group in groups if group is not control]
-    steps = [_sizes(control, other) for other in others]
-    rivals = [_rivals(control, other, np.array(sizes)) for other, sizes in zip(others, steps, strict=True)]
+    sizes = [_sizes(control, other) for other in others]
     places = _Places()
-    pairs = [
-        (places.of(control, i), np.array([places.of(other, int(j)) for j in np.flatnonzero(row)]))
-        for other, table in zip(others, rivals, strict=True)
-        for i, row in enumerate(table)
-        if row.any()
-    ]
+    gained = [pair for other, at in zip(others, sizes, strict=True) for pair in _running(other, control, at, places)]
+    lost = [pair for other, at in zip(others, sizes, strict=True) for pair in _running(control, other, at, places)]
     sample = _sample(places.order, np.random.default_rng(seed))
-    d = critical_value(sample.errors, sample.steps, pairs, confidence)
+    # Half of the doubt for claiming too much for the groups, half for claiming too little.
+    low, high = (critical_value(sample.errors, sample.steps, pairs, (1 + confidence) / 2) for pairs in (gained, lost))
     contrasts = tuple(
-        _contrast(control, other, sizes, places, sample, d, within) for other, sizes in zip(others, steps, strict=True)
+        _contrast(control, other, at, places, sample, (low, high), within)
+        for other, at in zip(others, sizes, strict=True)
     )
     ordered = (control, *others)
     origin = common_reference(ordered)
@@ -140,8 +138,8 @@ def compare(
         reference=origin,
         within=within,
         confidence=confidence,
-        critical_value=d,
-        num_pairs=sum(len(some) for _, some in pairs),
+        critical_values=(low, high),
+        num_running=len(places.order),
     )
 
 
@@ -178,19 +176,20 @@ def _sizes(control: Group, other: Group) -> list[float]:
     return sorted({first} | inside | {size for size in recommended if size >= first})
 
 
-def _rivals(control: Group, other: Group, limits: Floats) -> NDArray[np.bool_]:
-    """Pairs that could have been compared at some size, (candidates of the control, candidates of the other)."""
-    running = [
-        contenders(
-            np.array([group.objectives.gain(point.quality.value) for point in group.points]),
-            np.array([_stderr(group, point) for point in group.points]),
-            np.array([point.size for point in group.points]),
-            limits,
-            SCREEN,
-        )
-        for group in (control, other)
-    ]
-    return np.asarray(running[0].T.astype(np.float32) @ running[1].astype(np.float32) > 0)
+def _running(group: Group, other: Group, limits: Sequence[float], places: "_Places") -> list[tuple[int, Places]]:
+    """Each measured best of `other`, and the candidates of `group` that could have been compared with it."""
+    running = contenders(
+        np.array([group.objectives.gain(point.quality.value) for point in group.points]),
+        np.array([_stderr(group, point) for point in group.points]),
+        np.array([point.size for point in group.points]),
+        np.array(limits),
+        SCREEN,
+    )
+    found: dict[int, set[int]] = {}
+    for limit, row in zip(limits, running, strict=True):
+        best = places.of(other, other.best_within(limit))
+        found.setdefault(best, set()).update(places.of(group, group.points[i]) for i in np.flatnonzero(row))
+    return [(best, np.array(sorted(some))) for best, some in found.items()]
 
 
 def _stderr(group: Group, point: Point) -> float:
@@ -209,10 +208,7 @@ class _Places:
         self.order: list[tuple[Group, Point]] = []
         self._known: dict[tuple[str, str], int] = {}
 
-    def of(self, group: Group, place: int) -> int:
-        return self.of_point(group, group.points[place])
-
-    def of_point(self, group: Group, point: Point) -> int:
+    def of(self, group: Group, point: Point) -> int:
         key = group.name, point.name
         if key not in self._known:
             self._known[key] = len(self.order)
@@ -277,16 +273,22 @@ def data_of(point: Point) -> str | None:
 
 
 def _contrast(
-    control: Group, other: Group, sizes: Sequence[float], places: _Places, sample: _Sample, d: float, within: float
+    control: Group,
+    other: Group,
+    sizes: Sequence[float],
+    places: _Places,
+    sample: _Sample,
+    reach: tuple[float, float],
+    within: float,
 ) -> Contrast:
     gain = control.objectives.gain
     matched = []
     for size in sizes:
         ours, theirs = other.best_within(size), control.best_within(size)
-        a, c = places.of_point(other, ours), places.of_point(control, theirs)
-        reach = d * float(spreads(sample.errors, sample.steps, a, np.array([c]))[0])
+        a, c = places.of(other, ours), places.of(control, theirs)
+        spread = float(spreads(sample.errors, sample.steps, a, np.array([c]))[0])
         difference = gain(ours.quality.value) - gain(theirs.quality.value)
-        low, high = difference - reach, difference + reach
+        low, high = difference - reach[0] * spread, difference + reach[1] * spread
         matched.append(
             Matched(
                 size=size,

@@ -114,7 +114,7 @@ def _differences(comparison: Comparison, contrast: Contrast, index: int, place: 
         name=html.escape(contrast.group.name),
         showlegend=True,
         hovertext=[
-            f"<b>up to {one.size:,g}: {interval(one)}</b><br>{html.escape(said(comparison, contrast, one))}"
+            f"<b>up to {one.size:,.10g}: {interval(one)}</b><br>{html.escape(said(comparison, contrast, one))}"
             for one in matched
         ],
         hoverinfo="text",

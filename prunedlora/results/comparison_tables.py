@@ -76,11 +76,11 @@ def budgets_table(comparison: Comparison, contrast: Contrast) -> Table:
     for one in contrast.budgets:
         table.add_row(
             "→" if one.size in recommended else "",
-            f"{one.size:,g}",
+            f"{one.size:,.10g}",
             f"{one.group.quality.value:.3f}",
-            f"{one.group.size:,g}",
+            f"{one.group.size:,.10g}",
             f"{one.control.quality.value:.3f}",
-            f"{one.control.size:,g}",
+            f"{one.control.size:,.10g}",
             interval(one),
             Text(said(comparison, contrast, one)),
         )

@@ -18,13 +18,13 @@ def finding(comparison: Comparison, contrast: Contrast) -> list[str]:
             f"{name} and {control} tried no size in common: {size} {span(contrast.group)} and "
             f"{span(comparison.control)}.",
             f"At a given size, each is as good as its best that is no larger; {sure}: "
-            f"{'; '.join(f'up to {one.size:,g} {said(comparison, contrast, one)}' for one in contrast.budgets)}.",
+            f"{'; '.join(f'up to {one.size:,.10g} {said(comparison, contrast, one)}' for one in contrast.budgets)}.",
         ]
     first, last = contrast.common
     beyond = _beyond(comparison, contrast, first, last)
     if first == last:
         (at,) = (one for one in contrast.matched if one.size == first)
-        place = f"at the one {size} that both tried, {first:,g}"
+        place = f"at the one {size} that both tried, {first:,.10g}"
         if at.verdict == "unknown":
             told = f"No difference between {name} and {control} can be told {sure} {place}."
         elif at.verdict == "equal":
@@ -32,7 +32,7 @@ def finding(comparison: Comparison, contrast: Contrast) -> list[str]:
         else:
             told = f"{name} is {at.verdict} than {control} {sure} {place}."
         return [told, f"Measured {_apart(at.difference)}.", *beyond]
-    place = f"({size} {first:,g} to {last:,g})"
+    place = f"({size} {first:,.10g} to {last:,.10g})"
     verdicts = {one.verdict for one in contrast.matched if one.size <= last}
     if shares.surely_better or shares.surely_worse:
         told = f"W{sure[1:]}, {name} is {_where(shares, control)} {place}{_rest(shares)}."
@@ -64,10 +64,10 @@ def notes(comparison: Comparison) -> list[str]:
     """How the statements were reached, and what they do not cover."""
     return [
         *_pairing(comparison),
-        f"Intervals hold with {percent(comparison.confidence)} confidence for all {comparison.num_pairs:,} pairs of "
-        "candidates at once that could have come out as the best at some size: this corrects for several sizes, for "
-        f"several comparisons and for picking the best of many ({comparison.critical_value:.2f} standard errors either "
-        "way, from the bootstrap: max-t).",
+        "Intervals are for how much better the truly best adapter up to a size is. They hold with "
+        f"{percent(comparison.confidence)} confidence for all sizes and comparisons at once, and allow for the luck of "
+        f"whichever of {comparison.num_running:,} candidates came out as the best ({comparison.critical_values[0]:.2f} "
+        f"standard errors down, {comparison.critical_values[1]:.2f} up; from the bootstrap, max-t).",
         *_luck(comparison),
         "All on the validation split, and one training each: another seed may differ by more than this; train both "
         "with further seeds to know.",
@@ -99,7 +99,7 @@ def share(part: float) -> str:
 
 def span(group: Group) -> str:
     first, last = group.points[0].size, group.points[-1].size
-    return f"{first:,g}" if first == last else f"{first:,g} to {last:,g}"
+    return f"{first:,.10g}" if first == last else f"{first:,.10g} to {last:,.10g}"
 
 
 def _where(shares: Shares, control: str) -> str:
@@ -127,13 +127,13 @@ def _beyond(comparison: Comparison, contrast: Contrast, first: float, last: floa
         smaller = [point for point in group.front if point.size < first]
         if smaller:
             lines.append(
-                f"Below {first:,g} only {group.name} has adapters, from {smaller[0].size:,g}: {quality} "
-                f"{figure_text(smaller[-1].quality)} at {smaller[-1].size:,g}."
+                f"Below {first:,.10g} only {group.name} has adapters, from {smaller[0].size:,.10g}: {quality} "
+                f"{figure_text(smaller[-1].quality)} at {smaller[-1].size:,.10g}."
             )
         if group.best.size > last:
             lines.append(
-                f"Above {last:,g} only {group.name} gets better: {quality} {figure_text(group.best.quality)} at "
-                f"{group.best.size:,g}."
+                f"Above {last:,.10g} only {group.name} gets better: {quality} {figure_text(group.best.quality)} at "
+                f"{group.best.size:,.10g}."
             )
     return lines
 

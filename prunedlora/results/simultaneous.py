@@ -1,8 +1,14 @@
-"""Intervals for the differences of many pairs of candidates that hold all at once, so that any may be picked.
+"""Bounds on how much better the best of one group is than the best of another, at many sizes at once.
 
-The critical value comes from the same resampled means as in confidence.py, which know how candidates err together
-(max-t, Romano and Wolf, https://doi.org/10.1198/016214504000000539). It is for all pairs that were in the running:
-that covers several sizes, several groups, and the luck of the best of many.
+The measured best of a group is the luckiest of many. Let a* and c* be the measured bests of two groups, c° the truly
+best of the second, e the errors. Since c* measured no worse than c°,
+
+    q_a* − q_c° ≥ (measured_a* − measured_c*) − (e_a* − e_c°)    and    e_a* − e_c° ≤ max over a of (e_a − e_c°)
+
+so that the luck of the picked candidate is paid for once, on the side that gains by it. The quantiles of that maximum,
+over all sizes and all that could have been picked, come from the resampled means of confidence.py, which know how
+candidates err together (max-t: Romano and Wolf, https://doi.org/10.1198/016214504000000539), with the measured best in
+the place of c°, which nobody knows.
 """
 
 from collections.abc import Sequence
@@ -28,19 +34,20 @@ def spreads(errors: Floats, steps: Floats, one: int, others: Places) -> Floats:
 
 
 def critical_value(errors: Floats, steps: Floats, pairs: Sequence[tuple[int, Places]], confidence: float) -> float:
-    """d such that, with probability `confidence`, every pair's true difference is within d · spread of the measured.
+    """d such that, with probability `confidence`, no candidate is measured better than it is, against the one that it
+    is compared with, by more than d · spread.
 
-    `pairs`: candidate, and those that it is compared with. At least what one pair of normal errors takes, since pairs
-    that never differ put no demand on d.
+    `pairs`: a measured best, and those of another group that could have been compared with it. At least what one pair
+    of normal errors takes, since pairs that never differ put no demand on d.
     """
-    largest = np.zeros(len(errors))
-    for one, others in pairs:
-        spread = spreads(errors, steps, one, others)
+    largest = np.full(len(errors), -np.inf)
+    for best, others in pairs:
+        spread = spreads(errors, steps, best, others)
         varies = spread > 0
         if varies.any():
-            differences = np.abs(errors[:, others[varies]] - errors[:, [one]])
-            largest = np.maximum(largest, (differences / spread[varies]).max(1))
-    return max(float(np.quantile(largest, confidence, method="higher")), NormalDist().inv_cdf((1 + confidence) / 2))
+            luck = errors[:, others[varies]] - errors[:, [best]]
+            largest = np.maximum(largest, (luck / spread[varies]).max(1))
+    return max(float(np.quantile(largest, confidence, method="higher")), NormalDist().inv_cdf(confidence))
 
 
 def contenders(gains: Floats, stderrs: Floats, sizes: Floats, limits: Floats, screen: float) -> NDArray[np.bool_]:

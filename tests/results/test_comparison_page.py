@@ -50,7 +50,7 @@ def test_the_terminal_says_what_is_sure_first(two):
     assert "Above 10,000 only new gets better: accuracy 0.988 ± 0.006 at 100,000." in words
     assert "Hypervolume up to accuracy 0 and adapter_params 110,000" in words
     assert "Compared on the same 400 validation examples, pair by pair." in words
-    assert "pairs of candidates at once" in words
+    assert "whichever of 8 candidates came out as the best (" in words
     assert "(candidates: 3 of old, 5 of new)" in words
     assert re.search(r"1,000 0.950 1,000 0.850 100 \+0.100 \[\+0.0\d\d, \+0.1\d\d\] new is better", words)
     assert "another seed may differ" in words
@@ -126,7 +126,10 @@ def test_the_page_opens_with_the_answer_and_loads_nothing(two, tmp_path):
     assert len(fronts["data"][2]["x"]) == len(fronts["data"][2]["error_y"]["array"]) == 5
     (trace,) = differences["data"]
     assert trace["x"] == [100, 1000, 10_000, 100_000]
-    assert trace["error_y"]["array"] == pytest.approx(trace["error_y"]["arrayminus"])
+    at = made(*two).contrasts[0].changes
+    assert trace["y"] == [one.difference for one in at]
+    assert trace["error_y"]["array"] == pytest.approx([one.high - one.difference for one in at])
+    assert trace["error_y"]["arrayminus"] == pytest.approx([one.difference - one.low for one in at])
     assert (tmp_path / "out" / "comparison.json").exists()
 
 

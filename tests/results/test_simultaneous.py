@@ -1,4 +1,4 @@
-"""Intervals for many pairs at once keep their confidence, whichever pair is picked afterwards."""
+"""Bounds for the best of many, at many sizes, keep their confidence."""
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from prunedlora.results.simultaneous import contenders, critical_value, spreads
 N = 200
 CONFIDENCE = 0.95
 SWEEPS = 100
+Group = dict[int, list[float]]
 
 
 def scored(true: np.ndarray, rng: np.random.Generator, correlation: float = 0.8) -> np.ndarray:
@@ -19,54 +20,67 @@ def scored(true: np.ndarray, rng: np.random.Generator, correlation: float = 0.8)
     return (shared + own < norm.ppf(true)[:, None]).astype(float)
 
 
-def picked(first: np.ndarray, second: np.ndarray, rng: np.random.Generator, d: float | None = None):
-    """(pick of the first group, of the second, measured difference, reach of its interval) for two groups of candidates
-    with these true accuracies, of one size; `d`: instead of the critical value."""
-    scores = scored(np.concatenate([first, second]), rng)
-    means, half = scores.mean(1), len(first)
+def bounds(first: Group, second: Group, rng: np.random.Generator, d: float | None = None) -> list[tuple[float, ...]]:
+    """For every size that both have: (low, high, true difference of the bests) of two groups, each given as its true
+    accuracies by size; `d`: instead of the critical values."""
+    sizes = [np.repeat(list(group), [len(some) for some in group.values()]).astype(float) for group in (first, second)]
+    true = [np.concatenate([np.array(some) for some in group.values()]) for group in (first, second)]
+    scores = scored(np.concatenate(true), rng)
+    means = scores.mean(1)
     stderrs = np.sqrt(means * (1 - means) / (N - 1))
     errors, steps = draw_means(scores, None, rng, 150) - means, np.full(len(means), 1 / N)
-    limits = np.ones(1)
-    running = [
-        np.flatnonzero(contenders(means[part], stderrs[part], np.ones(len(means[part])), limits, 4.0)[0])
-        for part in (slice(None, half), slice(half, None))
+    limits = np.array([size for size in sorted({*sizes[0], *sizes[1]}) if size >= max(sizes[0].min(), sizes[1].min())])
+    parts = np.arange(len(true[0])), len(true[0]) + np.arange(len(true[1]))
+    best = [
+        [part[np.where(size <= limit, means[part], -1).argmax()] for limit in limits]
+        for part, size in zip(parts, sizes, strict=True)
     ]
-    if d is None:
-        d = critical_value(errors, steps, [(int(a), running[1] + half) for a in running[0]], CONFIDENCE)
-    a, c = int(means[:half].argmax()), half + int(means[half:].argmax())
-    return a, c, means[a] - means[c], d * spreads(errors, steps, a, np.array([c]))[0]
+    running = [
+        [part[row] for row in contenders(means[part], stderrs[part], size, limits, 4.0)]
+        for part, size in zip(parts, sizes, strict=True)
+    ]
+    down, up = (
+        d or critical_value(errors, steps, list(zip(best[1 - i], running[i], strict=True)), (1 + CONFIDENCE) / 2)
+        for i in (0, 1)
+    )
+    found = []
+    for a, c, limit in zip(*best, limits, strict=True):
+        spread, measured = spreads(errors, steps, a, np.array([c]))[0], means[a] - means[c]
+        truth = true[0][sizes[0] <= limit].max() - true[1][sizes[1] <= limit].max()
+        found.append((measured - down * spread, measured + up * spread, truth))
+    return found
 
 
 @pytest.mark.parametrize(
     ("first", "second"),
     [
-        pytest.param([0.9], [0.9], id="one each"),
-        pytest.param([0.9] * 20, [0.9] * 20, id="many equal ones"),
-        pytest.param([0.9], [0.9] * 30, id="one against the luckiest of many"),
-        pytest.param([0.99] * 3, [0.99] * 9, id="few wrong answers"),
-        pytest.param([0.92, 0.9, 0.9], [0.88] * 10, id="a true difference"),
+        pytest.param({1: [0.9]}, {1: [0.9]}, id="one each"),
+        pytest.param({1: [0.9] * 6}, {1: [0.9] * 6}, id="many equal ones"),
+        pytest.param({1: [0.9]}, {1: [0.9] * 20}, id="one against the luckiest of many"),
+        pytest.param({1: [0.92] + [0.85] * 9}, {1: [0.92] * 12}, id="a clear best against the luckiest of many"),
+        pytest.param({1: [0.99] * 3}, {1: [0.99] * 9}, id="few wrong answers"),
+        pytest.param({s: [0.9] for s in range(3)}, {s: [0.9] * 4 for s in range(3)}, id="several sizes"),
     ],
 )
 def test_the_stated_confidence_is_kept(first, second):
+    """Over resampled sweeps, the bounds hold at all sizes at once at least as often as stated."""
     rng = np.random.default_rng(3)
-    true = np.concatenate([first, second])
-    missed = 0
-    for _ in range(SWEEPS):
-        a, c, difference, reach = picked(np.array(first), np.array(second), rng)
-        missed += abs(difference - (true[a] - true[c])) > reach
+    missed = sum(
+        any(not low <= truth <= high for low, high, truth in bounds(first, second, rng)) for _ in range(SWEEPS)
+    )
     assert missed / SWEEPS <= 1 - CONFIDENCE + 2 * np.sqrt(CONFIDENCE * (1 - CONFIDENCE) / SWEEPS)
 
 
 def test_without_the_correction_luck_is_taken_for_a_difference():
     rng = np.random.default_rng(3)
-    found = [picked(np.full(1, 0.9), np.full(30, 0.9), rng, d=norm.ppf(0.975)) for _ in range(100)]
-    assert np.mean([abs(difference) > reach for _, _, difference, reach in found]) > 0.15
+    found = [bounds({1: [0.9]}, {1: [0.9] * 20}, rng, d=norm.ppf(0.975))[0] for _ in range(60)]
+    assert np.mean([not low <= truth <= high for low, high, truth in found]) > 0.15
 
 
 def test_a_difference_that_is_large_enough_is_told():
     rng = np.random.default_rng(3)
-    told = [picked(np.full(5, 0.95), np.full(5, 0.85), rng) for _ in range(30)]
-    assert np.mean([difference > reach for _, _, difference, reach in told]) > 0.9
+    found = [bounds({1: [0.95] * 5}, {1: [0.85] * 5}, rng)[0] for _ in range(30)]
+    assert np.mean([low > 0 for low, _, _ in found]) > 0.9
 
 
 def test_the_spread_of_a_pair_is_that_of_its_differences_and_one_example():
@@ -81,12 +95,19 @@ def test_the_spread_of_a_pair_is_that_of_its_differences_and_one_example():
 
 def test_the_critical_value_of_one_pair_is_the_normal_one_and_grows_with_pairs():
     errors = np.random.default_rng(0).standard_normal((20_000, 12))
-    steps = np.zeros(12)
-    values = [critical_value(errors, steps, [(0, np.arange(1, n))], CONFIDENCE) for n in (2, 4, 12)]
+    values = [critical_value(errors, np.zeros(12), [(0, np.arange(1, n))], 0.975) for n in (2, 4, 12)]
     assert values[0] == pytest.approx(norm.ppf(0.975), abs=0.04)
     assert values == sorted(values)
-    never_differ = critical_value(errors[:, :1], steps[:1], [(0, np.array([0]))], CONFIDENCE)
-    assert never_differ == pytest.approx(norm.ppf(0.975))
+    # Independent differences: d is where the normal distribution to the power of their number has the confidence.
+    pairs = [(0, np.array([1])), (2, np.array([3])), (4, np.array([5]))]
+    assert critical_value(errors, np.zeros(12), pairs, 0.975) == pytest.approx(norm.ppf(0.975 ** (1 / 3)), abs=0.05)
+
+
+def test_pairs_that_never_differ_are_not_taken_for_certainty():
+    errors = np.tile(np.random.default_rng(0).standard_normal((500, 1)), 2)
+    for step in (0.0, 0.1):
+        found = critical_value(errors, np.full(2, step), [(0, np.array([1]))], 0.975)
+        assert found == pytest.approx(norm.ppf(0.975))
 
 
 def test_contenders_fit_and_are_near_the_best():
