@@ -5,7 +5,6 @@ stands against the best of the other; bounds hold for all sizes and groups at on
 """
 
 import itertools
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,12 +12,11 @@ from typing import Literal
 
 import numpy as np
 
-from prunedlora.results.confidence import NUM_DRAWS, Floats, draw_means
 from prunedlora.results.groups import ComparisonError, Group
 from prunedlora.results.pareto import Objectives, Point, Reference, hypervolume, reference
 from prunedlora.results.recommendation import SCREEN
-from prunedlora.results.record import ExampleOutcomes
-from prunedlora.results.simultaneous import Places, contenders, critical_value, spreads
+from prunedlora.results.resampling import Places, Sample, data_of, draw_sample, stderr_of
+from prunedlora.results.simultaneous import Indices, contenders, critical_value, spreads
 
 NUM_BUDGETS = 4
 """Sizes of the table, evenly on a logarithmic scale, beside those of the recommended adapters."""
@@ -118,10 +116,10 @@ def compare(
     control = next(group for group in groups if against in (None, group.name))
     others = [group for group in groups if group is not control]
     sizes = [_sizes(control, other) for other in others]
-    places = _Places()
+    places = Places()
     gained = [pair for other, at in zip(others, sizes, strict=True) for pair in _running(other, control, at, places)]
     lost = [pair for other, at in zip(others, sizes, strict=True) for pair in _running(control, other, at, places)]
-    sample = _sample(places.order, np.random.default_rng(seed))
+    sample = draw_sample(places.order, np.random.default_rng(seed))
     # Half of the doubt for claiming too much for the groups, half for claiming too little.
     low, high = (critical_value(sample.errors, sample.steps, pairs, (1 + confidence) / 2) for pairs in (gained, lost))
     contrasts = tuple(
@@ -176,11 +174,11 @@ def _sizes(control: Group, other: Group) -> list[float]:
     return sorted({first} | inside | {size for size in recommended if size >= first})
 
 
-def _running(group: Group, other: Group, limits: Sequence[float], places: "_Places") -> list[tuple[int, Places]]:
+def _running(group: Group, other: Group, limits: Sequence[float], places: Places) -> list[tuple[int, Indices]]:
     """Each measured best of `other`, and the candidates of `group` that could have been compared with it."""
     running = contenders(
         np.array([group.objectives.gain(point.quality.value) for point in group.points]),
-        np.array([_stderr(group, point) for point in group.points]),
+        np.array([stderr_of(group, point) for point in group.points]),
         np.array([point.size for point in group.points]),
         np.array(limits),
         SCREEN,
@@ -192,92 +190,12 @@ def _running(group: Group, other: Group, limits: Sequence[float], places: "_Plac
     return [(best, np.array(sorted(some))) for best, some in found.items()]
 
 
-def _stderr(group: Group, point: Point) -> float:
-    if point.quality.stderr is None:
-        raise ComparisonError(
-            f"{group.name}: {point.name} was scored on {point.quality.num_examples} validation example, "
-            "which says nothing of its error; it takes at least 2"
-        )
-    return point.quality.stderr
-
-
-class _Places:
-    """Candidates that take part, each with its place among the samples, given out as they are met."""
-
-    def __init__(self) -> None:
-        self.order: list[tuple[Group, Point]] = []
-        self._known: dict[tuple[str, str], int] = {}
-
-    def of(self, group: Group, point: Point) -> int:
-        key = group.name, point.name
-        if key not in self._known:
-            self._known[key] = len(self.order)
-            self.order.append((group, point))
-        return self._known[key]
-
-
-@dataclass(frozen=True)
-class _Sample:
-    errors: Floats
-    """(NUM_DRAWS, C), resampled minus measured quality."""
-    steps: Floats
-    """(C,), what one example adds to a share; 0 for a loss."""
-    examples: list[str | None]
-    """The examples that each was scored on; None where outcomes are not on record."""
-
-
-def _sample(candidates: Sequence[tuple[Group, Point]], rng: np.random.Generator) -> _Sample:
-    """Resampled errors: the same draws for all that were scored on the same examples, independent of all others'."""
-    quality = candidates[0][0].objectives.quality
-    errors = np.zeros((NUM_DRAWS, len(candidates)))
-    found = [group.store.read_outcomes(point.key, point.candidate.name) for group, point in candidates]
-    examples = [
-        None if outcomes is None or (data := data_of(point)) is None else f"{len(outcomes.loss_sums)} of {data}"
-        for (_, point), outcomes in zip(candidates, found, strict=True)
-    ]
-    for scored in sorted({one for one in examples if one is not None}):
-        block = [c for c, one in enumerate(examples) if one == scored]
-        errors[:, block] = _paired_errors([(candidates[c], found[c]) for c in block], quality, rng)
-    alone = [c for c, one in enumerate(examples) if one is None]
-    spread = np.array([_stderr(*candidates[c]) for c in alone])
-    errors[:, alone] = spread * rng.standard_normal((NUM_DRAWS, len(alone)))
-    counts = np.array([point.quality.num_examples for _, point in candidates])
-    return _Sample(errors, np.zeros(len(counts)) if quality == "loss" else 1.0 / counts, examples)
-
-
-def _paired_errors(
-    scored: Sequence[tuple[tuple[Group, Point], ExampleOutcomes | None]], quality: str, rng: np.random.Generator
-) -> Floats:
-    outcomes = [one for _, one in scored if one is not None]
-    if quality != "loss":
-        scores = np.array([one.correct[quality] for one in outcomes], dtype=np.float64)
-        return draw_means(scores, None, rng) - scores.mean(1)
-    (group, first), targets = scored[0][0], outcomes[0].num_targets
-    for (other, point), one in scored:
-        if one is not None and one.num_targets != targets:
-            raise ComparisonError(
-                f"{first.name} of {group.name} and {point.name} of {other.name} count different numbers of targets in "
-                "the same examples (another tokenizer, or another limit of length): their losses are not comparable"
-            )
-    sums, weights = (
-        np.array([one.loss_sums for one in outcomes]),
-        np.array([one.num_targets for one in outcomes], float),
-    )
-    return draw_means(sums, weights, rng) - sums.sum(1) / weights.sum(1)
-
-
-def data_of(point: Point) -> str | None:
-    """What the examples of all splits are, as the trial recorded it; None where it did not."""
-    fingerprint = point.record.environment.data.get("fingerprint")
-    return None if fingerprint is None else json.dumps(fingerprint)
-
-
 def _contrast(
     control: Group,
     other: Group,
     sizes: Sequence[float],
-    places: _Places,
-    sample: _Sample,
+    places: Places,
+    sample: Sample,
     reach: tuple[float, float],
     within: float,
 ) -> Contrast:

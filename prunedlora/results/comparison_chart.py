@@ -60,7 +60,7 @@ def differences_chart(comparison: Comparison) -> go.Figure:
         figure.add_trace(_differences(comparison, contrast, i, place))
     for level, dash in ((0.0, "solid"), (comparison.within, "dot"), (-comparison.within, "dot")):
         figure.add_hline(y=level, line={"dash": dash, "color": GREY, "width": 1})
-    return _laid_out(figure, comparison, sizes, f"better than {html.escape(comparison.control.name)} by")
+    return _laid_out(figure, comparison, sizes, f"{html.escape(comparison.objectives.quality)}, better by")
 
 
 def _front_traces(

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from prunedlora.results.confidence import Floats
 
-Places = NDArray[np.int64]
+Indices = NDArray[np.int64]
 
 
-def spreads(errors: Floats, steps: Floats, one: int, others: Places) -> Floats:
+def spreads(errors: Floats, steps: Floats, one: int, others: Indices) -> Floats:
     """Standard errors of the differences between candidate `one` and `others`, (len(others),).
 
     `errors` (num_draws, C): resampled minus measured qualities. `steps` (C,): what one example adds to a share of
@@ -33,7 +33,7 @@ def spreads(errors: Floats, steps: Floats, one: int, others: Places) -> Floats:
     return np.asarray(np.sqrt(variance + (steps[one] ** 2 + steps[others] ** 2) / 2))
 
 
-def critical_value(errors: Floats, steps: Floats, pairs: Sequence[tuple[int, Places]], confidence: float) -> float:
+def critical_value(errors: Floats, steps: Floats, pairs: Sequence[tuple[int, Indices]], confidence: float) -> float:
     """d such that, with probability `confidence`, no candidate is measured better than it is, against the one that it
     is compared with, by more than d · spread.
 

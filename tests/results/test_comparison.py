@@ -128,6 +128,18 @@ def test_losses_are_gains_with_their_sign_turned_and_need_equal_targets(store_of
         compared(*stores)
 
 
+def test_the_long_tail_of_a_loss_is_on_the_side_of_the_worse(store_of, record, candidate):
+    """One example costs the group 20: resampled, it may cost three times more but never less than nothing."""
+    stores = [store_of(name, {}, objectives={"loss": "minimize", "adapter_params": "minimize"}) for name in ("a", "b")]
+    for store, sums in zip(stores, ([1.0] * N, [21.0] + [1.0] * (N - 1)), strict=True):
+        figure = Figure(value=sum(sums) / N, stderr=0.05, num_examples=N)
+        store.write_record(record("k", candidate(params=100, figures={"loss": figure})), 1)
+        store.write_outcomes("k", "10", ExampleOutcomes(loss_sums=tuple(sums), num_targets=(1,) * N, correct={}))
+    down, up = compared(*stores, confidence=0.99).critical_values
+    assert down == pytest.approx(2.576, abs=1e-3)
+    assert 2.9 < up < 4.1  # four or five copies among the draws, of a number with mean and spread 1
+
+
 def test_sizes_that_do_not_overlap_are_compared_at_the_recommended_ones(store_of):
     small, large = store_of("small", {10: 100, 20: 80}), store_of("large", {1000: 20, 2000: 15})
     (contrast,) = compared(small, large).contrasts
