@@ -1,5 +1,6 @@
-"""The `prunedlora` command: search, train, report, recommend, compare, export. The scripts in jobs/ are the same, for
-`ray job submit`.
+"""The `prunedlora` command: search, train, report, recommend, compare, export, serving, latency.
+
+The scripts in jobs/ do the same as the verbs of their names, for `ray job submit`.
 
 Everything heavy is imported inside the verbs, so that `--help` answers at once.
 """
@@ -33,6 +34,10 @@ MaxSeconds = Annotated[
     float | None, typer.Option(min=1, help="End cleanly after this time; the same command goes on later.")
 ]
 RetryFailed = Annotated[bool, typer.Option(help="Train trials again whose record says failed.")]
+SizeAxis = Annotated[
+    str | None,
+    typer.Option(help="adapter_params, file_bytes, served_slot_bytes, …: what is to be small.  [default: the sweep's]"),
+]
 StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="Storage of a sweep: a path or URI.")]
 
 
@@ -74,7 +79,7 @@ def train(
 
 
 @app.command()
-def report(store: StoreArgument) -> None:
+def report(store: StoreArgument, size_axis: SizeAxis = None) -> None:
     """Front, table and report of a store, from its records alone."""
     with clear_errors():
         from prunedlora.results.report import write_report
@@ -83,7 +88,7 @@ def report(store: StoreArgument) -> None:
 
         opened = Store(store)
         opened.open()
-        print_report(write_report(opened), Console())
+        print_report(write_report(opened, size=size_axis), Console())
 
 
 @app.command()
@@ -94,6 +99,10 @@ def recommend(
     max_params: Annotated[int | None, typer.Option(min=1, help="Most parameters.")] = None,
     max_bytes: Annotated[int | None, typer.Option(min=1, help="Most bytes of A and B.")] = None,
     served_slot: Annotated[int | None, typer.Option(min=1, help="Largest rank: what a server's slot holds.")] = None,
+    max_slot_bytes: Annotated[
+        int | None, typer.Option(min=1, help="Most bytes of its served slot on the GPU, in half precision.")
+    ] = None,
+    size_axis: SizeAxis = None,
     knee: Annotated[bool, typer.Option(help="Where a larger adapter stops paying, instead; no statistics.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -105,14 +114,22 @@ def recommend(
 
         opened = Store(store)
         opened.open()
-        constraints = Constraints(max_params, max_bytes, served_slot)
+        constraints = Constraints(max_params, max_bytes, served_slot, max_slot_bytes)
         if knee:
             if constraints != Constraints() or as_json:
                 raise typer.BadParameter("--knee looks at the front's shape alone: no other option goes with it")
-            print_knee(opened, Console())
+            print_knee(opened, Console(), size=size_axis)
             return
         share = _share(within)
-        print_verdict(opened, Console(), within=share, confidence=confidence, constraints=constraints, as_json=as_json)
+        print_verdict(
+            opened,
+            Console(),
+            within=share,
+            confidence=confidence,
+            constraints=constraints,
+            size=size_axis,
+            as_json=as_json,
+        )
 
 
 @app.command()
@@ -163,6 +180,61 @@ def export(
         for name, value in facts.items():
             console.print(f"{name}: {value}", highlight=False)
         console.print(f"Adapter: {to}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def serving(
+    store: StoreArgument,
+    candidate: Annotated[
+        str | None, typer.Argument(metavar="KEY[@STEP]", help="A candidate; without: the front.")
+    ] = None,
+    max_loras: Annotated[int, typer.Option(help="Slots that the server keeps on the GPU.")] = 1,
+    max_lora_rank: Annotated[int, typer.Option(help="Rank of its slots: 1, 8, 16, 32, …")] = 16,
+    dtype: Annotated[str, typer.Option(help="Of its slots: float16, bfloat16 or float32.")] = "bfloat16",
+    embeddings: Annotated[bool, typer.Option("--embeddings", help="Its model class adapts embeddings too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """GPU memory that an adapter costs a vLLM server that runs already: a slot, or larger slots for all."""
+    with clear_errors():
+        from prunedlora.results.serving import Server
+        from prunedlora.results.serving_table import print_serving
+        from prunedlora.results.store import Store
+
+        server = Server(max_loras, max_lora_rank, dtype, embeddings)
+        opened = Store(store)
+        opened.open()
+        print_serving(opened, candidate, server, Console(), as_json=as_json)
+
+
+@app.command()
+def latency(
+    store: StoreArgument,
+    candidates: Annotated[list[str] | None, typer.Argument(metavar="[KEY[@STEP]]...", help="Candidates.")] = None,
+    front: Annotated[bool, typer.Option("--front", help="All adapters on the front.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Sequences of a forward pass.")] = 8,
+    num_tokens: Annotated[int, typer.Option(min=1, help="Length of each.")] = 128,
+    repeat: Annotated[int, typer.Option(min=1, help="Rounds whose median counts.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, every repetition in it.")] = False,
+) -> None:
+    """Measure on this machine how long adapters take to load and to run, beside and inside of the base weights."""
+    with clear_errors():
+        from prunedlora.results.latency_table import print_latencies
+        from prunedlora.results.store import Store
+        from prunedlora.results.summary import summarize
+        from prunedlora.search.latency import Shape, measure_latencies
+
+        if bool(candidates) == front:
+            raise typer.BadParameter("name candidates (KEY or KEY@STEP), or give --front for those on the front")
+        opened, waiting = Store(store), Console(stderr=True)
+        opened.open()
+        names = candidates or [point.name for point in summarize(opened).shippable_front]
+        rows = measure_latencies(
+            opened,
+            names,
+            Shape(batch_size, num_tokens, repeat),
+            on_start=lambda name: waiting.print(f"measuring {name}", highlight=False),
+        )
+        print_latencies(rows, Console(), as_json=as_json)
 
 
 def _share(text: str) -> float:

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from prunedlora.adapters.attach import load
 from prunedlora.adapters.export import CONFIG_NAME, WEIGHTS_NAME
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -47,4 +47,4 @@ def _padded(name: str, tensor: Tensor, rank: int) -> Tensor:
 
 def merge(base: nn.Module, folder: Path) -> Any:
     """The base model with the adapter's update in its weights and its head in place. `base` is spent after it."""
-    return PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
+    return load(base, folder, "merged").merge_and_unload()

@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from peft import PeftModel
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
+from transformers.pytorch_utils import Conv1D
 
 from prunedlora.adapters.layers import wrapped_heads
 from prunedlora.adapters.plain import plain_layers
-
-SERVED_SLOTS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""Ranks that vLLM pads an adapter to (max_lora_rank). https://docs.vllm.ai/en/latest/features/lora.html"""
+from prunedlora.adapters.targets import LINEAR
+from prunedlora.served_slot import HALF_BYTES, served_slot, slot_bytes
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,59 @@ class AdapterSize:
     max_rank: int
     served_slot: int | None
     """Smallest rank that a server offers for this adapter; None when max_rank is above all of them."""
+    served_slot_bytes: int | None
+    """Bytes of that slot (served_slot.py) in half precision, without embeddings that are not adapted; None without a
+    slot, or where `served_layers` cannot tell."""
+
+
+@dataclass(frozen=True)
+class ServedLayers:
+    """Modules of a base model that a LoRA server keeps a pair of factors for, by full name: (in, out)."""
+
+    linear: dict[str, tuple[int, int]]
+    """Every linear layer outside of the head, and an embedding that is adapted."""
+    embeddings: dict[str, tuple[int, int]]
+    """Input and output embedding: some servers' model classes adapt them (served_slot.py)."""
+
+
+def served_layers(model: nn.Module) -> ServedLayers | None:
+    """What a server holds slots for, on a model with an adapter (`attach`).
+
+    None for a model that keeps several layers' weights in one tensor (the experts of a mixture): what a server holds
+    for these is another layout, which is not counted here.
+    """
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    heads = tuple(f"{name}." for name in wrapped_heads(model))
+    own = [(name, module) for name, module in base.named_modules() if name and not f"{name}.".startswith(heads)]
+    if any(_stacks_layers(module) for _, module in own):
+        return None
+    embeddings = [base.get_input_embeddings(), base.get_output_embeddings()]
+    linear, others = {}, {}
+    for name, module in own:
+        if ".lora_" in name or name.endswith(".base_layer"):
+            continue
+        layer = getattr(module, "base_layer", module)
+        if layer is module and any(module is embedding for embedding in embeddings):
+            others[name] = _widths(layer)
+        elif isinstance(layer, LINEAR):
+            linear[name] = _widths(layer)
+    return ServedLayers(linear, others)
+
+
+def _stacks_layers(module: nn.Module) -> bool:
+    """Whether it holds the weights of several linear layers as one tensor (layers, …)."""
+    return not isinstance(module, _ConvNd) and any(
+        parameter.dim() == 3 and parameter.shape[0] > 1 for parameter in module.parameters(recurse=False)
+    )
+
+
+def _widths(layer: Any) -> tuple[int, int]:
+    """(in, out); the attributes, since 4-bit weights have another shape."""
+    if isinstance(layer, Conv1D):
+        return layer.nx, layer.nf
+    if isinstance(layer, nn.Embedding):
+        return layer.num_embeddings, layer.embedding_dim
+    return layer.in_features, layer.out_features
 
 
 def measure(model: nn.Module, adapter_name: str) -> AdapterSize:
@@ -34,6 +90,7 @@ def measure(model: nn.Module, adapter_name: str) -> AdapterSize:
     layers = plain_layers(model, adapter_name)
     factors = [factor for layer in layers for factor in (layer.A, layer.B)]
     max_rank = max(layer.rank for layer in layers)
+    slot, served = served_slot(max_rank), served_layers(model)
     heads = [head.modules_to_save[adapter_name] for head in wrapped_heads(model).values()]
     return AdapterSize(
         ranks={layer.name: layer.rank for layer in layers},
@@ -41,7 +98,8 @@ def measure(model: nn.Module, adapter_name: str) -> AdapterSize:
         adapter_bytes=sum(factor.numel() * factor.element_size() for factor in factors),
         head_params=sum(parameter.numel() for head in heads for parameter in head.parameters()),
         max_rank=max_rank,
-        served_slot=next((slot for slot in SERVED_SLOTS if slot >= max_rank), None),
+        served_slot=slot,
+        served_slot_bytes=None if slot is None or served is None else slot_bytes(served.linear, slot, HALF_BYTES),
     )
 
 
@@ -61,4 +119,5 @@ def measure_full(model: nn.Module, head_modules: Sequence[str]) -> AdapterSize:
         head_params=sum(parameter.numel() for parameter in head),
         max_rank=max(min(parameter.shape) for parameter in body if parameter.dim() > 1),
         served_slot=None,
+        served_slot_bytes=None,
     )

@@ -21,7 +21,7 @@ from prunedlora.config.section import Section, registered
 from prunedlora.config.space import IntRange, LogUniform, SpaceEntry, Uniform, Value
 from prunedlora.config.trial import TrialConfig
 
-SIZE_OBJECTIVES = ("adapter_params", "adapter_bytes", "max_rank", "served_slot")
+SIZE_OBJECTIVES = ("adapter_params", "adapter_bytes", "file_bytes", "max_rank", "served_slot", "served_slot_bytes")
 MOST_CORNERS = 4096
 SMALLEST_PART = 0.01
 """Of a GPU."""

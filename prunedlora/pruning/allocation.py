@@ -7,9 +7,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from prunedlora.adapters.size import SERVED_SLOTS
 from prunedlora.pruning.target import SERVED_SLOT, MinRankError, Target
 from prunedlora.registry import register
+from prunedlora.served_slot import SERVED_SLOTS
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,10 @@ LAYOUT: dict[str, Any] = {
 SIZE_TITLES = {
     "adapter_params": "adapter parameters (A and B)",
     "adapter_bytes": "adapter bytes (A and B, float32)",
+    "file_bytes": "bytes on disk (head included)",
     "max_rank": "largest rank",
     "served_slot": "served slot (rank)",
+    "served_slot_bytes": "served slot bytes (half precision)",
 }
 
 

@@ -5,7 +5,7 @@ the trial fail may have spoiled them, and their run is not one that can be repea
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import moocore
 import numpy as np
@@ -38,6 +38,12 @@ class Objectives:
             if direction not in known:
                 raise ObjectivesError(f"objective {name!r}: {direction!r} is not {' or '.join(known)}")
         return cls(quality=qualities[0], maximize=objectives[qualities[0]] == "maximize", size=sizes[0])
+
+    def with_size(self, size: str) -> "Objectives":
+        """The same quality against another size. Raises ObjectivesError for what is none."""
+        if size not in SIZE_FIGURES:
+            raise ObjectivesError(f"{size!r} is no size; known: {', '.join(SIZE_FIGURES)}")
+        return replace(self, size=size)
 
     def as_dict(self) -> dict[str, str]:
         return {self.quality: "maximize" if self.maximize else "minimize", self.size: "minimize"}
@@ -96,7 +102,7 @@ def points(records: Iterable[TrialRecord], objectives: Objectives) -> list[Point
         for record in sorted(records, key=lambda record: record.key)
         if record.status != "failed" and method(record) != FULL
         for candidate in record.candidates
-        if not (objectives.size == "served_slot" and candidate.served_slot is None)
+        if not (objectives.size.startswith("served_slot") and candidate.served_slot is None)
     ]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from prunedlora.results.confidence import NUM_DRAWS, Floats, draw_means, shortfall_bounds
 from prunedlora.results.pareto import Point
 from prunedlora.results.record import ExampleOutcomes
+from prunedlora.results.serving import slot_bytes_of
 from prunedlora.results.summary import Summary
 
 SCREEN = 4.0
@@ -32,15 +33,20 @@ class Constraints:
     max_bytes: int | None = None
     max_rank: int | None = None
     """Largest rank of a layer, as a server's slot has it."""
+    max_slot_bytes: int | None = None
+    """Of the served slot, in half precision."""
 
     def excess(self, point: Point) -> dict[str, float]:
-        """Constraint → how many times its limit the candidate is, where it is above."""
+        """Constraint → how many times its limit the candidate is, where it is above. Raises ObjectiveError for a limit
+        on the slot's bytes where they are not on record."""
         candidate = point.candidate
-        pairs = {
+        pairs: dict[str, tuple[float, int | None]] = {
             "parameters": (candidate.adapter_params, self.max_params),
             "bytes": (candidate.adapter_bytes, self.max_bytes),
             "largest rank": (candidate.max_rank, self.max_rank),
         }
+        if self.max_slot_bytes is not None:
+            pairs["bytes of the served slot"] = (slot_bytes_of(candidate), self.max_slot_bytes)
         return {name: value / limit for name, (value, limit) in pairs.items() if limit is not None and value > limit}
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal, Self, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 SCHEMA_VERSION: Final = 1
-SIZE_FIGURES = ("adapter_params", "adapter_bytes", "max_rank", "served_slot")
+SIZE_FIGURES = ("adapter_params", "adapter_bytes", "file_bytes", "max_rank", "served_slot", "served_slot_bytes")
 """Sizes that may be an objective, all recorded with every candidate."""
 
 
@@ -98,6 +98,10 @@ class Candidate(Document):
     max_rank: Count
     served_slot: int | None = Field(default=None, ge=1)
     """Smallest rank slot of vLLM that holds the adapter; None when it is larger than the largest slot."""
+    served_slot_bytes: Count | None = None
+    """GPU memory of that slot in half precision: A and B of every linear layer of the base, adapted or not, at the
+    slot's rank (served_slot.py). None without a slot, for bases whose layers cannot be told apart, and in older
+    records."""
     adapter_path: str | None = None
     """Folder of the PEFT adapter, relative to the trial's folder; None when all ranks are 0 or it was deleted."""
     train_seconds: float = Field(ge=0.0)
@@ -124,7 +128,10 @@ class Candidate(Document):
             return self.figure(name).value
         value = getattr(self, name)
         if value is None:
-            raise ObjectiveError(f"objective {name!r} has no value at step {self.step}: max_rank is {self.max_rank}")
+            why = f"max_rank is {self.max_rank}"
+            if self.served_slot is not None:
+                why = "its record is older than this figure, or its base model keeps several layers in one tensor"
+            raise ObjectiveError(f"objective {name!r} has no value at step {self.step}: {why}")
         return float(value)
 
 
@@ -175,6 +182,12 @@ class TrialRecord(Document):
     """In order of their steps; truncations after what they were made from, by falling rank."""
     environment: Environment
     train_seconds: float = Field(ge=0.0)
+    layer_widths: dict[str, tuple[int, int]] | None = None
+    """Full module name → (in_features, out_features) of every layer that a LoRA server holds a slot for: all linear
+    ones of the base model outside of the head, adapted or not. None in older records, for full fine-tuning, and for
+    bases whose layers cannot be told apart."""
+    embedding_widths: dict[str, tuple[int, int]] | None = None
+    """The same of the input and output embedding, which some servers adapt too."""
 
     def candidate(self, name: str) -> Candidate:
         """The candidate called `name` (Candidate.name). Raises KeyError, listing the names, when there is none."""

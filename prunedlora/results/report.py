@@ -20,12 +20,15 @@ CONFIDENCE = 0.95
 """With which the report says how much worse than the best the recommended adapter may be."""
 
 
-def write_report(store: Store, command: str | None = None, within: float | None = None) -> Summary:
+def write_report(
+    store: Store, command: str | None = None, within: float | None = None, size: str | None = None
+) -> Summary:
     """Writes report.html, front.json, front.csv and candidates.csv into the store's report folder.
 
-    `command` is shown as the way to get the sweep again; `within` is as for `summarize`, whose errors it raises.
+    `command` is shown as the way to get the sweep again; `within` and `size` are as for `summarize`, whose errors it
+    raises.
     """
-    summary = summarize(store, within)
+    summary = summarize(store, within, size)
     for name, text in (
         ("front.json", front_json(summary)),
         ("front.csv", front_csv(summary)),

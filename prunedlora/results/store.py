@@ -10,6 +10,8 @@
     trials/<key>/log.jsonl          figures along the way
     trials/<key>/checkpoints/<…>/   to resume from
     trials/<key>/adapters/<step>/   plain PEFT adapters
+    trials/<key>/outcomes/<…>.json  what a candidate did on each validation example
+    trials/<key>/latency/<…>.json   measured on demand (latency.py)
     trials/<key>/record.json        what came out, written last
     recommended.json                test figures and place of the exported adapter
     report/

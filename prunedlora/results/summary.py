@@ -55,6 +55,11 @@ class Summary:
         return max(self.front, key=lambda point: self.objectives.gain(point.quality.value), default=None)
 
     @property
+    def shippable_front(self) -> list[Point]:
+        """The points of the front that have an adapter file."""
+        return [point for point in self.front if point.candidate.adapter_path is not None]
+
+    @property
     def largest(self) -> Point | None:
         return max(self.points, key=lambda point: point.size, default=None)
 
@@ -76,14 +81,17 @@ class Summary:
         return "No candidate has an adapter file (all ranks are 0, or the files were deleted): nothing to recommend."
 
 
-def summarize(store: Store, within: float | None = None) -> Summary:
-    """Reads a whole store. `within`: as for `recommend`; None takes the sweep's `recommend_within`.
+def summarize(store: Store, within: float | None = None, size: str | None = None) -> Summary:
+    """Reads a whole store. `within`: as for `recommend`; None takes the sweep's `recommend_within`. `size`: the
+    axis, one of SIZE_FIGURES; None takes the sweep's own.
 
     Raises StoreError when there is no store, RecordError naming a broken or newer document, ObjectivesError or
     ObjectiveError when the sweep's objectives are not those of the records.
     """
     sweep = store.read_sweep()
     objectives = Objectives.parse(sweep.get("objectives", {}))
+    if size is not None:
+        objectives = objectives.with_size(size)
     records = store.records()
     base = store.read_base()
     if within is None:

@@ -23,13 +23,20 @@ class NothingToRecommendError(ValueError):
 
 
 def print_verdict(
-    store: Store, console: Console, *, within: float, confidence: float, constraints: Constraints, as_json: bool
+    store: Store,
+    console: Console,
+    *,
+    within: float,
+    confidence: float,
+    constraints: Constraints,
+    as_json: bool,
+    size: str | None = None,
 ) -> None:
-    """Prints the recommendation with confidence, and how to export it.
+    """Prints the recommendation with confidence, and how to export it. `size`: as for `summarize`.
 
     Raises NothingToRecommendError, and what `recommend_with_confidence` and `summarize` raise.
     """
-    summary = summarize(store)
+    summary = summarize(store, size=size)
     found = recommend_with_confidence(summary, within=within, confidence=confidence, constraints=constraints)
     if found is None:
         raise NothingToRecommendError(summary.missing_answer())
@@ -42,9 +49,9 @@ def print_verdict(
     _print_export(found.point, summary, console)
 
 
-def print_knee(store: Store, console: Console) -> None:
+def print_knee(store: Store, console: Console, size: str | None = None) -> None:
     """Prints the knee of the front, and how to export it. Raises NothingToRecommendError for a front without one."""
-    summary = summarize(store)
+    summary = summarize(store, size=size)
     point = knee(summary)
     if point is None:
         raise NothingToRecommendError("the front has no knee: it takes three candidates of a size above 0")

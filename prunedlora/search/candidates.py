@@ -86,6 +86,7 @@ def make_candidate(
         file_sha256=sha256,
         max_rank=size.max_rank,
         served_slot=size.served_slot,
+        served_slot_bytes=size.served_slot_bytes,
         adapter_path=path,
         train_seconds=live.train_seconds,
         tokens_seen=live.tokens_seen,

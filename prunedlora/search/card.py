@@ -13,6 +13,7 @@ from prunedlora.registry import lookup
 from prunedlora.results.figure_text import bytes_text, figure_text
 from prunedlora.results.record import Candidate, Figure, TrialRecord
 from prunedlora.search.export_form import Form
+from prunedlora.served_slot import HALF_BYTES, slot_bytes
 
 CARD_FILE = "README.md"
 CERTIFICATE_FILE = "certificate.json"
@@ -41,6 +42,12 @@ def vllm_flags(candidate: Candidate, slot: int | None) -> str | None:
     return None if rank is None else f"--enable-lora --max-lora-rank {rank} --max-loras 1"
 
 
+def vllm_slot_bytes(record: TrialRecord, candidate: Candidate, slot: int | None) -> int | None:
+    """GPU memory of the adapter's slot (served_slot.py); None when no slot holds it or the record does not say."""
+    rank = slot or candidate.served_slot
+    return None if rank is None or record.layer_widths is None else slot_bytes(record.layer_widths, rank, HALF_BYTES)
+
+
 def certificate(
     record: TrialRecord, candidate: Candidate, checks: dict[str, Any], folder: Path, form: Form
 ) -> dict[str, Any]:
@@ -57,6 +64,7 @@ def certificate(
         "head_params": candidate.head_params,
         "max_rank": candidate.max_rank,
         "served_slot": None if form.merged else form.slot or candidate.served_slot,
+        "served_slot_bytes": None if form.merged else vllm_slot_bytes(record, candidate, form.slot),
         "vllm": {"flags": flags, "refuses": refused},
         "config": record.config,
         "environment": record.environment.model_dump(mode="json"),
@@ -109,7 +117,7 @@ Found by a sweep of [prunedlora](https://arxiv.org/abs/2510.00192): trial `{reco
 {_snippet(record, base, task.auto_model, form)}
 ```
 
-{_serving(base, candidate, folder, form)}
+{_serving(record, candidate, folder, form)}
 
 | layer | rank |
 |---|---|
@@ -131,7 +139,7 @@ def _snippet(record: TrialRecord, base: str, auto_model: str, form: Form) -> str
     )
 
 
-def _serving(base: str, candidate: Candidate, folder: Path, form: Form) -> str:
+def _serving(record: TrialRecord, candidate: Candidate, folder: Path, form: Form) -> str:
     """How to serve it, or why vLLM would not."""
     if form.merged:
         return "It is a whole model and is served like its base, without any flags for adapters."
@@ -140,4 +148,6 @@ def _serving(base: str, candidate: Candidate, folder: Path, form: Form) -> str:
     flags = vllm_flags(candidate, form.slot)
     if flags is None:
         return "No slot of vLLM holds its largest rank."
-    return f"vLLM: `vllm serve {base} {flags} --lora-modules NAME=PATH`"
+    base, memory = TrialConfig.model_validate(record.config).model.name, vllm_slot_bytes(record, candidate, form.slot)
+    slot = "" if memory is None else f". Its slot takes {bytes_text(memory)} of GPU memory, in half precision."
+    return f"vLLM: `vllm serve {base} {flags} --lora-modules NAME=PATH`{slot}"

@@ -20,7 +20,7 @@ def environment(workers: Workers, assets: Assets | None) -> Environment:
     """This process's environment; without assets (the trial failed before they were loaded) their facts are empty."""
     commit, dirty = _git_state()
     return Environment(
-        packages=_versions(),
+        packages=versions(),
         git_commit=commit,
         git_dirty=dirty,
         device=torch.cuda.get_device_name() if workers.device.type == "cuda" else workers.device.type,
@@ -31,7 +31,8 @@ def environment(workers: Workers, assets: Assets | None) -> Environment:
 
 
 @lru_cache(maxsize=1)
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Distribution → version of what figures depend on, as installed here."""
     installed = {}
     for name in PACKAGES:
         try:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from prunedlora.adapters.attach import detach, load
+from prunedlora.adapters.size import ServedLayers, served_layers
 from prunedlora.adapters.verify import verify
 from prunedlora.config.trial import TrialConfig
 from prunedlora.results.record import BaseReference, Candidate, Failure, TrialRecord, from_json, to_json
@@ -55,6 +56,7 @@ class _Run:
     attempt: int
     assets: Assets | None = None
     live: Trial | None = None
+    served: ServedLayers | None = None
     candidates: list[Candidate] = field(default_factory=list)
     log: list[dict[str, Any]] = field(default_factory=list)
     rate: float | None = None
@@ -197,6 +199,7 @@ def _train(
     try:
         draw_new_parameters(model, assets.base, config.seed)
         run.live = live = build_trial(config, assets, model, method, workers)
+        run.served = None if config.adapter is None else served_layers(model)
         load_checkpoint(run.store, run.key, live, run.candidates)
         if live.step or run.store.num_attempts(run.key) > 1:
             run.log.append({"resumed_at_step": live.step})
@@ -248,6 +251,8 @@ def _write_record(run: _Run, status: Any, error: Exception | None) -> None:
         candidates=tuple(run.candidates),
         environment=environment(run.workers, run.assets),
         train_seconds=live.train_seconds if live else 0.0,
+        layer_widths=run.served.linear if run.served else None,
+        embedding_widths=run.served.embeddings if run.served else None,
     )
     run.store.write_record(record, run.epoch, run.attempt)
 

@@ -9,17 +9,18 @@ from typing import Any
 import torch
 
 from prunedlora.adapters.attach import detach, load
-from prunedlora.adapters.export import WEIGHTS_NAME
 from prunedlora.adapters.repack import DTYPES, merge, repack
 from prunedlora.adapters.verify import check_logits, logits_of, verify
 from prunedlora.config.trial import TrialConfig
-from prunedlora.results.record import Candidate, TrialRecord
+from prunedlora.results.find import find_candidate
+from prunedlora.results.record import TrialRecord
 from prunedlora.results.store import Store
 from prunedlora.search.assets import load_assets, model_settings
-from prunedlora.search.candidates import ADAPTER, certificate_facts, checked_batch, file_sha256
+from prunedlora.search.candidates import ADAPTER, certificate_facts, checked_batch
 from prunedlora.search.card import CARD_FILE, CERTIFICATE_FILE, card, certificate
 from prunedlora.search.export_form import AS_TRAINED, ExportError, Form
 from prunedlora.search.finish import TEST_FILE, read_test_figures
+from prunedlora.search.stored_adapter import adapter_path, fetch_adapter
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import autocast
 from prunedlora.training.model import load_tokenizer
@@ -29,70 +30,35 @@ def export_candidate(store: Store, candidate: str, to: Path, *, check: bool, for
     """Copies the adapter of `<key>` (its last candidate) or `<key>@<candidate>` to the new folder `to`, in `form`, with
     a model card and a certificate.
 
-    Returns what was checked: logits of the adapter as PEFT loads it against those of the merged model and of the form
-    that is handed over, and that it changes them; empty without `check`, which needs the base model and the data
-    (merging needs them anyway, and is always checked).
+    Returns what was checked: whether its weights are the recorded ones, and, with `check`, logits of the adapter as
+    PEFT loads it against those of the merged model and of the form that is handed over, and that it changes them. That
+    needs the base model and the data (merging needs them anyway, and is always checked).
 
     Raises:
-        ExportError: no such trial or step, the adapter was deleted or damaged, the folder exists, or the form does not
-            fit.
+        UnknownCandidateError: no such trial or step.
+        StoredAdapterError and others: as `fetch_adapter`, for an adapter that was deleted or damaged.
+        ExportError: the folder exists, or the form does not fit.
         VerificationError: the adapter does not do what it should.
     """
     record, chosen = find_candidate(store, candidate)
-    if chosen.adapter_path is None:
-        reason = "it was deleted (retention.adapters)"
-        if chosen.max_rank == 0:
-            reason = "every layer has rank 0"
-        elif not chosen.ranks:
-            reason = "full fine-tuning leaves none"
-        raise ExportError(f"{candidate}: there is no adapter at step {chosen.step}: {reason}")
+    path = adapter_path(store, record, chosen)
     form.check(chosen, TrialConfig.model_validate(record.config))
     if to.exists():
         raise ExportError(f"{to} exists; give a new folder")
-    path = store.trial_path(record.key, chosen.adapter_path)
     with tempfile.TemporaryDirectory() as scratch:
         original, result = Path(scratch) / "adapter", Path(scratch) / "result"
-        store.download_folder(path, original)
+        facts: dict[str, Any] = {"weights_file": fetch_adapter(store, record, chosen, original)}
         test = read_test_figures(store, f"{path}/{TEST_FILE}") if (original / TEST_FILE).exists() else {}
         (original / TEST_FILE).unlink(missing_ok=True)  # a figure of the sweep, no part of the adapter
-        _check_file(store.storage.uri_of(path), original, chosen)
         shutil.copytree(original, result)
         repack(result, rank=form.slot, dtype=None if form.merged else form.dtype)
-        facts = _hand_over(record, original, result, form) if check or form.merged else {}
+        if check or form.merged:
+            facts |= _hand_over(record, original, result, form)
         (result / CARD_FILE).write_text(card(record, chosen, test, original, form), encoding="utf-8")
         document = certificate(record, chosen, facts, original, form)
         (result / CERTIFICATE_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         shutil.copytree(result, to)
     return facts
-
-
-def find_candidate(store: Store, name: str) -> tuple[TrialRecord, Candidate]:
-    """The record and candidate that `<key>[@<candidate>]` names ("180", or "180r4" for a truncation of step 180).
-
-    Raises ExportError, saying what there is.
-    """
-    key, _, wanted = name.partition("@")
-    record = store.read_record(key) if key else None
-    if record is None:
-        known = ", ".join(known.key for known in store.records()) or "none"
-        raise ExportError(f"{store.uri} has no trial {key!r}; it has: {known}")
-    names = [candidate.name for candidate in record.candidates]
-    if wanted and wanted not in names:
-        raise ExportError(f"trial {key} has no candidate at step {wanted!r}; it has: {', '.join(names)}")
-    if not names:
-        raise ExportError(f"trial {key} ({record.status}) has no candidates")
-    return record, record.candidates[names.index(wanted) if wanted else -1]
-
-
-def _check_file(origin: str, folder: Path, candidate: Candidate) -> None:
-    """Raises ExportError when the weights are not the ones that were recorded."""
-    path = folder / WEIGHTS_NAME
-    if not path.is_file():
-        raise ExportError(f"{origin} has no {WEIGHTS_NAME}: the adapter is gone or damaged")
-    if candidate.file_sha256 is not None and (found := file_sha256(path)) != candidate.file_sha256:
-        raise ExportError(
-            f"{origin}/{WEIGHTS_NAME} is damaged: sha256 {found[:12]}…, {candidate.file_sha256[:12]}… was recorded"
-        )
 
 
 def _hand_over(record: TrialRecord, original: Path, result: Path, form: Form) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from prunedlora.adapters.repack import DTYPES
-from prunedlora.adapters.size import SERVED_SLOTS
 from prunedlora.config.trial import TrialConfig
 from prunedlora.results.record import Candidate
+from prunedlora.served_slot import SERVED_SLOTS
 
 
 class ExportError(ValueError):

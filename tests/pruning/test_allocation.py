@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from prunedlora.adapters.size import SERVED_SLOTS
 from prunedlora.pruning.allocation import Demand
 from prunedlora.pruning.target import MinRankError, Target
 from prunedlora.registry import lookup, names
+from prunedlora.served_slot import SERVED_SLOTS
 
 uniform, global_ = lookup("allocation", "uniform"), lookup("allocation", "global")
 per_parameter = lookup("allocation", "global_per_parameter")

@@ -17,7 +17,7 @@ from prunedlora.results.store import Store
 from prunedlora.search.assets import AssetCache
 from prunedlora.search.execute import execute_test, execute_trial
 from prunedlora.search.export import export_candidate
-from prunedlora.search.export_form import ExportError
+from prunedlora.search.stored_adapter import AS_RECORDED, UNCHECKED, StoredAdapterError
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
 from tests.tiny import sweep_tree
@@ -124,13 +124,26 @@ def test_a_damaged_adapter_is_not_exported(folder: Path, tmp_path: Path) -> None
     key = trial_key(trial)
     facts = export_candidate(store, key, tmp_path / "good", check=True)
     assert facts["max_logit_difference_merged"] < 1e-4
+    assert facts["weights_file"] == AS_RECORDED
     weights = Path(store.uri) / "trials" / key / "adapters" / "000012" / "adapter_model.safetensors"
     content = weights.read_bytes()
     weights.write_bytes(content[:-40] + bytes(40))
-    with pytest.raises(ExportError, match=r"000012/adapter_model\.safetensors is damaged: sha256 .* was recorded"):
+    with pytest.raises(StoredAdapterError, match=r"adapter_model\.safetensors is damaged: sha256 .* was recorded"):
+        export_candidate(store, key, tmp_path / "bad", check=False)
+    # A record of before checksums: what can be seen is seen, and that the rest was not checked is said.
+    record = store.read_record(key)
+    assert record is not None
+    old = [candidate.model_copy(update={"file_sha256": None}) for candidate in record.candidates]
+    store.write_record(record.model_copy(update={"candidates": tuple(old)}), driver_epoch=1)
+    assert export_candidate(store, key, tmp_path / "old", check=False) == {"weights_file": UNCHECKED}
+    weights.write_bytes(content[:-40])
+    with pytest.raises(StoredAdapterError, match=r"000012/adapter_model\.safetensors is damaged: .*"):
+        export_candidate(store, key, tmp_path / "bad", check=False)
+    weights.with_name("adapter_config.json").unlink()
+    with pytest.raises(StoredAdapterError, match=r"adapters/000012 has no adapter_config\.json: the adapter is gone"):
         export_candidate(store, key, tmp_path / "bad", check=False)
     weights.unlink()
-    with pytest.raises(ExportError, match=r"adapters/000012 has no adapter_model\.safetensors: the adapter is gone"):
+    with pytest.raises(StoredAdapterError, match=r"000012 has no adapter_model\.safetensors: the adapter is gone"):
         export_candidate(store, key, tmp_path / "bad", check=False)
     assert not (tmp_path / "bad").exists()
 

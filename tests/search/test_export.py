@@ -19,6 +19,7 @@ from prunedlora.search.card import vllm_problems
 from prunedlora.search.execute import execute_test, execute_trial
 from prunedlora.search.export import export_candidate
 from prunedlora.search.export_form import ExportError, Form
+from prunedlora.search.stored_adapter import AS_RECORDED
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
 from tests.tiny import sweep_tree
@@ -122,7 +123,7 @@ def test_the_card_speaks_of_what_is_handed_over(trained: tuple[Store, str, Path]
 
 def test_an_earlier_candidate_has_its_validation_figure(trained: tuple[Store, str, Path], tmp_path: Path) -> None:
     store, key, _ = trained
-    assert export_candidate(store, f"{key}@6", tmp_path / "a", check=False) == {}
+    assert export_candidate(store, f"{key}@6", tmp_path / "a", check=False) == {"weights_file": AS_RECORDED}
     card = ModelCard.load(tmp_path / "a" / "README.md")
     assert card.data.eval_results[0].dataset_split == "validation"
     assert "on the validation split (20 examples, one training run)" in card.text

@@ -1,0 +1,80 @@
+"""Measured latencies for the terminal, within 100 columns, and as plain data."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from prunedlora.results.latency import Latency, spread
+from prunedlora.results.record import Candidate, TrialRecord
+from prunedlora.results.report import bytes_text
+from prunedlora.results.tables import plain_table
+
+Row = tuple[TrialRecord, Candidate, Latency]
+
+
+def print_latencies(rows: Sequence[Row], console: Console, *, as_json: bool) -> None:
+    """Prints the table, or the measurements as JSON."""
+    if as_json:
+        console.print(json.dumps(latency_document(rows), indent=1), highlight=False, soft_wrap=True, markup=False)
+    else:
+        console.print(latency_table(rows))
+        console.print(Text(_noise(rows)))
+
+
+def latency_document(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The rows as plain JSON data, every repetition in seconds."""
+    return [
+        {
+            "candidate": f"{record.key}@{candidate.name}",
+            "max_rank": candidate.max_rank,
+            "file_bytes": candidate.file_bytes,
+            **latency.model_dump(mode="json"),
+        }
+        for record, candidate, latency in rows
+    ]
+
+
+def latency_table(rows: Sequence[Row]) -> Table:
+    """Medians in milliseconds; of the adapter and the merged model, as a multiple of the base model's too. All rows
+    were measured under the same conditions."""
+    first = rows[0][2]
+    table = plain_table(f"Median of {len(first.base_seconds)}: {first.conditions.sentence()}")
+    table.add_column("candidate", no_wrap=True)
+    for name in ("rank", "file", "load ms", "base ms", "adapter ms", "merged ms"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for record, candidate, latency in rows:
+        table.add_row(
+            f"{record.key}@{candidate.name}",
+            str(candidate.max_rank),
+            bytes_text(candidate.file_bytes),
+            milliseconds(latency.load),
+            milliseconds(latency.base),
+            f"{milliseconds(latency.adapter)} (×{latency.adapter / latency.base:.2f})",
+            "" if latency.merged is None else f"{milliseconds(latency.merged)} (×{latency.merged / latency.base:.2f})",
+        )
+    return table
+
+
+def _noise(rows: Sequence[Row]) -> str:
+    spreads = [
+        found
+        for _, _, latency in rows
+        for seconds in (latency.base_seconds, latency.adapter_seconds, latency.merged_seconds)
+        if (found := spread(seconds)) is not None
+    ]
+    if not spreads:
+        return "One round each: how much of it is noise cannot be said."
+    return (
+        f"The middle half of the rounds spread over up to {100 * max(spreads):.0f}% of the median: smaller differences "
+        "may be noise."
+    )
+
+
+def milliseconds(seconds: float) -> str:
+    """To three digits."""
+    value = 1000 * seconds
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,0 +1,59 @@
+"""A candidate's adapter, out of its store and into a folder: there, whole, and the file that was recorded."""
+
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from prunedlora.adapters.export import CONFIG_NAME, WEIGHTS_NAME
+from prunedlora.results.record import Candidate, TrialRecord, json_object
+from prunedlora.results.store import Store
+from prunedlora.search.candidates import file_sha256
+
+AS_RECORDED = "sha256 as recorded"
+UNCHECKED = "unchecked: the record is older than checksums"
+
+
+class StoredAdapterError(ValueError):
+    """An adapter that is not there, or is not what was recorded; the message says where and how."""
+
+
+def adapter_path(store: Store, record: TrialRecord, candidate: Candidate) -> str:
+    """Path of the candidate's adapter in the store. Raises StoredAdapterError, with the reason, when it has none."""
+    if candidate.adapter_path is None:
+        reason = "it was deleted (retention.adapters)"
+        if candidate.max_rank == 0:
+            reason = "every layer has rank 0"
+        elif not candidate.ranks:
+            reason = "full fine-tuning leaves none"
+        raise StoredAdapterError(f"{record.key}@{candidate.name}: there is no adapter: {reason}")
+    return store.trial_path(record.key, candidate.adapter_path)
+
+
+def fetch_adapter(store: Store, record: TrialRecord, candidate: Candidate, to: Path) -> str:
+    """Copies the candidate's folder to `to`, which must not exist, and says how its weights were checked.
+
+    Raises:
+        StoredAdapterError: there is no adapter, its weights or configuration are gone, cannot be read, or are not those
+            of the record.
+        StoreError: its folder is not in the store.
+        RecordError: its configuration is no JSON object.
+    """
+    path = adapter_path(store, record, candidate)
+    store.download_folder(path, to)
+    origin = store.storage.uri_of(path)
+    for name in (WEIGHTS_NAME, CONFIG_NAME):
+        if not (to / name).is_file():
+            raise StoredAdapterError(f"{origin} has no {name}: the adapter is gone or damaged")
+    json_object((to / CONFIG_NAME).read_text("utf-8"), f"{origin}/{CONFIG_NAME}")
+    return _check_weights(to / WEIGHTS_NAME, f"{origin}/{WEIGHTS_NAME}", candidate.file_sha256)
+
+
+def _check_weights(file: Path, origin: str, recorded: str | None) -> str:
+    if recorded is not None and (found := file_sha256(file)) != recorded:
+        raise StoredAdapterError(f"{origin} is damaged: sha256 {found[:12]}…, {recorded[:12]}… was recorded")
+    try:
+        with safe_open(file, "pt"):  # a cut file has other lengths than its header says
+            pass
+    except SafetensorError as error:
+        raise StoredAdapterError(f"{origin} is damaged: {error}") from error
+    return UNCHECKED if recorded is None else AS_RECORDED
