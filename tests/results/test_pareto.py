@@ -64,6 +64,21 @@ def test_what_no_slot_holds_has_no_place_on_an_axis_of_slots(record, candidate):
     slots = Objectives.parse({"accuracy": "maximize", "served_slot": "minimize"})
     assert [p.step for p in points([too_large], slots)] == [2]
     assert len(points([too_large], ACCURACY)) == 2
+    sized = record("a", candidate(served_slot=None, max_rank=600, step=1), candidate(step=2, served_slot_bytes=4096))
+    assert [(p.step, p.size) for p in points([sized], ACCURACY.with_size("served_slot_bytes"))] == [(2, 4096.0)]
+
+
+def test_another_size_can_be_the_axis(record, candidate):
+    on_disk = ACCURACY.with_size("file_bytes")
+    assert on_disk.as_dict() == {"accuracy": "maximize", "file_bytes": "minimize"}
+    assert points([record("a", candidate(0.5, 10))], on_disk)[0].size == 240
+    with pytest.raises(ObjectivesError, match="'bytes' is no size; known: adapter_params, adapter_bytes, file_bytes"):
+        ACCURACY.with_size("bytes")
+
+
+def test_an_axis_of_bytes_that_are_not_on_record_is_refused(record):
+    with pytest.raises(ObjectiveError, match="'served_slot_bytes' has no value at step 10"):
+        points([record("a")], ACCURACY.with_size("served_slot_bytes"))
 
 
 def test_a_quality_that_was_not_recorded_is_refused(record):

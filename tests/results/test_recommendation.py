@@ -2,14 +2,16 @@
 
 import io
 import json
+import math
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from prunedlora.results.pareto import Point
 from prunedlora.results.recommendation import Constraints, RequestError, knee, recommend_with_confidence
-from prunedlora.results.record import ExampleOutcomes, Figure
+from prunedlora.results.record import ExampleOutcomes, Figure, ObjectiveError
 from prunedlora.results.store import Store
 from prunedlora.results.summary import summarize
 from prunedlora.results.verdict import NothingToRecommendError, print_verdict
@@ -129,6 +131,25 @@ def test_a_loss_is_compared_by_its_sums(sweep_of):
 def test_constraints_are_kept_by_the_best_too(constraints, best, size, sweep_of):
     found = asked(sweep_of({1000: 20, 500: 21, 300: 22, 200: 26}), constraints=constraints)
     assert (found.best.size, found.point.size) == (best, size)
+
+
+def test_bytes_of_the_slot_are_a_constraint(record, candidate):
+    points = {
+        name: Point(record(name), one, one.figures["accuracy"], 100.0)
+        for name, one in {
+            "fits": candidate(served_slot_bytes=4096),
+            "over": candidate(served_slot_bytes=8192),
+            "none": candidate(served_slot=None, max_rank=600),
+            "old": candidate(),
+        }.items()
+    }
+    limit = Constraints(max_slot_bytes=4096)
+    assert limit.excess(points["fits"]) == {}
+    assert limit.excess(points["over"]) == {"bytes of the served slot": 2.0}
+    assert limit.excess(points["none"]) == {"bytes of the served slot": math.inf}
+    with pytest.raises(ObjectiveError, match="older than this figure"):
+        limit.excess(points["old"])
+    assert Constraints().excess(points["old"]) == {}
 
 
 def test_a_constraint_that_nothing_meets_names_the_nearest(sweep_of):

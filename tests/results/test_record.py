@@ -114,7 +114,11 @@ def test_objectives_of_a_candidate(candidate: Candidate):
     assert one.objective("loss") == 0.25
     assert one.objective("adapter_params") == 120.0
     assert one.objective("served_slot") == 8.0
-    assert known_objectives(["accuracy"]) == ("accuracy", "adapter_params", "adapter_bytes", "max_rank", "served_slot")
+    assert known_objectives(["accuracy"]) == (
+        "accuracy", "adapter_params", "adapter_bytes", "file_bytes", "max_rank", "served_slot", "served_slot_bytes"
+    )  # fmt: skip
+    assert one.objective("file_bytes") == 4 * 120 + 200
+    assert candidate(served_slot_bytes=4096).objective("served_slot_bytes") == 4096.0
 
 
 def test_an_objective_that_is_not_recorded_is_refused(candidate):
@@ -124,3 +128,16 @@ def test_an_objective_that_is_not_recorded_is_refused(candidate):
         candidate().objective("acuracy")
     with pytest.raises(ObjectiveError, match="'served_slot' has no value at step 10: max_rank is 600"):
         candidate(max_rank=600, served_slot=None).objective("served_slot")
+    with pytest.raises(ObjectiveError, match="'served_slot_bytes' has no value at step 10: its record is older than"):
+        candidate().objective("served_slot_bytes")
+    with pytest.raises(ObjectiveError, match="'served_slot_bytes' has no value at step 10: max_rank is 600"):
+        candidate(max_rank=600, served_slot=None).objective("served_slot_bytes")
+
+
+def test_the_widths_of_layers_are_read_back_and_a_record_of_before_them_too(record):
+    wide = record(layer_widths={"a.q": (4, 8)}, embedding_widths={})
+    assert from_json(TrialRecord, to_json(wide), "x").layer_widths == {"a.q": (4, 8)}
+    content = json.loads(to_json(wide))
+    del content["layer_widths"], content["embedding_widths"], content["candidates"][0]["served_slot_bytes"]
+    old = from_json(TrialRecord, json.dumps(content), "x")
+    assert (old.layer_widths, old.embedding_widths, old.candidates[0].served_slot_bytes) == (None, None, None)

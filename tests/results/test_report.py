@@ -16,7 +16,8 @@ from prunedlora.results.summary import summarize
 EVIL = "</script><script>alert('x')</script><img src=x onerror=alert(1)> \"'`\n日本"
 ROW_KEYS = {
     "key", "step", "truncated_rank", "accuracy", "accuracy_stderr", "num_examples",
-    "adapter_params", "adapter_bytes", "max_rank", "served_slot", "adapter_path", "config",
+    "adapter_params", "adapter_bytes", "file_bytes", "max_rank", "served_slot", "served_slot_bytes", "adapter_path",
+    "config",
 }  # fmt: skip
 
 

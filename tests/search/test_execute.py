@@ -108,6 +108,12 @@ def test_a_trial_leaves_candidates_adapters_log_and_record(tree: dict[str, Any],
     assert last.adapter_params < record.candidates[0].adapter_params
     assert last.figures["accuracy"].num_examples == 20
     assert last.file_bytes > last.adapter_bytes
+    # Two blocks of width 16 (inner width 32) without the head: four square layers, and the two of the inner width.
+    assert record.layer_widths is not None
+    assert record.layer_widths.keys() == last.ranks.keys()
+    assert last.served_slot_bytes == 2 * (4 * (16 + 16) + 2 * (16 + 32)) * 8 * 2
+    assert record.embedding_widths is not None
+    assert [width for _, width in record.embedding_widths.values()] == [16]
     assert last.certificate is not None
     assert last.certificate["max_logit_change"] > 0
     assert record.environment.data["num_examples"] == {"train": 80, "validation": 20, "test": 20}

@@ -109,6 +109,7 @@ def test_a_whole_trial_resumed_equals_uninterrupted_and_leaves_the_base(
         assert candidate.adapter_params == sum(tensor.numel() for tensor in factors)
         assert candidate.max_rank == max(len(tensor) for name, tensor in left.items() if ".lora_A." in name)
         assert candidate.certificate is not None
+    assert (whole.layer_widths is None) == (method == "full")
     if method != "full":
         last = whole.candidates[-1].name
         execute_test(trial, whole.key, last, store=stores[0], assets=assets, workers=Workers(0, 1, CPU))
