@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from prunedlora.results.figure_text import bytes_text
 from prunedlora.results.latency import Latency, spread
 from prunedlora.results.record import Candidate, TrialRecord
-from prunedlora.results.report import bytes_text
 from prunedlora.results.tables import plain_table
 
 Row = tuple[TrialRecord, Candidate, Latency]

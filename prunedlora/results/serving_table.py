@@ -8,9 +8,9 @@ from typing import Any
 from rich.console import Console, Group
 from rich.text import Text
 
+from prunedlora.results.figure_text import bytes_text, figure_text
 from prunedlora.results.find import find_candidate
 from prunedlora.results.pareto import Point
-from prunedlora.results.report import bytes_text, figure_text
 from prunedlora.results.serving import Placement, Server, ServingError, place, refused_heads, widths_of
 from prunedlora.results.store import Store
 from prunedlora.results.summary import summarize
