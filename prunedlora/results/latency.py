@@ -5,7 +5,7 @@ and shape of input that they were measured on. Nothing of a sweep depends on the
 """
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -37,7 +37,8 @@ class Conditions(Document):
     def sentence(self) -> str:
         """In a few words."""
         where = self.machine if self.device == "cpu" else self.device
-        threads = f", {self.num_threads} threads" if self.device == "cpu" else ""
+        plural = "" if self.num_threads == 1 else "s"
+        threads = f", {self.num_threads} thread{plural}" if self.device == "cpu" else ""
         return f"{self.batch_size} × {self.num_tokens} tokens, {self.dtype}, {where}{threads}"
 
 
@@ -74,13 +75,31 @@ class Latency(Document):
         """Median seconds; None where it cannot be merged."""
         return statistics.median(self.merged_seconds) if self.merged_seconds else None
 
+    @property
+    def adapter_ratios(self) -> tuple[float, ...]:
+        """Round by round, the pass with the adapter as a multiple of the base's: what slows a round cancels out."""
+        return tuple(x / base for x, base in zip(self.adapter_seconds, self.base_seconds, strict=True))
 
-def spread(seconds: Seconds) -> float | None:
-    """Interquartile range as a share of the median: how unquiet the machine was. None for a single one."""
-    if len(seconds) < 2:
+    @property
+    def merged_ratios(self) -> tuple[float, ...]:
+        """The same of the merged model; empty where it cannot be merged."""
+        return tuple(x / base for x, base in zip(self.merged_seconds, self.base_seconds, strict=False))
+
+    @model_validator(mode="after")
+    def _rounds_agree(self) -> "Latency":
+        rounds = len(self.base_seconds)
+        if len(self.adapter_seconds) != rounds or len(self.merged_seconds) not in (0, rounds):
+            others = f"{len(self.adapter_seconds)} with the adapter and {len(self.merged_seconds)} merged"
+            raise ValueError(f"{rounds} rounds of the base model, but {others}")
+        return self
+
+
+def spread(ratios: Sequence[float]) -> float | None:
+    """Interquartile range: how unquiet the machine was. None for a single round."""
+    if len(ratios) < 2:
         return None
-    low, _, high = statistics.quantiles(seconds, n=4)
-    return (high - low) / statistics.median(seconds)
+    low, _, high = statistics.quantiles(ratios, n=4)
+    return high - low
 
 
 class Latencies(Document):

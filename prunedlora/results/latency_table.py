@@ -1,6 +1,7 @@
 """Measured latencies for the terminal, within 100 columns, and as plain data."""
 
 import json
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,8 +40,8 @@ def latency_document(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def latency_table(rows: Sequence[Row]) -> Table:
-    """Medians in milliseconds; of the adapter and the merged model, as a multiple of the base model's too. All rows
-    were measured under the same conditions."""
+    """Medians in milliseconds; of the adapter and the merged model, as a multiple of the base model too. All rows were
+    measured under the same conditions."""
     first = rows[0][2]
     table = plain_table(f"Median of {len(first.base_seconds)}: {first.conditions.sentence()}")
     table.add_column("candidate", no_wrap=True)
@@ -53,8 +54,8 @@ def latency_table(rows: Sequence[Row]) -> Table:
             bytes_text(candidate.file_bytes),
             milliseconds(latency.load),
             milliseconds(latency.base),
-            f"{milliseconds(latency.adapter)} (×{latency.adapter / latency.base:.2f})",
-            "" if latency.merged is None else f"{milliseconds(latency.merged)} (×{latency.merged / latency.base:.2f})",
+            beside_base(latency.adapter, latency.adapter_ratios),
+            "" if latency.merged is None else beside_base(latency.merged, latency.merged_ratios),
         )
     return table
 
@@ -63,15 +64,20 @@ def _noise(rows: Sequence[Row]) -> str:
     spreads = [
         found
         for _, _, latency in rows
-        for seconds in (latency.base_seconds, latency.adapter_seconds, latency.merged_seconds)
-        if (found := spread(seconds)) is not None
+        for ratios in (latency.adapter_ratios, latency.merged_ratios)
+        if (found := spread(ratios)) is not None
     ]
     if not spreads:
         return "One round each: how much of it is noise cannot be said."
     return (
-        f"The middle half of the rounds spread over up to {100 * max(spreads):.0f}% of the median: smaller differences "
-        "may be noise."
+        f"×: median of the multiples of the base model's pass in the same round, whose middle half spread over up to "
+        f"{max(spreads):.2f}: smaller differences may be noise."
     )
+
+
+def beside_base(seconds: float, ratios: Sequence[float]) -> str:
+    """Milliseconds, and the median multiple of the base model's."""
+    return f"{milliseconds(seconds)} (×{statistics.median(ratios):.2f})"
 
 
 def milliseconds(seconds: float) -> str:

@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from prunedlora.config.load import ConfigError, load_sweep, parse_sweep
-from prunedlora.config.sweep import trial_with
+from prunedlora.config.sweep import SIZE_OBJECTIVES, trial_with
 from prunedlora.config.trial import TrialConfig
+from prunedlora.results.record import SIZE_FIGURES
 
 QUICKSTART = Path("search_spaces/quickstart.yaml")
 
@@ -403,3 +404,7 @@ def test_scientific_notation_is_a_number(tmp_path: Path, tree: dict[str, Any]) -
 @pytest.mark.parametrize("path", sorted(Path("search_spaces").glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_sweeps_are_valid(path: Path) -> None:
     assert load_sweep(path).name == path.stem
+
+
+def test_every_size_on_record_may_be_an_objective() -> None:
+    assert SIZE_OBJECTIVES == SIZE_FIGURES

@@ -16,6 +16,8 @@ from prunedlora.results.latency_table import print_latencies
 from prunedlora.results.record import RecordError
 from prunedlora.results.summary import summarize
 
+SECONDS = ("load_seconds", "base_seconds", "adapter_seconds", "merged_seconds")
+
 
 def conditions(**changes):
     fields = {
@@ -88,10 +90,24 @@ def test_the_table_fits_and_says_how_unquiet_it_was(record, candidate):
     ]  # fmt: skip
     assert second.split()[4:] == ["20", "10", "20", "(×2.00)"]
     assert "8 × 128 tokens, float32, AMD EPYC 9999 192-Core Processor, 384 cores, 2 threads" in " ".join(text.split())
-    assert "spread over up to" in text
+    assert "middle half spread over up to" in " ".join(text.split())
+    print_latencies(
+        [(record("a1"), one, latency().model_copy(update=dict.fromkeys(SECONDS, (0.01,))))], console, as_json=False
+    )
+    assert "One round each" in console.file.getvalue()
 
 
-def test_spread_is_the_interquartile_range_over_the_median():
+def test_spread_is_the_interquartile_range():
     assert spread((1.0,)) is None
-    assert spread((1.0, 2.0, 3.0)) == 1.0  # quartiles 1 and 3
+    assert spread((1.0, 2.0, 3.0)) == 2.0  # quartiles 1 and 3
     assert spread((2.0, 2.0, 2.0, 2.0)) == 0.0
+
+
+def test_ratios_are_to_the_base_in_the_same_round():
+    """A machine that slows down tenfold in between changes nothing."""
+    rounds = {"load_seconds": (0.1,), "base_seconds": (1.0, 10.0, 1.0), "adapter_seconds": (2.0, 20.0, 2.0)}
+    one = Latency(conditions=conditions(), **rounds, merged_seconds=(1.0, 10.0, 1.5))
+    assert (one.adapter_ratios, one.merged_ratios) == ((2.0, 2.0, 2.0), (1.0, 1.0, 1.5))
+    assert Latency(conditions=conditions(), **rounds, merged_seconds=()).merged_ratios == ()
+    with pytest.raises(ValueError, match="3 rounds of the base model, but 3 with the adapter and 2 merged"):
+        Latency(conditions=conditions(), **rounds, merged_seconds=(1.0, 1.0))
