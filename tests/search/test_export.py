@@ -15,7 +15,7 @@ from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
 from prunedlora.results.store import Store
 from prunedlora.search.assets import AssetCache
-from prunedlora.search.card import vllm_problems
+from prunedlora.search.card import card, vllm_problems
 from prunedlora.search.execute import execute_test, execute_trial
 from prunedlora.search.export import export_candidate
 from prunedlora.search.export_form import ExportError, Form
@@ -119,6 +119,21 @@ def test_the_card_speaks_of_what_is_handed_over(trained: tuple[Store, str, Path]
     assert certificate["form"] == {"slot": None, "dtype": None, "merged": True}
     assert certificate["vllm"] == {"flags": None, "refuses": []}
     assert certificate["checks"]["max_logit_difference_handed_over"] < 1e-4
+
+
+def test_the_memory_of_the_slot_is_told_where_a_server_takes_the_adapter(
+    trained: tuple[Store, str, Path], tmp_path: Path
+) -> None:
+    store, key, _ = trained
+    export_candidate(store, key, tmp_path / "padded", check=False, form=Form(slot=16))
+    per_rank = 2 * (4 * (16 + 16) + 2 * (16 + 32))
+    certificate = json.loads((tmp_path / "padded" / "certificate.json").read_text())
+    assert certificate["served_slot_bytes"] == per_rank * 16 * 2
+    record = store.read_record(key)
+    assert record is not None
+    (tmp_path / "adapter_config.json").write_text("{}")  # without a head of its own
+    text = card(record, record.candidates[-1], {}, tmp_path, Form())
+    assert "--max-lora-rank 8 --max-loras 1 --lora-modules NAME=PATH`. Its slot takes 7 KiB of GPU memory" in text
 
 
 def test_an_earlier_candidate_has_its_validation_figure(trained: tuple[Store, str, Path], tmp_path: Path) -> None:
