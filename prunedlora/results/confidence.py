@@ -1,16 +1,21 @@
-"""How sure a comparison of candidates is: the bootstrap over examples, the same draws for all, so that pairs count.
+"""How sure a comparison of configurations is: noise of the examples, and of the seeds where there are several.
 
 Candidates that were scored on the same examples err together: a hard example is hard for all of them. Differences are
 therefore known better than each accuracy by itself, and only a paired resampling sees that
-(https://doi.org/10.1214/aos/1176344552 for the bootstrap).
+(https://doi.org/10.1214/aos/1176344552 for the bootstrap). Seeds are few, so they are not resampled: a bootstrap of two
+or three values is far too narrow. Their variance is estimated, and stretched by how badly it is known.
+
+"Measured" is always a quality with its sign such that more is better.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 NUM_DRAWS = 2000
 """Resamplings: the 95 % quantile of 2,000 draws is known to half a percentage point."""
@@ -22,29 +27,128 @@ def draw_means(scores: Floats, weights: Floats | None, rng: np.random.Generator,
     `scores` (C, n): what each example adds; `weights` (C, n): what it counts (targets of a loss), None: one each.
     """
     n = scores.shape[1]
-    counts = rng.multinomial(n, np.full(n, 1.0 / n), size=num_draws).astype(np.float64)
+    places = rng.integers(n, size=(num_draws, n)) + n * np.arange(num_draws)[:, None]
+    counts = np.bincount(places.ravel(), minlength=num_draws * n).reshape(num_draws, n).astype(np.float64)
     totals = counts @ scores.T
     return totals / n if weights is None else totals / (counts @ weights.T)
 
 
-def shortfall_bounds(means: Floats, draws: Floats, best: int, chosen: Sequence[int], confidence: float) -> Floats:
-    """Upper bounds on how much worse than the candidate `best` each of `chosen` truly is, (len(chosen),).
+def means_over_seeds(values: Floats, owner: Ints) -> Floats:
+    """(…, P) values of trainings → (…, C) means of their configurations; `owner` (P,): each one's, 0 … C − 1."""
+    return np.stack([values[..., owner == each].mean(-1) for each in range(owner.max() + 1)], axis=-1)
+
+
+@dataclass(frozen=True)
+class SeedNoise:
+    """What seeds do to the measured means of C configurations, beyond what the examples explain."""
+
+    draws: Floats
+    """(num_draws, C) errors of the means."""
+    draws_if_known: Floats
+    """The same if the estimated variance were the true one, as with many seeds."""
+    variance: Floats
+    """(C,) of the means, at the estimate itself."""
+    deviation: float
+    """Standard deviation of the true quality over seeds, estimated; 0 where the examples explain all differences."""
+    degrees: int
+    """Degrees of freedom of the estimate: seeds beyond the first, over all configurations."""
+
+
+def seed_noise(measured: Floats, errors: Floats, owner: Ints, rng: np.random.Generator) -> SeedNoise | None:
+    """Noise of the seeds, from the configurations that were trained with several; None where none was.
+
+    `measured` (P,) of every training, `errors` (num_draws, P) as its examples draw it (NaN: not known), `owner` (P,):
+    its configuration. One variance for all configurations, as in Dunnett's test; those trained once have it too:
+
+        σ² ν / χ²_ν − ι, at least 0      σ²: variance over seeds, pooled, ν degrees of freedom
+                                         ι: what of it the examples explain, on which two seeds err differently
+
+    drawn anew for every draw: the fiducial distribution of a variance component, which is as wide as few seeds make it.
+    """
+    num_seeds = np.bincount(owner)
+    degrees = int((num_seeds - 1).sum())
+    if degrees == 0:
+        return None
+    apart = measured - means_over_seeds(measured, owner)[owner]
+    apart_by_examples = errors - means_over_seeds(errors, owner)[:, owner]
+    pooled = float((apart**2).sum()) / degrees
+    explained = float(np.nan_to_num(apart_by_examples.var(0)).sum()) / degrees
+    num_draws = len(errors)
+    drawn = np.maximum(pooled * degrees / rng.chisquare(degrees, num_draws) - explained, 0.0)
+    estimate = max(pooled - explained, 0.0)
+    normal = rng.standard_normal((num_draws, len(num_seeds)))
+    return SeedNoise(
+        draws=np.sqrt(drawn[:, None] / num_seeds) * normal,
+        draws_if_known=np.sqrt(estimate / num_seeds) * normal,
+        variance=estimate / num_seeds,
+        deviation=float(np.sqrt(estimate)),
+        degrees=degrees,
+    )
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How much worse than the best K configurations may be, and where the doubt comes from."""
+
+    upper: Floats
+    """(K,)"""
+    critical: float
+    """Standard errors from the measured difference to the bound."""
+    critical_if_known: float
+    """The same if the noise of the seeds were known, as with many seeds."""
+    example_variance: Floats
+    """(K,) of the difference; falls with the number of examples."""
+    seed_variance: Floats
+    """(K,) of the difference; falls with the number of seeds."""
+
+
+def shortfall_bounds(
+    means: Floats,
+    errors: Floats,
+    best: int,
+    chosen: Sequence[int],
+    confidence: float,
+    rng: np.random.Generator,
+    *,
+    seeds: SeedNoise | None = None,
+    resolution: float = 0.0,
+) -> Bounds:
+    """Upper bounds on how much worse than the configuration `best` each of `chosen` truly is.
 
     They hold for all of `chosen` at once with probability `confidence`, so that the one which looks best may be picked
     afterwards: comparisons with one control (Dunnett, https://doi.org/10.1080/01621459.1955.10501294), the critical
     value d from the draws, which know how candidates err together:
 
-        q_best − q_c ≤ mean_best − mean_c + d · se_c        se_c: of the difference, over the draws
+        q_best − q_c ≤ mean_best − mean_c + d · se_c        se_c: of the difference
 
-    `means` (C,), `draws` (num_draws, C), more is better. That `best` was picked for its luck makes the bounds too high
-    rather than too low.
+    `means` (C,) measured, `errors` (num_draws, C) as the examples draw them; NaN where they are not known, and the
+    bound is infinite. `resolution`: what one example more or less changes, for outcomes that are right or wrong. Two
+    that did not differ on n examples may still differ on 3 of n (95 %), of which no resampling knows: as in the exact
+    limit of a rare count (https://doi.org/10.1093/biomet/28.3-4.437), one more example is taken to speak against each.
+    That `best` was picked for its luck makes the bounds too high rather than too low.
     """
-    if not chosen:
-        return np.zeros(0)
-    errors = draws - means
-    differences = errors[:, [best]] - errors[:, list(chosen)]
-    spread = differences.std(0, ddof=1)
-    certain = spread == 0.0
-    standardized = np.where(certain, 0.0, -differences / np.where(certain, 1.0, spread))
-    d = float(np.quantile(standardized.max(1), confidence, method="higher"))
-    return means[best] - means[list(chosen)] + max(d, 0.0) * spread
+    chosen = list(chosen)
+    shortfall = means[best] - means[chosen]
+    known = np.isfinite(errors[:, chosen]).all(0) & np.isfinite(errors[:, best]).all()
+    by_examples = np.where(known, errors[:, [best]] - errors[:, chosen], 0.0)
+    rare = rng.exponential(resolution, by_examples.shape) if resolution > 0 else np.zeros_like(by_examples)
+    example_variance = by_examples.var(0) + resolution**2
+    seed_variance = np.zeros(len(chosen)) if seeds is None else seeds.variance[best] + seeds.variance[chosen]
+    spread = np.sqrt(example_variance + seed_variance)
+
+    def critical(seed_draws: Floats | None) -> float:
+        drawn = by_examples + rare
+        if seed_draws is not None:
+            drawn = drawn + seed_draws[:, [best]] - seed_draws[:, chosen]
+        standardized = np.divide(drawn, spread, out=np.zeros_like(drawn), where=known & (spread > 0))
+        largest = standardized.max(1, initial=0.0)
+        return float(np.quantile(largest, confidence, method="higher"))
+
+    d = critical(None if seeds is None else seeds.draws)
+    return Bounds(
+        upper=np.where(known, shortfall + d * spread, np.inf),
+        critical=d,
+        critical_if_known=d if seeds is None else critical(seeds.draws_if_known),
+        example_variance=example_variance,
+        seed_variance=seed_variance,
+    )

@@ -1,19 +1,20 @@
 """Which adapter to ship, said with confidence: the smallest that is proven to cost at most so much quality.
 
-Proven on the validation examples, on which all candidates were scored, by the paired bootstrap of confidence.py and for
-all smaller candidates at once. Where nothing can be proven the best one is named, and what would settle it.
+Proven on the validation examples, on which all candidates were scored, over the seeds where there are several, by the
+bounds of confidence.py and for all smaller candidates at once. Where nothing can be proven the best one is named, and
+what would settle it.
 """
 
-import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil, hypot, isfinite
 
 import numpy as np
 
-from prunedlora.results.confidence import NUM_DRAWS, Floats, draw_means, shortfall_bounds
-from prunedlora.results.pareto import Point
-from prunedlora.results.record import ExampleOutcomes
+from prunedlora.results.confidence import NUM_DRAWS, means_over_seeds, seed_noise, shortfall_bounds
+from prunedlora.results.configurations import Configuration, configurations
+from prunedlora.results.example_errors import LOSS, example_errors, resolution
+from prunedlora.results.pareto import Objectives, Point
 from prunedlora.results.serving import slot_bytes_of
 from prunedlora.results.summary import Summary
 
@@ -52,30 +53,72 @@ class Constraints:
 
 @dataclass(frozen=True)
 class Rival:
-    """A candidate smaller than the best, and what is known of how much worse it is."""
+    """A configuration smaller than the best, and what is known of how much worse it is."""
 
-    point: Point
+    configuration: Configuration
     shortfall: float
     """Measured, in units of the quality; negative: measured better."""
     bound: float
-    """Upper bound at the stated confidence, for all rivals at once."""
+    """Upper bound at the stated confidence, for all rivals at once; infinite where nothing is known."""
+    example_variance: float
+    """Of the shortfall, through the examples."""
+    seed_variance: float
+    """Of the shortfall, through the seeds."""
+
+    @property
+    def point(self) -> Point:
+        return self.configuration.point
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """One way to settle whether the smallest open rival is good enough, if it stays as it measured."""
+
+    num_examples: int | None
+    """Validation examples in all; None: as many as now."""
+    num_seeds: int | None
+    """Trainings each of the best and of the rival, with seeds of their own; None: as many as now."""
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    point: Point
-    best: Point
+    chosen: Configuration
+    best_configuration: Configuration
     within: float
     confidence: float
     rivals: tuple[Rival, ...]
     """All that were compared with the best, smallest first."""
-    paired: bool
-    """Whether the outcomes of every example were there; otherwise standard errors were taken for independent."""
+    caveats: tuple[str, ...]
+    """Sentences on what was not compared example by example; empty: all was."""
     num_examples: int
+    seed_deviation: float | None
+    """Standard deviation of the quality over seeds, which the bounds hold; None: none of them was trained twice, and
+    they do not."""
+    seed_degrees: int
+    """Degrees of freedom that it was estimated with."""
+    critical: float
+    """Standard errors of a shortfall that its bound lies above it."""
+    critical_if_known: float
+    """The same if the noise of the seeds were known."""
+
+    @property
+    def point(self) -> Point:
+        """The adapter to ship: of the chosen configuration's seeds the best measured."""
+        return self.chosen.point
+
+    @property
+    def best(self) -> Point:
+        return self.best_configuration.point
+
+    @property
+    def paired(self) -> bool:
+        """Whether all were compared example by example; otherwise some standard errors were taken for independent."""
+        return not self.caveats
 
     def bound_of(self, point: Point) -> float | None:
         """At most so much worse than the best at the stated confidence; None for a candidate that was not compared."""
-        bounds = {rival.point.name: rival.bound for rival in self.rivals} | {self.best.name: 0.0}
+        compared = [(rival.configuration, rival.bound) for rival in self.rivals] + [(self.best_configuration, 0.0)]
+        bounds = {member.name: bound for configuration, bound in compared for member in configuration.points}
         return bounds.get(point.name)
 
     @property
@@ -93,13 +136,33 @@ class Recommendation:
         )
 
     @property
-    def examples_needed(self) -> int | None:
-        """Validation examples with which the smallest open rival would be settled, if it stays as it measured."""
-        settled = [rival for rival in self.open if rival.shortfall < self.within]
-        if not settled:
-            return None
-        rival = settled[0]
-        return math.ceil(self.num_examples * ((rival.bound - rival.shortfall) / (self.within - rival.shortfall)) ** 2)
+    def unsettled(self) -> Rival | None:
+        """The smallest open one that more runs would settle: it measured below the limit, and its error is known."""
+        return next((r for r in self.open if r.shortfall < self.within and isfinite(r.bound)), None)
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """What would settle `unsettled`, each by itself: more examples, more seeds; where neither would, both at once.
+
+        From the variances as estimated: about so many.
+        """
+        rival = self.unsettled
+        if rival is None:
+            return ()
+        room = self.within - rival.shortfall
+        by_examples, by_seeds = (room / self.critical) ** 2, (room / self.critical_if_known) ** 2
+        found = []
+        if rival.seed_variance < by_examples:
+            found.append(Remedy(self._examples_for(rival, by_examples - rival.seed_variance), None))
+        if rival.seed_variance > 0 and rival.example_variance < by_seeds:
+            found.append(Remedy(None, self._seeds_for(by_seeds - rival.example_variance)))
+        return tuple(found) or (Remedy(self._examples_for(rival, by_seeds / 2), self._seeds_for(by_seeds / 2)),)
+
+    def _examples_for(self, rival: Rival, variance: float) -> int:
+        return ceil(self.num_examples * rival.example_variance / variance)
+
+    def _seeds_for(self, variance: float) -> int:
+        return ceil(2 * (self.seed_deviation or 0.0) ** 2 / variance)  # two means over so many each
 
 
 def recommend_with_confidence(
@@ -107,13 +170,11 @@ def recommend_with_confidence(
 ) -> Recommendation | None:
     """The smallest adapter that is proven at most `within` worse than the best one under the constraints.
 
-    None when no candidate has an adapter file. Raises RequestError when none meets the constraints, for a `within`
-    below 0, and for a `confidence` that is no share between one half and one.
+    A configuration that was trained with several seeds is judged by its mean over those that meet the constraints. None
+    when no candidate has an adapter file. Raises RequestError when none meets the constraints, for a `within` that is
+    negative, infinite or no difference of shares, and for a `confidence` that is no share between one half and one.
     """
-    if not within >= 0:
-        raise RequestError(f"within must be at least 0, got {within:g}")
-    if not 0.5 <= confidence < 1:
-        raise RequestError(f"confidence must lie in [0.5, 1), got {confidence:g}")
+    _check(summary.objectives, within, confidence)
     shippable = [point for point in summary.points if point.candidate.adapter_path is not None]
     if not shippable:
         return None
@@ -121,29 +182,55 @@ def recommend_with_confidence(
     if not allowed:
         raise RequestError(_nearest(shippable, constraints))
     gain = summary.objectives.gain
-    best = min(allowed, key=lambda p: (-gain(p.quality.value), p.size, p.key, p.candidate.name))
+    found = configurations(allowed, summary.records, summary.objectives)
+    best = min(found, key=lambda c: (-gain(c.mean), c.point.size, c.point.key, c.point.candidate.name))
 
-    def shortfall(point: Point) -> float:
-        return gain(best.quality.value) - gain(point.quality.value)
+    def shortfall(configuration: Configuration) -> float:
+        return gain(best.mean) - gain(configuration.mean)
 
-    def worth_comparing(point: Point) -> bool:
-        noise = math.hypot(point.quality.stderr or 0.0, best.quality.stderr or 0.0)
-        return point.size < best.size and shortfall(point) <= within + SCREEN * noise
+    def worth_comparing(configuration: Configuration) -> bool:
+        noise = hypot(configuration.point.quality.stderr or 0.0, best.point.quality.stderr or 0.0)
+        return configuration.point.size < best.point.size and shortfall(configuration) <= within + SCREEN * noise
 
-    smaller = sorted(filter(worth_comparing, allowed), key=lambda p: (p.size, shortfall(p), p.key, p.candidate.name))
-    draws, paired = _draws(summary, [best, *smaller], np.random.default_rng(seed))
-    means = np.array([gain(point.quality.value) for point in [best, *smaller]])
-    bounds = shortfall_bounds(means, draws, 0, range(1, len(means)), confidence)
-    rivals = [Rival(point, shortfall(point), float(bound)) for point, bound in zip(smaller, bounds, strict=True)]
-    proven = [rival.point for rival in rivals if rival.bound <= within]
+    smaller = sorted(
+        filter(worth_comparing, found), key=lambda c: (c.point.size, shortfall(c), c.point.key, c.point.candidate.name)
+    )
+    compared = [best, *smaller]
+    points = [point for configuration in compared for point in configuration.points]
+    owner = np.repeat(np.arange(len(compared)), [len(configuration.points) for configuration in compared])
+    rng = np.random.default_rng(seed)
+    errors = example_errors(summary.store, points, owner, summary.objectives, rng, NUM_DRAWS)
+    measured = np.array([gain(point.quality.value) for point in points])
+    seeds = seed_noise(measured, errors.draws, owner, rng)
+    bounds = shortfall_bounds(
+        means_over_seeds(measured, owner),
+        means_over_seeds(errors.draws, owner),
+        0,
+        range(1, len(compared)),
+        confidence,
+        rng,
+        seeds=seeds,
+        resolution=resolution(points, summary.objectives.quality),
+    )
+    rivals = [
+        Rival(configuration, shortfall(configuration), *map(float, figures))
+        for configuration, *figures in zip(
+            smaller, bounds.upper, bounds.example_variance, bounds.seed_variance, strict=True
+        )
+    ]
+    proven = [rival.configuration for rival in rivals if rival.bound <= within]
     return Recommendation(
-        point=proven[0] if proven else best,
-        best=best,
+        chosen=proven[0] if proven else best,
+        best_configuration=best,
         within=within,
         confidence=confidence,
         rivals=tuple(rivals),
-        paired=paired,
-        num_examples=best.quality.num_examples,
+        caveats=tuple(errors.caveats()),
+        num_examples=best.point.quality.num_examples,
+        seed_deviation=None if seeds is None else seeds.deviation,
+        seed_degrees=0 if seeds is None else seeds.degrees,
+        critical=bounds.critical,
+        critical_if_known=bounds.critical_if_known,
     )
 
 
@@ -160,28 +247,13 @@ def knee(summary: Summary) -> Point | None:
     return ends[int(np.argmax(height - place))]
 
 
-def _draws(summary: Summary, points: Sequence[Point], rng: np.random.Generator) -> tuple[Floats, bool]:
-    """(NUM_DRAWS, C) resampled qualities, more is better; paired when all were scored on the same examples and every
-    outcome is on record."""
-    sign = 1.0 if summary.objectives.maximize else -1.0
-    found = [summary.store.read_outcomes(point.key, point.candidate.name) for point in points]
-    outcomes = [one for one in found if one is not None]
-    lengths = {len(one.loss_sums) for one in outcomes}
-    # A baseline may have been trained, and scored, on other data than the rest.
-    data = {json.dumps(point.record.environment.data.get("fingerprint")) for point in points}
-    if len(outcomes) == len(points) and len(lengths) == len(data) == 1:
-        scores, weights = _scores(outcomes, summary.objectives.quality)
-        return sign * draw_means(scores, weights, rng), True
-    values = np.array([point.quality.value for point in points])
-    spreads = np.array([point.quality.stderr or 0.0 for point in points])
-    return sign * (values + spreads * rng.standard_normal((NUM_DRAWS, len(points)))), False
-
-
-def _scores(outcomes: Sequence[ExampleOutcomes], quality: str) -> tuple[Floats, Floats | None]:
-    if quality == "loss":
-        sums = np.array([one.loss_sums for one in outcomes], dtype=np.float64)
-        return sums, np.array([one.num_targets for one in outcomes], dtype=np.float64)
-    return np.array([one.correct[quality] for one in outcomes], dtype=np.float64), None
+def _check(objectives: Objectives, within: float, confidence: float) -> None:
+    if not (within >= 0 and isfinite(within)):
+        raise RequestError(f"within must be at least 0 and finite, got {within:g}")
+    if objectives.quality != LOSS and within >= 1:
+        raise RequestError(f"within must be less than 1, a share of the examples, got {within:g}; one point is 1pt")
+    if not 0.5 <= confidence < 1:
+        raise RequestError(f"confidence must lie in [0.5, 1), got {confidence:g}")
 
 
 def _nearest(points: Sequence[Point], constraints: Constraints) -> str:

@@ -20,7 +20,7 @@ One writer per file; everything the driver knows can be rebuilt from here.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -241,9 +241,15 @@ class Store:
 
     def read_outcomes(self, key: str, candidate: str) -> ExampleOutcomes | None:
         """None where there are none: stores of earlier versions. Raises RecordError for a broken file."""
-        path = self.trial_path(key, "outcomes", f"{candidate}.json")
-        text = self.storage.read_text(path)
-        return None if text is None else from_json(ExampleOutcomes, text, self.storage.uri_of(path))
+        return self.read_many_outcomes([(key, candidate)])[0]
+
+    def read_many_outcomes(self, candidates: Sequence[tuple[str, str]]) -> list[ExampleOutcomes | None]:
+        """As `read_outcomes` for pairs of key and candidate, fetched together where the storage can."""
+        paths = [self.trial_path(key, "outcomes", f"{candidate}.json") for key, candidate in candidates]
+        return [
+            None if text is None else from_json(ExampleOutcomes, text, self.storage.uri_of(path))
+            for path, text in zip(paths, self.storage.read_texts(paths), strict=True)
+        ]
 
     def records(self) -> list[TrialRecord]:
         """All records, sorted by key. Raises RecordError naming a broken or newer one."""

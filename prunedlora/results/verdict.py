@@ -2,12 +2,15 @@
 
 import json
 import shlex
+from dataclasses import asdict
+from math import isfinite
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from prunedlora.results.configurations import Configuration
 from prunedlora.results.figure_text import figure_text
 from prunedlora.results.pareto import Objectives, Point
 from prunedlora.results.recommendation import Constraints, Recommendation, Rival, knee, recommend_with_confidence
@@ -88,24 +91,43 @@ def verdict_document(found: Recommendation, objectives: Objectives) -> dict[str,
     """The same as plain JSON data."""
 
     def rival(one: Rival) -> dict[str, Any]:
-        return {"candidate": one.point.name, "size": one.point.size, "worse_by": one.shortfall, "at_most": one.bound}
+        return {
+            "candidate": one.point.name,
+            "num_seeds": len(one.configuration.points),
+            "size": one.point.size,
+            "worse_by": one.shortfall,
+            "at_most": one.bound if isfinite(one.bound) else None,
+        }
 
     return {
-        "recommended": _named(found.point, objectives),
-        "best": _named(found.best, objectives),
+        "recommended": _named(found.chosen, objectives),
+        "best": _named(found.best_configuration, objectives),
         "worse_by_at_most": found.bound_of(found.point),
         "within": found.within,
         "confidence": found.confidence,
         "paired": found.paired,
+        "caveats": list(found.caveats),
         "num_examples": found.num_examples,
+        "seed_deviation": found.seed_deviation,
         "proven_too": [rival(one) for one in found.beaten],
         "not_proven": [rival(one) for one in found.open],
-        "examples_needed": found.examples_needed,
+        "would_settle": {
+            "candidate": None if found.unsettled is None else found.unsettled.point.name,
+            "either": [asdict(remedy) for remedy in found.remedies],
+        },
     }
 
 
-def _named(point: Point, objectives: Objectives) -> dict[str, Any]:
-    return {"candidate": point.name, objectives.quality: point.quality.value, objectives.size: point.size}
+def _named(configuration: Configuration, objectives: Objectives) -> dict[str, Any]:
+    point = configuration.point
+    return {
+        "candidate": point.name,
+        objectives.quality: point.quality.value,
+        objectives.size: point.size,
+        "num_seeds": len(configuration.points),
+        "mean_over_seeds": configuration.mean,
+        "stderr_over_seeds": configuration.stderr_over_seeds,
+    }
 
 
 def _sentences(found: Recommendation, objectives: Objectives) -> list[str]:
@@ -113,7 +135,7 @@ def _sentences(found: Recommendation, objectives: Objectives) -> list[str]:
     sure = f"{percent(found.confidence)} confidence"
     lines = [
         f"Recommended: {point.name}, {point.candidate.adapter_params:,} parameters, {quality} "
-        f"{figure_text(point.quality)} (validation)."
+        f"{figure_text(point.quality)} (validation{_over_seeds(found.chosen)})."
     ]
     if point.name == best.name:
         lines.append(
@@ -121,46 +143,94 @@ def _sentences(found: Recommendation, objectives: Objectives) -> list[str]:
             f"{found.within:g} worse."
         )
     else:
+        several = max(len(found.chosen.points), len(found.best_configuration.points)) > 1
         lines.append(
-            f"It is at most {max(found.bound_of(point) or 0.0, 0.0):.4f} worse than the best, {best.name} ({quality} "
-            f"{figure_text(best.quality)}, {best.candidate.adapter_params:,} parameters), with {sure}."
+            f"{'In the mean over seeds it' if several else 'It'} is at most "
+            f"{max(found.bound_of(point) or 0.0, 0.0):.4f} worse than the best, {best.name} ({quality} "
+            f"{figure_text(best.quality)}{_over_seeds(found.best_configuration)}; {best.candidate.adapter_params:,} "
+            f"parameters), with {sure}."
         )
+    if found.chosen.missing:
+        keys = ", ".join(record.key for record in found.chosen.missing)
+        lines.append(f"Not in its mean, having failed or ended earlier: {keys}.")
     if found.open:
         smallest = found.open[0]
+        most = f"at most {smallest.bound:.4f}" if isfinite(smallest.bound) else "how much more is not known"
         lines.append(
             f"{len(found.open)} smaller measured well enough but not for sure, the smallest {smallest.point.name} with "
-            f"{smallest.point.candidate.adapter_params:,} parameters, measured {smallest.shortfall:.4f} worse and at "
-            f"most {smallest.bound:.4f}."
+            f"{smallest.point.candidate.adapter_params:,} parameters, measured {smallest.shortfall:.4f} worse and "
+            f"{most}."
         )
-        if (needed := found.examples_needed) is not None:
-            lines.append(
-                f"About {needed:,} validation examples (now {found.num_examples:,}) would settle the smallest of them "
-                "that measured below the limit, if it stays as it measured."
-            )
-    lines.append(
-        "Compared on the same examples, pair by pair."
-        if found.paired
-        else "Outcomes by example are not on record for all, so standard errors were taken for independent: cautious."
-    )
-    lines.append(
-        "One training each: another seed may differ by more than this; train the two with further seeds to know."
-    )
+    lines += _remedies(found)
+    lines += found.caveats or ["Compared on the same examples, pair by pair."]
+    lines.append(_seeds(found))
     return lines
+
+
+def _over_seeds(configuration: Configuration) -> str:
+    if configuration.stderr_over_seeds is None:
+        return ""
+    mean = f"{configuration.mean:.3f} ± {configuration.stderr_over_seeds:.3f}"
+    return f"; {mean} over {len(configuration.points)} seeds"
+
+
+def _remedies(found: Recommendation) -> list[str]:
+    rival = found.unsettled
+    if rival is None:
+        return []
+    ways = []
+    for remedy in found.remedies:
+        parts = []
+        if remedy.num_examples is not None:
+            parts.append(f"about {remedy.num_examples:,} validation examples (now {found.num_examples:,})")
+        if remedy.num_seeds is not None:
+            now = (len(found.best_configuration.points), len(rival.configuration.points))
+            parts.append(
+                f"about {remedy.num_seeds} seeds each of {found.best.name} and {rival.point.name} (now {now[0]} and "
+                f"{now[1]})"
+            )
+        ways.append(" together with ".join(parts))
+    text = ", or ".join(ways)
+    return [
+        f"{text[0].upper()}{text[1:]} would settle the smallest of them that measured below the limit, if it stays as "
+        "it measured."
+    ]
+
+
+def _seeds(found: Recommendation) -> str:
+    """Whether noise between trainings is in the bounds, and what to run where it is not."""
+    other = found.point if found.point.name != found.best.name else found.open[0].point if found.open else None
+    if found.seed_deviation is None:
+        names = found.best.name if other is None else f"{found.best.name} and {other.name}"
+        return (
+            "One training each: another seed may differ by more than this. To know, train further seeds of the "
+            f"configuration{'' if other is None else 's'} of {names}, three at least."
+        )
+    compared = [found.best_configuration, *(rival.configuration for rival in found.rivals)]
+    once = sum(len(configuration.points) == 1 for configuration in compared)
+    size = (
+        f"over seeds a standard deviation of {found.seed_deviation:.4f} beyond what the examples explain"
+        if found.seed_deviation > 0
+        else "seeds differ no more than the examples explain"
+    )
+    text = f"Noise between trainings is in these bounds, as far as {found.seed_degrees} repeated trainings tell: {size}"
+    return f"{text}; {once} of {len(compared)} trained once are taken to vary as much." if once else f"{text}."
 
 
 def _table(found: Recommendation, rivals: list[Rival], objectives: Objectives) -> Table:
     table = plain_table(f"Smaller than the best, at most this much worse with {percent(found.confidence)} confidence")
     table.add_column("trial", no_wrap=True)
-    for name in (objectives.quality, "params", "worse by", "at most"):
+    for name in (objectives.quality, "seeds", "params", "worse by", "at most"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")
     for rival in rivals:
         table.add_row(
             rival.point.name,
             figure_text(rival.point.quality),
+            str(len(rival.configuration.points)),
             f"{rival.point.candidate.adapter_params:,}",
             f"{rival.shortfall:.4f}",
-            f"{rival.bound:.4f}",
+            f"{rival.bound:.4f}" if isfinite(rival.bound) else "?",
             "proven too" if rival.bound <= found.within else "not proven",
         )
     return table
