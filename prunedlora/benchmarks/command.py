@@ -190,3 +190,17 @@ def pruning(
         console=Console(),
     )
     typer.echo(json.dumps(figures))
+
+
+@app.command()
+@clear_errors()
+def coverage(
+    num_sweeps: Annotated[int, typer.Option(min=1, help="Simulated sweeps of each scenario.")] = 1000,
+    num_draws: Annotated[int, typer.Option(min=100, help="Resamplings of each.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Whether stated confidence is kept: of recommendations, of bounds, of the probability to be on the front."""
+    from prunedlora.benchmarks.coverage import print_coverage
+
+    figures = print_coverage(num_sweeps=num_sweeps, num_draws=num_draws, seed=seed, console=Console(width=120))
+    typer.echo(json.dumps(figures))

@@ -92,10 +92,10 @@ class Bounds:
 
     upper: Floats
     """(K,)"""
-    critical: float
-    """Standard errors from the measured difference to the bound."""
-    critical_if_known: float
-    """The same if the noise of the seeds were known, as with many seeds."""
+    width: Floats
+    """(K,) from the measured difference to the bound."""
+    width_if_known: Floats
+    """(K,) the same if the noise of the seeds were known, as with many seeds."""
     example_variance: Floats
     """(K,) of the difference; falls with the number of examples."""
     seed_variance: Floats
@@ -119,8 +119,10 @@ def shortfall_bounds(
     afterwards: comparisons with one control (Dunnett, https://doi.org/10.1080/01621459.1955.10501294), the critical
     value d from the draws, which know how candidates err together:
 
-        q_best − q_c ≤ mean_best − mean_c + d · se_c        se_c: of the difference
+        q_best − q_c ≤ mean_best − mean_c + d · s_c
 
+    s_c is not the standard error but the error that the difference itself exceeds in the share 1 − confidence of the
+    draws (at most 10 %), so that differences of skewed errors get their room.
     `means` (C,) measured, `errors` (num_draws, C) as the examples draw them; NaN where they are not known, and the
     bound is infinite. `resolution`: what one example more or less changes, for outcomes that are right or wrong. Two
     that did not differ on n examples may still differ on 3 of n (95 %), of which no resampling knows: as in the exact
@@ -134,21 +136,20 @@ def shortfall_bounds(
     rare = rng.exponential(resolution, by_examples.shape) if resolution > 0 else np.zeros_like(by_examples)
     example_variance = by_examples.var(0) + resolution**2
     seed_variance = np.zeros(len(chosen)) if seeds is None else seeds.variance[best] + seeds.variance[chosen]
-    spread = np.sqrt(example_variance + seed_variance)
 
-    def critical(seed_draws: Floats | None) -> float:
+    def width(seed_draws: Floats | None) -> Floats:
         drawn = by_examples + rare
         if seed_draws is not None:
             drawn = drawn + seed_draws[:, [best]] - seed_draws[:, chosen]
-        standardized = np.divide(drawn, spread, out=np.zeros_like(drawn), where=known & (spread > 0))
-        largest = standardized.max(1, initial=0.0)
-        return float(np.quantile(largest, confidence, method="higher"))
+        scale = np.quantile(drawn, max(confidence, 0.9), axis=0)
+        standardized = np.divide(drawn, scale, out=np.zeros_like(drawn), where=known & (scale > 0))
+        return scale * np.quantile(standardized.max(1, initial=0.0), confidence, method="higher")
 
-    d = critical(None if seeds is None else seeds.draws)
+    of_all = width(None if seeds is None else seeds.draws)
     return Bounds(
-        upper=np.where(known, shortfall + d * spread, np.inf),
-        critical=d,
-        critical_if_known=d if seeds is None else critical(seeds.draws_if_known),
+        upper=np.where(known, shortfall + of_all, np.inf),
+        width=of_all,
+        width_if_known=of_all if seeds is None else width(seeds.draws_if_known),
         example_variance=example_variance,
         seed_variance=seed_variance,
     )

@@ -42,8 +42,8 @@ class ExampleErrors:
         lines = []
         if self.without_outcomes:
             lines.append(
-                f"Of {_some(self.without_outcomes)} no outcomes by example are on record: standard errors were taken "
-                "for independent, which is cautious."
+                f"Of {_some(self.without_outcomes)} no outcomes by example are on record: their errors were taken for "
+                "independent, which overstates the doubt."
             )
         if self.on_other_data:
             lines.append(

@@ -60,6 +60,10 @@ class Rival:
     """Measured, in units of the quality; negative: measured better."""
     bound: float
     """Upper bound at the stated confidence, for all rivals at once; infinite where nothing is known."""
+    width: float
+    """From the shortfall to the bound."""
+    width_if_known: float
+    """The same if the noise of the seeds were known."""
     example_variance: float
     """Of the shortfall, through the examples."""
     seed_variance: float
@@ -96,10 +100,6 @@ class Recommendation:
     they do not."""
     seed_degrees: int
     """Degrees of freedom that it was estimated with."""
-    critical: float
-    """Standard errors of a shortfall that its bound lies above it."""
-    critical_if_known: float
-    """The same if the noise of the seeds were known."""
 
     @property
     def point(self) -> Point:
@@ -150,7 +150,8 @@ class Recommendation:
         if rival is None:
             return ()
         room = self.within - rival.shortfall
-        by_examples, by_seeds = (room / self.critical) ** 2, (room / self.critical_if_known) ** 2
+        variance = rival.example_variance + rival.seed_variance
+        by_examples, by_seeds = (variance * (room / width) ** 2 for width in (rival.width, rival.width_if_known))
         found = []
         if rival.seed_variance < by_examples:
             found.append(Remedy(self._examples_for(rival, by_examples - rival.seed_variance), None))
@@ -215,7 +216,13 @@ def recommend_with_confidence(
     rivals = [
         Rival(configuration, shortfall(configuration), *map(float, figures))
         for configuration, *figures in zip(
-            smaller, bounds.upper, bounds.example_variance, bounds.seed_variance, strict=True
+            smaller,
+            bounds.upper,
+            bounds.width,
+            bounds.width_if_known,
+            bounds.example_variance,
+            bounds.seed_variance,
+            strict=True,
         )
     ]
     proven = [rival.configuration for rival in rivals if rival.bound <= within]
@@ -229,8 +236,6 @@ def recommend_with_confidence(
         num_examples=best.point.quality.num_examples,
         seed_deviation=None if seeds is None else seeds.deviation,
         seed_degrees=0 if seeds is None else seeds.degrees,
-        critical=bounds.critical,
-        critical_if_known=bounds.critical_if_known,
     )
 
 

@@ -131,7 +131,7 @@ def test_a_loss_is_compared_by_its_sums(sweep_of):
     ],
 )
 def test_constraints_are_kept_by_the_best_too(constraints, best, size, sweep_of):
-    found = asked(sweep_of({1000: 20, 500: 21, 300: 22, 200: 24}), constraints=constraints)
+    found = asked(sweep_of({1000: 20, 500: 21, 300: 22, 200: 23}), constraints=constraints)
     assert (found.best.size, found.point.size) == (best, size)
 
 
