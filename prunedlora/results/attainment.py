@@ -62,7 +62,8 @@ def attainment(summary: Summary) -> Attainment | None:
         return None
     seeds = max(choices, key=lambda seeds: (len(seeds) * len(having(seeds)), len(seeds), sorted(seeds)))
     seed_of = {keys[seed]: seed for keys in having(seeds) for seed in seeds}
-    points = [point for point in summary.points if point.key in seed_of]
+    # By seed: moocore takes a set for points that stand together.
+    points = sorted((point for point in summary.points if point.key in seed_of), key=lambda point: seed_of[point.key])
     if {seed_of[point.key] for point in points} != seeds:
         return None
     sign = -1.0 if summary.objectives.maximize else 1.0

@@ -68,7 +68,7 @@ def likely_front(summary: Summary, *, seed: int = 0, num_draws: int = NUM_DRAWS)
     sizes = np.array([point.size for point in points])
     on_front = on_front_share(draws, sizes)
     dominators, shares, num_dominated = domination(draws, sizes)
-    known = np.isfinite(draws).all(axis=0, keepdims=True)[0]
+    known = np.asarray(np.isfinite(draws).all(0))
     found = configurations(points, summary.records, summary.objectives)
     owner = {point.name: each for each in found for point in each.points}
     standings = tuple(

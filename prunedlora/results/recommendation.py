@@ -37,9 +37,9 @@ class Constraints:
     max_slot_bytes: int | None = None
     """Of the served slot, in half precision."""
 
-    def excess(self, point: Point) -> dict[str, float]:
-        """Constraint → how many times its limit the candidate is, where it is above. Raises ObjectiveError for a limit
-        on the slot's bytes where they are not on record."""
+    def excess(self, point: Point) -> dict[str, tuple[float, int]]:
+        """Constraint → what the candidate has and the limit, where it is above. Raises ObjectiveError for a limit on
+        the slot's bytes where they are not on record."""
         candidate = point.candidate
         pairs: dict[str, tuple[float, int | None]] = {
             "parameters": (candidate.adapter_params, self.max_params),
@@ -48,7 +48,7 @@ class Constraints:
         }
         if self.max_slot_bytes is not None:
             pairs["bytes of the served slot"] = (slot_bytes_of(candidate), self.max_slot_bytes)
-        return {name: value / limit for name, (value, limit) in pairs.items() if limit is not None and value > limit}
+        return {name: (value, limit) for name, (value, limit) in pairs.items() if limit is not None and value > limit}
 
 
 @dataclass(frozen=True)
@@ -262,6 +262,12 @@ def _check(objectives: Objectives, within: float, confidence: float) -> None:
 
 
 def _nearest(points: Sequence[Point], constraints: Constraints) -> str:
-    point = min(points, key=lambda p: (max(constraints.excess(p).values()), p.key, p.candidate.name))
-    over = ", ".join(f"{name} {factor:.3g} times the limit" for name, factor in constraints.excess(point).items())
+    def worst(point: Point) -> float:
+        return max(value / limit for value, limit in constraints.excess(point).values())
+
+    point = min(points, key=lambda p: (worst(p), p.key, p.candidate.name))
+    over = ", ".join(
+        f"{name} {value:,}, {value / limit:.3g} times the limit of {limit:,}"
+        for name, (value, limit) in constraints.excess(point).items()
+    )
     return f"no candidate meets the constraints; {point.name} comes nearest: {over}"

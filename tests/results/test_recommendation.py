@@ -156,7 +156,8 @@ def test_bytes_of_the_slot_are_a_constraint(record, candidate):
 
 def test_a_constraint_that_nothing_meets_names_the_nearest(sweep_of):
     with pytest.raises(
-        RequestError, match="no candidate meets the constraints; k1@10 comes nearest: parameters 3 times"
+        RequestError,
+        match="no candidate meets the constraints; k1@10 comes nearest: parameters 300, 3 times the limit of 100",
     ):
         asked(sweep_of({1000: 20, 300: 22}), constraints=Constraints(max_params=100))
 
@@ -207,3 +208,106 @@ def test_the_verdict_in_words_and_as_json(sweep_of):
 def test_a_store_without_adapters_says_why(fill, failed):
     with pytest.raises(NothingToRecommendError, match="All 1 trials failed"):
         printed(fill(failed("bad")))
+
+
+@pytest.fixture
+def seeds_of(sweep_of) -> Callable[..., Store]:
+    """seeds_of({params: [wrong of the first N, one per seed]}): trials of one configuration each, seeds 0, 1, …"""
+
+    def make(wrong):
+        flat = [(params, seed, count) for params, counts in wrong.items() for seed, count in enumerate(counts)]
+        # One key per trial: sizes are told apart again by whole hundreds.
+        store = sweep_of({params + seed: count for params, seed, count in flat})
+        for number, (params, seed, _) in enumerate(flat):
+            old = store.read_record(f"k{number}")
+            candidate = old.candidates[0].model_copy(update={"adapter_params": params})
+            config = {"rank": params, "seed": seed}
+            store.write_record(old.model_copy(update={"config": config, "candidates": (candidate,)}), 1)
+        return store
+
+    return make
+
+
+def test_a_configuration_is_judged_by_the_mean_of_its_seeds(seeds_of):
+    found = asked(seeds_of({1000: [20, 24, 22], 300: [21, 25, 20]}), within=0.05)
+    assert found.best_configuration.mean == pytest.approx(1 - 22 / N)  # 300 is as good in the mean, and smaller
+    assert found.best.size == 300
+    assert found.best.key == "k5"  # of its seeds the best
+    assert found.bound_of(found.chosen.points[0]) == 0.0
+
+
+def test_noise_between_trainings_widens_the_bounds(seeds_of):
+    calm = asked(seeds_of({1000: [20, 20], 300: [22, 22]}), within=0.05)
+    restless = asked(seeds_of({1000: [10, 30], 300: [12, 32]}), within=0.05)
+    assert calm.seed_deviation == 0.0
+    assert restless.seed_deviation == pytest.approx(20 / N / 2**0.5, rel=0.1)
+    assert restless.seed_degrees == 2
+    assert calm.point.size == 300
+    assert restless.point.size == 1000
+    assert restless.rivals[0].bound > 3 * calm.rivals[0].bound
+
+
+def test_what_would_settle_it_is_seeds_where_seeds_are_the_noise(seeds_of):
+    store = seeds_of({1000: [10, 30], 300: [12, 32]})
+    found = asked(store, within=0.05)
+    assert found.unsettled.point.size == 300
+    (remedy,) = [one for one in found.remedies if one.num_seeds is not None]
+    assert remedy.num_examples is None
+    assert 2 < remedy.num_seeds < 30
+    words = " ".join(printed(store, within=0.05).split())
+    assert f"bout {remedy.num_seeds} seeds each of k0@10 and k2@10 (now 2 and 2)" in words
+    assert "accuracy 0.975 ± 0.008 (validation; 0.950 ± 0.025 over 2 seeds)" in words
+    assert "as far as 2 repeated trainings tell: over seeds a standard deviation of 0.0" in words
+    document = json.loads(printed(store, within=0.05, as_json=True))
+    assert document["would_settle"]["candidate"] == "k2@10"
+    assert {"num_examples": None, "num_seeds": remedy.num_seeds} in document["would_settle"]["either"]
+    assert document["recommended"]["mean_over_seeds"] == pytest.approx(0.95)
+
+
+def test_so_many_more_seeds_do_settle_it(seeds_of):
+    (remedy,) = [r for r in asked(seeds_of({1000: [10, 30], 300: [12, 32]}), within=0.05).remedies if r.num_seeds]
+    half = (remedy.num_seeds + 1) // 2
+    more = asked(seeds_of({1000: [10, 30] * half, 300: [12, 32] * half}), within=0.05)
+    assert more.point.size == 300
+
+
+def test_those_trained_once_are_taken_to_vary_as_much(seeds_of):
+    store = seeds_of({1000: [10, 30], 300: [22]})
+    found = asked(store, within=0.03)
+    assert found.rivals[0].seed_variance == pytest.approx(found.seed_deviation**2 * (1 / 2 + 1))
+    assert "; 1 of 2 trained once are taken to vary as much." in " ".join(printed(store, within=0.03).split())
+
+
+def test_one_training_each_is_said_and_whose_seeds_to_train(sweep_of):
+    words = " ".join(printed(sweep_of({1000: 20, 300: 20})).split())
+    assert "train further seeds of the configuration of k1@10, three at least." in words
+    words = " ".join(printed(sweep_of({1000: 20, 300: 21})).split())
+    assert "One training each: another seed may differ by more than this." in words
+    assert "train further seeds of the configurations of k0@10 and k1@10, three at least." in words
+
+
+def test_a_failed_seed_is_told(seeds_of, failed):
+    store = seeds_of({300: [20, 21]})
+    store.write_record(failed("k9").model_copy(update={"config": {"rank": 300, "seed": 2}}), 1)
+    assert "Not in its mean, having failed or ended earlier: k9." in " ".join(printed(store).split())
+
+
+def test_seeds_without_outcomes_are_no_independent_examples(seeds_of):
+    """Three trainings scored on the same 400 examples are not scored on 1,200."""
+    store = seeds_of({1000: [20, 20, 20], 300: [22, 22, 22]})
+    for number in range(6):
+        store.delete_folder(store.trial_path(f"k{number}", "outcomes"))
+    rival = asked(store, within=0.05).rivals[0]
+    assert rival.example_variance == pytest.approx(2 * 0.0109**2, rel=0.1)
+
+
+def test_unknown_errors_prove_nothing(fill, record, candidate):
+    figures = {"accuracy": Figure(value=1.0, num_examples=1)}
+    store = fill(*(record(f"k{params}", candidate(params=params, figures=figures)) for params in (100, 200)))
+    larger = candidate(params=300, figures={"accuracy": Figure(value=1.0, stderr=0.0, num_examples=N)})
+    store.write_record(record("k300", larger), 1)
+    constraints = Constraints()
+    found = asked(store, within=0.5, constraints=constraints)
+    assert found.best.size == 100  # equals: the smallest
+    words = " ".join(printed(store).split())
+    assert "Of k100@10 no standard error is known" in words
