@@ -177,7 +177,8 @@ def _over_seeds(configuration: Configuration) -> str:
 def _remedies(found: Recommendation) -> list[str]:
     rival = found.unsettled
     if rival is None:
-        return []
+        known = any(isfinite(one.bound) for one in found.open)
+        return ["They measured at the limit itself, which no affordable number of runs tells from it."] if known else []
     ways = []
     for remedy in found.remedies:
         parts = []

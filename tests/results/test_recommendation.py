@@ -147,8 +147,8 @@ def test_bytes_of_the_slot_are_a_constraint(record, candidate):
     }
     limit = Constraints(max_slot_bytes=4096)
     assert limit.excess(points["fits"]) == {}
-    assert limit.excess(points["over"]) == {"bytes of the served slot": 2.0}
-    assert limit.excess(points["none"]) == {"bytes of the served slot": math.inf}
+    assert limit.excess(points["over"]) == {"bytes of the served slot": (8192, 4096)}
+    assert limit.excess(points["none"]) == {"bytes of the served slot": (math.inf, 4096)}
     with pytest.raises(ObjectiveError, match="older than this figure"):
         limit.excess(points["old"])
     assert Constraints().excess(points["old"]) == {}
