@@ -157,6 +157,27 @@ def accuracy(
 
 @app.command()
 @clear_errors()
+def report(
+    sweep_file: SweepFile = Path("search_spaces/quickstart.yaml"),
+    num_trials: Annotated[int, typer.Option(min=1, help="Made-up trials.")] = 1320,
+    num_candidates: Annotated[int, typer.Option(min=1, help="Of each trial that completes.")] = 8,
+) -> None:
+    """The report of a large sweep: seconds to read the store, to make the page and all files, bytes of the page."""
+    from prunedlora.benchmarks.report_speed import report_seconds
+    from prunedlora.config.load import load_sweep
+
+    with tempfile.TemporaryDirectory() as scratch:
+        figures = report_seconds(
+            load_sweep(sweep_file),
+            Path(scratch) / "store",
+            num_trials=num_trials,
+            num_candidates=num_candidates,
+        )
+    typer.echo(json.dumps(figures))
+
+
+@app.command()
+@clear_errors()
 def pruning(
     sweep_file: SweepFile = Path("search_spaces/quickstart.yaml"),
     overrides: Overrides = None,

@@ -1,13 +1,17 @@
-"""front.json, front.csv and candidates.csv: the figures of a sweep for other tools."""
+"""front.json, report.json, front.csv and candidates.csv: the figures of a sweep for other tools."""
 
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
+from prunedlora.results.history import Stage
+from prunedlora.results.importances import Importances
 from prunedlora.results.pareto import Point
-from prunedlora.results.record import SIZE_FIGURES, Figure, TrialRecord
+from prunedlora.results.record import SIZE_FIGURES, Environment, Figure, TrialRecord, to_json
 from prunedlora.results.settings import flat
 from prunedlora.results.summary import Summary
 
@@ -32,6 +36,45 @@ def front_document(summary: Summary) -> dict[str, Any]:
 
 def front_json(summary: Summary) -> str:
     return json.dumps(front_document(summary), allow_nan=False, indent=1) + "\n"
+
+
+def report_json(summary: Summary, stages: Sequence[Stage], importances: Importances | None) -> str:
+    """All figures of the page: front.json's, then what is not of the front."""
+    document = {
+        **front_document(summary),
+        "num_trials": len(summary.records),
+        "num_candidates": len(summary.points),
+        "missing_answer": summary.missing_answer(),
+        "best": None if summary.best is None else _row(summary, summary.best),
+        "history": [asdict(stage) for stage in stages],
+        "importances": None if importances is None else importances.model_dump(mode="json"),
+        "failed": [
+            {"key": record.key, "label": record.label, "attempts": record.attempts, **record.failure.model_dump()}
+            for record in summary.failed
+            if record.failure is not None
+        ],
+        "stopped": [
+            {
+                "key": record.key,
+                "label": record.label,
+                "candidates": [{"name": one.name, **_figures(one.figures)} for one in record.candidates],
+            }
+            for record in summary.stopped
+        ],
+        "command": summary.store.read_command(),
+        "contents": summary.store.read_contents(),
+        "sweep_file": summary.sweep,
+        "environments": [
+            {"num_trials": count, **environment.model_dump(mode="json")} for environment, count in environments(summary)
+        ],
+    }
+    return json.dumps(document, allow_nan=False, indent=1) + "\n"
+
+
+def environments(summary: Summary) -> list[tuple[Environment, int]]:
+    """The environments that trials ran in, with how many, most first."""
+    counts = Counter(to_json(record.environment) for record in summary.records)
+    return [(Environment.model_validate_json(text), count) for text, count in counts.most_common()]
 
 
 def front_csv(summary: Summary) -> str:
@@ -72,9 +115,10 @@ def candidates_csv(summary: Summary) -> str:
             "tokens_seen": candidate.tokens_seen,
             "examples_seen": candidate.examples_seen,
             "adapter_path": candidate.adapter_path,
-            **_settings(record),
+            **settings,
         }
         for record in summary.records
+        for settings in (_settings(record),)
         for candidate in record.candidates
     )
 

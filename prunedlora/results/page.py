@@ -22,19 +22,21 @@ def render(template: str, charts: Mapping[str, go.Figure], **context: Any) -> st
     """The page of a template of this package; no request leaves it, and every text from outside is escaped.
 
     `charts`: id → figure. The template puts each in its place with `{{ chart(id, what it shows in words) }}`, and it is
-    drawn when it comes into view. Plotly is in the page only where there are charts.
+    drawn when it comes into view; it may be `large`, have `many` things beside each other, or a number of `rows`.
+    Plotly is in the page only where there are charts.
     """
     return _environment().get_template(template).render(charts=charts, chart=_placing(charts), **context)
 
 
 def _placing(charts: Mapping[str, go.Figure]) -> Any:
-    def chart(name: str, description: str, *, low: bool = False) -> Markup:
+    def chart(name: str, description: str, *, large: bool = False, many: bool = False, rows: int = 0) -> Markup:
+        kind = f"chart{' large' * large}{' many' * many}{' rows' * (rows > 0)}"
         # Safe to mark so: a script ends at no character that is left. Hover texts, HTML to Plotly, are chart.py's duty.
         figure = Markup(charts[name].to_json().replace("<", "\\u003c"))
         return Markup(
-            '<div class="chart{low}" id="{name}" role="img" aria-label="{description}"></div>\n'
+            '<div class="{kind}" id="{name}" style="--rows: {rows}" role="img" aria-label="{description}"></div>\n'
             '<script type="application/json" id="{name}-figure">{figure}</script>'
-        ).format(low=" low" if low else "", name=name, description=description, figure=figure)
+        ).format(kind=kind, rows=rows, name=name, description=description, figure=figure)
 
     return chart
 

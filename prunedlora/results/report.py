@@ -1,71 +1,116 @@
-"""The report folder of a sweep: one HTML page that opens with the answer, and its figures as JSON and CSV."""
+"""The report folder of a sweep: one HTML page that opens with the answer, and its figures as JSON, CSV and PNG."""
 
+import shlex
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
+import plotly.graph_objects as go
 import yaml
 
-from prunedlora.results.chart import SIZE_TITLES, front_chart, history_chart, rank_chart
+from prunedlora.results.chart import history_charts, importance_chart, rank_chart
+from prunedlora.results.chart_style import SIZE_TITLES, short_names
+from prunedlora.results.confidence import interval_of
 from prunedlora.results.figure_text import figure_text
-from prunedlora.results.front_files import candidates_csv, front_csv, front_json
-from prunedlora.results.history import hypervolume_history
+from prunedlora.results.front_chart import MOST_WITH_BARS, front_chart
+from prunedlora.results.front_files import candidates_csv, environments, front_csv, front_json, report_json
+from prunedlora.results.front_png import front_png
+from prunedlora.results.history import Stage, hypervolume_history
+from prunedlora.results.importances import Importances, read_importances
 from prunedlora.results.page import render
+from prunedlora.results.parallel_chart import parallel_chart
 from prunedlora.results.pareto import Point
+from prunedlora.results.rank_map import rank_map
 from prunedlora.results.recommendation import Constraints, recommend_with_confidence
-from prunedlora.results.record import Environment, to_json
-from prunedlora.results.settings import varying
+from prunedlora.results.settings import method, telling
 from prunedlora.results.store import Store
 from prunedlora.results.summary import Summary, summarize
 
 CONFIDENCE = 0.95
-"""With which the report says how much worse than the best the recommended adapter may be."""
+"""Of the intervals, and with which the report says how much worse than the best the recommended adapter may be."""
+MOST_ROWS = 100
+"""Failed, and stopped, trials in the page; report.json has them all."""
 
 
-def write_report(
-    store: Store, command: str | None = None, within: float | None = None, size: str | None = None
-) -> Summary:
-    """Writes report.html, front.json, front.csv and candidates.csv into the store's report folder.
+def write_report(store: Store, within: float | None = None, size: str | None = None) -> Summary:
+    """Writes report.html, report.json, front.json, front.csv, candidates.csv and front.png into the store's `report`.
 
-    `command` is shown as the way to get the sweep again; `within` and `size` are as for `summarize`, whose errors it
-    raises.
+    `within` and `size` are as for `summarize`, whose errors it raises; RecordError too for a broken importances.json.
     """
     summary = summarize(store, within, size)
+    stages, importances = hypervolume_history(summary), read_importances(store)
     for name, text in (
+        ("report.json", report_json(summary, stages, importances)),
         ("front.json", front_json(summary)),
         ("front.csv", front_csv(summary)),
         ("candidates.csv", candidates_csv(summary)),
-        ("report.html", report_html(summary, command)),
+        ("report.html", report_html(summary, stages, importances)),
     ):
         store.storage.write_text(f"report/{name}", text)
+    store.storage.write_bytes("report/front.png", front_png(summary))
     return summary
 
 
-def report_html(summary: Summary, command: str | None = None) -> str:
+def report_html(summary: Summary, stages: Sequence[Stage], importances: Importances | None) -> str:
     """A self-contained page: no request leaves it, and every text from outside is escaped."""
-    test = None if summary.exported is None else summary.exported.test.get(summary.objectives.quality)
-    environments = Counter(to_json(record.environment) for record in summary.records)
-    charts = {}
-    if summary.points:
-        charts["front"] = front_chart(summary)
-        charts["history"] = history_chart(hypervolume_history(summary))
-    if summary.recommended is not None:
-        charts["ranks"] = rank_chart(summary.recommended.candidate.ranks)
+    quality = summary.objectives.quality
+    records = list({point.key: point.record for point in summary.points}.values())
+    paths = telling(records)
+    num_beaten = len(summary.points) - len(summary.front)
     return render(
         "report.html.jinja",
-        charts,
+        _charts(summary, stages, importances, paths),
         summary=summary,
-        command=command,
-        quality=summary.objectives.quality,
+        command=summary.store.read_command(),
+        contents=summary.store.read_contents(),
+        quality=quality,
         size_title=SIZE_TITLES[summary.objectives.size],
         recommended=summary.recommended,
-        test=test,
+        test=None if summary.exported is None else summary.exported.test.get(quality),
+        interval=lambda figure: interval_of(quality, figure, CONFIDENCE),
         comparisons=comparisons(summary),
+        export_command=export_command,
         finished=len(summary.records) - len(summary.failed),
+        bars_left_out=f"{num_beaten:,}" if num_beaten > MOST_WITH_BARS else "",
         empty_adapters=any(point.size == 0 for point in summary.points),
-        paths=varying(point.record for point in summary.points),
+        paths=paths,
+        methods=Counter(method(record) for record in records).most_common(),
+        device_seconds=stages[-1].device_seconds if stages else 0.0,
+        searched=any(ask.kind == "search" for ask in summary.asks),
+        importances=importances,
+        num_blocks=len(rank_map(summary.recommended.candidate.ranks)[0]) if summary.recommended is not None else 0,
+        shares_text=_shares_text,
         sure=_sure(summary),
+        most_rows=MOST_ROWS,
         sweep_yaml=yaml.safe_dump(summary.sweep, sort_keys=False, allow_unicode=True),
-        environments=[(Environment.model_validate_json(text), count) for text, count in environments.most_common()],
+        environments=environments(summary),
     )
+
+
+def export_command(summary: Summary, point: Point) -> str:
+    """The line that copies a candidate's adapter out of the store, ready for a shell."""
+    folder = f"adapters/{point.key}-{point.candidate.name}"
+    return f"prunedlora export {shlex.quote(summary.store.uri)} {point.name} --to {folder}"
+
+
+def _charts(
+    summary: Summary, stages: Sequence[Stage], importances: Importances | None, paths: Sequence[str]
+) -> dict[str, go.Figure]:
+    charts = {}
+    if summary.points:
+        charts["front"] = front_chart(summary, paths)
+        charts["history_trials"], charts["history_seconds"] = history_charts(stages)
+        if (parallel := parallel_chart(summary)) is not None:
+            charts["parallel"] = parallel
+    if summary.recommended is not None:
+        charts["ranks"] = rank_chart(summary.recommended.candidate.ranks)
+    for i, one in enumerate(importances.objectives.values() if importances is not None else (), start=1):
+        if one.shares is not None:
+            charts[f"importance_{i}"] = importance_chart(one.shares, short_names(one.shares))
+    return charts
+
+
+def _shares_text(shares: Mapping[str, float]) -> str:
+    return ", ".join(f"{path} {share:.0%}" for path, share in sorted(shares.items(), key=lambda item: -item[1]))
 
 
 def comparisons(summary: Summary) -> list[str]:

@@ -1,7 +1,7 @@
 """Settings of trials as flat dotted paths, for columns and hover texts."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from prunedlora.results.record import TrialRecord
@@ -23,9 +23,26 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def varying(records: Iterable[TrialRecord]) -> list[str]:
     """Paths whose value is not the same in all records, sorted; a path that some lack varies."""
-    configs = [flat(record.config) for record in records]
+    return _varying([flat(record.config) for record in records])
+
+
+def _varying(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     paths = sorted({path for config in configs for path in config})
     return [path for path in paths if len({repr(config.get(path)) for config in configs}) > 1]
+
+
+def telling(records: Iterable[TrialRecord]) -> list[str]:
+    """Paths that tell trials apart, sorted: those whose value differs between records that have it, or between records
+    of one method. What a method alone lacks is not among them: the method says it."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        groups.setdefault(method(record), []).append(flat(record.config))
+    found = {path for group in groups.values() for path in _varying(group)}
+    values: dict[str, set[str]] = {}
+    for config in (config for group in groups.values() for config in group):
+        for path, value in config.items():
+            values.setdefault(path, set()).add(repr(value))
+    return sorted(found | {path for path, seen in values.items() if len(seen) > 1})
 
 
 def shown(value: Any) -> str:

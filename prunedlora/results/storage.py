@@ -79,17 +79,21 @@ class Storage:
 
     def write_text(self, path: str, text: str) -> None:
         """Replaces a file, atomically. Raises StoreError when the storage refuses."""
+        self.write_bytes(path, text.encode())
+
+    def write_bytes(self, path: str, content: bytes) -> None:
+        """As `write_text`, for what is no text."""
         full = self._full(path)
         with self._named(path):
             if not self.is_local:
-                self._fs.pipe_file(full, text.encode())
+                self._fs.pipe_file(full, content)
                 return
             target = Path(full)
             target.parent.mkdir(parents=True, exist_ok=True)
             temporary = _beside(target)
             try:
                 with open(temporary, "xb") as file:
-                    file.write(text.encode())
+                    file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
                 os.replace(temporary, target)

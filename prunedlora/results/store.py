@@ -4,8 +4,10 @@
     driver.json                     who drives it (driver_lock.py)
     base.json                       the untrained base model on the same axes
     asks/<number>.json              what the study proposed, written before a trial is queued
-    trials/<key>/config.json        the resolved configuration
     contents.json                   what models and data are by content
+    command.txt                     how the last run was started
+    importances.json                which searched fields mattered, at the end of the last run
+    trials/<key>/config.json        the resolved configuration
     trials/<key>/attempts.json      starts of the trial, per driver
     trials/<key>/log.jsonl          figures along the way
     trials/<key>/checkpoints/<…>/   to resume from
@@ -42,6 +44,7 @@ from prunedlora.results.record import (
 from prunedlora.results.storage import Storage, StoreError
 
 CONTENTS_FILE = "contents.json"
+COMMAND_FILE = "command.txt"
 FIXED_FIELDS = ("objectives", "trial", "space", "sampler", "seed")
 """Fields of a sweep that its store is bound to; all others may change between runs. Baselines too: they stand for
 themselves, and what was trained stays on record."""
@@ -137,6 +140,20 @@ class Store:
     def write_contents(self, contents: Mapping[str, Any]) -> None:
         """Remembers what models and data are by content; for the driver that holds the lock."""
         self.storage.write_text(CONTENTS_FILE, json.dumps(_plain(contents), indent=1, sort_keys=True) + "\n")
+
+    def read_contents(self) -> dict[str, Any]:
+        """Name of a model or data source in the configurations → its identity; empty in stores of earlier versions."""
+        text = self.storage.read_text(CONTENTS_FILE)
+        return {} if text is None else json_object(text, self.storage.uri_of(CONTENTS_FILE))
+
+    def write_command(self, command: str) -> None:
+        """Remembers the shell command of the run; for the driver that holds the lock."""
+        self.storage.write_text(COMMAND_FILE, command + "\n")
+
+    def read_command(self) -> str | None:
+        """The shell command of the last run; None where it was not started by one."""
+        text = self.storage.read_text(COMMAND_FILE)
+        return None if text is None else text.removesuffix("\n")
 
     def write_sweep(self, sweep: Mapping[str, Any]) -> None:
         """Replaces sweep.yaml; for the driver that holds the lock, when trials, time or resources changed."""

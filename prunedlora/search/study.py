@@ -8,7 +8,8 @@ import datetime
 import hashlib
 import json
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import optuna
@@ -54,21 +55,28 @@ def propose(
     """The next suggestion: (field path → value, what an Ask must hold of it: params, distributions, system_attrs)."""
     num_asked = sum(ask.kind == "search" for ask in asks)
     made = lookup("sampler", sampler)(seed=ask_seed(seed, num_asked), num_concurrent=num_concurrent)
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study = rebuild(asks, told, objectives, made)
-            values = suggest(study.ask(), space)
-    finally:
-        optuna.logging.set_verbosity(verbosity)
+    with quiet():
+        study = rebuild(asks, told, objectives, made)
+        values = suggest(study.ask(), space)
     trial = study.get_trials(deepcopy=False)[-1]
     return values, {
         "params": dict(trial.params),
         "distributions": {name: distribution_to_json(d) for name, d in trial.distributions.items()},
         "system_attrs": json.loads(json.dumps(trial.system_attrs, allow_nan=False)),
     }
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without Optuna's line for every study, and its warnings that something is experimental."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
 
 
 def ask_seed(seed: int, number: int) -> int:

@@ -18,6 +18,7 @@ from rich.console import Console
 from prunedlora.config.identity import contents
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.results.driver_lock import DriverLock
+from prunedlora.results.importances import write_importances
 from prunedlora.results.pareto import Objectives
 from prunedlora.results.report import write_report
 from prunedlora.results.store import Store
@@ -27,6 +28,7 @@ from prunedlora.search import cluster
 from prunedlora.search.asker import Asker
 from prunedlora.search.capacity import num_slots
 from prunedlora.search.finish import base_work, drop_dominated, export_recommended, missing_test
+from prunedlora.search.importances import find_importances
 from prunedlora.search.preflight import every_trial, preflight
 from prunedlora.search.progress import Progress
 from prunedlora.search.signals import Signals
@@ -102,7 +104,7 @@ def run_sweep(
 
     Args:
         storage: path or URI of the store; it replaces the one in `config`.
-        command: shown in the report as the way to get the sweep again.
+        command: the process's arguments (sys.argv), shown in the report as the way to get the sweep again.
         max_seconds: end cleanly after this time; trials in training keep a checkpoint for the next run.
         retry_failed: train trials again whose record says failed.
         execute: what a slot does with its work; None trains for real (tests of the plumbing put something else).
@@ -128,6 +130,8 @@ def run_sweep(
         if not is_new:
             store.write_sweep(tree)
         store.write_contents(names)
+        if command:
+            store.write_command(_typed(command))
         asker = Asker(config, store, retry_failed=retry_failed)
         deadline = began + max_seconds if max_seconds is not None else float("inf")
         run = _Run(config, store, lock, asker, console, deadline, execute)
@@ -141,8 +145,9 @@ def run_sweep(
             drop_dominated(summarize(store), lock.epoch)
         if asker.exhausted:
             run.ending = "the space is exhausted"
+        write_importances(store, find_importances(store, config.objectives))
         result = SweepResult(
-            summary=write_report(store, shlex.join(command) or None),
+            summary=write_report(store),
             ending=run.ending,
             num_kept=asker.num_kept,
             num_resumed=asker.num_resumed,
@@ -237,6 +242,12 @@ def _settings(run: _Run, board: Any, slot: int) -> SlotSettings:
         checkpoint_every_steps=run.config.retention.checkpoint_every_steps,
         execute=run.execute,
     )
+
+
+def _typed(argv: Sequence[str]) -> str:
+    """A process's arguments as one types them: a script with its interpreter, a program by its name."""
+    program = ["python", argv[0]] if argv[0].endswith(".py") else [os.path.basename(argv[0])]
+    return shlex.join([*program, *argv[1:]])
 
 
 def _write_stats(run: _Run, result: SweepResult) -> None:

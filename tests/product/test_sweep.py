@@ -55,7 +55,13 @@ def test_front_json_has_what_other_tools_read(front: dict[str, Any]) -> None:
 
 
 def test_report_and_tables_stand_beside_it(storage: Path) -> None:
-    assert "<html" in (storage / "report" / "report.html").read_text()
+    page = (storage / "report" / "report.html").read_text()
+    assert "<html" in page
+    command = (storage / "command.txt").read_text()
+    assert command.startswith("python jobs/search.py search_spaces/quickstart.yaml --storage ")
+    importances = json.loads((storage / "importances.json").read_text())
+    assert importances["objectives"]["accuracy"]["reason"] in page
+    assert (storage / "report" / "front.png").read_bytes().startswith(b"\x89PNG")
     with (storage / "report" / "candidates.csv").open() as file:
         rows = list(csv.DictReader(file))
     methods = {row["config.adapter.method"] for row in rows}

@@ -5,15 +5,30 @@ Whether stated confidence is kept: tests/benchmarks/test_coverage.py.
 
 import numpy as np
 import pytest
-from scipy.stats import norm, poisson
+from scipy.stats import binomtest, norm, poisson
 from scipy.stats import t as student
 
 from prunedlora.benchmarks.coverage import simulate
-from prunedlora.results.confidence import draw_means, means_over_seeds, seed_noise, shortfall_bounds
+from prunedlora.results.confidence import draw_means, interval_of, means_over_seeds, seed_noise, shortfall_bounds
+from prunedlora.results.record import Figure
 
 
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("right", [0, 1, 199, 388, 400])
+def test_the_interval_of_a_share_is_wilson_s(right):
+    figure = Figure(value=right / 400, stderr=0.01, num_examples=400)
+    expected = binomtest(right, 400).proportion_ci(0.95, method="wilson")
+    np.testing.assert_allclose(interval_of("accuracy", figure, 0.95), expected, atol=1e-12)
+
+
+def test_the_interval_of_a_loss_is_the_normal_one():
+    expected = norm.interval(0.9, loc=2.5, scale=0.25)
+    found = interval_of("loss", Figure(value=2.5, stderr=0.25, num_examples=400), 0.9)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    assert interval_of("loss", Figure(value=2.5, num_examples=1), 0.9) is None
 
 
 def test_draws_spread_as_the_standard_error_and_pairs_move_together():

@@ -2,13 +2,21 @@ import csv
 import io
 import json
 import re
+import struct
 from html.parser import HTMLParser
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from prunedlora.results.ask import Ask
 from prunedlora.results.figure_text import bytes_text, figure_text
-from prunedlora.results.record import BaseReference, Figure
-from prunedlora.results.report import report_html, write_report
+from prunedlora.results.front_chart import front_chart
+from prunedlora.results.front_png import front_png
+from prunedlora.results.importances import Importances, ObjectiveImportances, write_importances
+from prunedlora.results.parallel_chart import parallel_chart
+from prunedlora.results.record import BaseReference, Figure, RecordError
+from prunedlora.results.report import write_report
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import ExportedAdapter, Store
 from prunedlora.results.summary import summarize
@@ -58,6 +66,10 @@ def filled(fill, record, candidate, failed):
     )
     store.write_base(BaseReference(figures={"accuracy": Figure(value=0.14, stderr=0.02, num_examples=400)}))
     return store
+
+
+def page_of(store):
+    return write_report(store) and read(store, "report.html")
 
 
 def read(store, name):
@@ -128,10 +140,14 @@ def test_csv_files(filled):
 
 
 def test_the_page_opens_with_the_answer(filled):
-    write_report(filled, command="python jobs/search.py x.yaml")
+    filled.write_command("python jobs/search.py x.yaml")
+    write_report(filled)
     words = Page(read(filled, "report.html")).words
     answer = words[words.index("Ship the adapter") :]
-    assert answer.startswith("Ship the adapter of 400 parameters: accuracy 0.970 ± 0.010 on validation.")
+    assert answer.startswith(
+        "Ship the adapter of 400 parameters: accuracy 0.970 (95% interval 0.948–0.983) on validation."
+    )
+    assert f"prunedlora export {filled.uri} a1@5 --to adapters/a1-5 Copy It is the smallest" in answer
     assert "2× smaller than the best (accuracy 0.975 ± 0.010). 2× smaller than the largest tried" in answer
     assert "not measured on the test split yet" in answer
     for part in ("LoRA rank 8", "NonFiniteLossError : loss is nan", "python jobs/search.py x.yaml", "torch 2.13"):
@@ -141,14 +157,15 @@ def test_the_page_opens_with_the_answer(filled):
 def test_the_page_says_what_the_test_split_gave(filled):
     test = {"accuracy": Figure(value=0.93, stderr=0.005, num_examples=1000)}
     filled.write_exported(ExportedAdapter(key="a1", step=5, test=test, path="/x/recommended"))
-    words = Page(report_html(summarize(filled))).words
-    assert "0.970 ± 0.010 on validation, 0.930 ± 0.005 on test" in words
+    words = Page(page_of(filled)).words
+    assert "0.970 (95% interval 0.948–0.983) on validation, 0.930 (95% interval 0.912–0.944) on test" in words
+    assert "what the recommended adapter is worth: 0.930 ± 0.005 there, 0.970 ± 0.010 on validation" in words
     assert "test split (1,000 examples) was looked at for this adapter only" in words
     assert "/x/recommended" in words
 
 
 def test_the_chart_shows_every_kind(filled):
-    html = report_html(summarize(filled))
+    html = page_of(filled)
     names = set(re.findall(r'"name":"([^"]*)"', html))
     assert {
         "prunedlora", "prunedlora, dominated", "lora", "front", "recommended", "base model, untrained",
@@ -159,18 +176,19 @@ def test_the_chart_shows_every_kind(filled):
 
 
 def test_the_page_says_how_sure_it_is_and_where_the_components_are(filled):
-    html = report_html(summarize(filled))
+    html = page_of(filled)
     words = Page(html).words
     assert "Compared by their standard errors over 400 validation examples, it is at most 0.0" in words
     assert "worse than the best with 95% confidence" in words
-    for div in ("front", "history", "ranks"):
+    for div in ("front", "history_trials", "history_seconds", "ranks"):
         assert f'id="{div}"' in html
     assert '"type":"heatmap"' in html
     assert html.count("plotly.js v") == 1  # the library is in there once
 
 
 def test_the_page_is_self_contained(filled):
-    html = report_html(summarize(filled), "x")
+    html = page_of(filled)
+    assert "default-src 'none'" in html
     page = Page(html)
     assert page.loads == []
     assert not set(page.tags) & {"link", "iframe", "object", "embed", "base", "img"}
@@ -186,29 +204,38 @@ def test_the_page_is_self_contained(filled):
 def test_text_from_outside_is_escaped(fill, record, candidate, failed):
     evil = {"adapter": {"method": EVIL}, EVIL: EVIL, "optimizer": {"learning_rate": 0.1}}
     names = {"name": EVIL, "trial": {"x": EVIL}}
-    store = fill(record("a1", candidate(), config=evil, label=EVIL), record("b2"), failed("c3", message=EVIL), **names)
-    write_report(store, command=EVIL)
+    store = fill(
+        record("a1", candidate(ranks={f"layers.0.{EVIL}": 2}), config=evil, label=EVIL),
+        record("b2", candidate(0.4, 200), label=EVIL, status="stopped"),
+        failed("c3", message=EVIL),
+        **names,
+    )
+    store.write_command(EVIL)
+    store.write_contents({EVIL: EVIL})
+    choices = json.dumps({"name": "CategoricalDistribution", "attributes": {"choices": [EVIL, "x"]}})
+    store.write_ask(
+        Ask(number=0, key="a1", kind="search", params={EVIL: EVIL}, distributions={EVIL: choices}, system_attrs={})
+    )
+    shares = {"accuracy": ObjectiveImportances(shares={EVIL: 1.0})}
+    write_importances(store, Importances(evaluator=EVIL, num_trials=10, num_best=5, objectives=shares))
+    write_report(store)
     html = read(store, "report.html")
     page = Page(html)
     assert page.handlers == []
     assert "img" not in page.tags
     assert "<script>alert" not in html
-    assert page.tags.count("script") == Page(report_html(summarize(fill_like(store)))).tags.count("script")
+    assert page.tags.count("script") == 3 + html.count('class="chart')  # the frame's own, and each chart's figure
     assert "alert('x')</script><img src=x onerror=alert(1)>" in page.words
     assert "日本" in page.words
-    # Hover texts are HTML to Plotly: a tag in them must reach it as text.
-    assert all("<img" not in script.replace("\\u003c", "<") for script in page.scripts if "alert" in script)
+    # Texts of a chart are HTML to Plotly: a tag in them must reach it as text, and a value is no template.
+    figures = [script for script in page.scripts if "alert" in script]
+    assert len(figures) == 4  # front, importances, parallel coordinates, ranks
+    for script in figures:
+        data = json.dumps(json.loads(script)["data"], ensure_ascii=False)
+        assert "<img" not in data
+        assert "&lt;/script" in data
     assert json.loads(read(store, "front.json"))["front"][0]["config"] == evil
     assert next(csv.DictReader(io.StringIO(read(store, "front.csv"))))[f"config.{EVIL}"] == EVIL
-
-
-def fill_like(store):
-    """The same store with harmless names."""
-    plain = Store(f"{store.uri}-plain")
-    plain.create_or_open(store.read_sweep() | {"name": "plain", "trial": {}})
-    for record in store.records():
-        plain.write_record(record.model_copy(update={"config": {}, "label": None}), 1)
-    return plain
 
 
 def test_stores_without_an_answer_say_why(fill, record, candidate, failed):
@@ -232,13 +259,13 @@ def test_stores_without_an_answer_say_why(fill, record, candidate, failed):
 
 def test_empty_adapters_have_a_place_on_the_logarithmic_axis(fill, record, candidate):
     store = fill(record("a1", candidate(0.5, 0, adapter_path=None)), record("b2", candidate(0.6, 150)))
-    html = report_html(summarize(store))
+    html = page_of(store)
     assert '"tickvals":[50.0,100.0,200.0],"ticktext":["0","100","200"]' in html
     assert "whose ranks are all 0 stand at the left edge" in Page(html).words
 
 
 def test_one_trial_is_its_own_best(fill, record):
-    words = Page(report_html(summarize(fill(record())))).words
+    words = Page(page_of(fill(record()))).words
     assert "It is itself the best. It is itself the largest tried." in words
 
 
@@ -249,7 +276,9 @@ def test_a_report_on_an_object_store(uri, sweep, record):
     store.create_or_open(sweep)
     store.write_record(record("a1"), 1)
     write_report(store)
-    assert store.storage.names("report") == ["candidates.csv", "front.csv", "front.json", "report.html"]
+    assert store.storage.names("report") == [
+        "candidates.csv", "front.csv", "front.json", "front.png", "report.html", "report.json",
+    ]  # fmt: skip
     assert json.loads(read(store, "front.json"))["front"][0]["adapter_path"] == f"{store.uri}/trials/a1/adapters/10"
 
 
@@ -259,3 +288,96 @@ def test_figures_as_text():
     assert [bytes_text(n) for n in (0, 999, 1024, 1_048_064, 5 << 20, 3 << 40)] == [
         "0 B", "999 B", "1 KiB", "1024 KiB", "5 MiB", "3072 GiB",
     ]  # fmt: skip
+
+
+def test_report_json_has_what_the_page_shows(filled):
+    filled.write_command("prunedlora search x.yaml")
+    filled.write_contents({"package:m": "m 1.0"})
+    shares = {"accuracy": ObjectiveImportances(shares={"optimizer.learning_rate": 1.0})}
+    write_importances(filled, Importances(evaluator="e", num_trials=12, num_best=5, objectives=shares))
+    write_report(filled)
+    found, front = json.loads(read(filled, "report.json")), json.loads(read(filled, "front.json"))
+    assert {name: found[name] for name in front} == front
+    assert found["best"]["key"] == "c3"
+    assert [stage["num_trials"] for stage in found["history"]] == [1, 2, 3, 4]
+    assert found["history"][-1]["hypervolume"] == pytest.approx(found["hypervolume"])
+    assert found["importances"]["objectives"]["accuracy"]["shares"] == {"optimizer.learning_rate": 1.0}
+    assert [(one["key"], one["message"]) for one in found["failed"]] == [("d4", "loss is nan")]
+    assert [(one["key"], one["candidates"][-1]["accuracy"]["value"]) for one in found["stopped"]] == [("b2", 0.4)]
+    assert (found["command"], found["contents"]) == ("prunedlora search x.yaml", {"package:m": "m 1.0"})
+    assert [(one["num_trials"], one["packages"]) for one in found["environments"]] == [(4, {"torch": "2.13"})]
+
+
+def test_front_png_is_a_picture_and_the_same_each_time(filled):
+    write_report(filled)
+    picture = Path(filled.uri, "report", "front.png").read_bytes()
+    assert picture[:8] == b"\x89PNG\r\n\x1a\n"
+    assert struct.unpack(">II", picture[16:24]) == (1600, 1000)
+    assert front_png(summarize(filled)) == picture
+    filled.write_base(BaseReference(figures={}))
+    assert front_png(summarize(filled)) != picture  # without the base model's line
+
+
+def test_failed_and_stopped_trials_are_listed(filled):
+    words = Page(page_of(filled)).words
+    assert "1 of 4 trials failed; their candidates count for nothing" in words
+    assert "1 of 4 trials were stopped early" in words
+    assert "b2 100% 0.400 ± 0.010 60" in words
+
+
+def test_the_page_says_why_there_are_no_importances(filled):
+    assert "Nothing was searched: this sweep runs a list of trials" in Page(page_of(filled)).words
+    ask(filled, 0, "a1", {"optimizer.learning_rate": 0.1})
+    assert "Importances were not worked out: a run of the sweep writes them at its end" in Page(page_of(filled)).words
+    reason = {"accuracy": ObjectiveImportances(shares=None, reason="1 completed search trials are too few")}
+    write_importances(filled, Importances(evaluator="e", num_trials=1, num_best=0, objectives=reason))
+    assert "for accuracy No importances: 1 completed search trials are too few." in Page(page_of(filled)).words
+    shares = {"accuracy": ObjectiveImportances(shares={"optimizer.learning_rate": 0.25, "pruning.x": 0.75})}
+    write_importances(filled, Importances(evaluator="e", num_trials=12, num_best=5, objectives=shares))
+    html = page_of(filled)
+    assert "Importances for accuracy: pruning.x 75%, optimizer.learning_rate 25%." in html
+    assert "from so few trials it is a hint at most" in Page(html).words
+    filled.storage.write_text("importances.json", "{}")
+    with pytest.raises(RecordError, match=r"importances.json: not a valid Importances: evaluator: Field required"):
+        write_report(filled)
+
+
+def test_importances_are_shares_or_a_reason():
+    with pytest.raises(ValueError, match="either shares or a reason"):
+        ObjectiveImportances(shares=None)
+
+
+def ask(store, number, key, params):
+    attributes = {"low": 0.01, "high": 1.0, "log": True, "step": None}
+    text = json.dumps({"name": "FloatDistribution", "attributes": attributes})
+    distributions = dict.fromkeys(params, text)
+    store.write_ask(
+        Ask(number=number, key=key, kind="search", params=params, distributions=distributions, system_attrs={})
+    )
+
+
+def test_parallel_coordinates_have_a_line_per_trial_of_the_search(filled):
+    ask(filled, 0, "a1", {"optimizer.learning_rate": 0.1, "pruning.damping": 0.1})
+    ask(filled, 1, "b2", {"optimizer.learning_rate": 1.0})  # a conditional field is not set
+    ask(filled, 2, "d4", {"optimizer.learning_rate": 0.01})  # failed
+    [lines] = parallel_chart(summarize(filled)).data
+    learning_rate, damping, size, quality = lines.dimensions
+    assert [one.label for one in lines.dimensions] == [
+        "optimizer.learning_rate", "pruning.damping", "adapter parameters", "accuracy",
+    ]  # fmt: skip
+    assert np.allclose(learning_rate["values"], [-1.0, 0.0])
+    assert damping.ticktext[0] == "not set"
+    assert damping["values"][1] == pytest.approx(damping.tickvals[0])
+    assert damping.tickvals[0] < -2.0
+    assert np.allclose(size["values"], np.log10([100, 60]))
+    assert np.allclose(quality["values"], [0.96, 0.4])
+
+
+def test_many_candidates_are_drawn_without_bars(fill, record, candidate):
+    candidates = [candidate(0.1 + step / 10_000, 10_000 - step, step + 1) for step in range(600)]
+    store = fill(record("a1", candidate(0.9, 1, 1)), record("b2", *candidates))
+    words = Page(page_of(store)).words
+    assert "(of the 600 beaten candidates in their hover texts only)" in words
+    beaten, best = front_chart(summarize(store), []).data[:2]
+    assert (len(beaten.x), beaten.error_y.array) == (600, None)
+    assert len(best.error_y.array) == len(best.x) == 1

@@ -1,4 +1,4 @@
-from prunedlora.results.settings import chosen, flat, method, shown, varying
+from prunedlora.results.settings import chosen, flat, method, shown, telling, varying
 
 
 def test_flat():
@@ -20,3 +20,15 @@ def test_shown():
 def test_method(record):
     assert method(record(config={"adapter": {"method": "lora"}})) == "lora"
     assert method(record(config={})) == "adapter"
+
+
+def test_telling_leaves_out_what_a_method_lacks(record):
+    def trial(key, method, rate, **pruning):
+        return record(key, config={"adapter": {"method": method}, "rate": rate, "pruning": pruning or None})
+
+    pruned = [trial("a", "prunedlora", 0.1, basis="raw", damping=damping) for damping in (1, 2)]
+    lora = trial("c", "lora", 0.1)
+    assert varying([*pruned, lora]) == ["adapter.method", "pruning.basis", "pruning.damping"]
+    assert telling([*pruned, lora]) == ["adapter.method", "pruning.damping"]
+    assert telling([*pruned, trial("c", "lora", 0.2)]) == ["adapter.method", "pruning.damping", "rate"]
+    assert telling([pruned[0], trial("d", "prunedlora", 0.1)]) == ["pruning.basis", "pruning.damping"]
