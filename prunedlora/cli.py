@@ -135,12 +135,14 @@ def recommend(
 @app.command()
 def compare(
     stores: Annotated[list[str], typer.Argument(metavar="STORE…", help="Storages of sweeps: paths or URIs.")],
-    names: Annotated[str | None, typer.Option(help="What to call them: old,new.  [default: the sweeps']")] = None,
+    names: Annotated[str | None, typer.Option(help="What to call them, old,new say; else as their sweeps.")] = None,
     by: Annotated[
         str | None,
         typer.Option(metavar="FIELD", help="Groups of trials of one store instead: adapter.method, label, …"),
     ] = None,
-    against: Annotated[str | None, typer.Option(help="Which all others are compared with.  [default: first]")] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Name of the one that all others are compared with; else the first.")
+    ] = None,
     within: Annotated[str, typer.Option(help="Difference that counts as none: 0.01, or 1pt.")] = "1pt",
     confidence: Annotated[float, typer.Option(help="Of all statements together, 0.5 to below 1.")] = 0.95,
     to: Annotated[str | None, typer.Option(help="Folder for comparison.html and comparison.json.")] = None,

@@ -1,20 +1,30 @@
 """The comparison's pictures: all fronts on the same axes, and how far the groups are apart at every size."""
 
-import html
 from collections.abc import Callable
 from typing import Any
 
 import plotly.graph_objects as go
 
-from prunedlora.results.chart import COLOURS, GREY, GRID, LAYOUT, SYMBOLS, placement, size_axis
+from prunedlora.results.chart_style import (
+    COLOURS,
+    GREY,
+    GRID,
+    RED,
+    SIZE_TITLES,
+    SYMBOLS,
+    layout,
+    placement,
+    short_number,
+    size_ticks,
+    text,
+)
 from prunedlora.results.comparison import Comparison, Contrast
 from prunedlora.results.comparison_words import interval, said
 from prunedlora.results.figure_text import figure_text
+from prunedlora.results.front_chart import MOST_AS_SHAPES
 from prunedlora.results.groups import Group
 from prunedlora.results.pareto import Point
 from prunedlora.results.record import Figure
-
-RING = "#ef4444"
 
 
 def fronts_chart(comparison: Comparison) -> go.Figure:
@@ -31,7 +41,7 @@ def fronts_chart(comparison: Comparison) -> go.Figure:
             x=[place(point.size) for point in ringed],
             y=[point.quality.value for point in ringed],
             mode="markers",
-            marker={"symbol": "circle-open", "size": 22, "line": {"width": 3}, "color": RING},
+            marker={"symbol": "circle-open", "size": 22, "line": {"width": 3}, "color": RED},
             name="recommended",
             hoverinfo="skip",
         )
@@ -43,12 +53,12 @@ def fronts_chart(comparison: Comparison) -> go.Figure:
                 y=[base.value, base.value],
                 mode="lines",
                 line={"dash": "dash", "color": GREY, "width": 2},
-                name=html.escape(name),
-                hovertext=f"{html.escape(name)}: {figure_text(base)} ({base.num_examples:,} examples)",
+                name=text(name),
+                hovertext=f"{text(name)}: {figure_text(base)} ({base.num_examples:,} examples)",
                 hoverinfo="text",
             )
         )
-    return _laid_out(figure, comparison, sizes, f"{html.escape(comparison.objectives.quality)} (validation)")
+    return _laid_out(figure, comparison, sizes, f"{text(comparison.objectives.quality)} (validation)")
 
 
 def differences_chart(comparison: Comparison) -> go.Figure:
@@ -60,19 +70,17 @@ def differences_chart(comparison: Comparison) -> go.Figure:
         figure.add_trace(_differences(comparison, contrast, i, place))
     for level, dash in ((0.0, "solid"), (comparison.within, "dot"), (-comparison.within, "dot")):
         figure.add_hline(y=level, line={"dash": dash, "color": GREY, "width": 1})
-    return _laid_out(figure, comparison, sizes, f"{html.escape(comparison.objectives.quality)}, better by")
+    return _laid_out(figure, comparison, sizes, f"{text(comparison.objectives.quality)}, better by")
 
 
-def _front_traces(
-    comparison: Comparison, group: Group, index: int, place: Callable[[float], float]
-) -> list[go.Scatter]:
+def _front_traces(comparison: Comparison, group: Group, index: int, place: Callable[[float], float]) -> list[Any]:
     colour, symbol = _look(index)
     on_front = {point.name for point in group.front}
     dominated = [point for point in group.points if point.name not in on_front]
-    name = html.escape(group.name)
+    name = text(group.name)
 
-    def markers(points: list[Point], **look: Any) -> go.Scatter:
-        return go.Scatter(
+    def markers(points: list[Point], kind: Any = go.Scatter, **look: Any) -> Any:
+        return kind(
             x=[place(point.size) for point in points],
             y=[point.quality.value for point in points],
             hovertext=[_hover(comparison, group, point) for point in points],
@@ -93,7 +101,8 @@ def _front_traces(
     ]
     if dominated:
         look = {"symbol": symbol, "color": colour, "size": 7}
-        traces.append(markers(dominated, mode="markers", opacity=0.35, marker=look, name=f"{name}, dominated"))
+        kind = go.Scattergl if len(group.points) > MOST_AS_SHAPES else go.Scatter
+        traces.append(markers(dominated, kind, mode="markers", opacity=0.35, marker=look, name=f"{name}, dominated"))
     return traces
 
 
@@ -111,10 +120,10 @@ def _differences(comparison: Comparison, contrast: Contrast, index: int, place: 
         mode="lines+markers",
         line={"shape": "hv", "width": 1.5, "color": colour},
         marker={"symbol": symbol, "color": colour, "size": 10},
-        name=html.escape(contrast.group.name),
+        name=text(contrast.group.name),
         showlegend=True,
         hovertext=[
-            f"<b>up to {one.size:,.10g}: {interval(one)}</b><br>{html.escape(said(comparison, contrast, one))}"
+            f"<b>up to {one.size:,.10g}: {interval(one)}</b><br>{text(said(comparison, contrast, one))}"
             for one in matched
         ],
         hoverinfo="text",
@@ -130,11 +139,11 @@ def _look(index: int) -> tuple[str, str]:
 def _hover(comparison: Comparison, group: Group, point: Point) -> str:
     """Text of a hover label, in Plotly's subset of HTML: everything from outside is escaped."""
     lines = [
-        f"<b>{html.escape(comparison.objectives.quality)} {figure_text(point.quality)}</b> "
+        f"<b>{text(comparison.objectives.quality)} {figure_text(point.quality)}</b> "
         f"(validation, {point.quality.num_examples:,} examples)",
         f"{point.candidate.adapter_params:,} parameters, largest rank {point.candidate.max_rank}",
-        f"{html.escape(group.name)}, {point.name}",
-        *([] if point.record.label is None else [html.escape(point.record.label)]),
+        f"{text(group.name)}, {point.name}",
+        *([] if point.record.label is None else [text(point.record.label)]),
     ]
     return "<br>".join(lines)
 
@@ -154,11 +163,14 @@ def _bases(comparison: Comparison) -> dict[str, Figure]:
 
 
 def _laid_out(figure: go.Figure, comparison: Comparison, sizes: list[float], title: str) -> go.Figure:
-    figure.update_layout(
-        **LAYOUT,
-        xaxis=size_axis(sizes, comparison.objectives.size),
-        yaxis={**GRID, "title": title},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
-        hovermode="closest",
-    )
+    place, ticks = placement(sizes), size_ticks(sizes)
+    xaxis = {
+        **GRID,
+        "type": "log",
+        "title": SIZE_TITLES[comparison.objectives.size],
+        "tickvals": [place(size) for size in ticks],
+        "ticktext": [short_number(size) for size in ticks],
+    }
+    legend = {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0}
+    figure.update_layout(layout(xaxis=xaxis, yaxis={**GRID, "title": title}, legend=legend, hovermode="closest"))
     return figure

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from prunedlora.results.chart import SIZE_TITLES
+from prunedlora.results.chart_style import SIZE_TITLES
 from prunedlora.results.comparison import Comparison, Contrast, Matched
 from prunedlora.results.comparison_chart import differences_chart, fronts_chart
 from prunedlora.results.comparison_words import finding, hypervolumes, interval, notes, said
