@@ -1,4 +1,4 @@
-"""The `prunedlora` command: search, train, report, recommend, compare, export, serving, latency.
+"""The `prunedlora` command: search, train, report, recommend, compare, export, serving, latency, harness.
 
 The scripts in jobs/ do the same as the verbs of their names, for `ray job submit`.
 
@@ -38,6 +38,7 @@ SizeAxis = Annotated[
     str | None,
     typer.Option(help="adapter_params, file_bytes, served_slot_bytes, …: what is to be small.  [default: the sweep's]"),
 ]
+CandidateArgument = Annotated[str, typer.Argument(metavar="KEY[@STEP]", help="A candidate; without step its last.")]
 StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="Storage of a sweep: a path or URI.")]
 
 
@@ -162,7 +163,7 @@ def compare(
 @app.command()
 def export(
     store: StoreArgument,
-    candidate: Annotated[str, typer.Argument(metavar="KEY[@STEP]", help="A candidate; without step its last.")],
+    candidate: CandidateArgument,
     to: Annotated[Path, typer.Option(help="Folder for the plain PEFT adapter; must not exist.")],
     check: Annotated[bool, typer.Option(help="Load it with the base model and compare logits, merged too.")] = True,
     merge: Annotated[bool, typer.Option("--merge", help="The whole model with the adapter in its weights.")] = False,
@@ -237,6 +238,42 @@ def latency(
             on_start=lambda name: waiting.print(f"measuring {name}", highlight=False),
         )
         print_latencies(rows, Console(), as_json=as_json)
+
+
+@app.command()
+def harness(
+    store: StoreArgument,
+    candidate: CandidateArgument,
+    task: Annotated[
+        list[str], typer.Option(help="A task of lm-evaluation-harness by name, its file, or a folder; give any number.")
+    ],
+    num_fewshot: Annotated[
+        int | None, typer.Option(min=0, help="Examples in the prompt.  [default: the task's]")
+    ] = None,
+    limit: Annotated[str | None, typer.Option(help="Documents of each task: 100, or a share: 0.1.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Requests per forward pass.  [default: 8]")] = None,
+    unsafe_code: Annotated[
+        bool, typer.Option("--unsafe-code", help="Allow tasks that run code which the model writes.")
+    ] = False,
+) -> None:
+    """Measure a candidate's adapter with lm-evaluation-harness, as PEFT loads it, and keep the figures in the store."""
+    with clear_errors():
+        from prunedlora.config.load import parse_harness
+        from prunedlora.results.figure_text import figure_text
+        from prunedlora.results.harness import write_harness
+        from prunedlora.results.store import Store
+        from prunedlora.search.harness import measure_stored
+
+        opened = Store(store)
+        opened.open()
+        given = {"num_fewshot": num_fewshot, "limit": limit, "batch_size": batch_size, "unsafe_code": unsafe_code}
+        run = measure_stored(opened, candidate, task, parse_harness(given))
+        console = Console()
+        for name, figure in sorted(run.figures.items()):
+            line = f"{name}: {figure_text(figure)} ({figure.num_examples:,} documents)"
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+        kept = opened.storage.uri_of(write_harness(opened, run))
+        console.print(f"Kept in {kept}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _share(text: str) -> float:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from prunedlora.config.harness import HARNESS_EXTRA, is_path, task_files
 from prunedlora.config.trial import TrialConfig
 
 SCHEMA_VERSION = 1
@@ -23,7 +24,7 @@ def trial_key(trial: TrialConfig) -> str:
     """Hash of the canonical JSON of the resolved configuration, `KEY_LENGTH` hex digits.
 
     Installed packages count by name and version, local files by the sha256 of their content, so no path enters it.
-    Raises LocationError for a model or dataset that does not exist.
+    Raises LocationError for a model, dataset or harness task's file that does not exist, or without lm-eval.
     """
     tree = trial.model_dump(mode="json")
     tree["schema_version"] = SCHEMA_VERSION
@@ -31,13 +32,17 @@ def trial_key(trial: TrialConfig) -> str:
     for split in ("train", "validation", "test"):
         if tree["data"][split] is not None:
             tree["data"][split]["name"] = _identity(tree["data"][split]["name"])
+    if trial.evaluation.harness_tasks is None:  # as before there were any: trials of older stores keep their keys
+        del tree["evaluation"]["harness_tasks"], tree["evaluation"]["harness"]
+    else:
+        tree["evaluation"]["harness_tasks"] = [_harness_identity(name) for name in trial.evaluation.harness_tasks]
     canonical = json.dumps(tree, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:KEY_LENGTH]
 
 
 def contents(trials: Iterable[TrialConfig]) -> dict[str, Any]:
-    """What the names of models and data in these configurations stand for, by content: name → identity, as it enters
-    `trial_key`. Raises LocationError for a model or dataset that does not exist.
+    """What the names of models, data and harness tasks in these configurations stand for, by content: name → identity,
+    as it enters `trial_key`. Raises LocationError for what does not exist.
     """
     found: dict[str, Any] = {}
     for trial in trials:
@@ -45,6 +50,7 @@ def contents(trials: Iterable[TrialConfig]) -> dict[str, Any]:
         for name in (trial.model.name, *(source.name for source in sources if source is not None)):
             if name not in found:
                 found[name] = _identity(name)
+        found |= {name: _harness_identity(name) for name in trial.evaluation.harness_tasks or ()}
     return found
 
 
@@ -91,6 +97,20 @@ def _identity(name: str) -> Any:
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         return {p.relative_to(path).as_posix() or path.name: _sha256(p, p.stat().st_mtime_ns) for p in files}
     return name
+
+
+def _harness_identity(name: str) -> dict[str, Any]:
+    """Version of the harness, which its tasks are part of; for a path also name and content of every file."""
+    try:
+        identity: dict[str, Any] = {"lm-eval": importlib.metadata.version("lm-eval")}
+    except importlib.metadata.PackageNotFoundError as error:
+        raise LocationError(f"evaluation.harness_tasks {name!r} needs lm-eval: {HARNESS_EXTRA}") from error
+    if not is_path(name):
+        return identity | {"name": name}
+    path = Path(name).expanduser()
+    if not path.exists():
+        raise LocationError(f"evaluation.harness_tasks: {name!r} does not exist (looked for {path.resolve()})")
+    return identity | {"files": sorted([p.name, _sha256(p, p.stat().st_mtime_ns)] for p in task_files(path))}
 
 
 @lru_cache(maxsize=4096)

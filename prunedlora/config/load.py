@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from prunedlora.config.fields import all_fields, is_field, with_values
 from prunedlora.config.sweep import SweepConfig
+from prunedlora.config.trial import HarnessConfig
 
 
 class ConfigError(ValueError):
@@ -68,6 +69,17 @@ def parse_sweep(tree: dict[str, Any], source: str) -> SweepConfig:
         lines = [line for details in error.errors() for line in _explain(details)]
         count = f"{len(lines)} problem{'s' if len(lines) > 1 else ''}"
         raise ConfigError(f"{source}: {count}\n" + "\n".join(f"  {line}" for line in lines)) from error
+
+
+def parse_harness(given: Mapping[str, Any]) -> HarnessConfig:
+    """How the harness measures, from options of the command line; those that are None are as if not given.
+
+    Raises ConfigError, all problems at once.
+    """
+    try:
+        return HarnessConfig.model_validate({name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise ConfigError("\n".join(line for details in error.errors() for line in _explain(details))) from error
 
 
 def _parse_override(override: str) -> tuple[str, Any]:

@@ -6,7 +6,7 @@ in SweepConfig. A field that would lose its effect under another field's value i
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from prunedlora.config.methods import (
     AdaLoraConfig,
@@ -161,6 +161,25 @@ class TrainingConfig(Section):
         return self
 
 
+def _number_or_share(limit: float | None) -> float | None:
+    if limit is not None and not (0 < limit < 1 or (limit >= 1 and isinstance(limit, int))):
+        raise ValueError(f"{limit!r} is neither a whole number from 1 nor a share below 1")
+    return limit
+
+
+class HarnessConfig(Section):
+    """How lm-evaluation-harness measures; its own defaults but for the batch size."""
+
+    num_fewshot: Annotated[int, Field(ge=0)] | None = None
+    """Examples in the prompt; None: each task's own number."""
+    limit: Annotated[int | float | None, AfterValidator(_number_or_share)] = None
+    """Documents of each task: the first n, or their share below 1; None takes all."""
+    batch_size: PositiveInt = 8
+    """Requests per forward pass and worker."""
+    unsafe_code: bool = False
+    """Allow tasks that run code which the model writes. Off unless asked for by name."""
+
+
 class EvaluationConfig(Section):
     metric: str
     """accuracy (classification), exact_match, final_number or verifier (generation), loss (either)."""
@@ -171,11 +190,25 @@ class EvaluationConfig(Section):
     batch_size: PositiveInt = 64
     max_new_tokens: PositiveInt | None = None
     """Longest generated answer in tokens; needed by metrics that generate, refused otherwise."""
+    harness_tasks: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = None
+    """lm-evaluation-harness tasks for the adapter at the end of the training, and for the base model: names, a task's
+    file (`path/to/task.yaml`), or a folder of such files. Recorded as `harness/<task>/<metric>`; no objective."""
+    harness: HarnessConfig | None = None
+    """How harness_tasks are measured; None: by HarnessConfig's defaults."""
 
     @model_validator(mode="after")
     def _rising_milestones(self) -> Self:
         if self.milestones != sorted(set(self.milestones)):
             raise ValueError(f"milestones must rise: {self.milestones}")
+        return self
+
+    @model_validator(mode="after")
+    def _harness_has_tasks(self) -> Self:
+        tasks = self.harness_tasks or []
+        if self.harness is not None and not tasks:
+            raise ValueError("harness has no effect without harness_tasks; remove it")
+        if len(set(tasks)) < len(tasks):
+            raise ValueError(f"harness_tasks names a task twice: {', '.join(tasks)}")
         return self
 
 
@@ -276,6 +309,11 @@ class TrialConfig(Section):
         if metric not in task.metrics:
             return [
                 f"evaluation.metric {metric!r} is unknown to task {self.data.task!r}; known: {', '.join(task.metrics)}"
+            ]
+        if self.evaluation.harness_tasks and task.auto_model != "AutoModelForCausalLM":
+            return [
+                f"evaluation.harness_tasks needs a causal language model (task generation); that of task "
+                f"{self.data.task!r} has a classification head"
             ]
         generates = metric in task.generating_metrics
         if generates != (self.evaluation.max_new_tokens is not None):

@@ -82,7 +82,8 @@ class Candidate(Document):
     truncated_rank: int | None = Field(default=None, ge=1)
     """Rank that the adapter was truncated to after its training (method svd); None: it is as it was trained."""
     figures: dict[str, Figure]
-    """Metric → its value on the validation split."""
+    """Metric → its value on the validation split; `harness/<task>/<metric>`: by lm-evaluation-harness, on the split
+    that its task names, at the end of a training only."""
     ranks: dict[str, Count]
     """Full module name in the base model → rank."""
     adapter_params: Count

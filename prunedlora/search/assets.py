@@ -1,6 +1,7 @@
 """What a slot loads once and keeps from trial to trial: base model, tokenised data."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,18 +79,8 @@ class AssetCache:
 
 def load_assets(trial: TrialConfig, device: torch.device) -> Assets:
     """Loads model and data of a configuration. Raises ModelError, DataError, LocationError, TargetError."""
-    settings = model_settings(trial)
     splits, task = load_task(trial)
-    unquantized: list[str] = []
-    if settings.quantization is not None:
-        if device.type != "cuda":  # where bitsandbytes has kernels for CPUs, they repack the shared base's weights
-            raise ModelError(f"model.quantization {settings.quantization!r} needs CUDA; this worker has {device.type}")
-        # What trains whole must not be quantised, and the output embedding never is.
-        empty = load_without_weights(settings, task.auto_model, task.model_settings)
-        output = empty.get_output_embeddings()
-        unquantized = [name for name, module in empty.named_modules() if module is output]
-        unquantized += resolve_head(empty, trial.head_modules)
-    base = load_base(settings, task.auto_model, task.model_settings, device, unquantized)
+    base = load_base_of(trial, task.auto_model, task.model_settings, device)
     train, validation, test = (task.encode(split) for split in (splits.train, splits.validation, splits.test))
     return Assets(
         base=base,
@@ -97,13 +88,7 @@ def load_assets(trial: TrialConfig, device: torch.device) -> Assets:
         train=train,
         validation=validation,
         test=test,
-        model_facts={
-            "name": trial.model.name,
-            "revision": getattr(base.model.config, "_commit_hash", None) or trial.model.revision,
-            "dtype": str(base.dtype).removeprefix("torch."),
-            "num_params": sum(parameter.numel() for parameter in base.model.parameters()),
-            "labels": list(task.labels) if task.labels is not None else None,
-        },
+        model_facts=model_facts(trial, base, task.labels),
         data_facts={
             "fingerprint": splits.fingerprint,
             "num_examples": {"train": len(train), "validation": len(validation), "test": len(test)},
@@ -114,6 +99,34 @@ def load_assets(trial: TrialConfig, device: torch.device) -> Assets:
             },
         },
     )
+
+
+def model_facts(trial: TrialConfig, base: BaseModel, labels: Sequence[str] | None = None) -> dict[str, Any]:
+    """What was loaded as the configuration's model, before anything is attached to it."""
+    return {
+        "name": trial.model.name,
+        "revision": getattr(base.model.config, "_commit_hash", None) or trial.model.revision,
+        "dtype": str(base.dtype).removeprefix("torch."),
+        "num_params": sum(parameter.numel() for parameter in base.model.parameters()),
+        "labels": list(labels) if labels is not None else None,
+    }
+
+
+def load_base_of(
+    trial: TrialConfig, auto_model: str, task_settings: Mapping[str, Any], device: torch.device
+) -> BaseModel:
+    """The configuration's base model, its weights quantised where asked for, all but what trains whole and the output
+    embedding. Raises ModelError, LocationError, TargetError."""
+    settings = model_settings(trial)
+    unquantized: list[str] = []
+    if settings.quantization is not None:
+        if device.type != "cuda":  # where bitsandbytes has kernels for CPUs, they repack the shared base's weights
+            raise ModelError(f"model.quantization {settings.quantization!r} needs CUDA; this worker has {device.type}")
+        empty = load_without_weights(settings, auto_model, task_settings)
+        output = empty.get_output_embeddings()
+        unquantized = [name for name, module in empty.named_modules() if module is output]
+        unquantized += resolve_head(empty, trial.head_modules)
+    return load_base(settings, auto_model, task_settings, device, unquantized)
 
 
 def load_task(trial: TrialConfig) -> tuple[Splits, Task]:

@@ -13,6 +13,7 @@ from prunedlora.training.distributed import Workers
 
 PACKAGES = (
     "prunedlora", "torch", "transformers", "peft", "ray", "optuna", "datasets", "safetensors", "numpy", "reasoning-gym",
+    "lm-eval",
 )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ from prunedlora.search.candidates import (
     validation_examples,
 )
 from prunedlora.search.environment import environment
+from prunedlora.search.harness import load_harness
 from prunedlora.search.resume import load_checkpoint, save_checkpoint
 from prunedlora.tasks.outcomes import figures
 from prunedlora.training.distributed import Workers
@@ -133,7 +134,7 @@ def execute_trial(
 
 
 def execute_base(config: TrialConfig, *, store: Store, assets: AssetCache, workers: Workers) -> None:
-    """Evaluates the untrained base model on the validation split and writes base.json."""
+    """Evaluates the untrained base model on the validation split, and by its harness tasks, and writes base.json."""
     loaded = assets.get(config)
     outcomes = evaluate(
         loaded.base.model,
@@ -143,8 +144,11 @@ def execute_base(config: TrialConfig, *, store: Store, assets: AssetCache, worke
         dtype=loaded.base.dtype,
         workers=workers,
     )
+    measured = recorded(figures(outcomes))
+    if (harness := load_harness(config, workers.num_workers)) is not None:
+        measured |= harness.measure(loaded.base.model, config, loaded.base.dtype, workers)
     if workers.rank == 0:
-        store.write_base(BaseReference(figures=recorded(figures(outcomes))))
+        store.write_base(BaseReference(figures=measured))
 
 
 def execute_test(
@@ -194,6 +198,7 @@ def _train(
     checkpoint_every_steps: int | None,
 ) -> Verdict:
     config, workers = run.config, run.workers
+    harness = load_harness(config, workers.num_workers)  # first: what is missing on this node must not cost a training
     method = build_method(config, num_steps(config, len(assets.train)))
     model = method.attach(assets.base.model, ADAPTER)
     try:
@@ -214,6 +219,11 @@ def _train(
                 live, config, assets, run.store, run.key, workers, run.check, truncated_rank=truncated_rank
             )
             run.candidates.append(candidate)
+            if harness is not None and live.step == live.num_steps:
+                # The candidate is on record and its adapter in the store already, should the harness fail.
+                further = harness.measure(model, config, live.dtype, workers)
+                candidate = candidate.model_copy(update={"figures": candidate.figures | further})
+                run.candidates[-1] = candidate
             run.flush_log()
             return Verdict(workers.from_first(report(candidate.model_dump(mode="json")) if workers.rank == 0 else None))
 

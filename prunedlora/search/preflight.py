@@ -13,6 +13,7 @@ from prunedlora.config.trial import TrialConfig
 from prunedlora.registry import lookup
 from prunedlora.search.assemble import build_method, num_steps
 from prunedlora.search.assets import load_task, model_settings
+from prunedlora.search.harness import load_harness
 from prunedlora.tasks.protocol import Task
 from prunedlora.tasks.splits import Splits
 from prunedlora.training.model import load_without_weights
@@ -23,11 +24,11 @@ class PreflightError(ValueError):
 
 
 def preflight(config: SweepConfig) -> None:
-    """Loads the data and builds every model of the sweep without its weights.
+    """Loads the data, harness tasks with theirs, and builds every model of the sweep without its weights.
 
     Raises:
-        LocationError, DataError, ModelError, TargetError: a model, dataset, column, label, length or module that is
-            not as the configuration says.
+        LocationError, DataError, ModelError, TargetError, HarnessError: a model, dataset, column, label, length, module
+            or harness task that is not as the configuration says.
         PreflightError: 4-bit weights without bitsandbytes, fewer examples than workers or than asked for, or a
             classification head that would not train.
     """
@@ -49,6 +50,7 @@ def preflight(config: SweepConfig) -> None:
         _check_method(trial, splits)
         _check_head(trial, task, model, heads)
         _check_sizes(trial, splits, config.resources.num_workers)
+        load_harness(trial, config.resources.num_workers)
 
 
 def every_trial(config: SweepConfig) -> Iterator[TrialConfig]:

@@ -1,0 +1,232 @@
+"""lm-evaluation-harness (https://github.com/EleutherAI/lm-evaluation-harness) on a model in memory.
+
+Optional: without the package `load_tasks` says how to install it, and nothing else here needs to be called. What comes
+out is what `lm_eval` itself gives for the same adapter, seeds included.
+"""
+
+import difflib
+import math
+import os
+import random
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from prunedlora.tasks.batching import evaluating
+from prunedlora.tasks.outcomes import Figure
+from prunedlora.training.distributed import Workers
+
+PREFIX = "harness"
+
+
+class HarnessError(ValueError):
+    """Harness tasks that are not there or cannot be measured as asked; the message names the task."""
+
+
+@dataclass(frozen=True)
+class HarnessSettings:
+    """What is measured; fields as in the configuration's `evaluation.harness`."""
+
+    names: tuple[str, ...]
+    """Tasks, groups and tags of the harness's own."""
+    paths: tuple[Path, ...]
+    """Task files, and folders of them of which every task and group counts."""
+    num_fewshot: int | None
+    limit: float | None
+    """Documents of each task, or their share below 1; None takes all."""
+    batch_size: int
+    unsafe_code: bool
+
+
+@lru_cache(maxsize=1)
+def load_tasks(settings: HarnessSettings) -> dict[str, Any]:
+    """The tasks with their documents, as `lm_eval`'s evaluator takes them. The last ones are kept: knowing the names
+    of the harness's own tasks alone takes it ten seconds.
+
+    Raises:
+        HarnessError: lm-eval is not installed, an unknown name (with the near ones), a file that is no task's, a task
+            whose data cannot be had, that runs code of the model's without `unsafe_code`, whose number of examples in
+            the prompt is fixed, that shows more than text, or that comes twice.
+    """
+    if find_spec("lm_eval") is None:
+        raise HarnessError('harness tasks need lm-eval: pip install "prunedlora[harness]"')
+    from lm_eval.tasks import TaskManager
+
+    folders = [str(path) for path in settings.paths if path.is_dir()]
+    manager = TaskManager(include_path=folders, include_defaults=bool(settings.names or folders))
+    _check_names(settings.names, manager.all_tasks)
+    loaded: dict[str, Any] = {"tasks": {}, "groups": {}, "group_map": {}}
+    with _seeded(torch.device("cpu")):
+        for name in settings.names:
+            _add(loaded, _load(manager, name, name))
+        for path in settings.paths:
+            for name in _in_folder(manager, path) if path.is_dir() else [_checked_file(path)]:
+                _add(loaded, _load(manager, name, str(path)))
+    for name, task in loaded["tasks"].items():
+        _check_task(name, task, settings)
+    return loaded
+
+
+def check_share(tasks: Mapping[str, Any], settings: HarnessSettings, num_workers: int) -> None:
+    """Raises HarnessError for a task with fewer documents than workers: each needs one."""
+    from lm_eval.evaluator_utils import get_sample_size
+
+    for name, task in tasks["tasks"].items():
+        size = min(len(task.eval_docs), get_sample_size(task, settings.limit) or math.inf)
+        if size < num_workers:
+            raise HarnessError(f"harness task {name!r} has {size} documents for {num_workers} workers: each needs one")
+
+
+def evaluate_harness(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    tasks: dict[str, Any],
+    settings: HarnessSettings,
+    *,
+    dtype: torch.dtype,
+    workers: Workers,
+) -> dict[str, Figure]:
+    """`harness/<task>/<metric>` → figure with the harness's standard error, the same on all workers, which share the
+    requests. A filter of the harness's follows the metric after a comma: `harness/gsm8k/exact_match,strict-match`.
+
+    `dtype` is that of autocast, as in training. `tokenizer` must be one that may be changed. The model and the random
+    state of the process are left as they were.
+
+    Raises HarnessError for a metric that is not finite.
+    """
+    from lm_eval.defaults import DEFAULT_OTHER_SEED
+    from lm_eval.evaluator import evaluate
+
+    from prunedlora.training.harness_model import HarnessModel
+
+    for task in tasks["tasks"].values():
+        if settings.num_fewshot is not None or task.get_config("num_fewshot") is None:
+            task.set_config(key="num_fewshot", value=settings.num_fewshot or 0)
+        task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
+    with evaluating(model), _seeded(workers.device), _in_one_process():
+        measured = evaluate(
+            HarnessModel(model, tokenizer, batch_size=settings.batch_size, dtype=dtype, workers=workers),
+            tasks,
+            limit=settings.limit,
+            log_samples=False,
+            fewshot_as_multiturn=True,  # as `lm_eval` has it
+            confirm_run_unsafe_code=settings.unsafe_code,
+        )
+    found: dict[str, Figure] = workers.from_first(None if measured is None else _figures(measured["results"]))
+    return found
+
+
+def _check_names(names: tuple[str, ...], known: list[str]) -> None:
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], known, n=5)
+        hint = f"; near it: {', '.join(near)}" if near else "; `lm-eval ls tasks` lists them"
+        raise HarnessError(f"harness_tasks: lm-eval has no task {unknown[0]!r}{hint}")
+
+
+def _in_folder(manager: Any, folder: Path) -> list[str]:
+    """Names of the groups whose files lie in a folder, and of the tasks there that are in none of the groups."""
+    here = {
+        name: entry.kind.name
+        for name, entry in manager.task_index.items()
+        if entry.yaml_path is not None and entry.yaml_path.is_relative_to(folder)
+    }
+    if not here:
+        raise HarnessError(f"harness_tasks: {folder} holds no task file (*.yaml with a field `task`)")
+    groups = sorted(name for name, kind in here.items() if kind == "GROUP")
+    members = {name for group in groups for name in _load(manager, group, str(folder))["tasks"]}
+    members |= {name for group in groups for name in _load(manager, group, str(folder))["groups"] if name != group}
+    return [name for name in sorted(here) if name not in members]
+
+
+def _checked_file(path: Path) -> str:
+    """The file as the harness takes it."""
+    if path.suffix != ".yaml":
+        raise HarnessError(f"harness_tasks: {path} is no task file: its name must end in .yaml")
+    if re.search(r"^group\s*:", path.read_text("utf-8"), re.MULTILINE):
+        raise HarnessError(f"harness_tasks: {path} is a group's file; give the folder that holds it and its tasks")
+    return str(path)
+
+
+def _load(manager: Any, name: str, given: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = manager.load([name])
+    except Exception as error:  # task files run Python of their own and get data from anywhere: any error is possible
+        raise HarnessError(f"harness_tasks: cannot load {given!r}: {type(error).__name__}: {error}") from error
+    return found
+
+
+def _add(loaded: dict[str, Any], found: Mapping[str, Any]) -> None:
+    if twice := sorted(loaded["tasks"].keys() & found["tasks"].keys()):
+        raise HarnessError(f"harness_tasks: task {twice[0]!r} comes twice; name it, or a group that holds it, once")
+    for part, content in loaded.items():
+        content |= found[part]
+
+
+def _check_task(name: str, task: Any, settings: HarnessSettings) -> None:
+    if getattr(task, "UNSAFE_CODE", False) and not settings.unsafe_code:
+        raise HarnessError(f"harness task {name!r} runs code that the model writes: allow it by unsafe_code")
+    if getattr(task, "MULTIMODAL", False):
+        raise HarnessError(f"harness task {name!r} shows more than text, which a causal language model cannot read")
+    if settings.num_fewshot and task.get_config("num_fewshot") == 0:
+        raise HarnessError(
+            f"harness task {name!r} is defined without examples in its prompt: num_fewshot {settings.num_fewshot} has "
+            "no effect on it; measure it apart"
+        )
+
+
+def _figures(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Figure]:
+    """What the harness gives, `{task: {"acc,none": …, "acc_stderr,none": …, "sample_len": …}}`, as figures."""
+    figures = {}
+    for task, values in sorted(results.items()):
+        for key in sorted(key for key in values if "," in key and "_stderr," not in key):
+            metric, _, filter_name = key.partition(",")
+            value, stderr = float(values[key]), values.get(f"{metric}_stderr,{filter_name}")
+            name = f"{PREFIX}/{task}/{metric if filter_name == 'none' else key}"
+            if not math.isfinite(value):
+                raise HarnessError(f"{name} is {value}")
+            spread = float(stderr) if isinstance(stderr, int | float) and math.isfinite(stderr) else None
+            figures[name] = Figure(value, spread, int(values["sample_len"]))
+    return figures
+
+
+@contextmanager
+def _seeded(device: torch.device) -> Iterator[None]:
+    """The global generators as `lm_eval` seeds them, for a while."""
+    from lm_eval.defaults import DEFAULT_OTHER_SEED, DEFAULT_RANDOM_SEED
+
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        random.seed(DEFAULT_RANDOM_SEED)
+        np.random.seed(DEFAULT_OTHER_SEED)
+        torch.manual_seed(DEFAULT_OTHER_SEED)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+@contextmanager
+def _in_one_process() -> Iterator[None]:
+    """Bootstrapped standard errors are computed here: a worker of a slot must not fork one process for every CPU of
+    the machine. The resamples are the same."""
+    before = os.environ.get("DISABLE_MULTIPROC")
+    os.environ["DISABLE_MULTIPROC"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["DISABLE_MULTIPROC"]
+        else:
+            os.environ["DISABLE_MULTIPROC"] = before
