@@ -169,20 +169,36 @@ def export(
     merge: Annotated[bool, typer.Option("--merge", help="The whole model with the adapter in its weights.")] = False,
     served_slot: Annotated[int | None, typer.Option(help="Pad every layer to this rank (vLLM: 1, 8, 16, …).")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.  [default: as trained]")] = None,
+    push: Annotated[
+        str | None, typer.Option(metavar="REPO_ID", help="Then upload the folder to this repository of the Hub.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make that repository a private one.")] = False,
 ) -> None:
     """Copy a candidate's adapter out of a store: a plain PEFT folder with a model card, checked against the base."""
     with clear_errors():
         from prunedlora.results.store import Store
-        from prunedlora.search.export import export_candidate
+        from prunedlora.search import publish
+        from prunedlora.search.export import export_candidate, find_candidate
         from prunedlora.search.export_form import Form
 
+        if private and push is None:
+            raise typer.BadParameter("--private has no effect without --push")
+        if push is not None and not check:
+            raise typer.BadParameter("what is pushed is checked first: leave out --no-check or --push")
         opened = Store(store)
         opened.open()
+        record, chosen = find_candidate(opened, candidate)
+        if push is not None:
+            publish.check_push(push)
         facts = export_candidate(opened, candidate, to, check=check, form=Form(served_slot, dtype, merge))
         console = Console()
         for name, value in facts.items():
             console.print(f"{name}: {value}", highlight=False)
         console.print(f"Adapter: {to}", highlight=False, soft_wrap=True)
+        if push is not None:
+            message = f"Adapter of trial {record.key}, step {chosen.name}, exported by prunedlora"
+            url = publish.push(to, push, private=private, message=message)
+            console.print(f"Pushed: {url}", highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -15,6 +15,7 @@
     trials/<key>/outcomes/<…>.json  what a candidate did on each validation example
     trials/<key>/latency/<…>.json   measured on demand (latency.py)
     trials/<key>/record.json        what came out, written last
+    trials/<key>/harness/<…>.json   what lm-evaluation-harness measured afterwards (harness.py)
     recommended.json                test figures and place of the exported adapter
     report/
 

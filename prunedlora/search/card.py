@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from prunedlora.adapters.export import CONFIG_NAME
+from prunedlora.config.identity import looks_local
 from prunedlora.config.trial import TrialConfig
 from prunedlora.registry import lookup
 from prunedlora.results.figure_text import bytes_text, figure_text
@@ -79,7 +80,7 @@ def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], fol
     split, figure = ("test", test[metric]) if metric in test else ("validation", candidate.figures[metric])
     pipeline = PIPELINE_TAGS[task.auto_model]
     data = ModelCardData(
-        base_model=config.model.name,
+        base_model=_hub_name(config.model.name),
         library_name="transformers" if form.merged else "peft",
         pipeline_tag=pipeline,
         tags=["lora", "prunedlora"],
@@ -125,6 +126,11 @@ Found by a sweep of [prunedlora](https://arxiv.org/abs/2510.00192): trial `{reco
 
 `{CERTIFICATE_FILE}` says what was checked, with the whole configuration.
 """
+
+
+def _hub_name(model: str) -> str | None:
+    """The base model where the Hub knows it; it refuses a card that names another one."""
+    return None if model.startswith("package:") or looks_local(model) else model
 
 
 def _snippet(record: TrialRecord, base: str, auto_model: str, form: Form) -> str:

@@ -66,7 +66,7 @@ def load_tasks(settings: HarnessSettings) -> dict[str, Any]:
     manager = TaskManager(include_path=folders, include_defaults=bool(settings.names or folders))
     _check_names(settings.names, manager.all_tasks)
     loaded: dict[str, Any] = {"tasks": {}, "groups": {}, "group_map": {}}
-    with _seeded(torch.device("cpu")):
+    with _seeded():
         for name in settings.names:
             _add(loaded, _load(manager, name, name))
         for path in settings.paths:
@@ -113,7 +113,7 @@ def evaluate_harness(
         if settings.num_fewshot is not None or task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=settings.num_fewshot or 0)
         task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
-    with evaluating(model), _seeded(workers.device), _in_one_process():
+    with evaluating(model), _seeded(), _in_one_process():
         measured = evaluate(
             HarnessModel(model, tokenizer, batch_size=settings.batch_size, dtype=dtype, workers=workers),
             tasks,
@@ -201,12 +201,12 @@ def _figures(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Figure]:
 
 
 @contextmanager
-def _seeded(device: torch.device) -> Iterator[None]:
+def _seeded() -> Iterator[None]:
     """The global generators as `lm_eval` seeds them, for a while."""
     from lm_eval.defaults import DEFAULT_OTHER_SEED, DEFAULT_RANDOM_SEED
 
     python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         random.seed(DEFAULT_RANDOM_SEED)
         np.random.seed(DEFAULT_OTHER_SEED)
         torch.manual_seed(DEFAULT_OTHER_SEED)

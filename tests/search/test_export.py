@@ -10,7 +10,9 @@ from huggingface_hub import ModelCard
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from typer.testing import CliRunner
 
+from prunedlora.cli import app
 from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
 from prunedlora.results.store import Store
@@ -22,6 +24,7 @@ from prunedlora.search.export_form import ExportError, Form
 from prunedlora.search.stored_adapter import AS_RECORDED
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
+from tests.search.hub import logged_in, running_hub
 from tests.tiny import sweep_tree
 
 ALONE = Workers(0, 1, torch.device("cpu"))
@@ -87,7 +90,8 @@ def test_the_card_is_one_that_the_hub_reads_and_the_certificate_says_what_was_ch
     store, key, base = trained
     export_candidate(store, f"{key}@12", tmp_path / "a", check=True)
     card = ModelCard.load(tmp_path / "a" / "README.md", ignore_metadata_errors=False)
-    assert card.data.base_model == str(base)
+    assert card.data.base_model is None  # a local folder, which the Hub would refuse; the text says it
+    assert f"# LoRA adapter for {base}" in card.text
     assert card.data.library_name == "peft"
     assert card.data.pipeline_tag == "text-classification"
     (result,) = card.data.eval_results
@@ -177,3 +181,27 @@ def test_a_form_that_does_not_fit_is_refused(
     with pytest.raises(ExportError, match=message):
         export_candidate(store, key, tmp_path / "a", check=False, form=form)
     assert not (tmp_path / "a").exists()
+
+
+def test_push(trained: tuple[Store, str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was checked and written is what the repository holds; what forbids it is told before any work."""
+    store, key, _ = trained
+    asked = ["export", store.uri, f"{key}@12", "--to", str(tmp_path / "a")]
+    with running_hub() as hub:
+        logged_in(monkeypatch, hub, tmp_path)
+        for arguments, message in (
+            (["--private"], "--private has no effect without --push"),
+            (["--push", "me/x", "--no-check"], "what is pushed is checked first"),
+            (["--push", "me/x/y"], "cannot push to 'me/x/y', write OWNER/NAME"),
+        ):
+            result = CliRunner().invoke(app, [*asked, *arguments])
+            assert (result.exit_code, message in " ".join(result.output.split())) == (2, True), result.output
+        assert not (tmp_path / "a").exists()
+        result = CliRunner().invoke(app, [*asked, "--push", "me/x", "--private"])
+        assert result.exit_code == 0, result.output
+        assert f"Pushed: {hub.url}/me/x" in result.output
+        assert hub.files == {"me/x": {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}}
+        assert (hub.private, hub.commits) == (
+            {"me/x": True},
+            [f"Adapter of trial {key}, step 12, exported by prunedlora"],
+        )
