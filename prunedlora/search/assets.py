@@ -1,7 +1,7 @@
 """What a slot loads once and keeps from trial to trial: base model, tokenised data."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
