@@ -176,9 +176,10 @@ def export(
 ) -> None:
     """Copy a candidate's adapter out of a store: a plain PEFT folder with a model card, checked against the base."""
     with clear_errors():
+        from prunedlora.results.find import find_candidate
         from prunedlora.results.store import Store
         from prunedlora.search import publish
-        from prunedlora.search.export import export_candidate, find_candidate
+        from prunedlora.search.export import export_candidate
         from prunedlora.search.export_form import Form
 
         if private and push is None:
