@@ -37,7 +37,8 @@ def test_every_command_is_run_by_a_test() -> None:
     """The first by this folder's fixture, the second by whoever runs this, the job by test_job.py, the others here."""
     elsewhere = ("pip install", "ray job submit")
     here = [command.split()[:2] for command in commands() if not command.startswith(elsewhere)]
-    assert here == [["prunedlora", verb] for verb in ("search", "train", "report", "recommend", "export")]
+    verbs = ("search", "train", "report", "recommend", "compare", "serving", "latency", "export")
+    assert here == [["prunedlora", verb] for verb in verbs]
 
 
 def prunedlora(command: str, storage: Path) -> list[str]:
@@ -67,6 +68,24 @@ def test_recommend(run: Run, storage: Path) -> None:
     assert output.startswith("Recommended: ")
     assert "prunedlora export " in output
     assert "Compared on the same examples" in " ".join(output.split())
+
+
+def test_compare(run: Run, storage: Path, tmp_path: Path) -> None:
+    command = command_of("compare").replace("--to comparison", f"--to {tmp_path / 'comparison'}")
+    output = run(*prunedlora(command, storage)).stdout
+    assert "at matched adapter_params" in " ".join(output.split())
+    assert {path.name for path in (tmp_path / "comparison").iterdir()} == {"comparison.html", "comparison.json"}
+
+
+def test_serving(run: Run, storage: Path) -> None:
+    output = run(*prunedlora(command_of("serving"), storage)).stdout
+    assert "On a server of 8 slots of rank 16 in bfloat16" in output
+
+
+def test_latency(run: Run, storage: Path) -> None:
+    output = run(*prunedlora(command_of("latency"), storage)).stdout
+    assert "Median of 5: 4 × 32 tokens" in output
+    assert list(storage.glob("trials/*/latency/*.json"))
 
 
 def test_export(run: Run, storage: Path, tmp_path: Path) -> None:
