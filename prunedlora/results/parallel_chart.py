@@ -100,11 +100,12 @@ def _sizes(summary: Summary, points: Sequence[Point]) -> dict[str, Any]:
     sizes = [point.size for point in points]
     smallest = min((size for size in sizes if size > 0), default=1.0)
     places = [math.log10(size if size > 0 else smallest / 3) for size in sizes]
-    ticks = [math.log10(size if size > 0 else smallest / 3) for size in size_ticks(sizes)]
+    ticks = {math.log10(size if size > 0 else smallest / 3): short_number(size) for size in size_ticks(sizes)}
+    shown = {place: tick for place, tick in ticks.items() if min(places) <= place <= max(places)}
     return {
         "label": text(SIZE_TITLES[summary.objectives.size].split(" (")[0]),
         "values": np.array(places, dtype=np.float32),
         "range": [min(places), max(max(places), min(places) + 0.1)],
-        "tickvals": ticks,
-        "ticktext": [short_number(size) for size in size_ticks(sizes)],
+        "tickvals": [*shown],
+        "ticktext": [*shown.values()],
     }

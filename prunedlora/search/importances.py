@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Literal
 
 import optuna
-from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial
 
 from prunedlora.results.importances import Importances, ObjectiveImportances
@@ -60,13 +59,16 @@ def _of_one(
     if not varied:
         return no(f"every field has one value in all {num_trials} trials")
 
+    # Here, at the end of a sweep: the module imports scikit-learn where that is installed, which takes seconds.
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
     def target(trial: FrozenTrial) -> float:
         return sign * trial.values[index]
 
     with quiet(), warnings.catch_warnings():
         # It says that low targets count as good: `sign` sees to that.
         warnings.filterwarnings("ignore", message=".*computes the importances of params to achieve low")
-        found = optuna.importance.get_param_importances(
+        found = get_param_importances(
             study,
             evaluator=PedAnovaImportanceEvaluator(target_quantile=best_share),
             params=varied,
