@@ -15,6 +15,7 @@ from optuna.distributions import distribution_to_json
 from prunedlora.config.sweep import SweepConfig, trial_with
 from prunedlora.config.trial import TrialConfig
 from prunedlora.results.ask import Ask
+from prunedlora.results.doubt import doubt_of
 from prunedlora.results.history import hypervolume_history
 from prunedlora.results.importances import read_importances, write_importances
 from prunedlora.results.record import (
@@ -46,9 +47,9 @@ def report_seconds(config: SweepConfig, folder: Path, *, num_trials: int, num_ca
     write_importances(store, find_importances(store, config.objectives))
     times = [_now()]
     summary = summarize(store)
-    stages, importances = hypervolume_history(summary), read_importances(store)
+    stages, importances, doubt = hypervolume_history(summary), read_importances(store), doubt_of(summary)
     times.append(_now())
-    page = report_html(summary, stages, importances)
+    page = report_html(summary, stages, importances, doubt)
     times.append(_now())
     write_report(store)
     times.append(_now())

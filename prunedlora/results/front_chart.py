@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from prunedlora.results.attainment import Attainment
 from prunedlora.results.chart_style import (
     COLOURS,
     GREY,
@@ -32,9 +33,9 @@ MOST_CHARACTERS = 80
 """Of a setting's value in a hover text."""
 
 
-def front_chart(summary: Summary, paths: Sequence[str]) -> go.Figure:
+def front_chart(summary: Summary, paths: Sequence[str], bands: Attainment | None = None) -> go.Figure:
     """Front and dominated candidates of every method, the recommended one ringed, base model and full fine-tuning as
-    lines. `paths`: settings that the hover texts show.
+    lines, and what shares of the seeds attain. `paths`: settings that the hover texts show.
     """
     place = placement([point.size for point in summary.points])
     records = {point.key: point.record for point in summary.points}
@@ -63,11 +64,26 @@ def front_chart(summary: Summary, paths: Sequence[str]) -> go.Figure:
             full = {"marker": {**marker, "size": 11}, "name": text(name), "legendgroup": text(name)}
             figure.add_trace(go.Scatter(**marks, **full))
     _add_front_line(figure, summary, place)
+    _add_bands(figure, bands, place)
     base = None if summary.base is None else summary.base.figures.get(summary.objectives.quality)
     _add_level(figure, summary, place, base, "base model, untrained", "dash")
     _add_level(figure, summary, place, summary.full, "full fine-tuning", "dot")
     _lay_out(figure, summary, place)
     return figure
+
+
+def _add_bands(figure: go.Figure, bands: Attainment | None, place: Callable[[float], float]) -> None:
+    for level in () if bands is None else bands.levels:
+        figure.add_trace(
+            go.Scatter(
+                x=[place(size) for size in level.sizes],
+                y=list(level.qualities),
+                mode="lines",
+                line={"shape": "hv", "color": RED, "width": 2 if level.percent == 50 else 1, "dash": "dot"},
+                name=f"{level.percent}% of {len(bands.seeds) if bands else 0} seeds attain",
+                hoverinfo="name",
+            )
+        )
 
 
 def _marks(

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from prunedlora.results.doubt import Doubt
 from prunedlora.results.history import Stage
 from prunedlora.results.importances import Importances
+from prunedlora.results.likely_front import LikelyFront
 from prunedlora.results.pareto import Point
 from prunedlora.results.record import SIZE_FIGURES, Environment, Figure, TrialRecord, to_json
 from prunedlora.results.settings import flat
@@ -38,7 +40,7 @@ def front_json(summary: Summary) -> str:
     return json.dumps(front_document(summary), allow_nan=False, indent=1) + "\n"
 
 
-def report_json(summary: Summary, stages: Sequence[Stage], importances: Importances | None) -> str:
+def report_json(summary: Summary, stages: Sequence[Stage], importances: Importances | None, doubt: Doubt) -> str:
     """All figures of the page: front.json's, then what is not of the front."""
     document = {
         **front_document(summary),
@@ -46,6 +48,8 @@ def report_json(summary: Summary, stages: Sequence[Stage], importances: Importan
         "num_candidates": len(summary.points),
         "missing_answer": summary.missing_answer(),
         "best": None if summary.best is None else _row(summary, summary.best),
+        "likely_front": None if doubt.likely is None else _likely(doubt.likely),
+        "attainment": None if doubt.bands is None else asdict(doubt.bands),
         "history": [asdict(stage) for stage in stages],
         "importances": None if importances is None else importances.model_dump(mode="json"),
         "failed": [
@@ -69,6 +73,24 @@ def report_json(summary: Summary, stages: Sequence[Stage], importances: Importan
         ],
     }
     return json.dumps(document, allow_nan=False, indent=1) + "\n"
+
+
+def _likely(likely: LikelyFront) -> dict[str, Any]:
+    return {
+        "caveats": list(likely.caveats),
+        "candidates": {
+            one.point.name: {
+                "on_front": one.on_front,
+                "dominated_by": None if one.dominated_by is None else one.dominated_by.name,
+                "dominated_by_it": one.dominated_by_it,
+                "num_dominated": one.num_dominated,
+                "num_seeds": len(one.configuration.points),
+                "mean_over_seeds": one.configuration.mean,
+                "stderr_over_seeds": one.configuration.stderr_over_seeds,
+            }
+            for one in likely.standings
+        },
+    }
 
 
 def environments(summary: Summary) -> list[tuple[Environment, int]]:

@@ -10,23 +10,22 @@ import yaml
 from prunedlora.results.chart import history_charts, importance_chart, rank_chart
 from prunedlora.results.chart_style import SIZE_TITLES, short_names
 from prunedlora.results.confidence import interval_of
-from prunedlora.results.figure_text import figure_text
+from prunedlora.results.doubt import CONFIDENCE, Doubt, doubt_of, sure_text
 from prunedlora.results.front_chart import MOST_WITH_BARS, front_chart
 from prunedlora.results.front_files import candidates_csv, environments, front_csv, front_json, report_json
 from prunedlora.results.front_png import front_png
 from prunedlora.results.history import Stage, hypervolume_history
 from prunedlora.results.importances import Importances, read_importances
+from prunedlora.results.latency import latency_columns
+from prunedlora.results.latency_table import beside_base, milliseconds
 from prunedlora.results.page import render
 from prunedlora.results.parallel_chart import parallel_chart
 from prunedlora.results.pareto import Point
 from prunedlora.results.rank_map import rank_map
-from prunedlora.results.recommendation import Constraints, recommend_with_confidence
 from prunedlora.results.settings import method, telling
 from prunedlora.results.store import Store
-from prunedlora.results.summary import Summary, summarize
+from prunedlora.results.summary import Summary, comparisons, summarize
 
-CONFIDENCE = 0.95
-"""Of the intervals, and with which the report says how much worse than the best the recommended adapter may be."""
 MOST_ROWS = 100
 """Failed, and stopped, trials in the page; report.json has them all."""
 
@@ -37,20 +36,20 @@ def write_report(store: Store, within: float | None = None, size: str | None = N
     `within` and `size` are as for `summarize`, whose errors it raises; RecordError too for a broken importances.json.
     """
     summary = summarize(store, within, size)
-    stages, importances = hypervolume_history(summary), read_importances(store)
+    stages, importances, doubt = hypervolume_history(summary), read_importances(store), doubt_of(summary)
     for name, text in (
-        ("report.json", report_json(summary, stages, importances)),
+        ("report.json", report_json(summary, stages, importances, doubt)),
         ("front.json", front_json(summary)),
         ("front.csv", front_csv(summary)),
         ("candidates.csv", candidates_csv(summary)),
-        ("report.html", report_html(summary, stages, importances)),
+        ("report.html", report_html(summary, stages, importances, doubt)),
     ):
         store.storage.write_text(f"report/{name}", text)
     store.storage.write_bytes("report/front.png", front_png(summary))
     return summary
 
 
-def report_html(summary: Summary, stages: Sequence[Stage], importances: Importances | None) -> str:
+def report_html(summary: Summary, stages: Sequence[Stage], importances: Importances | None, doubt: Doubt) -> str:
     """A self-contained page: no request leaves it, and every text from outside is escaped."""
     quality = summary.objectives.quality
     records = list({point.key: point.record for point in summary.points}.values())
@@ -58,7 +57,7 @@ def report_html(summary: Summary, stages: Sequence[Stage], importances: Importan
     num_beaten = len(summary.points) - len(summary.front)
     return render(
         "report.html.jinja",
-        _charts(summary, stages, importances, paths),
+        _charts(summary, stages, importances, doubt, paths),
         summary=summary,
         command=summary.store.read_command(),
         contents=summary.store.read_contents(),
@@ -79,7 +78,12 @@ def report_html(summary: Summary, stages: Sequence[Stage], importances: Importan
         importances=importances,
         num_blocks=len(rank_map(summary.recommended.candidate.ranks)[0]) if summary.recommended is not None else 0,
         shares_text=_shares_text,
-        sure=_sure(summary),
+        sure=sure_text(summary, doubt.found),
+        doubt=doubt,
+        standings={} if doubt.likely is None else {one.point.name: one for one in doubt.likely.standings},
+        latencies=latency_columns(summary.store, summary.front),
+        milliseconds=milliseconds,
+        beside_base=beside_base,
         most_rows=MOST_ROWS,
         sweep_yaml=yaml.safe_dump(summary.sweep, sort_keys=False, allow_unicode=True),
         environments=environments(summary),
@@ -93,11 +97,15 @@ def export_command(summary: Summary, point: Point) -> str:
 
 
 def _charts(
-    summary: Summary, stages: Sequence[Stage], importances: Importances | None, paths: Sequence[str]
+    summary: Summary,
+    stages: Sequence[Stage],
+    importances: Importances | None,
+    doubt: Doubt,
+    paths: Sequence[str],
 ) -> dict[str, go.Figure]:
     charts = {}
     if summary.points:
-        charts["front"] = front_chart(summary, paths)
+        charts["front"] = front_chart(summary, paths, doubt.bands)
         charts["history_trials"], charts["history_seconds"] = history_charts(stages)
         if (parallel := parallel_chart(summary)) is not None:
             charts["parallel"] = parallel
@@ -111,45 +119,3 @@ def _charts(
 
 def _shares_text(shares: Mapping[str, float]) -> str:
     return ", ".join(f"{path} {share:.0%}" for path, share in sorted(shares.items(), key=lambda item: -item[1]))
-
-
-def comparisons(summary: Summary) -> list[str]:
-    """Sentences on how much smaller the recommended adapter is than the best and than the largest."""
-    recommended = summary.recommended
-    if recommended is None:
-        return []
-    lines = []
-    for name, other in (("best", summary.best), ("largest tried", summary.largest)):
-        if other is None:
-            continue
-        if other.name == recommended.name:
-            lines.append(f"It is itself the {name}.")
-        elif other.size > recommended.size > 0:
-            lines.append(
-                f"{_times(other, recommended)}× smaller than the {name} "
-                f"({summary.objectives.quality} {figure_text(other.quality)})."
-            )
-    return lines
-
-
-def _times(larger: Point, smaller: Point) -> str:
-    return f"{larger.size / smaller.size:.3g}"
-
-
-def _sure(summary: Summary) -> str:
-    """What can be said of the recommended adapter with confidence."""
-    found = recommend_with_confidence(summary, within=summary.within, confidence=CONFIDENCE, constraints=Constraints())
-    if found is None or summary.recommended is None or summary.recommended.name == found.best.name:
-        return ""
-    bound, sure = found.bound_of(summary.recommended), f"{100 * CONFIDENCE:g}% confidence"
-    if bound is None:
-        return ""
-    how = "example by example" if found.paired else "by their standard errors"
-    what = (
-        f"Compared {how} over {found.num_examples:,} validation examples, it is at most {max(bound, 0.0):.3f} worse "
-        f"than the best with {sure}"
-    )
-    if bound <= summary.within:
-        return f"{what}."
-    proven = "the best itself" if found.point.name == found.best.name else found.point.name
-    return f"{what}: that it is within {summary.within:g} is not proven. The smallest for which it is: {proven}."

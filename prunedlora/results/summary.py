@@ -6,6 +6,7 @@ from typing import Any
 
 from prunedlora.results.ask import Ask
 from prunedlora.results.budget import recommend
+from prunedlora.results.figure_text import figure_text
 from prunedlora.results.pareto import Objectives, Point, Reference, best_full, front, hypervolume, points, reference
 from prunedlora.results.record import BaseReference, Figure, TrialRecord
 from prunedlora.results.store import ExportedAdapter, Store
@@ -122,3 +123,26 @@ def summarize(store: Store, within: float | None = None, size: str | None = None
         recommended=recommended,
         exported=exported,
     )
+
+
+def comparisons(summary: Summary) -> list[str]:
+    """Sentences on how much smaller the recommended adapter is than the best and than the largest."""
+    recommended = summary.recommended
+    if recommended is None:
+        return []
+    lines = []
+    for name, other in (("best", summary.best), ("largest tried", summary.largest)):
+        if other is None:
+            continue
+        if other.name == recommended.name:
+            lines.append(f"It is itself the {name}.")
+        elif other.size > recommended.size > 0:
+            lines.append(
+                f"{_times(other, recommended)}× smaller than the {name} "
+                f"({summary.objectives.quality} {figure_text(other.quality)})."
+            )
+    return lines
+
+
+def _times(larger: Point, smaller: Point) -> str:
+    return f"{larger.size / smaller.size:.3g}"

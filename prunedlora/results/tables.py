@@ -6,9 +6,8 @@ from rich.table import Table
 from rich.text import Text
 
 from prunedlora.results.figure_text import bytes_text, figure_text
-from prunedlora.results.report import comparisons
 from prunedlora.results.settings import method
-from prunedlora.results.summary import Summary
+from prunedlora.results.summary import Summary, comparisons
 
 
 def print_report(summary: Summary, console: Console) -> None:
