@@ -27,6 +27,7 @@ from prunedlora.tasks.outcomes import Figure
 from prunedlora.training.distributed import Workers
 
 PREFIX = "harness"
+_UNSAFE = "harness task {!r} runs code that the model writes: allow it by unsafe_code"
 
 
 class HarnessError(ValueError):
@@ -65,12 +66,14 @@ def load_tasks(settings: HarnessSettings) -> dict[str, Any]:
     folders = [str(path) for path in settings.paths if path.is_dir()]
     manager = TaskManager(include_path=folders, include_defaults=bool(settings.names or folders))
     _check_names(settings.names, manager.all_tasks)
+    if not settings.unsafe_code:
+        _check_safe(manager.task_index, settings.names)
     loaded: dict[str, Any] = {"tasks": {}, "groups": {}, "group_map": {}}
     with _seeded():
         for name in settings.names:
             _add(loaded, _load(manager, name, name))
         for path in settings.paths:
-            for name in _in_folder(manager, path) if path.is_dir() else [_checked_file(path)]:
+            for name in _in_folder(manager, path, settings) if path.is_dir() else [_checked_file(path)]:
                 _add(loaded, _load(manager, name, str(path)))
     for name, task in loaded["tasks"].items():
         _check_task(name, task, settings)
@@ -134,7 +137,28 @@ def _check_names(names: tuple[str, ...], known: list[str]) -> None:
         raise HarnessError(f"harness_tasks: lm-eval has no task {unknown[0]!r}{hint}")
 
 
-def _in_folder(manager: Any, folder: Path) -> list[str]:
+def _check_safe(index: Mapping[str, Any], names: tuple[str, ...]) -> None:
+    """Before anything is loaded, since such tasks fetch the code of their metric when they are: the named tasks and,
+    through groups and tags, their members."""
+    waiting: list[Any] = list(names)
+    seen = set()
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, list):
+            waiting += item
+        elif isinstance(item, dict):
+            waiting += [item.get("task"), item.get("group")]
+        elif item in index and item not in seen:
+            seen.add(item)
+            entry = index[item]
+            content = entry.cfg or {}
+            if content.get("unsafe_code"):
+                raise HarnessError(_UNSAFE.format(item))
+            if entry.kind.name in ("GROUP", "TAG"):
+                waiting += [content.get("task"), *entry.tags]
+
+
+def _in_folder(manager: Any, folder: Path, settings: HarnessSettings) -> list[str]:
     """Names of the groups whose files lie in a folder, and of the tasks there that are in none of the groups."""
     here = {
         name: entry.kind.name
@@ -143,6 +167,8 @@ def _in_folder(manager: Any, folder: Path) -> list[str]:
     }
     if not here:
         raise HarnessError(f"harness_tasks: {folder} holds no task file (*.yaml with a field `task`)")
+    if not settings.unsafe_code:
+        _check_safe(manager.task_index, tuple(here))
     groups = sorted(name for name, kind in here.items() if kind == "GROUP")
     members = {name for group in groups for name in _load(manager, group, str(folder))["tasks"]}
     members |= {name for group in groups for name in _load(manager, group, str(folder))["groups"] if name != group}
@@ -175,7 +201,7 @@ def _add(loaded: dict[str, Any], found: Mapping[str, Any]) -> None:
 
 def _check_task(name: str, task: Any, settings: HarnessSettings) -> None:
     if getattr(task, "UNSAFE_CODE", False) and not settings.unsafe_code:
-        raise HarnessError(f"harness task {name!r} runs code that the model writes: allow it by unsafe_code")
+        raise HarnessError(_UNSAFE.format(name))
     if getattr(task, "MULTIMODAL", False):
         raise HarnessError(f"harness task {name!r} shows more than text, which a causal language model cannot read")
     if settings.num_fewshot and task.get_config("num_fewshot") == 0:

@@ -150,6 +150,14 @@ def test_a_folder_means_its_groups_and_the_tasks_beside_them(decoder: Path, fold
 
 
 @needs_harness
+@pytest.mark.parametrize("name", ["humaneval", "humaneval_infilling"])
+def test_code_of_the_model_s_is_refused_before_anything_is_loaded(name: str) -> None:
+    """By name, and as a member of a group; offline, nothing of them can be fetched."""
+    with pytest.raises(HarnessError, match=r"runs code that the model writes: allow it by unsafe_code"):
+        load_tasks(replace(SETTINGS, names=(name,)))
+
+
+@needs_harness
 def test_an_unknown_name_is_refused_with_the_near_ones() -> None:
     with pytest.raises(HarnessError, match=r"lm-eval has no task 'arc_eazy'; near it: .*\barc_easy\b"):
         load_tasks(replace(SETTINGS, names=("arc_eazy",)))
