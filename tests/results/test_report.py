@@ -14,6 +14,7 @@ from prunedlora.results.figure_text import bytes_text, figure_text
 from prunedlora.results.front_chart import front_chart
 from prunedlora.results.front_png import front_png
 from prunedlora.results.importances import Importances, ObjectiveImportances, write_importances
+from prunedlora.results.latency import Conditions, Latency, write_latency
 from prunedlora.results.parallel_chart import parallel_chart
 from prunedlora.results.record import BaseReference, Figure, RecordError
 from prunedlora.results.report import write_report
@@ -178,12 +179,39 @@ def test_the_chart_shows_every_kind(filled):
 def test_the_page_says_how_sure_it_is_and_where_the_components_are(filled):
     html = page_of(filled)
     words = Page(html).words
-    assert "Compared by their standard errors over 400 validation examples, it is at most 0.0" in words
+    assert "Compared partly by standard errors alone over 400 validation examples, it is at most 0.0" in words
     assert "worse than the best with 95% confidence" in words
     for div in ("front", "history_trials", "history_seconds", "ranks"):
         assert f'id="{div}"' in html
     assert '"type":"heatmap"' in html
     assert html.count("plotly.js v") == 1  # the library is in there once
+
+
+def test_doubt_seeds_and_latencies_are_shown_where_they_are_known(fill, record, candidate):
+    def seeded(seed, rank):
+        return {"adapter": {"method": "lora", "initial_rank": rank}, "seed": seed}
+
+    store = fill(
+        *(record(f"s{seed}", candidate(0.80 + 0.01 * seed, 50), config=seeded(seed, 4)) for seed in (1, 2)),
+        *(record(f"l{seed}", candidate(0.82 + 0.01 * seed, 500), config=seeded(seed, 8)) for seed in (1, 2)),
+    )
+    conditions = Conditions(
+        device="H200", machine="EPYC", num_threads=1, dtype="bfloat16", batch_size=4, num_tokens=64, packages={}
+    )  # fmt: skip
+    seconds = {"load_seconds": (0.5,), "base_seconds": (0.02,), "adapter_seconds": (0.03,), "merged_seconds": (0.02,)}
+    write_latency(store, "l2", "10", Latency(conditions=conditions, **seconds))
+    page = Page(page_of(store))
+    assert "over the 2 configurations trained with each of them; with so few seeds, hardly a band" in page.words
+    assert "On the front: how likely, had other validation examples been drawn" in page.words
+    assert "no outcomes by example are on record" in page.words  # of the made-up candidates
+    assert "30 (×1.50)" in page.words
+    assert "50% of 2 seeds attain" in "".join(page.scripts)
+    found = json.loads(read(store, "report.json"))
+    assert found["attainment"]["seeds"] == [1, 2]
+    chances = {name: one["on_front"] for name, one in found["likely_front"]["candidates"].items()}
+    assert chances.keys() == {"s1@10", "s2@10", "l1@10", "l2@10"}
+    assert 0.5 < chances["l2@10"] <= 1
+    assert chances["l1@10"] < chances["l2@10"]
 
 
 def test_the_page_is_self_contained(filled):
