@@ -27,7 +27,7 @@ Overrides = Annotated[
 ]
 Storage = Annotated[
     str | None,
-    typer.Option(help="Folder of the records: a path that all nodes share, or s3://…, gs://…  [default: the file's]"),
+    typer.Option(help="Folder of the records: a path that all nodes share, or s3://…, gs://…; else the file's."),
 ]
 DryRun = Annotated[bool, typer.Option(help="Check everything and print the plan; start nothing.")]
 MaxSeconds = Annotated[
@@ -36,7 +36,7 @@ MaxSeconds = Annotated[
 RetryFailed = Annotated[bool, typer.Option(help="Train trials again whose record says failed.")]
 SizeAxis = Annotated[
     str | None,
-    typer.Option(help="adapter_params, file_bytes, served_slot_bytes, …: what is to be small.  [default: the sweep's]"),
+    typer.Option(help="adapter_params, file_bytes, served_slot_bytes, …: what is to be small; else the sweep's."),
 ]
 CandidateArgument = Annotated[str, typer.Argument(metavar="KEY[@STEP]", help="A candidate; without step its last.")]
 StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="Storage of a sweep: a path or URI.")]
@@ -168,7 +168,7 @@ def export(
     check: Annotated[bool, typer.Option(help="Load it with the base model and compare logits, merged too.")] = True,
     merge: Annotated[bool, typer.Option("--merge", help="The whole model with the adapter in its weights.")] = False,
     served_slot: Annotated[int | None, typer.Option(help="Pad every layer to this rank (vLLM: 1, 8, 16, …).")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.  [default: as trained]")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; else as trained.")] = None,
     push: Annotated[
         str | None, typer.Option(metavar="REPO_ID", help="Then upload the folder to this repository of the Hub.")
     ] = None,
@@ -264,11 +264,9 @@ def harness(
     task: Annotated[
         list[str], typer.Option(help="A task of lm-evaluation-harness by name, its file, or a folder; give any number.")
     ],
-    num_fewshot: Annotated[
-        int | None, typer.Option(min=0, help="Examples in the prompt.  [default: the task's]")
-    ] = None,
+    num_fewshot: Annotated[int | None, typer.Option(min=0, help="Examples in the prompt; else the task's.")] = None,
     limit: Annotated[str | None, typer.Option(help="Documents of each task: 100, or a share: 0.1.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Requests per forward pass.  [default: 8]")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Requests per forward pass; else 8.")] = None,
     unsafe_code: Annotated[
         bool, typer.Option("--unsafe-code", help="Allow tasks that run code which the model writes.")
     ] = False,

@@ -115,7 +115,7 @@ def step(
 def accuracy(
     sweep_file: Annotated[Path, typer.Argument(help="Sweep file whose labelled baselines are the methods.")],
     overrides: Overrides = None,
-    storage: Annotated[str | None, typer.Option(help="Where the trainings are kept.  [default: the file's]")] = None,
+    storage: Annotated[str | None, typer.Option(help="Where the trainings are kept; else the file's.")] = None,
     num_rates: Annotated[int, typer.Option(min=4, help="Learning rates tried at first, a factor 2 apart.")] = 4,
     num_tuning_seeds: Annotated[int, typer.Option(min=1, help="Seeds per learning rate.")] = 1,
     num_seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds at the best rate; 3 at least for a claim.")] = 3,

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 QUICK = [
@@ -36,18 +37,29 @@ def run() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture(scope="session")
-def quick_command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder for all processes of these tests."""
+    own = tmp_path_factory.getbasetemp()
+    return own if worker_id == "master" else own.parent
+
+
+@pytest.fixture(scope="session")
+def quick_command(shared: Path) -> list[str]:
     """The README's first command, cut short and with a storage of its own."""
-    storage = tmp_path_factory.mktemp("runs") / "quickstart"
+    storage = shared / "runs" / "quickstart"
     overrides = [part for override in QUICK for part in ("--set", override)]
     command = ["jobs/search.py", "search_spaces/quickstart.yaml", "--storage", str(storage), *overrides]
     return [sys.executable, *command]
 
 
 @pytest.fixture(scope="session")
-def sweep_output(run: Callable[..., subprocess.CompletedProcess[str]], quick_command: list[str]) -> str:
-    """What the sweep printed."""
-    return run(*quick_command).stdout
+def sweep_output(run: Callable[..., subprocess.CompletedProcess[str]], quick_command: list[str], shared: Path) -> str:
+    """What the sweep printed; one process runs it, the others wait."""
+    output = shared / "sweep.txt"
+    with FileLock(shared / "sweep.lock"):
+        if not output.exists():
+            output.write_text(run(*quick_command).stdout)
+    return output.read_text()
 
 
 @pytest.fixture(scope="session")
