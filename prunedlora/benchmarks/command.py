@@ -187,7 +187,7 @@ def pruning(
     num_batches: Annotated[int, typer.Option(min=1, help="Batches that statistics are averaged over.")] = 20,
     num_single_layers: Annotated[int, typer.Option(min=0, help="Layers whose components are removed one by one.")] = 4,
     only: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Variants to measure: --only 'gradient/*' …  [all]")
+        list[str] | None, typer.Option(metavar="PATTERN", help="Variants to measure: --only 'gradient/*' …; else all.")
     ] = None,
     device: Device = "cpu",
     num_threads: NumThreads = 1,
