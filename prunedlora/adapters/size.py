@@ -54,7 +54,7 @@ def served_layers(model: nn.Module) -> ServedLayers | None:
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     heads = tuple(f"{name}." for name in wrapped_heads(model))
     own = [(name, module) for name, module in base.named_modules() if name and not f"{name}.".startswith(heads)]
-    if any(_stacks_layers(module) for _, module in own):
+    if has_stacked_layers(nn.ModuleList(module for _, module in own)):
         return None
     embeddings = [base.get_input_embeddings(), base.get_output_embeddings()]
     linear, others = {}, {}
@@ -69,10 +69,13 @@ def served_layers(model: nn.Module) -> ServedLayers | None:
     return ServedLayers(linear, others)
 
 
-def _stacks_layers(module: nn.Module) -> bool:
-    """Whether it holds the weights of several linear layers as one tensor (layers, …)."""
-    return not isinstance(module, _ConvNd) and any(
-        parameter.dim() == 3 and parameter.shape[0] > 1 for parameter in module.parameters(recurse=False)
+def has_stacked_layers(model: nn.Module) -> bool:
+    """Whether a module of the model holds the weights of several linear layers as one tensor (layers, …)."""
+    return any(
+        parameter.dim() == 3 and parameter.shape[0] > 1
+        for module in model.modules()
+        if not isinstance(module, _ConvNd)
+        for parameter in module.parameters(recurse=False)
     )
 
 

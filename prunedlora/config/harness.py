@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+MADE_BY_LOADING = frozenset({"__pycache__", ".ipynb_checkpoints"})
+"""Folders of no task of its own; the harness leaves them out too."""
 HARNESS_EXTRA = 'pip install "prunedlora[harness]"'
 
 
@@ -73,5 +75,7 @@ def _leaves(value: Any, key: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """A file, or all files in a folder."""
-    yield from (file.resolve() for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())
+    """A file, or all files in a folder but those that loading its tasks leaves there."""
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file() and not MADE_BY_LOADING.intersection(file.relative_to(path).parts):
+            yield file.resolve()

@@ -105,6 +105,11 @@ class SweepConfig(Section):
                 raise ValueError(f"objective {name!r} must be {known[name]}d, not {direction}d")
         if len(self.objectives) != 2 or sum(name in SIZE_OBJECTIVES for name in self.objectives) != 1:
             raise ValueError(f"objectives must be one quality figure and one size, got {', '.join(self.objectives)}")
+        if "loss" not in self.objectives and self.recommend_within >= 1:
+            raise ValueError(
+                f"recommend_within must be below 1, a share of the examples, got {self.recommend_within:g}; "
+                "one point is 0.01"
+            )
         return self
 
     @model_validator(mode="after")

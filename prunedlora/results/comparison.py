@@ -142,9 +142,9 @@ def compare(
 
 
 def check_margins(within: float, confidence: float) -> None:
-    """Raises ComparisonError for a margin below 0 and a confidence outside [0.5, 1)."""
-    if not within >= 0:
-        raise ComparisonError(f"within must be at least 0, got {within:g}")
+    """Raises ComparisonError for a margin below 0 or without end, and a confidence outside [0.5, 1)."""
+    if not (within >= 0 and math.isfinite(within)):
+        raise ComparisonError(f"within must be at least 0 and finite, got {within:g}")
     if not 0.5 <= confidence < 1:
         raise ComparisonError(f"confidence must lie in [0.5, 1), got {confidence:g}")
 

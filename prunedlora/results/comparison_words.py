@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from prunedlora.results.comparison import Comparison, Contrast, Matched, Shares
+from prunedlora.results.configurations import identity
 from prunedlora.results.figure_text import figure_text
 from prunedlora.results.groups import Group
 from prunedlora.results.settings import flat
@@ -69,10 +70,27 @@ def notes(comparison: Comparison) -> list[str]:
         f"whichever of {comparison.num_running:,} candidates came out as the best ({comparison.critical_values[0]:.2f} "
         f"standard errors down, {comparison.critical_values[1]:.2f} up; from the bootstrap, max-t).",
         *_luck(comparison),
-        "All on the validation split, and one training each: another seed may differ by more than this; train both "
-        "with further seeds to know.",
+        _seeds(comparison),
         *_losses(comparison),
     ]
+
+
+def _seeds(comparison: Comparison) -> str:
+    if not any(_has_seeds(group) for group in comparison.groups):
+        return (
+            "All on the validation split, and one training each: another seed may differ by more than this; train both "
+            "with further seeds to know."
+        )
+    return (
+        "All on the validation split. Where a configuration was trained with several seeds, each training counts as a "
+        "candidate and the best one stands for it: noise between seeds is not in the intervals (recommend has it)."
+    )
+
+
+def _has_seeds(group: Group) -> bool:
+    """Whether a configuration was trained more than once."""
+    records = {point.key: point.record for point in group.points}
+    return len({identity(record) for record in records.values()}) < len(records)
 
 
 def said(comparison: Comparison, contrast: Contrast, matched: Matched) -> str:
@@ -146,7 +164,7 @@ def _pairing(comparison: Comparison) -> list[str]:
         if paired == {True}:
             num_examples = contrast.matched[0].group.quality.num_examples
             how = f"Compared on the same {num_examples:,} validation examples, pair by pair"
-        elif not contrast.same_data:
+        elif not contrast.same_data and True not in paired:
             how = (
                 "Scored on different data, or on different splits of it, so that nothing is paired: standard errors "
                 "were taken for independent. Where the data differ in kind, a difference says little of the adapters"

@@ -20,7 +20,7 @@ class Doubt:
     bands: Attainment | None
     """None where no configuration was trained with two seeds."""
     found: Recommendation | None
-    """What can be said at CONFIDENCE; None when no candidate has an adapter file."""
+    """What can be said at CONFIDENCE; None when no candidate has an adapter file, or nothing can be said."""
 
     @property
     def seeds_are_known(self) -> bool:
@@ -30,12 +30,16 @@ class Doubt:
 
 def doubt_of(summary: Summary) -> Doubt:
     """Reads the outcomes of candidates, example by example, from the store. Raises RecordError for a broken file."""
+    # Sweeps of older versions could have a margin that is no difference of shares: anything is within it.
+    is_margin = summary.objectives.quality == "loss" or summary.within < 1
     return Doubt(
         likely=likely_front(summary) if 0 < len(summary.points) <= MOST_JUDGED else None,
         bands=attainment(summary),
         found=recommend_with_confidence(
             summary, within=summary.within, confidence=CONFIDENCE, constraints=Constraints()
-        ),
+        )
+        if is_margin
+        else None,
     )
 
 

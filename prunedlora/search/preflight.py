@@ -6,6 +6,7 @@ from importlib.util import find_spec
 
 from transformers import PreTrainedModel
 
+from prunedlora.adapters.size import has_stacked_layers
 from prunedlora.adapters.targets import resolve_head, resolve_targets
 from prunedlora.config.identity import trial_key
 from prunedlora.config.sweep import SweepConfig, corners, trial_with
@@ -29,8 +30,8 @@ def preflight(config: SweepConfig) -> None:
     Raises:
         LocationError, DataError, ModelError, TargetError, HarnessError: a model, dataset, column, label, length, module
             or harness task that is not as the configuration says.
-        PreflightError: 4-bit weights without bitsandbytes, fewer examples than workers or than asked for, or a
-            classification head that would not train.
+        PreflightError: an objective that the model has no figure for, 4-bit weights without bitsandbytes, fewer
+            examples than workers or than asked for, or a classification head that would not train.
     """
     loaded: dict[str, tuple[Splits, Task, PreTrainedModel]] = {}
     for trial in _distinct(config):
@@ -44,6 +45,11 @@ def preflight(config: SweepConfig) -> None:
         if identity not in loaded:
             loaded[identity] = _load(trial)
         splits, task, model = loaded[identity]
+        if "served_slot_bytes" in config.objectives and has_stacked_layers(model):
+            raise PreflightError(
+                f"objective 'served_slot_bytes' is not known for {type(model).__name__}, which keeps several layers in "
+                "one tensor (experts); take served_slot or file_bytes"
+            )
         heads = resolve_head(model, trial.head_modules)
         if trial.adapter is not None:
             resolve_targets(model, trial.adapter.target_modules, heads, trial.adapter.layers_to_transform)

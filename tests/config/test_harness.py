@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
+import py_compile
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,15 @@ def test_names_and_paths() -> None:
     assert [is_path(name) for name in ("arc_easy", "x.yaml", "tasks/", "longproc_html_to_tsv_0.5k")] == [
         False, True, True, False
     ]  # fmt: skip
+
+
+def test_what_loading_leaves_in_a_folder_is_no_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "task.yaml").write_text("task: a\n")
+    (tmp_path / "utils.py").write_text("def text(doc): return doc\n")
+    before = task_files(tmp_path)
+    py_compile.compile(str(tmp_path / "utils.py"))
+    assert (tmp_path / "__pycache__").exists()
+    assert task_files(tmp_path) == before
 
 
 def test_every_file_that_decides_what_is_measured(tmp_path: Path) -> None:

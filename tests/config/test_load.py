@@ -104,6 +104,11 @@ def test_defaults_and_values(tree: dict[str, Any]) -> None:
         ("objectives", {"f1": "maximize", "max_rank": "minimize"}, "objective 'f1' is no recorded figure; known: "),
         ("objectives", {"accuracy": "minimize", "max_rank": "minimize"}, "objective 'accuracy' must be maximized"),
         ("objectives", {"accuracy": "maximize"}, "objectives must be one quality figure and one size, got accuracy"),
+        (
+            "recommend_within",
+            1.0,
+            "recommend_within must be below 1, a share of the examples, got 1; one",
+        ),
         ("space", {}, "space: nothing is searched"),
         ("num_trials", 0, "num_trials 0 runs the baselines alone: it needs some, and an empty space"),
         ("space", {"adapter.rank": {"choice": [1]}}, "space.adapter.rank: 'adapter.rank' is no field of a trial"),

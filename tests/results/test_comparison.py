@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from prunedlora.results.comparison import compare
+from prunedlora.results.comparison_words import notes
 from prunedlora.results.groups import ComparisonError, differing, groups_by, groups_of_stores
 from prunedlora.results.pareto import points, reference
 from prunedlora.results.record import BaseReference, ExampleOutcomes, Figure, RecordError
@@ -173,7 +174,8 @@ def test_the_same_stores_give_the_same_answer(store_of):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"within": -0.1}, "within must be at least 0, got -0.1"),
+        ({"within": -0.1}, "within must be at least 0 and finite, got -0.1"),
+        ({"within": float("inf")}, "within must be at least 0 and finite, got inf"),
         ({"within": float("nan")}, "within must be at least 0"),
         ({"confidence": 1.0}, "confidence must lie in"),
         ({"against": "older"}, "against 'older': there are 'old', 'new'"),
@@ -279,3 +281,13 @@ def test_packages_that_changed_are_named(store_of):
     assert differing(groups_of_stores([old, new], None, 0.01)) == {
         "package peft": ["", "1"], "package torch": ["2.13", "2.14"]
     }  # fmt: skip
+
+
+def test_noise_between_seeds_is_said_not_to_be_in_the_intervals(store_of):
+    seeds = [{"config": {"adapter": {"method": "lora"}, "seed": seed}} for seed in (1, 2)]
+    other = store_of("other", {100: 30}, records=seeds[:1])
+    once = " ".join(notes(compared(store_of("one", {100: 30}, records=seeds[:1]), other)))
+    assert "one training each" in once
+    twice = " ".join(notes(compared(store_of("two", {100: 30, 101: 20}, records=seeds), other)))
+    assert "one training each" not in twice
+    assert "noise between seeds is not in the intervals" in twice

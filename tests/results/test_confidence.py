@@ -130,3 +130,10 @@ def test_an_unknown_error_bounds_nothing_and_spoils_no_other():
     errors[:, 2] = np.nan
     after = shortfall_bounds(means, errors, 0, [1, 2], 0.95, rng()).upper
     np.testing.assert_allclose(after, [before[0], np.inf])
+
+
+def test_draws_in_blocks_are_the_draws_at_once(monkeypatch):
+    scores = rng().random((3, 50))
+    whole = draw_means(scores, None, rng(), 40)
+    monkeypatch.setattr("prunedlora.results.confidence.MOST_PLACES", 50 * 7)
+    np.testing.assert_allclose(draw_means(scores, None, rng(), 40), whole, rtol=1e-12)

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import MixtralConfig
 
 from prunedlora.config.fields import with_values
 from prunedlora.config.load import load_sweep, parse_sweep
 from prunedlora.search.preflight import PreflightError, preflight
-from tests.tiny import sweep_tree
+from tests.tiny import decoder_tree, sweep_tree
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,18 @@ def test_four_bits_without_bitsandbytes(tree: dict[str, Any]) -> None:
     values = {"trial.model.quantization": "nf4", "resources.gpus_per_worker": 1}
     with pytest.raises(PreflightError, match=r"'nf4' needs the package bitsandbytes: pip install 'prunedlora\[cuda\]'"):
         preflight(parse_sweep(with_values(tree, values), "test"))
+
+
+def test_slot_bytes_of_stacked_experts_are_no_objective(tmp_path: Path) -> None:
+    tree = decoder_tree(tmp_path, tmp_path / "store")
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    experts = MixtralConfig(vocab_size=200, num_key_value_heads=2, num_local_experts=4, pad_token_id=None, **shape)
+    experts.architectures = ["MixtralForCausalLM"]
+    experts.save_pretrained(tmp_path / "decoder")
+    preflight(parse_sweep(tree, "test"))
+    tree["objectives"] = {"loss": "minimize", "served_slot_bytes": "minimize"}
+    with pytest.raises(PreflightError, match="'served_slot_bytes' is not known for MixtralForCausalLM"):
+        preflight(parse_sweep(tree, "test"))
 
 
 def test_empty_dataset(tree: dict[str, Any], tmp_path: Path) -> None:
