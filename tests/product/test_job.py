@@ -38,10 +38,12 @@ def variables(tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def dashboard(variables: dict[str, str]) -> Iterator[str]:
     """The address of a head node's dashboard; the cluster ends with the test (`ray stop` would end others' too)."""
-    port, ray_port = free_port(), free_port()
+    port, ray_port, agent_port = free_port(), free_port(), free_port()
     start = [
         str(BIN / "ray"), "start", "--head", "--node-ip-address=127.0.0.1", f"--port={ray_port}", "--num-cpus=2",
         "--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}", "--disable-usage-stats",
+        # The agent takes the jobs; its own port is the same for every Ray of a machine.
+        f"--dashboard-agent-listen-port={agent_port}",
         "--object-store-memory=200000000", "--block",
     ]  # fmt: skip
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
