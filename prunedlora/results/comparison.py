@@ -12,10 +12,11 @@ from typing import Literal
 
 import numpy as np
 
+from prunedlora.results.example_errors import data_of
 from prunedlora.results.groups import ComparisonError, Group
 from prunedlora.results.pareto import Objectives, Point, Reference, hypervolume, reference
 from prunedlora.results.recommendation import SCREEN
-from prunedlora.results.resampling import Places, Sample, data_of, draw_sample, stderr_of
+from prunedlora.results.resampling import Places, Sample, draw_sample, stderr_of
 from prunedlora.results.simultaneous import Indices, contenders, critical_value, spreads
 
 NUM_BUDGETS = 4

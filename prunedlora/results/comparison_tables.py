@@ -39,8 +39,10 @@ def groups_table(comparison: Comparison) -> Table:
         f"{comparison.within:g} worse than the best"
     )
     table.add_column("", min_width=8, max_width=NAME_WIDTH, overflow="fold")
-    for name in ("trials", "failed", "candidates", "best", "recommended", "params"):
-        table.add_column(name, justify="left" if name == "recommended" else "right", no_wrap=True)
+    for name in ("trials", "failed", "candidates", "best"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("recommended", overflow="fold")
+    table.add_column("params", justify="right", no_wrap=True)
     table.add_column(objectives.quality, justify="right", no_wrap=True)
     for group in comparison.groups:
         point = group.recommended

@@ -45,7 +45,7 @@ def configurations(
 
     Trials on other data are other configurations.
     """
-    groups: dict[tuple[str, str, str], list[Point]] = {}
+    groups: dict[tuple[str, str, str | None], list[Point]] = {}
     for point in points:
         groups.setdefault((identity(point.record), point.candidate.name, data_of(point)), []).append(point)
     trials: dict[str, list[TrialRecord]] = {}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prunedlora.results.confidence import Floats, Ints, draw_means
+from prunedlora.results.confidence import NUM_DRAWS, Floats, Ints, draw_means
 from prunedlora.results.pareto import Objectives, Point
 from prunedlora.results.record import ExampleOutcomes
 from prunedlora.results.store import Store
@@ -26,9 +26,9 @@ class ExampleErrors:
     draws: Floats
     """(num_draws, P) measured minus true, more is better; NaN for a candidate without outcomes and standard error."""
     without_outcomes: tuple[Point, ...]
-    """Drawn from their standard error: no outcome by example is on record."""
+    """Drawn from their standard error: no outcome by example is on record, or not of which data."""
     on_other_data: tuple[Point, ...]
-    """Resampled, but not with the rest: trained or scored on other data than most."""
+    """Resampled, but not with the rest: trained or scored on other data than most, or its loss counts other targets."""
     without_error: tuple[Point, ...]
     """Nothing is known of how far they are off: a single example."""
 
@@ -78,16 +78,17 @@ def example_errors(
         int(of)
         for of, outcomes in zip(owner, found, strict=True)
         if outcomes is None or (objectives.quality != LOSS and objectives.quality not in outcomes.correct)
-    }
+    } | {int(of) for of, point in zip(owner, points, strict=True) if data_of(point) is None}
     alone = [place for place, of in enumerate(owner) if of in bare]
-    members: dict[tuple[str, int], list[int]] = {}
+    members: dict[tuple[str | None, int, tuple[int, ...]], list[int]] = {}
     for place, outcomes in enumerate(found):
         if owner[place] not in bare and outcomes is not None:
-            members.setdefault((data_of(points[place]), len(outcomes.loss_sums)), []).append(place)
+            # Losses over other targets (another tokenizer, another limit of length) are no pairs either.
+            targets = outcomes.num_targets if objectives.quality == LOSS else ()
+            members.setdefault((data_of(points[place]), len(outcomes.loss_sums), targets), []).append(place)
     for places in members.values():
-        scores, weights = _scores([one for place in places if (one := found[place]) is not None], objectives.quality)
-        means = scores.mean(1) if weights is None else scores.sum(1) / weights.sum(1)
-        draws[:, places] = sign * (draw_means(scores, weights, rng, num_draws) - means)
+        outcomes_of = [one for place in places if (one := found[place]) is not None]
+        draws[:, places] = sign * paired_errors(outcomes_of, objectives.quality, rng, num_draws)
     normal = {of: rng.standard_normal(num_draws) for of in sorted(bare)}
     for place in alone:
         if (stderr := points[place].quality.stderr) is not None:
@@ -108,9 +109,19 @@ def resolution(points: Sequence[Point], quality: str) -> float:
     return 0.0 if quality == LOSS else max(1.0 / point.quality.num_examples for point in points)
 
 
-def data_of(point: Point) -> str:
-    """What tells the data of two trials apart."""
-    return json.dumps(point.record.environment.data.get("fingerprint"))
+def data_of(point: Point) -> str | None:
+    """What the examples of all splits are, as the trial recorded it; None where it did not, and nothing is paired."""
+    fingerprint = point.record.environment.data.get("fingerprint")
+    return None if fingerprint is None else json.dumps(fingerprint)
+
+
+def paired_errors(
+    outcomes: Sequence[ExampleOutcomes], quality: str, rng: np.random.Generator, num_draws: int = NUM_DRAWS
+) -> Floats:
+    """(num_draws, C) resampled minus measured quality of candidates that were scored on the same examples."""
+    scores, weights = _scores(outcomes, quality)
+    measured = scores.mean(1) if weights is None else scores.sum(1) / weights.sum(1)
+    return draw_means(scores, weights, rng, num_draws) - measured
 
 
 def _scores(outcomes: Sequence[ExampleOutcomes], quality: str) -> tuple[Floats, Floats | None]:

@@ -22,7 +22,7 @@ from prunedlora.results.chart_style import (
 )
 from prunedlora.results.pareto import Point
 from prunedlora.results.record import Figure
-from prunedlora.results.settings import chosen, method
+from prunedlora.results.settings import chosen, in_order, method
 from prunedlora.results.summary import Summary
 
 MOST_WITH_BARS = 500
@@ -45,7 +45,7 @@ def front_chart(summary: Summary, paths: Sequence[str], bands: Attainment | None
     few = len(summary.points) - len(on_front) <= MOST_WITH_BARS
     many = len(summary.points) - len(on_front) > MOST_AS_SHAPES
     figure = go.Figure()
-    for i, name in enumerate(sorted(set(methods.values()), key=_prunedlora_first)):
+    for i, name in enumerate(in_order(methods.values())):
         mine = [point for point in summary.points if methods[point.key] == name]
         marker = {"symbol": SYMBOLS[i % len(SYMBOLS)], "color": COLOURS[i % len(COLOURS)]}
         if beaten := [point for point in mine if point.name not in on_front]:
@@ -194,7 +194,3 @@ def _lay_out(figure: go.Figure, summary: Summary, place: Callable[[float], float
             hovermode="closest",
         )
     )
-
-
-def _prunedlora_first(name: str) -> tuple[bool, str]:
-    return name != "prunedlora", name

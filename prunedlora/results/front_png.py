@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from prunedlora.results.chart_style import COLOURS, GREY, RED, SIZE_TITLES, placement, short_number, size_ticks
-from prunedlora.results.settings import method
+from prunedlora.results.settings import in_order, method
 from prunedlora.results.summary import Summary
 
 MARKERS = ("o", "D", "s", "^", "X", "p", "*", "h")
@@ -21,7 +21,7 @@ def front_png(summary: Summary) -> bytes:
     axes = figure.add_subplot()
     place = placement([point.size for point in summary.points])
     on_front = {point.name for point in summary.front}
-    names = sorted({method(point.record) for point in summary.points}, key=lambda name: (name != "prunedlora", name))
+    names = in_order(method(point.record) for point in summary.points)
     for i, name in enumerate(names):
         style: dict[str, Any] = {
             "marker": MARKERS[i % len(MARKERS)],

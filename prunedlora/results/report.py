@@ -1,6 +1,5 @@
 """The report folder of a sweep: one HTML page that opens with the answer, and its figures as JSON, CSV and PNG."""
 
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -20,11 +19,10 @@ from prunedlora.results.latency import latency_columns
 from prunedlora.results.latency_table import beside_base, milliseconds
 from prunedlora.results.page import render
 from prunedlora.results.parallel_chart import parallel_chart
-from prunedlora.results.pareto import Point
 from prunedlora.results.rank_map import rank_map
 from prunedlora.results.settings import method, telling
 from prunedlora.results.store import Store
-from prunedlora.results.summary import Summary, comparisons, summarize
+from prunedlora.results.summary import Summary, comparisons, export_command, summarize
 
 MOST_ROWS = 100
 """Failed, and stopped, trials in the page; report.json has them all."""
@@ -88,12 +86,6 @@ def report_html(summary: Summary, stages: Sequence[Stage], importances: Importan
         sweep_yaml=yaml.safe_dump(summary.sweep, sort_keys=False, allow_unicode=True),
         environments=environments(summary),
     )
-
-
-def export_command(summary: Summary, point: Point) -> str:
-    """The line that copies a candidate's adapter out of the store, ready for a shell."""
-    folder = f"adapters/{point.key}-{point.candidate.name}"
-    return f"prunedlora export {shlex.quote(summary.store.uri)} {point.name} --to {folder}"
 
 
 def _charts(

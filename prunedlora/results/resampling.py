@@ -1,12 +1,12 @@
 """Errors of candidates of several stores, resampled over the examples that they were scored on."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from prunedlora.results.confidence import NUM_DRAWS, Floats, draw_means
+from prunedlora.results.confidence import NUM_DRAWS, Floats
+from prunedlora.results.example_errors import LOSS, data_of, paired_errors
 from prunedlora.results.groups import ComparisonError, Group
 from prunedlora.results.pareto import Point
 from prunedlora.results.record import ExampleOutcomes
@@ -45,7 +45,12 @@ def draw_sample(candidates: Sequence[tuple[Group, Point]], rng: np.random.Genera
     objectives = candidates[0][0].objectives
     quality, sign = objectives.quality, 1.0 if objectives.maximize else -1.0
     errors = np.zeros((NUM_DRAWS, len(candidates)))
-    found = [group.store.read_outcomes(point.key, point.candidate.name) for group, point in candidates]
+    found: list[ExampleOutcomes | None] = [None] * len(candidates)
+    for store in {id(group.store): group.store for group, _ in candidates}.values():
+        mine = [c for c, (group, _) in enumerate(candidates) if group.store is store]
+        names = [(candidates[c][1].key, candidates[c][1].candidate.name) for c in mine]
+        for c, outcomes in zip(mine, store.read_many_outcomes(names), strict=True):
+            found[c] = outcomes
     examples = [
         None if outcomes is None or (data := data_of(point)) is None else f"{len(outcomes.loss_sums)} of {data}"
         for (_, point), outcomes in zip(candidates, found, strict=True)
@@ -57,34 +62,21 @@ def draw_sample(candidates: Sequence[tuple[Group, Point]], rng: np.random.Genera
     spread = np.array([stderr_of(*candidates[c]) for c in alone])
     errors[:, alone] = spread * rng.standard_normal((NUM_DRAWS, len(alone)))
     counts = np.array([point.quality.num_examples for _, point in candidates])
-    return Sample(sign * errors, np.zeros(len(counts)) if quality == "loss" else 1.0 / counts, examples)
+    return Sample(sign * errors, np.zeros(len(counts)) if quality == LOSS else 1.0 / counts, examples)
 
 
 def _paired_errors(
     scored: Sequence[tuple[tuple[Group, Point], ExampleOutcomes | None]], quality: str, rng: np.random.Generator
 ) -> Floats:
     outcomes = [one for _, one in scored if one is not None]
-    if quality != "loss":
-        scores = np.array([one.correct[quality] for one in outcomes], dtype=np.float64)
-        return draw_means(scores, None, rng) - scores.mean(1)
     (group, first), targets = scored[0][0], outcomes[0].num_targets
     for (other, point), one in scored:
-        if one is not None and one.num_targets != targets:
+        if quality == LOSS and one is not None and one.num_targets != targets:
             raise ComparisonError(
                 f"{first.name} of {group.name} and {point.name} of {other.name} count different numbers of targets in "
                 "the same examples (another tokenizer, or another limit of length): their losses are not comparable"
             )
-    sums, weights = (
-        np.array([one.loss_sums for one in outcomes]),
-        np.array([one.num_targets for one in outcomes], float),
-    )
-    return draw_means(sums, weights, rng) - sums.sum(1) / weights.sum(1)
-
-
-def data_of(point: Point) -> str | None:
-    """What the examples of all splits are, as the trial recorded it; None where it did not."""
-    fingerprint = point.record.environment.data.get("fingerprint")
-    return None if fingerprint is None else json.dumps(fingerprint)
+    return paired_errors(outcomes, quality, rng)
 
 
 def stderr_of(group: Group, point: Point) -> float:

@@ -64,3 +64,8 @@ def method(record: TrialRecord) -> str:
         return FULL
     adapter = record.config.get("adapter")
     return str(adapter.get("method", "adapter")) if isinstance(adapter, dict) else "adapter"
+
+
+def in_order(methods: Iterable[str]) -> list[str]:
+    """Each method once, as charts number them: ours first, the others by name."""
+    return sorted(set(methods), key=lambda name: (name != "prunedlora", name))

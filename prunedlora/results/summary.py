@@ -1,6 +1,7 @@
 """Summary: what a store says, worked out once for the terminal, the report and the files."""
 
 import functools
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,3 +147,12 @@ def comparisons(summary: Summary) -> list[str]:
 
 def _times(larger: Point, smaller: Point) -> str:
     return f"{larger.size / smaller.size:.3g}"
+
+
+def export_command(summary: Summary, point: Point, to: str | None = None) -> str:
+    """The line that copies a candidate's adapter out of the store, ready for a shell.
+
+    `to`: the folder; None: one named after the candidate.
+    """
+    folder = f"adapters/{point.key}-{point.candidate.name}" if to is None else to
+    return f"prunedlora export {shlex.quote(summary.store.uri)} {point.name} --to {folder}"

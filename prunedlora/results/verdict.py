@@ -1,7 +1,6 @@
 """A recommendation in words, for the terminal, and as plain data."""
 
 import json
-import shlex
 from dataclasses import asdict
 from math import isfinite
 from typing import Any
@@ -15,7 +14,7 @@ from prunedlora.results.figure_text import figure_text
 from prunedlora.results.pareto import Objectives, Point
 from prunedlora.results.recommendation import Constraints, Recommendation, Rival, knee, recommend_with_confidence
 from prunedlora.results.store import Store
-from prunedlora.results.summary import Summary, summarize
+from prunedlora.results.summary import Summary, export_command, summarize
 from prunedlora.results.tables import plain_table
 
 MOST_ROWS = 8
@@ -69,8 +68,7 @@ def print_knee(store: Store, console: Console, size: str | None = None) -> None:
 
 
 def _print_export(point: Point, summary: Summary, console: Console) -> None:
-    line = f"Export it: prunedlora export {shlex.quote(summary.store.uri)} {point.name} --to FOLDER"
-    console.print(Text(line), soft_wrap=True)
+    console.print(Text(f"Export it: {export_command(summary, point, 'FOLDER')}"), soft_wrap=True)
 
 
 def percent(share: float) -> str:
