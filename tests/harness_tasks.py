@@ -1,10 +1,15 @@
 """Local tasks for lm-evaluation-harness, with documents of their own: nothing is fetched."""
 
+import importlib.util
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.tiny import WORDS
 
+INSTALLED = importlib.util.find_spec("lm_eval") is not None
+needs_harness = pytest.mark.skipif(not INSTALLED, reason='lm-eval is not installed (pip install -e ".[harness]")')
 CHOICE = """task: word_side
 dataset_path: json
 dataset_kwargs: {data_files: {test: DATA, train: DATA}}

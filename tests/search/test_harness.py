@@ -1,7 +1,6 @@
 """lm-evaluation-harness at the end of a training, and on the adapters of a store."""
 
 import hashlib
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -28,12 +27,10 @@ from prunedlora.search.preflight import preflight
 from prunedlora.training.distributed import Workers
 from prunedlora.training.harness import HarnessError, load_tasks
 from prunedlora.training.loop import Verdict
-from tests.harness_tasks import write_tasks
+from tests.harness_tasks import INSTALLED, needs_harness, write_tasks
 from tests.tiny import decoder_tree, sweep_tree
 
 ALONE = Workers(0, 1, torch.device("cpu"))
-installed = importlib.util.find_spec("lm_eval") is not None
-needs_harness = pytest.mark.skipif(not installed, reason='lm-eval is not installed (pip install -e ".[harness]")')
 
 
 @pytest.fixture(autouse=True)
@@ -218,7 +215,7 @@ def test_a_classifier_is_refused(tmp_path: Path) -> None:
         assert (result.exit_code, message in result.output) == (2, True), result.output
 
 
-@pytest.mark.skipif(installed, reason="lm-eval is installed")
+@pytest.mark.skipif(INSTALLED, reason="lm-eval is installed")
 def test_without_the_package(tmp_path: Path) -> None:
     """Neither a sweep nor the command begins any work."""
     tree: dict[str, Any] = decoder_tree(tmp_path, tmp_path / "store", harness_tasks=["arc_easy"])

@@ -1,6 +1,5 @@
 """lm-evaluation-harness on a model in memory gives what `lm_eval` itself gives, and leaves everything as it was."""
 
-import importlib.util
 import random
 import sys
 from dataclasses import replace
@@ -18,13 +17,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from prunedlora.tasks.outcomes import Figure
 from prunedlora.training.distributed import Workers
 from prunedlora.training.harness import HarnessError, HarnessSettings, check_share, evaluate_harness, load_tasks
-from tests.harness_tasks import GROUP, write_tasks
+from tests.harness_tasks import GROUP, needs_harness, write_tasks
 from tests.tiny import make_decoder
 
 ALONE = Workers(0, 1, torch.device("cpu"))
 SETTINGS = HarnessSettings((), (), num_fewshot=None, limit=None, batch_size=8, unsafe_code=False)
-installed = importlib.util.find_spec("lm_eval") is not None
-needs_harness = pytest.mark.skipif(not installed, reason='lm-eval is not installed (pip install -e ".[harness]")')
 
 
 @pytest.fixture(autouse=True)
