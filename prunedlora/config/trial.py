@@ -296,7 +296,7 @@ class TrialConfig(Section):
         target = Target(rank, pruning.target_sparsity, pruning.target_rank, pruning.min_rank, pruning.round_to)
         try:
             # For very many layers: what `global` may remove of all must be allowed whatever their number.
-            lookup("allocation", pruning.allocation).num_to_remove(MANY_LAYERS, target)
+            lookup("allocation", pruning.allocation).num_to_remove(MANY_LAYERS, MANY_LAYERS, target)
         except MinRankError:
             kept = rank * (1 - (pruning.target_sparsity or 0.0)) if pruning.target_rank is None else pruning.target_rank
             return [f"pruning.min_rank {pruning.min_rank} forbids the target: rank {kept:g} on average"]

@@ -1,7 +1,7 @@
 """Allocation: how the components to remove are shared out among the layers (methods.md 1.4)."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -17,7 +17,7 @@ class Demand:
     """What an event is to remove."""
 
     num: int
-    """Removals, in the allocation's unit."""
+    """What is to go, in the allocation's unit."""
     min_rank: int
     block: int = 1
     most_rank: int | None = None
@@ -27,8 +27,9 @@ class Demand:
 class Allocation(Protocol):
     """A rule that shares out removals. All methods are pure."""
 
-    def num_to_remove(self, num_layers: int, target: Target) -> int:
-        """K, the removals of the whole training in this rule's unit: per layer, or over all layers.
+    def num_to_remove(self, num_layers: int, width: int, target: Target) -> int:
+        """K, what goes over the whole training in this rule's unit: components per layer, or over all layers, or
+        parameters. `width`: parameters of one component of every layer together.
 
         Raises ValueError for a target that cannot be reached or that `min_rank` or `round_to` forbids.
         """
@@ -38,22 +39,28 @@ class Allocation(Protocol):
         """The rank that no layer may end above; None: any."""
         ...
 
-    def num_removed_so_far(self, ranks: list[int], initial_rank: int) -> int:
-        """Removals done, in the unit of `num_to_remove`."""
+    def least_due(self, target: Target) -> int:
+        """The least that must be due for an event, in the unit of `num_to_remove`."""
+        ...
+
+    def num_removed_so_far(self, ranks: list[int], widths: list[int], initial_rank: int) -> int:
+        """What has gone, in the unit of `num_to_remove`."""
         ...
 
     def counts(self, cost: Tensor, ranks: Tensor, widths: Tensor, demand: Demand) -> Tensor:
         """How many components each layer loses, (L,) int64.
 
-        `cost` (L, k): marginal costs of each layer's sequence of removals, k ≥ min(num, largest rank − min_rank);
-        `ranks` (L,) int64; `widths` (L,) parameters of one component. No layer falls below `min_rank`; the count is
-        exact, down to whole blocks.
+        `cost` (L, k): marginal costs of each layer's sequence of removals, k ≥ min(num, largest rank − min_rank), and
+        at least a block where a layer has one to lose;
+        `ranks` (L,) int64; `widths` (L,) parameters of one component. No layer falls below `min_rank`. Components are
+        counted exactly, down to whole blocks; of parameters no fewer go than asked, and less than a component (block)
+        more.
         """
         ...
 
 
-def _removals(of: int, target: Target) -> int:
-    """Removals out of `of` components (of one layer, or of all), whose floor is `min_rank` of every `initial_rank`."""
+def _removals(of: int, target: Target, unit: str = "components") -> int:
+    """How much of `of` units goes (of one layer, or of all), whose floor is `min_rank` of every `initial_rank`."""
     sparsity, rank, initial = target.target_sparsity, target.target_rank, target.initial_rank
     if (sparsity is None) == (rank is None):
         raise ValueError(f"give exactly one of target_sparsity ({sparsity}) and target_rank ({rank})")
@@ -72,7 +79,7 @@ def _removals(of: int, target: Target) -> int:
     allowed = of // initial * max(initial - floor, 0)
     if num > allowed:
         raise MinRankError(
-            f"{name} of initial rank {initial} removes {num} of {of} components, "
+            f"{name} of initial rank {initial} removes {num} of {of} {unit}, "
             f"but min_rank {target.min_rank} allows {allowed}"
         )
     return num
@@ -84,7 +91,7 @@ class Uniform:
     `round_to`: a target rank must fit; a target sparsity goes to the nearest rank that does (of two, the smaller).
     """
 
-    def num_to_remove(self, num_layers: int, target: Target) -> int:
+    def num_to_remove(self, num_layers: int, width: int, target: Target) -> int:
         """⌊sparsity · initial rank + ½⌋ per layer, or initial rank − target rank. Raises as Allocation says."""
         num = _removals(target.initial_rank, target)
         if target.round_to is None:
@@ -108,7 +115,11 @@ class Uniform:
         """None: all layers end at one rank."""
         return None
 
-    def num_removed_so_far(self, ranks: list[int], initial_rank: int) -> int:
+    def least_due(self, target: Target) -> int:
+        """A block."""
+        return target.block
+
+    def num_removed_so_far(self, ranks: list[int], widths: list[int], initial_rank: int) -> int:
         """Removals per layer."""
         return initial_rank - max(ranks)
 
@@ -127,11 +138,14 @@ class Global:
     """
 
     per_parameter: bool
-    """Whether costs are per parameter freed (d_in + d_out for a component), not per component."""
+    """Costs are per parameter freed (d_in + d_out for a component), and so is the target: what is left has no more
+    parameters than layers of the (mean) target rank. Otherwise components count, whatever their width."""
 
-    def num_to_remove(self, num_layers: int, target: Target) -> int:
-        """⌊sparsity · all components + ½⌋, or (initial rank − target rank) · layers; with blocks, the nearest number of
-        whole ones. Raises as Allocation says."""
+    def num_to_remove(self, num_layers: int, width: int, target: Target) -> int:
+        """⌊sparsity · all + ½⌋, or all · (initial rank − target rank) / initial rank; of components with blocks, the
+        nearest number of whole ones. Raises as Allocation says."""
+        if self.per_parameter:
+            return _removals(width * target.initial_rank, target, "parameters")
         num = _removals(num_layers * target.initial_rank, target)
         return num // target.block * target.block
 
@@ -144,35 +158,42 @@ class Global:
         # Rounding of the number of removals can leave a little more than the mean: by less than one component a layer.
         return next((slot for slot in SERVED_SLOTS if slot >= mean - 1e-9), None)
 
-    def num_removed_so_far(self, ranks: list[int], initial_rank: int) -> int:
-        """Removals over all layers."""
-        return initial_rank * len(ranks) - sum(ranks)
+    def least_due(self, target: Target) -> int:
+        """A block, or any parameter: then a whole block goes."""
+        return 1 if self.per_parameter else target.block
+
+    def num_removed_so_far(self, ranks: list[int], widths: list[int], initial_rank: int) -> int:
+        """Components, or parameters, over all layers."""
+        sizes = widths if self.per_parameter else [1] * len(ranks)
+        return sum(size * (initial_rank - rank) for size, rank in zip(sizes, ranks, strict=True))
 
     def counts(self, cost: Tensor, ranks: Tensor, widths: Tensor, demand: Demand) -> Tensor:
         """The cheapest removals over all layers."""
-        if demand.block > 1:
-            return demand.block * self._in_blocks(cost, ranks, widths, demand)
-        position = torch.arange(cost.shape[1], device=cost.device)
-        allowed = position < (ranks - demand.min_rank)[:, None]
+        size = demand.block
+        num_blocks = cost.shape[1] // size
+        if size > 1:
+            cost = cost[:, : num_blocks * size].view(len(cost), num_blocks, size).sum(-1)
+            ranks = ranks // size
+        floor = -(-demand.min_rank // size)
+        freed = size * (widths if self.per_parameter else torch.ones_like(widths))  # by one block of each layer
+        position = torch.arange(num_blocks, device=cost.device)
+        allowed = position < (ranks - floor)[:, None]
         running = cost.cummax(1).values
         if self.per_parameter:
             running = running / widths[:, None]
         merged = torch.where(allowed, running, torch.inf).flatten()
         order = merged.argsort(stable=True)
         if demand.most_rank is not None:
-            excess = (position < (ranks - demand.most_rank)[:, None]).flatten()
+            excess = (position < (ranks - demand.most_rank // size)[:, None]).flatten()
             order = order[(~excess[order]).to(torch.uint8).argsort(stable=True)]
+        freed_in_order = freed[:, None].expand_as(cost).flatten()[order]
+        freed_before = freed_in_order.cumsum(0) - freed_in_order
+        # Components are taken while a whole block is still due, parameters until enough are freed.
+        due = freed_before < demand.num if self.per_parameter else freed_before + freed_in_order <= demand.num
         # Stable, and running maxima never fall along a layer: each layer's share is a prefix of its sequence.
         taken = torch.zeros_like(merged, dtype=torch.int64)
-        taken[order[: demand.num]] = 1
-        return taken.view_as(cost).sum(1)
-
-    def _in_blocks(self, cost: Tensor, ranks: Tensor, widths: Tensor, demand: Demand) -> Tensor:
-        size = demand.block
-        num_blocks = cost.shape[1] // size
-        summed = cost[:, : num_blocks * size].view(len(cost), num_blocks, size).sum(-1)
-        of_blocks = replace(demand, num=demand.num // size, min_rank=-(-demand.min_rank // size), block=1)
-        return self.counts(summed, ranks // size, widths, of_blocks)
+        taken[order] = due.long()
+        return size * taken.view_as(cost).sum(1)
 
 
 uniform = register("allocation", "uniform")(Uniform())

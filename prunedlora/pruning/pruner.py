@@ -71,7 +71,9 @@ class Pruner:
         self._initial_rank = ranks.pop()
         self._allocation: Allocation = lookup("allocation", settings.allocation)
         self._target = settings.target(self._initial_rank)
-        self._num_to_remove = self._allocation.num_to_remove(len(layers), self._target)
+        self._num_to_remove = self._allocation.num_to_remove(
+            len(layers), sum(layer.width for layer in self._layers), self._target
+        )
         self._criterion: Criterion | None = None
         if settings.criterion is not None:
             self._criterion = lookup("criterion", settings.criterion)
@@ -122,7 +124,7 @@ class Pruner:
             return None
         share = removed_share(self.settings.schedule, progress, self.settings.begin, self.settings.end)
         num_due = num_removed(share, self._num_to_remove) - self._num_done()
-        if num_due < self._target.block or not self._started():
+        if num_due < self._allocation.least_due(self._target) or not self._started():
             return None
         removed = self._remove(num_due, optimizer, derive_seed(self._seed, "event", step))
         ranks = {name: layer.rank for name, layer in zip(self._names, self._layers, strict=True)}
@@ -217,7 +219,9 @@ class Pruner:
         self._collectors, self._averages, self._gradients = {}, {}, None
 
     def _num_done(self) -> int:
-        return self._allocation.num_removed_so_far([layer.rank for layer in self._layers], self._initial_rank)
+        return self._allocation.num_removed_so_far(
+            [layer.rank for layer in self._layers], [layer.width for layer in self._layers], self._initial_rank
+        )
 
     def _started(self) -> bool:
         """Whether any B has left zero."""
@@ -238,7 +242,7 @@ class Pruner:
         if settings.basis == "raw":
             assert self._criterion is not None
             assert settings.recovery_strength is not None
-            most = min(num, max(before) - settings.min_rank)
+            most = min(max(num, self._target.block), max(before) - settings.min_rank)
             kept = remove(
                 layers,
                 self._criterion,
@@ -287,8 +291,17 @@ class Pruner:
             if f"{CURVATURE}{side}" in averages:
                 curvatures[side] = averages[f"{CURVATURE}{side}"]
         statistics = {name: averages[name] for name in self._criterion.statistics}
-        damping = self.settings.damping
-        return gather(self._layers, self._criterion, curvatures, statistics, damping=damping, num=num, seed=seed)
+        assert self.settings.recovery_strength is not None
+        return gather(
+            self._layers,
+            self._criterion,
+            curvatures,
+            statistics,
+            damping=self.settings.damping,
+            num=num,
+            seed=seed,
+            recovery_strength=self.settings.recovery_strength,
+        )
 
     def _corrected(self, name: str) -> list[Tensor]:
         """The averages without the bias of their start at zero."""

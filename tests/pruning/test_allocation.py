@@ -10,6 +10,10 @@ uniform, global_ = lookup("allocation", "uniform"), lookup("allocation", "global
 per_parameter = lookup("allocation", "global_per_parameter")
 
 
+WIDTH = 36
+"""Parameters of one component of every layer together, where only components count."""
+
+
 def counts(allocation, cost, ranks, num, min_rank=0, widths=None, **demand):
     widths = torch.ones(len(ranks), dtype=torch.int64) if widths is None else torch.tensor(widths)
     return allocation.counts(cost, torch.tensor(ranks), widths, Demand(num, min_rank, **demand)).tolist()
@@ -28,13 +32,16 @@ class TestConformance:
         generator = torch.Generator().manual_seed(0)
         initial, layers = 16, 5
         target = Target(initial, None, target_rank, min_rank, round_to)
-        total = allocation.num_to_remove(layers, target)
-        ranks = torch.full((layers,), initial)
         widths = torch.tensor([4, 8, 4, 4, 16])
+        total = allocation.num_to_remove(layers, int(widths.sum()), target)
+        ranks = torch.full((layers,), initial)
+        of_one = int(widths.max()) * target.block if name == "global_per_parameter" else 1
         for due in [*range(0, total, 3), total]:
-            done = allocation.num_removed_so_far(ranks.tolist(), initial)
+            done = allocation.num_removed_so_far(ranks.tolist(), widths.tolist(), initial)
             num = due - done
-            k = min(num, int(ranks.max()) - min_rank)
+            if num < allocation.least_due(target):
+                continue
+            k = min(max(num, target.block), int(ranks.max()) - min_rank)
             cost = torch.rand(layers, max(k, 0), generator=generator)
             cost[torch.arange(cost.shape[1]) >= ranks[:, None]] = torch.inf
             cost[0] = 0
@@ -45,15 +52,22 @@ class TestConformance:
             ranks = ranks - lost
             assert (ranks >= min_rank).all()
             assert not (ranks % target.block).any()
-            removed = allocation.num_removed_so_far(ranks.tolist(), initial)
-            assert removed == due // target.block * target.block
-        assert allocation.num_removed_so_far(ranks.tolist(), initial) == total
+            removed = allocation.num_removed_so_far(ranks.tolist(), widths.tolist(), initial)
+            if of_one > 1:
+                assert due <= removed < due + of_one
+            else:
+                assert removed == due // target.block * target.block
+        left = int((ranks * widths).sum())
+        if of_one > 1:
+            assert target_rank * int(widths.sum()) - of_one < left <= target_rank * int(widths.sum())
+        else:
+            assert allocation.num_removed_so_far(ranks.tolist(), widths.tolist(), initial) == total
         if round_to == "served_slot":
             assert int(ranks.max()) in SERVED_SLOTS
 
     def test_nothing_to_remove(self, name):
-        assert lookup("allocation", name).num_to_remove(3, Target(8, 0.0, None, 1)) == 0
-        assert lookup("allocation", name).num_to_remove(3, Target(8, None, 8, 1)) == 0
+        assert lookup("allocation", name).num_to_remove(3, WIDTH, Target(8, 0.0, None, 1)) == 0
+        assert lookup("allocation", name).num_to_remove(3, WIDTH, Target(8, None, 8, 1)) == 0
 
     @pytest.mark.parametrize(
         ("sparsity", "rank", "min_rank", "message"),
@@ -66,35 +80,35 @@ class TestConformance:
     )
     def test_targets_that_cannot_be_are_refused(self, name, sparsity, rank, min_rank, message):
         with pytest.raises(ValueError, match=message):
-            lookup("allocation", name).num_to_remove(4, Target(8, sparsity, rank, min_rank))
+            lookup("allocation", name).num_to_remove(4, WIDTH, Target(8, sparsity, rank, min_rank))
 
     @pytest.mark.parametrize(("sparsity", "rank", "min_rank"), [(0.9, None, 2), (None, 2, 3)])
     def test_targets_that_min_rank_forbids_are_refused(self, name, sparsity, rank, min_rank):
-        message = rf"target_\w+ [\d.]+ of initial rank 8 removes \d+ of \d+ components, but min_rank {min_rank} allows"
+        message = rf"target_\w+ [\d.]+ of initial rank 8 removes \d+ of \d+ (components|parameters), but min_rank {min_rank} allows"
         with pytest.raises(MinRankError, match=message):
-            lookup("allocation", name).num_to_remove(4, Target(8, sparsity, rank, min_rank))
+            lookup("allocation", name).num_to_remove(4, WIDTH, Target(8, sparsity, rank, min_rank))
 
     def test_a_block_that_does_not_divide_the_initial_rank_is_refused(self, name):
         with pytest.raises(ValueError, match="round_to 3 does not divide the initial rank 8"):
-            lookup("allocation", name).num_to_remove(4, Target(8, 0.5, None, 1, 3))
+            lookup("allocation", name).num_to_remove(4, WIDTH, Target(8, 0.5, None, 1, 3))
 
 
 def test_totals():
-    assert uniform.num_to_remove(12, Target(16, 0.75, None, 1)) == 12
-    assert uniform.num_to_remove(12, Target(10, 0.25, None, 1)) == 3  # 2.5 rounds up
-    assert uniform.num_to_remove(12, Target(16, None, 4, 1)) == 12
-    assert global_.num_to_remove(12, Target(10, 0.25, None, 1)) == 30
-    assert global_.num_to_remove(3, Target(5, 0.5, None, 1)) == 8  # 7.5 rounds up
-    assert global_.num_to_remove(12, Target(16, None, 4, 1)) == 144
+    assert uniform.num_to_remove(12, WIDTH, Target(16, 0.75, None, 1)) == 12
+    assert uniform.num_to_remove(12, WIDTH, Target(10, 0.25, None, 1)) == 3  # 2.5 rounds up
+    assert uniform.num_to_remove(12, WIDTH, Target(16, None, 4, 1)) == 12
+    assert global_.num_to_remove(12, WIDTH, Target(10, 0.25, None, 1)) == 30
+    assert global_.num_to_remove(3, WIDTH, Target(5, 0.5, None, 1)) == 8  # 7.5 rounds up
+    assert global_.num_to_remove(12, WIDTH, Target(16, None, 4, 1)) == 144
 
 
 def test_totals_in_blocks_and_on_slots():
-    assert uniform.num_to_remove(12, Target(32, 0.6, None, 1, 8)) == 16  # rank 12.8: 16 is nearer than 8
-    assert global_.num_to_remove(3, Target(16, 0.5, None, 1, 4)) == 24
-    assert global_.num_to_remove(3, Target(16, 0.4, None, 1, 4)) == 20  # 19.2
-    assert uniform.num_to_remove(12, Target(64, 0.8, None, 1, "served_slot")) == 48  # rank 12.8: slot 16
-    assert uniform.num_to_remove(12, Target(16, 0.25, None, 1, "served_slot")) == 8  # rank 12: of 8 and 16 the smaller
-    assert uniform.num_to_remove(12, Target(64, None, 8, 1, "served_slot")) == 56
+    assert uniform.num_to_remove(12, WIDTH, Target(32, 0.6, None, 1, 8)) == 16  # rank 12.8: 16 is nearer than 8
+    assert global_.num_to_remove(3, WIDTH, Target(16, 0.5, None, 1, 4)) == 24
+    assert global_.num_to_remove(3, WIDTH, Target(16, 0.4, None, 1, 4)) == 20  # 19.2
+    assert uniform.num_to_remove(12, WIDTH, Target(64, 0.8, None, 1, "served_slot")) == 48  # rank 12.8: slot 16
+    assert uniform.num_to_remove(12, WIDTH, Target(16, 0.25, None, 1, "served_slot")) == 8  # rank 12: of 8 and 16 the smaller
+    assert uniform.num_to_remove(12, WIDTH, Target(64, None, 8, 1, "served_slot")) == 56
     assert global_.most_rank(Target(64, 0.8, None, 1, "served_slot")) == 16
     assert global_.most_rank(Target(64, None, 8, 1, "served_slot")) == 8
     assert global_.most_rank(Target(64, None, 8, 1, 8)) is None
@@ -102,11 +116,11 @@ def test_totals_in_blocks_and_on_slots():
 
 def test_ranks_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="target_rank 12 is no multiple of round_to 8"):
-        uniform.num_to_remove(3, Target(32, None, 12, 1, 8))
+        uniform.num_to_remove(3, WIDTH, Target(32, None, 12, 1, 8))
     with pytest.raises(ValueError, match="target_rank 12 is no served slot; those are 1, 8, 16"):
-        uniform.num_to_remove(3, Target(32, None, 12, 1, "served_slot"))
+        uniform.num_to_remove(3, WIDTH, Target(32, None, 12, 1, "served_slot"))
     with pytest.raises(ValueError, match="no served slot lies between min_rank 2 and initial rank 6"):
-        uniform.num_to_remove(3, Target(6, 0.5, None, 2, "served_slot"))
+        uniform.num_to_remove(3, WIDTH, Target(6, 0.5, None, 2, "served_slot"))
 
 
 def test_uniform_takes_the_same_of_every_layer():
@@ -122,8 +136,16 @@ def test_global_takes_the_cheapest():
 def test_costs_per_parameter_spare_narrow_layers():
     cost = torch.tensor([[0.1, 0.2], [0.3, 0.4]])
     assert counts(global_, cost, [2, 2], 2, widths=[10, 100]) == [2, 0]
-    assert counts(per_parameter, cost, [2, 2], 2, widths=[10, 100]) == [0, 2]
-    assert counts(per_parameter, cost, [2, 2], 2, widths=[10, 10]) == [2, 0]
+    assert counts(per_parameter, cost, [2, 2], 200, widths=[10, 100]) == [0, 2]
+    assert counts(per_parameter, cost, [2, 2], 20, widths=[10, 10]) == [2, 0]
+
+
+def test_parameters_are_freed_until_there_are_enough():
+    cost = torch.tensor([[0.1, 0.2], [0.3, 0.4]])
+    freed = {1: [0, 1], 100: [0, 1], 101: [0, 2], 200: [0, 2], 201: [1, 2], 211: [2, 2]}
+    for num, lost in freed.items():
+        assert counts(per_parameter, cost, [2, 2], num, widths=[10, 100]) == lost
+    assert counts(per_parameter, cost, [2, 2], 1, widths=[10, 100], block=2) == [0, 2]
 
 
 def test_blocks_compete_by_their_sum():

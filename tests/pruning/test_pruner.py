@@ -6,7 +6,7 @@ import torch
 from prunedlora.adapters.shrink import set_factors, shrink
 from prunedlora.pruning.pruner import Pruner
 from prunedlora.registry import UnknownNameError, names
-from tests.pruning.oracles import optimal_change, removal_cost
+from tests.pruning.oracles import cost_at_strength, optimal_change
 from tests.pruning.variants import VARIANTS
 
 NUM_STEPS = 20
@@ -56,9 +56,16 @@ def test_counts_are_exact_at_every_event(schedule, variant, make_network, make_s
             "cosine": (1 - math.cos(math.pi * u)) / 2,
             "one_shot": float(step >= 4),
         }[schedule]
-        removed = 6 * 4 - sum(ranks.values())
-        assert removed == math.floor(share * total + 0.5) // block * block * 4 // unit
-    assert removed == 4 * per_layer
+        if allocation == "global_per_parameter":
+            widths = {layer.name: sum(layer.A.shape[1:] + layer.B.shape[:1]) for layer in layers}
+            freed = sum(widths[name] * (6 - rank) for name, rank in ranks.items())
+            due = math.floor(share * sum(widths.values()) * per_layer + 0.5)
+            assert due <= freed < due + block * max(widths.values())
+        else:
+            removed = 6 * 4 - sum(ranks.values())
+            assert removed == math.floor(share * total + 0.5) // block * block * 4 // unit
+    if allocation != "global_per_parameter":
+        assert removed == 4 * per_layer
     if allocation == "uniform":
         assert set(ranks.values()) == {settings.target_rank}
     for layer in layers:
@@ -73,7 +80,7 @@ def reference_event(weights, curvatures, num, damping, strength, min_rank, alloc
     def cost(layer, pruned):
         mask = torch.zeros(1, weights[layer].shape[1], dtype=torch.bool)
         mask[0, pruned] = True
-        return removal_cost((weights[layer].T @ weights[layer])[None], damped[layer][None], mask).item()
+        return cost_at_strength(weights[layer][None], damped[layer][None], mask, strength).item()
 
     sequences = []
     for layer, W in enumerate(weights):
