@@ -5,7 +5,7 @@ needs. Padded components (layers of smaller rank) do not take part. Work stays o
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,18 +14,6 @@ from prunedlora.adapters.layers import Side
 from prunedlora.pruning.gram import Gram
 from prunedlora.registry import register
 from prunedlora.seeds import generator
-
-
-@dataclass(frozen=True)
-class Removal:
-    """One side's part in what removing a set M costs when nothing is compensated: ½ Σ H_ij C_ij − Σ g_j over M."""
-
-    curvature: Tensor
-    """H, damped, (L, r, r)."""
-    gram: Gram
-    """C = WᵀW of the factor itself."""
-    gradient: Tensor | None = None
-    """g_j = <G_j, W_j>, (L, r), in the form with the gradient."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +32,6 @@ class Evidence:
     """Averaged statistics by name, (L, r, r) or (L, r)."""
     seed: int
     """Of this event, for draws."""
-    compensated: float = 1.0
-    """Share of what compensation can save that it will save: 1 − (1 − ρ)² at recovery strength ρ."""
-    removal: Mapping[Side, Removal] = field(default_factory=dict)
-    """Of the scored sides, where not all is compensated."""
 
 
 @dataclass(frozen=True)
@@ -81,70 +65,43 @@ class Criterion:
 
 
 def single_scores(evidence: Evidence) -> Tensor:
-    """What removing a component by itself costs, summed over the sides that have a curvature, (L, r).
-
-    Compensated at strength ρ, on the quadratic model of recovery.py: the survivors' move d along ρ d* saves
-    1 − (1 − ρ)² of what d* saves, so that between plain removal and the full compensation
-
-        (1 − ρ)² ½ H_jj ‖W_j‖²  +  (1 − (1 − ρ)²) ½ ‖W_j‖² / P_jj        P = H⁻¹
-    """
-    share = evidence.compensated
-    parts = [
-        share * 0.5 * evidence.gram[side].diagonal / P.diagonal(dim1=-2, dim2=-1)
-        for side, P in evidence.inverse.items()
-        if share > 0
-    ]
-    parts += [(1 - share) * _Plain(removal).cost for removal in evidence.removal.values()]
-    return torch.stack(parts).sum(0)
+    """½ ‖W_j‖² / P_jj with P = H⁻¹, summed over the sides that have a curvature, (L, r)."""
+    return torch.stack(
+        [0.5 * evidence.gram[side].diagonal / P.diagonal(dim1=-2, dim2=-1) for side, P in evidence.inverse.items()]
+    ).sum(0)
 
 
 def optimal_brain_surgeon(evidence: Evidence, num: int) -> Elimination:
     """One by one, always the component of the lowest score (`single_scores`) given those that went before.
 
     Several components at once are not the ones with the lowest single scores: correlated ones stand in for each other
-    until one of them is gone, or add up. After each choice W (of which scores need C = WᵀW) and P are downdated, which
-    makes the greedy choice exact for the chosen set:
+    until one of them is gone. After each choice W (of which scores need C = WᵀW) and P are downdated, which makes the
+    greedy choice exact for the chosen set:
 
         W ← W − W_j P_j: / P_jj      P ← P − P_:j P_j: / P_jj
 
-    and for the part that is not compensated H_ij C_ij is added to every score i. Ties go to the lowest index.
-    https://proceedings.neurips.cc/paper/1992/hash/303ed4c69846ab36c2904d3ba8573050-Abstract.html
+    The cost is that after full compensation, also where less of it is applied: what survivors can take over they learn
+    in the steps that follow. Scoring what a removal costs at the strength applied, ½ H_jj ‖W_j‖² and its cross terms at
+    strength 0, was tried and trains worse (jobs/results/README.md).
+
+    Ties go to the lowest index. https://proceedings.neurips.cc/paper/1992/hash/303ed4c69846ab36c2904d3ba8573050-Abstract.html
     """
-    alive, share = evidence.alive, evidence.compensated
-    downdates = [_Downdate(evidence.gram[side], P, num) for side, P in evidence.inverse.items() if share > 0]
-    plain = [_Plain(removal) for removal in evidence.removal.values()]
+    alive = evidence.alive
+    downdates = [_Downdate(evidence.gram[side], P, num) for side, P in evidence.inverse.items()]
     remaining = alive.clone()
     order, cost = [], []
     for step in range(num):
-        parts = [share * 0.5 * d.C_diagonal.clamp(min=0) / torch.where(remaining, d.P_diagonal, 1.0) for d in downdates]
-        parts += [(1 - share) * p.cost for p in plain]
+        parts = [0.5 * d.C_diagonal.clamp(min=0) / torch.where(remaining, d.P_diagonal, 1.0) for d in downdates]
         scores = parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
         best, chosen = torch.where(remaining, scores, torch.inf).min(-1)
         order.append(chosen)
         cost.append(best)
         if step + 1 < num:
             left = remaining.gather(1, chosen[:, None])  # False once a layer of smaller rank has run out
-            for side in (*downdates, *plain):
-                side.remove(chosen, left)
+            for downdate in downdates:
+                downdate.remove(chosen, left)
             remaining.scatter_(1, chosen[:, None], False)
     return _elimination(order, cost, alive)
-
-
-class _Plain:
-    """What each component adds to the cost of plain removal, as components go one by one."""
-
-    def __init__(self, removal: Removal) -> None:
-        self._removal = removal
-        self.cost = 0.5 * removal.curvature.diagonal(dim1=-2, dim2=-1) * removal.gram.diagonal
-        if removal.gradient is not None:
-            self.cost = self.cost - removal.gradient
-
-    def remove(self, chosen: Tensor, left: Tensor) -> None:
-        """Takes component `chosen` (L,) out, where `left` (L, 1) says that it was still there."""
-        H, index = self._removal.curvature, chosen[:, None]
-        unit = torch.zeros_like(self.cost).scatter_(1, index, 1.0)
-        coupled = (H @ unit[..., None])[..., 0] * self._removal.gram.times(unit)
-        self.cost = self.cost + torch.where(left, coupled, 0.0)
 
 
 class _Downdate:

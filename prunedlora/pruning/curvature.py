@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from prunedlora.adapters.layers import AdaptedLayer, Side
-from prunedlora.pruning.token_sums import TokenSums, squared_norm, statistics_dtype
+from prunedlora.pruning.token_sums import TokenSums, norm, statistics_dtype
 from prunedlora.registry import register
 
 
@@ -38,9 +38,10 @@ class Curvature(Protocol):
         ...
 
 
-def num_rows(layer: AdaptedLayer, side: Side) -> int:
-    """Rows of W: d_out for side B, d_in for side A."""
-    return layer.B.shape[0] if side == "B" else layer.A.shape[1]
+def per_row(totals: list[Tensor], layers: Sequence[AdaptedLayer], side: Side) -> list[Tensor]:
+    """Divided by the rows of each layer's W: d_out for side B, d_in for side A."""
+    rows = [float(layer.B.shape[0] if side == "B" else layer.A.shape[1]) for layer in layers]
+    return list(torch._foreach_div(totals, rows))
 
 
 @register("curvature", "batch")
@@ -60,7 +61,7 @@ class BatchCurvature:
 
     def collect(self) -> list[Tensor]:
         """GᵀG / rows from the gradients present; zero for a layer that got none."""
-        return [self._of(layer) for layer in self._layers]
+        return per_row([self._of(layer) for layer in self._layers], self._layers, self._side)
 
     def _of(self, layer: AdaptedLayer) -> Tensor:
         gradient = (layer.B if self._side == "B" else layer.A).grad
@@ -68,7 +69,7 @@ class BatchCurvature:
         if gradient is None:
             return torch.zeros(layer.rank, layer.rank, dtype=dtype, device=layer.B.device)
         G = (gradient if self._side == "B" else gradient.mT).to(dtype)
-        return G.mT @ G / num_rows(layer, self._side)
+        return G.mT @ G
 
     def resize(self) -> None:
         """Nothing is kept between steps."""
@@ -103,7 +104,7 @@ class TokenCurvature:
     def collect(self) -> list[Tensor]:
         """H_B or H_A of this step."""
         sums, _ = self._tokens.take()
-        return [total / num_rows(layer, self._side) for total, layer in zip(sums, self._layers, strict=True)]
+        return per_row(sums, self._layers, self._side)
 
     def resize(self) -> None:
         """Zero sums at the present ranks."""
@@ -114,10 +115,10 @@ class TokenCurvature:
         self._tokens.close()
 
 
-def _weighted_inputs(h: Tensor, dtype: torch.dtype) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    return lambda g: (h, squared_norm(g, dtype))
+def _weighted_inputs(h: Tensor, dtype: torch.dtype) -> Callable[[Tensor], tuple[Tensor, None]]:
+    return lambda g: (h * norm(g, dtype), None)
 
 
-def _weighted_gradients(x: Tensor, dtype: torch.dtype) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    weight = squared_norm(x, dtype)
-    return lambda u: (u, weight)
+def _weighted_gradients(x: Tensor, dtype: torch.dtype) -> Callable[[Tensor], tuple[Tensor, None]]:
+    weight = norm(x, dtype)
+    return lambda u: (u * weight, None)

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from prunedlora.adapters.layers import Side
 from prunedlora.pruning.basis import keep_row_size, map_second_moment, principal_basis, square_root
-from prunedlora.pruning.criteria import Criterion, Elimination, Evidence, Removal
+from prunedlora.pruning.criteria import Criterion, Elimination, Evidence
 from prunedlora.pruning.gram import gram_matrix, gram_of_matrix, gram_of_weights, masked, stack
 from prunedlora.pruning.live import LiveLayer
 from prunedlora.pruning.recovery import (
@@ -54,13 +54,11 @@ def gather(
     damping: float | None,
     num: int,
     seed: int,
-    recovery_strength: float,
 ) -> Known:
     """Stacks the layers' factors and averaged statistics.
 
     `num`: removals that will be asked for. `curvatures`: H (r, r) per layer, of the sides that are scored (if the
-    criterion does) and recovered; `statistics`: of the criterion, per layer. `recovery_strength`: that will be applied,
-    since what a removal costs depends on it.
+    criterion does) and recovered; `statistics`: of the criterion, per layer.
     """
     device = layers[0].layer.B.device
     size = max(layer.rank for layer in layers)
@@ -69,8 +67,6 @@ def gather(
     # A criterion that models the loss sees the sides that have a curvature, the others see both.
     sides: tuple[Side, ...] = tuple(curvatures) if criterion.models_loss else ("A", "B")
     gram = {side: gram_of_weights([layer.factor(side) for layer in layers], size, num) for side in sides}
-    compensated = 1 - (1 - recovery_strength) ** 2
-    removal: dict[Side, Removal] = {}
     inverse: dict[Side, Tensor] = {}
     live: dict[Side, Tensor] = {}
     for side, averages in curvatures.items():
@@ -79,16 +75,12 @@ def gather(
         inverse[side] = inverse_of(damped)
         if criterion.models_loss:
             gram[side] = masked(gram[side], live[side])
-            if compensated < 1:
-                removal[side] = Removal(damped, gram[side])
     evidence = Evidence(
         alive=alive,
         gram=gram,
         inverse=inverse if criterion.models_loss else {},
         statistics={name: stack(averages, size) for name, averages in statistics.items()},
         seed=seed,
-        compensated=compensated if criterion.models_loss else 0.0,
-        removal=removal,
     )
     return Known(evidence, inverse, live)
 
@@ -161,11 +153,7 @@ def _with_gradient(
     by = scale[:, None, None]
     gram = gram_matrix(weights, size) * known.live[side][:, None, None]
     residual = residual_gram(gram, by * cross, by * by * gradient_gram, P)
-    removal = {
-        side: replace(plain, gradient=scale[:, None] * cross.diagonal(dim1=-2, dim2=-1))
-        for side, plain in evidence.removal.items()
-    }
-    return replace(evidence, gram={**evidence.gram, side: gram_of_matrix(residual)}, removal=removal), scale
+    return replace(evidence, gram={**evidence.gram, side: gram_of_matrix(residual)}), scale
 
 
 @torch.no_grad()

@@ -100,8 +100,8 @@ class Pruner:
             return
         for name, collector in self._collectors.items():
             assert self.settings.ema_decay is not None
-            for average, value, layer in zip(self._averages[name], collector.collect(), self._layers, strict=True):
-                average.lerp_(layer.select(value), 1 - self.settings.ema_decay)
+            values = [layer.select(value) for layer, value in zip(self._layers, collector.collect(), strict=True)]
+            torch._foreach_lerp_(self._averages[name], values, 1 - self.settings.ema_decay)
         if self.settings.gradient_cap is not None:
             (side,) = _sides(self.settings)
             self._gradients = [
@@ -291,17 +291,8 @@ class Pruner:
             if f"{CURVATURE}{side}" in averages:
                 curvatures[side] = averages[f"{CURVATURE}{side}"]
         statistics = {name: averages[name] for name in self._criterion.statistics}
-        assert self.settings.recovery_strength is not None
-        return gather(
-            self._layers,
-            self._criterion,
-            curvatures,
-            statistics,
-            damping=self.settings.damping,
-            num=num,
-            seed=seed,
-            recovery_strength=self.settings.recovery_strength,
-        )
+        damping = self.settings.damping
+        return gather(self._layers, self._criterion, curvatures, statistics, damping=damping, num=num, seed=seed)
 
     def _corrected(self, name: str) -> list[Tensor]:
         """The averages without the bias of their start at zero."""

@@ -25,7 +25,7 @@ class ActivationStatistic:
 
     def statistics(self) -> list[Tensor]:
         """Σ_t h hᵀ and the number of tokens, per layer."""
-        return [*self._tokens.sums, *self._tokens.weights]
+        return [*self._tokens.sums, *self._tokens.counts]
 
     def collect(self) -> list[Tensor]:
         """G_h of this step; zero for a layer that saw no token."""
@@ -42,7 +42,11 @@ class ActivationStatistic:
 
 
 def _inputs_that_count(h: Tensor, dtype: torch.dtype) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    return lambda g: (h, (g != 0).any(-1))
+    def of_gradient(g: Tensor) -> tuple[Tensor, Tensor]:
+        counts = (g != 0).any(-1, keepdim=True)
+        return h * counts, counts.sum()
+
+    return of_gradient
 
 
 @register("statistic", "output_gradient")
@@ -73,8 +77,8 @@ class OutputGradientStatistic:
         self._tokens.close()
 
 
-def _gradients(x: Tensor, dtype: torch.dtype) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    return lambda u: (u, u.new_ones(u.shape[:-1]))
+def _gradients(x: Tensor, dtype: torch.dtype) -> Callable[[Tensor], tuple[Tensor, None]]:
+    return lambda u: (u, None)
 
 
 @register("statistic", "sensitivity")

@@ -1,9 +1,11 @@
-"""Sums over tokens of weighted outer products of r-vectors, per layer, collected by hooks in the backward pass.
+"""Sums over tokens of outer products of r-vectors, per layer, collected by hooks in the backward pass.
 
 Once per backward pass also where checkpointing runs the forward twice. What a curvature or statistic is made of differs
-in the vectors and weights alone; who sums, where, and until when is here.
+in the vectors alone; who sums, where, and until when is here. A model has hundreds of layers, and on a GPU every small
+operation costs its launch: so there are as few per layer as can be, and one for all layers wherever that is possible.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,9 +15,9 @@ from torch.utils.hooks import RemovableHandle
 
 from prunedlora.adapters.layers import AdaptedLayer, Side
 
-Watch = Callable[[Tensor, torch.dtype], Callable[[Tensor], tuple[Tensor, Tensor]]]
+Watch = Callable[[Tensor, torch.dtype], Callable[[Tensor], tuple[Tensor, Tensor | None]]]
 """At the forward pass, the factor's input and the type of the sums → at the backward pass, the gradient at the factor's
-output → vectors (..., r) and weights (...)."""
+output → vectors (..., r), and how many tokens they are (a tensor of one number) where that is wanted."""
 
 
 def statistics_dtype(layer: AdaptedLayer) -> torch.dtype:
@@ -24,13 +26,13 @@ def statistics_dtype(layer: AdaptedLayer) -> torch.dtype:
 
 
 class TokenSums:
-    """Σ_t w_t v_t v_tᵀ (r, r) and Σ_t w_t (1,) of each layer, where `watch` gives v and w at factor `side`."""
+    """Σ_t v_t v_tᵀ (r, r) of each layer, and its number of tokens (1,), where `watch` gives v at factor `side`."""
 
     def __init__(self, layers: Sequence[AdaptedLayer], side: Side, watch: Watch) -> None:
         self._layers = layers
         self._watch = watch
         self.sums: list[Tensor] = []
-        self.weights: list[Tensor] = []
+        self.counts: list[Tensor] = []
         self.resize()
         self._handles: list[RemovableHandle] = [
             (layer.lora_B if side == "B" else layer.lora_A).register_forward_hook(self._hook(index))
@@ -38,19 +40,16 @@ class TokenSums:
         ]
 
     def take(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Sums and weights so far, and a fresh start."""
-        taken = [total.clone() for total in self.sums], [weight.clone() for weight in self.weights]
-        for tensor in (*self.sums, *self.weights):
-            tensor.zero_()
+        """Sums and counts so far, and a fresh start."""
+        taken = self.sums, self.counts
+        self.resize()
         return taken
 
     def resize(self) -> None:
         """Starts afresh at the layers' present ranks."""
-        self.sums, self.weights = [], []
-        for layer in self._layers:
-            dtype, device = statistics_dtype(layer), layer.B.device
-            self.sums.append(torch.zeros(layer.rank, layer.rank, dtype=dtype, device=device))
-            self.weights.append(torch.zeros(1, dtype=dtype, device=device))
+        ranks = [layer.rank for layer in self._layers]
+        self.sums = _zeros(self._layers, [(rank, rank) for rank in ranks])
+        self.counts = _zeros(self._layers, [(1,)] * len(ranks))
 
     def close(self) -> None:
         """Removes the hooks; harmless when done twice."""
@@ -67,15 +66,27 @@ class TokenSums:
         return forward_hook
 
     @torch.no_grad()
-    def _add(self, index: int, vectors: Tensor, weights: Tensor) -> None:
+    def _add(self, index: int, vectors: Tensor, count: Tensor | None) -> None:
         total = self.sums[index]
         with torch.autocast(total.device.type, enabled=False):
             v = vectors.flatten(0, -2).to(total.dtype)  # (tokens, r)
-            w = weights.flatten().to(total.dtype)
-            total.addmm_(v.mT, v * w[:, None])
-            self.weights[index] += w.sum()
+            total.addmm_(v.mT, v)
+            if count is not None:
+                self.counts[index] += count
 
 
-def squared_norm(vectors: Tensor, dtype: torch.dtype) -> Tensor:
-    """‖v_t‖² over the last dimension."""
-    return vectors.detach().to(dtype).square().sum(-1)
+def _zeros(layers: Sequence[AdaptedLayer], shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
+    """A tensor for each layer, in its type and on its device: parts of one, so that one operation clears them all."""
+    kinds = [(statistics_dtype(layer), layer.B.device) for layer in layers]
+    sizes = [math.prod(shape) for shape in shapes]
+    parts: dict[int, Tensor] = {}
+    for kind in dict.fromkeys(kinds):
+        members = [index for index, other in enumerate(kinds) if other == kind]
+        whole = torch.zeros(sum(sizes[index] for index in members), dtype=kind[0], device=kind[1])
+        parts |= dict(zip(members, whole.split([sizes[index] for index in members]), strict=True))
+    return [parts[index].view(shape) for index, shape in enumerate(shapes)]
+
+
+def norm(vectors: Tensor, dtype: torch.dtype) -> Tensor:
+    """‖v_t‖ over the last dimension, (..., 1)."""
+    return torch.linalg.vector_norm(vectors.detach(), dim=-1, keepdim=True, dtype=dtype)

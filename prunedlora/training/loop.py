@@ -130,8 +130,9 @@ def train(
             trial.optimizer.zero_grad(set_to_none=True)
             save_checkpoint()
             return Verdict.PAUSE
+        torch._foreach_div_(gradients, num_targets_total)
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient.div_(num_targets_total)
+            parameter.grad = gradient
 
         trial.method.observe(trial.progress)
         total_norm = nn.utils.get_total_norm(gradients)

@@ -52,10 +52,3 @@ def removal_cost(gram: Tensor, curvature: Tensor, pruned: Tensor) -> Tensor:
     both = pruned[..., :, None] & pruned[..., None, :]
     solved = torch.linalg.solve(_kept_block(inverse, ~pruned), torch.where(both, gram, 0.0))
     return 0.5 * solved.diagonal(dim1=-2, dim2=-1).sum(-1)
-
-
-def cost_at_strength(weight: Tensor, curvature: Tensor, pruned: Tensor, strength: float) -> Tensor:
-    """Q of removing a set while the survivors make `strength` of the best change, zero-gradient form, shape (...)."""
-    none = torch.zeros_like(weight)
-    best = optimal_change(weight, none, curvature, pruned)
-    return quadratic_model(torch.where(pruned[..., None, :], best, strength * best), none, curvature)

@@ -1,16 +1,16 @@
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import Tensor
 
-from prunedlora.pruning.criteria import Criterion, Elimination, Evidence, Removal, optimal_brain_surgeon
+from prunedlora.pruning.criteria import Criterion, Elimination, Evidence, optimal_brain_surgeon
 from prunedlora.pruning.gram import gram_of_matrix, gram_of_weights
 from prunedlora.pruning.recovery import damp, inverse_of
 from prunedlora.registry import lookup, names
-from tests.pruning.oracles import cost_at_strength, removal_cost
+from tests.pruning.oracles import removal_cost
 
 
 @dataclass
@@ -22,15 +22,11 @@ class Problem:
     curvature: Mapping[str, Tensor]
     statistics: Mapping[str, Tensor]
     seed: int
-    strength: float = 1.0
-    """Of the recovery that will follow."""
 
     def evidence(self) -> Evidence:
         gram = {side: gram_of_matrix(C) for side, C in self.gram.items()}
         inverse = {side: inverse_of(H) for side, H in self.curvature.items()}
-        removal = {side: Removal(H, gram[side]) for side, H in self.curvature.items()} if self.strength < 1 else {}
-        compensated = 1 - (1 - self.strength) ** 2
-        return Evidence(self.alive, gram, inverse, self.statistics, self.seed, compensated, removal)
+        return Evidence(self.alive, gram, inverse, self.statistics, self.seed)
 
 
 def problem(seed: int, layers: int = 3, rank: int = 6) -> Problem:
@@ -50,7 +46,7 @@ def problem(seed: int, layers: int = 3, rank: int = 6) -> Problem:
 
 
 def one_sided(evidence: Problem, side: str = "B") -> Problem:
-    return replace(evidence, curvature={side: evidence.curvature[side]})
+    return Problem(evidence.alive, evidence.gram, {side: evidence.curvature[side]}, evidence.statistics, evidence.seed)
 
 
 def of_layer(evidence: Problem, layer: int, rank: int) -> Problem:
@@ -64,7 +60,7 @@ def of_layer(evidence: Problem, layer: int, rank: int) -> Problem:
         {name: cut(tensor) for name, tensor in group.items()}
         for group in (evidence.gram, evidence.curvature, evidence.statistics)
     ]
-    return Problem(cut(evidence.alive), *parts, evidence.seed, evidence.strength)
+    return Problem(cut(evidence.alive), *parts, evidence.seed)
 
 
 def mask(order: Tensor, rank: int) -> Tensor:
@@ -72,38 +68,23 @@ def mask(order: Tensor, rank: int) -> Tensor:
 
 
 def joint_cost(evidence: Problem, pruned: Tensor) -> Tensor:
-    """The quadratic model's rise when `pruned` goes and the survivors make the strength's share of the best change."""
-    if evidence.strength == 1:
-        return sum(removal_cost(evidence.gram[side], H, pruned) for side, H in evidence.curvature.items())
-    total = torch.zeros(len(pruned), dtype=torch.float64)
-    for side, H in evidence.curvature.items():
-        values, vectors = torch.linalg.eigh(evidence.gram[side])
-        W = (vectors * values.clamp(min=0).sqrt()[:, None, :]).mT  # some factor with this WᵀW
-        total += cost_at_strength(W, H, pruned, evidence.strength)
-    return total
+    return sum(removal_cost(evidence.gram[side], H, pruned) for side, H in evidence.curvature.items())
 
 
-STRENGTHS = [0.0, 0.3, 1.0]
-
-
-@pytest.mark.parametrize("strength", STRENGTHS)
 @pytest.mark.parametrize("sides", ["A", "B", "both"])
 @pytest.mark.parametrize("seed", range(5))
-def test_the_greedy_downdate_costs_what_the_joint_form_costs(seed, sides, strength):
+def test_the_greedy_downdate_costs_what_the_joint_form_costs(seed, sides):
     evidence = problem(seed) if sides == "both" else one_sided(problem(seed), sides)
-    evidence = replace(evidence, strength=strength)
     sequence = optimal_brain_surgeon(evidence.evidence(), 6)
     for k in range(1, 7):
         joint = joint_cost(evidence, mask(sequence.order[:, :k], 6))
         torch.testing.assert_close(sequence.cost[:, :k].sum(1), joint, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("strength", STRENGTHS)
 @pytest.mark.parametrize("sides", ["B", "both"])
 @pytest.mark.parametrize("seed", range(5))
-def test_each_choice_is_the_cheapest_next_one_by_brute_force(seed, sides, strength):
+def test_each_choice_is_the_cheapest_next_one_by_brute_force(seed, sides):
     evidence = problem(seed) if sides == "both" else one_sided(problem(seed), sides)
-    evidence = replace(evidence, strength=strength)
     sequence = optimal_brain_surgeon(evidence.evidence(), 4)
     for layer, k in itertools.product(range(3), range(4)):
         chosen = sequence.order[layer, :k].tolist()

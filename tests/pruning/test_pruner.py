@@ -6,7 +6,7 @@ import torch
 from prunedlora.adapters.shrink import set_factors, shrink
 from prunedlora.pruning.pruner import Pruner
 from prunedlora.registry import UnknownNameError, names
-from tests.pruning.oracles import cost_at_strength, optimal_change
+from tests.pruning.oracles import optimal_change, removal_cost
 from tests.pruning.variants import VARIANTS
 
 NUM_STEPS = 20
@@ -80,7 +80,7 @@ def reference_event(weights, curvatures, num, damping, strength, min_rank, alloc
     def cost(layer, pruned):
         mask = torch.zeros(1, weights[layer].shape[1], dtype=torch.bool)
         mask[0, pruned] = True
-        return cost_at_strength(weights[layer][None], damped[layer][None], mask, strength).item()
+        return removal_cost((weights[layer].T @ weights[layer])[None], damped[layer][None], mask).item()
 
     sequences = []
     for layer, W in enumerate(weights):
