@@ -83,9 +83,9 @@ def train(
 def report(store: StoreArgument, size_axis: SizeAxis = None) -> None:
     """Front, table and report of a store, from its records alone."""
     with clear_errors():
-        from prunedlora.results.report import write_report
+        from prunedlora.results.report.report import write_report
+        from prunedlora.results.report.tables import print_report
         from prunedlora.results.store import Store
-        from prunedlora.results.tables import print_report
 
         opened = Store(store)
         opened.open()
@@ -109,9 +109,9 @@ def recommend(
 ) -> None:
     """The smallest adapter that is proven to be about as good as the best."""
     with clear_errors():
-        from prunedlora.results.recommendation import Constraints
+        from prunedlora.results.analysis.recommendation import Constraints
+        from prunedlora.results.report.verdict import print_knee, print_verdict
         from prunedlora.results.store import Store
-        from prunedlora.results.verdict import print_knee, print_verdict
 
         opened = Store(store)
         opened.open()
@@ -151,7 +151,7 @@ def compare(
 ) -> None:
     """Sweeps side by side, or the methods of one: whose adapters are better at which sizes, and how sure that is."""
     with clear_errors():
-        from prunedlora.results.comparison_run import run_comparison
+        from prunedlora.results.comparison.run import run_comparison
 
         run_comparison(
             stores, Console(), names=names.split(",") if names is not None else None, by=by, against=against,
@@ -216,8 +216,8 @@ def serving(
 ) -> None:
     """GPU memory that an adapter costs a vLLM server that runs already: a slot, or larger slots for all."""
     with clear_errors():
-        from prunedlora.results.serving import Server
-        from prunedlora.results.serving_table import print_serving
+        from prunedlora.results.analysis.serving import Server
+        from prunedlora.results.report.serving_table import print_serving
         from prunedlora.results.store import Store
 
         server = Server(max_loras, max_lora_rank, dtype, embeddings)
@@ -238,9 +238,9 @@ def latency(
 ) -> None:
     """Measure on this machine how long adapters take to load and to run, beside and inside of the base weights."""
     with clear_errors():
-        from prunedlora.results.latency_table import print_latencies
+        from prunedlora.results.analysis.summary import summarize
+        from prunedlora.results.report.latency_table import print_latencies
         from prunedlora.results.store import Store
-        from prunedlora.results.summary import summarize
         from prunedlora.search.latency import Shape, measure_latencies
 
         if bool(candidates) == front:

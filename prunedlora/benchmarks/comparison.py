@@ -10,7 +10,7 @@ from prunedlora.config.identity import trial_key
 from prunedlora.config.load import ConfigError
 from prunedlora.config.sweep import SweepConfig, trial_with, without_label
 from prunedlora.config.trial import TrialConfig
-from prunedlora.results.pareto import Objectives
+from prunedlora.results.analysis.pareto import Objectives
 from prunedlora.results.record import Candidate, TrialRecord
 from prunedlora.results.store import Store
 

@@ -14,9 +14,9 @@ import numpy as np
 from rich.console import Console
 from scipy.stats import norm
 
-from prunedlora.results.confidence import Floats, draw_means, means_over_seeds, seed_noise, shortfall_bounds
-from prunedlora.results.likely_front import on_front_share
-from prunedlora.results.tables import plain_table
+from prunedlora.results.analysis.confidence import Floats, draw_means, means_over_seeds, seed_noise, shortfall_bounds
+from prunedlora.results.analysis.likely_front import on_front_share
+from prunedlora.results.report.tables import plain_table
 
 LEVELS = (0.8, 0.9, 0.95, 0.99)
 SHARED, WITHIN_CONFIGURATION = 0.6, 0.15

@@ -14,9 +14,10 @@ from optuna.distributions import distribution_to_json
 
 from prunedlora.config.sweep import SweepConfig, trial_with
 from prunedlora.config.trial import TrialConfig
+from prunedlora.results.analysis.doubt import doubt_of
+from prunedlora.results.analysis.history import hypervolume_history
+from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.ask import Ask
-from prunedlora.results.doubt import doubt_of
-from prunedlora.results.history import hypervolume_history
 from prunedlora.results.importances import read_importances, write_importances
 from prunedlora.results.record import (
     BaseReference,
@@ -28,9 +29,8 @@ from prunedlora.results.record import (
     TrialRecord,
     to_json,
 )
-from prunedlora.results.report import report_html, write_report
+from prunedlora.results.report.report import report_html, write_report
 from prunedlora.results.store import Store
-from prunedlora.results.summary import summarize
 from prunedlora.search.importances import find_importances
 from prunedlora.search.study import quiet
 from prunedlora.search.suggest import suggest

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from prunedlora.results.analysis.summary import Summary, summarize
 from prunedlora.results.record import Figure, RecordError, json_object
 from prunedlora.results.store import ExportedAdapter, Store
-from prunedlora.results.summary import Summary, summarize
 from prunedlora.search.board import Work
 
 RECOMMENDED_FOLDER = "recommended"

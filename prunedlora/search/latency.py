@@ -20,8 +20,8 @@ from torch import Tensor
 from prunedlora.adapters.attach import detach, load
 from prunedlora.adapters.repack import merge
 from prunedlora.config.trial import TrialConfig
+from prunedlora.results.analysis.latency import Conditions, Latency, write_latency
 from prunedlora.results.find import find_candidate
-from prunedlora.results.latency import Conditions, Latency, write_latency
 from prunedlora.results.record import Candidate, TrialRecord
 from prunedlora.results.store import Store
 from prunedlora.search.assets import AssetCache, model_settings

@@ -12,8 +12,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from prunedlora.results.analysis.pareto import Objectives, Point, front, points
 from prunedlora.results.figure_text import figure_text
-from prunedlora.results.pareto import Objectives, Point, front, points
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.store import Store
 

@@ -17,13 +17,13 @@ from rich.console import Console
 
 from prunedlora.config.identity import contents
 from prunedlora.config.sweep import SweepConfig
+from prunedlora.results.analysis.pareto import Objectives
+from prunedlora.results.analysis.summary import Summary, summarize
 from prunedlora.results.driver_lock import DriverLock
 from prunedlora.results.importances import write_importances
-from prunedlora.results.pareto import Objectives
-from prunedlora.results.report import write_report
+from prunedlora.results.report.report import write_report
+from prunedlora.results.report.tables import print_report
 from prunedlora.results.store import Store
-from prunedlora.results.summary import Summary, summarize
-from prunedlora.results.tables import print_report
 from prunedlora.search import cluster
 from prunedlora.search.asker import Asker
 from prunedlora.search.capacity import num_slots

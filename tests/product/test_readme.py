@@ -137,7 +137,7 @@ def test_paths_exist() -> None:
 
 
 def test_help_and_report_import_no_torch() -> None:
-    modules = "prunedlora.cli, prunedlora.results.report, prunedlora.results.tables"
+    modules = "prunedlora.cli, prunedlora.results.report.report, prunedlora.results.report.tables"
     code = f"import sys, {modules}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

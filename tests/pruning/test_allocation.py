@@ -84,7 +84,8 @@ class TestConformance:
 
     @pytest.mark.parametrize(("sparsity", "rank", "min_rank"), [(0.9, None, 2), (None, 2, 3)])
     def test_targets_that_min_rank_forbids_are_refused(self, name, sparsity, rank, min_rank):
-        message = rf"target_\w+ [\d.]+ of initial rank 8 removes \d+ of \d+ (components|parameters), but min_rank {min_rank} allows"
+        what = r"removes \d+ of \d+ (components|parameters)"
+        message = rf"target_\w+ [\d.]+ of initial rank 8 {what}, but min_rank {min_rank} allows"
         with pytest.raises(MinRankError, match=message):
             lookup("allocation", name).num_to_remove(4, WIDTH, Target(8, sparsity, rank, min_rank))
 
@@ -107,7 +108,9 @@ def test_totals_in_blocks_and_on_slots():
     assert global_.num_to_remove(3, WIDTH, Target(16, 0.5, None, 1, 4)) == 24
     assert global_.num_to_remove(3, WIDTH, Target(16, 0.4, None, 1, 4)) == 20  # 19.2
     assert uniform.num_to_remove(12, WIDTH, Target(64, 0.8, None, 1, "served_slot")) == 48  # rank 12.8: slot 16
-    assert uniform.num_to_remove(12, WIDTH, Target(16, 0.25, None, 1, "served_slot")) == 8  # rank 12: of 8 and 16 the smaller
+    assert (
+        uniform.num_to_remove(12, WIDTH, Target(16, 0.25, None, 1, "served_slot")) == 8
+    )  # rank 12: of 8 and 16 the smaller
     assert uniform.num_to_remove(12, WIDTH, Target(64, None, 8, 1, "served_slot")) == 56
     assert global_.most_rank(Target(64, 0.8, None, 1, "served_slot")) == 16
     assert global_.most_rank(Target(64, None, 8, 1, "served_slot")) == 8

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.record import Figure, RecordError
 from prunedlora.results.store import Store
-from prunedlora.results.summary import summarize
 from prunedlora.search.finish import drop_dominated, export_recommended, missing_test
 from tests.search.inventions import invented_record, sweep_tree
 

@@ -12,7 +12,7 @@ from prunedlora.adapters.attach import AdapterSettings, attach, detach
 from prunedlora.adapters.export import CONFIG_NAME, WEIGHTS_NAME, export
 from prunedlora.cli import app
 from prunedlora.config.load import parse_sweep
-from prunedlora.results.latency import read_latencies
+from prunedlora.results.analysis.latency import read_latencies
 from prunedlora.results.record import Candidate, Environment, Figure, TrialRecord
 from prunedlora.results.store import Store
 from prunedlora.search.assets import load_assets

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from prunedlora.results.pareto import Objectives
+from prunedlora.results.analysis.pareto import Objectives
 from prunedlora.results.store import Store
 from prunedlora.search.progress import Progress
 from prunedlora.search.signals import TERMINATED, Signals

@@ -1,0 +1,68 @@
+"""Configurations: trials that differ in their seed alone, so that noise between trainings shows."""
+
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+from prunedlora.results.analysis.example_errors import data_of
+from prunedlora.results.analysis.pareto import Objectives, Point
+from prunedlora.results.record import TrialRecord
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The candidates that one configuration left at one step (and truncation), one per seed."""
+
+    point: Point
+    """The one to ship: the best measured, of equals the smallest."""
+    points: tuple[Point, ...]
+    """All of them, by key."""
+    mean: float
+    """Of the quality over seeds."""
+    missing: tuple[TrialRecord, ...]
+    """Trials of the same configuration that failed or ended before this step: not in the mean."""
+
+    @property
+    def stderr_over_seeds(self) -> float | None:
+        """Standard error of the mean over seeds, on these examples; None for a single one."""
+        values = [point.quality.value for point in self.points]
+        return statistics.stdev(values) / sqrt(len(values)) if len(values) > 1 else None
+
+
+def identity(record: TrialRecord) -> str:
+    """Equal for trials that differ in nothing but their seed. A record that states no seed stands for itself."""
+    if "seed" not in record.config:
+        return record.key
+    return json.dumps({name: value for name, value in record.config.items() if name != "seed"}, sort_keys=True)
+
+
+def configurations(
+    points: Iterable[Point], records: Sequence[TrialRecord], objectives: Objectives
+) -> list[Configuration]:
+    """The points by configuration, in the order of their first one. `records`: all trials, for those that are missing.
+
+    Trials on other data are other configurations.
+    """
+    groups: dict[tuple[str, str, str | None], list[Point]] = {}
+    for point in points:
+        groups.setdefault((identity(point.record), point.candidate.name, data_of(point)), []).append(point)
+    trials: dict[str, list[TrialRecord]] = {}
+    for record in records:
+        trials.setdefault(identity(record), []).append(record)
+    found = []
+    for (same, name, _), members in groups.items():
+        found.append(
+            Configuration(
+                point=min(members, key=lambda p: (-objectives.gain(p.quality.value), p.size, p.key)),
+                points=tuple(sorted(members, key=lambda p: p.key)),
+                mean=statistics.fmean(point.quality.value for point in members),
+                missing=tuple(
+                    record
+                    for record in trials[same]
+                    if all(c.name != name for c in record.candidates) or record.failure
+                ),
+            )
+        )
+    return found

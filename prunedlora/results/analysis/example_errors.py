@@ -1,0 +1,136 @@
+"""How far each candidate's measured quality may be off, because it was measured on these examples and no others.
+
+Candidates whose outcome on every example is on record, for the same data, are resampled together, so that their errors
+go together. Others are drawn by themselves, from their standard error where there is nothing better: their errors are
+taken for independent, which makes differences look less certain than they are.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from prunedlora.results.analysis.confidence import NUM_DRAWS, Floats, Ints, draw_means
+from prunedlora.results.analysis.pareto import Objectives, Point
+from prunedlora.results.record import ExampleOutcomes
+from prunedlora.results.store import Store
+
+LOSS = "loss"
+"""The figure that is a mean over targets; all others are shares of right examples."""
+
+
+@dataclass(frozen=True)
+class ExampleErrors:
+    draws: Floats
+    """(num_draws, P) measured minus true, more is better; NaN for a candidate without outcomes and standard error."""
+    without_outcomes: tuple[Point, ...]
+    """Drawn from their standard error: no outcome by example is on record, or not of which data."""
+    on_other_data: tuple[Point, ...]
+    """Resampled, but not with the rest: trained or scored on other data than most, or its loss counts other targets."""
+    without_error: tuple[Point, ...]
+    """Nothing is known of how far they are off: a single example."""
+
+    @property
+    def paired(self) -> bool:
+        """Whether all were compared example by example."""
+        return not (self.without_outcomes or self.on_other_data or self.without_error)
+
+    def caveats(self) -> list[str]:
+        """Sentences on what was not compared example by example; none where all was."""
+        lines = []
+        if self.without_outcomes:
+            lines.append(
+                f"Of {_some(self.without_outcomes)} no outcomes by example are on record: their errors were taken for "
+                "independent, which overstates the doubt."
+            )
+        if self.on_other_data:
+            lines.append(
+                f"{_some(self.on_other_data)} had other data than the rest: no pairs, and only as comparable as the "
+                "data are."
+            )
+        if self.without_error:
+            lines.append(
+                f"Of {_some(self.without_error)} no standard error is known: nothing can be said of how good they are."
+            )
+        return lines
+
+
+def example_errors(
+    store: Store,
+    points: Sequence[Point],
+    owner: Ints,
+    objectives: Objectives,
+    rng: np.random.Generator,
+    num_draws: int,
+) -> ExampleErrors:
+    """Draws for all points. `owner` (P,): the configuration that each is a training of, by number.
+
+    Trainings of one configuration that are drawn from their standard errors have one error, as if seeds changed nothing
+    about which examples are hard: they are not independent, having seen the same ones. Raises RecordError for broken
+    outcomes.
+    """
+    found = store.read_many_outcomes([(point.key, point.candidate.name) for point in points])
+    sign = 1.0 if objectives.maximize else -1.0
+    draws = np.full((num_draws, len(points)), np.nan)
+    bare = {
+        int(of)
+        for of, outcomes in zip(owner, found, strict=True)
+        if outcomes is None or (objectives.quality != LOSS and objectives.quality not in outcomes.correct)
+    } | {int(of) for of, point in zip(owner, points, strict=True) if data_of(point) is None}
+    alone = [place for place, of in enumerate(owner) if of in bare]
+    members: dict[tuple[str | None, int, tuple[int, ...]], list[int]] = {}
+    for place, outcomes in enumerate(found):
+        if owner[place] not in bare and outcomes is not None:
+            # Losses over other targets (another tokenizer, another limit of length) are no pairs either.
+            targets = outcomes.num_targets if objectives.quality == LOSS else ()
+            members.setdefault((data_of(points[place]), len(outcomes.loss_sums), targets), []).append(place)
+    for places in members.values():
+        outcomes_of = [one for place in places if (one := found[place]) is not None]
+        draws[:, places] = sign * paired_errors(outcomes_of, objectives.quality, rng, num_draws)
+    normal = {of: rng.standard_normal(num_draws) for of in sorted(bare)}
+    for place in alone:
+        if (stderr := points[place].quality.stderr) is not None:
+            draws[:, place] = stderr * normal[int(owner[place])]
+    most = Counter({data: len(places) for data, places in members.items()}).most_common(1)
+    return ExampleErrors(
+        draws=draws,
+        without_outcomes=tuple(points[place] for place in alone if points[place].quality.stderr is not None),
+        on_other_data=tuple(
+            points[place] for data, places in members.items() if data != most[0][0] for place in places
+        ),
+        without_error=tuple(points[place] for place in alone if points[place].quality.stderr is None),
+    )
+
+
+def resolution(points: Sequence[Point], quality: str) -> float:
+    """What one example more or less changes in the quality, at the fewest examples; 0 for a loss."""
+    return 0.0 if quality == LOSS else max(1.0 / point.quality.num_examples for point in points)
+
+
+def data_of(point: Point) -> str | None:
+    """What the examples of all splits are, as the trial recorded it; None where it did not, and nothing is paired."""
+    fingerprint = point.record.environment.data.get("fingerprint")
+    return None if fingerprint is None else json.dumps(fingerprint)
+
+
+def paired_errors(
+    outcomes: Sequence[ExampleOutcomes], quality: str, rng: np.random.Generator, num_draws: int = NUM_DRAWS
+) -> Floats:
+    """(num_draws, C) resampled minus measured quality of candidates that were scored on the same examples."""
+    scores, weights = _scores(outcomes, quality)
+    measured = scores.mean(1) if weights is None else scores.sum(1) / weights.sum(1)
+    return draw_means(scores, weights, rng, num_draws) - measured
+
+
+def _scores(outcomes: Sequence[ExampleOutcomes], quality: str) -> tuple[Floats, Floats | None]:
+    if quality == LOSS:
+        sums = np.array([one.loss_sums for one in outcomes], dtype=np.float64)
+        return sums, np.array([one.num_targets for one in outcomes], dtype=np.float64)
+    return np.array([one.correct[quality] for one in outcomes], dtype=np.float64), None
+
+
+def _some(points: Sequence[Point]) -> str:
+    names = ", ".join(point.name for point in points[:3])
+    return names if len(points) <= 3 else f"{names} and {len(points) - 3} more"

@@ -1,0 +1,197 @@
+"""front.json, report.json, front.csv and candidates.csv: the figures of a sweep for other tools."""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from prunedlora.results.analysis.doubt import Doubt
+from prunedlora.results.analysis.history import Stage
+from prunedlora.results.analysis.likely_front import LikelyFront
+from prunedlora.results.analysis.pareto import Point
+from prunedlora.results.analysis.summary import Summary
+from prunedlora.results.importances import Importances
+from prunedlora.results.record import SIZE_FIGURES, Environment, Figure, TrialRecord, to_json
+from prunedlora.results.settings import flat
+
+
+def front_document(summary: Summary) -> dict[str, Any]:
+    """The content of front.json, as plain JSON data."""
+    quality, size = summary.objectives.quality, summary.objectives.size
+    base = summary.base.figures.get(quality) if summary.base is not None else None
+    return {
+        "sweep": summary.name,
+        "objectives": summary.objectives.as_dict(),
+        "split": "validation",
+        "hypervolume": summary.hypervolume,
+        "reference_point": {quality: summary.reference.quality, size: summary.reference.size},
+        "reference_rule": summary.reference.rule,
+        "full": None if summary.full is None else _quality(quality, summary.full),
+        "base": None if base is None else {**_quality(quality, base), "adapter_params": 0, "adapter_bytes": 0},
+        "front": [_row(summary, point) for point in summary.front],
+        "recommended": _recommended(summary),
+    }
+
+
+def front_json(summary: Summary) -> str:
+    return json.dumps(front_document(summary), allow_nan=False, indent=1) + "\n"
+
+
+def report_json(summary: Summary, stages: Sequence[Stage], importances: Importances | None, doubt: Doubt) -> str:
+    """All figures of the page: front.json's, then what is not of the front."""
+    document = {
+        **front_document(summary),
+        "num_trials": len(summary.records),
+        "num_candidates": len(summary.points),
+        "missing_answer": summary.missing_answer(),
+        "best": None if summary.best is None else _row(summary, summary.best),
+        "likely_front": None if doubt.likely is None else _likely(doubt.likely),
+        "attainment": None if doubt.bands is None else asdict(doubt.bands),
+        "history": [asdict(stage) for stage in stages],
+        "importances": None if importances is None else importances.model_dump(mode="json"),
+        "failed": [
+            {"key": record.key, "label": record.label, "attempts": record.attempts, **record.failure.model_dump()}
+            for record in summary.failed
+            if record.failure is not None
+        ],
+        "stopped": [
+            {
+                "key": record.key,
+                "label": record.label,
+                "candidates": [{"name": one.name, **_figures(one.figures)} for one in record.candidates],
+            }
+            for record in summary.stopped
+        ],
+        "command": summary.store.read_command(),
+        "contents": summary.store.read_contents(),
+        "sweep_file": summary.sweep,
+        "environments": [
+            {"num_trials": count, **environment.model_dump(mode="json")} for environment, count in environments(summary)
+        ],
+    }
+    return json.dumps(document, allow_nan=False, indent=1) + "\n"
+
+
+def _likely(likely: LikelyFront) -> dict[str, Any]:
+    return {
+        "caveats": list(likely.caveats),
+        "candidates": {
+            one.point.name: {
+                "on_front": one.on_front,
+                "dominated_by": None if one.dominated_by is None else one.dominated_by.name,
+                "dominated_by_it": one.dominated_by_it,
+                "num_dominated": one.num_dominated,
+                "num_seeds": len(one.configuration.points),
+                "mean_over_seeds": one.configuration.mean,
+                "stderr_over_seeds": one.configuration.stderr_over_seeds,
+            }
+            for one in likely.standings
+        },
+    }
+
+
+def environments(summary: Summary) -> list[tuple[Environment, int]]:
+    """The environments that trials ran in, with how many, most first."""
+    counts = Counter(to_json(record.environment) for record in summary.records)
+    return [(Environment.model_validate_json(text), count) for text, count in counts.most_common()]
+
+
+def front_csv(summary: Summary) -> str:
+    """One line per point of the front, smallest first; settings as columns `config.<path>`."""
+    return _csv(
+        {**{name: value for name, value in _row(summary, point).items() if name != "config"}, **_settings(point.record)}
+        for point in summary.front
+    )
+
+
+def candidates_csv(summary: Summary) -> str:
+    """One line per candidate of all trials, failed ones included, by key and step."""
+    on_front = {point.name for point in summary.front}
+    recommended = summary.recommended.name if summary.recommended is not None else None
+    return _csv(
+        {
+            "key": record.key,
+            "step": candidate.step,
+            "truncated_rank": candidate.truncated_rank,
+            "label": record.label,
+            "status": record.status,
+            "on_front": f"{record.key}@{candidate.name}" in on_front,
+            "recommended": f"{record.key}@{candidate.name}" == recommended,
+            "progress": candidate.progress,
+            **{
+                column: value
+                for name, figure in sorted(candidate.figures.items())
+                for column, value in {
+                    name: figure.value,
+                    f"{name}_stderr": figure.stderr,
+                    f"{name}_num_examples": figure.num_examples,
+                }.items()
+            },
+            **{name: getattr(candidate, name) for name in SIZE_FIGURES},
+            "head_params": candidate.head_params,
+            "file_bytes": candidate.file_bytes,
+            "train_seconds": candidate.train_seconds,
+            "tokens_seen": candidate.tokens_seen,
+            "examples_seen": candidate.examples_seen,
+            "adapter_path": candidate.adapter_path,
+            **settings,
+        }
+        for record in summary.records
+        for settings in (_settings(record),)
+        for candidate in record.candidates
+    )
+
+
+def _row(summary: Summary, point: Point) -> dict[str, Any]:
+    return {
+        "key": point.key,
+        "step": point.step,
+        "truncated_rank": point.candidate.truncated_rank,
+        **_quality(summary.objectives.quality, point.quality),
+        **{name: getattr(point.candidate, name) for name in SIZE_FIGURES},
+        "adapter_path": summary.adapter_uri(point),
+        "config": point.record.config,
+    }
+
+
+def _recommended(summary: Summary) -> dict[str, Any] | None:
+    point, exported = summary.recommended, summary.exported
+    if point is None:
+        return None
+    return {
+        **_row(summary, point),
+        "within": summary.within,
+        "validation": _figures(point.candidate.figures),
+        "test": None if exported is None else _figures(exported.test),
+        "path": None if exported is None else exported.path,
+    }
+
+
+def _quality(name: str, figure: Figure) -> dict[str, Any]:
+    return {name: figure.value, f"{name}_stderr": figure.stderr, "num_examples": figure.num_examples}
+
+
+def _figures(figures: Mapping[str, Figure]) -> dict[str, Any]:
+    return {name: figure.model_dump() for name, figure in sorted(figures.items())}
+
+
+def _settings(record: TrialRecord) -> dict[str, Any]:
+    return {
+        f"config.{path}": json.dumps(value) if isinstance(value, (list, dict)) else value
+        for path, value in flat(record.config).items()
+    }
+
+
+def _csv(rows: Iterable[Mapping[str, Any]]) -> str:
+    rows = list(rows)
+    columns = list(dict.fromkeys(["key", "step", *(column for row in rows for column in row)]))
+    # Settings that only some trials have must not stand between the figures of the others.
+    columns.sort(key=lambda column: column.startswith("config."))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,62 @@
+"""The frame of our HTML pages: one self-contained file each, escaped, legible on a phone and in the dark.
+
+A page is a template that extends page.html.jinja and fills its blocks `title` and `body`. The frame makes the tables of
+class `sortable` sortable, gives `button.copy` its work (it copies its data-copy) and draws the charts.
+"""
+
+import functools
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+import plotly.graph_objects as go
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from prunedlora.results.figure_text import bytes_text, figure_text
+from prunedlora.results.settings import chosen
+
+
+def render(template: str, charts: Mapping[str, go.Figure], **context: Any) -> str:
+    """The page of a template of this package; no request leaves it, and every text from outside is escaped.
+
+    `charts`: id → figure. The template puts each in its place with `{{ chart(id, what it shows in words) }}`, and it is
+    drawn when it comes into view; it may be `large`, have `many` things beside each other, or a number of `rows`.
+    Plotly is in the page only where there are charts.
+    """
+    return _environment().get_template(template).render(charts=charts, chart=_placing(charts), **context)
+
+
+def _placing(charts: Mapping[str, go.Figure]) -> Any:
+    def chart(name: str, description: str, *, large: bool = False, many: bool = False, rows: int = 0) -> Markup:
+        kind = f"chart{' large' * large}{' many' * many}{' rows' * (rows > 0)}"
+        # Safe to mark so: a script ends at no character that is left. Hover texts, HTML to Plotly, are chart.py's duty.
+        figure = Markup(charts[name].to_json().replace("<", "\\u003c"))
+        return Markup(
+            '<div class="{kind}" id="{name}" style="--rows: {rows}" role="img" aria-label="{description}"></div>\n'
+            '<script type="application/json" id="{name}-figure">{figure}</script>'
+        ).format(kind=kind, rows=rows, name=name, description=description, figure=figure)
+
+    return chart
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.ChoiceLoader(
+            [jinja2.PackageLoader(f"prunedlora.results.{part}", ".") for part in ("report", "comparison")]
+        ),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(
+        figure=figure_text,
+        bytes=bytes_text,
+        chosen=chosen,
+        json=functools.partial(json.dumps, sort_keys=True, ensure_ascii=False),
+        plotly_js=lambda: Markup(get_plotlyjs()),
+    )
+    return environment

@@ -1,0 +1,113 @@
+"""The report folder of a sweep: one HTML page that opens with the answer, and its figures as JSON, CSV and PNG."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import plotly.graph_objects as go
+import yaml
+
+from prunedlora.results.analysis.confidence import interval_of
+from prunedlora.results.analysis.doubt import CONFIDENCE, Doubt, doubt_of, sure_text
+from prunedlora.results.analysis.history import Stage, hypervolume_history
+from prunedlora.results.analysis.latency import latency_columns
+from prunedlora.results.analysis.rank_map import rank_map
+from prunedlora.results.analysis.summary import Summary, comparisons, export_command, summarize
+from prunedlora.results.importances import Importances, read_importances
+from prunedlora.results.report.chart import history_charts, importance_chart, rank_chart
+from prunedlora.results.report.chart_style import SIZE_TITLES, short_names
+from prunedlora.results.report.front_chart import MOST_WITH_BARS, front_chart
+from prunedlora.results.report.front_files import candidates_csv, environments, front_csv, front_json, report_json
+from prunedlora.results.report.front_png import front_png
+from prunedlora.results.report.latency_table import beside_base, milliseconds
+from prunedlora.results.report.page import render
+from prunedlora.results.report.parallel_chart import parallel_chart
+from prunedlora.results.settings import method, telling
+from prunedlora.results.store import Store
+
+MOST_ROWS = 100
+"""Failed, and stopped, trials in the page; report.json has them all."""
+
+
+def write_report(store: Store, within: float | None = None, size: str | None = None) -> Summary:
+    """Writes report.html, report.json, front.json, front.csv, candidates.csv and front.png into the store's `report`.
+
+    `within` and `size` are as for `summarize`, whose errors it raises; RecordError too for a broken importances.json.
+    """
+    summary = summarize(store, within, size)
+    stages, importances, doubt = hypervolume_history(summary), read_importances(store), doubt_of(summary)
+    for name, text in (
+        ("report.json", report_json(summary, stages, importances, doubt)),
+        ("front.json", front_json(summary)),
+        ("front.csv", front_csv(summary)),
+        ("candidates.csv", candidates_csv(summary)),
+        ("report.html", report_html(summary, stages, importances, doubt)),
+    ):
+        store.storage.write_text(f"report/{name}", text)
+    store.storage.write_bytes("report/front.png", front_png(summary))
+    return summary
+
+
+def report_html(summary: Summary, stages: Sequence[Stage], importances: Importances | None, doubt: Doubt) -> str:
+    """A self-contained page: no request leaves it, and every text from outside is escaped."""
+    quality = summary.objectives.quality
+    records = list({point.key: point.record for point in summary.points}.values())
+    paths = telling(records)
+    num_beaten = len(summary.points) - len(summary.front)
+    return render(
+        "report.html.jinja",
+        _charts(summary, stages, importances, doubt, paths),
+        summary=summary,
+        command=summary.store.read_command(),
+        contents=summary.store.read_contents(),
+        quality=quality,
+        size_title=SIZE_TITLES[summary.objectives.size],
+        recommended=summary.recommended,
+        test=None if summary.exported is None else summary.exported.test.get(quality),
+        interval=lambda figure: interval_of(quality, figure, CONFIDENCE),
+        comparisons=comparisons(summary),
+        export_command=export_command,
+        finished=len(summary.records) - len(summary.failed),
+        bars_left_out=f"{num_beaten:,}" if num_beaten > MOST_WITH_BARS else "",
+        empty_adapters=any(point.size == 0 for point in summary.points),
+        paths=paths,
+        methods=Counter(method(record) for record in records).most_common(),
+        device_seconds=stages[-1].device_seconds if stages else 0.0,
+        searched=any(ask.kind == "search" for ask in summary.asks),
+        importances=importances,
+        num_blocks=len(rank_map(summary.recommended.candidate.ranks)[0]) if summary.recommended is not None else 0,
+        shares_text=_shares_text,
+        sure=sure_text(summary, doubt.found),
+        doubt=doubt,
+        standings={} if doubt.likely is None else {one.point.name: one for one in doubt.likely.standings},
+        latencies=latency_columns(summary.store, summary.front),
+        milliseconds=milliseconds,
+        beside_base=beside_base,
+        most_rows=MOST_ROWS,
+        sweep_yaml=yaml.safe_dump(summary.sweep, sort_keys=False, allow_unicode=True),
+        environments=environments(summary),
+    )
+
+
+def _charts(
+    summary: Summary,
+    stages: Sequence[Stage],
+    importances: Importances | None,
+    doubt: Doubt,
+    paths: Sequence[str],
+) -> dict[str, go.Figure]:
+    charts = {}
+    if summary.points:
+        charts["front"] = front_chart(summary, paths, doubt.bands)
+        charts["history_trials"], charts["history_seconds"] = history_charts(stages)
+        if (parallel := parallel_chart(summary)) is not None:
+            charts["parallel"] = parallel
+    if summary.recommended is not None:
+        charts["ranks"] = rank_chart(summary.recommended.candidate.ranks)
+    for i, one in enumerate(importances.objectives.values() if importances is not None else (), start=1):
+        if one.shares is not None:
+            charts[f"importance_{i}"] = importance_chart(one.shares, short_names(one.shares))
+    return charts
+
+
+def _shares_text(shares: Mapping[str, float]) -> str:
+    return ", ".join(f"{path} {share:.0%}" for path, share in sorted(shares.items(), key=lambda item: -item[1]))

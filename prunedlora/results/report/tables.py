@@ -1,0 +1,99 @@
+"""The answer, the front and the failed trials in the terminal, within 80 columns."""
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from prunedlora.results.analysis.summary import Summary, comparisons
+from prunedlora.results.figure_text import bytes_text, figure_text
+from prunedlora.results.settings import method
+
+
+def print_report(summary: Summary, console: Console) -> None:
+    """Prints the overview, then where the report and the recommended adapter lie."""
+    console.print(overview(summary))
+    console.print(Text(f"Report: {summary.store.storage.uri_of('report/report.html')}"), soft_wrap=True)
+    if summary.recommended is not None:
+        path = summary.exported.path if summary.exported is not None else summary.adapter_uri(summary.recommended)
+        console.print(Text(f"Adapter: {path}"), soft_wrap=True)
+
+
+def overview(summary: Summary) -> Group:
+    """The answer, then the front, then the failed trials where there are any."""
+    parts: list[RenderableType] = [answer(summary)]
+    if summary.front:
+        parts.append(front_table(summary))
+    if summary.failed:
+        parts.append(failures_table(summary))
+    return Group(*parts)
+
+
+def answer(summary: Summary) -> Text:
+    """The recommended adapter in a few sentences, or why there is none."""
+    point = summary.recommended
+    if point is None:
+        return Text(summary.missing_answer() or "")
+    quality = summary.objectives.quality
+    test = None if summary.exported is None else summary.exported.test.get(quality)
+    measured = f"{quality} {figure_text(point.quality)} (validation)" + (
+        "" if test is None else f", {figure_text(test)} (test)"
+    )
+    sentences = [
+        f"Recommended: {point.name}, {point.candidate.adapter_params:,} parameters, {measured}.",
+        *comparisons(summary),
+    ]
+    base = None if summary.base is None else summary.base.figures.get(quality)
+    if base is not None:
+        sentences.append(f"The untrained base model has {quality} {figure_text(base)}.")
+    if summary.full is not None:
+        sentences.append(f"Full fine-tuning reaches {quality} {figure_text(summary.full)}.")
+    return Text(" ".join(sentences))
+
+
+def front_table(summary: Summary) -> Table:
+    """The front, smallest first, with the recommended adapter marked by an arrow."""
+    objectives = summary.objectives
+    table = plain_table(f"Front of {summary.name}: validation {objectives.quality} against {objectives.size}")
+    table.add_column("", width=1)
+    for name in (objectives.quality, "params", "size", "rank", "slot"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("method", overflow="ellipsis", no_wrap=True, max_width=10)
+    table.add_column("trial", no_wrap=True)
+    table.add_column("step", justify="right", no_wrap=True)
+    for point in summary.front:
+        candidate = point.candidate
+        is_recommended = summary.recommended is not None and point.name == summary.recommended.name
+        table.add_row(
+            "→" if is_recommended else "",
+            figure_text(point.quality),
+            f"{candidate.adapter_params:,}",
+            bytes_text(candidate.adapter_bytes),
+            str(candidate.max_rank),
+            "none" if candidate.served_slot is None else str(candidate.served_slot),
+            # Text, not str: brackets in a name are no markup.
+            Text(method(point.record)),
+            point.key,
+            point.candidate.name,
+            style="bold" if is_recommended else None,
+        )
+    return table
+
+
+def failures_table(summary: Summary) -> Table:
+    """Failed trials with their reasons, one line each."""
+    table = plain_table(f"{len(summary.failed)} of {len(summary.records)} trials failed")
+    table.add_column("trial", no_wrap=True)
+    table.add_column("reason", overflow="fold", ratio=1)
+    table.add_column("step", justify="right", no_wrap=True)
+    for record in summary.failed:
+        failure = record.failure
+        if failure is not None:
+            reason = f"{failure.type}: {failure.message}".splitlines()[0]
+            table.add_row(record.key, Text(reason), "" if failure.step is None else str(failure.step))
+    return table
+
+
+def plain_table(title: str) -> Table:
+    """An empty table in the style of all of ours."""
+    return Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)

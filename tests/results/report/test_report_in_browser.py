@@ -1,0 +1,153 @@
+"""The report as a reader has it: opened from a file in a real browser, without a network."""
+
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from prunedlora.results.ask import Ask
+from prunedlora.results.importances import Importances, ObjectiveImportances, write_importances
+from prunedlora.results.record import BaseReference, Figure
+from prunedlora.results.report.report import write_report
+from prunedlora.results.store import Store
+
+playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -e '.[browser]'")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium")
+
+DESKTOP = {"viewport": {"width": 1280, "height": 900}}
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+NAME = '<b>größer</b> & "groß" %{x} 日本'
+CHOICES = '{"name": "CategoricalDistribution", "attributes": {"choices": [4, 8]}}'
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as driver:
+        # Without its sandbox, which needs rights that a container has not; it opens nothing but our own page.
+        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory, sweep, record, candidate, failed):
+    """The path of a report with every part in it."""
+
+    def config(rate, rank):
+        return {"adapter": {"method": "prunedlora", "initial_rank": rank}, "optimizer": {"learning_rate": rate}}
+
+    store = Store(str(tmp_path_factory.mktemp("browser") / "store"))
+    store.create_or_open(sweep | {"recommend_within": 0.05})
+    for each in (
+        record("a1", candidate(0.97, 900, 5), candidate(0.96, 1000, 10), config=config(0.1, 4), label=NAME),
+        record("b2", candidate(0.5, 5000, 5), candidate(0.99, 60_000, 10), config=config(0.25, 8)),
+        record("c3", candidate(0.8, 70, 5), config={"adapter": {"method": "lora"}, "note": NAME}, label="LoRA"),
+        failed("d4", candidate(1.0, 1), message=NAME),
+        record("e5", candidate(0.3, 80), status="stopped"),
+    ):
+        store.write_record(each, 1)
+    store.write_base(BaseReference(figures={"accuracy": Figure(value=0.14, stderr=0.02, num_examples=400)}))
+    path = "adapter.initial_rank"
+    for number, (key, rank) in enumerate({"a1": 4, "b2": 8}.items()):
+        given = {"params": {path: rank}, "distributions": {path: CHOICES}}
+        store.write_ask(Ask(number=number, key=key, kind="search", system_attrs={}, **given))
+    shares = {"accuracy": ObjectiveImportances(shares={path: 1.0})}
+    write_importances(store, Importances(evaluator="e", num_trials=10, num_best=5, objectives=shares))
+    write_report(store)
+    return Path(store.uri, "report", "report.html")
+
+
+@contextmanager
+def opened(browser, report, **settings):
+    """The page with every chart drawn. Errors and requests are failures."""
+    problems = []
+
+    def note(message):
+        # WebGL without a graphics card says so; that is the machine's, not the page's.
+        if "GL Driver Message" not in message.text:
+            problems.append(f"{message.type}: {message.text}")
+
+    context = browser.new_context(**settings)
+    page = context.new_page()
+    page.on("console", note)
+    page.on("pageerror", lambda error: problems.append(f"error: {error}"))
+    page.on("request", lambda request: request.url == report.as_uri() or problems.append(f"asks: {request.url}"))
+    page.goto(report.as_uri())
+    for chart in page.locator(".chart").all():
+        chart.scroll_into_view_if_needed()
+        chart.locator(".main-svg").first.wait_for()
+    page.evaluate("window.scrollTo(0, 0)")
+    yield page
+    context.close()
+    assert problems == []
+
+
+@pytest.fixture(scope="module")
+def page(browser, report):
+    """Shared: a test leaves it so that the others do not mind."""
+    with opened(browser, report, **DESKTOP, permissions=["clipboard-read", "clipboard-write"]) as page:
+        yield page
+
+
+def test_hover_shows_the_configuration(page):
+    assert page.locator(".chart").count() == 6  # front, history twice, importances, parallel coordinates, ranks
+    page.locator("#front").scroll_into_view_if_needed()
+    # Traces in the order of the methods, the dominated first; a1@5 is the smaller of the front's two of prunedlora.
+    page.locator("#front .scatterlayer .trace").nth(1).locator(".point").first.hover(force=True)
+    hover = page.locator("#front .hoverlayer")
+    hover.locator("text").first.wait_for()
+    shown = hover.text_content()
+    for part in ("accuracy 0.9700 ± 0.0100", "900 parameters", f"{NAME}, a1@5", "optimizer.learning_rate: 0.1"):
+        assert part in shown
+
+
+def test_tables_sort_by_mouse_and_keyboard(page):
+    table = page.get_by_role("region", name="Table of the front")
+    column = table.locator("tbody td:nth-child(2)")
+    assert column.all_text_contents() == ["70", "900", "60,000"]
+    header = table.get_by_role("columnheader", name="parameters")
+    header.get_by_role("button").click()
+    assert header.get_attribute("aria-sort") == "ascending"
+    header.get_by_role("button").focus()
+    page.keyboard.press("Enter")
+    assert header.get_attribute("aria-sort") == "descending"
+    assert column.all_text_contents() == ["60,000", "900", "70"]
+    # By value, not by text; and the sort before is no longer shown.
+    table.get_by_role("columnheader", name="accuracy").get_by_role("button").click()
+    assert column.all_text_contents() == ["70", "900", "60,000"]
+    assert header.get_attribute("aria-sort") is None
+
+
+def test_the_export_command_is_copied(page, report):
+    page.get_by_role("button", name="Copy the command that exports it").click()
+    page.get_by_text("Copied").wait_for()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == f"prunedlora export {report.parents[1]} a1@5 --to adapters/a1-5"
+
+
+@pytest.mark.parametrize(
+    ("settings", "paper"),
+    [
+        pytest.param({"color_scheme": "light"} | DESKTOP, 255, id="light"),
+        pytest.param({"color_scheme": "dark"} | DESKTOP, 20, id="dark"),
+        pytest.param(PHONE, 255, id="phone"),
+    ],
+)
+def test_the_first_screen_holds_the_answer(browser, report, settings, paper):
+    with opened(browser, report, **settings) as page:
+        answer = page.get_by_role("region", name="Recommendation").bounding_box()
+        assert answer["y"] + answer["height"] < settings["viewport"]["height"]
+        assert page.evaluate("document.documentElement.scrollWidth") == settings["viewport"]["width"]
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor").startswith(f"rgb({paper},")
+        # A chart's texts have the page's ink, which is dark on white and light on black.
+        ink = page.evaluate("getComputedStyle(document.querySelector('#front .xtick text')).fill")
+        assert ink == page.evaluate("getComputedStyle(document.body).color")
+        assert len(page.screenshot(full_page=True)) > 50_000
+
+
+def test_names_from_outside_are_text(page):
+    assert page.locator("main b").count() == 0
+    assert page.get_by_text(f"NonFiniteLossError: {NAME}").count() == 1
+    assert page.get_by_role("cell", name=f"{NAME} a1").count() == 1
