@@ -1,0 +1,123 @@
+"""Make a small pretrained model and a task for it, to compare methods on a CPU: `python jobs/small_model.py runs/small_model`.
+
+A character model of 0.8 M parameters (Llama architecture) learns to copy, shift and pick letters of random words, in a few
+minutes on two cores; the task that search_spaces/compare_small.yaml fine-tunes it for is to spell words backward. It is
+no stand-in for a language model: it is for seeing in half an hour how methods differ, with many seeds.
+"""
+
+import json
+import random
+import string
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
+NUM_EXAMPLES = 20_000
+BATCH_SIZE = 64
+PEAK_RATE = 3e-3
+
+
+def make(
+    folder: Annotated[Path, typer.Argument(help="Where to: gets model/ and backward.jsonl.")],
+    num_steps: Annotated[int, typer.Option(min=1)] = 2000,
+    num_threads: Annotated[int, typer.Option(min=1)] = 2,
+) -> None:
+    """Pretrains the model and writes it with its task."""
+    torch.set_num_threads(num_threads)
+    torch.manual_seed(0)
+    chance = random.Random(0)
+    tokenizer = character_tokenizer()
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=128,
+            intermediate_size=352,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=128,
+            tie_word_embeddings=True,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.eos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=num_steps, pct_start=0.05)
+    started = time.perf_counter()
+    for step in range(1, num_steps + 1):
+        loss = model(**batch(tokenizer, chance)).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if step % 100 == 0 or step == num_steps:
+            left = (time.perf_counter() - started) / step * (num_steps - step)
+            print(f"step {step} of {num_steps}, loss {loss.item():.4f}, {left:.0f} s left", flush=True)
+    model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    with (folder / "backward.jsonl").open("w") as file:
+        for word in distinct_words(NUM_EXAMPLES, random.Random(1)):
+            file.write(json.dumps({"question": f"rev {word}>", "answer": word[::-1]}) + "\n")
+
+
+def character_tokenizer() -> PreTrainedTokenizerFast:
+    """One token for every printable ASCII character."""
+    tokens = [PAD, EOS, UNKNOWN, *map(chr, range(32, 127))]
+    tokenizer = Tokenizer(models.WordLevel({token: index for index, token in enumerate(tokens)}, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=EOS, unk_token=UNKNOWN)
+
+
+def batch(tokenizer: PreTrainedTokenizerFast, chance: random.Random) -> dict[str, torch.Tensor]:
+    """Pretraining examples; the loss is over the answers."""
+    pairs = [pretraining_example(chance) for _ in range(BATCH_SIZE)]
+    encoded = tokenizer([f"{prompt} {answer}{EOS}" for prompt, answer in pairs], return_tensors="pt", padding=True)
+    labels = encoded["input_ids"].masked_fill(encoded["attention_mask"] == 0, -100)
+    for row, (prompt, _) in zip(labels, pairs, strict=True):
+        row[: len(prompt) + 1] = -100
+    return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"], "labels": labels}
+
+
+def pretraining_example(chance: random.Random) -> tuple[str, str]:
+    """A prompt and its answer, of one of seven kinds."""
+    word = random_word(chance)
+    answers = {
+        "copy": word,
+        "upper": word.upper(),
+        "next": "".join(chr((ord(letter) - ord("a") + 1) % 26 + ord("a")) for letter in word),
+        "first": word[0],
+        "last": word[-1],
+        "twice": 2 * word[:6],
+        "even": word[::2],
+    }
+    kind = chance.choice(list(answers))
+    return f"{kind} {word}>", answers[kind]
+
+
+def random_word(chance: random.Random) -> str:
+    """Four to ten letters."""
+    return "".join(chance.choices(string.ascii_lowercase, k=chance.randint(4, 10)))
+
+
+def distinct_words(number: int, chance: random.Random) -> Iterator[str]:
+    """That many random words, none of them twice."""
+    seen: set[str] = set()
+    while len(seen) < number:
+        word = random_word(chance)
+        if word not in seen:
+            seen.add(word)
+            yield word
+
+
+if __name__ == "__main__":
+    typer.run(make)
