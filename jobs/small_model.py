@@ -1,8 +1,8 @@
-"""Make a small pretrained model and a task for it, to compare methods on a CPU: `python jobs/small_model.py runs/small_model`.
+"""A small pretrained model and its task, to compare methods on a CPU: `python jobs/small_model.py runs/small_model`.
 
-A character model of 0.8 M parameters (Llama architecture) learns to copy, shift and pick letters of random words, in a few
-minutes on two cores; the task that search_spaces/compare_small.yaml fine-tunes it for is to spell words backward. It is
-no stand-in for a language model: it is for seeing in half an hour how methods differ, with many seeds.
+A character model of 0.8 M parameters (Llama architecture) learns to copy, shift and pick letters of random words, in a
+few minutes on two cores; the task that search_spaces/compare_small.yaml fine-tunes it for is to spell words backward.
+It is no stand-in for a language model: it is for seeing in half an hour how methods differ, with many seeds.
 """
 
 import json
@@ -26,7 +26,7 @@ PEAK_RATE = 3e-3
 
 def make(
     folder: Annotated[Path, typer.Argument(help="Where to: gets model/ and backward.jsonl.")],
-    num_steps: Annotated[int, typer.Option(min=1)] = 2000,
+    num_steps: Annotated[int, typer.Option(min=60)] = 2000,
     num_threads: Annotated[int, typer.Option(min=1)] = 2,
 ) -> None:
     """Pretrains the model and writes it with its task."""

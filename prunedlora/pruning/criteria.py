@@ -52,7 +52,7 @@ class Criterion:
     """Score of every component by itself (L, r), higher = keep."""
     eliminate: Callable[[Evidence, int], Elimination]
     models_loss: bool
-    """Whether it scores by a curvature, with its own recovery: then recovery is on unless switched off."""
+    """Whether it scores by a curvature, which recovery compensates with too."""
     own_curvature: str | None = None
     """The statistic that is its curvature, in the place of `pruning.curvature`; on side B."""
     statistics: tuple[str, ...] = ()

@@ -172,11 +172,11 @@ def test_a_pruning_setting_without_effect(tree: dict[str, Any], values: dict[str
 @pytest.mark.parametrize(
     ("values", "resolved"),
     [
-        ({}, ("gradient", "token", 0.95, 0.01, 1.0, "B", None)),
+        ({}, ("gradient", "token", 0.95, 0.01, 0.0, "B", None)),
         ({"criterion": "magnitude"}, ("magnitude", None, None, None, 0.0, None, None)),
         ({"criterion": "magnitude", "recovery_strength": 0.5}, ("magnitude", "token", 0.95, 0.01, 0.5, "B", None)),
         ({"criterion": "taylor"}, ("taylor", None, 0.95, None, 0.0, None, None)),
-        ({"criterion": "activation_obs"}, ("activation_obs", None, 0.95, 0.01, 1.0, "B", None)),
+        ({"criterion": "activation_obs"}, ("activation_obs", None, 0.95, 0.01, 0.0, "B", None)),
         ({"basis": "svd"}, (None, None, None, None, None, None, "mapped")),
         ({"basis": "whitened"}, (None, None, 0.95, 0.01, None, None, "mapped")),
     ],
