@@ -157,6 +157,23 @@ def accuracy(
 
 @app.command()
 @clear_errors()
+def small_model(
+    folder: Annotated[Path, typer.Argument(help="Gets model/ and backward.jsonl.")] = Path("runs/small_model"),
+    num_steps: Annotated[int, typer.Option(min=60, help="Pretraining steps.")] = 2000,
+    num_threads: NumThreads = 2,
+) -> None:
+    """Makes a small pretrained model and its task, for accuracy with search_spaces/compare_small.yaml."""
+    import torch
+
+    from prunedlora.benchmarks.small_model import make
+
+    torch.set_num_threads(num_threads)
+    make(folder, num_steps, typer.echo)
+    typer.echo(json.dumps({"model": str(folder / "model"), "task": str(folder / "backward.jsonl")}))
+
+
+@app.command()
+@clear_errors()
 def report(
     sweep_file: SweepFile = Path("search_spaces/quickstart.yaml"),
     num_trials: Annotated[int, typer.Option(min=1, help="Made-up trials.")] = 1320,

@@ -36,6 +36,8 @@ def trial_key(trial: TrialConfig) -> str:
         del tree["evaluation"]["harness_tasks"], tree["evaluation"]["harness"]
     else:
         tree["evaluation"]["harness_tasks"] = [_harness_identity(name) for name in trial.evaluation.harness_tasks]
+    if trial.pruning is not None and trial.pruning.allocation == "global_per_parameter":
+        tree["pruning"]["budget"] = "parameters"  # it counted components once: other results under the old key
     canonical = json.dumps(tree, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:KEY_LENGTH]
 

@@ -108,7 +108,7 @@ class PruningConfig(Section):
     in basis svd, 0.013 ± 0.010 in whitened, and 0.010 ± 0.008 and 0.009 ± 0.009 there with allocation global
     (jobs/results/README.md). After training on to the end that is over: no difference on banking77, and on
     spell_backward the raw basis is ahead (validation loss of two seeds 1.990, svd 2.047, whitened 2.077, all with
-    rate_growth 0.5). So raw stays the default."""
+    rate_growth 0.5, raw with recovery). So raw stays the default."""
     criterion: Annotated[str, registered("criterion")] | None = None
     """What goes first, in the raw basis: gradient."""
     curvature: Annotated[str, registered("curvature")] | None = None
@@ -119,22 +119,24 @@ class PruningConfig(Section):
     """Added to the diagonal of curvatures and moments, as a share of its mean: 0.01."""
     recovery_strength: float | None = Field(default=None, ge=0.0, le=1.0)
     """Share of the closed-form compensation that the survivors get at once: 0, plain removal. They learn the rest in
-    the steps that follow, and full compensation is in their way: SmolLM2, spell_backward, rank 32 → 2, has a validation
-    loss of 1.853 with 0 and 1.997 with 1 (one seed each, LoRA 1.900), and of 1.971 and 2.071 with events every 2 steps,
-    each at its best rate, scored otherwise (jobs/results/README.md). Where nothing follows the last removal, take 1:
-    removing 87.5 % at once costs 1.31 with 0 and 0.046 with 1 (recovery_side)."""
+    the steps that follow: SmolLM2, spell_backward, rank 32 → 2, has a validation loss of 1.853 with 0 and 1.997 with 1
+    (one seed each, LoRA 1.900), while the small model of compare_small shows no difference, 0.438 ± 0.038 and 0.424 ±
+    0.033 exact (6 seeds; jobs/results/README.md). Where nothing follows the last removal, take 1: removing 87.5 % at
+    once costs 1.31 with 0 and 0.046 with 1 (recovery_side)."""
     recovery_side: Literal["A", "B", "both"] | None = None
     """The factor that is scored and compensated: B. both is the paper's sum, which compensates twice and overshoots at
     full strength: the same measurement gives 0.046 ± 0.040 with B, 0.038 ± 0.032 with A and 3.65 ± 1.85 with both."""
     gradient_cap: PositiveFloat | None = None
-    """Criterion gradient in its full form: the step that the gradient adds, at most this share of the weights' norm.
-    None: the zero-gradient form."""
+    """Criterion gradient in its full form: the step that the gradient adds, at most this share of the weights' norm;
+    at recovery_strength 0 it is not made, and the gradient counts in the scores alone. None: the zero-gradient form."""
     moments: Literal["mapped", "reset"] | None = None
     """What becomes of the optimizer's moments when the basis changes (svd, whitened): mapped."""
     target_sparsity: float | None = Field(default=None, ge=0.0, lt=1.0)
-    """Share of the initial components to remove; or give target_rank."""
+    """Share of the initial components to remove (allocation global_per_parameter: of their parameters); or give
+    target_rank."""
     target_rank: int | None = Field(default=None, ge=1)
-    """(Mean) rank to end at; or give target_sparsity."""
+    """Rank to end at; allocation global: the mean rank; global_per_parameter: no more parameters than layers that all
+    have this rank. Or give target_sparsity."""
     rate_growth: float = Field(default=0.5, ge=0.0, le=1.0)
     """Power of (initial rank / mean rank now) by which the adapter's learning rate is multiplied: 0 keeps it, 0.5 is as
     much as rsLoRA's scaling would grow. Large ranks want small rates, and what is left of them learns too slowly at
@@ -144,6 +146,8 @@ class PruningConfig(Section):
     instead of 0.935, and at 0.6 of them 0.960 with 19,968 parameters (one sweep each)."""
     schedule: ScheduleConfig
     allocation: Annotated[str, registered("allocation")] = "uniform"
+    """Who loses components. uniform: every layer the same number. global: the cheapest of all layers, whatever their
+    width. global_per_parameter: the cheapest per parameter, and the target counts parameters."""
     min_rank: int = Field(default=1, ge=0)
     """Fewest components that a layer keeps; 0 lets a layer leave the adapter."""
     round_to: Annotated[int, Field(ge=2)] | Literal["served_slot"] | None = None

@@ -74,7 +74,8 @@ def _removals(of: int, target: Target, unit: str = "components") -> int:
         assert sparsity is not None
         if not 0 <= sparsity <= 1:
             raise ValueError(f"target_sparsity {sparsity:g} must lie between 0 and 1")
-        num, name = math.floor(sparsity * of / target.block + 0.5) * target.block, f"target_sparsity {sparsity:g}"
+        whole = target.block if unit == "components" else 1
+        num, name = math.floor(sparsity * of / whole + 0.5) * whole, f"target_sparsity {sparsity:g}"
     floor = math.ceil(target.min_rank / target.block) * target.block
     allowed = of // initial * max(initial - floor, 0)
     if num > allowed:

@@ -125,7 +125,7 @@ class Setting:
     [
         {"allocation": "uniform"},
         {"allocation": "global", "min_rank": 0},
-        {"curvature": "batch", "recovery_side": "A"},
+        {"curvature": "batch", "recovery_side": "A", "recovery_strength": 1.0},
         {"rate_growth": 0.5},
     ],
     ids=lambda pruning: "-".join(map(str, pruning.values())),

@@ -32,8 +32,9 @@ from tests.tiny import sweep_tree
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 PRUNINGS: dict[str, dict[str, Any]] = {
-    "gradient": {},
-    "both sides, by token": {"recovery_side": "both", "curvature": "token"},
+    "gradient": {"recovery_strength": 1.0},
+    "gradient, plain removal": {},
+    "both sides, by token": {"recovery_side": "both", "curvature": "token", "recovery_strength": 0.5},
     "magnitude": {"criterion": "magnitude"},
     "svd": {"basis": "svd"},
     "whitened, global": {"basis": "whitened", "allocation": "global"},

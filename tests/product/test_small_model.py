@@ -1,4 +1,4 @@
-"""The laboratory: what jobs/small_model.py makes is what search_spaces/compare_small.yaml trains."""
+"""The laboratory: what `jobs/benchmark.py small-model` makes is what search_spaces/compare_small.yaml trains."""
 
 import subprocess
 import sys
@@ -13,7 +13,16 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_small_model_and_its_task_fit_the_comparison(tmp_path: Path) -> None:
-    command = [sys.executable, "jobs/small_model.py", str(tmp_path), "--num-steps", "60", "--num-threads", "1"]
+    command = [
+        sys.executable,
+        "jobs/benchmark.py",
+        "small-model",
+        str(tmp_path),
+        "--num-steps",
+        "60",
+        "--num-threads",
+        "1",
+    ]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "step 60 of 60" in said
     model, tokenizer = tmp_path / "model", AutoTokenizer.from_pretrained(tmp_path / "model")

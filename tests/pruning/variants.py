@@ -49,5 +49,8 @@ MORE = {
     "activation with recovery on A": {"criterion": "activation", "recovery_side": "A", "curvature": "batch"},
     "blocks": {"allocation": "global", "round_to": 2},
     "slots": {"allocation": "global", "round_to": "served_slot", "target_rank": 3},
+    "blocks by parameters": {"allocation": "global_per_parameter", "round_to": 3, "target_rank": 3},
+    "slots by parameters": {"allocation": "global_per_parameter", "round_to": "served_slot", "target_rank": 3},
+    "plain removal": {"recovery_strength": 0.0},
 }
 VARIANTS: dict[str, dict[str, Any]] = CURVATURES | OTHER_CRITERIA | BASES | MORE

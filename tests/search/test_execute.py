@@ -134,7 +134,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(
 ) -> None:
     """Paused at any step, also between two pruning events and at a milestone, and gone on with in a fresh process's
     state: adapters, figures and ranks are the same."""
-    trial = trial_of(tree, adapter__dropout=0.1)
+    trial = trial_of(tree, adapter__dropout=0.1, pruning__recovery_strength=1.0)
     whole = Store(str(tmp_path / "whole"))
     whole.create_or_open(tree)
     assert run(trial, whole) == "completed"

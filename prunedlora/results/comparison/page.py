@@ -28,6 +28,7 @@ def write_comparison(comparison: Comparison, left_out: list[str], folder: str, c
 def comparison_html(comparison: Comparison, left_out: list[str], command: str | None = None) -> str:
     """A self-contained page: no request leaves it, and every text from outside is escaped."""
     return render(
+        __package__,
         "comparison.html.jinja",
         {"fronts": fronts_chart(comparison), "differences": differences_chart(comparison)},
         comparison=comparison,

@@ -18,14 +18,14 @@ from prunedlora.results.figure_text import bytes_text, figure_text
 from prunedlora.results.settings import chosen
 
 
-def render(template: str, charts: Mapping[str, go.Figure], **context: Any) -> str:
-    """The page of a template of this package; no request leaves it, and every text from outside is escaped.
+def render(package: str, template: str, charts: Mapping[str, go.Figure], **context: Any) -> str:
+    """The page of a template that lies in `package`; no request leaves it, and every text from outside is escaped.
 
     `charts`: id → figure. The template puts each in its place with `{{ chart(id, what it shows in words) }}`, and it is
     drawn when it comes into view; it may be `large`, have `many` things beside each other, or a number of `rows`.
     Plotly is in the page only where there are charts.
     """
-    return _environment().get_template(template).render(charts=charts, chart=_placing(charts), **context)
+    return _environment(package).get_template(template).render(charts=charts, chart=_placing(charts), **context)
 
 
 def _placing(charts: Mapping[str, go.Figure]) -> Any:
@@ -42,11 +42,9 @@ def _placing(charts: Mapping[str, go.Figure]) -> Any:
 
 
 @functools.cache
-def _environment() -> jinja2.Environment:
+def _environment(package: str) -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader(
-            [jinja2.PackageLoader(f"prunedlora.results.{part}", ".") for part in ("report", "comparison")]
-        ),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(name, ".") for name in dict.fromkeys((__package__, package))]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -54,6 +54,7 @@ def report_html(summary: Summary, stages: Sequence[Stage], importances: Importan
     paths = telling(records)
     num_beaten = len(summary.points) - len(summary.front)
     return render(
+        __package__,
         "report.html.jinja",
         _charts(summary, stages, importances, doubt, paths),
         summary=summary,

@@ -1,4 +1,4 @@
-"""A small pretrained model and its task, to compare methods on a CPU: `python jobs/small_model.py runs/small_model`.
+"""A small pretrained model and its task, to compare methods on a CPU in half an hour.
 
 A character model of 0.8 M parameters (Llama architecture) learns to copy, shift and pick letters of random words, in a
 few minutes on two cores; the task that search_spaces/compare_small.yaml fine-tunes it for is to spell words backward.
@@ -9,12 +9,10 @@ import json
 import random
 import string
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
 
 import torch
-import typer
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -24,13 +22,8 @@ BATCH_SIZE = 64
 PEAK_RATE = 3e-3
 
 
-def make(
-    folder: Annotated[Path, typer.Argument(help="Where to: gets model/ and backward.jsonl.")],
-    num_steps: Annotated[int, typer.Option(min=60)] = 2000,
-    num_threads: Annotated[int, typer.Option(min=1)] = 2,
-) -> None:
-    """Pretrains the model and writes it with its task."""
-    torch.set_num_threads(num_threads)
+def make(folder: Path, num_steps: int, say: Callable[[str], None]) -> None:
+    """Pretrains the model for `num_steps` (60 or more); the folder gets it as `model/`, its task as `backward.jsonl`."""
     torch.manual_seed(0)
     chance = random.Random(0)
     tokenizer = character_tokenizer()
@@ -61,7 +54,7 @@ def make(
         schedule.step()
         if step % 100 == 0 or step == num_steps:
             left = (time.perf_counter() - started) / step * (num_steps - step)
-            print(f"step {step} of {num_steps}, loss {loss.item():.4f}, {left:.0f} s left", flush=True)
+            say(f"step {step} of {num_steps}, loss {loss.item():.4f}, {left:.0f} s left")
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     with (folder / "backward.jsonl").open("w") as file:
@@ -117,7 +110,3 @@ def distinct_words(number: int, chance: random.Random) -> Iterator[str]:
         if word not in seen:
             seen.add(word)
             yield word
-
-
-if __name__ == "__main__":
-    typer.run(make)
