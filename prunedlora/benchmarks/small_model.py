@@ -23,7 +23,7 @@ PEAK_RATE = 3e-3
 
 
 def make(folder: Path, num_steps: int, say: Callable[[str], None]) -> None:
-    """Pretrains the model for `num_steps` (60 or more); the folder gets it as `model/`, its task as `backward.jsonl`."""
+    """Pretrains for `num_steps`, 60 or more; the folder gets `model/` and the task, `backward.jsonl`."""
     torch.manual_seed(0)
     chance = random.Random(0)
     tokenizer = character_tokenizer()
