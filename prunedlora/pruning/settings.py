@@ -30,9 +30,10 @@ class PruningSettings:
     moments: Literal["mapped", "reset"] | None
     """The optimizer's moments under a change of basis."""
     target_sparsity: float | None
-    """Share of the components to remove; exactly one of this and `target_rank` is given."""
+    """Share of the components (or parameters, where the allocation counts those) to remove; exactly one of this and
+    `target_rank` is given."""
     target_rank: int | None
-    """Mean rank at the end."""
+    """Mean rank at the end, or the rank of layers with as many parameters."""
     rate_growth: float
     """Power of (initial rank / mean rank of the layers that have any) that the learning rate is multiplied by."""
     schedule: str

@@ -21,7 +21,7 @@ class ActivationStatistic:
     """G_h = mean over tokens of h hᵀ (r, r), h = A x the input of lora_B."""
 
     def __init__(self, layers: Sequence[AdaptedLayer]) -> None:
-        self._tokens = TokenSums(layers, "B", _inputs_that_count)
+        self._tokens = TokenSums(layers, "B", _inputs_that_count, counting=True)
 
     def statistics(self) -> list[Tensor]:
         """Σ_t h hᵀ and the number of tokens, per layer."""

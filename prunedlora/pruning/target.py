@@ -15,9 +15,10 @@ class Target:
 
     initial_rank: int
     target_sparsity: float | None
-    """Share of the components to remove; exactly one of this and `target_rank` is given."""
+    """Share of the components (or parameters, where the allocation counts those) to remove; exactly one of this and
+    `target_rank` is given."""
     target_rank: int | None
-    """Mean rank at the end."""
+    """Mean rank at the end, or the rank of layers with as many parameters."""
     min_rank: int
     """Fewest components that a layer keeps."""
     round_to: int | str | None = None

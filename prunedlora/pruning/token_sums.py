@@ -26,11 +26,12 @@ def statistics_dtype(layer: AdaptedLayer) -> torch.dtype:
 
 
 class TokenSums:
-    """Σ_t v_t v_tᵀ (r, r) of each layer, and its number of tokens (1,), where `watch` gives v at factor `side`."""
+    """Σ_t v_t v_tᵀ (r, r) of each layer, v from `watch` at factor `side`; if `counting`, its number of tokens (1,) too."""
 
-    def __init__(self, layers: Sequence[AdaptedLayer], side: Side, watch: Watch) -> None:
+    def __init__(self, layers: Sequence[AdaptedLayer], side: Side, watch: Watch, *, counting: bool = False) -> None:
         self._layers = layers
         self._watch = watch
+        self._counting = counting
         self.sums: list[Tensor] = []
         self.counts: list[Tensor] = []
         self.resize()
@@ -40,7 +41,7 @@ class TokenSums:
         ]
 
     def take(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Sums and counts so far, and a fresh start."""
+        """Sums and counts (none unless counting) so far, and a fresh start."""
         taken = self.sums, self.counts
         self.resize()
         return taken
@@ -49,7 +50,7 @@ class TokenSums:
         """Starts afresh at the layers' present ranks."""
         ranks = [layer.rank for layer in self._layers]
         self.sums = _zeros(self._layers, [(rank, rank) for rank in ranks])
-        self.counts = _zeros(self._layers, [(1,)] * len(ranks))
+        self.counts = _zeros(self._layers, [(1,)] * len(ranks)) if self._counting else []
 
     def close(self) -> None:
         """Removes the hooks; harmless when done twice."""

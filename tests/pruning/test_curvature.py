@@ -5,6 +5,7 @@ from torch.utils.checkpoint import checkpoint
 
 from prunedlora.adapters.attach import AdapterSettings, attach
 from prunedlora.adapters.layers import adapted_layers
+from prunedlora.adapters.shrink import shrink
 from prunedlora.registry import lookup, names
 from tests.pruning.oracles import quadratic_model
 
@@ -218,3 +219,20 @@ class TestConformance:
         curvature.close()
         curvature.close()
         assert not any(module._forward_hooks for layer in layers for module in layer.module.modules())
+
+
+def test_sums_of_layers_of_several_types_are_their_own(make_network):
+    """Parts of one tensor per type: of the layer's size and type, and what one gets no other has."""
+    _, layers = make_network()
+    layers[1].B.data = layers[1].B.data.float()
+    shrink(layers[2], torch.tensor([0, 3]), None)
+    curvature = lookup("curvature", "token")(layers, "B")
+    sums = curvature.statistics()
+    assert [total.dtype for total in sums] == [torch.float64, torch.float32, torch.float64]
+    assert [total.shape[0] for total in sums] == [6, 6, 2]
+    for value, total in enumerate(sums, 1):
+        total.fill_(value)
+    assert [total.unique().tolist() for total in sums] == [[1.0], [2.0], [3.0]]
+    curvature.collect()
+    assert not any(total.any() for total in curvature.statistics())
+    curvature.close()
