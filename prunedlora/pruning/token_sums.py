@@ -26,7 +26,7 @@ def statistics_dtype(layer: AdaptedLayer) -> torch.dtype:
 
 
 class TokenSums:
-    """Σ_t v_t v_tᵀ (r, r) of each layer, v from `watch` at factor `side`; if `counting`, its number of tokens (1,) too."""
+    """Σ_t v_t v_tᵀ (r, r) of each layer, `watch` giving v at factor `side`; its number of tokens too if `counting`."""
 
     def __init__(self, layers: Sequence[AdaptedLayer], side: Side, watch: Watch, *, counting: bool = False) -> None:
         self._layers = layers
