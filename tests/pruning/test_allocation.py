@@ -84,7 +84,8 @@ class TestConformance:
 
     @pytest.mark.parametrize(("sparsity", "rank", "min_rank"), [(0.9, None, 2), (None, 2, 3)])
     def test_targets_that_min_rank_forbids_are_refused(self, name, sparsity, rank, min_rank):
-        what = r"removes \d+ of \d+ (components|parameters)"
+        unit = "parameters" if name == "global_per_parameter" else "components"
+        what = rf"removes \d+ of \d+ {unit}"
         message = rf"target_\w+ [\d.]+ of initial rank 8 {what}, but min_rank {min_rank} allows"
         with pytest.raises(MinRankError, match=message):
             lookup("allocation", name).num_to_remove(4, WIDTH, Target(8, sparsity, rank, min_rank))
@@ -101,6 +102,9 @@ def test_totals():
     assert global_.num_to_remove(12, WIDTH, Target(10, 0.25, None, 1)) == 30
     assert global_.num_to_remove(3, WIDTH, Target(5, 0.5, None, 1)) == 8  # 7.5 rounds up
     assert global_.num_to_remove(12, WIDTH, Target(16, None, 4, 1)) == 144
+    assert per_parameter.num_to_remove(3, WIDTH, Target(16, None, 4, 1)) == 432  # 12 of 16 components, 36 parameters
+    assert per_parameter.num_to_remove(3, WIDTH, Target(16, 0.7, None, 1)) == 403  # of 576: 403.2
+    assert per_parameter.num_to_remove(3, WIDTH, Target(16, 0.7, None, 1, 4)) == 403  # blocks round nothing here
 
 
 def test_totals_in_blocks_and_on_slots():
