@@ -1,5 +1,6 @@
 """As on a cluster: `ray start --head`, then the README's `ray job submit`."""
 
+import contextlib
 import os
 import re
 import secrets
@@ -56,7 +57,9 @@ def dashboard(variables: dict[str, str]) -> Iterator[str]:
         # `ray start --block` takes half a minute to end its processes one after the other.
         processes = [*psutil.Process(head.pid).children(recursive=True), psutil.Process(head.pid)]
         for process in processes:
-            process.kill()
+            # A worker whose raylet has gone ends by itself, perhaps between the listing and this line.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         psutil.wait_procs(processes, timeout=60)
         head.wait()
 
