@@ -115,6 +115,9 @@ def step(
 def accuracy(
     sweep_file: Annotated[Path, typer.Argument(help="Sweep file whose labelled baselines are the methods.")],
     overrides: Overrides = None,
+    only_labels: Annotated[
+        list[str] | None, typer.Option("--only", metavar="LABEL", help="Methods to compare, by label; else all.")
+    ] = None,
     storage: Annotated[str | None, typer.Option(help="Where the trainings are kept; else the file's.")] = None,
     num_rates: Annotated[int, typer.Option(min=4, help="Learning rates tried at first, a factor 2 apart.")] = 4,
     num_tuning_seeds: Annotated[int, typer.Option(min=1, help="Seeds per learning rate.")] = 1,
@@ -126,7 +129,7 @@ def accuracy(
     import torch
 
     from prunedlora.benchmarks.accuracy import compare
-    from prunedlora.benchmarks.comparison import Trainings
+    from prunedlora.benchmarks.comparison import Trainings, only
     from prunedlora.config.load import load_sweep
     from prunedlora.config.sweep import SweepConfig
     from prunedlora.results.store import Store
@@ -137,6 +140,8 @@ def accuracy(
     torch.set_num_threads(num_threads)
     console = Console()
     config = load_sweep(sweep_file, overrides or ())
+    if only_labels:
+        config = only(config, only_labels)
     place = storage or config.storage
 
     def run(sweep: SweepConfig) -> None:

@@ -45,6 +45,18 @@ class Training:
     seed: int
 
 
+def only(config: SweepConfig, labels: Sequence[str]) -> SweepConfig:
+    """The comparison of the methods `labels` alone, in the sweep's order; their trainings are the same as among others.
+
+    Raises ComparisonError for a label that no baseline has.
+    """
+    known = [baseline.get("label") for baseline in config.baselines]
+    if unknown := [label for label in labels if label not in known]:
+        raise ComparisonError(f"no baseline is labelled {unknown[0]!r}; there are: {', '.join(map(repr, known))}")
+    chosen = [baseline for baseline in config.baselines if baseline.get("label") in labels]
+    return config.model_copy(update={"baselines": chosen})
+
+
 @dataclass
 class Trainings:
     """What has been trained, in a store that is also a sweep's.

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -10,6 +10,9 @@ from torch import Tensor
 from prunedlora.pruning.target import SERVED_SLOT, MinRankError, Target
 from prunedlora.registry import register
 from prunedlora.served_slot import SERVED_SLOTS
+
+Unit = Literal["components", "parameters"]
+"""What an allocation counts."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,11 @@ class Demand:
 
 class Allocation(Protocol):
     """A rule that shares out removals. All methods are pure."""
+
+    @property
+    def unit(self) -> Unit:
+        """What is counted: by targets, by what is due at an event, and by what has gone."""
+        ...
 
     def num_to_remove(self, num_layers: int, width: int, target: Target) -> int:
         """K, what goes over the whole training in this rule's unit: components per layer, or over all layers, or
@@ -59,7 +67,7 @@ class Allocation(Protocol):
         ...
 
 
-def _removals(of: int, target: Target, unit: str = "components") -> int:
+def _removals(of: int, target: Target, unit: Unit) -> int:
     """How much of `of` units goes (of one layer, or of all), whose floor is `min_rank` of every `initial_rank`."""
     sparsity, rank, initial = target.target_sparsity, target.target_rank, target.initial_rank
     if (sparsity is None) == (rank is None):
@@ -92,9 +100,14 @@ class Uniform:
     `round_to`: a target rank must fit; a target sparsity goes to the nearest rank that does (of two, the smaller).
     """
 
+    @property
+    def unit(self) -> Unit:
+        """Components, of one layer."""
+        return "components"
+
     def num_to_remove(self, num_layers: int, width: int, target: Target) -> int:
         """⌊sparsity · initial rank + ½⌋ per layer, or initial rank − target rank. Raises as Allocation says."""
-        num = _removals(target.initial_rank, target)
+        num = _removals(target.initial_rank, target, self.unit)
         if target.round_to is None:
             return num
         rank = target.initial_rank - num
@@ -142,12 +155,17 @@ class Global:
     """Costs are per parameter freed (d_in + d_out for a component), and so is the target: what is left has no more
     parameters than layers of the (mean) target rank. Otherwise components count, whatever their width."""
 
+    @property
+    def unit(self) -> Unit:
+        """As `per_parameter` says, of all layers."""
+        return "parameters" if self.per_parameter else "components"
+
     def num_to_remove(self, num_layers: int, width: int, target: Target) -> int:
         """⌊sparsity · all + ½⌋, or all · (initial rank − target rank) / initial rank; of components with blocks, the
         nearest number of whole ones. Raises as Allocation says."""
         if self.per_parameter:
-            return _removals(width * target.initial_rank, target, "parameters")
-        num = _removals(num_layers * target.initial_rank, target)
+            return _removals(width * target.initial_rank, target, self.unit)
+        num = _removals(num_layers * target.initial_rank, target, self.unit)
         return num // target.block * target.block
 
     def most_rank(self, target: Target) -> int | None:

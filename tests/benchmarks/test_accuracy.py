@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from prunedlora.benchmarks.accuracy import compare
-from prunedlora.benchmarks.comparison import RATE, ComparisonError, Trainings
+from prunedlora.benchmarks.comparison import RATE, ComparisonError, Trainings, only
 from prunedlora.benchmarks.over_seeds import over_seeds
 from prunedlora.config.identity import trial_key
 from prunedlora.config.load import ConfigError, parse_sweep
@@ -98,6 +98,16 @@ def test_rates_are_tuned_fresh_seeds_tested_and_what_is_there_stays(tmp_path: Pa
     again = Runner(store)
     assert figures_of(config, again, io.StringIO()) == figures
     assert again.labels == []
+    # Methods by name, in the same store: nothing is trained twice, and each is what it was among the others.
+    alone = figures_of(only(config, ["pruned"]), again, io.StringIO())
+    assert again.labels == []
+    assert alone.keys() == {"pruned", "details"}
+    assert alone["pruned"] == figures["pruned"]
+
+
+def test_a_label_that_no_method_has_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ComparisonError, match="no baseline is labelled 'prune'; there are: 'lora', 'pruned', 'svd'"):
+        only(comparison(tmp_path), ["pruned", "prune"])
 
 
 def test_the_figures_of_one_seed_has_no_standard_error() -> None:

@@ -35,7 +35,7 @@ class TestConformance:
         widths = torch.tensor([4, 8, 4, 4, 16])
         total = allocation.num_to_remove(layers, int(widths.sum()), target)
         ranks = torch.full((layers,), initial)
-        of_one = int(widths.max()) * target.block if name == "global_per_parameter" else 1
+        of_one = int(widths.max()) * target.block if allocation.unit == "parameters" else 1
         for due in [*range(0, total, 3), total]:
             done = allocation.num_removed_so_far(ranks.tolist(), widths.tolist(), initial)
             num = due - done
@@ -84,8 +84,7 @@ class TestConformance:
 
     @pytest.mark.parametrize(("sparsity", "rank", "min_rank"), [(0.9, None, 2), (None, 2, 3)])
     def test_targets_that_min_rank_forbids_are_refused(self, name, sparsity, rank, min_rank):
-        unit = "parameters" if name == "global_per_parameter" else "components"
-        what = rf"removes \d+ of \d+ {unit}"
+        what = rf"removes \d+ of \d+ {lookup('allocation', name).unit}"
         message = rf"target_\w+ [\d.]+ of initial rank 8 {what}, but min_rank {min_rank} allows"
         with pytest.raises(MinRankError, match=message):
             lookup("allocation", name).num_to_remove(4, WIDTH, Target(8, sparsity, rank, min_rank))
