@@ -8,7 +8,7 @@ from prunedlora.adapters.attach import attach, detach
 from prunedlora.adapters.export import export
 from prunedlora.adapters.layers import adapted_layers, wrapped_heads
 from prunedlora.adapters.shrink import shrink
-from prunedlora.adapters.verify import VerificationError, verify
+from prunedlora.adapters.verify import VerificationError, check_logits, verify
 
 
 @pytest.fixture
@@ -54,12 +54,27 @@ def test_a_true_export_is_certified(exported, batch):
     assert verify(adapted, "default", folder, batch, merged=False).max_logit_difference_merged is None
 
 
+def test_in_half_precision_no_single_logit_decides():
+    expected = torch.randn(4, 20, 1000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    rounding = 0.01 * torch.randn(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    rounding[1, 3, 7] = 3.0
+    assert check_logits(expected, expected + rounding, low_precision=True, what="it") == 3.0
+    with pytest.raises(VerificationError, match=r"it gives other logits: off by 3 \(at most\), allowed 0.000"):
+        check_logits(expected, expected + rounding, low_precision=False, what="it")
+    with pytest.raises(VerificationError, match=r"off by 0.1\d* \(root mean square\), allowed 0.05"):
+        check_logits(expected, 1.1 * expected, low_precision=True, what="it")
+    with pytest.raises(VerificationError, match="off by nan"):
+        check_logits(expected, expected * torch.nan, low_precision=True, what="it")
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_other_dtypes_are_certified(dtype, exported, batch):
     adapted, folder = exported(dtype)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
         certificate = verify(adapted, "default", folder, batch, merged=True)
     assert certificate.max_logit_difference_reloaded < (1e-5 if dtype == torch.float32 else 2e-2)
+    assert certificate.rms_logit_difference_reloaded <= certificate.max_logit_difference_reloaded
+    assert certificate.judged_by == ("max" if dtype == torch.float32 else "rms")
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -145,7 +160,7 @@ def test_a_folder_that_peft_cannot_load_is_named(exported, batch):
 def test_another_head_is_noticed_by_its_logits(exported, batch):
     adapted, folder = exported()
     edit_weights(folder, lambda weights: weights["base_model.model.classifier.bias"].add_(1))
-    with pytest.raises(VerificationError, match=r"reloaded from .* gives other logits: off by 1, allowed"):
+    with pytest.raises(VerificationError, match=r"reloaded from .* gives other logits: off by 1 \(at most\), allowed"):
         verify(adapted, "default", folder, batch, merged=False)
 
 

@@ -77,7 +77,8 @@ def check(record: TrialRecord) -> None:
     last = record.candidates[-1]
     assert sum(last.ranks.values()) == 3 * len(last.ranks)
     assert last.certificate is not None
-    assert last.certificate["max_logit_difference_reloaded"] <= last.certificate["tolerance"]
+    judged = last.certificate[f"{last.certificate['judged_by']}_logit_difference_reloaded"]
+    assert judged <= last.certificate["tolerance"]
     assert last.certificate["max_logit_change"] > 0
 
 
