@@ -22,8 +22,8 @@ LOW_PRECISION_TOLERANCE = 5e-2
 """Root mean square of the difference, as a share of that of the logits, or of 1, in half precision.
 
 There rounding alone moves single logits far: eleven adapters of SmolLM2-135M, trained in bfloat16 and written with
-another scaling, differ by up to 5.0 of 40 in one logit (7.8 when merged), but by 0.23 of 17 in root mean square, at most
-0.014 of the logits' own; what the adapters do is 7.6 or more.
+another scaling, differ by up to 5.0 of 40 in one logit (7.8 when merged), but by 0.23 of 17 in root mean square, at
+most 0.014 of the logits' own; what the adapters do is 7.6 or more.
 """
 
 
