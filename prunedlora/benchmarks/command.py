@@ -19,6 +19,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Replace a field of the sweep: another model, other data, …"),
 ]
+RetryFailed = Annotated[bool, typer.Option(help="Train again, once, what is on record as failed.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, …")]
 NumThreads = Annotated[int, typer.Option(min=1, help="Threads of torch on the CPU.")]
 
@@ -115,13 +116,20 @@ def step(
 def accuracy(
     sweep_file: Annotated[Path, typer.Argument(help="Sweep file whose labelled baselines are the methods.")],
     overrides: Overrides = None,
-    only_labels: Annotated[
-        list[str] | None, typer.Option("--only", metavar="LABEL", help="Methods to compare, by label; else all.")
+    patterns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only",
+            metavar="PATTERN",
+            help="Labels of the methods to compare: --only 'LoRA*' …; else all. What a run in the same storage left "
+            "unfinished is finished first.",
+        ),
     ] = None,
     storage: Annotated[str | None, typer.Option(help="Where the trainings are kept; else the file's.")] = None,
     num_rates: Annotated[int, typer.Option(min=4, help="Learning rates tried at first, a factor 2 apart.")] = 4,
     num_tuning_seeds: Annotated[int, typer.Option(min=1, help="Seeds per learning rate.")] = 1,
     num_seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds at the best rate; 3 at least for a claim.")] = 3,
+    retry_failed: RetryFailed = False,
     device: Device = "cpu",
     num_threads: NumThreads = 1,
 ) -> None:
@@ -140,12 +148,14 @@ def accuracy(
     torch.set_num_threads(num_threads)
     console = Console()
     config = load_sweep(sweep_file, overrides or ())
-    if only_labels:
-        config = only(config, only_labels)
+    if patterns:
+        config = only(config, patterns)
     place = storage or config.storage
+    retries = iter([retry_failed])  # once: what fails again has failed
 
     def run(sweep: SweepConfig) -> None:
-        if run_sweep(sweep, place, console=console, command=sys.argv).ending == "interrupted":
+        again = next(retries, False)
+        if run_sweep(sweep, place, console=console, command=sys.argv, retry_failed=again).ending == "interrupted":
             raise typer.Exit(130)
 
     with leaving_at_once(), connected():
@@ -167,7 +177,7 @@ def small_model(
     num_steps: Annotated[int, typer.Option(min=60, help="Pretraining steps.")] = 2000,
     num_threads: NumThreads = 2,
 ) -> None:
-    """Makes a small pretrained model and its task, for accuracy with search_spaces/compare_small.yaml."""
+    """Makes a small pretrained model and its task, for accuracy with search_spaces/compare_small*.yaml."""
     import torch
 
     from prunedlora.benchmarks.small_model import make

@@ -1,5 +1,6 @@
 """The trainings of a comparison: methods × learning rates × seeds, each a labelled baseline of one ordinary sweep."""
 
+import fnmatch
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -45,15 +46,18 @@ class Training:
     seed: int
 
 
-def only(config: SweepConfig, labels: Sequence[str]) -> SweepConfig:
-    """The comparison of the methods `labels` alone, in the sweep's order; their trainings are the same as among others.
+def only(config: SweepConfig, patterns: Sequence[str]) -> SweepConfig:
+    """The comparison of the methods whose labels fit one of `patterns` (fnmatch) alone, in the sweep's order; their
+    trainings are the same as among all.
 
-    Raises ComparisonError for a label that no baseline has.
+    Raises ComparisonError for a pattern that no label fits.
     """
-    known = [baseline.get("label") for baseline in config.baselines]
-    if unknown := [label for label in labels if label not in known]:
-        raise ComparisonError(f"no baseline is labelled {unknown[0]!r}; there are: {', '.join(map(repr, known))}")
-    chosen = [baseline for baseline in config.baselines if baseline.get("label") in labels]
+    labels = [baseline["label"] for baseline in config.baselines if "label" in baseline]
+    for pattern in patterns:
+        if not fnmatch.filter(labels, pattern):
+            raise ComparisonError(f"--only {pattern!r} fits none of: {', '.join(map(repr, labels))}")
+    # A baseline without a label stays: that is refused by its own message.
+    chosen = [b for b in config.baselines if any(fnmatch.fnmatch(b.get("label", p), p) for p in patterns)]
     return config.model_copy(update={"baselines": chosen})
 
 

@@ -20,7 +20,7 @@ class Demand:
     """What an event is to remove."""
 
     num: int
-    """What is to go, in the allocation's unit."""
+    """What is to go, in the allocation's `unit`."""
     min_rank: int
     block: int = 1
     most_rank: int | None = None
@@ -32,12 +32,12 @@ class Allocation(Protocol):
 
     @property
     def unit(self) -> Unit:
-        """What is counted: by targets, by what is due at an event, and by what has gone."""
+        """What `num_to_remove`, `least_due`, `num_removed_so_far` and `Demand.num` count."""
         ...
 
     def num_to_remove(self, num_layers: int, width: int, target: Target) -> int:
-        """K, what goes over the whole training in this rule's unit: components per layer, or over all layers, or
-        parameters. `width`: parameters of one component of every layer together.
+        """K, what goes over the whole training, in `unit`, per layer or over all layers. `width`: parameters of one
+        component of every layer together.
 
         Raises ValueError for a target that cannot be reached or that `min_rank` or `round_to` forbids.
         """
@@ -48,11 +48,11 @@ class Allocation(Protocol):
         ...
 
     def least_due(self, target: Target) -> int:
-        """The least that must be due for an event, in the unit of `num_to_remove`."""
+        """The least that must be due for an event, in `unit`."""
         ...
 
     def num_removed_so_far(self, ranks: list[int], widths: list[int], initial_rank: int) -> int:
-        """What has gone, in the unit of `num_to_remove`."""
+        """What has gone, in `unit`."""
         ...
 
     def counts(self, cost: Tensor, ranks: Tensor, widths: Tensor, demand: Demand) -> Tensor:

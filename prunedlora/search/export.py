@@ -89,7 +89,10 @@ def _hand_over(record: TrialRecord, original: Path, result: Path, form: Form) ->
     with autocast(workers.device, dtype):
         found = logits_of(handed_over, batch)
     low_precision = dtype != torch.float32 or form.dtype in ("bfloat16", "float16")
-    facts["max_logit_difference_handed_over"] = check_logits(
-        expected, found, low_precision=low_precision, what="what is handed over"
-    )
-    return facts
+    difference = check_logits(expected, found, low_precision=low_precision, what="what is handed over")
+    return facts | {
+        "max_logit_difference_handed_over": difference.max,
+        "rms_logit_difference_handed_over": difference.rms,
+        "handed_over_judged_by": difference.judged_by,
+        "handed_over_tolerance": difference.tolerance,
+    }

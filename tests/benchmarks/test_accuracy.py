@@ -99,15 +99,18 @@ def test_rates_are_tuned_fresh_seeds_tested_and_what_is_there_stays(tmp_path: Pa
     assert figures_of(config, again, io.StringIO()) == figures
     assert again.labels == []
     # Methods by name, in the same store: nothing is trained twice, and each is what it was among the others.
-    alone = figures_of(only(config, ["pruned"]), again, io.StringIO())
+    alone = figures_of(only(config, ["prun*"]), again, io.StringIO())
     assert again.labels == []
     assert alone.keys() == {"pruned", "details"}
     assert alone["pruned"] == figures["pruned"]
 
 
-def test_a_label_that_no_method_has_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ComparisonError, match="no baseline is labelled 'prune'; there are: 'lora', 'pruned', 'svd'"):
+def test_a_pattern_that_no_label_fits_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ComparisonError, match="--only 'prune' fits none of: 'lora', 'pruned', 'svd'"):
         only(comparison(tmp_path), ["pruned", "prune"])
+    unlabelled = only(comparison(tmp_path, baselines=[{"label": "a"}, {}]), ["a"])
+    with pytest.raises(ConfigError, match="every baseline needs a label"):
+        Trainings(unlabelled, Store(str(tmp_path / "store")), lambda _: None)
 
 
 def test_the_figures_of_one_seed_has_no_standard_error() -> None:

@@ -95,6 +95,11 @@ class TestConformance:
 
 
 def test_totals():
+    assert [allocation.unit for allocation in (uniform, global_, per_parameter)] == [
+        "components",
+        "components",
+        "parameters",
+    ]
     assert uniform.num_to_remove(12, WIDTH, Target(16, 0.75, None, 1)) == 12
     assert uniform.num_to_remove(12, WIDTH, Target(10, 0.25, None, 1)) == 3  # 2.5 rounds up
     assert uniform.num_to_remove(12, WIDTH, Target(16, None, 4, 1)) == 12
