@@ -93,6 +93,5 @@ def _hand_over(record: TrialRecord, original: Path, result: Path, form: Form) ->
     return facts | {
         "max_logit_difference_handed_over": difference.max,
         "rms_logit_difference_handed_over": difference.rms,
-        "handed_over_judged_by": difference.judged_by,
-        "handed_over_tolerance": difference.tolerance,
+        "tolerance_handed_over": difference.tolerance,
     }

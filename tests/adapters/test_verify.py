@@ -55,21 +55,19 @@ def test_a_true_export_is_certified(exported, batch):
     assert verify(adapted, "default", folder, batch, merged=False).rms_logit_difference_merged is None
 
 
-def test_in_half_precision_no_single_logit_decides():
-    expected = torch.randn(4, 20, 1000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    rounding = 0.01 * torch.randn(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    rounding[1, 3, 7] = 3.0
-    difference = check_logits(expected, expected + rounding, low_precision=True, what="it")
-    assert difference.max == 3.0
-    assert difference.rms == pytest.approx(0.0146, abs=1e-4)
-    assert difference.judged_by == "rms"
-    assert difference.tolerance == pytest.approx(0.0502, abs=1e-3)
-    with pytest.raises(VerificationError, match=r"it gives other logits: off by 3 where most, allowed 0.000"):
-        check_logits(expected, expected + rounding, low_precision=False, what="it")
-    with pytest.raises(VerificationError, match=r"off by 0.1\d* in root mean square, allowed 0.05"):
-        check_logits(expected, 1.1 * expected, low_precision=True, what="it")
+@pytest.mark.parametrize(("low_precision", "allowed"), [(False, 1e-4), (True, 5e-2)])
+def test_no_single_logit_decides(low_precision, allowed):
+    expected = 2 * torch.randn(4, 20, 1000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    rounding = allowed * torch.randn(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    rounding[1, 3, 7] = 100 * allowed
+    difference = check_logits(expected, expected + rounding, low_precision=low_precision, what="it")
+    assert difference.max == pytest.approx(100 * allowed)
+    assert difference.rms == pytest.approx(allowed, rel=0.1)
+    assert difference.tolerance == pytest.approx(2 * allowed, rel=0.01)
+    with pytest.raises(VerificationError, match=r"it gives other logits: off by \S+ in root mean square, allowed \S+"):
+        check_logits(expected, (1 + 2 * allowed) * expected, low_precision=low_precision, what="it")
     with pytest.raises(VerificationError, match="off by nan"):
-        check_logits(expected, expected * torch.nan, low_precision=True, what="it")
+        check_logits(expected, expected * torch.nan, low_precision=low_precision, what="it")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -81,7 +79,6 @@ def test_other_dtypes_are_certified(dtype, exported, batch):
     assert certificate.rms_logit_difference_reloaded < (1e-6 if dtype == torch.float32 else 1e-3)
     assert certificate.rms_logit_difference_merged < (1e-6 if dtype == torch.float32 else 1e-3)
     assert certificate.rms_logit_change > 2e-3
-    assert certificate.judged_by == ("max" if dtype == torch.float32 else "rms")
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -172,11 +169,9 @@ def test_another_head_is_named(dtype, exported, batch):
         verify(adapted, "default", folder, batch, merged=False)
 
 
-@pytest.mark.parametrize(
-    ("dtype", "how"), [(torch.float64, "where most"), (torch.bfloat16, "in root mean square")], ids=["double", "half"]
-)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("merged", [False, True])
-def test_other_logits_are_noticed(dtype, how, merged, exported, batch):
+def test_other_logits_are_noticed(dtype, merged, exported, batch):
     """PEFT's own forward, or its merge, is at fault."""
     adapted, folder = exported(dtype)
 
@@ -188,7 +183,7 @@ def test_other_logits_are_noticed(dtype, how, merged, exported, batch):
     what = "merged in" if merged else "reloaded from .*"
     with (
         torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16),
-        pytest.raises(VerificationError, match=rf"{what} gives other logits: off by 1(\.\d+)? {how}, allowed"),
+        pytest.raises(VerificationError, match=rf"{what} gives other logits: off by 1(\.\d+)? in root mean square"),
     ):
         verify(adapted, "default", folder, batch, merged=True)
     handle.remove()
