@@ -19,8 +19,9 @@ RELOADED = "reloaded"
 TOLERANCE = 1e-4
 """Root mean square of the logits' difference that passes, as a share of the logits' own, or of 1.
 
-Rounding moves single logits far: in float32, 73 adapters of the small model of jobs/benchmark.py differ from their merged
-form by up to 5e-4 in one logit of 16, on other examples by 2e-3, but by at most 2.4e-6 of the logits in root mean square.
+Rounding moves single logits far: in float32, 73 adapters of the small model of jobs/benchmark.py differ from their
+merged form by up to 5e-4 in one logit of 16, on other examples by 2e-3, but by at most 2.4e-6 of the logits in root
+mean square.
 """
 LOW_PRECISION_TOLERANCE = 5e-2
 """The same in half precision. Eleven adapters of SmolLM2-135M, trained in bfloat16 and written with another scaling,
