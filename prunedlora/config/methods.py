@@ -148,8 +148,8 @@ class PruningConfig(Section):
     allocation: Annotated[str, registered("allocation")] = "uniform"
     """Who loses components. uniform: every layer the same number. global: the cheapest of all layers, whatever their
     width. global_per_parameter: the cheapest per parameter, and the target counts parameters. Equal ranks are as good
-    where every layer can have a few; where the budget is too small for that, global_per_parameter with min_rank 0 wins:
-    with 4,040 parameters of the small model a test loss of 0.436 ± 0.034, and the best of four placements of a tuned
+    where every layer can have a few; where the budget is too small for that, global_per_parameter with min_rank 0 won:
+    4,040 parameters on the small model have a test loss of 0.436 ± 0.034, and the best of four placements of a tuned
     LoRA 0.793 ± 0.103, criterion magnitude 0.886 ± 0.114 (8 seeds; jobs/results/README.md)."""
     min_rank: int = Field(default=1, ge=0)
     """Fewest components that a layer keeps; 0 lets a layer leave the adapter."""
