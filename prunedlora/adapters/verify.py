@@ -105,14 +105,15 @@ def verify(
         rms_logit_difference_merged=None if by_merging is None else by_merging.rms,
         max_logit_change=_largest(change),
         rms_logit_change=_root_mean_square(change),
-        num_examples=trained.shape[0],
+        num_examples=len(next(iter(inputs.values()))),
         tolerance=by_reloading.tolerance,
     )
 
 
 @torch.no_grad()
 def logits_of(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-    """Logits on a batch ("labels" left out) in evaluation mode, float64. Call it under the model's autocast."""
+    """Logits on a batch ("labels" left out) in evaluation mode, float64, of a language model those of real tokens alone.
+    Call it under the model's autocast."""
     return _logits(model.eval(), {name: value for name, value in batch.items() if name != "labels"})
 
 
@@ -146,7 +147,10 @@ def check_logits(expected: Tensor, found: Tensor, *, low_precision: bool, what: 
 
 
 def _logits(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    """(examples, classes), or (real tokens, vocabulary): what stands at padding is not looked at by anyone."""
     logits: Tensor = model(**inputs).logits
+    if logits.ndim == 3 and "attention_mask" in inputs:
+        logits = logits[inputs["attention_mask"].bool()]
     return logits.double()
 
 

@@ -8,7 +8,7 @@ from prunedlora.adapters.attach import attach, detach
 from prunedlora.adapters.export import export
 from prunedlora.adapters.layers import adapted_layers, wrapped_heads
 from prunedlora.adapters.shrink import shrink
-from prunedlora.adapters.verify import VerificationError, check_logits, verify
+from prunedlora.adapters.verify import VerificationError, check_logits, logits_of, verify
 
 
 @pytest.fixture
@@ -68,6 +68,17 @@ def test_no_single_logit_decides(low_precision, allowed):
         check_logits(expected, (1 + 2 * allowed) * expected, low_precision=low_precision, what="it")
     with pytest.raises(VerificationError, match="off by nan"):
         check_logits(expected, expected * torch.nan, low_precision=low_precision, what="it")
+
+
+def test_padding_is_not_compared(make_model):
+    model = make_model("llama").float()
+    batch = {
+        "input_ids": torch.tensor([[5, 6, 7, 0], [5, 6, 7, 8]]),
+        "attention_mask": torch.tensor([[1, 1, 1, 0], [1] * 4]),
+    }
+    logits = logits_of(model, batch)
+    assert logits.shape == (7, model.config.vocab_size)
+    assert torch.equal(logits, model(**batch).logits.double()[[0, 0, 0, 1, 1, 1, 1], [0, 1, 2, 0, 1, 2, 3]])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
