@@ -112,8 +112,10 @@ def verify(
 
 @torch.no_grad()
 def logits_of(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-    """Logits on a batch ("labels" left out) in evaluation mode, float64, of a language model those of real tokens alone.
-    Call it under the model's autocast."""
+    """Logits on a batch ("labels" left out) in evaluation mode, float64; of real tokens alone.
+
+    Call it under the model's autocast.
+    """
     return _logits(model.eval(), {name: value for name, value in batch.items() if name != "labels"})
 
 
