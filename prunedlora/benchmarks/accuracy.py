@@ -19,19 +19,21 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from prunedlora.adapters.verify import VerificationError
 from prunedlora.benchmarks.comparison import ComparisonError, Contender, Training, Trainings
 from prunedlora.benchmarks.over_seeds import over_seeds
 from prunedlora.results.record import Candidate
 from prunedlora.search.assets import AssetCache
 from prunedlora.search.execute import execute_test
 from prunedlora.search.finish import TEST_FILE, read_test_figures
+from prunedlora.search.stored_adapter import StoredAdapterError
 from prunedlora.training.distributed import Workers
 
 MOST_WIDENINGS = 6
 """How often a method's learning rates may be widened: 64 times its own is no matter of tuning."""
 
 Tests = dict[Contender, list[tuple[Candidate, float]]]
-"""Adapter and test quality per seed whose training did not fail."""
+"""Adapter and test quality per seed that has both."""
 
 
 def compare(
@@ -45,8 +47,9 @@ def compare(
 ) -> dict[str, Any]:
     """Tunes, trains and tests: {method: {adapter parameters: (mean, standard error over seeds, seeds)}, details}.
 
-    `num_rates`: learning rates tried at first, a factor 2 apart. Seeds whose training failed, or left no component, are
-    in no mean: their number is in the details, and a contender of which none is left has no figures.
+    `num_rates`: learning rates tried at first, a factor 2 apart. Seeds whose training failed, left no component, or
+    whose adapter was refused, are in no mean: their number is in the details, with the reason of a refusal, and a
+    contender of which none is left has no figures.
 
     Raises ComparisonError: a method fails at every learning rate, or its best always lies at the edge, or the sweep was
     cut short.
@@ -56,7 +59,7 @@ def compare(
     fresh = range(tuning.stop, tuning.stop + num_seeds)
     powers, best = tune(trainings, num_rates, tuning, console)
     trainings.train([Training(c.label, power, seed) for c, power in best.items() for seed in fresh])
-    tests = _tests(trainings, best, fresh, device)
+    tests, refused = _tests(trainings, best, fresh, device, console)
     quality = trainings.objectives.quality
     console.print(_table(trainings, best, tests, len(fresh)))
     methods: dict[str, Any] = {}
@@ -71,6 +74,7 @@ def compare(
         "learning_rate": {c.name: trainings.rate(c.label, power) for c, power in best.items()},
         "tuning": {c.name: _tuning(trainings, c, powers[c.label], tuning) for c in best},
         "test": {c.name: [value for _, value in tested] for c, tested in tests.items()},
+        "refused": refused,
         "seeds_without_adapter": {c.name: len(fresh) - len(tested) for c, tested in tests.items()},
         "train_seconds": {c.name: [candidate.train_seconds for candidate, _ in tested] for c, tested in tests.items()},
     }
@@ -102,9 +106,13 @@ def tune(
     raise ComparisonError(f"{', '.join(beyond)}: the best learning rate still lies at the edge, {powers}")
 
 
-def _tests(trainings: Trainings, best: Mapping[Contender, int], seeds: Sequence[int], device: torch.device) -> Tests:
+def _tests(
+    trainings: Trainings, best: Mapping[Contender, int], seeds: Sequence[int], device: torch.device, console: Console
+) -> tuple[Tests, dict[str, str]]:
+    """With why adapters were refused: an adapter that others would not get must not end the comparison."""
     store, assets, workers = trainings.store, AssetCache(device), Workers(0, 1, device)
     tests: Tests = {}
+    refused: dict[str, str] = {}
     for contender, power in best.items():
         tests[contender] = []
         for seed in seeds:
@@ -115,10 +123,16 @@ def _tests(trainings: Trainings, best: Mapping[Contender, int], seeds: Sequence[
             path = store.trial_path(record.key, str(candidate.adapter_path), TEST_FILE)
             if not store.storage.exists(path):
                 trial = trainings.trial(Training(contender.label, power, seed))
-                execute_test(trial, record.key, candidate.name, store=store, assets=assets, workers=workers)
+                try:
+                    execute_test(trial, record.key, candidate.name, store=store, assets=assets, workers=workers)
+                except (StoredAdapterError, VerificationError) as error:
+                    name = f"{contender.name}, seed {seed}"
+                    refused[name] = str(error)
+                    console.print(f"{name}: refused, in no mean: {error}", markup=False)
+                    continue
             value = read_test_figures(store, path)[trainings.objectives.quality].value
             tests[contender].append((candidate, value))
-    return tests
+    return tests, refused
 
 
 def _quality(trainings: Trainings, contender: Contender, seeds: Sequence[int], power: int) -> tuple[float, float]:

@@ -32,6 +32,7 @@ from prunedlora.search.candidates import (
 from prunedlora.search.environment import environment
 from prunedlora.search.harness import load_harness
 from prunedlora.search.resume import load_checkpoint, save_checkpoint
+from prunedlora.search.stored_adapter import adapter_path, fetch_adapter
 from prunedlora.tasks.outcomes import figures
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import autocast, evaluate
@@ -156,15 +157,18 @@ def execute_test(
 ) -> None:
     """Evaluates a candidate's exported adapter, as PEFT loads it, on the test split; writes test.json beside it.
 
-    Raises VerificationError when the model with the adapter merged into its weights gives other logits.
+    Raises:
+        StoredAdapterError: the adapter is gone, or is not the one that was recorded.
+        VerificationError: the model with the adapter merged into its weights gives other logits.
     """
     loaded = assets.get(config)
     record = store.read_record(key)
     assert record is not None
-    path = store.trial_path(key, str(record.candidate(candidate).adapter_path))
+    tested = record.candidate(candidate)
+    path = adapter_path(store, record, tested)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "adapter"
-        store.download_folder(path, folder)
+        fetch_adapter(store, record, tested, folder)
         try:
             model = load(loaded.base.model, folder, ADAPTER)
         except Exception:

@@ -105,6 +105,29 @@ def test_rates_are_tuned_fresh_seeds_tested_and_what_is_there_stays(tmp_path: Pa
     assert alone["pruned"] == figures["pruned"]
 
 
+def test_a_damaged_adapter_is_said_and_in_no_mean_and_ends_nothing(tmp_path: Path) -> None:
+    config, store = only(comparison(tmp_path), ["prun*"]), Store(str(tmp_path / "store"))
+    run = Runner(store)
+    whole = figures_of(config, run, io.StringIO())
+    rate = whole["details"]["learning_rate"]["pruned"]
+    (record,) = (r for r in store.records() if r.config["seed"] == 2 and r.config["optimizer"]["learning_rate"] == rate)
+    adapter = tmp_path / "store" / store.trial_path(record.key, str(record.candidates[-1].adapter_path))
+    (adapter / "test.json").unlink()
+    weights = bytearray((adapter / "adapter_model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (adapter / "adapter_model.safetensors").write_bytes(weights)
+    text = io.StringIO()
+    figures = figures_of(config, run, text)
+    (why,) = figures["details"]["refused"].items()
+    assert why[0] == "pruned, seed 2"
+    assert "is damaged: sha256" in why[1]
+    assert "pruned, seed 2: refused, in no mean" in text.getvalue()
+    assert figures["details"]["test"]["pruned"] == whole["details"]["test"]["pruned"][:1]
+    assert figures["details"]["seeds_without_adapter"] == {"pruned": 1}
+    (mean,) = figures["pruned"].values()
+    assert mean[2] == 1
+
+
 def test_a_pattern_that_no_label_fits_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ComparisonError, match="--only 'prune' fits none of: 'lora', 'pruned', 'svd'"):
         only(comparison(tmp_path), ["pruned", "prune"])
