@@ -114,8 +114,8 @@ def remove(
         (side,) = inverse
         evidence, scale = _with_gradient(layers, known, side, gradients, gradient_cap)
     sequence: Elimination = criterion.eliminate(evidence, num)
-    order = sequence.order
-    chosen = torch.arange(order.shape[1], device=device) < counts(sequence.cost, alive.sum(1))[:, None]
+    chosen = torch.arange(sequence.order.shape[1], device=device) < counts(sequence.cost, alive.sum(1))[:, None]
+    order = torch.where(chosen, sequence.order, 0)  # an index past a layer's rank is none of its factor's columns
     kept_on_host = (~pruned_mask(order, chosen, size) & alive).cpu()
     # Without recovery what is kept stays bit for bit, and nothing has to be worked out.
     recovered = inverse if recovery_strength else {}

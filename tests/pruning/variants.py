@@ -46,6 +46,12 @@ BASES = {
 MORE = {
     "capped gradient": {"gradient_cap": 0.5},
     "magnitude with recovery": {"criterion": "magnitude", "recovery_strength": 0.5},
+    "taylor with recovery of both, by parameters": {
+        "criterion": "taylor",
+        "recovery_side": "both",
+        "recovery_strength": 1.0,
+        "allocation": "global_per_parameter",
+    },
     "activation with recovery on A": {"criterion": "activation", "recovery_side": "A", "curvature": "batch"},
     "blocks": {"allocation": "global", "round_to": 2},
     "slots": {"allocation": "global", "round_to": "served_slot", "target_rank": 3},
