@@ -86,6 +86,27 @@ def gather(
 
 
 @torch.no_grad()
+def with_gradient(
+    layers: Sequence[LiveLayer], known: Known, gradients: Sequence[Tensor], cap: float
+) -> tuple[Evidence, Tensor]:
+    """The evidence of the form with the gradient, on the single side that is known, and the share (L,) of the gradient
+    that the cap admits. `gradients` (n, r) of W per layer."""
+    ((side, P),) = known.inverse.items()
+    evidence = known.evidence
+    size = P.shape[-1]
+    weights = [layer.factor(side).double() for layer in layers]
+    G = [gradient.double() for gradient in gradients]
+    gradient_gram = stack([g.mT @ g for g in G], size)
+    cross = stack([W.mT @ g for W, g in zip(weights, G, strict=True)], size)
+    norm = evidence.gram[side].diagonal.sum(-1).sqrt()
+    scale = capped_gradient_scale(gradient_gram, P, norm, cap) * known.live[side]
+    by = scale[:, None, None]
+    gram = gram_matrix(weights, size) * known.live[side][:, None, None]
+    residual = residual_gram(gram, by * cross, by * by * gradient_gram, P)
+    return replace(evidence, gram={**evidence.gram, side: gram_of_matrix(residual)}), scale
+
+
+@torch.no_grad()
 def remove(
     layers: Sequence[LiveLayer],
     criterion: Criterion,
@@ -111,8 +132,7 @@ def remove(
     device, size = alive.device, alive.shape[1]
     scale: Tensor | None = None
     if gradients is not None and gradient_cap is not None:
-        (side,) = inverse
-        evidence, scale = _with_gradient(layers, known, side, gradients, gradient_cap)
+        evidence, scale = with_gradient(layers, known, gradients, gradient_cap)
     sequence: Elimination = criterion.eliminate(evidence, num)
     chosen = torch.arange(sequence.order.shape[1], device=device) < counts(sequence.cost, alive.sum(1))[:, None]
     order = torch.where(chosen, sequence.order, 0)  # an index past a layer's rank is none of its factor's columns
@@ -138,28 +158,10 @@ def remove(
     return kept
 
 
-def _with_gradient(
-    layers: Sequence[LiveLayer], known: Known, side: Side, gradients: Sequence[Tensor], cap: float
-) -> tuple[Evidence, Tensor]:
-    """The evidence of the form with the gradient, and the share (L,) of the gradient that the cap admits."""
-    evidence, P = known.evidence, known.inverse[side]
-    size = P.shape[-1]
-    weights = [layer.factor(side).double() for layer in layers]
-    G = [gradient.double() for gradient in gradients]
-    gradient_gram = stack([g.mT @ g for g in G], size)
-    cross = stack([W.mT @ g for W, g in zip(weights, G, strict=True)], size)
-    norm = evidence.gram[side].diagonal.sum(-1).sqrt()
-    scale = capped_gradient_scale(gradient_gram, P, norm, cap) * known.live[side]
-    by = scale[:, None, None]
-    gram = gram_matrix(weights, size) * known.live[side][:, None, None]
-    residual = residual_gram(gram, by * cross, by * by * gradient_gram, P)
-    return replace(evidence, gram={**evidence.gram, side: gram_of_matrix(residual)}), scale
-
-
 @torch.no_grad()
 def truncate(
     layers: Sequence[LiveLayer],
-    moments: tuple[Sequence[Tensor], Sequence[Tensor]] | None,
+    second_moments: tuple[Sequence[Tensor], Sequence[Tensor]] | None,
     counts: Counts,
     *,
     damping: float | None,
@@ -168,7 +170,7 @@ def truncate(
 ) -> tuple[dict[int, tuple[Tensor, Tensor]], list[int]]:
     """Changes every layer that loses components to its principal basis, largest first; does not remove yet.
 
-    `moments`: averaged second moments of h and of u (r, r) per layer, for the metric of the loss (basis "whitened");
+    `second_moments`: averages of h hᵀ and of u uᵀ (r, r) per layer, for the metric of the loss (basis "whitened");
     None: the norm of s B A (basis "svd"). Returns index of a layer → (T, T⁻¹) of the change, for the layers that lose
     some, and how many each layer loses, as `counts` said of costs ½ σ²: the last components are those to go.
     """
@@ -183,15 +185,19 @@ def truncate(
         members = [index for index, layer in enumerate(layers) if layer.rank == rank]
         everything = torch.ones(len(members), rank, dtype=torch.bool, device=device)
         gram_A = torch.stack([grams[index][0].to(device) for index in members])
-        if moments is None:
+        if second_moments is None:
             scalings = torch.tensor([layers[index].layer.scaling for index in members], device=device).double()
             gram_B = torch.stack([grams[index][1].to(device) for index in members])
             G_h, G_u = gram_A, scalings[:, None, None] ** 2 * gram_B
             live = (G_h.diagonal(dim1=-2, dim2=-1).sum(-1) != 0) & (G_u.diagonal(dim1=-2, dim2=-1).sum(-1) != 0)
         else:
             assert damping is not None
-            G_h, live_h = damp(torch.stack([moments[0][i].double().to(device) for i in members]), everything, damping)
-            G_u, live_u = damp(torch.stack([moments[1][i].double().to(device) for i in members]), everything, damping)
+            G_h, live_h = damp(
+                torch.stack([second_moments[0][i].double().to(device) for i in members]), everything, damping
+            )
+            G_u, live_u = damp(
+                torch.stack([second_moments[1][i].double().to(device) for i in members]), everything, damping
+            )
             live = live_h & live_u
         eye = torch.eye(rank, dtype=torch.float64, device=device)
         known = live[:, None, None]

@@ -4,6 +4,7 @@ Maths is in recovery.py, criteria.py and basis.py, an event's course in event.py
 schedules.py, statistics in curvature.py and statistics.py.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ from torch.optim import Optimizer
 from prunedlora.adapters.layers import AdaptedLayer, Side
 from prunedlora.pruning.allocation import Allocation, Demand
 from prunedlora.pruning.criteria import Criterion
-from prunedlora.pruning.event import Known, carried_over, gather, remove, truncate
+from prunedlora.pruning.event import Known, carried_over, gather, remove, truncate, with_gradient
 from prunedlora.pruning.live import LiveLayer
 from prunedlora.pruning.schedules import num_removed, removed_share
 from prunedlora.pruning.settings import PruningSettings
@@ -135,13 +136,19 @@ class Pruner:
     def scores(self, step: int = 0) -> dict[str, Tensor]:
         """Layer name → the criterion's score of each component by itself (r,), higher = keep, as things stand.
 
-        What an event at `step` looks at first. Raises ValueError for a basis that has components of its own, or before
-        the first observation.
+        What an event at `step` looks at first. Raises ValueError for a basis that has components of its own, before
+        the first observation, and once the target is reached.
         """
-        if self._criterion is None or self._num_observed == 0 or not self._is_open:
+        if self._criterion is None or self._num_observed == 0:
             raise ValueError(f"no scores: basis {self.settings.basis!r}, {self._num_observed} steps observed")
+        if not self._is_open:
+            raise ValueError("no scores: the target is reached, nothing is observed any more")
         averages = {name: self._corrected(name) for name in self._averages}
-        scores = self._criterion.scores(self._known(averages, 0, derive_seed(self._seed, "event", step)).evidence)
+        known = self._known(averages, 0, derive_seed(self._seed, "event", step))
+        evidence = known.evidence
+        if self._gradients is not None and self.settings.gradient_cap is not None:
+            evidence, _ = with_gradient(self._layers, known, self._gradients, self.settings.gradient_cap)
+        scores = self._criterion.scores(evidence)
         return {
             name: scores[index, : layer.rank]
             for index, (name, layer) in enumerate(zip(self._names, self._layers, strict=True))
@@ -242,7 +249,9 @@ class Pruner:
         if settings.basis == "raw":
             assert self._criterion is not None
             assert settings.recovery_strength is not None
-            most = min(max(num, self._target.block), max(before) - settings.min_rank)
+            block = self._target.block
+            components = num if self._allocation.unit == "components" else math.ceil(num / int(widths.min()))
+            most = min(math.ceil(components / block) * block, max(before) - settings.min_rank)
             kept = remove(
                 layers,
                 self._criterion,
@@ -255,11 +264,11 @@ class Pruner:
             )
         else:
             assert settings.moments is not None
-            moments = (averages[H_MOMENT], averages[U_MOMENT]) if settings.basis == "whitened" else None
+            second_moments = (averages[H_MOMENT], averages[U_MOMENT]) if settings.basis == "whitened" else None
             kept = {}
             changed, num_lost = truncate(
                 layers,
-                moments,
+                second_moments,
                 counts,
                 damping=settings.damping,
                 optimizer=optimizer,
@@ -267,7 +276,7 @@ class Pruner:
             )
             for index, (T, T_inverse) in changed.items():
                 kept[index] = torch.arange(before[index] - num_lost[index])
-                if moments is not None:
+                if second_moments is not None:
                     for name, map_ in ((H_MOMENT, T), (U_MOMENT, T_inverse.mT)):
                         self._averages[name][index] = carried_over(self._averages[name][index], map_)
         removed = {}

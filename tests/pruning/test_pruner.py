@@ -426,8 +426,8 @@ def test_held_components_are_resumed(make_network, make_settings, make_optimizer
 
 
 @pytest.mark.parametrize("basis", ["svd", "whitened"])
-def test_turning_to_another_basis_and_removing_nothing_leaves_the_model(basis, make_network, make_settings, data):
-    """Until the smallest go, B A is what it was; a removal costs least of all sets of that size, by brute force."""
+def test_a_removal_in_another_basis_leaves_most_of_the_product(basis, make_network, make_settings, data):
+    """In basis svd as much as any matrix of that rank can; in whitened less by norm, which is not what it keeps."""
     from tests.pruning.variants import BASES
 
     model, layers = make_network(started=True)
@@ -443,16 +443,19 @@ def test_turning_to_another_basis_and_removing_nothing_leaves_the_model(basis, m
     for layer, product in zip(layers, before, strict=True):
         assert layer.rank == 4
         error = (layer.B @ layer.A - product).detach()
-        assert 0 < error.norm() < product.norm()
+        best = torch.linalg.svdvals(product)[4:].square().sum().sqrt()
         if basis == "svd":
-            best = torch.linalg.svdvals(product)[4:].square().sum().sqrt()
             torch.testing.assert_close(error.norm(), best, rtol=1e-8, atol=1e-10)
+        else:
+            assert best < error.norm() < product.norm()
 
 
-def test_scores_are_what_an_event_looks_at_first(make_network, make_settings, data):
-    """Optimal Brain Surgeon: the lowest score is the first to go, at the cost that it says."""
+@pytest.mark.parametrize("gradient_cap", [None, 0.5])
+def test_scores_are_what_an_event_looks_at_first(gradient_cap, make_network, make_settings, data):
+    """Optimal Brain Surgeon: the lowest score is the first to go."""
     model, layers = make_network(started=True)
-    pruner = Pruner(make_settings(schedule="one_shot", end=None, target_rank=5), layers)
+    settings = make_settings(schedule="one_shot", end=None, target_rank=5, gradient_cap=gradient_cap)
+    pruner = Pruner(settings, layers)
     with pytest.raises(ValueError, match="no scores: basis 'raw', 0 steps observed"):
         pruner.scores()
     x, y = data(0)
@@ -462,3 +465,5 @@ def test_scores_are_what_an_event_looks_at_first(make_network, make_settings, da
     assert {name: values.shape for name, values in scores.items()} == {layer.name: (6,) for layer in layers}
     event = pruner.step(4, 0.2, None)
     assert event.removed == {name: [int(values.argmin())] for name, values in scores.items()}
+    with pytest.raises(ValueError, match="no scores: the target is reached"):
+        pruner.scores()
