@@ -125,6 +125,9 @@ def accuracy(
             "unfinished is finished first.",
         ),
     ] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The method that all are compared with, seed by seed.")
+    ] = None,
     storage: Annotated[str | None, typer.Option(help="Where the trainings are kept; else the file's.")] = None,
     num_rates: Annotated[int, typer.Option(min=4, help="Learning rates tried at first, a factor 2 apart.")] = 4,
     num_tuning_seeds: Annotated[int, typer.Option(min=1, help="Seeds per learning rate.")] = 1,
@@ -164,6 +167,7 @@ def accuracy(
             num_rates=num_rates,
             num_tuning_seeds=num_tuning_seeds,
             num_seeds=num_seeds,
+            against=against,
             device=torch.device(device),
             console=console,
         )

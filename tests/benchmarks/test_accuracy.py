@@ -57,13 +57,14 @@ class Runner:
             )  # fmt: skip
 
 
-def figures_of(config: SweepConfig, run: Runner, text: io.StringIO) -> dict[str, Any]:
+def figures_of(config: SweepConfig, run: Runner, text: io.StringIO, against: str | None = None) -> dict[str, Any]:
     torch.set_num_threads(1)
     return compare(
         Trainings(config, run.store, run),
         num_rates=3,
         num_tuning_seeds=1,
         num_seeds=2,
+        against=against,
         device=CPU,
         console=Console(file=text, width=120),
     )
@@ -83,21 +84,28 @@ def test_rates_are_tuned_fresh_seeds_tested_and_what_is_there_stays(tmp_path: Pa
     assert len(figures["svd"]) == 2  # and uncut
     details = figures["details"]
     assert details["tuning_seeds"] == [0]
-    assert details["seeds"] == [1, 2]
+    assert {tuple(tested) for tested in details["test"].values()} == {(1, 2)}
     for name, rates in details["tuning"].items():
         best = f"{details['learning_rate'][name]:g}"
         assert best not in (min(rates, key=float), max(rates, key=float))
         assert rates[best] == max(value for value in rates.values() if value is not None)
     assert len(details["tuning"]["lora"]) > 3
-    assert set(details["seeds_without_adapter"].values()) == {0}
+    assert (details["untuned"], details["refused"]) == ({}, {})
     assert "at the edge" in text.getvalue()
     mean, stderr, count = figures["lora"][two]
-    assert (mean, stderr, count) == over_seeds(details["test"]["lora"])
+    assert (mean, stderr, count) == over_seeds(list(details["test"]["lora"].values()))
     assert count == 2
     assert "svd, cut to rank 2" in text.getvalue()
     again = Runner(store)
     assert figures_of(config, again, io.StringIO()) == figures
     assert again.labels == []
+    # Seed by seed against one of them, whose seeds are as lucky.
+    text = io.StringIO()
+    difference = figures_of(config, again, text, against="lora")["details"]["difference"]
+    assert difference.keys() == {"against", "pruned", "svd", "svd, cut to rank 2"}
+    pruned, lora = details["test"]["pruned"], details["test"]["lora"]
+    assert difference["pruned"] == over_seeds([pruned[seed] - lora[seed] for seed in (1, 2)])
+    assert f"{difference['pruned'][0]:+.4f} ± {difference['pruned'][1]:.4f}" in text.getvalue()
     # Methods by name, in the same store: nothing is trained twice, and each is what it was among the others.
     alone = figures_of(only(config, ["prun*"]), again, io.StringIO())
     assert again.labels == []
@@ -110,7 +118,7 @@ def test_a_damaged_adapter_is_said_and_in_no_mean_and_ends_nothing(tmp_path: Pat
     run = Runner(store)
     whole = figures_of(config, run, io.StringIO())
     rate = whole["details"]["learning_rate"]["pruned"]
-    (record,) = (r for r in store.records() if r.config["seed"] == 2 and r.config["optimizer"]["learning_rate"] == rate)
+    (record,) = (r for r in store.records() if r.config["seed"] == 1 and r.config["optimizer"]["learning_rate"] == rate)
     adapter = tmp_path / "store" / store.trial_path(record.key, str(record.candidates[-1].adapter_path))
     (adapter / "test.json").unlink()
     weights = bytearray((adapter / "adapter_model.safetensors").read_bytes())
@@ -119,13 +127,33 @@ def test_a_damaged_adapter_is_said_and_in_no_mean_and_ends_nothing(tmp_path: Pat
     text = io.StringIO()
     figures = figures_of(config, run, text)
     (why,) = figures["details"]["refused"].items()
-    assert why[0] == "pruned, seed 2"
+    assert why[0] == "pruned, seed 1"
     assert "is damaged: sha256" in why[1]
-    assert "pruned, seed 2: refused, in no mean" in text.getvalue()
-    assert figures["details"]["test"]["pruned"] == whole["details"]["test"]["pruned"][:1]
-    assert figures["details"]["seeds_without_adapter"] == {"pruned": 1}
+    assert "pruned, seed 1: refused, in no mean" in text.getvalue()
+    assert figures["details"]["test"]["pruned"] == {1: None, 2: whole["details"]["test"]["pruned"][2]}
     (mean,) = figures["pruned"].values()
     assert mean[2] == 1
+
+
+def test_a_method_without_a_best_rate_is_left_out_and_said(tmp_path: Path) -> None:
+    """Its loss is no number at any rate: it gets lower ones, and then the others are compared without it."""
+    broken = METHODS[1] | {"label": "broken", RATE: 1e30}
+    config, store = comparison(tmp_path, baselines=[METHODS[1], broken]), Store(str(tmp_path / "store"))
+    text = io.StringIO()
+    figures = figures_of(config, Runner(store), text)
+    assert figures.keys() == {"pruned", "details"}
+    why = figures["details"]["untuned"]["broken"]
+    assert why.startswith("trainings fail at every learning rate, 7.8125e+27, ")
+    assert set(figures["details"]["tuning"]["broken"].values()) == {None}
+    assert len(figures["details"]["tuning"]["broken"]) == 3 + 6  # widened as often as may be
+    assert f"broken is left out: {why}" in text.getvalue()
+    with pytest.raises(ComparisonError, match="no method is tuned: broken: trainings fail at every learning rate"):
+        figures_of(only(config, ["broken"]), Runner(store), io.StringIO())
+
+
+def test_only_a_contender_can_be_compared_with(tmp_path: Path) -> None:
+    with pytest.raises(ComparisonError, match=r"--against 'svd, rank 2' is none of: .*'svd, cut to rank 2'"):
+        figures_of(comparison(tmp_path), Runner(Store(str(tmp_path / "store"))), io.StringIO(), "svd, rank 2")
 
 
 def test_a_pattern_that_no_label_fits_is_refused(tmp_path: Path) -> None:
