@@ -1,8 +1,8 @@
-"""A small pretrained model and its task, to compare methods on a CPU in half an hour.
+"""A small pretrained model and its task, to compare methods on a CPU with many seeds.
 
 A character model of 0.8 M parameters (Llama architecture) learns to copy, shift and pick letters of random words, in a
 few minutes on two cores; the task that search_spaces/compare_small*.yaml fine-tune it for is to spell words backward.
-It is no stand-in for a language model: it is for seeing in half an hour how methods differ, with many seeds.
+It is no stand-in for a language model: it is for seeing within an hour or two how methods differ, with many seeds.
 """
 
 import json
