@@ -2,25 +2,24 @@
 
 Per seed: LoRA is trained, statistics are averaged over further batches at fixed weights, then a share of the components
 of every layer is removed at once, nothing is trained after, and the rise of the held-out loss is measured. Beside it,
-the rank correlation of each criterion's scores with what removing single components truly costs.
+the rank correlation of each criterion's scores with what removing single components truly costs (single_removals.py).
 """
 
 import fnmatch
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-import scipy.stats
 import torch
 from rich.console import Console
 from torch import Tensor
 
 from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
-from prunedlora.adapters.shrink import set_factors
 from prunedlora.benchmarks.over_seeds import over_seeds
+from prunedlora.benchmarks.single_removals import rank_correlations, restored
 from prunedlora.config.methods import PruningConfig
 from prunedlora.config.sweep import trial_with
 from prunedlora.config.trial import TrialConfig
@@ -31,6 +30,7 @@ from prunedlora.search.assemble import build_method, build_trial, section_fields
 from prunedlora.search.assets import Assets, load_assets
 from prunedlora.search.candidates import ADAPTER
 from prunedlora.tasks.outcomes import figures
+from prunedlora.tasks.protocol import Features
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import autocast, evaluate
 from prunedlora.training.loop import Trial, Verdict, train
@@ -94,10 +94,11 @@ def removal_costs(
     device: torch.device,
     console: Console,
 ) -> dict[str, Any]:
-    """Rise of the held-out loss per variant and level, mean and standard error over seeds; Spearman; event seconds.
+    """Rise of the held-out loss per variant and level, mean and standard error over seeds; Spearman; median seconds of
+    the removals.
 
     `num_batches`: batches that statistics are averaged over. `num_single_layers`: layers of which every component is
-    removed by itself for the correlation; 0 leaves it out. `only`: patterns (fnmatch) of the variants' names.
+    removed by itself, for the correlations; 0 leaves them out. `only`: patterns (fnmatch) of the variants' names.
 
     Raises NoVariantError for a pattern that fits none.
     """
@@ -105,7 +106,7 @@ def removal_costs(
     base = trial_with(base, {"evaluation.metric": "loss", "evaluation.max_new_tokens": None})  # no answer is generated
     assets = load_assets(base, device)
     rises: dict[str, dict[str, list[float]]] = {name: {f"{level:g}": [] for level in LEVELS} for name in settings}
-    correlations: dict[str, list[float]] = {}
+    correlations: dict[str, dict[str, list[float]]] = {}
     seconds: dict[str, list[float]] = {name: [] for name in settings}
     losses = []
     for seed in range(num_seeds):
@@ -118,28 +119,30 @@ def removal_costs(
             console.print(f"seed {seed}: held-out loss {before:.4f} after {num_steps} steps")
             for name, one in settings.items():
                 for level in LEVELS:
-                    with _restored(layers):
+                    with restored(layers):
                         pruner = Pruner(replace(one, target_sparsity=level), layers, seed=seed)
                         pruner.load_state_dict(states[name])
-                        began = time.perf_counter()
+                        began = _now(device)
                         pruner.step(1, 1.0, None)
-                        seconds[name].append(time.perf_counter() - began)
+                        seconds[name].append(_now(device) - began)
                         pruner.close()
                         rises[name][f"{level:g}"].append(_held_out_loss(live, base, assets) - before)
                 console.print(f"  {name}: " + ", ".join(f"{rises[name][f'{level:g}'][-1]:+.4f}" for level in LEVELS))
             if num_single_layers:
                 chosen = layers[:: max(1, len(layers) // num_single_layers)][:num_single_layers]
-                true = _single_costs(live, base, assets, chosen, before)
-                for name, one in settings.items():
-                    if one.criterion is not None:
-                        scores = _scores(one, layers, states[name], seed)
-                        found = scipy.stats.spearmanr(torch.cat([scores[layer.name] for layer in chosen]).cpu(), true)
-                        correlations.setdefault(name, []).append(float(found.statistic))
+                batches = [feature for batch in _batches(live, num_batches) for micro in batch for feature in micro]
+                loss = partial(_loss, live, base, assets, batches)
+                for name, found in rank_correlations(settings, states, layers, chosen, loss, seed).items():
+                    console.print(f"  {name}: " + ", ".join(f"{way} {value:+.3f}" for way, value in found.items()))
+                    for way, value in found.items():
+                        correlations.setdefault(name, {}).setdefault(way, []).append(value)
         finally:
             detach()
     return {
         **{name: {level: over_seeds(values)[:2] for level, values in levels.items()} for name, levels in rises.items()},
-        "spearman": {name: over_seeds(values)[:2] for name, values in correlations.items()},
+        "spearman": {
+            name: {way: over_seeds(values)[:2] for way, values in ways.items()} for name, ways in correlations.items()
+        },
         "event_seconds": {name: statistics.median(values) for name, values in seconds.items()},
         "trained_loss": losses,
         "num_seeds": num_seeds,
@@ -194,9 +197,9 @@ def _collect(
     pruners = {key: Pruner(settings[name], layers) for name, key in collected.items()}
     parameters = [parameter for group in live.optimizer.param_groups for parameter in group["params"]]
     live.model.train()
-    for batch_index in range(num_batches):
+    for micro_batches in _batches(live, num_batches):
         num_targets = 0
-        for features in live.order.micro_batches(live.step + batch_index, 0, 1):
+        for features in micro_batches:
             batch = {name: tensor.to(device) for name, tensor in live.task.collate(features).items()}
             with autocast(device, live.dtype):
                 loss, targets = live.task.loss(live.model, batch)
@@ -214,13 +217,22 @@ def _collect(
     return states
 
 
+def _batches(live: Trial, num_batches: int) -> list[list[list[Features]]]:
+    """The batches that would come next in training, each in forward passes."""
+    return [list(live.order.micro_batches(live.step + index, 0, 1)) for index in range(num_batches)]
+
+
 def _held_out_loss(live: Trial, base: TrialConfig, assets: Assets) -> float:
-    """Per target, on the validation split."""
+    return _loss(live, base, assets, assets.validation[: base.evaluation.max_examples])
+
+
+def _loss(live: Trial, base: TrialConfig, assets: Assets, features: Sequence[Features]) -> float:
+    """Per target."""
     with torch.no_grad():
         outcomes = evaluate(
             live.model.eval(),
             assets.task,
-            assets.validation[: base.evaluation.max_examples],
+            features,
             batch_size=base.evaluation.batch_size,
             dtype=live.dtype,
             workers=Workers(0, 1, next(live.model.parameters()).device),
@@ -228,36 +240,8 @@ def _held_out_loss(live: Trial, base: TrialConfig, assets: Assets) -> float:
     return figures(outcomes)["loss"].value
 
 
-def _scores(
-    settings: PruningSettings, layers: Sequence[AdaptedLayer], state: Mapping[str, Tensor], seed: int
-) -> dict[str, Tensor]:
-    pruner = Pruner(settings, layers, seed=seed)
-    pruner.load_state_dict(state)
-    scores = pruner.scores(step=1)
-    pruner.close()
-    return scores
-
-
-def _single_costs(
-    live: Trial, base: TrialConfig, assets: Assets, layers: Sequence[AdaptedLayer], before: float
-) -> list[float]:
-    """The true rise of the held-out loss by removing each component of `layers` alone."""
-    costs = []
-    for layer in layers:
-        for j in range(layer.rank):
-            column = layer.B.data[:, j].clone()
-            layer.B.data[:, j] = 0.0
-            costs.append(_held_out_loss(live, base, assets) - before)
-            layer.B.data[:, j] = column
-    return costs
-
-
-@contextmanager
-def _restored(layers: Sequence[AdaptedLayer]) -> Iterator[None]:
-    """Factors and ranks are afterwards what they were before."""
-    kept = [(layer.A.detach().clone(), layer.B.detach().clone()) for layer in layers]
-    try:
-        yield
-    finally:
-        for layer, (A, B) in zip(layers, kept, strict=True):
-            set_factors(layer, A, B, None)
+def _now(device: torch.device) -> float:
+    """Seconds, when the device has done what it was asked."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
