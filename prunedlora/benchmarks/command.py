@@ -45,6 +45,8 @@ def overhead(
     from prunedlora.search.signals import leaving_at_once
     from prunedlora.search.sweep import run_sweep
 
+    if store is not None and not full_sweep:
+        raise typer.BadParameter("--store is a whole sweep's: it has no use with --no-full-sweep")
     console = Console()
     config = load_sweep(sweep_file)
     figures: dict[str, Any] = {}
@@ -217,7 +219,7 @@ def report(
 def pruning(
     sweep_file: SweepFile = Path("search_spaces/quickstart.yaml"),
     overrides: Overrides = None,
-    rank: Annotated[int, typer.Option(min=2, help="Rank of the adapter that is trained.")] = 32,
+    rank: Annotated[int, typer.Option(min=5, help="Rank of the adapter that is trained; 87.5 % of it go.")] = 32,
     num_steps: Annotated[int, typer.Option(min=1, help="Steps of its training.")] = 260,
     num_seeds: Annotated[int, typer.Option(min=1)] = 3,
     num_batches: Annotated[int, typer.Option(min=1, help="Batches that statistics are averaged over.")] = 20,

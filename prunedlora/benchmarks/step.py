@@ -23,12 +23,16 @@ from prunedlora.search.assets import Assets, load_assets
 from prunedlora.search.candidates import ADAPTER
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import StepLog, Trial, Verdict, train
-from prunedlora.training.model import draw_new_parameters
+from prunedlora.training.model import draw_new_parameters, release_memory
 
 SHRINK_AT = 2
 """Step of the one event of the variant that is measured after shrinking: B has left zero by then."""
 WARM_UP = 3
 """Steps of a variant that are not timed, once it is in its final shape."""
+
+
+class MemoryMeasurementError(RuntimeError):
+    """A process that was to measure its memory died; the message says of which variant and how."""
 
 
 def variants(base: TrialConfig, initial_rank: int, target_rank: int, num_steps: int) -> dict[str, TrialConfig]:
@@ -54,14 +58,19 @@ def variants(base: TrialConfig, initial_rank: int, target_rank: int, num_steps: 
 def step_costs(
     base: TrialConfig, *, initial_rank: int, target_rank: int, num_rounds: int, round_steps: int, device: torch.device
 ) -> dict[str, Any]:
-    """Median seconds of a step of each variant, its peak memory, and their ratios."""
+    """Median seconds of a step of each variant, its peak memory, and their ratios.
+
+    Raises MemoryMeasurementError when the process that measures a variant's memory dies.
+    """
     # Long enough that what only watches never comes to its event.
     num_steps = SHRINK_AT + WARM_UP + num_rounds * round_steps + 1
     configs = variants(base, initial_rank, target_rank, num_steps)
     assets = load_assets(base, device)
     lives = {name: start(config, assets, device) for name, config in configs.items()}
     medians = median_seconds(lives, num_rounds=num_rounds, round_steps=round_steps, device=device)
-    memory = {name: _peak_bytes(config, device) for name, config in configs.items()}
+    del assets, lives  # their place is needed by those whose memory is measured
+    release_memory(device)
+    memory = {name: peak_bytes(name, config, device) for name, config in configs.items()}
     return {
         "observe_ratio_batch": medians["observing_batch"] / medians["lora_initial"],
         "observe_ratio_token": medians["observing_token"] / medians["lora_initial"],
@@ -130,8 +139,11 @@ def _ratio(above: int | None, below: int | None) -> float | None:
     return None if above is None or below is None else above / below
 
 
-def _peak_bytes(config: TrialConfig, device: torch.device) -> int | None:
-    """None on a CPU where the system does not say (no Linux)."""
+def peak_bytes(name: str, config: TrialConfig, device: torch.device) -> int | None:
+    """Most memory of a process that trains this variant alone. None on a CPU where the system does not say (no Linux).
+
+    Raises MemoryMeasurementError when that process dies.
+    """
     if device.type == "cpu" and sys.platform != "linux":
         return None
     context = multiprocessing.get_context("spawn")
@@ -139,7 +151,15 @@ def _peak_bytes(config: TrialConfig, device: torch.device) -> int | None:
     arguments = (config.model_dump(mode="json"), str(device), torch.get_num_threads(), sender)
     process = context.Process(target=_measure_peak, args=arguments)
     process.start()
-    peak = int(receiver.recv())
+    sender.close()  # so that the pipe ends with the process
+    try:
+        peak = int(receiver.recv())
+    except EOFError as error:
+        process.join()
+        raise MemoryMeasurementError(
+            f"the process that measures the memory of {name} died with exit code {process.exitcode}; "
+            "what it said stands above (-9: killed, out of memory?)"
+        ) from error
     process.join()
     return peak
 

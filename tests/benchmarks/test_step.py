@@ -7,8 +7,18 @@ import pytest
 import torch
 
 from prunedlora.adapters.layers import adapted_layers
-from prunedlora.benchmarks.step import SHRINK_AT, _forget_peak, _resident_bytes, median_seconds, start, variants
+from prunedlora.benchmarks.step import (
+    SHRINK_AT,
+    MemoryMeasurementError,
+    _forget_peak,
+    _resident_bytes,
+    median_seconds,
+    peak_bytes,
+    start,
+    variants,
+)
 from prunedlora.config.load import parse_sweep
+from prunedlora.config.sweep import trial_with
 from prunedlora.config.trial import TrialConfig
 from prunedlora.search.assets import load_assets
 from tests.tiny import sweep_tree
@@ -51,3 +61,10 @@ def test_the_peak_is_that_of_what_came_after_it_was_forgotten() -> None:
     del large
     _forget_peak()
     assert _resident_bytes() < before - 100_000_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_process_that_dies_while_its_memory_is_measured_is_an_error(base: TrialConfig) -> None:
+    gone = trial_with(base, {"model.name": f"{base.model.name}-gone"})
+    with pytest.raises(MemoryMeasurementError, match="memory of lora_initial died with exit code 1"):
+        peak_bytes("lora_initial", gone, CPU)
