@@ -82,7 +82,7 @@ def optimal_brain_surgeon(evidence: Evidence, num: int) -> Elimination:
 
     The cost is that after full compensation, also where less of it is applied: what survivors can take over they learn
     in the steps that follow. Scoring what a removal costs at the strength applied, ½ H_jj ‖W_j‖² and its cross terms at
-    strength 0, was tried and was behind in the one comparison that was made (jobs/results/README.md).
+    strength 0, was tried and given up: on equal terms it was behind (jobs/results/README.md).
 
     Ties go to the lowest index. https://proceedings.neurips.cc/paper/1992/hash/303ed4c69846ab36c2904d3ba8573050-Abstract.html
     """

@@ -40,8 +40,8 @@ class Known:
     evidence: Evidence
     inverse: Mapping[Side, Tensor]
     """P = H⁻¹ (L, r, r), H damped, of the sides that are scored or compensated."""
-    live: Mapping[Side, Tensor]
-    """Which layers have such a curvature, (L,) bool."""
+    has_curvature: Mapping[Side, Tensor]
+    """Which layers have one that is not zero, (L,) bool."""
 
 
 @torch.no_grad()
@@ -68,13 +68,13 @@ def gather(
     sides: tuple[Side, ...] = tuple(curvatures) if criterion.models_loss else ("A", "B")
     gram = {side: gram_of_weights([layer.factor(side) for layer in layers], size, num) for side in sides}
     inverse: dict[Side, Tensor] = {}
-    live: dict[Side, Tensor] = {}
+    has_curvature: dict[Side, Tensor] = {}
     for side, averages in curvatures.items():
         assert damping is not None
-        damped, live[side] = damp(stack(averages, size), alive, damping)
+        damped, has_curvature[side] = damp(stack(averages, size), alive, damping)
         inverse[side] = inverse_of(damped)
         if criterion.models_loss:
-            gram[side] = masked(gram[side], live[side])
+            gram[side] = masked(gram[side], has_curvature[side])
     evidence = Evidence(
         alive=alive,
         gram=gram,
@@ -82,7 +82,7 @@ def gather(
         statistics={name: stack(averages, size) for name, averages in statistics.items()},
         seed=seed,
     )
-    return Known(evidence, inverse, live)
+    return Known(evidence, inverse, has_curvature)
 
 
 @torch.no_grad()
@@ -99,9 +99,9 @@ def with_gradient(
     gradient_gram = stack([g.mT @ g for g in G], size)
     cross = stack([W.mT @ g for W, g in zip(weights, G, strict=True)], size)
     norm = evidence.gram[side].diagonal.sum(-1).sqrt()
-    scale = capped_gradient_scale(gradient_gram, P, norm, cap) * known.live[side]
+    scale = capped_gradient_scale(gradient_gram, P, norm, cap) * known.has_curvature[side]
     by = scale[:, None, None]
-    gram = gram_matrix(weights, size) * known.live[side][:, None, None]
+    gram = gram_matrix(weights, size) * known.has_curvature[side][:, None, None]
     residual = residual_gram(gram, by * cross, by * by * gradient_gram, P)
     return replace(evidence, gram={**evidence.gram, side: gram_of_matrix(residual)}), scale
 
@@ -189,23 +189,21 @@ def truncate(
             scalings = torch.tensor([layers[index].layer.scaling for index in members], device=device).double()
             gram_B = torch.stack([grams[index][1].to(device) for index in members])
             G_h, G_u = gram_A, scalings[:, None, None] ** 2 * gram_B
-            live = (G_h.diagonal(dim1=-2, dim2=-1).sum(-1) != 0) & (G_u.diagonal(dim1=-2, dim2=-1).sum(-1) != 0)
+            observed = (G_h.diagonal(dim1=-2, dim2=-1).sum(-1) != 0) & (G_u.diagonal(dim1=-2, dim2=-1).sum(-1) != 0)
         else:
             assert damping is not None
-            G_h, live_h = damp(
-                torch.stack([second_moments[0][i].double().to(device) for i in members]), everything, damping
-            )
-            G_u, live_u = damp(
-                torch.stack([second_moments[1][i].double().to(device) for i in members]), everything, damping
-            )
-            live = live_h & live_u
+            stacks = (torch.stack([M[i].double().to(device) for i in members]) for M in second_moments)
+            (G_h, has_h), (G_u, has_u) = (damp(M, everything, damping) for M in stacks)
+            observed = has_h & has_u
         eye = torch.eye(rank, dtype=torch.float64, device=device)
-        known = live[:, None, None]
-        L_h, L_u = (square_root(torch.where(known, G, eye)) for G in (G_h, G_u))
+        whether = observed[:, None, None]
+        L_h, L_u = (square_root(torch.where(whether, G, eye)) for G in (G_h, G_u))
         forward, backward, sigma = principal_basis(L_h, L_u)
         # A layer that nothing is known about stays as it is; any of its components may go for nothing.
-        forward, backward = keep_row_size(torch.where(known, forward, eye), torch.where(known, backward, eye), gram_A)
-        cost = torch.where(live[:, None], 0.5 * sigma**2, 0.0).flip(-1)  # smallest first
+        forward, backward = keep_row_size(
+            torch.where(whether, forward, eye), torch.where(whether, backward, eye), gram_A
+        )
+        cost = torch.where(observed[:, None], 0.5 * sigma**2, 0.0).flip(-1)  # smallest first
         for place, index in enumerate(members):
             T[index], T_inverse[index] = forward[place], backward[place]
             costs[index, :rank] = cost[place]

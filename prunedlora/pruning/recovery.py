@@ -16,20 +16,20 @@ from torch import Tensor
 
 
 def damp(curvature: Tensor, alive: Tensor, damping: float) -> tuple[Tensor, Tensor]:
-    """A curvature that can be factorised, H + damping · tr(H)/r · I, and which layers have any: (H, live).
+    """A curvature that can be factorised, H + damping · tr(H)/r · I, and which layers have any: (H, has_curvature).
 
     `curvature` (L, r, r), symmetric, zero outside of `alive` (L, r), the components that exist. Relative to the trace,
     so that neither order nor recovery depends on the loss's scale. Components that do not exist, and layers without
-    curvature (trace zero: live (L,) is False), get the identity, which couples nothing to nothing.
+    curvature (trace zero: False), get the identity, which couples nothing to nothing.
     """
     trace = curvature.diagonal(dim1=-2, dim2=-1).sum(-1)
-    live = trace != 0  # NaN counts as live, so that the factorisation fails instead of hiding it
+    has_curvature = trace != 0  # NaN is no zero, so that the factorisation fails instead of hiding it
     num_alive = alive.sum(-1).clamp(min=1)
     diagonal = torch.where(alive, (damping * trace / num_alive)[..., None], torch.ones_like(trace)[..., None])
-    diagonal = torch.where(live[..., None], diagonal, torch.ones_like(diagonal))
-    damped = torch.where(live[..., None, None], curvature, 0.0)
+    diagonal = torch.where(has_curvature[..., None], diagonal, torch.ones_like(diagonal))
+    damped = torch.where(has_curvature[..., None, None], curvature, 0.0)
     damped.diagonal(dim1=-2, dim2=-1).add_(diagonal)
-    return damped, live
+    return damped, has_curvature
 
 
 def inverse_of(curvature: Tensor) -> Tensor:
