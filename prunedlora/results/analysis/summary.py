@@ -147,15 +147,10 @@ def comparisons(summary: Summary) -> list[str]:
         if other.name == recommended.name:
             lines.append(f"It is itself the {name}.")
         elif other.size > recommended.size > 0:
-            lines.append(
-                f"{_times(other, recommended)}× smaller than the {name} "
-                f"({summary.objectives.quality} {figure_text(other.quality)})."
-            )
+            times = other.size / recommended.size
+            smaller = f"{times:.3g}× smaller than" if times >= 1.05 else "About as large as"
+            lines.append(f"{smaller} the {name} ({summary.objectives.quality} {figure_text(other.quality)}).")
     return lines
-
-
-def _times(larger: Point, smaller: Point) -> str:
-    return f"{larger.size / smaller.size:.3g}"
 
 
 def export_command(summary: Summary, point: Point, to: str | None = None) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from prunedlora.results.analysis.latency import Conditions, Latency, write_latency
-from prunedlora.results.analysis.summary import summarize
+from prunedlora.results.analysis.summary import comparisons, summarize
 from prunedlora.results.ask import Ask
 from prunedlora.results.figure_text import bytes_text, figure_text
 from prunedlora.results.importances import Importances, ObjectiveImportances, write_importances
@@ -138,6 +138,14 @@ def test_csv_files(filled):
     assert [row["recommended"] for row in candidates] == ["True", "False", "False", "False", "False", "False"]
     assert float(candidates[0]["accuracy"]) == 0.97
     assert float(candidates[0]["loss_stderr"]) == 0.02
+
+
+def test_what_is_hardly_larger_is_no_multiple(fill, record, candidate):
+    store = fill(record("a1", candidate(0.97, 400, 5)), record("b2", candidate(0.971, 401, 5)))
+    assert comparisons(summarize(store)) == [
+        "About as large as the best (accuracy 0.971 ± 0.010).",
+        "About as large as the largest tried (accuracy 0.971 ± 0.010).",
+    ]
 
 
 def test_the_page_opens_with_the_answer(filled):
