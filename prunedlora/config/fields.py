@@ -41,6 +41,18 @@ def is_field(model: type[BaseModel], path: str) -> bool:
     return any(isinstance(t, type) and issubclass(t, BaseModel) and is_field(t, rest) for t in inner)
 
 
+def takes_whole_numbers_only(model: type[BaseModel], path: str) -> bool:
+    """Whether the dotted path names a field of the model whose only numbers are whole ones."""
+    name, _, rest = path.partition(".")
+    if name not in model.model_fields:
+        return False
+    kinds = _alternatives(model.model_fields[name].annotation)
+    if not rest:
+        return int in kinds and float not in kinds
+    sections = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return any(takes_whole_numbers_only(section, rest) for section in sections)
+
+
 def all_fields(model: type[BaseModel], prefix: str = "") -> list[str]:
     """Dotted paths of all fields, sections included, in order of declaration."""
     paths = []

@@ -1,9 +1,10 @@
 """The entries of a search space: what a field of the trial may become.
 
-    adapter.initial_rank:   {choice: [8, 16, 32]}
+    training.batch_size:    {choice: [8, 16, 32]}
     optimizer.learning_rate: {log_uniform: [1e-4, 1e-2]}
     pruning.schedule.begin: {uniform: [0.1, 0.3]}
     training.num_steps:     {int: [100, 400], step: 50}
+    adapter.initial_rank:   {int: [4, 64], log: true}
     pruning:                {value: null, when: {adapter.method: [lora]}}
 
 `when` makes an entry conditional: it applies only while every field it names has one of the listed values.
@@ -48,6 +49,11 @@ class Uniform(Section):
     def corners(self) -> list[Any]:
         return list(self.uniform)
 
+    def inner(self) -> list[Any]:
+        """A value between the corners, which is no whole number."""
+        low, high = self.uniform
+        return [low + (high - low) / 3**0.5]
+
 
 class LogUniform(Section):
     log_uniform: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
@@ -62,12 +68,19 @@ class LogUniform(Section):
     def corners(self) -> list[Any]:
         return list(self.log_uniform)
 
+    def inner(self) -> list[Any]:
+        """A value between the corners, which is no whole number."""
+        low, high = self.log_uniform
+        return [low * (high / low) ** 3**-0.5]
+
 
 class IntRange(Section):
     bounds: tuple[int, int] = Field(alias="int")
     """Lowest and highest value, both included."""
     step: PositiveInt = 1
     """Distance between values, counted from the lowest."""
+    log: bool = False
+    """Uniformly in the logarithm."""
     when: When = Field(default={})
 
     @model_validator(mode="after")
@@ -76,10 +89,16 @@ class IntRange(Section):
         _check_rising("int", self.bounds)
         if (high - low) % self.step:
             raise ValueError(f"int: {high} is not reached from {low} in steps of {self.step}")
+        if self.log and (low < 1 or self.step != 1):
+            raise ValueError(f"int with log starts at 1 or above and has no step, got {low} and step {self.step}")
         return self
 
     def corners(self) -> list[Any]:
         return list(self.bounds)
+
+    def inner(self) -> list[Any]:
+        """All values between the corners."""
+        return list(self.values())[1:-1]
 
     def values(self) -> range:
         """All values."""

@@ -16,13 +16,15 @@ from pydantic import (
     model_validator,
 )
 
-from prunedlora.config.fields import all_fields, is_field, with_values
+from prunedlora.config.fields import all_fields, is_field, takes_whole_numbers_only, with_values
 from prunedlora.config.section import Section, registered
 from prunedlora.config.space import IntRange, LogUniform, SpaceEntry, Uniform, Value
 from prunedlora.config.trial import TrialConfig
 
 SIZE_OBJECTIVES = ("adapter_params", "adapter_bytes", "file_bytes", "max_rank", "served_slot", "served_slot_bytes")
 MOST_CORNERS = 4096
+MOST_INNER = 2048
+MOST_PROBLEMS = 10
 SMALLEST_PART = 0.01
 """Of a GPU."""
 LABEL = "label"
@@ -36,15 +38,18 @@ class ResourcesConfig(Section):
     """Ray Train workers of a slot; each gets a shard of every batch."""
     cpus_per_worker: PositiveInt = 1
     gpus_per_worker: NonNegativeFloat = 0
-    """A whole number, or a part of one GPU, 0.25 for four slots on each: small models leave most of a GPU idle."""
+    """0, 1, or a part of one GPU, 0.25 for four slots on each: small models leave most of a GPU idle."""
     num_slots: PositiveInt | None = None
     """Slots to run at once; None: as many as the cluster's resources allow."""
 
     @model_validator(mode="after")
     def _gpus_can_be_shared(self) -> Self:
         gpus = self.gpus_per_worker
-        if gpus > 1 and gpus != int(gpus):
-            raise ValueError(f"gpus_per_worker must be a whole number or a part of one GPU, got {gpus:g}")
+        if gpus > 1:
+            raise ValueError(
+                f"gpus_per_worker must be 0, 1 or a part of one GPU, got {gpus:g}: a worker trains on one GPU; "
+                "for more of them raise num_workers, which share every batch"
+            )
         if 0 < gpus < SMALLEST_PART:
             raise ValueError(f"gpus_per_worker must be 0 or at least {SMALLEST_PART:g}, got {gpus:g}")
         if 0 < gpus < 1 and self.num_workers > 1:
@@ -126,6 +131,10 @@ class SweepConfig(Section):
         problems = []
         for path, entry in self.space.items():
             problems += _field_problem(path, f"space.{path}")
+            if isinstance(entry, Uniform | LogUniform) and takes_whole_numbers_only(TrialConfig, path):
+                low, high = entry.corners()
+                also = ", log: true" if isinstance(entry, LogUniform) else ""
+                problems.append(f"space.{path}: takes whole numbers only; write {{int: [{low:g}, {high:g}]{also}}}")
             for parent, values in entry.when.items():
                 if parent == path or parent not in self.space:
                     problems.append(f"space.{path}.when: {parent!r} is not another entry of the space")
@@ -149,15 +158,24 @@ class SweepConfig(Section):
     def _every_suggestion_is_valid(self) -> Self:
         problems: dict[str, str] = {}
         for i, baseline in enumerate(self.baselines):
-            for message in _trial_problems(self.trial, without_label(baseline)):
+            for message in _trial_problems(self.trial, without_label(baseline), self.quality):
                 problems.setdefault(message, f"baselines[{i}]")
         for values in corners(self.space):
-            for message in _trial_problems(self.trial, values):
+            for message in _trial_problems(self.trial, values, self.quality):
                 shown = ", ".join(f"{path}={value}" for path, value in values.items())
                 problems.setdefault(message, f"space at {shown}")
         if problems:
-            raise ValueError("\n".join(f"{where}: {message}" for message, where in problems.items()))
+            lines = [f"{where}: {message}" for message, where in itertools.islice(problems.items(), MOST_PROBLEMS)]
+            if len(problems) > len(lines):
+                lines.append(f"and {len(problems) - len(lines)} more")
+            raise ValueError("\n".join(lines))
         return self
+
+    @property
+    def quality(self) -> str:
+        """The objective that is no size."""
+        (name,) = (name for name in self.objectives if name not in SIZE_OBJECTIVES)
+        return name
 
     def _label_problems(self) -> list[str]:
         labels = [baseline[LABEL] for baseline in self.baselines if LABEL in baseline]
@@ -210,26 +228,36 @@ def ask_order(space: Mapping[str, SpaceEntry]) -> list[str]:
 
 
 def corners(space: Mapping[str, SpaceEntry]) -> Iterator[dict[str, Any]]:
-    """Every combination of categorical values, each at the corners of the numeric ranges.
+    """Every combination of categorical values, each at the corners of the numeric ranges, and with each inner value of
+    a numeric entry while the others are all low or all high.
 
     Above MOST_CORNERS combinations, the numeric entries are taken all low, all high, and each one alone at its other
-    end; categorical values stay exhaustive.
+    end; inner values are thinned evenly to MOST_INNER. Categorical values stay exhaustive.
     """
     order = ask_order(space)
-    numeric = [path for path in order if not hasattr(space[path], "choice") and not isinstance(space[path], Value)]
+    numeric = [path for path in order if isinstance(space[path], Uniform | LogUniform | IntRange)]
     categorical = [path for path in order if path not in numeric]
+    points = [[*entry.corners(), *_inner(entry)] for entry in (space[path] for path in numeric)]
+    num_combinations = _product(len(space[path].corners()) for path in categorical)
     picks: list[tuple[int, ...]] = list(
         itertools.islice(itertools.product((0, 1), repeat=len(numeric)), MOST_CORNERS + 1)
     )
-    if len(picks) * _product(len(space[path].corners()) for path in categorical) > MOST_CORNERS:
-        n = len(numeric)
+    n = len(numeric)
+    if len(picks) * num_combinations > MOST_CORNERS:
         flips = [tuple(int(i == j) ^ side for i in range(n)) for j in range(n) for side in (0, 1)]
         picks = list(dict.fromkeys([(0,) * n, (1,) * n, *flips]))
+    inner = [
+        tuple(index if i == j else side for i in range(n))
+        for j in range(n)
+        for index in range(2, len(points[j]))
+        for side in (0, 1)
+    ]
+    picks += inner[:: 1 + len(inner) * num_combinations // MOST_INNER]
     seen = set()
     for combination in itertools.product(*(space[path].corners() for path in categorical)):
         for pick in picks:
             chosen = dict(zip(categorical, combination, strict=True))
-            chosen |= {path: space[path].corners()[side] for path, side in zip(numeric, pick, strict=True)}
+            chosen |= {path: at[index] for path, at, index in zip(numeric, points, pick, strict=True)}
             values: dict[str, Any] = {}
             for path in order:
                 if applies(space[path], values):
@@ -237,6 +265,10 @@ def corners(space: Mapping[str, SpaceEntry]) -> Iterator[dict[str, Any]]:
             if (identity := repr(sorted(values.items(), key=lambda item: item[0]))) not in seen:
                 seen.add(identity)
                 yield values
+
+
+def _inner(entry: SpaceEntry) -> list[Any]:
+    return entry.inner() if isinstance(entry, Uniform | LogUniform | IntRange) else []
 
 
 def _impossible(parent: SpaceEntry, name: str, values: list[Any], where: str) -> list[str]:
@@ -261,13 +293,16 @@ def _field_problem(path: str, where: str) -> list[str]:
     return [f"{where}: {path!r} is no field of a trial" + (f"; did you mean {close[0]!r}?" if close else "")]
 
 
-def _trial_problems(base: TrialConfig, values: Mapping[str, Any]) -> list[str]:
+def _trial_problems(base: TrialConfig, values: Mapping[str, Any], quality: str) -> list[str]:
     try:
-        trial_with(base, values)
+        trial = trial_with(base, values)
     except ValidationError as error:
         return [
             f"{'.'.join(map(str, details['loc']))}: {line}".removeprefix(": ")
             for details in error.errors()
             for line in details["msg"].removeprefix("Value error, ").split("\n")
         ]
+    metric = trial.evaluation.metric
+    if quality not in (metric, "loss"):
+        return [f"evaluation.metric {metric!r} does not record the objective {quality!r}"]
     return []

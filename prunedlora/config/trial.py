@@ -40,6 +40,15 @@ class ModelConfig(Section):
     """Run model code that comes with the model files. Off unless asked for by name."""
 
     @model_validator(mode="after")
+    def _weights_are_quantized_once(self) -> Self:
+        if self.quantization is not None and self.gguf_file is not None:
+            raise ValueError(
+                f"quantization {self.quantization!r} cannot be combined with gguf_file {self.gguf_file!r}, whose "
+                "weights are dequantized at load; remove one"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _revision_has_an_effect(self) -> Self:
         if self.revision is not None and self.name.startswith(("package:", "/", "./", "../", "~")):
             raise ValueError(f"revision has no effect on model {self.name!r}, which is not from the Hub; remove it")

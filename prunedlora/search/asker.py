@@ -11,6 +11,8 @@ is a matter of milliseconds, so it does not count: what the study is told is dec
 from collections import deque
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from prunedlora.config.identity import trial_key
 from prunedlora.config.sweep import SweepConfig, trial_with
 from prunedlora.config.trial import TrialConfig
@@ -22,6 +24,10 @@ from prunedlora.search.study import propose
 MOST_REPEATS = 20
 REPEATED = "prunedlora:repeated"
 """System attribute of an ask whose configuration had been asked or recorded before: it counts, but nothing is run."""
+
+
+class SuggestionError(ValueError):
+    """A suggestion of the space that is no valid trial, although the corners of the space are; the message names it."""
 
 
 class Asker:
@@ -130,7 +136,12 @@ class Asker:
             seed=config.seed,
             num_concurrent=self.num_concurrent,
         )
-        return self._write(trial_with(config.trial, values), "search", part)
+        try:
+            trial = trial_with(config.trial, values)
+        except ValidationError as error:
+            shown = ", ".join(f"{path}={value}" for path, value in values.items())
+            raise SuggestionError(f"the space allows {shown}, which is no trial: {error}; narrow the space") from error
+        return self._write(trial, "search", part)
 
     def _write(
         self, trial: TrialConfig, kind: Literal["baseline", "search"], part: dict[str, Any], label: str | None = None

@@ -103,6 +103,10 @@ def _check_sizes(trial: TrialConfig, splits: Splits, num_workers: int) -> None:
         if size < num_workers:
             raise PreflightError(f"{what} {size} is below resources.num_workers {num_workers}: each needs an example")
     most, num_validation = trial.evaluation.max_examples, len(splits.validation)
+    if most is not None and most < num_workers:
+        raise PreflightError(
+            f"evaluation.max_examples {most} is below resources.num_workers {num_workers}: each needs an example"
+        )
     if most is not None and most > num_validation:
         raise PreflightError(f"evaluation.max_examples {most} is above the {num_validation} validation examples")
 

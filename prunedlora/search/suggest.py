@@ -29,7 +29,7 @@ def _suggest_entry(trial: optuna.Trial, path: str, entry: SpaceEntry) -> Any:
         case LogUniform():
             return trial.suggest_float(path, *entry.log_uniform, log=True)
         case IntRange():
-            return trial.suggest_int(path, *entry.bounds, step=entry.step)
+            return trial.suggest_int(path, *entry.bounds, step=entry.step, log=entry.log)
         case Value():
             return entry.value
 

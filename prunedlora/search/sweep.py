@@ -8,11 +8,12 @@ import os
 import shlex
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 from rich.console import Console
 
 from prunedlora.config.identity import contents
@@ -193,10 +194,14 @@ def _run_on_cluster(run: _Run, signals: Signals, leaving: ExitStack) -> None:
                 run.ending = watch(board, asker, slots, run.lock, signals, progress, run.deadline)
             if run.ending not in ("interrupted", "the time is up"):
                 _finish(run, board, slots)
-    finally:
-        snapshot = ray.get(board.snapshot.remote())
-        ray.get(board.close.remote())
+    except BaseException:
+        with suppress(RayError):  # the board may be gone with Ray: what goes on is the error to tell
+            ray.get(board.close.remote())
         slots.close(0.0)
+        raise
+    snapshot = ray.get(board.snapshot.remote())
+    ray.get(board.close.remote())
+    slots.close(0.0)
     run.num_ended = sum(status != "paused" for status in snapshot["ended"].values())
     run.slots = snapshot["slots"]
     joined = [slot["joined_at"] - started for slot in run.slots.values() if slot["joined_at"]]

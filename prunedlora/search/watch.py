@@ -4,6 +4,7 @@ import signal
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from typing import Any, Literal
 
 import ray
@@ -58,15 +59,24 @@ def watch(
                 progress.say(f"{ending}: trials in training write a checkpoint and go on in the next run")
                 searcher.end()
                 ray.get(board.pause.remote())
+    except SystemExit:  # `_leave` has paused what there was
+        raise
     except BaseException:
-        searcher.end()
-        ray.get(board.pause.remote())
+        _pause(board, searcher)
         raise
     finally:
         signals.watching = False
     if trials.error is not None:
+        _pause(board, searcher)
         raise trials.error
     return ending
+
+
+def _pause(board: Any, searcher: StoreSearcher) -> None:
+    """Before an error goes on: trials in training write a checkpoint."""
+    searcher.end()
+    with suppress(RayError):  # the board may be what is lost: the error that goes on is the one to tell
+        ray.get(board.pause.remote())
 
 
 class SilentTrials(TrialProgressCallback):

@@ -94,8 +94,14 @@ def test_defaults_and_values(tree: dict[str, Any]) -> None:
         ("trial.training.micro_batch_size", 8, "training.micro_batch_size 8 is above batch_size 4"),
         ("trial.evaluation.milestones", [0.5, 0.2], "milestones must rise: [0.5, 0.2]"),
         ("trial.data.num_test", None, "give exactly one of test (a source) and num_test (cut from train)"),
+        (
+            "trial.model",
+            {"name": "a/b", "quantization": "nf4", "gguf_file": "x"},
+            "cannot be combined with gguf_file 'x'",
+        ),
         ("trial.model.quantization", "nf4", "needs CUDA, but resources.gpus_per_worker is 0"),
-        ("resources", {"gpus_per_worker": 1.5}, "must be a whole number or a part of one GPU, got 1.5"),
+        ("resources", {"gpus_per_worker": 1.5}, "gpus_per_worker must be 0, 1 or a part of one GPU, got 1.5"),
+        ("resources", {"gpus_per_worker": 2}, "a worker trains on one GPU; for more of them raise num_workers"),
         ("resources", {"gpus_per_worker": 0.001}, "gpus_per_worker must be 0 or at least 0.01, got 0.001"),
         ("resources", {"gpus_per_worker": 0.5, "num_workers": 2}, "NCCL refuses two workers of a slot on one GPU"),
         ("trial.data.train.seed", 0, "seed has no effect on source 'some/data'; remove it"),
@@ -326,6 +332,56 @@ def test_every_corner_of_the_space_is_checked(tree: dict[str, Any]) -> None:
     message = error_of(tree)
     assert "begin 0.5 must lie before end 0.4" in message
     assert "space at pruning.schedule.begin=0.5, pruning.schedule.end=0.4" in message
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (
+            {"adapter.initial_rank": {"log_uniform": [8, 64]}},
+            "space.adapter.initial_rank: takes whole numbers only; write {int: [8, 64], log: true}",
+        ),
+        (
+            {"training.num_steps": {"uniform": [10, 20]}},
+            "space.training.num_steps: takes whole numbers only; write {int: [10, 20]}",
+        ),
+        (
+            {
+                "adapter.initial_rank": {"int": [16, 32]},
+                "pruning.round_to": {"choice": [8]},
+                "pruning.target_sparsity": {"choice": [0.5]},
+            },
+            "space at adapter.initial_rank=17, pruning.round_to=8",
+        ),
+        (
+            {
+                "adapter.initial_rank": {"int": [8, 32]},
+                "pruning.min_rank": {"value": 99, "when": {"adapter.initial_rank": [16]}},
+            },
+            "pruning.min_rank 99 is above adapter.initial_rank 16",
+        ),
+        ({"adapter.initial_rank": {"int": [0, 8], "log": True}}, "int with log starts at 1 or above and has no step"),
+        (
+            {"evaluation.metric": {"choice": ["accuracy", "loss"]}},
+            "space at evaluation.metric=loss: evaluation.metric 'loss' does not record the objective 'accuracy'",
+        ),
+    ],
+)
+def test_what_lies_inside_of_the_space_is_checked_too(
+    tree: dict[str, Any], space: dict[str, Any], message: str
+) -> None:
+    tree["space"] = space
+    assert message in error_of(tree)
+
+
+def test_many_problems_are_counted(tree: dict[str, Any]) -> None:
+    tree["space"] = {"adapter.initial_rank": {"int": [16, 64]}, "pruning.round_to": {"choice": [8]}}
+    assert error_of(tree).splitlines()[-1].strip().startswith("and ")
+
+
+def test_whole_numbers_may_be_spaced_by_their_logarithm(tree: dict[str, Any]) -> None:
+    tree["space"] = {"adapter.initial_rank": {"int": [8, 64], "log": True}}
+    assert parse_sweep(tree, "x.yaml").space["adapter.initial_rank"].log
 
 
 def test_conditional_section(tree: dict[str, Any]) -> None:

@@ -34,7 +34,11 @@ def measured() -> list[tuple[float, float]]:
     return [pair for file in (ROOT / "jobs/results").glob("*.json") for pair in figures(json.loads(file.read_text()))]
 
 
-@pytest.mark.parametrize("place", [place for place in PLACES if QUOTED.search(place.read_text("utf-8"))], ids=lambda place: str(place.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "place",
+    [place for place in PLACES if QUOTED.search(place.read_text("utf-8"))],
+    ids=lambda place: str(place.relative_to(ROOT)),
+)
 def test_quoted_figures_are_measured_ones(place: Path, measured: list[tuple[float, float]]) -> None:
     def is_rounded(value: float, text: str) -> bool:
         return abs(value - float(text.replace("−", "-"))) <= 0.501 * 10 ** -len(text.split(".")[1])

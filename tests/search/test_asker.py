@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from prunedlora.config.space import Choice
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.registry import names
 from prunedlora.results.ask import Ask
 from prunedlora.results.store import Store
-from prunedlora.search.asker import MOST_REPEATS, REPEATED, Asker
+from prunedlora.search.asker import MOST_REPEATS, REPEATED, Asker, SuggestionError
 from tests.search.inventions import invented_record
 
 ROOT = Path(__file__).parents[2]
@@ -189,3 +190,13 @@ def test_every_suggestion_is_written_before_it_is_handed_out(make_sweep: Make, t
     assert ask is not None
     stored: dict[str, Any] = store.read_config(ask.key)
     assert stored["adapter"]["initial_rank"] == ask.params["adapter.initial_rank"]
+
+
+def test_a_suggestion_that_is_no_trial_is_named_and_never_asked_for(make_sweep: Make, tmp_path: Path) -> None:
+    """What the checks of the space cannot see in full: the error says what to narrow."""
+    config = make_sweep(baselines=[])
+    config = config.model_copy(update={"space": {"adapter.initial_rank": Choice(choice=[-1])}})
+    store = Store(str(tmp_path / "store"))
+    with pytest.raises(SuggestionError, match=r"the space allows adapter\.initial_rank=-1, which is no trial"):
+        Asker(config, store).next()
+    assert store.asks() == []

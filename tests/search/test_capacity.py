@@ -36,9 +36,9 @@ def test_slots_that_fit(wanted: dict[str, Any], nodes: list[dict[str, float]], t
     ("wanted", "nodes", "message"),
     [
         (
-            {"num_workers": 2, "gpus_per_worker": 2},
+            {"num_workers": 2, "gpus_per_worker": 1},
             [{"CPU": 8.0, "GPU": 1.0}],
-            "a slot needs 2 CPUs and 4 GPUs (2 workers × 1 CPU and 2 GPUs); "
+            "a slot needs 2 CPUs and 2 GPUs (2 workers × 1 CPU and 1 GPU); "
             "the cluster has 1 node with 8 CPUs and 1 GPU: no slot fits",
         ),
         (

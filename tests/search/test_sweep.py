@@ -108,8 +108,8 @@ def test_a_sweep_whose_time_is_up_leaves_its_trials_in_flight(folder: Path, tmp_
 
 
 def test_a_sweep_that_cannot_fit_is_refused(folder: Path, tmp_path: Path, shared_ray: None) -> None:
-    config = make(folder, tmp_path / "store", resources={"num_workers": 2, "gpus_per_worker": 99})
-    with pytest.raises(CapacityError, match=r"a slot needs 2 CPUs and 198 GPUs \(2 workers × 1 CPU and 99 GPUs\)"):
+    config = make(folder, tmp_path / "store", resources={"num_workers": 2, "cpus_per_worker": 99})
+    with pytest.raises(CapacityError, match=r"a slot needs 198 CPUs \(2 workers × 99 CPUs\)"):
         run(config)
     assert Store(config.storage).asks() == []
 
