@@ -28,12 +28,15 @@ class AllRanksZeroError(ValueError):
     """No component is left in any layer: there is no adapter to export."""
 
 
-def export(model: PeftModel, adapter_name: str, folder: Path, base_model_name: str) -> None:
+def export(
+    model: PeftModel, adapter_name: str, folder: Path, base_model_name: str, base_revision: str | None = None
+) -> None:
     """Writes `adapter_config.json` and `adapter_model.safetensors` into `folder` (made if missing).
 
     Whatever scales is folded into B (adapters/plain.py), and every layer's alpha is its rank, so that the scaling of
     every loader is 1: also of one that knows a single `lora_alpha / r` for all layers. Layers of rank 0 are left out;
-    the head is saved whole. `base_model_name` is what a loader gets the base model by. The model is not changed.
+    the head is saved whole. `base_model_name` is what a loader gets the base model by, `base_revision` its revision on
+    the Hub (None: the default branch). The model is not changed.
 
     Raises AllRanksZeroError when no layer has a component left.
     """
@@ -50,7 +53,8 @@ def export(model: PeftModel, adapter_name: str, folder: Path, base_model_name: s
     for layer in present:
         state[f"{KEY_PREFIX}{layer.name}.lora_A.weight"] = layer.A
         state[f"{KEY_PREFIX}{layer.name}.lora_B.weight"] = layer.B
-    config = _plain_config(base, present, model.peft_config[adapter_name].modules_to_save, base_model_name)
+    heads = model.peft_config[adapter_name].modules_to_save
+    config = _plain_config(base, present, heads, base_model_name, base_revision)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(
         {name: tensor.detach().contiguous() for name, tensor in sorted(state.items())},
@@ -81,7 +85,11 @@ def declare_ranks(model: PeftModel, adapter_name: str) -> None:
 
 
 def _plain_config(
-    base: nn.Module, layers: list[PlainLayer], heads: list[str] | None, base_model_name: str
+    base: nn.Module,
+    layers: list[PlainLayer],
+    heads: list[str] | None,
+    base_model_name: str,
+    base_revision: str | None,
 ) -> dict[str, Any]:
     """The adapter's configuration: r = lora_alpha = largest rank, patterns for the layers of smaller rank."""
     names = _own_names(base)
@@ -91,6 +99,7 @@ def _plain_config(
     config = LoraConfig(
         task_type=_task_type(base, names, heads or []),
         base_model_name_or_path=base_model_name,
+        revision=base_revision,
         r=largest,
         lora_alpha=largest,
         rank_pattern=pattern,

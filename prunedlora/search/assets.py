@@ -109,6 +109,7 @@ def model_facts(trial: TrialConfig, base: BaseModel, labels: Sequence[str] | Non
         "dtype": str(base.dtype).removeprefix("torch."),
         "num_params": sum(parameter.numel() for parameter in base.model.parameters()),
         "labels": list(labels) if labels is not None else None,
+        "pad_token_id": getattr(base.model.config, "pad_token_id", None),
     }
 
 

@@ -115,7 +115,7 @@ Found by a sweep of [prunedlora](https://arxiv.org/abs/2510.00192): trial `{reco
 `{config.method}`, after step {candidate.step:,}. The scaling is folded into B, so that every loader's is 1.
 
 ```python
-{_snippet(record, base, task.auto_model, form)}
+{_snippet(record, config, task.auto_model, form)}
 ```
 
 {_serving(record, candidate, folder, form)}
@@ -133,15 +133,21 @@ def _hub_name(model: str) -> str | None:
     return None if model.startswith("package:") or looks_local(model) else model
 
 
-def _snippet(record: TrialRecord, base: str, auto_model: str, form: Form) -> str:
-    """How to load it."""
+def _snippet(record: TrialRecord, config: TrialConfig, auto_model: str, form: Form) -> str:
+    """How to load it: on the base as it was trained on."""
     if form.merged:
         return f"from transformers import {auto_model}\n\nmodel = {auto_model}.from_pretrained(PATH)"
-    names = record.environment.model.get("labels")
-    labels = f", num_labels={len(names)}" if isinstance(names, list) else ""
+    facts, model = record.environment.model, config.model
+    settings: dict[str, Any] = {"revision": model.revision, "gguf_file": model.gguf_file}
+    if model.trust_remote_code:
+        settings["trust_remote_code"] = True
+    if isinstance(names := facts.get("labels"), list):
+        settings |= {"num_labels": len(names), "pad_token_id": facts.get("pad_token_id")}
+    settings |= model.config_overrides
+    given = "".join(f", {name}={value!r}" for name, value in settings.items() if value is not None)
     return (
         f"from peft import PeftModel\nfrom transformers import {auto_model}\n\n"
-        f'base = {auto_model}.from_pretrained("{base}"{labels})\nmodel = PeftModel.from_pretrained(base, PATH)'
+        f'base = {auto_model}.from_pretrained("{model.name}"{given})\nmodel = PeftModel.from_pretrained(base, PATH)'
     )
 
 
@@ -154,6 +160,7 @@ def _serving(record: TrialRecord, candidate: Candidate, folder: Path, form: Form
     flags = vllm_flags(candidate, form.slot)
     if flags is None:
         return "No slot of vLLM holds its largest rank."
-    base, memory = TrialConfig.model_validate(record.config).model.name, vllm_slot_bytes(record, candidate, form.slot)
+    model, memory = TrialConfig.model_validate(record.config).model, vllm_slot_bytes(record, candidate, form.slot)
+    base = model.name if model.revision is None else f"{model.name} --revision {model.revision}"
     slot = "" if memory is None else f". Its slot takes {bytes_text(memory)} of GPU memory, in half precision."
     return f"vLLM: `vllm serve {base} {flags} --lora-modules NAME=PATH`{slot}"

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from peft import AutoPeftModelForSequenceClassification, PeftModel
+from peft import AutoPeftModelForSequenceClassification, PeftConfig, PeftModel
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForSequenceClassification
@@ -45,6 +45,15 @@ def test_plain_peft_equals_merged_equals_training(kind, ranks, use_rslora, make_
     assert reloaded == {layer.name: layer.rank for layer in adapted_layers(adapted, "default") if layer.rank}
     merged = plain.merge_and_unload()
     torch.testing.assert_close(merged(**batch).logits, expected, rtol=0, atol=1e-10)
+
+
+def test_the_folder_names_the_revision_that_it_belongs_to(make_model, settings, tmp_path):
+    """AutoPeftModel takes the base from there."""
+    adapted = attach(make_model("bert"), settings("bert"), "default", 0)
+    train(adapted, [2])
+    for folder, revision in ((tmp_path / "a", "v1.5"), (tmp_path / "b", None)):
+        export(adapted, "default", folder, "some/base", revision)
+        assert PeftConfig.from_pretrained(folder).revision == revision
 
 
 def test_the_folder_loads_by_name_of_the_base_model(make_model, settings, batch, tmp_path):

@@ -84,6 +84,18 @@ def test_every_form_does_what_the_adapter_does(trained: tuple[Store, str, Path],
     assert {tensor.dtype for tensor in half.values()} == {torch.bfloat16}
 
 
+def test_the_card_loads_the_base_as_it_was_trained_on(trained: tuple[Store, str, Path], tmp_path: Path) -> None:
+    store, key, _ = trained
+    record = store.read_record(key)
+    assert record is not None
+    adapter = Path(store.uri, "trials", key, "adapters", "000012")
+    model = {"name": "some/base", "revision": "v1.5", "gguf_file": "base.gguf", "config_overrides": {"dropout": 0.0}}
+    told = record.model_copy(update={"config": record.config | {"model": model}})
+    text = card(told, record.candidates[-1], {}, adapter, Form())
+    given = "revision='v1.5', gguf_file='base.gguf', num_labels=2, pad_token_id=0, dropout=0.0"
+    assert f'from_pretrained("some/base", {given})' in text
+
+
 def test_the_card_is_one_that_the_hub_reads_and_the_certificate_says_what_was_checked(
     trained: tuple[Store, str, Path], tmp_path: Path
 ) -> None:

@@ -9,10 +9,13 @@ from tokenizers.processors import TemplateProcessing
 from torch.nn import functional
 from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from prunedlora.search.assets import Assets
+from prunedlora.search.candidates import checked_batch
 from prunedlora.tasks.errors import DataError
 from prunedlora.tasks.generation import Generation
 from prunedlora.tasks.sources import Source
 from prunedlora.tasks.splits import Splits, load_splits
+from prunedlora.training.distributed import Workers
 
 PAIRS = [
     ("4 - 1 - 7 =", " -4"),
@@ -102,6 +105,22 @@ def test_a_model_that_has_learnt_the_answers_scores_them(
     only_numbers = Splits(numbers, numbers, numbers, {}, "")
     final = Generation.from_splits(only_numbers, byte_tokenizer, metric="final_number", max_new_tokens=12)
     assert final.evaluate(llama, final.encode(numbers), 3, "cpu").correct == {"final_number": [1, 1, 1]}
+
+
+def test_a_verification_looks_at_the_beginning_of_long_examples(
+    make_splits: Callable[..., Splits], byte_tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Logits of every token of a vocabulary are large."""
+    splits = make_splits([("word " * 100, "end"), ("short", "end"), *PAIRS])
+    task = Generation.from_splits(splits, byte_tokenizer, metric="exact_match", max_new_tokens=12)
+    features = task.encode(splits.validation)
+    assets = Assets(None, task, [], features, [], {}, {})  # type: ignore[arg-type]
+    batch = checked_batch(assets, Workers(0, 1, torch.device("cpu")))
+    assert set(batch) == {"input_ids", "attention_mask"}
+    lengths = [min(64, len(feature.input_ids)) for feature in features[:4]]
+    assert batch["attention_mask"].sum(1).tolist() == lengths
+    assert batch["input_ids"][0, : lengths[0]].tolist() == features[0].input_ids[:64]
+    assert max(len(feature.input_ids) for feature in features[:4]) > 64
 
 
 def test_the_sources_verifier_scores(llama: LlamaForCausalLM, byte_tokenizer: PreTrainedTokenizerBase) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from prunedlora.tasks.errors import DataError
 from prunedlora.tasks.scoring import check_scorable, exact_match, final_number, last_number, verifier
-from prunedlora.tasks.sources import Example
+from prunedlora.tasks.sources import Example, Source, load_examples
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,23 @@ def test_verifier_counts_full_marks_only() -> None:
     example = Example("", "a", {"a": 1.0, "b": 0.99}.__getitem__)
     assert verifier("a", example)
     assert not verifier("b", example)
+
+
+def test_an_answer_that_the_verifier_cannot_read_is_wrong() -> None:
+    """reasoning_gym's prime_factorization raises ValueError on anything but numbers between its signs."""
+    source = Source("reasoning_gym:prime_factorization", "{question}", "{answer}", seed=0, num_examples=2)
+    examples = tuple(load_examples(source, 0))
+    with pytest.raises(ValueError, match="invalid literal"):
+        examples[0].verifier("The factors are 2 × 3")  # type: ignore[misc]
+    assert not verifier("The factors are 2 × 3", examples[0])
+    assert verifier(examples[0].target, examples[0])
+    check_scorable("verifier", "test", examples)
+
+    def raises(_: str) -> float:
+        raise TypeError("no such thing")
+
+    with pytest.raises(DataError, match="the verifier of test raises on its own answer 'a': TypeError"):
+        check_scorable("verifier", "test", (Example("q", "a", raises),))
 
 
 def test_examples_that_no_answer_could_satisfy() -> None:
