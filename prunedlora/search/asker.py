@@ -8,6 +8,7 @@ each ask is made when the last but one has ended and the last has not. Whether t
 is a matter of milliseconds, so it does not count: what the study is told is decided by the numbers of the asks alone.
 """
 
+import time
 from collections import deque
 from typing import Any, Literal
 
@@ -18,10 +19,12 @@ from prunedlora.config.sweep import SweepConfig, trial_with
 from prunedlora.config.trial import TrialConfig
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import TrialRecord
+from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
 from prunedlora.search.study import propose
 
 MOST_REPEATS = 20
+RETRY_SECONDS = (1.0, 5.0, 20.0)
 REPEATED = "prunedlora:repeated"
 """System attribute of an ask whose configuration had been asked or recorded before: it counts, but nothing is run."""
 
@@ -100,10 +103,19 @@ class Asker:
     def end(self, number: int) -> TrialRecord | None:
         """Takes a trial back; its record, or None when it has none (paused: it stays in flight)."""
         ask = self._out.pop(number)
-        record = self._store.read_record(ask.key)
+        record = self._read_record(ask.key)
         if record is not None:
             self._records[ask.key] = record
         return record
+
+    def _read_record(self, key: str) -> TrialRecord | None:
+        """A moment's trouble with the storage must not end a sweep."""
+        for seconds in RETRY_SECONDS:
+            try:
+                return self._store.read_record(key)
+            except StoreError:
+                time.sleep(seconds)
+        return self._store.read_record(key)
 
     def _hand_out(self, ask: Ask) -> Ask:
         self._out[ask.number] = ask

@@ -7,6 +7,7 @@ import json
 import tempfile
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from prunedlora.adapters.attach import detach, load
 from prunedlora.adapters.size import ServedLayers, served_layers
 from prunedlora.adapters.verify import verify
 from prunedlora.config.trial import TrialConfig
-from prunedlora.results.record import BaseReference, Candidate, Failure, TrialRecord, from_json, to_json
+from prunedlora.results.record import BaseReference, Candidate, Failure, TrialRecord
+from prunedlora.results.storage import StoreError
 from prunedlora.results.store import StaleWriterError, Store
 from prunedlora.search.assemble import build_method, build_trial, milestone_steps, num_steps
 from prunedlora.search.assets import AssetCache, Assets
@@ -30,20 +32,24 @@ from prunedlora.search.candidates import (
     validation_examples,
 )
 from prunedlora.search.environment import environment
+from prunedlora.search.failures import (
+    OUTSIDE,
+    TooManyAttemptsError,
+    begin_attempt,
+    last_words,
+    leave_words,
+    rank_that_failed,
+)
 from prunedlora.search.harness import load_harness
 from prunedlora.search.resume import load_checkpoint, save_checkpoint
 from prunedlora.search.stored_adapter import adapter_path, fetch_adapter
 from prunedlora.tasks.outcomes import figures
-from prunedlora.training.distributed import Workers
+from prunedlora.training.distributed import PeerLostError, Workers
 from prunedlora.training.evaluate import autocast, evaluate
 from prunedlora.training.loop import NonFiniteError, StepLog, Trial, Verdict, train
 from prunedlora.training.model import draw_new_parameters, release_memory
 
 TERMINAL = {Verdict.CONTINUE: "completed", Verdict.STOP: "stopped", Verdict.PAUSE: "paused"}
-
-
-class TooManyAttemptsError(RuntimeError):
-    """A trial whose workers died every time it was started."""
 
 
 @dataclass
@@ -99,18 +105,30 @@ def execute_trial(
         "completed", "stopped", "failed" (the reason is in the record) or "paused" (a checkpoint, no record).
 
     Raises:
+        RayError, StoreError, PeerLostError: what is not the trial's doing leaves no record: Ray Train must restart the
+            workers, and the trial goes on from its last checkpoint.
         Exception: with several workers, and after a CUDA error that took the device, whatever failed the trial is
             raised again once it is on record: the ranks are out of step, or the device is gone, and Ray Train must
             restart the group. A loss that is not finite is found by all ranks at once and is no such case.
     """
-    attempt = workers.from_first(store.begin_attempt(key, epoch) if workers.rank == 0 else None)
+    attempt = workers.from_first(begin_attempt(store, key, epoch, max_attempts) if workers.rank == 0 else None)
     run = _Run(key, config, store, workers, epoch, attempt)
     try:
         if attempt > max_attempts:
-            raise TooManyAttemptsError(f"the workers of this trial died {attempt - 1} times; {_last_words(store, key)}")
+            raise TooManyAttemptsError(f"the workers of this trial died {attempt - 1} times; {last_words(store, key)}")
         run.assets = assets.get(config)
         verdict = _train(run, run.assets, report, progress, checkpoint_every_steps)
     except StaleWriterError:
+        raise
+    except OUTSIDE as error:
+        assets.clear_if_adapted()
+        with suppress(StoreError):  # the store may be what is gone
+            failed = rank_that_failed(store, key) if workers.rank == 0 and isinstance(error, PeerLostError) else None
+            if failed is None:
+                leave_words(store, key, workers.rank, _failure(run, error), outside=True)
+            else:
+                _write_record(run, "failed", failed)
+                run.flush_log()
         raise
     except Exception as error:
         assets.clear_if_adapted()
@@ -118,8 +136,7 @@ def execute_trial(
             _write_record(run, "failed", error)
             run.flush_log()
         elif not isinstance(error, NonFiniteError):
-            words = to_json(_failure(run, error))
-            store.storage.write_text(store.trial_path(key, f"failure-rank{workers.rank}.json"), words)
+            leave_words(store, key, workers.rank, _failure(run, error), outside=False)
         if _is_out_of_step(error, workers):
             raise
         return "failed"
@@ -279,16 +296,6 @@ def _failure(run: _Run, error: Exception) -> Failure:
         learning_rate=run.rate,
         traceback="".join(traceback.format_exception(error)),
     )
-
-
-def _last_words(store: Store, key: str) -> str:
-    """What the ranks that failed alone wrote down."""
-    names = [name for name in store.storage.names(store.trial_path(key)) if name.startswith("failure-rank")]
-    if not names:
-        return "they left no reason (killed, or out of memory?); see the workers' logs"
-    path = store.trial_path(key, names[-1])
-    failure = from_json(Failure, store.storage.read_text(path) or "", store.storage.uri_of(path))
-    return f"last {names[-1].removesuffix('.json')}: {failure.type}: {failure.message}"
 
 
 def _is_out_of_step(error: Exception, workers: Workers) -> bool:

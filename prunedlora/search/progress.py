@@ -15,6 +15,7 @@ from rich.text import Text
 from prunedlora.results.analysis.pareto import Objectives, Point, front, points
 from prunedlora.results.figure_text import figure_text
 from prunedlora.results.record import TrialRecord
+from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
 
 LINE_SECONDS = 60.0
@@ -57,7 +58,10 @@ class Progress:
         """Shows how things stand: on a terminal always, elsewhere when a trial has ended or a minute has passed."""
         fresh = []
         for key in snapshot["ended"].keys() - self._seen:
-            record = self._store.read_record(key)
+            try:
+                record = self._store.read_record(key)
+            except StoreError:  # what is shown can wait for the next look; what cannot be done without is read again
+                continue
             if record is not None:
                 self._seen.add(key)
                 fresh.append(record)

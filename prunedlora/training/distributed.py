@@ -4,7 +4,8 @@ Only adapters and a head train, a few MB, so summing their gradients in one buff
 needs no re-wrapping as it would under DDP.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,16 @@ import torch.distributed as dist
 from torch import Tensor
 
 
+class PeerLostError(RuntimeError):
+    """A collective operation that could not be completed: another worker is gone."""
+
+
 @dataclass(frozen=True)
 class Workers:
-    """This process among the data-parallel workers of a run; with several, their process group exists already."""
+    """This process among the data-parallel workers of a run; with several, their process group exists already.
+
+    All methods raise PeerLostError when another worker is gone, as far as the backend tells.
+    """
 
     rank: int
     num_workers: int
@@ -28,7 +36,8 @@ class Workers:
         for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
             group = [tensor for tensor in tensors if tensor.dtype == dtype]
             buffer = torch.cat([tensor.reshape(-1) for tensor in group])
-            dist.all_reduce(buffer)
+            with _peers_needed():
+                dist.all_reduce(buffer)
             for tensor, part in zip(group, buffer.split([tensor.numel() for tensor in group]), strict=True):
                 tensor.copy_(part.view_as(tensor))
 
@@ -37,9 +46,20 @@ class Workers:
         if self.num_workers == 1:
             return [value]
         values: list[Any] = [None] * self.num_workers
-        dist.all_gather_object(values, value)
+        with _peers_needed():
+            dist.all_gather_object(values, value)
         return values
 
     def from_first(self, value: Any) -> Any:
         """Rank 0's value, on every worker."""
         return self.gather(value)[0]
+
+
+@contextmanager
+def _peers_needed() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # what gloo and NCCL raise when a connection ends
+        raise PeerLostError(f"another worker is gone: {error}") from error

@@ -11,7 +11,10 @@ from prunedlora.config.space import Choice
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.registry import names
 from prunedlora.results.ask import Ask
+from prunedlora.results.record import TrialRecord
+from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
+from prunedlora.search import asker as asker_module
 from prunedlora.search.asker import MOST_REPEATS, REPEATED, Asker, SuggestionError
 from tests.search.inventions import invented_record
 
@@ -190,6 +193,28 @@ def test_every_suggestion_is_written_before_it_is_handed_out(make_sweep: Make, t
     assert ask is not None
     stored: dict[str, Any] = store.read_config(ask.key)
     assert stored["adapter"]["initial_rank"] == ask.params["adapter.initial_rank"]
+
+
+def test_a_moments_trouble_with_the_storage_ends_nothing(
+    make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asker_module, "RETRY_SECONDS", (0.0, 0.0))
+    store = Store(str(tmp_path / "store"))
+    asker = Asker(make_sweep(), store)
+    ask = asker.next()
+    assert ask is not None
+    finish(store, ask)
+    read, failures = store.read_record, iter([True, True])
+
+    def flaky(key: str) -> TrialRecord | None:
+        if next(failures, False):
+            raise StoreError("503 slow down")
+        return read(key)
+
+    monkeypatch.setattr(store, "read_record", flaky)
+    record = asker.end(ask.number)
+    assert record is not None
+    assert record.key == ask.key
 
 
 def test_a_suggestion_that_is_no_trial_is_named_and_never_asked_for(make_sweep: Make, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from ray.exceptions import ActorDiedError
 from safetensors.torch import load_file
 
 from prunedlora.config.identity import trial_key
@@ -18,11 +19,13 @@ from prunedlora.config.load import parse_sweep
 from prunedlora.config.sweep import trial_with
 from prunedlora.config.trial import TrialConfig
 from prunedlora.methods.lora import Lora
-from prunedlora.results.record import TrialRecord
+from prunedlora.results.record import Failure, TrialRecord
+from prunedlora.results.storage import StoreError
 from prunedlora.results.store import StaleWriterError, Store
 from prunedlora.search.assets import AssetCache
 from prunedlora.search.execute import execute_base, execute_test, execute_trial
-from prunedlora.training.distributed import Workers
+from prunedlora.search.failures import begin_attempt, last_words, leave_words, rank_that_failed
+from prunedlora.training.distributed import PeerLostError, Workers
 from prunedlora.training.loop import Verdict
 from tests.tiny import sweep_tree
 
@@ -231,7 +234,79 @@ def test_a_rank_that_fails_alone_leaves_its_reason(tree: dict[str, Any], store: 
     assert run(trial, store) == "failed"
     failure = record_of(trial, store).failure
     assert failure is not None
-    assert "last failure-rank1: ValueError: training.batch_size 1 is below the 2 workers" in failure.message
+    assert "died 2 times; rank 1 failed: ValueError: training.batch_size 1 is below the 2 workers" in failure.message
+
+
+@pytest.mark.parametrize("error", [ActorDiedError(), StoreError("503 slow down")], ids=["ray", "storage"])
+def test_what_is_not_the_trials_doing_leaves_no_record_and_it_goes_on(
+    tree: dict[str, Any], store: Store, error: Exception
+) -> None:
+    """Ray Train starts the workers again, as after a death; hours of training are not marked failed."""
+    trial = trial_of(tree)
+
+    def unlucky(_: dict[str, Any]) -> Verdict:
+        raise error
+
+    for _ in range(2):
+        with pytest.raises(type(error)):
+            run(trial, store, report=unlucky)
+        assert store.read_record(trial_key(trial)) is None
+    assert run(trial, store) == "failed"  # it had its attempts
+    failure = record_of(trial, store).failure
+    assert failure is not None
+    assert f"died 2 times; rank 0 was interrupted: {type(error).__name__}: " in failure.message
+    lucky = trial_of(tree, seed=1)
+    with pytest.raises(type(error)):
+        run(lucky, store, report=unlucky)
+    assert run(lucky, store) == "completed"
+    assert [candidate.step for candidate in record_of(lucky, store).candidates] == [6, 12]
+
+
+class _LosesItsPeer(Workers):
+    """Rank 0 of two, which are together until the first evaluation."""
+
+    def from_first(self, value: Any) -> Any:
+        return value
+
+    def gather(self, value: Any) -> list[Any]:
+        raise PeerLostError("another worker is gone: Connection closed by peer")
+
+    def sum_(self, tensors: Any) -> None:
+        pass
+
+
+def test_a_rank_that_hears_of_anothers_failure_puts_it_on_record(tree: dict[str, Any], store: Store) -> None:
+    trial, key = trial_of(tree), trial_key(trial_of(tree))
+    with pytest.raises(PeerLostError):  # killed: nobody's failure
+        run(trial, store, workers=_LosesItsPeer(0, 2, CPU))
+    assert store.read_record(key) is None
+    why = Failure(type="OutOfMemoryError", message="no room", step=6, learning_rate=0.1, traceback="")
+
+    def fails_meanwhile(*_: Any) -> Verdict:
+        leave_words(store, key, 1, why, outside=False)
+        return Verdict.CONTINUE
+
+    with pytest.raises(PeerLostError):
+        run(trial, store, workers=_LosesItsPeer(0, 2, CPU), progress=fails_meanwhile)
+    failure = record_of(trial, store).failure
+    assert failure is not None
+    assert (failure.type, failure.message) == ("RankFailedError", "rank 1 failed: OutOfMemoryError: no room")
+
+
+def test_words_of_an_earlier_attempt_are_forgotten(tree: dict[str, Any], store: Store) -> None:
+    key = trial_key(trial_of(tree))
+    begin_attempt(store, key, 1, 2)
+    leave_words(
+        store, key, 1, Failure(type="A", message="b", step=None, learning_rate=None, traceback=""), outside=False
+    )
+    assert str(rank_that_failed(store, key)) == "rank 1 failed: A: b"
+    begin_attempt(store, key, 1, 2)
+    assert rank_that_failed(store, key) is None
+    leave_words(
+        store, key, 0, Failure(type="C", message="d", step=None, learning_rate=None, traceback=""), outside=True
+    )
+    begin_attempt(store, key, 1, 2)  # one too many: what the last one left is for the record
+    assert last_words(store, key) == "rank 0 was interrupted: A: b"
 
 
 def test_a_gradient_that_is_not_finite_fails_the_trial(

@@ -1,10 +1,12 @@
 """Sums over real processes (gloo)."""
 
+import os
+
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from prunedlora.training.distributed import Workers
+from prunedlora.training.distributed import PeerLostError, Workers
 
 
 def _worker(rank: int, path: str, results: "mp.SimpleQueue[object]") -> None:
@@ -27,6 +29,31 @@ def test_sums_and_gathers_over_two_processes(tmp_path: object) -> None:
         process.join()
     for rank in range(2):
         assert got[rank] == (rank, [[[3.0] * 3] * 2, [10.0], []], ["r0", "r1"], 0)
+
+
+def _left_alone(rank: int, path: str, results: "mp.SimpleQueue[object]") -> None:
+    dist.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=2)
+    workers = Workers(rank, 2, torch.device("cpu"))
+    workers.sum_([torch.ones(1)])
+    if rank == 1:
+        os._exit(1)  # killed
+    for collective in (lambda: workers.sum_([torch.ones(1)]), lambda: workers.gather(rank)):
+        try:
+            collective()
+        except PeerLostError as error:
+            results.put(str(error))
+
+
+def test_who_is_left_alone_says_so(tmp_path: object) -> None:
+    context = mp.get_context("spawn")
+    results = context.SimpleQueue()
+    processes = [context.Process(target=_left_alone, args=(r, f"{tmp_path}/rendezvous", results)) for r in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    for _ in range(2):
+        assert str(results.get()).startswith("another worker is gone: ")
 
 
 def test_one_worker_touches_nothing() -> None:
