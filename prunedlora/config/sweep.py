@@ -160,6 +160,8 @@ class SweepConfig(Section):
         for i, baseline in enumerate(self.baselines):
             for message in _trial_problems(self.trial, without_label(baseline), self.quality):
                 problems.setdefault(message, f"baselines[{i}]")
+        if not problems:
+            problems |= _same_trials(self.baseline_trials(), self.baseline_labels())
         for values in corners(self.space):
             for message in _trial_problems(self.trial, values, self.quality):
                 shown = ", ".join(f"{path}={value}" for path, value in values.items())
@@ -192,6 +194,17 @@ class SweepConfig(Section):
     def baseline_labels(self) -> list[str | None]:
         """What the report calls the baselines, in their order; None: by their method."""
         return [baseline.get(LABEL) for baseline in self.baselines]
+
+
+def _same_trials(trials: list[TrialConfig], labels: list[str | None]) -> dict[str, str]:
+    """Problem → where, for baselines of one configuration and two labels: a trial has one name."""
+    problems: dict[str, str] = {}
+    names: dict[str, str] = {}
+    for i, (trial, label) in enumerate(zip(trials, labels, strict=True)):
+        first = names.setdefault(trial.model_dump_json(), label) if label is not None else None
+        if first != label:
+            problems[f"{label!r} is the same trial as {first!r}"] = f"baselines[{i}]"
+    return problems
 
 
 def without_label(baseline: Mapping[str, Any]) -> dict[str, Any]:

@@ -57,8 +57,19 @@ class Asker:
         """Trials asked in earlier runs that have still to end."""
         labelled = zip(config.baseline_trials(), config.baseline_labels(), strict=True)
         fresh = {trial_key(trial): (trial, label) for trial, label in labelled}
+        self._labels = {key: label for key, (_, label) in fresh.items() if label is not None}
         asked = {ask.key for ask in self._asks if ask.kind == "baseline"}
         self._baselines = deque(baseline for key, baseline in fresh.items() if key not in asked)
+
+    def relabel(self, epoch: int) -> None:
+        """Trials of earlier runs that the file names, or names otherwise now, get that name; `epoch`: the driver's."""
+        for key, label in self._labels.items():
+            record = self._records.get(key)
+            if record is not None and record.label != label:
+                self._records[key] = record.model_copy(update={"label": label})
+                self._store.write_record(self._records[key], epoch)
+            if (record is not None and record.label != label) or any(ask.key == key for ask in self._waiting):
+                self._store.write_label(key, label)
 
     @property
     def num_concurrent(self) -> int:

@@ -27,9 +27,9 @@ class RankFailedError(RuntimeError):
 
 
 def begin_attempt(store: Store, key: str, epoch: int, max_attempts: int) -> int:
-    """The number of this attempt. Forgets what was left by the one before, unless it was the last that is allowed."""
+    """The number of this attempt under this driver. Forgets what the one before left, unless it was the last allowed."""
     attempt = store.begin_attempt(key, epoch)
-    if 1 < attempt <= max_attempts:
+    if attempt <= max_attempts and store.num_attempts(key) > 1:
         store.delete_folder(store.trial_path(key, FOLDER))
     return attempt
 

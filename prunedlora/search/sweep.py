@@ -134,6 +134,7 @@ def run_sweep(
         if command:
             store.write_command(_typed(command))
         asker = Asker(config, store, retry_failed=retry_failed)
+        asker.relabel(lock.epoch)
         deadline = began + max_seconds if max_seconds is not None else float("inf")
         run = _Run(config, store, lock, asker, console, deadline, execute)
         if not is_new and asker.num_left:

@@ -374,6 +374,13 @@ def test_what_lies_inside_of_the_space_is_checked_too(
     assert message in error_of(tree)
 
 
+def test_one_trial_has_one_label(tree: dict[str, Any]) -> None:
+    tree["baselines"] = [{"label": "a", "seed": 3}, {"label": "b", "seed": 4}, {"label": "c", "seed": 3}, {"seed": 3}]
+    assert "baselines[2]: 'c' is the same trial as 'a'" in error_of(tree)
+    del tree["baselines"][2]
+    assert len(parse_sweep(tree, "x.yaml").baselines) == 3
+
+
 def test_many_problems_are_counted(tree: dict[str, Any]) -> None:
     tree["space"] = {"adapter.initial_rank": {"int": [16, 64]}, "pruning.round_to": {"choice": [8]}}
     assert error_of(tree).splitlines()[-1].strip().startswith("and ")

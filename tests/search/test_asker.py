@@ -195,6 +195,22 @@ def test_every_suggestion_is_written_before_it_is_handed_out(make_sweep: Make, t
     assert stored["adapter"]["initial_rank"] == ask.params["adapter.initial_rank"]
 
 
+def test_a_label_that_is_changed_or_added_reaches_trials_of_earlier_runs(make_sweep: Make, tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    ranks = [{"adapter.initial_rank": rank} for rank in (2, 4, 8)]
+    first = Asker(make_sweep(baselines=[ranks[0] | {"label": "small"}, *ranks[1:]]), store)
+    asks = [first.next(), first.next(), first.next()]
+    for ask in asks[:2]:
+        assert ask is not None
+        finish(store, ask)
+    again = [ranks[0] | {"label": "two"}, ranks[1] | {"label": "four"}, ranks[2] | {"label": "eight"}]
+    Asker(make_sweep(baselines=again), store).relabel(0)
+    keys = [ask.key for ask in asks if ask is not None]
+    assert [store.read_label(key) for key in keys] == ["two", "four", "eight"]  # the last is in flight
+    records = [store.read_record(key) for key in keys]
+    assert [record.label if record else None for record in records] == ["two", "four", None]
+
+
 def test_a_moments_trouble_with_the_storage_ends_nothing(
     make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -306,7 +306,7 @@ def test_words_of_an_earlier_attempt_are_forgotten(tree: dict[str, Any], store: 
         store, key, 0, Failure(type="C", message="d", step=None, learning_rate=None, traceback=""), outside=True
     )
     begin_attempt(store, key, 1, 2)  # one too many: what the last one left is for the record
-    assert last_words(store, key) == "rank 0 was interrupted: A: b"
+    assert last_words(store, key) == "rank 0 was interrupted: C: d"
 
 
 def test_a_gradient_that_is_not_finite_fails_the_trial(
