@@ -27,7 +27,7 @@ class RankFailedError(RuntimeError):
 
 
 def begin_attempt(store: Store, key: str, epoch: int, max_attempts: int) -> int:
-    """The number of this attempt under this driver. Forgets what the one before left, unless it was the last allowed."""
+    """The number of this attempt under this driver. Forgets what the one before left, unless it was the last."""
     attempt = store.begin_attempt(key, epoch)
     if attempt <= max_attempts and store.num_attempts(key) > 1:
         store.delete_folder(store.trial_path(key, FOLDER))
