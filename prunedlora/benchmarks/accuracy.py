@@ -66,6 +66,8 @@ def compare(
     trainings.train([Training(c.label, power, seed) for c, power in tuned.best.items() for seed in fresh])
     tests, refused = _tests(trainings, tuned.best, fresh, device, console)
     differences = {} if against is None else _differences(tests, against)
+    if against is not None and not differences:
+        console.print(f"{against} has no seed in common with others: nothing is compared with it", markup=False)
     console.print(_table(trainings, tuned.best, tests, len(fresh), differences, against))
     methods: dict[str, Any] = {}
     for contender, tested in tests.items():

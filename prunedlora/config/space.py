@@ -4,12 +4,13 @@
     optimizer.learning_rate: {log_uniform: [1e-4, 1e-2]}
     pruning.schedule.begin: {uniform: [0.1, 0.3]}
     training.num_steps:     {int: [100, 400], step: 50}
-    adapter.initial_rank:   {int: [4, 64], log: true}
+    adapter.initial_rank:   {log_int: [4, 64]}
     pruning:                {value: null, when: {adapter.method: [lora]}}
 
 `when` makes an entry conditional: it applies only while every field it names has one of the listed values.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Self
 
 from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
@@ -49,7 +50,7 @@ class Uniform(Section):
     def corners(self) -> list[Any]:
         return list(self.uniform)
 
-    def inner(self) -> list[Any]:
+    def inner(self) -> Sequence[float]:
         """A value between the corners, which is no whole number."""
         low, high = self.uniform
         return [low + (high - low) / 3**0.5]
@@ -68,7 +69,7 @@ class LogUniform(Section):
     def corners(self) -> list[Any]:
         return list(self.log_uniform)
 
-    def inner(self) -> list[Any]:
+    def inner(self) -> Sequence[float]:
         """A value between the corners, which is no whole number."""
         low, high = self.log_uniform
         return [low * (high / low) ** 3**-0.5]
@@ -79,8 +80,6 @@ class IntRange(Section):
     """Lowest and highest value, both included."""
     step: PositiveInt = 1
     """Distance between values, counted from the lowest."""
-    log: bool = False
-    """Uniformly in the logarithm."""
     when: When = Field(default={})
 
     @model_validator(mode="after")
@@ -89,20 +88,40 @@ class IntRange(Section):
         _check_rising("int", self.bounds)
         if (high - low) % self.step:
             raise ValueError(f"int: {high} is not reached from {low} in steps of {self.step}")
-        if self.log and (low < 1 or self.step != 1):
-            raise ValueError(f"int with log starts at 1 or above and has no step, got {low} and step {self.step}")
         return self
 
     def corners(self) -> list[Any]:
         return list(self.bounds)
 
-    def inner(self) -> list[Any]:
+    def inner(self) -> Sequence[int]:
         """All values between the corners."""
-        return list(self.values())[1:-1]
+        return self.values()[1:-1]
 
     def values(self) -> range:
         """All values."""
         return range(self.bounds[0], self.bounds[1] + 1, self.step)
+
+
+class LogInt(Section):
+    log_int: tuple[PositiveInt, PositiveInt]
+    """Lowest and highest value, both included, uniformly in the logarithm."""
+    when: When = Field(default={})
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        _check_rising("log_int", self.log_int)
+        return self
+
+    def corners(self) -> list[Any]:
+        return list(self.log_int)
+
+    def inner(self) -> Sequence[int]:
+        """All values between the corners."""
+        return self.values()[1:-1]
+
+    def values(self) -> range:
+        """All values."""
+        return range(self.log_int[0], self.log_int[1] + 1)
 
 
 class Value(Section):
@@ -119,14 +138,14 @@ def _check_rising(kind: str, bounds: tuple[float, float]) -> None:
         raise ValueError(f"{kind}: lowest {bounds[0]:g} must lie below highest {bounds[1]:g}")
 
 
-_KINDS = ("choice", "uniform", "log_uniform", "int", "value")
+_KINDS = ("choice", "uniform", "log_uniform", "int", "log_int", "value")
 
 
 def _kind_of(entry: Any) -> str | None:
     if isinstance(entry, dict):
         kinds = [kind for kind in _KINDS if kind in entry]
         return kinds[0] if len(kinds) == 1 else None
-    kinds_of: dict[type, str] = dict(zip((Choice, Uniform, LogUniform, IntRange, Value), _KINDS, strict=True))
+    kinds_of: dict[type, str] = dict(zip((Choice, Uniform, LogUniform, IntRange, LogInt, Value), _KINDS, strict=True))
     return kinds_of.get(type(entry))
 
 
@@ -135,10 +154,11 @@ SpaceEntry = Annotated[
     | Annotated[Uniform, Tag("uniform")]
     | Annotated[LogUniform, Tag("log_uniform")]
     | Annotated[IntRange, Tag("int")]
+    | Annotated[LogInt, Tag("log_int")]
     | Annotated[Value, Tag("value")],
     Discriminator(
         _kind_of,
         custom_error_type="space_entry",
-        custom_error_message="an entry has exactly one of choice, uniform, log_uniform, int, value",
+        custom_error_message="an entry has exactly one of choice, uniform, log_uniform, int, log_int, value",
     ),
 ]

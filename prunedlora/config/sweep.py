@@ -18,10 +18,11 @@ from pydantic import (
 
 from prunedlora.config.fields import all_fields, is_field, takes_whole_numbers_only, with_values
 from prunedlora.config.section import Section, registered
-from prunedlora.config.space import IntRange, LogUniform, SpaceEntry, Uniform, Value
+from prunedlora.config.space import IntRange, LogInt, LogUniform, SpaceEntry, Uniform, Value
 from prunedlora.config.trial import TrialConfig
 
 SIZE_OBJECTIVES = ("adapter_params", "adapter_bytes", "file_bytes", "max_rank", "served_slot", "served_slot_bytes")
+Numeric = Uniform | LogUniform | IntRange | LogInt
 MOST_CORNERS = 4096
 MOST_INNER = 2048
 MOST_PROBLEMS = 10
@@ -133,8 +134,8 @@ class SweepConfig(Section):
             problems += _field_problem(path, f"space.{path}")
             if isinstance(entry, Uniform | LogUniform) and takes_whole_numbers_only(TrialConfig, path):
                 low, high = entry.corners()
-                also = ", log: true" if isinstance(entry, LogUniform) else ""
-                problems.append(f"space.{path}: takes whole numbers only; write {{int: [{low:g}, {high:g}]{also}}}")
+                kind = "log_int" if isinstance(entry, LogUniform) else "int"
+                problems.append(f"space.{path}: takes whole numbers only; write {{{kind}: [{low:g}, {high:g}]}}")
             for parent, values in entry.when.items():
                 if parent == path or parent not in self.space:
                     problems.append(f"space.{path}.when: {parent!r} is not another entry of the space")
@@ -146,7 +147,7 @@ class SweepConfig(Section):
         problems += self._label_problems()
         searched = any(not isinstance(entry, Value) for entry in self.space.values())
         if self.num_trials > 0 and not searched:
-            problems.append("space: nothing is searched; give at least one choice, uniform, log_uniform or int")
+            problems.append("space: nothing is searched; give a choice, uniform, log_uniform, int or log_int")
         if self.num_trials == 0 and (self.space or not self.baselines):
             problems.append("num_trials 0 runs the baselines alone: it needs some, and an empty space")
         if problems:
@@ -162,14 +163,17 @@ class SweepConfig(Section):
                 problems.setdefault(message, f"baselines[{i}]")
         if not problems:
             problems |= _same_trials(self.baseline_trials(), self.baseline_labels())
-        for values in corners(self.space):
+        of_space: dict[str, str] = {}
+        for values in corners(self.space, inner=True):
             for message in _trial_problems(self.trial, values, self.quality):
                 shown = ", ".join(f"{path}={value}" for path, value in values.items())
-                problems.setdefault(message, f"space at {shown}")
-        if problems:
-            lines = [f"{where}: {message}" for message, where in itertools.islice(problems.items(), MOST_PROBLEMS)]
-            if len(problems) > len(lines):
-                lines.append(f"and {len(problems) - len(lines)} more")
+                if message not in problems:
+                    of_space.setdefault(message, f"space at {shown}")
+        lines = [f"{where}: {message}" for message, where in (problems | of_space).items()]
+        most = len(problems) + MOST_PROBLEMS
+        if len(lines) > most:
+            lines[most - 1 :] = [f"{lines[most - 1]} (and {len(lines) - most} more in the space)"]
+        if lines:
             raise ValueError("\n".join(lines))
         return self
 
@@ -240,37 +244,37 @@ def ask_order(space: Mapping[str, SpaceEntry]) -> list[str]:
     return order
 
 
-def corners(space: Mapping[str, SpaceEntry]) -> Iterator[dict[str, Any]]:
-    """Every combination of categorical values, each at the corners of the numeric ranges, and with each inner value of
-    a numeric entry while the others are all low or all high.
+def corners(space: Mapping[str, SpaceEntry], *, inner: bool = False) -> Iterator[dict[str, Any]]:
+    """Every combination of categorical values, each at the corners of the numeric ranges.
 
     Above MOST_CORNERS combinations, the numeric entries are taken all low, all high, and each one alone at its other
-    end; inner values are thinned evenly to MOST_INNER. Categorical values stay exhaustive.
+    end; categorical values stay exhaustive. With `inner`, also each value between the ends of a numeric entry, while
+    the others are all low and all high; of more than MOST_INNER such combinations an even selection.
     """
     order = ask_order(space)
-    numeric = [path for path in order if isinstance(space[path], Uniform | LogUniform | IntRange)]
+    numeric = {path: space[path] for path in order if isinstance(space[path], Numeric)}
+    ends = {path: entry.corners() for path, entry in numeric.items()}
     categorical = [path for path in order if path not in numeric]
-    points = [[*entry.corners(), *_inner(entry)] for entry in (space[path] for path in numeric)]
     num_combinations = _product(len(space[path].corners()) for path in categorical)
-    picks: list[tuple[int, ...]] = list(
-        itertools.islice(itertools.product((0, 1), repeat=len(numeric)), MOST_CORNERS + 1)
-    )
     n = len(numeric)
-    if len(picks) * num_combinations > MOST_CORNERS:
+    sides: list[tuple[int, ...]] = list(itertools.islice(itertools.product((0, 1), repeat=n), MOST_CORNERS + 1))
+    if len(sides) * num_combinations > MOST_CORNERS:
         flips = [tuple(int(i == j) ^ side for i in range(n)) for j in range(n) for side in (0, 1)]
-        picks = list(dict.fromkeys([(0,) * n, (1,) * n, *flips]))
-    inner = [
-        tuple(index if i == j else side for i in range(n))
-        for j in range(n)
-        for index in range(2, len(points[j]))
-        for side in (0, 1)
-    ]
-    picks += inner[:: 1 + len(inner) * num_combinations // MOST_INNER]
+        sides = list(dict.fromkeys([(0,) * n, (1,) * n, *flips]))
+    picks = [{path: ends[path][side] for path, side in zip(numeric, row, strict=True)} for row in sides]
+    if inner:
+        between = {path: entry.inner() for path, entry in numeric.items() if isinstance(entry, Numeric)}
+        stride = 1 + 2 * sum(map(len, between.values())) * num_combinations // MOST_INNER
+        picks += [
+            {other: ends[other][side] for other in numeric} | {path: value}
+            for path, values in between.items()
+            for value in values[::stride]
+            for side in (0, 1)
+        ]
     seen = set()
     for combination in itertools.product(*(space[path].corners() for path in categorical)):
         for pick in picks:
-            chosen = dict(zip(categorical, combination, strict=True))
-            chosen |= {path: at[index] for path, at, index in zip(numeric, points, pick, strict=True)}
+            chosen = dict(zip(categorical, combination, strict=True)) | pick
             values: dict[str, Any] = {}
             for path in order:
                 if applies(space[path], values):
@@ -280,15 +284,11 @@ def corners(space: Mapping[str, SpaceEntry]) -> Iterator[dict[str, Any]]:
                 yield values
 
 
-def _inner(entry: SpaceEntry) -> list[Any]:
-    return entry.inner() if isinstance(entry, Uniform | LogUniform | IntRange) else []
-
-
 def _impossible(parent: SpaceEntry, name: str, values: list[Any], where: str) -> list[str]:
     """Values that a condition waits for in vain."""
     if isinstance(parent, Uniform | LogUniform):
         return [f"{where}: {name!r} is continuous; a condition needs a choice, an int or a value"]
-    possible = parent.values() if isinstance(parent, IntRange) else parent.corners()
+    possible = parent.values() if isinstance(parent, IntRange | LogInt) else parent.corners()
     return [f"{where}: {name!r} never is {value!r}" for value in values if value not in possible]
 
 

@@ -30,7 +30,8 @@ REPEATED = "prunedlora:repeated"
 
 
 class SuggestionError(ValueError):
-    """A suggestion of the space that is no valid trial, although the corners of the space are; the message names it."""
+    """A suggestion of the space that is no valid trial, which none that was checked before showed; the message names
+    it."""
 
 
 class Asker:
@@ -163,7 +164,9 @@ class Asker:
             trial = trial_with(config.trial, values)
         except ValidationError as error:
             shown = ", ".join(f"{path}={value}" for path, value in values.items())
-            raise SuggestionError(f"the space allows {shown}, which is no trial: {error}; narrow the space") from error
+            raise SuggestionError(
+                f"the space allows {shown}, which is no trial: {error}; give another --storage with a narrower space"
+            ) from error
         return self._write(trial, "search", part)
 
     def _write(

@@ -5,7 +5,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from prunedlora.adapters.export import CONFIG_NAME, WEIGHTS_NAME
-from prunedlora.results.record import Candidate, TrialRecord, json_object
+from prunedlora.results.record import Candidate, RecordError, TrialRecord, json_object
 from prunedlora.results.store import Store
 from prunedlora.search.candidates import file_sha256
 
@@ -33,18 +33,22 @@ def fetch_adapter(store: Store, record: TrialRecord, candidate: Candidate, to: P
     """Copies the candidate's folder to `to`, which must not exist, and says how its weights were checked.
 
     Raises:
-        StoredAdapterError: there is no adapter, its weights or configuration are gone, cannot be read, or are not those
-            of the record.
-        StoreError: its folder is not in the store.
-        RecordError: its configuration is no JSON object.
+        StoredAdapterError: there is no adapter, its folder, weights or configuration are gone, cannot be read, or are
+            not those of the record.
+        StoreError: the storage does not answer.
     """
     path = adapter_path(store, record, candidate)
-    store.download_folder(path, to)
     origin = store.storage.uri_of(path)
+    if not store.has_folder(path):
+        raise StoredAdapterError(f"{origin} does not exist: the adapter is gone")
+    store.download_folder(path, to)
     for name in (WEIGHTS_NAME, CONFIG_NAME):
         if not (to / name).is_file():
             raise StoredAdapterError(f"{origin} has no {name}: the adapter is gone or damaged")
-    json_object((to / CONFIG_NAME).read_text("utf-8"), f"{origin}/{CONFIG_NAME}")
+    try:
+        json_object((to / CONFIG_NAME).read_text("utf-8"), f"{origin}/{CONFIG_NAME}")
+    except (RecordError, UnicodeDecodeError) as error:
+        raise StoredAdapterError(f"the adapter is damaged: {error}") from error
     return _check_weights(to / WEIGHTS_NAME, f"{origin}/{WEIGHTS_NAME}", candidate.file_sha256)
 
 

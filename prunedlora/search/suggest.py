@@ -6,7 +6,7 @@ from typing import Any
 
 import optuna
 
-from prunedlora.config.space import Choice, IntRange, LogUniform, SpaceEntry, Uniform, Value
+from prunedlora.config.space import Choice, IntRange, LogInt, LogUniform, SpaceEntry, Uniform, Value
 from prunedlora.config.sweep import applies, ask_order
 
 
@@ -29,7 +29,9 @@ def _suggest_entry(trial: optuna.Trial, path: str, entry: SpaceEntry) -> Any:
         case LogUniform():
             return trial.suggest_float(path, *entry.log_uniform, log=True)
         case IntRange():
-            return trial.suggest_int(path, *entry.bounds, step=entry.step, log=entry.log)
+            return trial.suggest_int(path, *entry.bounds, step=entry.step)
+        case LogInt():
+            return trial.suggest_int(path, *entry.log_int, log=True)
         case Value():
             return entry.value
 

@@ -144,10 +144,16 @@ def _do(work: Work, bench: Bench) -> None:
             finish("failed", f"{type(error).__name__}: {error}")
             if bench.workers.num_workers == 1:
                 return
-        elif is_first and (record := bench.store.read_record(work["key"])) and record.status == "failed":
+        elif is_first and _has_failed(work["key"], bench.store):
             finish("failed")
         raise
     finish(status)
+
+
+def _has_failed(key: str, store: Store) -> bool:
+    """Whether this attempt is on record as failed: that of an earlier run stays until a trial that is retried ends."""
+    record = store.read_record(key)
+    return record is not None and record.status == "failed" and record.attempts == store.num_attempts(key)
 
 
 def _throttled_progress(settings: SlotSettings) -> Callable[[int, int], Verdict]:

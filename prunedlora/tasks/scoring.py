@@ -7,6 +7,9 @@ from decimal import Decimal
 from prunedlora.tasks.errors import DataError
 from prunedlora.tasks.sources import Example
 
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, SyntaxError, TypeError, ValueError)
+"""What verifiers raise on text that they cannot parse."""
+
 # A minus sign belongs to the number unless it follows a digit: "10-3" ends in 3.
 _NUMBER = re.compile(r"(?:(?<!\d)-)?(?:\d[\d,]*(?:\.\d+)?|\.\d+)")
 
@@ -23,12 +26,12 @@ def final_number(answer: str, example: Example) -> bool:
 
 def verifier(answer: str, example: Example) -> bool:
     """Whether the source's own verifier gives full marks; part marks count as wrong, and so does an answer that it
-    cannot read: some raise on text that is not of the form that they ask for (`check_scorable` has seen it work)."""
+    cannot read: some raise on text that is not of the form that they ask for."""
     if example.verifier is None:
         return False
     try:
         return example.verifier(answer) == 1
-    except Exception:
+    except UNREADABLE:
         return False
 
 
@@ -50,16 +53,16 @@ def check_scorable(metric: str, split: str, examples: tuple[Example, ...]) -> No
     for example in examples:
         if metric == "verifier" and example.verifier is None:
             raise DataError(f"metric 'verifier' needs a source with a verifier (reasoning_gym), which {split} has not")
-        if metric == "verifier" and example is examples[0]:
+        if metric == "verifier":
             _check_verifier(example, split)
         if metric == "final_number" and last_number(example.target) is None:
             raise DataError(f"metric 'final_number': a target of {split} has no number: {example.target!r}")
 
 
 def _check_verifier(example: Example, split: str) -> None:
-    """It must be able to judge the source's own answer; later, what it raises is the answer's fault."""
+    """It must be able to judge the target."""
     assert example.verifier is not None
     try:
         example.verifier(example.target)
     except Exception as error:
-        raise DataError(f"the verifier of {split} raises on its own answer {example.target!r}: {error!r}") from error
+        raise DataError(f"the verifier of {split} raises on the target {example.target!r}: {error!r}") from error

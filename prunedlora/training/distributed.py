@@ -59,7 +59,8 @@ class Workers:
 def _peers_needed() -> Iterator[None]:
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:  # what gloo and NCCL raise when a connection ends
+        # A kernel's own error may surface here first: that is this worker's, and no reason to try again.
+        if isinstance(error, torch.OutOfMemoryError) or str(error).startswith("CUDA error"):
+            raise
         raise PeerLostError(f"another worker is gone: {error}") from error

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from prunedlora.config.load import ConfigError, load_sweep, parse_sweep
-from prunedlora.config.sweep import SIZE_OBJECTIVES, trial_with
+from prunedlora.config.sweep import SIZE_OBJECTIVES, corners, trial_with
 from prunedlora.config.trial import TrialConfig
 from prunedlora.results.record import SIZE_FIGURES
 
@@ -339,7 +339,7 @@ def test_every_corner_of_the_space_is_checked(tree: dict[str, Any]) -> None:
     [
         (
             {"adapter.initial_rank": {"log_uniform": [8, 64]}},
-            "space.adapter.initial_rank: takes whole numbers only; write {int: [8, 64], log: true}",
+            "space.adapter.initial_rank: takes whole numbers only; write {log_int: [8, 64]}",
         ),
         (
             {"training.num_steps": {"uniform": [10, 20]}},
@@ -360,7 +360,7 @@ def test_every_corner_of_the_space_is_checked(tree: dict[str, Any]) -> None:
             },
             "pruning.min_rank 99 is above adapter.initial_rank 16",
         ),
-        ({"adapter.initial_rank": {"int": [0, 8], "log": True}}, "int with log starts at 1 or above and has no step"),
+        ({"adapter.initial_rank": {"log_int": [0, 8]}}, "log_int.0: Input should be greater than 0 (got 0)"),
         (
             {"evaluation.metric": {"choice": ["accuracy", "loss"]}},
             "space at evaluation.metric=loss: evaluation.metric 'loss' does not record the objective 'accuracy'",
@@ -383,12 +383,25 @@ def test_one_trial_has_one_label(tree: dict[str, Any]) -> None:
 
 def test_many_problems_are_counted(tree: dict[str, Any]) -> None:
     tree["space"] = {"adapter.initial_rank": {"int": [16, 64]}, "pruning.round_to": {"choice": [8]}}
-    assert error_of(tree).splitlines()[-1].strip().startswith("and ")
+    message = error_of(tree)
+    assert message.startswith("x.yaml: 10 problems")
+    assert message.endswith("more in the space)")
 
 
 def test_whole_numbers_may_be_spaced_by_their_logarithm(tree: dict[str, Any]) -> None:
-    tree["space"] = {"adapter.initial_rank": {"int": [8, 64], "log": True}}
-    assert parse_sweep(tree, "x.yaml").space["adapter.initial_rank"].log
+    tree["space"] = {"adapter.initial_rank": {"log_int": [8, 64]}}
+    assert parse_sweep(tree, "x.yaml").space["adapter.initial_rank"].corners() == [8, 64]
+
+
+@pytest.mark.parametrize("top", [1200, 2500, 10**9])
+def test_an_even_selection_of_a_wide_range_meets_both_ends_of_the_others(tree: dict[str, Any], top: int) -> None:
+    tree["space"] = {"optimizer.learning_rate": {"uniform": [0.25, 0.5]}, "training.num_steps": {"int": [100, top]}}
+    found = list(corners(parse_sweep(tree, "x.yaml").space, inner=True))
+    between = [v for v in found if v["training.num_steps"] not in (100, top)]
+    assert 500 < len(between) <= 2048 + 4
+    rates = [{v["optimizer.learning_rate"] for v in between if v["training.num_steps"] == steps} for steps in
+             {v["training.num_steps"] for v in between}]  # fmt: skip
+    assert all(met >= {0.25, 0.5} for met in rates)
 
 
 def test_conditional_section(tree: dict[str, Any]) -> None:

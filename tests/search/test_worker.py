@@ -86,7 +86,14 @@ def test_a_failed_record_is_told_before_the_workers_are_restarted(tmp_path: Path
     with pytest.raises(ValueError, match="no such model"):
         worker._do(TRIAL, bench(board, failing, store, num_workers=2))
     assert board.finished == []
-    store.write_record(invented_record("a", sweep_tree(tmp_path)["trial"], "failed"), driver_epoch=1)
+    store.begin_attempt("a", 1)
+    failed = invented_record("a", sweep_tree(tmp_path)["trial"], "failed").model_copy(update={"attempts": 1})
+    store.write_record(failed, driver_epoch=1)
+    store.begin_attempt("a", 1)  # --retry-failed: the record of the time before is there, and says nothing of this one
+    with pytest.raises(ValueError, match="no such model"):
+        worker._do(TRIAL, bench(board, failing, store, num_workers=2))
+    assert board.finished == []
+    store.write_record(failed.model_copy(update={"attempts": 2}), driver_epoch=1)
     with pytest.raises(ValueError, match="no such model"):
         worker._do(TRIAL, bench(board, failing, store, num_workers=2))
     assert board.finished == [("failed", "")]

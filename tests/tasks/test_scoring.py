@@ -58,7 +58,7 @@ def test_an_answer_that_the_verifier_cannot_read_is_wrong() -> None:
     def raises(_: str) -> float:
         raise TypeError("no such thing")
 
-    with pytest.raises(DataError, match="the verifier of test raises on its own answer 'a': TypeError"):
+    with pytest.raises(DataError, match="the verifier of test raises on the target 'a': TypeError"):
         check_scorable("verifier", "test", (Example("q", "a", raises),))
 
 
