@@ -1,6 +1,7 @@
 """An adapter out of its store: as it was trained, padded, in another dtype, merged, with its card and certificate."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from prunedlora.search.card import card, vllm_problems
 from prunedlora.search.execute import execute_test, execute_trial
 from prunedlora.search.export import export_candidate
 from prunedlora.search.export_form import ExportError, Form
-from prunedlora.search.stored_adapter import AS_RECORDED
+from prunedlora.search.stored_adapter import AS_RECORDED, StoredAdapterError, fetch_adapter
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
 from tests.search.hub import logged_in, running_hub
@@ -82,6 +83,21 @@ def test_every_form_does_what_the_adapter_does(trained: tuple[Store, str, Path],
     assert (config["r"], config["lora_alpha"], config["rank_pattern"]) == (8, 8, {})
     half = load_file(tmp_path / "half" / "adapter_model.safetensors")
     assert {tensor.dtype for tensor in half.values()} == {torch.bfloat16}
+
+
+def test_an_adapter_that_is_gone_is_named(trained: tuple[Store, str, Path], tmp_path: Path) -> None:
+    """Not a trouble of the storage: a comparison goes on without it."""
+    store = Store(str(shutil.copytree(trained[0].uri, tmp_path / "store")))
+    record = store.read_record(trained[1])
+    assert record is not None
+    last = record.candidates[-1]
+    folder = Path(store.uri, store.trial_path(record.key, str(last.adapter_path)))
+    (folder / "adapter_config.json").write_text("{")
+    with pytest.raises(StoredAdapterError, match=r"the adapter is damaged: .*adapter_config\.json"):
+        fetch_adapter(store, record, last, tmp_path / "a")
+    shutil.rmtree(folder)
+    with pytest.raises(StoredAdapterError, match="000012 does not exist: the adapter is gone"):
+        fetch_adapter(store, record, last, tmp_path / "b")
 
 
 def test_the_card_loads_the_base_as_it_was_trained_on(trained: tuple[Store, str, Path], tmp_path: Path) -> None:
