@@ -118,7 +118,7 @@ def test_yaml() -> None:
     (text,) = blocks("yaml")
     base = yaml.safe_load((ROOT / "search_spaces" / "quickstart.yaml").read_text())
     sweep = parse_sweep({**base, **yaml.safe_load(text)}, "README")
-    assert len(sweep.space) == 5
+    assert len(sweep.space) == 6
 
 
 @pytest.mark.parametrize(
