@@ -82,7 +82,8 @@ class SweepConfig(Section):
     max_seconds: PositiveFloat | None = None
     """End cleanly after this time: trials in flight keep a checkpoint and go on in the next run."""
     max_attempts: PositiveInt = 3
-    """How often a trial whose worker died is started again, per run of the sweep."""
+    """How often a trial is started, per run of the sweep, whose worker died or met trouble that is not the trial's own
+    (another worker lost, Ray, the storage); it goes on from its last checkpoint."""
     recommend_within: float = Field(default=0.01, ge=0.0)
     """The recommended adapter is the smallest whose quality is at most this much worse than the best's."""
     seed: NonNegativeInt = 0

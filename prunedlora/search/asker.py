@@ -66,11 +66,13 @@ class Asker:
         """Trials of earlier runs that the file names, or names otherwise now, get that name; `epoch`: the driver's."""
         for key, label in self._labels.items():
             record = self._records.get(key)
+            if record is None and all(ask.key != key for ask in self._waiting):
+                continue  # not asked yet
+            if record is None or record.label != label:
+                self._store.write_label(key, label)
             if record is not None and record.label != label:
                 self._records[key] = record.model_copy(update={"label": label})
                 self._store.write_record(self._records[key], epoch)
-            if (record is not None and record.label != label) or any(ask.key == key for ask in self._waiting):
-                self._store.write_label(key, label)
 
     @property
     def num_concurrent(self) -> int:
