@@ -206,13 +206,15 @@ def _table(
     differences: Mapping[str, tuple[float, float | None, int]],
     against: str | None,
 ) -> Table:
-    title = f"Test {trainings.objectives.quality}, {num_seeds} seeds"
+    title = f"Test {trainings.objectives.quality}, {num_seeds} seeds" + (
+        f"; minus that of {against}" if against else ""
+    )
     table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
     table.add_column("method", overflow="fold")
-    for name in ("params", "mean", "stderr", "seeds", "failed", "learning rate"):
+    for name in ("params", "mean", "stderr", "seeds", "failed", "rate"):
         table.add_column(name, justify="right", no_wrap=True)
     if against is not None:
-        table.add_column(f"minus {against}", justify="right")
+        table.add_column("minus", justify="right", no_wrap=True)
     for contender, tested in tests.items():
         rate = f"{trainings.rate(contender.label, best[contender]):g}"
         if not tested:
