@@ -151,7 +151,7 @@ def compare(
 ) -> None:
     """Sweeps side by side, or the methods of one: whose adapters are better at which sizes, and how sure that is."""
     with clear_errors():
-        from prunedlora.results.comparison.run import run_comparison
+        from prunedlora.results.comparison.compare import run_comparison
 
         run_comparison(
             stores, Console(), names=names.split(",") if names is not None else None, by=by, against=against,
@@ -176,11 +176,11 @@ def export(
 ) -> None:
     """Copy a candidate's adapter out of a store: a plain PEFT folder with a model card, checked against the base."""
     with clear_errors():
+        from prunedlora.delivery import publish
+        from prunedlora.delivery.candidate_export import export_candidate
+        from prunedlora.delivery.form import Form
         from prunedlora.results.find import find_candidate
         from prunedlora.results.store import Store
-        from prunedlora.search import publish
-        from prunedlora.search.export import export_candidate
-        from prunedlora.search.export_form import Form
 
         if private and push is None:
             raise typer.BadParameter("--private has no effect without --push")
@@ -238,10 +238,10 @@ def latency(
 ) -> None:
     """Measure on this machine how long adapters take to load and to run, beside and inside of the base weights."""
     with clear_errors():
+        from prunedlora.delivery.candidate_latency import Shape, measure_latencies
         from prunedlora.results.analysis.summary import summarize
         from prunedlora.results.report.latency_table import print_latencies
         from prunedlora.results.store import Store
-        from prunedlora.search.latency import Shape, measure_latencies
 
         if bool(candidates) == front:
             raise typer.BadParameter("name candidates (KEY or KEY@STEP), or give --front for those on the front")
@@ -275,9 +275,9 @@ def harness(
     with clear_errors():
         from prunedlora.config.load import parse_harness
         from prunedlora.results.figure_text import figure_text
-        from prunedlora.results.harness import write_harness
+        from prunedlora.results.harness_document import write_harness
         from prunedlora.results.store import Store
-        from prunedlora.search.harness import measure_stored
+        from prunedlora.trial.trial_harness import measure_stored
 
         opened = Store(store)
         opened.open()
@@ -309,9 +309,9 @@ def _given(storage: str | None, default: str) -> str:
 
 def _run(config: "SweepConfig", storage: str, *, dry_run: bool, max_seconds: float | None, retry_failed: bool) -> None:
     """Runs the sweep, or prints its plan, and ends the process with what came of it as exit status."""
-    from prunedlora.search.plan import print_plan
-    from prunedlora.search.signals import leaving_at_once
-    from prunedlora.search.sweep import run_sweep
+    from prunedlora.sweep.plan import print_plan
+    from prunedlora.sweep.run import run_sweep
+    from prunedlora.sweep.signals import leaving_at_once
 
     if dry_run:
         print_plan(config, storage, Console(), retry_failed=retry_failed)

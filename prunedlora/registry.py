@@ -18,7 +18,7 @@ HOMES = {
     "criterion": "prunedlora.pruning.criteria",
     "curvature": "prunedlora.pruning.curvature",
     "method": "prunedlora.methods",
-    "sampler": "prunedlora.search.samplers",
+    "sampler": "prunedlora.study.samplers",
     "statistic": "prunedlora.pruning.statistics",
     "schedule": "prunedlora.pruning.schedules",
     "task": "prunedlora.tasks",

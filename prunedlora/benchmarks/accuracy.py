@@ -22,12 +22,12 @@ from rich.table import Table
 from prunedlora.adapters.verify import VerificationError
 from prunedlora.benchmarks.comparison import ComparisonError, Contender, Training, Trainings
 from prunedlora.benchmarks.over_seeds import over_seeds
+from prunedlora.delivery.stored_adapter import StoredAdapterError
 from prunedlora.results.record import Candidate
-from prunedlora.search.assets import AssetCache
-from prunedlora.search.execute import execute_test
-from prunedlora.search.finish import TEST_FILE, read_test_figures
-from prunedlora.search.stored_adapter import StoredAdapterError
+from prunedlora.sweep.finish import TEST_FILE, read_test_figures
 from prunedlora.training.distributed import Workers
+from prunedlora.trial.assets import AssetCache
+from prunedlora.trial.execute import execute_test
 
 MOST_WIDENINGS = 6
 """How often a method's learning rates may be widened: what lies further off is no matter of tuning."""

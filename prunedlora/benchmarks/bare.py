@@ -14,13 +14,13 @@ from prunedlora.adapters.export import export
 from prunedlora.adapters.size import measure
 from prunedlora.config.identity import model_location
 from prunedlora.config.trial import TrialConfig
-from prunedlora.search.assemble import build_method, build_trial, milestone_steps, num_steps
-from prunedlora.search.assets import Assets, load_assets
-from prunedlora.search.candidates import ADAPTER, validation_examples
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import evaluate
 from prunedlora.training.loop import Verdict, train
 from prunedlora.training.model import draw_new_parameters
+from prunedlora.trial.assemble import build_method, build_trial, milestone_steps, num_steps
+from prunedlora.trial.assets import Assets, load_assets
+from prunedlora.trial.candidates import ADAPTER, validation_examples
 
 
 def train_bare(config: TrialConfig, assets: Assets, device: torch.device) -> float:

@@ -42,8 +42,8 @@ def overhead(
     from prunedlora.benchmarks.overhead import efficiency, trials_per_hour
     from prunedlora.config.load import load_sweep
     from prunedlora.results.store import Store
-    from prunedlora.search.signals import leaving_at_once
-    from prunedlora.search.sweep import run_sweep
+    from prunedlora.sweep.run import run_sweep
+    from prunedlora.sweep.signals import leaving_at_once
 
     if store is not None and not full_sweep:
         raise typer.BadParameter("--store is a whole sweep's: it has no use with --no-full-sweep")
@@ -74,7 +74,7 @@ def event(
     """One pruning event: all layers at once, against a plain implementation of the public algorithm."""
     import torch
 
-    from prunedlora.benchmarks.event import event_speed
+    from prunedlora.benchmarks.event_speed import event_speed
 
     torch.set_num_threads(num_threads)
     figures = event_speed(
@@ -98,7 +98,7 @@ def step(
     """One training step: LoRA, pruning that watches, pruning that has shrunk, LoRA at the final rank."""
     import torch
 
-    from prunedlora.benchmarks.step import step_costs
+    from prunedlora.benchmarks.step_speed import step_costs
     from prunedlora.config.load import load_sweep
 
     torch.set_num_threads(num_threads)
@@ -145,10 +145,10 @@ def accuracy(
     from prunedlora.benchmarks.comparison import Trainings, only
     from prunedlora.config.load import load_sweep
     from prunedlora.config.sweep import SweepConfig
+    from prunedlora.fleet.cluster import connected
     from prunedlora.results.store import Store
-    from prunedlora.search.cluster import connected
-    from prunedlora.search.signals import leaving_at_once
-    from prunedlora.search.sweep import run_sweep
+    from prunedlora.sweep.run import run_sweep
+    from prunedlora.sweep.signals import leaving_at_once
 
     torch.set_num_threads(num_threads)
     console = Console()

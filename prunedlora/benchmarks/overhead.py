@@ -22,10 +22,10 @@ from rich.console import Console
 from prunedlora.benchmarks.bare import bare_seconds, train_bare
 from prunedlora.config.sweep import SweepConfig, trial_with
 from prunedlora.config.trial import TrialConfig
+from prunedlora.fleet import cluster
 from prunedlora.results.store import Store
-from prunedlora.search import cluster
-from prunedlora.search.assets import load_assets
-from prunedlora.search.sweep import STATS_FILE, run_sweep
+from prunedlora.sweep.run import STATS_FILE, run_sweep
+from prunedlora.trial.assets import load_assets
 
 SHORT = {
     "training.num_steps": 3,

@@ -24,17 +24,17 @@ from prunedlora.config.methods import PruningConfig
 from prunedlora.config.sweep import trial_with
 from prunedlora.config.trial import TrialConfig
 from prunedlora.pruning.pruner import Pruner
-from prunedlora.pruning.settings import PruningSettings
+from prunedlora.pruning.pruning_settings import PruningSettings
 from prunedlora.registry import lookup, names
-from prunedlora.search.assemble import build_method, build_trial, section_fields
-from prunedlora.search.assets import Assets, load_assets
-from prunedlora.search.candidates import ADAPTER
 from prunedlora.tasks.outcomes import figures
-from prunedlora.tasks.protocol import Features
+from prunedlora.tasks.task import Features
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import autocast, evaluate
 from prunedlora.training.loop import Trial, Verdict, train
 from prunedlora.training.model import draw_new_parameters
+from prunedlora.trial.assemble import build_method, build_trial, section_fields
+from prunedlora.trial.assets import Assets, load_assets
+from prunedlora.trial.candidates import ADAPTER
 
 LEVELS = (0.25, 0.5, 0.75, 0.875)
 """Shares of the components that are removed."""

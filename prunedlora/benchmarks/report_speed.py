@@ -18,7 +18,7 @@ from prunedlora.results.analysis.doubt import doubt_of
 from prunedlora.results.analysis.history import hypervolume_history
 from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.ask import Ask
-from prunedlora.results.importances import read_importances, write_importances
+from prunedlora.results.importances_document import read_importances, write_importances
 from prunedlora.results.record import (
     BaseReference,
     Candidate,
@@ -31,9 +31,9 @@ from prunedlora.results.record import (
 )
 from prunedlora.results.report.report import report_html, write_report
 from prunedlora.results.store import Store
-from prunedlora.search.importances import find_importances
-from prunedlora.search.study import quiet
-from prunedlora.search.suggest import suggest
+from prunedlora.study.importances import find_importances
+from prunedlora.study.rebuild import quiet
+from prunedlora.study.suggest import suggest
 
 NUM_LAYERS, WIDTH = 24, 384
 NUM_EXAMPLES = 400

@@ -19,7 +19,7 @@ from prunedlora.pruning.criteria import Criterion, Elimination
 from prunedlora.pruning.event import gather, remove
 from prunedlora.pruning.live import LiveLayer
 from prunedlora.pruning.pruner import CURVATURE, Pruner
-from prunedlora.pruning.settings import PruningSettings
+from prunedlora.pruning.pruning_settings import PruningSettings
 from prunedlora.registry import lookup
 
 Loss = Callable[[], float]

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from prunedlora.config.harness import HARNESS_EXTRA, is_path, task_files
+from prunedlora.config.harness_tasks import HARNESS_EXTRA, is_path, task_files
 from prunedlora.config.trial import TrialConfig
 
 SCHEMA_VERSION = 1

@@ -20,8 +20,8 @@ from prunedlora.adapters.export import declare_ranks, export
 from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
 from prunedlora.config.methods import PruningConfig
 from prunedlora.pruning.pruner import Event, Pruner
-from prunedlora.pruning.settings import PruningSettings
-from prunedlora.search.assemble import section_fields
+from prunedlora.pruning.pruning_settings import PruningSettings
+from prunedlora.trial.assemble import section_fields
 
 ADAPTER_FOLDER = "pruned_adapter"
 """Inside the Trainer's output_dir."""

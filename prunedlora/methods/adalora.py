@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from prunedlora.adapters.attach import AdapterSettings, attach, detach
 from prunedlora.adapters.plain import plain_layers
-from prunedlora.methods.protocol import OwnGroup
+from prunedlora.methods.method import OwnGroup
 from prunedlora.pruning.pruner import Event
 from prunedlora.registry import register
 

@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from prunedlora.adapters.attach import AdapterSettings, attach, detach
 from prunedlora.adapters.layers import adapted_layers
-from prunedlora.methods.protocol import OwnGroup
+from prunedlora.methods.method import OwnGroup
 from prunedlora.pruning.pruner import Event
 from prunedlora.registry import register
 from prunedlora.seeds import generator

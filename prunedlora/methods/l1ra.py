@@ -20,7 +20,7 @@ from prunedlora.adapters.attach import AdapterSettings, attach, detach
 from prunedlora.adapters.gates import add_gates
 from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
 from prunedlora.adapters.shrink import grow, shrink
-from prunedlora.methods.protocol import OwnGroup
+from prunedlora.methods.method import OwnGroup
 from prunedlora.pruning.pruner import Event
 from prunedlora.pruning.reallocation import reallocate, shrink_gates
 from prunedlora.registry import register

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from prunedlora.adapters.attach import AdapterSettings, attach, detach
-from prunedlora.methods.protocol import OwnGroup
+from prunedlora.methods.method import OwnGroup
 from prunedlora.pruning.pruner import Event
 from prunedlora.registry import register
 

@@ -8,9 +8,9 @@ from torch.optim import Optimizer
 
 from prunedlora.adapters.attach import AdapterSettings, attach, detach
 from prunedlora.adapters.layers import adapted_layers
-from prunedlora.methods.protocol import OwnGroup
+from prunedlora.methods.method import OwnGroup
 from prunedlora.pruning.pruner import Event, Pruner
-from prunedlora.pruning.settings import PruningSettings
+from prunedlora.pruning.pruning_settings import PruningSettings
 from prunedlora.registry import register
 
 

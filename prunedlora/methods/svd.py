@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from prunedlora.adapters.attach import AdapterSettings, attach, detach
 from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
 from prunedlora.adapters.shrink import set_factors
-from prunedlora.methods.protocol import OwnGroup
+from prunedlora.methods.method import OwnGroup
 from prunedlora.pruning.pruner import Event
 from prunedlora.registry import register
 

@@ -19,8 +19,8 @@ from prunedlora.pruning.allocation import Allocation, Demand
 from prunedlora.pruning.criteria import Criterion
 from prunedlora.pruning.event import Known, carried_over, gather, remove, truncate, with_gradient
 from prunedlora.pruning.live import LiveLayer
+from prunedlora.pruning.pruning_settings import PruningSettings
 from prunedlora.pruning.schedules import num_removed, removed_share
-from prunedlora.pruning.settings import PruningSettings
 from prunedlora.registry import lookup
 from prunedlora.seeds import derive_seed
 

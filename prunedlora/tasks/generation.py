@@ -11,12 +11,12 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from prunedlora.registry import register
 from prunedlora.tasks.batching import by_length, evaluating, pad, pad_inputs, to_device
-from prunedlora.tasks.errors import DataError
+from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.outcomes import Outcomes
-from prunedlora.tasks.protocol import Features, length_limit, padding_token
 from prunedlora.tasks.scoring import SCORERS, check_scorable
 from prunedlora.tasks.sources import Example
 from prunedlora.tasks.splits import Splits
+from prunedlora.tasks.task import Features, length_limit, padding_token
 
 IGNORED = -100
 

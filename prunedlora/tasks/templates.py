@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Any
 
-from prunedlora.tasks.errors import DataError
+from prunedlora.tasks.data_error import DataError
 
 
 @dataclass(frozen=True)

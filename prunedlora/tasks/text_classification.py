@@ -10,11 +10,11 @@ from transformers import PreTrainedTokenizerBase
 
 from prunedlora.registry import register
 from prunedlora.tasks.batching import by_length, evaluating, pad_inputs, to_device
-from prunedlora.tasks.errors import DataError
+from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.outcomes import Outcomes
-from prunedlora.tasks.protocol import Features, length_limit, padding_token
 from prunedlora.tasks.sources import Example
 from prunedlora.tasks.splits import Splits
+from prunedlora.tasks.task import Features, length_limit, padding_token
 
 
 @register("task", "text_classification")

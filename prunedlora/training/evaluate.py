@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from prunedlora.tasks.outcomes import Outcomes, interleave
-from prunedlora.tasks.protocol import Features, Task
+from prunedlora.tasks.task import Features, Task
 from prunedlora.training.distributed import Workers
 
 

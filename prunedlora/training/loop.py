@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from prunedlora.methods.protocol import Method
+from prunedlora.methods.method import Method
 from prunedlora.seeds import seed_dropout
-from prunedlora.tasks.protocol import Task
+from prunedlora.tasks.task import Task
 from prunedlora.training.data import BatchOrder
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import autocast

@@ -15,10 +15,10 @@ from prunedlora.config.identity import trial_key
 from prunedlora.config.load import ConfigError, parse_sweep
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.results.store import Store
-from prunedlora.search.assets import AssetCache
-from prunedlora.search.execute import execute_trial
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
+from prunedlora.trial.assets import AssetCache
+from prunedlora.trial.execute import execute_trial
 from tests.tiny import sweep_tree
 
 CPU = torch.device("cpu")

@@ -18,11 +18,11 @@ from prunedlora.config.load import parse_sweep
 from prunedlora.config.sweep import trial_with
 from prunedlora.integrations.transformers import CallbackError
 from prunedlora.pruning.pruner import Event
-from prunedlora.search.assemble import build_method, build_trial, num_steps
-from prunedlora.search.assets import load_assets
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict, train
 from prunedlora.training.model import draw_new_parameters
+from prunedlora.trial.assemble import build_method, build_trial, num_steps
+from prunedlora.trial.assets import load_assets
 from tests.tiny import minilm_folder, sweep_tree
 
 CPU = torch.device("cpu")

@@ -15,19 +15,19 @@ from prunedlora.adapters.layers import adapted_layers
 from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.methods import PruningConfig
+from prunedlora.delivery.candidate_export import export_candidate
+from prunedlora.delivery.form import Form
+from prunedlora.fleet import cluster
 from prunedlora.pruning.pruner import Event, Pruner
-from prunedlora.pruning.settings import PruningSettings
+from prunedlora.pruning.pruning_settings import PruningSettings
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.store import Store
-from prunedlora.search import cluster
-from prunedlora.search.assemble import section_fields
-from prunedlora.search.assets import AssetCache
-from prunedlora.search.execute import execute_test, execute_trial
-from prunedlora.search.export import export_candidate
-from prunedlora.search.export_form import Form
-from prunedlora.search.sweep import run_sweep
+from prunedlora.sweep.run import run_sweep
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
+from prunedlora.trial.assemble import section_fields
+from prunedlora.trial.assets import AssetCache
+from prunedlora.trial.execute import execute_test, execute_trial
 from tests.tiny import sweep_tree
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

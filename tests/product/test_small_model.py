@@ -7,7 +7,7 @@ from pathlib import Path
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from prunedlora.config.load import load_sweep
-from prunedlora.search.preflight import preflight
+from prunedlora.sweep.preflight import preflight
 
 ROOT = Path(__file__).parents[2]
 

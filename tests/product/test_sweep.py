@@ -105,7 +105,7 @@ def test_the_adapter_gives_its_recorded_accuracy_without_our_code(
 ) -> None:
     """In a Python that cannot import prunedlora, with PEFT alone, unmerged and merged, on the same examples."""
     from prunedlora.config.load import load_sweep
-    from prunedlora.search.assets import load_task
+    from prunedlora.trial.assets import load_task
     from tests.product.conftest import QUICK
 
     splits, task = load_task(load_sweep(Path("search_spaces/quickstart.yaml"), QUICK).trial)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from prunedlora.adapters.attach import AdapterSettings, attach
 from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
 from prunedlora.pruning.pruner import Event, Pruner
-from prunedlora.pruning.settings import PruningSettings
+from prunedlora.pruning.pruning_settings import PruningSettings
 
 torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 

@@ -2,8 +2,8 @@ import torch
 from torch import nn
 
 from prunedlora.tasks.batching import by_length, evaluating, pad_inputs
-from prunedlora.tasks.protocol import Features
 from prunedlora.tasks.sources import Example
+from prunedlora.tasks.task import Features
 
 
 def test_padding_goes_to_the_side_asked_for() -> None:

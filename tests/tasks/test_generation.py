@@ -9,13 +9,13 @@ from tokenizers.processors import TemplateProcessing
 from torch.nn import functional
 from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from prunedlora.search.assets import Assets
-from prunedlora.search.candidates import checked_batch
-from prunedlora.tasks.errors import DataError
+from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.generation import Generation
 from prunedlora.tasks.sources import Source
 from prunedlora.tasks.splits import Splits, load_splits
 from prunedlora.training.distributed import Workers
+from prunedlora.trial.assets import Assets
+from prunedlora.trial.candidates import checked_batch
 
 PAIRS = [
     ("4 - 1 - 7 =", " -4"),

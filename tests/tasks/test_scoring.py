@@ -2,7 +2,7 @@ from decimal import Decimal
 
 import pytest
 
-from prunedlora.tasks.errors import DataError
+from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.scoring import check_scorable, exact_match, final_number, last_number, verifier
 from prunedlora.tasks.sources import Example, Source, load_examples
 

@@ -8,7 +8,7 @@ import datasets
 import huggingface_hub
 import pytest
 
-from prunedlora.tasks.errors import DataError
+from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.sources import Example, Source, load_examples, local_files
 
 ROWS = [{"text": f"text {i}", "label": "even" if i % 2 == 0 else "odd"} for i in range(20)]

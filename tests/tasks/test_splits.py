@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from prunedlora.tasks.errors import DataError
+from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.sources import Example, Source
 from prunedlora.tasks.splits import Splits, load_splits
 

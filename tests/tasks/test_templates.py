@@ -1,6 +1,6 @@
 import pytest
 
-from prunedlora.tasks.errors import DataError
+from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.templates import parse
 
 

@@ -11,7 +11,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from prunedlora.tasks.errors import DataError
+from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.outcomes import figures
 from prunedlora.tasks.sources import Example, Source
 from prunedlora.tasks.splits import Splits, load_splits

@@ -11,7 +11,7 @@ import moocore
 import numpy as np
 
 from prunedlora.results.record import SIZE_FIGURES, BaseReference, Candidate, Figure, TrialRecord
-from prunedlora.results.settings import FULL, method
+from prunedlora.results.recorded_settings import FULL, method
 
 
 class ObjectivesError(ValueError):

@@ -8,7 +8,7 @@ from typing import Any
 from prunedlora.results.analysis.budget import recommend
 from prunedlora.results.analysis.pareto import Objectives, Point, front, points
 from prunedlora.results.record import BaseReference, TrialRecord
-from prunedlora.results.settings import flat, varying
+from prunedlora.results.recorded_settings import flat, varying
 from prunedlora.results.store import Store
 
 LABEL = "label"

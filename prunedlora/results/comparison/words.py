@@ -6,8 +6,8 @@ from prunedlora.results.analysis.configurations import identity
 from prunedlora.results.comparison.fronts import Comparison, Contrast, Matched, Shares
 from prunedlora.results.comparison.groups import Group
 from prunedlora.results.figure_text import figure_text
+from prunedlora.results.recorded_settings import flat
 from prunedlora.results.report.verdict import percent
-from prunedlora.results.settings import flat
 
 
 def finding(comparison: Comparison, contrast: Contrast) -> list[str]:

@@ -10,6 +10,7 @@ from prunedlora.results.analysis.attainment import Attainment
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.record import Figure
+from prunedlora.results.recorded_settings import chosen, in_order, method
 from prunedlora.results.report.chart_style import (
     COLOURS,
     GREY,
@@ -23,7 +24,6 @@ from prunedlora.results.report.chart_style import (
     size_ticks,
     text,
 )
-from prunedlora.results.settings import chosen, in_order, method
 
 MOST_WITH_BARS = 500
 """Dominated candidates that have error bars; those of more would hide each other. Their hover texts have the figure."""

@@ -13,9 +13,9 @@ from prunedlora.results.analysis.history import Stage
 from prunedlora.results.analysis.likely_front import LikelyFront
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.summary import Summary
-from prunedlora.results.importances import Importances
+from prunedlora.results.importances_document import Importances
 from prunedlora.results.record import SIZE_FIGURES, Environment, Figure, TrialRecord, to_json
-from prunedlora.results.settings import flat
+from prunedlora.results.recorded_settings import flat
 
 
 def front_document(summary: Summary) -> dict[str, Any]:

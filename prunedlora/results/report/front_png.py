@@ -7,8 +7,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from prunedlora.results.analysis.summary import Summary
+from prunedlora.results.recorded_settings import in_order, method
 from prunedlora.results.report.chart_style import COLOURS, GREY, RED, SIZE_TITLES, placement, short_number, size_ticks
-from prunedlora.results.settings import in_order, method
 
 MARKERS = ("o", "D", "s", "^", "X", "p", "*", "h")
 """The shapes of chart_style.SYMBOLS."""

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from prunedlora.results.analysis.latency import Latency, spread
+from prunedlora.results.analysis.latency_document import Latency, spread
 from prunedlora.results.figure_text import bytes_text
 from prunedlora.results.record import Candidate, TrialRecord
 from prunedlora.results.report.tables import plain_table

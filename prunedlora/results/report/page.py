@@ -15,7 +15,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from prunedlora.results.figure_text import bytes_text, figure_text
-from prunedlora.results.settings import chosen
+from prunedlora.results.recorded_settings import chosen
 
 
 def render(package: str, template: str, charts: Mapping[str, go.Figure], **context: Any) -> str:

@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.ask import Ask
+from prunedlora.results.recorded_settings import shown
 from prunedlora.results.report.chart_style import SIZE_TITLES, layout, short_names, short_number, size_ticks, text
-from prunedlora.results.settings import shown
 
 NOT_SET = "not set"
 """Place on a field's axis of the trials in which it had no meaning (a conditional field)."""

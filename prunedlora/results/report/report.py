@@ -9,10 +9,11 @@ import yaml
 from prunedlora.results.analysis.confidence import interval_of
 from prunedlora.results.analysis.doubt import CONFIDENCE, Doubt, doubt_of, sure_text
 from prunedlora.results.analysis.history import Stage, hypervolume_history
-from prunedlora.results.analysis.latency import latency_columns
+from prunedlora.results.analysis.latency_document import latency_columns
 from prunedlora.results.analysis.rank_map import rank_map
 from prunedlora.results.analysis.summary import Summary, comparisons, export_command, summarize
-from prunedlora.results.importances import Importances, read_importances
+from prunedlora.results.importances_document import Importances, read_importances
+from prunedlora.results.recorded_settings import method, telling
 from prunedlora.results.report.chart import history_charts, importance_chart, rank_chart
 from prunedlora.results.report.chart_style import SIZE_TITLES, short_names
 from prunedlora.results.report.front_chart import MOST_WITH_BARS, front_chart
@@ -21,7 +22,6 @@ from prunedlora.results.report.front_png import front_png
 from prunedlora.results.report.latency_table import beside_base, milliseconds
 from prunedlora.results.report.page import render
 from prunedlora.results.report.parallel_chart import parallel_chart
-from prunedlora.results.settings import method, telling
 from prunedlora.results.store import Store
 
 MOST_ROWS = 100

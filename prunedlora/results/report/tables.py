@@ -7,7 +7,7 @@ from rich.text import Text
 
 from prunedlora.results.analysis.summary import Summary, comparisons
 from prunedlora.results.figure_text import bytes_text, figure_text
-from prunedlora.results.settings import method
+from prunedlora.results.recorded_settings import method
 
 
 def print_report(summary: Summary, console: Console) -> None:

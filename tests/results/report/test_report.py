@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prunedlora.results.analysis.latency import Conditions, Latency, write_latency
+from prunedlora.results.analysis.latency_document import Conditions, Latency, write_latency
 from prunedlora.results.analysis.summary import comparisons, summarize
 from prunedlora.results.ask import Ask
 from prunedlora.results.figure_text import bytes_text, figure_text
-from prunedlora.results.importances import Importances, ObjectiveImportances, write_importances
+from prunedlora.results.importances_document import Importances, ObjectiveImportances, write_importances
 from prunedlora.results.record import BaseReference, Figure, RecordError
 from prunedlora.results.report.front_chart import front_chart
 from prunedlora.results.report.front_png import front_png

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from prunedlora.results.ask import Ask
-from prunedlora.results.importances import Importances, ObjectiveImportances, write_importances
+from prunedlora.results.importances_document import Importances, ObjectiveImportances, write_importances
 from prunedlora.results.record import BaseReference, Figure
 from prunedlora.results.report.report import write_report
 from prunedlora.results.store import Store

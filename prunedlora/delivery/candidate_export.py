@@ -1,0 +1,97 @@
+"""A candidate's adapter, out of its store and into a folder: plain PEFT, checked against the base model on the way."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from prunedlora.adapters.attach import detach, load
+from prunedlora.adapters.repack import DTYPES, merge, repack
+from prunedlora.adapters.verify import check_logits, logits_of, verify
+from prunedlora.config.trial import TrialConfig
+from prunedlora.delivery.card import CARD_FILE, CERTIFICATE_FILE, card, certificate
+from prunedlora.delivery.form import AS_TRAINED, ExportError, Form
+from prunedlora.delivery.stored_adapter import adapter_path, fetch_adapter
+from prunedlora.results.find import find_candidate
+from prunedlora.results.record import TrialRecord
+from prunedlora.results.store import Store
+from prunedlora.sweep.finish import TEST_FILE, read_test_figures
+from prunedlora.training.distributed import Workers
+from prunedlora.training.evaluate import autocast
+from prunedlora.training.model import load_tokenizer
+from prunedlora.trial.assets import load_assets, model_settings
+from prunedlora.trial.candidates import ADAPTER, certificate_facts, checked_batch
+
+
+def export_candidate(store: Store, candidate: str, to: Path, *, check: bool, form: Form = AS_TRAINED) -> dict[str, Any]:
+    """Copies the adapter of `<key>` (its last candidate) or `<key>@<candidate>` to the new folder `to`, in `form`, with
+    a model card and a certificate.
+
+    Returns what was checked: whether its weights are the recorded ones, and, with `check`, logits of the adapter as
+    PEFT loads it against those of the merged model and of the form that is handed over, and that it changes them. That
+    needs the base model and the data (merging needs them anyway, and is always checked).
+
+    Raises:
+        UnknownCandidateError: no such trial or step.
+        StoredAdapterError and others: as `fetch_adapter`, for an adapter that was deleted or damaged.
+        ExportError: the folder exists, or the form does not fit.
+        VerificationError: the adapter does not do what it should.
+    """
+    record, chosen = find_candidate(store, candidate)
+    path = adapter_path(store, record, chosen)
+    form.check(chosen, TrialConfig.model_validate(record.config))
+    if to.exists():
+        raise ExportError(f"{to} exists; give a new folder")
+    with tempfile.TemporaryDirectory() as scratch:
+        original, result = Path(scratch) / "adapter", Path(scratch) / "result"
+        facts: dict[str, Any] = {"weights_file": fetch_adapter(store, record, chosen, original)}
+        test = read_test_figures(store, f"{path}/{TEST_FILE}") if (original / TEST_FILE).exists() else {}
+        (original / TEST_FILE).unlink(missing_ok=True)  # a figure of the sweep, no part of the adapter
+        shutil.copytree(original, result)
+        repack(result, rank=form.slot, dtype=None if form.merged else form.dtype)
+        if check or form.merged:
+            facts |= _hand_over(record, original, result, form)
+        (result / CARD_FILE).write_text(card(record, chosen, test, original, form), encoding="utf-8")
+        document = certificate(record, chosen, facts, original, form)
+        (result / CERTIFICATE_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        shutil.copytree(result, to)
+    return facts
+
+
+def _hand_over(record: TrialRecord, original: Path, result: Path, form: Form) -> dict[str, Any]:
+    """Checks the adapter in `original` and what is handed over in `result`, where it merges first if asked to. One base
+    model is in memory until a merged one is read again."""
+    config = TrialConfig.model_validate(record.config)
+    workers = Workers(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    assets = load_assets(config, workers.device)
+    dtype, batch = assets.base.dtype, checked_batch(assets, workers)
+    model = load(assets.base.model, original, ADAPTER)
+    with autocast(workers.device, dtype):
+        facts = certificate_facts(verify(model, ADAPTER, original, batch, merged=config.model.quantization is None))
+        if form == AS_TRAINED:
+            return facts
+        expected = logits_of(model, batch)
+    base = detach(model)
+    if form.merged:
+        whole = merge(base, result)
+        for file in result.iterdir():
+            file.unlink()
+        if form.dtype is not None:
+            whole.to(DTYPES[form.dtype])
+        whole.save_pretrained(result)
+        load_tokenizer(model_settings(config)).save_pretrained(result)
+        handed_over = type(whole).from_pretrained(result, dtype="auto").to(workers.device)
+    else:
+        handed_over = load(base, result, ADAPTER)
+    with autocast(workers.device, dtype):
+        found = logits_of(handed_over, batch)
+    low_precision = dtype != torch.float32 or form.dtype in ("bfloat16", "float16")
+    difference = check_logits(expected, found, low_precision=low_precision, what="what is handed over")
+    return facts | {
+        "max_logit_difference_handed_over": difference.max,
+        "rms_logit_difference_handed_over": difference.rms,
+        "tolerance_handed_over": difference.tolerance,
+    }

@@ -1,0 +1,166 @@
+"""What goes with an exported adapter: a model card for the Hub, and a certificate of what was checked."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from prunedlora.adapters.export import CONFIG_NAME
+from prunedlora.config.identity import looks_local
+from prunedlora.config.trial import TrialConfig
+from prunedlora.delivery.form import Form
+from prunedlora.registry import lookup
+from prunedlora.results.figure_text import bytes_text, figure_text
+from prunedlora.results.record import Candidate, Figure, TrialRecord
+from prunedlora.served_slot import HALF_BYTES, slot_bytes
+
+CARD_FILE = "README.md"
+CERTIFICATE_FILE = "certificate.json"
+PIPELINE_TAGS = {"AutoModelForCausalLM": "text-generation", "AutoModelForSequenceClassification": "text-classification"}
+
+
+def vllm_problems(folder: Path) -> list[str]:
+    """Why vLLM would refuse an adapter folder; empty when it would not.
+
+    What its PEFTHelper checks, and the slots it offers (https://docs.vllm.ai/en/latest/features/lora.html).
+    """
+    config = json.loads((folder / CONFIG_NAME).read_text("utf-8"))
+    problems = []
+    if config.get("modules_to_save"):
+        problems.append(f"modules_to_save {config['modules_to_save']}: it serves adapters without a head of their own")
+    if config.get("bias", "none") != "none":
+        problems.append(f"bias {config['bias']!r}: it serves adapters without biases")
+    if config.get("use_dora"):
+        problems.append("use_dora: it serves plain LoRA")
+    return problems
+
+
+def vllm_flags(candidate: Candidate, slot: int | None) -> str | None:
+    """What `vllm serve` needs for this adapter; None when no slot holds it."""
+    rank = slot or candidate.served_slot
+    return None if rank is None else f"--enable-lora --max-lora-rank {rank} --max-loras 1"
+
+
+def vllm_slot_bytes(record: TrialRecord, candidate: Candidate, slot: int | None) -> int | None:
+    """GPU memory of the adapter's slot (served_slot.py); None when no slot holds it or the record does not say."""
+    rank = slot or candidate.served_slot
+    return None if rank is None or record.layer_widths is None else slot_bytes(record.layer_widths, rank, HALF_BYTES)
+
+
+def certificate(
+    record: TrialRecord, candidate: Candidate, checks: dict[str, Any], folder: Path, form: Form
+) -> dict[str, Any]:
+    """What is known of an exported adapter, as plain JSON data. `folder`: the adapter as it was trained."""
+    refused = [] if form.merged else vllm_problems(folder)
+    flags = None if form.merged or refused else vllm_flags(candidate, form.slot)
+    return {
+        "candidate": f"{record.key}@{candidate.name}",
+        "form": asdict(form),
+        "checks": checks,
+        "figures": {name: figure.model_dump() for name, figure in sorted(candidate.figures.items())},
+        "ranks": candidate.ranks,
+        "adapter_params": candidate.adapter_params,
+        "head_params": candidate.head_params,
+        "max_rank": candidate.max_rank,
+        "served_slot": None if form.merged else form.slot or candidate.served_slot,
+        "served_slot_bytes": None if form.merged else vllm_slot_bytes(record, candidate, form.slot),
+        "vllm": {"flags": flags, "refuses": refused},
+        "config": record.config,
+        "environment": record.environment.model_dump(mode="json"),
+    }
+
+
+def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], folder: Path, form: Form) -> str:
+    """A model card: front matter as the Hub reads it, then the same for people. `folder`: the adapter as trained."""
+    config = TrialConfig.model_validate(record.config)
+    task = lookup("task", config.data.task)
+    metric = config.evaluation.metric
+    split, figure = ("test", test[metric]) if metric in test else ("validation", candidate.figures[metric])
+    pipeline = PIPELINE_TAGS[task.auto_model]
+    data = ModelCardData(
+        base_model=_hub_name(config.model.name),
+        library_name="transformers" if form.merged else "peft",
+        pipeline_tag=pipeline,
+        tags=["lora", "prunedlora"],
+        model_name=f"{record.key}@{candidate.name}",
+        eval_results=[
+            EvalResult(
+                task_type=pipeline,
+                dataset_type=config.data.train.name,
+                dataset_name=config.data.train.name,
+                dataset_split=split,
+                metric_type=metric,
+                metric_value=figure.value,
+            )
+        ],
+    )
+    base = config.model.name
+    title = f"{base} with a LoRA adapter merged in" if form.merged else f"LoRA adapter for {base}"
+    head = f", beside a task head of {candidate.head_params:,}" if candidate.head_params else ""
+    changed = f" Here {form.sentence()}." if form.sentence() else ""
+    ranks = "\n".join(f"| `{name}` | {rank} |" for name, rank in sorted(candidate.ranks.items()) if rank)
+    return f"""---
+{data.to_yaml()}
+---
+
+# {title}
+
+{metric} {figure_text(figure)} on the {split} split ({figure.num_examples:,} examples, one training run).
+{candidate.adapter_params:,} parameters in A and B ({bytes_text(candidate.adapter_bytes)} as trained), largest rank \
+{candidate.max_rank}{head}.{changed}
+
+Found by a sweep of [prunedlora](https://arxiv.org/abs/2510.00192): trial `{record.key}`, method \
+`{config.method}`, after step {candidate.step:,}. The scaling is folded into B, so that every loader's is 1.
+
+```python
+{_snippet(record, config, task.auto_model, form)}
+```
+
+{_serving(record, candidate, folder, form)}
+
+| layer | rank |
+|---|---|
+{ranks}
+
+`{CERTIFICATE_FILE}` says what was checked, with the whole configuration.
+"""
+
+
+def _hub_name(model: str) -> str | None:
+    """The base model where the Hub knows it; it refuses a card that names another one."""
+    return None if model.startswith("package:") or looks_local(model) else model
+
+
+def _snippet(record: TrialRecord, config: TrialConfig, auto_model: str, form: Form) -> str:
+    """How to load it: on the base as it was trained on."""
+    if form.merged:
+        return f"from transformers import {auto_model}\n\nmodel = {auto_model}.from_pretrained(PATH)"
+    facts, model = record.environment.model, config.model
+    settings: dict[str, Any] = {"revision": model.revision, "gguf_file": model.gguf_file}
+    if model.trust_remote_code:
+        settings["trust_remote_code"] = True
+    if isinstance(names := facts.get("labels"), list):
+        settings |= {"num_labels": len(names), "pad_token_id": facts.get("pad_token_id")}
+    settings |= model.config_overrides
+    given = "".join(f", {name}={value!r}" for name, value in settings.items() if value is not None)
+    return (
+        f"from peft import PeftModel\nfrom transformers import {auto_model}\n\n"
+        f'base = {auto_model}.from_pretrained("{model.name}"{given})\nmodel = PeftModel.from_pretrained(base, PATH)'
+    )
+
+
+def _serving(record: TrialRecord, candidate: Candidate, folder: Path, form: Form) -> str:
+    """How to serve it, or why vLLM would not."""
+    if form.merged:
+        return "It is a whole model and is served like its base, without any flags for adapters."
+    if refused := vllm_problems(folder):
+        return f"vLLM would refuse it: {'; '.join(refused)}."
+    flags = vllm_flags(candidate, form.slot)
+    if flags is None:
+        return "No slot of vLLM holds its largest rank."
+    model, memory = TrialConfig.model_validate(record.config).model, vllm_slot_bytes(record, candidate, form.slot)
+    base = model.name if model.revision is None else f"{model.name} --revision {model.revision}"
+    slot = "" if memory is None else f". Its slot takes {bytes_text(memory)} of GPU memory, in half precision."
+    return f"vLLM: `vllm serve {base} {flags} --lora-modules NAME=PATH`{slot}"

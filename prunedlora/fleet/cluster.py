@@ -1,0 +1,110 @@
+"""Cluster: the Ray that a sweep runs on, joined where there is one, started on this machine where there is none."""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from prunedlora.fleet.board import Board
+from prunedlora.results.storage import StoreError
+
+OBJECT_STORE_BYTES = 256 * 2**20  # only candidates and keys pass through it
+
+ENVIRONMENT = {
+    # Nothing is sent home unless the user says so.
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Tune: its silent output engine; results, logs and state of its own are not wanted; the store has them.
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    "TUNE_WARN_THRESHOLD_S": "10",
+    # Train: how soon it notices that a slot has ended, and how long it waits for resources before it asks again.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
+    # Paths in a configuration are meant from where the command was given.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # No warning about a change to come in a default that nothing here depends on.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+LOCAL_ENVIRONMENT = {
+    # A dozen processes start at once; Ray warns about that by the number of CPUs.
+    "RAY_worker_maximum_startup_concurrency": "4",
+    # Nobody scrapes metrics here, and this machine is not taken away with a notice.
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+}
+
+
+def check_storage(storage: str) -> None:
+    """Raises StoreError for a relative path inside a Ray job, whose working directory is a copy that is thrown away."""
+    in_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ  # set by Ray for a job's entry point
+    if in_job and "://" not in storage and not os.path.isabs(os.path.expanduser(storage)):
+        raise StoreError(
+            f"storage {storage} would lie in the job's temporary working directory and be lost with it; "
+            "give --storage a path that all nodes share, or s3://…, gs://…"
+        )
+
+
+def set_environment(values: Mapping[str, str]) -> None:
+    """Sets what Ray, Tune and Train read from the environment; what the user has set stays."""
+    for name, value in values.items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """Joined to a cluster: the one this process is in already, the one of RAY_ADDRESS (set inside a job), or a local
+    one that listens on the loopback interface only and ends with the block.
+
+    Not at SystemExit, when the process is about to end: Ray shut down under threads that still wait for their slots
+    ends it with a status of its own.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    set_environment(ENVIRONMENT)
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(**quiet)
+    else:
+        set_environment(LOCAL_ENVIRONMENT)
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            _node_ip_address="127.0.0.1",
+            **quiet,
+        )
+    for name in ("ray.train", "ray.tune", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield
+    except SystemExit:
+        raise
+    except BaseException:
+        ray.shutdown()
+        raise
+    ray.shutdown()
+
+
+def nodes() -> list[dict[str, float]]:
+    """Resources of every living node."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def local_nodes() -> list[dict[str, float]]:
+    """What a Ray started here would offer; nothing is started."""
+    # Ray counts the CPUs of the container, not those of the machine.
+    cpus = ray._private.utils.get_num_cpus()
+    gpus = ray._private.accelerators.nvidia_gpu.NvidiaGPUAcceleratorManager.get_current_node_num_accelerators()
+    return [{"CPU": float(cpus), "GPU": float(gpus)}]
+
+
+def start_board() -> Any:
+    """The board's actor handle; it takes no CPU and lives on the driver's node, so that they die together."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(Board).options(num_cpus=0, max_concurrency=10_000, scheduling_strategy=here).remote()

@@ -1,0 +1,171 @@
+"""Worker: a process of a slot that does one piece of work after another for the whole sweep.
+
+Rank 0 talks to the board; the other ranks wait for its broadcast (Ray's own: it has no time-out, a torch collective
+does) and read what they need from the store.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import torch
+from ray.train import get_context
+from ray.train.collective import broadcast_from_rank_zero
+from ray.train.torch import get_device
+
+from prunedlora.config.trial import TrialConfig
+from prunedlora.fleet.board import Work
+from prunedlora.fleet.slot import SlotSettings
+from prunedlora.results.driver_lock import read_driver
+from prunedlora.results.store import Store
+from prunedlora.training.distributed import Workers
+from prunedlora.training.loop import Verdict
+from prunedlora.trial import execute as execution
+from prunedlora.trial.assets import AssetCache
+
+TAKE_SECONDS = 30.0
+PROGRESS_SECONDS = 0.5
+
+
+class SharedStorageError(RuntimeError):
+    """A slot that does not see the sweep's store."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a piece of work is done with: kept by the slot from one to the next."""
+
+    settings: SlotSettings
+    store: Store
+    workers: Workers
+    assets: AssetCache
+    report: Callable[[str, dict[str, Any]], Verdict]
+    progress: Callable[[int, int], Verdict]
+
+
+def serve(settings: SlotSettings) -> None:
+    """Works until the board says that the sweep is over.
+
+    Raises SharedStorageError when the store is not seen from here, and whatever `execute_trial` lets through: Ray Train
+    then restarts the workers.
+    """
+    context = get_context()
+    workers = Workers(context.get_world_rank(), context.get_world_size(), get_device())
+    torch.set_num_threads(settings.cpus_per_worker)
+    if os.path.isdir(settings.folder):
+        os.chdir(settings.folder)
+    store = Store(settings.store_uri)
+    check_store(store, settings)
+    bench = Bench(
+        settings=settings,
+        store=store,
+        workers=workers,
+        assets=AssetCache(workers.device),
+        report=lambda key, candidate: Verdict(ray.get(settings.board.report.remote(key, candidate))),
+        progress=_throttled_progress(settings),
+    )
+    start = ray.get(settings.board.join.remote(settings.slot)) if workers.rank == 0 else 0
+    while True:
+        work = _take(settings, start) if workers.rank == 0 else None
+        if workers.num_workers > 1:
+            work = broadcast_from_rank_zero(work)
+        if work is None:
+            return
+        _do(work, bench)
+
+
+def execute_work(work: Work, bench: Bench) -> str:
+    """Does a piece of work; returns "completed", "stopped", "failed" or "paused"."""
+    store, settings = bench.store, bench.settings
+    if work["kind"] == "base":
+        trial = TrialConfig.model_validate(settings.base_trial)
+        execution.execute_base(trial, store=store, assets=bench.assets, workers=bench.workers)
+        return "completed"
+    key = work["key"]
+    trial = TrialConfig.model_validate(store.read_config(key))
+    if work["kind"] == "test":
+        execution.execute_test(trial, key, work["candidate"], store=store, assets=bench.assets, workers=bench.workers)
+        return "completed"
+    record = store.read_record(key)
+    if record is not None and record.status != "failed":
+        # The workers died between the record and telling the board: the trial is over.
+        return record.status
+    return execution.execute_trial(
+        trial,
+        key,
+        store=store,
+        assets=bench.assets,
+        workers=bench.workers,
+        epoch=settings.epoch,
+        max_attempts=settings.max_attempts,
+        report=lambda candidate: bench.report(key, candidate),
+        progress=bench.progress,
+        keep_checkpoints=settings.keep_checkpoints,
+        checkpoint_every_steps=settings.checkpoint_every_steps,
+    )
+
+
+def check_store(store: Store, settings: SlotSettings) -> None:
+    """Raises SharedStorageError when this node does not see the store that the driver holds."""
+    driver = read_driver(store.storage)
+    if driver is None or driver.epoch != settings.epoch:
+        found = "no driver.json there" if driver is None else f"driver epoch {driver.epoch}, not {settings.epoch}"
+        raise SharedStorageError(
+            f"slot {settings.slot} on node {ray.util.get_node_ip_address()} does not see the store {store.uri} "
+            f"({found}): the storage must be shared by all nodes (NFS, s3://, gs://)"
+        )
+
+
+def _take(settings: SlotSettings, start: int) -> Work | None:
+    while True:
+        work: Work | None = ray.get(settings.board.take.remote(settings.slot, TAKE_SECONDS, start))
+        if work is None or work["kind"] != "wait":
+            return work
+
+
+def _do(work: Work, bench: Bench) -> None:
+    """Does a piece of work and tells the board. A trial's failures are handled in `execute_trial`; what it lets through
+    goes on to Ray Train, after the board knows of a failed record, so that the trial is not begun again."""
+    settings, is_first = bench.settings, bench.workers.rank == 0
+    began = time.monotonic()
+
+    def finish(status: str, message: str = "") -> None:
+        if is_first:
+            seconds = time.monotonic() - began
+            ray.get(settings.board.finish.remote(settings.slot, status, seconds, message))
+
+    try:
+        status = (settings.execute or execute_work)(work, bench)
+    except Exception as error:
+        if work["kind"] != "trial":
+            finish("failed", f"{type(error).__name__}: {error}")
+            if bench.workers.num_workers == 1:
+                return
+        elif is_first and _has_failed(work["key"], bench.store):
+            finish("failed")
+        raise
+    finish(status)
+
+
+def _has_failed(key: str, store: Store) -> bool:
+    """Whether this attempt is on record as failed: that of an earlier run stays until a trial that is retried ends."""
+    record = store.read_record(key)
+    return record is not None and record.status == "failed" and record.attempts == store.num_attempts(key)
+
+
+def _throttled_progress(settings: SlotSettings) -> Callable[[int, int], Verdict]:
+    """Asks the board at most every PROGRESS_SECONDS; between, the answer is to go on."""
+    last_asked = 0.0
+
+    def progress(step: int, num_steps: int) -> Verdict:
+        nonlocal last_asked
+        now = time.monotonic()
+        if now - last_asked < PROGRESS_SECONDS:
+            return Verdict.CONTINUE
+        last_asked = now
+        return Verdict(ray.get(settings.board.progress.remote(settings.slot, step, num_steps)))
+
+    return progress

@@ -1,0 +1,59 @@
+"""From stores to a comparison on the terminal and, where asked for, a page."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from prunedlora.results.comparison.comparison_page import comparison_json, write_comparison
+from prunedlora.results.comparison.comparison_tables import overview
+from prunedlora.results.comparison.fronts import check_margins, compare
+from prunedlora.results.comparison.groups import ComparisonError, groups_by, groups_of_stores
+from prunedlora.results.store import Store
+
+
+def run_comparison(
+    uris: Sequence[str],
+    console: Console,
+    *,
+    names: Sequence[str] | None,
+    by: str | None,
+    against: str | None,
+    within: float,
+    confidence: float,
+    to: str | None,
+    as_json: bool,
+    command: str | None = None,
+) -> None:
+    """Compares whole stores, or the groups of one by a setting; prints the answer, and writes it below `to`.
+
+    Raises ComparisonError for what cannot be compared, and what reading the stores raises.
+    """
+    check_margins(within, confidence)
+    if by is None and len(uris) < 2:
+        raise ComparisonError(f"{uris[0]} alone is no comparison: give another store, or --by adapter.method, say")
+    if by is not None and len(uris) > 1:
+        raise ComparisonError(f"--by {by} makes groups of one store's trials, got {len(uris)} stores")
+    if by is not None and names is not None:
+        raise ComparisonError("--names is for stores: the groups of --by are named by their values")
+    if to is not None and not to.strip():
+        raise ComparisonError("--to is empty")
+    stores = [Store(uri) for uri in uris]
+    for store in stores:
+        store.open()
+    left_out: list[str] = []
+    if by is None:
+        groups = groups_of_stores(stores, names, within)
+    else:
+        groups, left_out = groups_by(stores[0], by, within)
+    comparison = compare(groups, within=within, confidence=confidence, against=against)
+    if as_json:
+        console.print(
+            comparison_json(comparison, left_out), markup=False, highlight=False, soft_wrap=True, end="", emoji=False
+        )
+    else:
+        console.print(overview(comparison, left_out))
+    if to is not None:
+        page = write_comparison(comparison, left_out, to, command)
+        if not as_json:
+            console.print(Text(f"Report: {page}"), soft_wrap=True)

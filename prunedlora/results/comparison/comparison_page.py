@@ -1,0 +1,119 @@
+"""comparison.html and comparison.json: a comparison to look at, and as plain data."""
+
+import json
+from typing import Any
+
+from prunedlora.results.analysis.pareto import Point
+from prunedlora.results.comparison.comparison_chart import differences_chart, fronts_chart
+from prunedlora.results.comparison.fronts import Comparison, Contrast, Matched
+from prunedlora.results.comparison.groups import Group, differing
+from prunedlora.results.comparison.words import finding, hypervolumes, interval, notes, said
+from prunedlora.results.report.chart_style import SIZE_TITLES
+from prunedlora.results.report.page import render
+from prunedlora.results.report.verdict import percent
+from prunedlora.results.storage import Storage
+
+
+def write_comparison(comparison: Comparison, left_out: list[str], folder: str, command: str | None = None) -> str:
+    """Writes comparison.html and comparison.json into a folder (a path or URI); returns the page's place.
+
+    `command` is shown as the way to get it again. Raises StoreError when the folder cannot be written.
+    """
+    storage = Storage(folder)
+    storage.write_text("comparison.json", comparison_json(comparison, left_out))
+    storage.write_text("comparison.html", comparison_html(comparison, left_out, command))
+    return storage.uri_of("comparison.html")
+
+
+def comparison_html(comparison: Comparison, left_out: list[str], command: str | None = None) -> str:
+    """A self-contained page: no request leaves it, and every text from outside is escaped."""
+    return render(
+        __package__,
+        "comparison.html.jinja",
+        {"fronts": fronts_chart(comparison), "differences": differences_chart(comparison)},
+        comparison=comparison,
+        left_out=left_out,
+        names=[group.name for group in comparison.groups],
+        command=command,
+        quality=comparison.objectives.quality,
+        size_title=SIZE_TITLES[comparison.objectives.size],
+        findings=[finding(comparison, contrast) for contrast in comparison.contrasts],
+        hypervolumes=hypervolumes(comparison),
+        notes=notes(comparison),
+        differing=differing(comparison.groups),
+        confidence=percent(comparison.confidence),
+        interval=interval,
+        said=said,
+    )
+
+
+def comparison_json(comparison: Comparison, left_out: list[str]) -> str:
+    return json.dumps(comparison_document(comparison, left_out), allow_nan=False, ensure_ascii=False, indent=1) + "\n"
+
+
+def comparison_document(comparison: Comparison, left_out: list[str]) -> dict[str, Any]:
+    """The content of comparison.json, as plain JSON data."""
+    objectives, origin = comparison.objectives, comparison.reference
+    return {
+        "objectives": objectives.as_dict(),
+        "split": "validation",
+        "within": comparison.within,
+        "confidence": comparison.confidence,
+        "critical_values": dict(zip(("low", "high"), comparison.critical_values, strict=True)),
+        "num_running": comparison.num_running,
+        "reference_point": {objectives.quality: origin.quality, objectives.size: origin.size},
+        "reference_rule": origin.rule,
+        "control": comparison.control.name,
+        "groups": [_group(group, area) for group, area in zip(comparison.groups, comparison.hypervolumes, strict=True)],
+        "left_out": left_out,
+        "differing": {
+            path: dict(zip((group.name for group in comparison.groups), values, strict=True))
+            for path, values in differing(comparison.groups).items()
+        },
+        "comparisons": [_contrast(comparison, contrast) for contrast in comparison.contrasts],
+        "notes": notes(comparison),
+    }
+
+
+def _group(group: Group, area: float) -> dict[str, Any]:
+    return {
+        "name": group.name,
+        "store": group.store.uri,
+        "trials": len(group.records),
+        "failed": group.num_failed,
+        "candidates": len(group.points),
+        "hypervolume": area,
+        "best": _point(group.best),
+        "recommended": None if group.recommended is None else _point(group.recommended),
+        "front": [_point(point) for point in group.front],
+    }
+
+
+def _contrast(comparison: Comparison, contrast: Contrast) -> dict[str, Any]:
+    shares, table = contrast.shares, {one.size for one in contrast.budgets}
+    return {
+        "name": contrast.group.name,
+        "against": comparison.control.name,
+        "finding": " ".join(finding(comparison, contrast)),
+        "common_sizes": None if contrast.common is None else list(contrast.common),
+        "shares": None if shares is None else vars(shares),
+        "same_data": contrast.same_data,
+        "sizes": [{**_matched(one), "in_table": one.size in table} for one in contrast.matched],
+    }
+
+
+def _matched(one: Matched) -> dict[str, Any]:
+    return {
+        "at_most": one.size,
+        "adapter": {**_point(one.group), "best_of": one.group_choices},
+        "against": {**_point(one.control), "best_of": one.control_choices},
+        "better_by": one.difference,
+        "low": one.low,
+        "high": one.high,
+        "paired": one.paired,
+        "verdict": one.verdict,
+    }
+
+
+def _point(point: Point) -> dict[str, Any]:
+    return {"candidate": point.name, "label": point.record.label, "size": point.size, **point.quality.model_dump()}

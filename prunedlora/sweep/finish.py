@@ -1,0 +1,84 @@
+"""After the last trial: the recommended adapter is tested and copied out, adapters nobody needs are deleted."""
+
+import tempfile
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from prunedlora.fleet.board import Work
+from prunedlora.results.analysis.summary import Summary, summarize
+from prunedlora.results.record import Figure, RecordError, json_object
+from prunedlora.results.store import ExportedAdapter, Store
+
+RECOMMENDED_FOLDER = "recommended"
+TEST_FILE = "test.json"
+
+
+def base_work() -> Work:
+    return {"kind": "base", "key": "", "candidate": ""}
+
+
+def missing_test(store: Store) -> Work | None:
+    """The test evaluation that is still missing; None when there is nothing to recommend or it is done."""
+    summary = summarize(store)
+    if summary.recommended is None or summary.exported is not None:
+        return None
+    return {"kind": "test", "key": summary.recommended.key, "candidate": summary.recommended.candidate.name}
+
+
+def export_recommended(store: Store, work: Work) -> ExportedAdapter:
+    """Copies the tested adapter to the store's `recommended` folder and writes its test figures beside the sweep.
+
+    Raises RecordError when the test's file is broken, StoreError when adapter or file is not there.
+    """
+    record = store.read_record(work["key"])
+    assert record is not None
+    candidate = record.candidate(work["candidate"])
+    folder = store.trial_path(work["key"], str(candidate.adapter_path))
+    figures = read_test_figures(store, f"{folder}/{TEST_FILE}")
+    with tempfile.TemporaryDirectory() as scratch:
+        local = Path(scratch) / "adapter"
+        store.download_folder(folder, local)
+        (local / TEST_FILE).unlink()
+        store.upload_folder(local, RECOMMENDED_FOLDER)
+    exported = ExportedAdapter(
+        key=work["key"],
+        step=candidate.step,
+        truncated_rank=candidate.truncated_rank,
+        test=figures,
+        path=store.storage.uri_of(RECOMMENDED_FOLDER),
+    )
+    store.write_exported(exported)
+    return exported
+
+
+def drop_dominated(summary: Summary, epoch: int) -> int:
+    """Deletes the adapters of candidates that are neither on the front nor recommended; returns how many.
+
+    Their figures stay: the records are replaced by ones without the paths, before the files go.
+    """
+    store = summary.store
+    kept = {point.name for point in summary.front}
+    if summary.recommended is not None:
+        kept.add(summary.recommended.name)
+    num_dropped = 0
+    for record in summary.records:
+        if record.status == "failed":  # --retry-failed may go on from its checkpoint, which names its adapters
+            continue
+        doomed = [c for c in record.candidates if c.adapter_path is not None and f"{record.key}@{c.name}" not in kept]
+        if not doomed:
+            continue
+        candidates = tuple(c.model_copy(update={"adapter_path": None}) if c in doomed else c for c in record.candidates)
+        store.write_record(record.model_copy(update={"candidates": candidates}), epoch)
+        for candidate in doomed:
+            store.delete_folder(store.trial_path(record.key, str(candidate.adapter_path)))
+        num_dropped += len(doomed)
+    return num_dropped
+
+
+def read_test_figures(store: Store, path: str) -> dict[str, Figure]:
+    """What a test evaluation wrote to `path` in the store. Raises RecordError when it is not there or broken."""
+    text, where = store.storage.read_text(path), store.storage.uri_of(path)
+    if text is None:
+        raise RecordError(f"{where}: the test evaluation left no figures")
+    return TypeAdapter(dict[str, Figure]).validate_python(json_object(text, where)["figures"])

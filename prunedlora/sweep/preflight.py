@@ -1,0 +1,125 @@
+"""What can be found out about a sweep before anything starts: that its models and data are there and fit together."""
+
+import json
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+
+from transformers import PreTrainedModel
+
+from prunedlora.adapters.size import has_stacked_layers
+from prunedlora.adapters.targets import resolve_head, resolve_targets
+from prunedlora.config.identity import trial_key
+from prunedlora.config.sweep import SweepConfig, corners, trial_with
+from prunedlora.config.trial import TrialConfig
+from prunedlora.registry import lookup
+from prunedlora.tasks.splits import Splits
+from prunedlora.tasks.task import Task
+from prunedlora.training.model import load_without_weights
+from prunedlora.trial.assemble import build_method, num_steps
+from prunedlora.trial.assets import load_task, model_settings
+from prunedlora.trial.trial_harness import load_harness
+
+
+class PreflightError(ValueError):
+    """A sweep whose trials could not run; the message names the setting."""
+
+
+def preflight(config: SweepConfig) -> None:
+    """Loads the data, harness tasks with theirs, and builds every model of the sweep without its weights.
+
+    Raises:
+        LocationError, DataError, ModelError, TargetError, HarnessError: a model, dataset, column, label, length, module
+            or harness task that is not as the configuration says.
+        PreflightError: an objective that the model has no figure for, 4-bit weights without bitsandbytes, fewer
+            examples than workers or than asked for, or a classification head that would not train.
+    """
+    loaded: dict[str, tuple[Splits, Task, PreTrainedModel]] = {}
+    for trial in _distinct(config):
+        trial_key(trial)
+        if trial.model.quantization is not None and find_spec("bitsandbytes") is None:
+            raise PreflightError(
+                f"model.quantization {trial.model.quantization!r} needs the package bitsandbytes: "
+                "pip install 'prunedlora[cuda]' on every node"
+            )
+        identity = json.dumps([trial.data.model_dump(), trial.model.model_dump(), trial.evaluation.model_dump()])
+        if identity not in loaded:
+            loaded[identity] = _load(trial)
+        splits, task, model = loaded[identity]
+        if "served_slot_bytes" in config.objectives and has_stacked_layers(model):
+            raise PreflightError(
+                f"objective 'served_slot_bytes' is not known for {type(model).__name__}, which keeps several layers in "
+                "one tensor (experts); take served_slot or file_bytes"
+            )
+        heads = resolve_head(model, trial.head_modules)
+        if trial.adapter is not None:
+            resolve_targets(model, trial.adapter.target_modules, heads, trial.adapter.layers_to_transform)
+        _check_method(trial, splits)
+        _check_head(trial, task, model, heads)
+        _check_sizes(trial, splits, config.resources.num_workers)
+        load_harness(trial, config.resources.num_workers)
+
+
+def every_trial(config: SweepConfig) -> Iterator[TrialConfig]:
+    """The base, the baselines, and every corner of the space."""
+    yield config.trial
+    yield from config.baseline_trials()
+    for values in corners(config.space):
+        yield trial_with(config.trial, values)
+
+
+def _distinct(config: SweepConfig) -> Iterator[TrialConfig]:
+    """The base and every corner of the space, one for each different model, data, targets, length and method."""
+    seen = set()
+    for trial in every_trial(config):
+        fields = [trial.model, trial.data, trial.training, trial.evaluation]
+        adapter = trial.adapter and trial.adapter.model_dump(include={"target_modules", "layers_to_transform"})
+        own = lookup("method", trial.method).section
+        settings = None if own is None else getattr(trial, own).model_dump()
+        identity = json.dumps([*(field.model_dump() for field in fields), trial.head_modules, adapter, own, settings])
+        if identity not in seen:
+            seen.add(identity)
+            yield trial
+
+
+def _load(trial: TrialConfig) -> tuple[Splits, Task, PreTrainedModel]:
+    """Examples, task, and the model without its weights; the evaluation splits are tokenised on trial."""
+    splits, task = load_task(trial)
+    for split in (splits.validation, splits.test):
+        task.encode(split)
+    return splits, task, load_without_weights(model_settings(trial), task.auto_model, task.model_settings)
+
+
+def _check_method(trial: TrialConfig, splits: Splits) -> None:
+    try:
+        build_method(trial, num_steps(trial, len(splits.train)))
+    except ValueError as error:
+        raise PreflightError(str(error)) from error
+
+
+def _check_sizes(trial: TrialConfig, splits: Splits, num_workers: int) -> None:
+    smallest = {"training.batch_size": trial.training.batch_size}
+    smallest |= {f"the number of {split} examples": len(getattr(splits, split)) for split in ("validation", "test")}
+    for what, size in smallest.items():
+        if size < num_workers:
+            raise PreflightError(f"{what} {size} is below resources.num_workers {num_workers}: each needs an example")
+    most, num_validation = trial.evaluation.max_examples, len(splits.validation)
+    if most is not None and most < num_workers:
+        raise PreflightError(
+            f"evaluation.max_examples {most} is below resources.num_workers {num_workers}: each needs an example"
+        )
+    if most is not None and most > num_validation:
+        raise PreflightError(f"evaluation.max_examples {most} is above the {num_validation} validation examples")
+
+
+def _check_head(trial: TrialConfig, task: Task, model: PreTrainedModel, heads: Sequence[str]) -> None:
+    """A classification head for these labels is new: it must train, or it would be random and not exported."""
+    prefix = model.base_model_prefix
+    outside = [
+        name for name, child in model.named_children() if name != prefix and any(True for _ in child.parameters())
+    ]
+    missing = [name for name in outside if not any(head == name or head.startswith(f"{name}.") for head in heads)]
+    if task.labels is not None and missing:
+        raise PreflightError(
+            f"the head of {type(model).__name__} is new and must train: add {missing[0]!r} to adapter.head_modules "
+            f"({trial.head_modules}) and give optimizer.head_learning_rate"
+        )

@@ -1,0 +1,105 @@
+"""What a task offers to training: examples → features → batches → loss and outcomes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from prunedlora.tasks.data_error import DataError
+from prunedlora.tasks.outcomes import Outcomes
+from prunedlora.tasks.sources import Example
+from prunedlora.tasks.splits import Splits
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """One example as the model takes it."""
+
+    input_ids: list[int]
+    """All tokens, special ones included, without padding."""
+    labels: list[int]
+    """Classification: the class. Generation: the tokens of the answer, which are the last ones of `input_ids`."""
+    truncated: bool
+    """Whether tokens were cut off to keep within the limit."""
+    example: Example
+
+
+class Task(Protocol):
+    """A way to make text into a training signal and a score. One per (splits, tokenizer); holds no model."""
+
+    metrics: ClassVar[tuple[str, ...]]
+    """What `evaluation.metric` may name."""
+    generating_metrics: ClassVar[tuple[str, ...]]
+    """Those among them for which answers are generated; their evaluation gives the loss as well."""
+    auto_model: ClassVar[str]
+    """The class of transformers that loads a fitting model."""
+
+    @classmethod
+    def from_splits(
+        cls,
+        splits: Splits,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        metric: str,
+        max_length: int | None = None,
+        model_limit: int | None = None,
+        max_new_tokens: int | None = None,
+    ) -> Self:
+        """The task for these examples. `model_limit` is the model's number of positions where it has one.
+
+        Raises DataError when examples, tokenizer and metric do not fit together.
+        """
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """The classes in the order of the model's outputs; None where the task has none."""
+
+    @property
+    def model_settings(self) -> dict[str, Any]:
+        """Settings of the model's config that the task fixes: pass them to `from_pretrained`."""
+
+    def encode(self, examples: Sequence[Example]) -> list[Features]:
+        """The examples tokenised, in their order. Once per split and tokenizer: it is slow and the result small."""
+
+    def collate(self, features: Sequence[Features]) -> dict[str, Tensor]:
+        """One padded batch: `input_ids` and `attention_mask` (batch, tokens) and `labels`, all int64, on the CPU."""
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
+        """(sum of the cross-entropy over all targets, float32 scalar with graph; number of targets).
+
+        A sum, so that batches split over workers and micro-batches add up before one division. The batch must be on
+        the model's device.
+        """
+
+    def evaluate(
+        self, model: nn.Module, features: Sequence[Features], batch_size: int, device: torch.device | str
+    ) -> Outcomes:
+        """The outcomes in the order of `features`, without dropout and gradients. Leaves the model as it was."""
+
+
+def length_limit(tokenizer: PreTrainedTokenizerBase, max_length: int | None, model_limit: int | None) -> int | None:
+    """Most tokens of one input: `max_length`, or by default what tokenizer and model allow; None for no limit.
+
+    Raises DataError when `max_length` is more than the model takes.
+    """
+    unlimited = 10**9  # tokenizers without a limit say 10**30
+    known = [limit for limit in (tokenizer.model_max_length, model_limit) if limit is not None and limit < unlimited]
+    allowed = min(known, default=None)
+    if max_length is not None and allowed is not None and max_length > allowed:
+        raise DataError(f"max_length {max_length} is above the model's limit of {allowed} tokens")
+    return allowed if max_length is None else max_length
+
+
+def padding_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id to pad with: the tokenizer's padding token, or else its end-of-text token, which is safe because padding
+    is told apart by position (attention mask, labels), never by id.
+
+    Raises DataError when the tokenizer has neither.
+    """
+    for token_id in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if token_id is not None:
+            return int(token_id)
+    raise DataError(f"tokenizer {tokenizer.name_or_path!r} has neither a padding nor an end-of-text token")

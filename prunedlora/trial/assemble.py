@@ -1,0 +1,92 @@
+"""A configuration → the live objects of the layers below, which know no configuration."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch.optim import AdamW
+
+from prunedlora.adapters.attach import AdapterSettings
+from prunedlora.adapters.targets import resolve_head
+from prunedlora.config.section import Section
+from prunedlora.config.trial import TrialConfig
+from prunedlora.methods.method import Method
+from prunedlora.registry import lookup
+from prunedlora.training.data import BatchOrder, num_epoch_steps
+from prunedlora.training.distributed import Workers
+from prunedlora.training.loop import Trial
+from prunedlora.trial.assets import Assets
+
+
+def num_steps(trial: TrialConfig, num_examples: int) -> int:
+    """Length of the training in optimizer steps, on a training split of `num_examples`."""
+    training = trial.training
+    return training.num_steps or num_epoch_steps(num_examples, training.batch_size, training.num_epochs or 0.0)
+
+
+def build_method(trial: TrialConfig, num_steps: int) -> Method:
+    """The configuration's method for a training of `num_steps`, not attached yet.
+
+    Raises ValueError for settings that a training of this length does not allow.
+    """
+    kind = lookup("method", trial.method)
+    settings = None if kind.section is None else kind.settings_type(**section_fields(getattr(trial, kind.section)))
+    adapter = None if trial.adapter is None else AdapterSettings(**trial.adapter.model_dump(exclude={"method"}))
+    method: Method = kind(adapter, trial.seed, num_steps, settings)
+    return method
+
+
+def section_fields(section: Section) -> dict[str, Any]:
+    """A section's values; a schedule's stand beside the others there, its name as `schedule`."""
+    fields = section.model_dump()
+    schedule = fields.pop("schedule", {})
+    return fields | {"schedule" if name == "name" else name: value for name, value in schedule.items()}
+
+
+def milestone_steps(config: TrialConfig, num_steps: int) -> frozenset[int]:
+    """The optimizer steps after which a candidate is made: the nearest to each milestone, and the last."""
+    return frozenset({num_steps, *(max(1, round(share * num_steps)) for share in config.evaluation.milestones)})
+
+
+def build_trial(config: TrialConfig, assets: Assets, model: Any, method: Any, workers: Workers) -> Trial:
+    """The live objects of a configuration on an attached model, before its first step."""
+    settings, training = config.optimizer, config.training
+    if training.batch_size < workers.num_workers:
+        raise ValueError(f"training.batch_size {training.batch_size} is below the {workers.num_workers} workers")
+    own = method.own_groups()
+    own_parameters = {parameter for group in own for parameter in group.parameters}
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    in_head = _head_test(config, model)
+    body = [p for name, p in trained.items() if not in_head(name) and p not in own_parameters]
+    head = [p for name, p in trained.items() if in_head(name)]
+    groups: list[dict[str, Any]] = [{"params": body}]
+    rates = [settings.learning_rate]
+    if head:
+        groups.append({"params": head})
+        rates.append(settings.head_learning_rate or settings.learning_rate)
+    # After the groups whose rates the loop sets: these keep theirs.
+    groups += [{"params": group.parameters, "lr": group.learning_rate, "weight_decay": 0.0} for group in own]
+    optimizer = AdamW(
+        groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay
+    )
+    return Trial(
+        model=model,
+        task=assets.task,
+        method=method,
+        optimizer=optimizer,
+        order=BatchOrder(assets.train, training.batch_size, training.micro_batch_size, config.seed),
+        num_steps=num_steps(config, len(assets.train)),
+        warmup=settings.warmup,
+        decay=settings.decay,
+        max_grad_norm=settings.max_grad_norm,
+        dtype=assets.base.dtype,
+        seed=config.seed,
+        peak_rates=rates,
+    )
+
+
+def _head_test(config: TrialConfig, model: Any) -> Callable[[str], bool]:
+    """Tells by a parameter's name whether it belongs to the head."""
+    if config.adapter is not None:
+        return lambda name: ".lora_" not in name
+    heads = tuple(f"{name}." for name in resolve_head(model, config.head_modules))
+    return lambda name: name.startswith(heads)

@@ -1,0 +1,162 @@
+"""What a slot loads once and keeps from trial to trial: base model, tokenised data."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from prunedlora.adapters.targets import resolve_head
+from prunedlora.config.identity import model_location
+from prunedlora.config.trial import SourceConfig, TrialConfig
+from prunedlora.registry import lookup
+from prunedlora.tasks.sources import Source
+from prunedlora.tasks.splits import Splits, load_splits
+from prunedlora.tasks.task import Features, Task
+from prunedlora.training.model import (
+    BaseModel,
+    ModelError,
+    ModelSettings,
+    load_base,
+    load_model_config,
+    load_tokenizer,
+    load_without_weights,
+    position_limit,
+    release_memory,
+)
+
+
+@dataclass(frozen=True)
+class Assets:
+    """Base model and data of a configuration; equal for all trials that differ in neither."""
+
+    base: BaseModel
+    task: Task
+    train: list[Features]
+    validation: list[Features]
+    test: list[Features]
+    model_facts: dict[str, Any]
+    """What was loaded, for the record."""
+    data_facts: dict[str, Any]
+
+
+class AssetCache:
+    """Keeps the assets of the last configuration: sweeps rarely vary model or data, and two models may not fit."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._key: str | None = None
+        self._assets: Assets | None = None
+
+    def get(self, trial: TrialConfig) -> Assets:
+        """The configuration's assets, loaded anew if the last ones were others. Raises as load_assets."""
+        evaluation = trial.evaluation
+        key = json.dumps(
+            [
+                trial.model.model_dump(),
+                trial.data.model_dump(),
+                evaluation.metric,
+                evaluation.max_new_tokens,
+                trial.head_modules if trial.model.quantization is not None else None,
+            ]
+        )
+        if self._assets is None or key != self._key:
+            self.clear()
+            self._assets, self._key = load_assets(trial, self._device), key
+        return self._assets
+
+    def clear(self) -> None:
+        """Lets go of everything; the next trial loads anew."""
+        self._assets = self._key = None
+        release_memory(self._device)
+
+    def clear_if_adapted(self) -> None:
+        """After a failure: lets go of a base model that an adapter could not be taken off from."""
+        if self._assets and any(hasattr(module, "lora_A") for module in self._assets.base.model.modules()):
+            self.clear()
+
+
+def load_assets(trial: TrialConfig, device: torch.device) -> Assets:
+    """Loads model and data of a configuration. Raises ModelError, DataError, LocationError, TargetError."""
+    splits, task = load_task(trial)
+    base = load_base_of(trial, task.auto_model, task.model_settings, device)
+    train, validation, test = (task.encode(split) for split in (splits.train, splits.validation, splits.test))
+    return Assets(
+        base=base,
+        task=task,
+        train=train,
+        validation=validation,
+        test=test,
+        model_facts=model_facts(trial, base, task.labels),
+        data_facts={
+            "fingerprint": splits.fingerprint,
+            "num_examples": {"train": len(train), "validation": len(validation), "test": len(test)},
+            "num_duplicates_removed": dict(splits.num_duplicates_removed),
+            "num_truncated": {
+                name: sum(feature.truncated for feature in split)
+                for name, split in (("train", train), ("validation", validation), ("test", test))
+            },
+        },
+    )
+
+
+def model_facts(trial: TrialConfig, base: BaseModel, labels: Sequence[str] | None = None) -> dict[str, Any]:
+    """What was loaded as the configuration's model, before anything is attached to it."""
+    return {
+        "name": trial.model.name,
+        "revision": getattr(base.model.config, "_commit_hash", None) or trial.model.revision,
+        "dtype": str(base.dtype).removeprefix("torch."),
+        "num_params": sum(parameter.numel() for parameter in base.model.parameters()),
+        "labels": list(labels) if labels is not None else None,
+        "pad_token_id": getattr(base.model.config, "pad_token_id", None),
+    }
+
+
+def load_base_of(
+    trial: TrialConfig, auto_model: str, task_settings: Mapping[str, Any], device: torch.device
+) -> BaseModel:
+    """The configuration's base model, its weights quantised where asked for, all but what trains whole and the output
+    embedding. Raises ModelError, LocationError, TargetError."""
+    settings = model_settings(trial)
+    unquantized: list[str] = []
+    if settings.quantization is not None:
+        if device.type != "cuda":  # where bitsandbytes has kernels for CPUs, they repack the shared base's weights
+            raise ModelError(f"model.quantization {settings.quantization!r} needs CUDA; this worker has {device.type}")
+        empty = load_without_weights(settings, auto_model, task_settings)
+        output = empty.get_output_embeddings()
+        unquantized = [name for name, module in empty.named_modules() if module is output]
+        unquantized += resolve_head(empty, trial.head_modules)
+    return load_base(settings, auto_model, task_settings, device, unquantized)
+
+
+def load_task(trial: TrialConfig) -> tuple[Splits, Task]:
+    """Examples and task of a configuration, no model weights. Raises DataError, ModelError, LocationError."""
+    data, settings = trial.data, model_settings(trial)
+    splits = load_splits(
+        _source(data.train),
+        None if data.validation is None else _source(data.validation),
+        None if data.test is None else _source(data.test),
+        num_validation=data.num_validation,
+        num_test=data.num_test,
+        split_seed=data.split_seed,
+    )
+    task: Task = lookup("task", data.task).from_splits(
+        splits,
+        load_tokenizer(settings),
+        metric=trial.evaluation.metric,
+        max_length=data.max_length,
+        model_limit=position_limit(load_model_config(settings)),
+        max_new_tokens=trial.evaluation.max_new_tokens,
+    )
+    return splits, task
+
+
+def model_settings(trial: TrialConfig) -> ModelSettings:
+    """How to load the configuration's model. Raises LocationError when it is not there."""
+    fields = trial.model.model_dump()
+    return ModelSettings(location=model_location(fields.pop("name")), **fields)
+
+
+def _source(config: SourceConfig) -> Source:
+    return Source(**config.model_dump())

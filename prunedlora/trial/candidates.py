@@ -1,0 +1,142 @@
+"""A trial at a milestone → a Candidate: evaluated, measured, exported as a plain PEFT adapter and reloaded to check."""
+
+import hashlib
+import math
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from prunedlora.adapters.export import WEIGHTS_NAME, export
+from prunedlora.adapters.size import AdapterSize, measure, measure_full
+from prunedlora.adapters.targets import resolve_head
+from prunedlora.adapters.verify import Certificate, verify
+from prunedlora.config.identity import model_location
+from prunedlora.config.trial import TrialConfig
+from prunedlora.results.record import Candidate, ExampleOutcomes, Figure
+from prunedlora.results.store import Store
+from prunedlora.tasks.outcomes import figures
+from prunedlora.tasks.task import Features
+from prunedlora.training.distributed import Workers
+from prunedlora.training.evaluate import autocast, evaluate
+from prunedlora.training.loop import NonFiniteError, Trial
+from prunedlora.trial.assets import Assets
+
+ADAPTER = "default"
+CHECKED_EXAMPLES = 4
+CHECKED_TOKENS = 64
+"""First tokens of each: of a language model logits at every token are compared, in float64 (0.26 GB a copy where the
+vocabulary has 128,256), on a device that training has filled."""
+
+
+def make_candidate(
+    live: Trial,
+    config: TrialConfig,
+    assets: Assets,
+    store: Store,
+    key: str,
+    workers: Workers,
+    check_writer: Callable[[], None],
+    *,
+    truncated_rank: int | None = None,
+) -> Candidate:
+    """The trial as it stands. Rank 0 stores its outcomes, example by example, and the adapter under `adapters/<step>`,
+    unless there is none: every rank is 0, or the method is full fine-tuning. `truncated_rank` is on record for an
+    adapter truncated to it.
+
+    Raises:
+        NonFiniteError: the validation loss is NaN or infinite.
+        VerificationError: the exported adapter, reloaded by PEFT, does not give the training model's logits.
+        StaleWriterError: by `check_writer`, before anything is stored.
+    """
+    outcomes = evaluate(
+        live.model,
+        assets.task,
+        validation_examples(config, assets),
+        batch_size=config.evaluation.batch_size,
+        dtype=live.dtype,
+        workers=workers,
+    )
+    measured = figures(outcomes)
+    if not all(math.isfinite(figure.value) for figure in measured.values()):
+        raise NonFiniteError(f"validation loss is {measured['loss'].value} after step {live.step}")
+    size = _size(live, config)
+    path, file_bytes, sha256, certificate = None, 0, None, None
+    if workers.rank == 0 and any(size.ranks.values()):
+        path = f"adapters/{live.step:06d}" + ("" if truncated_rank is None else f"r{truncated_rank}")
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "adapter"
+            export(live.model, ADAPTER, folder, model_location(config.model.name), config.model.revision)
+            batch = checked_batch(assets, workers)
+            with autocast(workers.device, live.dtype):
+                certificate = verify(live.model, ADAPTER, folder, batch, merged=False)
+            file_bytes, sha256 = (folder / WEIGHTS_NAME).stat().st_size, file_sha256(folder / WEIGHTS_NAME)
+            check_writer()
+            store.upload_folder(folder, store.trial_path(key, path))
+    candidate = Candidate(
+        step=live.step,
+        progress=live.progress,
+        truncated_rank=truncated_rank,
+        figures=recorded(measured),
+        ranks=size.ranks,
+        adapter_params=size.adapter_params,
+        adapter_bytes=size.adapter_bytes,
+        head_params=size.head_params,
+        file_bytes=file_bytes,
+        file_sha256=sha256,
+        max_rank=size.max_rank,
+        served_slot=size.served_slot,
+        served_slot_bytes=size.served_slot_bytes,
+        adapter_path=path,
+        train_seconds=live.train_seconds,
+        tokens_seen=live.tokens_seen,
+        examples_seen=live.step * live.order.batch_size,
+        certificate=certificate_facts(certificate) if certificate else None,
+    )
+    if workers.rank == 0:
+        check_writer()
+        correct = {metric: tuple(values) for metric, values in outcomes.correct.items()}
+        each = ExampleOutcomes(
+            loss_sums=tuple(outcomes.loss_sums), num_targets=tuple(outcomes.num_targets), correct=correct
+        )
+        store.write_outcomes(key, candidate.name, each)
+    return candidate
+
+
+def _size(live: Trial, config: TrialConfig) -> AdapterSize:
+    if config.full is None:
+        return measure(live.model, ADAPTER)
+    return measure_full(live.model, resolve_head(live.model, config.head_modules))
+
+
+def validation_examples(config: TrialConfig, assets: Assets) -> list[Features]:
+    """The validation examples that this configuration is evaluated on."""
+    return assets.validation[: config.evaluation.max_examples]
+
+
+def checked_batch(assets: Assets, workers: Workers) -> dict[str, Tensor]:
+    """A few validation examples on the device, or what they begin with, the inputs of a verification."""
+    features = assets.validation[:CHECKED_EXAMPLES]
+    if assets.task.labels is None:  # a class is told at the end, a language model speaks at every token
+        features = [replace(feature, input_ids=feature.input_ids[:CHECKED_TOKENS], labels=[]) for feature in features]
+    batch = assets.task.collate(features)
+    return {name: tensor.to(workers.device) for name, tensor in batch.items() if name != "labels"}
+
+
+def file_sha256(path: Path) -> str:
+    """Checksum of a file, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def certificate_facts(certificate: Certificate) -> dict[str, Any]:
+    """A certificate as a record keeps it."""
+    return asdict(certificate)
+
+
+def recorded(values: dict[str, Any]) -> dict[str, Figure]:
+    """An evaluation's figures as a record keeps them."""
+    return {name: Figure(**vars(figure)) for name, figure in values.items()}

@@ -1,0 +1,311 @@
+"""One configuration from its assets to its record: what a slot does with each piece of work, jobs/train.py with one.
+
+All workers of a slot call these functions alike; rank 0 alone writes to the store.
+"""
+
+import json
+import tempfile
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from prunedlora.adapters.attach import detach, load
+from prunedlora.adapters.size import ServedLayers, served_layers
+from prunedlora.adapters.verify import verify
+from prunedlora.config.trial import TrialConfig
+from prunedlora.delivery.stored_adapter import adapter_path, fetch_adapter
+from prunedlora.results.record import BaseReference, Candidate, Failure, TrialRecord
+from prunedlora.results.storage import StoreError
+from prunedlora.results.store import StaleWriterError, Store
+from prunedlora.tasks.outcomes import figures
+from prunedlora.training.distributed import PeerLostError, Workers
+from prunedlora.training.evaluate import autocast, evaluate
+from prunedlora.training.loop import NonFiniteError, StepLog, Trial, Verdict, train
+from prunedlora.training.model import draw_new_parameters, release_memory
+from prunedlora.trial.assemble import build_method, build_trial, milestone_steps, num_steps
+from prunedlora.trial.assets import AssetCache, Assets
+from prunedlora.trial.candidates import (
+    ADAPTER,
+    certificate_facts,
+    checked_batch,
+    make_candidate,
+    recorded,
+    validation_examples,
+)
+from prunedlora.trial.environment import environment
+from prunedlora.trial.failures import (
+    OUTSIDE,
+    TooManyAttemptsError,
+    begin_attempt,
+    last_words,
+    leave_words,
+    rank_that_failed,
+)
+from prunedlora.trial.resume import load_checkpoint, save_checkpoint
+from prunedlora.trial.trial_harness import load_harness
+
+TERMINAL = {Verdict.CONTINUE: "completed", Verdict.STOP: "stopped", Verdict.PAUSE: "paused"}
+
+
+@dataclass
+class _Run:
+    """What one run of a trial gathers on the way to its record."""
+
+    key: str
+    config: TrialConfig
+    store: Store
+    workers: Workers
+    epoch: int
+    attempt: int
+    assets: Assets | None = None
+    live: Trial | None = None
+    served: ServedLayers | None = None
+    candidates: list[Candidate] = field(default_factory=list)
+    log: list[dict[str, Any]] = field(default_factory=list)
+    rate: float | None = None
+
+    def check(self) -> None:
+        """Raises StaleWriterError when another driver or attempt has taken the trial over."""
+        self.store.check_writer(self.key, self.epoch, self.attempt)
+
+    def flush_log(self) -> None:
+        if self.workers.rank == 0 and self.log:
+            self.check()
+            self.store.append_log(self.key, self.log)
+            self.log = []
+
+
+def execute_trial(
+    config: TrialConfig,
+    key: str,
+    *,
+    store: Store,
+    assets: AssetCache,
+    workers: Workers,
+    epoch: int,
+    max_attempts: int,
+    report: Callable[[dict[str, Any]], Verdict],
+    progress: Callable[[int, int], Verdict],
+    keep_checkpoints: bool = False,
+    checkpoint_every_steps: int | None = None,
+) -> str:
+    """Trains one configuration, from its last checkpoint if it has one, and leaves its record in the store.
+
+    Args:
+        epoch: number of the driver on whose behalf; a replaced driver's slot cannot write any more.
+        report: called on rank 0 with every candidate; its verdict is obeyed.
+        progress: called on rank 0 with (steps done, steps in all) after every step; PAUSE is obeyed.
+
+    Returns:
+        "completed", "stopped", "failed" (the reason is in the record) or "paused" (a checkpoint, no record).
+
+    Raises:
+        RayError, StoreError, PeerLostError: what is not the trial's doing leaves no record: Ray Train must restart the
+            workers, and the trial goes on from its last checkpoint.
+        Exception: with several workers, and after a CUDA error that took the device, whatever failed the trial is
+            raised again once it is on record: the ranks are out of step, or the device is gone, and Ray Train must
+            restart the group. A loss that is not finite is found by all ranks at once and is no such case.
+    """
+    attempt = workers.from_first(begin_attempt(store, key, epoch, max_attempts) if workers.rank == 0 else None)
+    run = _Run(key, config, store, workers, epoch, attempt)
+    try:
+        if attempt > max_attempts:
+            raise TooManyAttemptsError(f"the workers of this trial died {attempt - 1} times; {last_words(store, key)}")
+        run.assets = assets.get(config)
+        verdict = _train(run, run.assets, report, progress, checkpoint_every_steps)
+    except StaleWriterError:
+        raise
+    except OUTSIDE as error:
+        assets.clear_if_adapted()
+        with suppress(StoreError):  # the store may be what is gone
+            failed = rank_that_failed(store, key) if workers.rank == 0 and isinstance(error, PeerLostError) else None
+            if failed is None:
+                leave_words(store, key, workers.rank, _failure(run, error), outside=True)
+            else:
+                _write_record(run, "failed", failed)
+                run.flush_log()
+        raise
+    except Exception as error:
+        assets.clear_if_adapted()
+        if workers.rank == 0:
+            _write_record(run, "failed", error)
+            run.flush_log()
+        elif not isinstance(error, NonFiniteError):
+            leave_words(store, key, workers.rank, _failure(run, error), outside=False)
+        if _is_out_of_step(error, workers):
+            raise
+        return "failed"
+    finally:
+        release_memory(workers.device)
+    if workers.rank == 0:
+        run.flush_log()
+        if verdict is not Verdict.PAUSE:
+            _write_record(run, TERMINAL[verdict], None)
+            if not keep_checkpoints:
+                store.delete_folder(store.trial_path(key, "checkpoints"))
+    return TERMINAL[verdict]
+
+
+def execute_base(config: TrialConfig, *, store: Store, assets: AssetCache, workers: Workers) -> None:
+    """Evaluates the untrained base model on the validation split, and by its harness tasks, and writes base.json."""
+    loaded = assets.get(config)
+    outcomes = evaluate(
+        loaded.base.model,
+        loaded.task,
+        validation_examples(config, loaded),
+        batch_size=config.evaluation.batch_size,
+        dtype=loaded.base.dtype,
+        workers=workers,
+    )
+    measured = recorded(figures(outcomes))
+    if (harness := load_harness(config, workers.num_workers)) is not None:
+        measured |= harness.measure(loaded.base.model, config, loaded.base.dtype, workers)
+    if workers.rank == 0:
+        store.write_base(BaseReference(figures=measured))
+
+
+def execute_test(
+    config: TrialConfig, key: str, candidate: str, *, store: Store, assets: AssetCache, workers: Workers
+) -> None:
+    """Evaluates a candidate's exported adapter, as PEFT loads it, on the test split; writes test.json beside it.
+
+    Raises:
+        StoredAdapterError: the adapter is gone, or is not the one that was recorded.
+        VerificationError: the model with the adapter merged into its weights gives other logits.
+    """
+    loaded = assets.get(config)
+    record = store.read_record(key)
+    assert record is not None
+    tested = record.candidate(candidate)
+    path = adapter_path(store, record, tested)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "adapter"
+        fetch_adapter(store, record, tested, folder)
+        try:
+            model = load(loaded.base.model, folder, ADAPTER)
+        except Exception:
+            assets.clear_if_adapted()
+            raise
+        try:
+            outcomes = evaluate(
+                model,
+                loaded.task,
+                loaded.test,
+                batch_size=config.evaluation.batch_size,
+                dtype=loaded.base.dtype,
+                workers=workers,
+            )
+            merged = config.model.quantization is None  # 4-bit weights cannot take up an update exactly
+            with autocast(workers.device, loaded.base.dtype):
+                certificate = verify(model, ADAPTER, folder, checked_batch(loaded, workers), merged=merged)
+        finally:
+            detach(model)
+    if workers.rank == 0:
+        measured = {name: figure.model_dump() for name, figure in recorded(figures(outcomes)).items()}
+        content = {"figures": measured, "certificate": certificate_facts(certificate)}
+        store.storage.write_text(f"{path}/test.json", json.dumps(content, allow_nan=False, indent=1) + "\n")
+
+
+def _train(
+    run: _Run,
+    assets: Assets,
+    report: Callable[[dict[str, Any]], Verdict],
+    progress: Callable[[int, int], Verdict],
+    checkpoint_every_steps: int | None,
+) -> Verdict:
+    config, workers = run.config, run.workers
+    harness = load_harness(config, workers.num_workers)  # first: what is missing on this node must not cost a training
+    method = build_method(config, num_steps(config, len(assets.train)))
+    model = method.attach(assets.base.model, ADAPTER)
+    try:
+        draw_new_parameters(model, assets.base, config.seed)
+        run.live = live = build_trial(config, assets, model, method, workers)
+        run.served = None if config.adapter is None else served_layers(model)
+        load_checkpoint(run.store, run.key, live, run.candidates)
+        if live.step or run.store.num_attempts(run.key) > 1:
+            run.log.append({"resumed_at_step": live.step})
+
+        def on_step(log: StepLog) -> Verdict:
+            run.rate = log.learning_rate
+            run.log.append({name: value for name, value in vars(log).items() if value is not None})
+            return progress(live.step, live.num_steps) if workers.rank == 0 else Verdict.CONTINUE
+
+        def on_milestone(truncated_rank: int | None = None) -> Verdict:
+            candidate = make_candidate(
+                live, config, assets, run.store, run.key, workers, run.check, truncated_rank=truncated_rank
+            )
+            run.candidates.append(candidate)
+            if harness is not None and live.step == live.num_steps:
+                # The candidate is on record and its adapter in the store already, should the harness fail.
+                further = harness.measure(model, config, live.dtype, workers)
+                candidate = candidate.model_copy(update={"figures": candidate.figures | further})
+                run.candidates[-1] = candidate
+            run.flush_log()
+            return Verdict(workers.from_first(report(candidate.model_dump(mode="json")) if workers.rank == 0 else None))
+
+        def checkpoint() -> None:
+            run.flush_log()  # first, so that the log has no hole where a killed trial goes on
+            save_checkpoint(run.store, run.key, live, run.candidates, workers, run.check)
+
+        verdict = train(
+            live,
+            workers,
+            milestones=milestone_steps(config, live.num_steps),
+            checkpoint_every_steps=checkpoint_every_steps,
+            on_step=on_step,
+            on_milestone=on_milestone,
+            save_checkpoint=checkpoint,
+        )
+        if verdict is Verdict.CONTINUE:
+            for rank in method.truncations():
+                on_milestone(rank)
+        return verdict
+    finally:
+        method.close()
+        method.detach(model)
+
+
+def _write_record(run: _Run, status: Any, error: Exception | None) -> None:
+    live = run.live
+    record = TrialRecord(
+        key=run.key,
+        label=run.store.read_label(run.key),
+        config=run.config.model_dump(mode="json"),
+        status=status,
+        failure=None if error is None else _failure(run, error),
+        attempts=run.store.num_attempts(run.key),
+        candidates=tuple(run.candidates),
+        environment=environment(run.workers, run.assets),
+        train_seconds=live.train_seconds if live else 0.0,
+        layer_widths=run.served.linear if run.served else None,
+        embedding_widths=run.served.embeddings if run.served else None,
+    )
+    run.store.write_record(record, run.epoch, run.attempt)
+
+
+def _failure(run: _Run, error: Exception) -> Failure:
+    return Failure(
+        type=type(error).__name__,
+        message=str(error),
+        step=run.live.step if run.live else None,
+        learning_rate=run.rate,
+        traceback="".join(traceback.format_exception(error)),
+    )
+
+
+def _is_out_of_step(error: Exception, workers: Workers) -> bool:
+    """Whether the workers must be restarted: some ranks may be elsewhere, or the device does not answer any more."""
+    if workers.num_workers > 1 and not isinstance(error, NonFiniteError):
+        return True
+    if workers.device.type != "cuda":
+        return False
+    try:
+        torch.cuda.synchronize(workers.device)
+    except RuntimeError:
+        return True
+    return False

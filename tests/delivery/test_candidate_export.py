@@ -1,0 +1,235 @@
+"""An adapter out of its store: as it was trained, padded, in another dtype, merged, with its card and certificate."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from typer.testing import CliRunner
+
+from prunedlora.cli import app
+from prunedlora.config.identity import trial_key
+from prunedlora.config.load import parse_sweep
+from prunedlora.delivery.candidate_export import export_candidate
+from prunedlora.delivery.card import card, vllm_problems
+from prunedlora.delivery.form import ExportError, Form
+from prunedlora.delivery.stored_adapter import AS_RECORDED, StoredAdapterError, fetch_adapter
+from prunedlora.results.store import Store
+from prunedlora.training.distributed import Workers
+from prunedlora.training.loop import Verdict
+from prunedlora.trial.assets import AssetCache
+from prunedlora.trial.execute import execute_test, execute_trial
+from tests.delivery.hub import logged_in, running_hub
+from tests.tiny import sweep_tree
+
+ALONE = Workers(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, str, Path]:
+    """A store with one pruned trial (ranks 3), its last candidate tested, its key, and the base model's folder."""
+    folder = tmp_path_factory.mktemp("tiny")
+    store = Store(str(folder / "store"))
+    tree = sweep_tree(folder, store.uri)
+    store.create_or_open(tree)
+    trial, assets = parse_sweep(tree, "test").trial, AssetCache(ALONE.device)
+    key = trial_key(trial)
+    execute_trial(
+        trial, key, store=store, assets=assets, workers=ALONE, epoch=1, max_attempts=2,
+        report=lambda _: Verdict.CONTINUE, progress=lambda *_: Verdict.CONTINUE,
+    )  # fmt: skip
+    execute_test(trial, key, "12", store=store, assets=assets, workers=ALONE)
+    return store, key, folder / "model"
+
+
+def logits(model: Any, base: Path) -> torch.Tensor:
+    batch = AutoTokenizer.from_pretrained(base)(["alpha river stone", "house cloud"], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        found: torch.Tensor = model.eval()(**batch).logits
+    return found.float()
+
+
+def with_peft(base: Path, folder: Path) -> Any:
+    return PeftModel.from_pretrained(AutoModelForSequenceClassification.from_pretrained(base, num_labels=2), folder)
+
+
+def test_every_form_does_what_the_adapter_does(trained: tuple[Store, str, Path], tmp_path: Path) -> None:
+    store, key, base = trained
+    forms = {
+        "plain": Form(),
+        "padded": Form(slot=8),
+        "half": Form(slot=8, dtype="bfloat16"),
+        "merged": Form(merged=True),
+    }
+    facts = {name: export_candidate(store, key, tmp_path / name, check=True, form=form) for name, form in forms.items()}
+    assert "max_logit_difference_handed_over" not in facts["plain"]
+    assert all(facts[name]["max_logit_difference_handed_over"] < 0.05 for name in ("padded", "half", "merged"))
+    expected = logits(with_peft(base, tmp_path / "plain"), base)
+    torch.testing.assert_close(logits(with_peft(base, tmp_path / "padded"), base), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(logits(with_peft(base, tmp_path / "half"), base), expected, rtol=0, atol=5e-2)
+    # The merged folder needs neither PEFT nor the base, and brings its tokenizer.
+    merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
+    torch.testing.assert_close(logits(merged, tmp_path / "merged"), expected, rtol=0, atol=1e-5)
+    assert not (tmp_path / "merged" / "adapter_config.json").exists()
+    padded = load_file(tmp_path / "padded" / "adapter_model.safetensors")
+    assert {len(tensor) for name, tensor in padded.items() if ".lora_A." in name} == {8}
+    config = json.loads((tmp_path / "padded" / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"], config["rank_pattern"]) == (8, 8, {})
+    half = load_file(tmp_path / "half" / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in half.values()} == {torch.bfloat16}
+
+
+def test_an_adapter_that_is_gone_is_named(trained: tuple[Store, str, Path], tmp_path: Path) -> None:
+    """Not a trouble of the storage: a comparison goes on without it."""
+    store = Store(str(shutil.copytree(trained[0].uri, tmp_path / "store")))
+    record = store.read_record(trained[1])
+    assert record is not None
+    last = record.candidates[-1]
+    folder = Path(store.uri, store.trial_path(record.key, str(last.adapter_path)))
+    (folder / "adapter_config.json").write_text("{")
+    with pytest.raises(StoredAdapterError, match=r"the adapter is damaged: .*adapter_config\.json"):
+        fetch_adapter(store, record, last, tmp_path / "a")
+    shutil.rmtree(folder)
+    with pytest.raises(StoredAdapterError, match="000012 does not exist: the adapter is gone"):
+        fetch_adapter(store, record, last, tmp_path / "b")
+
+
+def test_the_card_loads_the_base_as_it_was_trained_on(trained: tuple[Store, str, Path], tmp_path: Path) -> None:
+    store, key, _ = trained
+    record = store.read_record(key)
+    assert record is not None
+    adapter = Path(store.uri, "trials", key, "adapters", "000012")
+    model = {"name": "some/base", "revision": "v1.5", "gguf_file": "base.gguf", "config_overrides": {"dropout": 0.0}}
+    told = record.model_copy(update={"config": record.config | {"model": model}})
+    text = card(told, record.candidates[-1], {}, adapter, Form())
+    given = "revision='v1.5', gguf_file='base.gguf', num_labels=2, pad_token_id=0, dropout=0.0"
+    assert f'from_pretrained("some/base", {given})' in text
+
+
+def test_the_card_is_one_that_the_hub_reads_and_the_certificate_says_what_was_checked(
+    trained: tuple[Store, str, Path], tmp_path: Path
+) -> None:
+    store, key, base = trained
+    export_candidate(store, f"{key}@12", tmp_path / "a", check=True)
+    card = ModelCard.load(tmp_path / "a" / "README.md", ignore_metadata_errors=False)
+    assert card.data.base_model is None  # a local folder, which the Hub would refuse; the text says it
+    assert f"# LoRA adapter for {base}" in card.text
+    assert card.data.library_name == "peft"
+    assert card.data.pipeline_tag == "text-classification"
+    (result,) = card.data.eval_results
+    test = json.loads(Path(store.uri, "trials", key, "adapters", "000012", "test.json").read_text())
+    assert (result.metric_type, result.dataset_split) == ("accuracy", "test")
+    assert result.metric_value == test["figures"]["accuracy"]["value"]
+    assert "num_labels=2" in card.text
+    assert "vLLM would refuse it: modules_to_save" in card.text
+    certificate = json.loads((tmp_path / "a" / "certificate.json").read_text())
+    assert certificate["candidate"] == f"{key}@12"
+    assert certificate["checks"]["max_logit_difference_merged"] < 1e-4
+    assert set(certificate["ranks"].values()) == {3}
+    assert certificate["vllm"] == {"flags": None, "refuses": vllm_problems(tmp_path / "a")}
+    assert certificate["config"]["adapter"]["initial_rank"] == 6
+
+
+def test_the_card_speaks_of_what_is_handed_over(trained: tuple[Store, str, Path], tmp_path: Path) -> None:
+    store, key, _ = trained
+    export_candidate(store, key, tmp_path / "padded", check=False, form=Form(slot=8, dtype="bfloat16"))
+    card = ModelCard.load(tmp_path / "padded" / "README.md")
+    assert "Here every layer is padded with zeros to rank 8; it is stored in bfloat16." in card.text
+    assert json.loads((tmp_path / "padded" / "certificate.json").read_text())["served_slot"] == 8
+    export_candidate(store, key, tmp_path / "merged", check=False, form=Form(merged=True))
+    card = ModelCard.load(tmp_path / "merged" / "README.md")
+    assert card.data.library_name == "transformers"
+    assert "PeftModel" not in card.text
+    assert "is served like its base" in card.text
+    certificate = json.loads((tmp_path / "merged" / "certificate.json").read_text())
+    assert certificate["form"] == {"slot": None, "dtype": None, "merged": True}
+    assert certificate["vllm"] == {"flags": None, "refuses": []}
+    assert certificate["checks"]["max_logit_difference_handed_over"] < 1e-4
+
+
+def test_the_memory_of_the_slot_is_told_where_a_server_takes_the_adapter(
+    trained: tuple[Store, str, Path], tmp_path: Path
+) -> None:
+    store, key, _ = trained
+    export_candidate(store, key, tmp_path / "padded", check=False, form=Form(slot=16))
+    per_rank = 2 * (4 * (16 + 16) + 2 * (16 + 32))
+    certificate = json.loads((tmp_path / "padded" / "certificate.json").read_text())
+    assert certificate["served_slot_bytes"] == per_rank * 16 * 2
+    record = store.read_record(key)
+    assert record is not None
+    (tmp_path / "adapter_config.json").write_text("{}")  # without a head of its own
+    text = card(record, record.candidates[-1], {}, tmp_path, Form())
+    assert "--max-lora-rank 8 --max-loras 1 --lora-modules NAME=PATH`. Its slot takes 7 KiB of GPU memory" in text
+
+
+def test_an_earlier_candidate_has_its_validation_figure(trained: tuple[Store, str, Path], tmp_path: Path) -> None:
+    store, key, _ = trained
+    assert export_candidate(store, f"{key}@6", tmp_path / "a", check=False) == {"weights_file": AS_RECORDED}
+    card = ModelCard.load(tmp_path / "a" / "README.md")
+    assert card.data.eval_results[0].dataset_split == "validation"
+    assert "on the validation split (20 examples, one training run)" in card.text
+
+
+@pytest.mark.parametrize(
+    ("config", "problems"),
+    [
+        ({"modules_to_save": None, "bias": "none", "use_dora": False}, []),
+        (
+            {"modules_to_save": ["score"], "bias": "all", "use_dora": True},
+            ["modules_to_save", "bias 'all'", "use_dora"],
+        ),
+    ],
+)
+def test_what_vllm_would_refuse(config: dict[str, Any], problems: list[str], tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    found = vllm_problems(tmp_path)
+    assert len(found) == len(problems)
+    assert all(line.startswith(start) for line, start in zip(found, problems, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        (Form(slot=9), "served slot 9 is none of 1, 8, 16"),
+        (Form(slot=1), "served slot 1 does not hold the adapter's largest rank, 3"),
+        (Form(slot=8, merged=True), "a merged model has no ranks"),
+        (Form(dtype="int8"), "dtype 'int8' is none of float32, bfloat16, float16"),
+    ],
+)
+def test_a_form_that_does_not_fit_is_refused(
+    form: Form, message: str, trained: tuple[Store, str, Path], tmp_path: Path
+) -> None:
+    store, key, _ = trained
+    with pytest.raises(ExportError, match=message):
+        export_candidate(store, key, tmp_path / "a", check=False, form=form)
+    assert not (tmp_path / "a").exists()
+
+
+def test_push(trained: tuple[Store, str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was checked and written is what the repository holds; what forbids it is told before any work."""
+    store, key, _ = trained
+    asked = ["export", store.uri, f"{key}@12", "--to", str(tmp_path / "a")]
+    with running_hub() as hub:
+        logged_in(monkeypatch, hub, tmp_path)
+        for arguments, message in (
+            (["--private"], "--private has no effect without --push"),
+            (["--push", "me/x", "--no-check"], "what is pushed is checked first"),
+            (["--push", "me/x/y"], "cannot push to 'me/x/y', write OWNER/NAME"),
+        ):
+            result = CliRunner().invoke(app, [*asked, *arguments])
+            assert (result.exit_code, message in " ".join(result.output.split())) == (2, True), result.output
+        assert not (tmp_path / "a").exists()
+        result = CliRunner().invoke(app, [*asked, "--push", "me/x", "--private"])
+        assert result.exit_code == 0, result.output
+        assert f"Pushed: {hub.url}/me/x" in result.output
+        assert hub.files == {"me/x": {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}}
+        assert (hub.private, hub.commits) == (
+            {"me/x": True},
+            [f"Adapter of trial {key}, step 12, exported by prunedlora"],
+        )

@@ -1,0 +1,216 @@
+"""The comparison as people and tools get it: terminal, page, JSON, command."""
+
+import io
+import json
+import re
+import sys
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from prunedlora.cli import app
+from prunedlora.results.comparison.comparison_page import comparison_document, comparison_html, write_comparison
+from prunedlora.results.comparison.comparison_tables import overview
+from prunedlora.results.comparison.fronts import compare
+from prunedlora.results.comparison.groups import groups_by, groups_of_stores
+from prunedlora.results.record import BaseReference, Figure
+from prunedlora.results.storage import Storage
+from tests.results.report.test_report import EVIL, Page
+
+
+def made(*stores, names=None, left_out=(), **options):
+    groups = groups_of_stores(stores, names, 0.02)
+    return compare(groups, **({"within": 0.02, "confidence": 0.95} | options))
+
+
+def terminal(comparison, left_out=()):
+    text = io.StringIO()
+    Console(file=text, width=100).print(overview(comparison, list(left_out)))
+    assert max(map(len, text.getvalue().splitlines())) <= 100
+    return " ".join(text.getvalue().split())
+
+
+@pytest.fixture
+def two(store_of):
+    old = store_of("old", {100: 60, 1000: 60, 10_000: 59})
+    new = store_of("new", {50: 100, 100: 60, 1000: 20, 10_000: 19, 100_000: 5})
+    for store in (old, new):
+        store.write_base(BaseReference(figures={"accuracy": Figure(value=0.14, stderr=0.02, num_examples=400)}))
+    return old, new
+
+
+def test_the_terminal_says_what_is_sure_first(two):
+    words = terminal(made(*two))
+    assert (
+        "With 95% confidence, new is better than old on 50% of the sizes that both tried (adapter_params 100 to "
+        "10,000); on the rest it is not sure which is better. Measured, it is ahead on 50% of them and behind on 0%"
+    ) in words
+    assert "Below 100 only new has adapters, from 50: accuracy 0.750 ± 0.022 at 50." in words
+    assert "Above 10,000 only new gets better: accuracy 0.988 ± 0.006 at 100,000." in words
+    assert "Hypervolume up to accuracy 0 and adapter_params 110,000" in words
+    assert "Compared on the same 400 validation examples, pair by pair." in words
+    assert "whichever of 8 candidates came out as the best (" in words
+    assert "(candidates: 3 of old, 5 of new)" in words
+    assert re.search(r"1,000 0.950 1,000 0.850 100 \+0.100 \[\+0.0\d\d, \+0.1\d\d\] new is better", words)
+    assert "another seed may differ" in words
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "within", "said"),
+    [
+        ({100: 40}, {100: 42}, 0.001, "No difference between new and old can be told with 95% confidence at the one"),
+        ({100: 40}, {100: 42}, 0.05, "new and old are at most 0.05 apart with 95% confidence at the one adapter_p"),
+        ({100: 40}, {100: 90}, 0.01, "new is worse than old with 95% confidence at the one adapter_params that both"),
+        ({100: 40}, {100: 90}, 0.01, "Measured 0.125 worse."),
+        ({100: 40}, {100: 40}, 0.01, "Measured the same."),
+        ({9: 80, 99: 40}, {9: 80, 99: 42}, 0.001, "No difference between new and old can be told with 95% conf"),
+        ({9: 40, 99: 38}, {9: 40, 99: 40}, 0.05, "at most 0.05 apart with 95% confidence at every size that both"),
+        ({9: 90, 99: 20}, {9: 40, 50: 39, 99: 19}, 0.01, "new is better than old on 100% of the sizes that both"),
+        ({9: 90, 30: 20, 99: 19}, {9: 40, 50: 39, 99: 19}, 0.01, "better than old on 50.2% and worse on 49.8% of"),
+        ({10: 40}, {100: 5}, 0.01, "new and old tried no size in common: adapter_params 100 and 10."),
+        ({10: 40}, {100: 5}, 0.01, "with 95% confidence: up to 100 new is better."),
+    ],
+)
+def test_every_outcome_has_its_words(old, new, within, said, store_of):
+    assert said in terminal(made(store_of("old", old), store_of("new", new), within=within))
+
+
+def test_what_is_not_paired_is_said(store_of):
+    old, other = store_of("old", {100: 20}), store_of("other", {100: 20}, data="other")
+    bare = store_of("bare", {100: 20}, outcomes=False)
+    assert "Scored on different data, or on different splits of it, so that nothing" in terminal(made(old, other))
+    assert "Outcomes by example are not on record for both" in terminal(made(old, bare))
+    words = terminal(made(old, other, bare))
+    assert "other: scored on different data" in words
+    assert "bare: outcomes by example are not on record" in words
+
+
+def test_losses_between_models_carry_a_warning(store_of, record, candidate):
+    stores = []
+    for name in ("tiny", "large"):
+        store = store_of(name, {}, objectives={"loss": "minimize", "adapter_params": "minimize"})
+        store.write_record(record("k", candidate(), config={"model": {"name": name}}), 1)
+        stores.append(store)
+    assert "between models (large, tiny) it compares only where" in terminal(made(*stores))
+
+
+def test_the_document_holds_what_the_page_shows(two):
+    document = comparison_document(made(*two), ["x: why"])
+    assert json.loads(json.dumps(document, allow_nan=False)) == document
+    assert (document["control"], [group["name"] for group in document["groups"]]) == ("old", ["old", "new"])
+    assert document["reference_point"] == {"accuracy": 0.0, "adapter_params": 110_000.0}
+    (comparison,) = document["comparisons"]
+    assert (comparison["name"], comparison["against"], comparison["same_data"]) == ("new", "old", True)
+    assert comparison["shares"]["surely_better"] == pytest.approx(0.5)
+    at = next(one for one in comparison["sizes"] if one["at_most"] == 1000)
+    assert (at["adapter"]["size"], at["against"]["size"], at["verdict"]) == (1000, 100, "better")
+    assert (at["adapter"]["best_of"], at["against"]["best_of"], at["paired"]) == (3, 2, True)
+    assert at["low"] < at["better_by"] < at["high"]
+    assert at["better_by"] == pytest.approx(0.1)
+    assert document["left_out"] == ["x: why"]
+
+
+def test_the_page_opens_with_the_answer_and_loads_nothing(two, tmp_path):
+    place = write_comparison(made(*two), ["x: why"], str(tmp_path / "out"), "prunedlora compare a b")
+    page = Page((tmp_path / "out" / "comparison.html").read_text())
+    assert place == str(tmp_path / "out" / "comparison.html")
+    assert page.loads == page.handlers == []
+    assert "With 95% confidence, new is better than old on 50%" in page.words
+    assert "Left out: x: why." in page.words
+    assert "prunedlora compare a b" in page.words
+    figures = [json.loads(script) for script in page.scripts if script.startswith('{"data"')]
+    fronts, differences = figures
+    rest = ["recommended", "base model, untrained"]
+    assert [trace["name"] for trace in fronts["data"]] == ["old", "old, dominated", "new", *rest]
+    assert len(fronts["data"][2]["x"]) == len(fronts["data"][2]["error_y"]["array"]) == 5
+    (trace,) = differences["data"]
+    assert trace["x"] == [100, 1000, 10_000, 100_000]
+    at = made(*two).contrasts[0].changes
+    assert trace["y"] == [one.difference for one in at]
+    assert trace["error_y"]["array"] == pytest.approx([one.high - one.difference for one in at])
+    assert trace["error_y"]["arrayminus"] == pytest.approx([one.difference - one.low for one in at])
+    assert (tmp_path / "out" / "comparison.json").exists()
+
+
+def test_names_from_outside_are_text_everywhere(store_of):
+    stores = [store_of("a", {100: 20, 50: 90}, records=[{"label": EVIL}, {}], name=EVIL), store_of("b", {100: 20})]
+    comparison = made(*stores, names=[EVIL, "日本 [bold]"])
+    html = comparison_html(comparison, [EVIL], EVIL)
+    page = Page(html)
+    assert page.tags.count("script") == Page(comparison_html(made(*stores), [])).tags.count("script")
+    assert "img" not in page.tags
+    assert page.handlers == []
+    assert "日本 [bold]" in page.words
+    for script in page.scripts:
+        if script.startswith('{"data"'):
+            texts = re.findall(r"<[^>]*>", json.dumps(json.loads(script), ensure_ascii=False))
+            assert set(texts) <= {"<b>", "</b>", "<br>"}
+    words = terminal(comparison, [EVIL])
+    assert "[bold]" in words
+
+
+def test_twelve_groups_look_different(store_of):
+    labels = [{"label": f"l{i:02}"} for i in range(12)]
+    groups, _ = groups_by(store_of("s", {100 + i: 20 + i for i in range(12)}, records=labels), "label", 0.01)
+    html = comparison_html(compare(groups, within=0.01, confidence=0.95), [])
+    figure = next(json.loads(script) for script in Page(html).scripts if script.startswith('{"data"'))
+    looks = {(trace["marker"]["symbol"], trace["marker"]["color"]) for trace in figure["data"][:12]}
+    assert len(looks) == 12
+
+
+def test_a_remote_folder_takes_the_page(two):
+    assert write_comparison(made(*two), [], "memory://bucket/out").endswith("bucket/out/comparison.html")
+    assert json.loads(Storage("memory://bucket/out").read_text("comparison.json"))["control"] == "old"
+
+
+def invoke(*arguments):
+    # rich asks the environment for the width where there is no terminal
+    return CliRunner().invoke(app, ["compare", *arguments], env={"COLUMNS": "100"})
+
+
+def test_the_command(two, tmp_path, monkeypatch):
+    old, new = (store.uri for store in two)
+    monkeypatch.setattr(sys, "argv", ["prunedlora", "compare", old, new, "--names", "last week,today"])
+    result = invoke(old, new, "--names", "last week,today", "--within", "2pt", "--to", str(tmp_path / "out"))
+    assert result.exit_code == 0
+    assert "today is better than last week" in " ".join(result.output.split())
+    assert f"Report: {tmp_path}/out/comparison.html" in result.output
+    assert "--names &#39;last week,today&#39;" in (tmp_path / "out" / "comparison.html").read_text()
+    result = invoke(old, new, "--json", "--to", str(tmp_path / "out"))
+    assert json.loads(result.output) == json.loads((tmp_path / "out" / "comparison.json").read_text())
+    result = invoke(old, new, "--json", "--against", "new")
+    assert json.loads(result.output)["comparisons"][0]["name"] == "old"
+
+
+def test_the_command_by_setting(store_of):
+    ranks = [{"config": {"adapter": {"method": "lora", "initial_rank": rank}}} for rank in (4, 8)]
+    store = store_of("s", {100: 60, 200: 20}, records=ranks)
+    result = invoke(store.uri, "--by", "adapter.initial_rank")
+    assert result.exit_code == 0
+    assert "8 and 4 tried no size in common" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["OLD"], "alone is no comparison: give another store, or --by adapter.method, say"),
+        (["OLD", "NEW", "--by", "label"], "--by label makes groups of one store's trials, got 2 stores"),
+        (
+            ["OLD", "--by", "label", "--names", "a"],
+            "--names is for stores: the groups of --by are named by their values",
+        ),
+        (["OLD", "OLD"], "is given twice"),
+        (["OLD", "NEW", "--names", "a,a"], "the name 'a' is given twice"),
+        (["OLD", "/nowhere/at/all"], "/nowhere/at/all is no store: it has no sweep.yaml"),
+        (["OLD", "NEW", "--confidence", "2"], "confidence must lie in [0.5, 1), got 2"),
+        (["OLD", "NEW", "--within", "wide"], "--within 'wide' is neither a number (0.01) nor points (1pt)"),
+        (["OLD", "NEW", "--to", " "], "--to is empty"),
+        (["OLD", "NEW", "--to", "OLD/sweep.yaml"], "sweep.yaml"),
+    ],
+)
+def test_bad_input_ends_with_a_clear_error(arguments, message, two):
+    places = {"OLD": two[0].uri, "NEW": two[1].uri, "OLD/sweep.yaml": f"{two[0].uri}/sweep.yaml"}
+    result = invoke(*(places.get(argument, argument) for argument in arguments))
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.replace("│", " ").split())

@@ -1,0 +1,243 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prunedlora.config.space import Choice
+from prunedlora.config.sweep import SweepConfig
+from prunedlora.registry import names
+from prunedlora.results.ask import Ask
+from prunedlora.results.record import TrialRecord
+from prunedlora.results.storage import StoreError
+from prunedlora.results.store import Store
+from prunedlora.study import asker as asker_module
+from prunedlora.study.asker import MOST_REPEATS, REPEATED, Asker, SuggestionError
+from tests.inventions import invented_record
+
+ROOT = Path(__file__).parents[2]
+Make = Callable[..., SweepConfig]
+
+
+def finish(store: Store, ask: Ask) -> None:
+    config = store.read_config(ask.key)
+    # The fate of a trial is as random as its figures, and as reproducible.
+    fate = {0: "failed", 1: "stopped"}.get(int(ask.key, 16) % 8, "completed")
+    store.write_record(invented_record(ask.key, config, fate), driver_epoch=0)
+
+
+def drive(config: SweepConfig, store: Store, most_events: int | None = None) -> bool:
+    """One slot, two trials out at once. Stops dead after so many events; returns whether it got through."""
+    asker = Asker(config, store, num_slots=1)
+    out: list[Ask] = []
+    events = 0
+
+    def killed() -> bool:
+        nonlocal events
+        events += 1
+        return most_events is not None and events > most_events
+
+    while True:
+        while len(out) < 2:
+            if killed():
+                return False
+            ask = asker.next()
+            if ask is None:
+                break
+            out.append(ask)
+        if not out:
+            assert asker.finished
+            assert asker.num_left == 0
+            return True
+        if killed():
+            return False
+        finish(store, out[0])
+        # The waiting trial may be over before the driver looks again.
+        if len(out) > 1 and int(out[0].key, 16) % 2:
+            finish(store, out[1])
+        if killed():
+            return False
+        asker.end(out.pop(0).number)
+
+
+@pytest.mark.parametrize("sampler", names("sampler"))
+def test_killed_and_resumed_asks_what_uninterrupted_asks(sampler: str, make_sweep: Make, tmp_path: Path) -> None:
+    # Enough trials for the sampler to leave its random start: TPE and GP after 10, NSGA-II after a population of 16.
+    config = make_sweep(
+        sampler=sampler, num_trials={"nsga2": 36, "gp": 13}.get(sampler, 18), baselines=[{"adapter.initial_rank": 2}]
+    )
+    whole = Store(str(tmp_path / "whole"))
+    assert drive(config, whole)
+    broken = Store(str(tmp_path / "broken"))
+    runs = 0
+    # 3 and 6: killed when a trial has ended (and the waiting one perhaps too) and the driver has not seen it.
+    while not drive(config, broken, most_events=(3, 6, 4, 5)[runs % 4]):
+        runs += 1
+    assert runs > 3
+    assert broken.asks() == whole.asks()
+    assert len(whole.asks()) == config.num_trials + 1
+    learned = whole.asks()[-1].params["optimizer.learning_rate"]
+    others = Store(str(tmp_path / "others"))
+    assert drive(make_sweep(sampler=sampler, num_trials=config.num_trials, seed=1), others)
+    assert others.asks()[-1].params["optimizer.learning_rate"] != learned
+
+
+def test_asks_do_not_depend_on_the_hash_seed(make_sweep: Make, tmp_path: Path) -> None:
+    runs = []
+    for seed in ("1", "2"):
+        folder = tmp_path / f"hash{seed}"
+        code = (
+            "import sys\n"
+            "from pathlib import Path\n"
+            "from tests.inventions import sweep_tree\n"
+            "from tests.study.test_asker import drive\n"
+            "from prunedlora.config.load import parse_sweep\n"
+            "from prunedlora.results.store import Store\n"
+            "store = Store(sys.argv[1])\n"
+            "assert drive(parse_sweep(sweep_tree(Path(sys.argv[1]), num_trials=13), 'test'), store)\n"
+            "print([ask.params for ask in store.asks()])\n"
+        )
+        command = [sys.executable, "-c", code, str(folder)]
+        env = os.environ | {"PYTHONHASHSEED": seed}
+        runs.append(subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True))
+    texts = [run.communicate()[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0]
+    assert texts[0] == texts[1]
+
+
+def test_trials_may_be_added_between_runs(make_sweep: Make, tmp_path: Path) -> None:
+    whole, grown = Store(str(tmp_path / "whole")), Store(str(tmp_path / "grown"))
+    assert drive(make_sweep(num_trials=15), whole)
+    assert drive(make_sweep(num_trials=6), grown)
+    assert drive(make_sweep(num_trials=15), grown)
+    assert grown.asks() == whole.asks()
+
+
+def test_baselines_come_first_and_are_not_in_the_study(make_sweep: Make, tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "s"))
+    config = make_sweep(num_trials=2, baselines=[{"adapter.initial_rank": 2}, {"adapter.initial_rank": 3}])
+    assert drive(config, store)
+    assert [(ask.number, ask.kind) for ask in store.asks()] == [
+        (0, "baseline"), (1, "baseline"), (2, "search"), (3, "search"),
+    ]  # fmt: skip
+    plain = Store(str(tmp_path / "plain"))
+    assert drive(make_sweep(num_trials=2), plain)
+    assert [ask.params for ask in plain.asks()] == [ask.params for ask in store.asks()[2:]]
+
+
+def test_a_baseline_keeps_its_label(make_sweep: Make, tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "s"))
+    labelled = {"label": "small LoRA", "adapter.initial_rank": 2}
+    assert drive(make_sweep(num_trials=0, space={}, baselines=[labelled, {"adapter.initial_rank": 3}]), store)
+    assert [store.read_label(ask.key) for ask in store.asks()] == ["small LoRA", None]
+
+
+def test_a_recorded_key_counts_and_an_exhausted_space_ends_the_sweep(make_sweep: Make, tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "s"))
+    config = make_sweep(num_trials=500, space={"adapter.initial_rank": {"choice": [4, 8]}})
+    assert drive(config, store)
+    asks = store.asks()
+    assert len({ask.key for ask in asks}) == 2
+    assert len(asks) < 100
+    assert all(REPEATED in ask.system_attrs for ask in asks[-MOST_REPEATS:])
+    again = Asker(config, store, num_slots=1)
+    assert again.exhausted
+    assert again.finished
+    assert again.next() is None
+    assert (again.num_kept, again.num_resumed, again.num_left) == (2, 0, 0)
+
+
+def test_trials_in_flight_go_first(make_sweep: Make, tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "s"))
+    config = make_sweep()
+    first = Asker(config, store, num_slots=2)
+    asks = [first.next() for _ in range(3)]
+    assert asks[1] is not None
+    finish(store, asks[1])
+    second = Asker(config, store, num_slots=2)
+    assert (second.num_kept, second.num_resumed, second.num_left) == (1, 2, 5)
+    assert [second.next(), second.next()] == [asks[0], asks[2]]
+    third = second.next()
+    assert third is not None
+    assert third.number == 3
+
+
+def test_a_paused_trial_stays_in_flight(make_sweep: Make, tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "s"))
+    asker = Asker(make_sweep(num_trials=1), store, num_slots=1)
+    ask = asker.next()
+    assert ask is not None
+    assert asker.end(ask.number) is None
+    assert Asker(make_sweep(num_trials=1), store, num_slots=1).next() == ask
+
+
+def test_failed_trials_run_again_only_when_asked_to(make_sweep: Make, tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "s"))
+    config = make_sweep(num_trials=1)
+    ask = Asker(config, store, num_slots=1).next()
+    assert ask is not None
+    store.write_record(invented_record(ask.key, store.read_config(ask.key), "failed"), driver_epoch=0)
+    assert Asker(config, store, num_slots=1).next() is None
+    retrying = Asker(config, store, num_slots=1, retry_failed=True)
+    assert (retrying.num_kept, retrying.num_resumed) == (0, 1)
+    assert retrying.next() == ask
+
+
+def test_every_suggestion_is_written_before_it_is_handed_out(make_sweep: Make, tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "s"))
+    ask = Asker(make_sweep(), store, num_slots=1).next()
+    assert store.asks() == [ask]
+    assert ask is not None
+    stored: dict[str, Any] = store.read_config(ask.key)
+    assert stored["adapter"]["initial_rank"] == ask.params["adapter.initial_rank"]
+
+
+def test_a_label_that_is_changed_or_added_reaches_trials_of_earlier_runs(make_sweep: Make, tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    ranks = [{"adapter.initial_rank": rank} for rank in (2, 4, 8)]
+    first = Asker(make_sweep(baselines=[ranks[0] | {"label": "small"}, *ranks[1:]]), store)
+    asks = [first.next(), first.next(), first.next()]
+    for ask in asks[:2]:
+        assert ask is not None
+        finish(store, ask)
+    again = [ranks[0] | {"label": "two"}, ranks[1] | {"label": "four"}, ranks[2] | {"label": "eight"}]
+    Asker(make_sweep(baselines=again), store).relabel(0)
+    keys = [ask.key for ask in asks if ask is not None]
+    assert [store.read_label(key) for key in keys] == ["two", "four", "eight"]  # the last is in flight
+    records = [store.read_record(key) for key in keys]
+    assert [record.label if record else None for record in records] == ["two", "four", None]
+
+
+def test_a_moments_trouble_with_the_storage_ends_nothing(
+    make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asker_module, "RETRY_SECONDS", (0.0, 0.0))
+    store = Store(str(tmp_path / "store"))
+    asker = Asker(make_sweep(), store)
+    ask = asker.next()
+    assert ask is not None
+    finish(store, ask)
+    read, failures = store.read_record, iter([True, True])
+
+    def flaky(key: str) -> TrialRecord | None:
+        if next(failures, False):
+            raise StoreError("503 slow down")
+        return read(key)
+
+    monkeypatch.setattr(store, "read_record", flaky)
+    record = asker.end(ask.number)
+    assert record is not None
+    assert record.key == ask.key
+
+
+def test_a_suggestion_that_is_no_trial_is_named_and_never_asked_for(make_sweep: Make, tmp_path: Path) -> None:
+    """What the checks of the space cannot see in full: the error says what to narrow."""
+    config = make_sweep(baselines=[])
+    config = config.model_copy(update={"space": {"adapter.initial_rank": Choice(choice=[-1])}})
+    store = Store(str(tmp_path / "store"))
+    with pytest.raises(SuggestionError, match=r"the space allows adapter\.initial_rank=-1, which is no trial"):
+        Asker(config, store).next()
+    assert store.asks() == []

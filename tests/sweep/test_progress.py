@@ -1,0 +1,81 @@
+import io
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from prunedlora.results.analysis.pareto import Objectives
+from prunedlora.results.store import Store
+from prunedlora.sweep.progress import Progress
+from prunedlora.sweep.signals import TERMINATED, Signals
+from tests.inventions import invented_record, sweep_tree
+
+OBJECTIVES = Objectives("accuracy", True, "adapter_params")
+
+
+def snapshot(ended: dict[str, str], step: int = 5) -> dict[str, Any]:
+    work = {"kind": "trial", "key": "running", "candidate": ""}
+    slot = {"state": "busy", "work": work, "step": step, "num_steps": 10}
+    return {"queued": 0, "running": 1, "ended": ended, "slots": {0: slot}}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(str(tmp_path / "store"))
+    trial = sweep_tree(tmp_path)["trial"]
+    store.write_record(invented_record("a", trial), driver_epoch=1)
+    store.write_record(invented_record("b", trial, "failed"), driver_epoch=1)
+    return store
+
+
+def test_a_log_gets_a_line_for_every_change(store: Store) -> None:
+    text = io.StringIO()
+    progress = Progress(store, OBJECTIVES, num_trials=4, num_slots=2, console=Console(file=text, width=60))
+    with progress:
+        progress.update(snapshot({}))
+        progress.update(snapshot({}))
+        progress.update(snapshot({"a": "completed", "b": "failed", "c": "paused"}))
+        progress.update(snapshot({"a": "completed", "b": "failed", "c": "paused"}))
+    lines = text.getvalue().splitlines()
+    assert len(lines) == 4
+    assert lines[0].startswith("1/4 done, 1 running, 1 failed, best accuracy 0.")
+    assert {line.split(":")[0] for line in lines[1:3]} == {"trial a completed", "trial b failed"}
+    assert "trial b failed: ValueError: invented" in lines
+    assert "about" in lines[3]
+
+
+def test_a_terminal_shows_slots_and_front(store: Store) -> None:
+    console = Console(file=io.StringIO(), width=100, force_terminal=True, record=True)
+    progress = Progress(store, OBJECTIVES, num_trials=4, num_slots=2, console=console)
+    with progress:
+        progress.update(snapshot({"a": "completed"}))
+        console.print(progress._view(snapshot({"a": "completed"})))
+    text = console.export_text()
+    for part in ("1/4 done", "busy", "running", "5/10", "starting", "adapter_params"):
+        assert part in text
+
+
+def test_time_left_counts_what_is_begun(store: Store) -> None:
+    progress = Progress(store, OBJECTIVES, num_trials=4, num_slots=2, console=Console(file=io.StringIO()))
+    assert progress.seconds_left(snapshot({})) is None
+    progress.update(snapshot({"a": "completed"}))
+    assert progress.seconds_left(snapshot({}, step=5)) == pytest.approx((4 - 2 - 0.5) * 1.0 / 2)
+
+
+def test_signals_are_noted_while_watching_and_end_at_once_otherwise() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with Signals() as signals:
+        with pytest.raises(SystemExit) as ended:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert ended.value.code == TERMINATED
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        signals.watching = True
+        os.kill(os.getpid(), signal.SIGINT)
+        assert signals.received is signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) is before

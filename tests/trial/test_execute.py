@@ -1,0 +1,465 @@
+"""One configuration from assets to record: resume, independence, failures, several workers."""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from ray.exceptions import ActorDiedError
+from safetensors.torch import load_file
+
+from prunedlora.config.identity import trial_key
+from prunedlora.config.load import parse_sweep
+from prunedlora.config.sweep import trial_with
+from prunedlora.config.trial import TrialConfig
+from prunedlora.methods.lora import Lora
+from prunedlora.results.record import Failure, TrialRecord
+from prunedlora.results.storage import StoreError
+from prunedlora.results.store import StaleWriterError, Store
+from prunedlora.training.distributed import PeerLostError, Workers
+from prunedlora.training.loop import Verdict
+from prunedlora.trial.assets import AssetCache
+from prunedlora.trial.execute import execute_base, execute_test, execute_trial
+from prunedlora.trial.failures import begin_attempt, last_words, leave_words, rank_that_failed
+from tests.tiny import sweep_tree
+
+CPU = torch.device("cpu")
+ALONE = Workers(0, 1, CPU)
+
+
+@pytest.fixture(scope="module")
+def assets_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tiny")
+
+
+@pytest.fixture
+def tree(assets_folder: Path, tmp_path: Path) -> dict[str, Any]:
+    return sweep_tree(assets_folder, tmp_path / "store")
+
+
+@pytest.fixture
+def store(tree: dict[str, Any], tmp_path: Path) -> Store:
+    store = Store(str(tmp_path / "store"))
+    store.create_or_open(tree)
+    return store
+
+
+def trial_of(tree: dict[str, Any], **values: Any) -> TrialConfig:
+    base = parse_sweep(tree, "test").trial
+    return trial_with(base, {path.replace("__", "."): value for path, value in values.items()})
+
+
+def carry_on(*_: Any) -> Verdict:
+    return Verdict.CONTINUE
+
+
+def run(
+    trial: TrialConfig,
+    store: Store,
+    *,
+    assets: AssetCache | None = None,
+    workers: Workers = ALONE,
+    report: Callable[[dict[str, Any]], Verdict] = carry_on,
+    progress: Callable[[int, int], Verdict] = carry_on,
+    epoch: int = 1,
+    checkpoint_every_steps: int | None = None,
+) -> str:
+    return execute_trial(
+        trial,
+        trial_key(trial),
+        store=store,
+        assets=assets or AssetCache(CPU),
+        workers=workers,
+        epoch=epoch,
+        max_attempts=2,
+        report=report,
+        progress=progress,
+        checkpoint_every_steps=checkpoint_every_steps,
+    )
+
+
+def record_of(trial: TrialConfig, store: Store) -> TrialRecord:
+    record = store.read_record(trial_key(trial))
+    assert record is not None
+    return record
+
+
+def adapter_of(trial: TrialConfig, store: Store, step: int) -> dict[str, torch.Tensor]:
+    folder = Path(store.uri) / "trials" / trial_key(trial) / "adapters" / f"{step:06d}"
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def same_tensors(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_a_trial_leaves_candidates_adapters_log_and_record(tree: dict[str, Any], store: Store) -> None:
+    trial = trial_of(tree)
+    seen: list[dict[str, Any]] = []
+    assert run(trial, store, report=lambda c: (seen.append(c), Verdict.CONTINUE)[1]) == "completed"
+    record = record_of(trial, store)
+    assert [candidate.step for candidate in record.candidates] == [6, 12]
+    assert [candidate.model_dump(mode="json") for candidate in record.candidates] == seen
+    last = record.candidates[-1]
+    assert set(last.ranks.values()) == {3}
+    assert last.adapter_params < record.candidates[0].adapter_params
+    assert last.figures["accuracy"].num_examples == 20
+    assert last.file_bytes > last.adapter_bytes
+    # Two blocks of width 16 (inner width 32) without the head: four square layers, and the two of the inner width.
+    assert record.layer_widths is not None
+    assert record.layer_widths.keys() == last.ranks.keys()
+    assert last.served_slot_bytes == 2 * (4 * (16 + 16) + 2 * (16 + 32)) * 8 * 2
+    assert record.embedding_widths is not None
+    assert [width for _, width in record.embedding_widths.values()] == [16]
+    assert last.certificate is not None
+    assert last.certificate["max_logit_change"] > 0
+    assert record.environment.data["num_examples"] == {"train": 80, "validation": 20, "test": 20}
+    for candidate in record.candidates:
+        outcomes = store.read_outcomes(record.key, candidate.name)
+        assert outcomes is not None
+        assert sum(outcomes.correct["accuracy"]) / 20 == candidate.figures["accuracy"].value
+        assert math.fsum(outcomes.loss_sums) / sum(outcomes.num_targets) == candidate.figures["loss"].value
+    losses = [line["loss"] for line in store.read_log(record.key)]
+    assert len(losses) == 12
+    assert all(math.isfinite(loss) for loss in losses)
+    assert store.checkpoints(record.key) == []
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 6, 9, 11])
+def test_resumed_equals_uninterrupted_bit_for_bit(
+    tree: dict[str, Any], store: Store, tmp_path: Path, stop_at: int
+) -> None:
+    """Paused at any step, also between two pruning events and at a milestone, and gone on with in a fresh process's
+    state: adapters, figures and ranks are the same."""
+    trial = trial_of(tree, adapter__dropout=0.1, pruning__recovery_strength=1.0)
+    whole = Store(str(tmp_path / "whole"))
+    whole.create_or_open(tree)
+    assert run(trial, whole) == "completed"
+
+    def pause(step: int, _: int) -> Verdict:
+        return Verdict.PAUSE if step == stop_at else Verdict.CONTINUE
+
+    assert run(trial, store, progress=pause) == "paused"
+    assert store.read_record(trial_key(trial)) is None
+    assert run(trial, store) == "completed"
+    for step in (6, 12):
+        assert same_tensors(adapter_of(trial, store, step), adapter_of(trial, whole, step))
+    left, right = record_of(trial, store).candidates, record_of(trial, whole).candidates
+    assert [c.figures for c in left] == [c.figures for c in right]
+    assert [c.tokens_seen for c in left] == [c.tokens_seen for c in right]
+
+
+def test_a_trial_after_others_in_a_slot_equals_the_trial_alone(
+    tree: dict[str, Any], store: Store, tmp_path: Path
+) -> None:
+    """Bit for bit, and the base model is never written: neither by training nor by a trial that failed."""
+    trial = trial_of(tree)
+    alone = Store(str(tmp_path / "alone"))
+    alone.create_or_open(tree)
+    run(trial, alone)
+
+    assets = AssetCache(CPU)
+    base = assets.get(trial).base.model
+    before = checksum(base)
+    others = [
+        trial_of(tree, pruning=None, adapter__method="lora", adapter__initial_rank=2, adapter__use_rslora=True),
+        trial_of(tree, optimizer__learning_rate=1e30, optimizer__max_grad_norm=None),
+        trial_of(tree, pruning__allocation="global", pruning__curvature="batch", seed=5),
+    ]
+    assert [run(other, store, assets=assets) for other in others] == ["completed", "failed", "completed"]
+    assert assets.get(trial).base.model is base
+    run(trial, store, assets=assets)
+    assert same_tensors(adapter_of(trial, store, 12), adapter_of(trial, alone, 12))
+    assert record_of(trial, store).candidates[-1].figures == record_of(trial, alone).candidates[-1].figures
+    assert checksum(base) == before
+    assert checksum(assets.get(trial).base.model) == before
+
+
+def checksum(model: torch.nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def test_sparsity_zero_is_lora_bit_for_bit(tree: dict[str, Any], store: Store) -> None:
+    pruned = trial_of(tree, pruning__target_sparsity=0.0)
+    plain = trial_of(tree, pruning=None, adapter__method="lora")
+    run(pruned, store)
+    run(plain, store)
+    assert same_tensors(adapter_of(pruned, store, 12), adapter_of(plain, store, 12))
+
+
+def test_nan_loss_fails_the_trial_with_step_and_learning_rate(tree: dict[str, Any], store: Store) -> None:
+    trial = trial_of(tree, optimizer__learning_rate=1e30, optimizer__max_grad_norm=None)
+    assert run(trial, store) == "failed"
+    failure = record_of(trial, store).failure
+    assert failure is not None
+    assert failure.type == "NonFiniteError"
+    assert "at step" in failure.message
+    assert "(learning rate " in failure.message
+    assert failure.step is not None
+
+
+def test_stopped_by_verdict(tree: dict[str, Any], store: Store) -> None:
+    trial = trial_of(tree)
+    assert run(trial, store, report=lambda _: Verdict.STOP) == "stopped"
+    record = record_of(trial, store)
+    assert (record.status, [c.step for c in record.candidates]) == ("stopped", [6])
+
+
+def test_a_trial_whose_workers_keep_dying_fails(tree: dict[str, Any], store: Store) -> None:
+    trial = trial_of(tree)
+    for _ in range(2):
+        store.begin_attempt(trial_key(trial), 1)
+    assert run(trial, store) == "failed"
+    failure = record_of(trial, store).failure
+    assert failure is not None
+    assert "the workers of this trial died 2 times; they left no reason" in failure.message
+
+
+def test_a_rank_that_fails_alone_leaves_its_reason(tree: dict[str, Any], store: Store) -> None:
+    """Rank 0 never hears of it: Ray Train restarts the workers; at the last attempt the record quotes it."""
+    trial = trial_of(tree, training__batch_size=1)
+    with pytest.raises(ValueError, match="below the 2 workers"):
+        run(trial, store, workers=_Alone(1, 2, CPU))
+    for _ in range(2):
+        store.begin_attempt(trial_key(trial), 1)
+    assert run(trial, store) == "failed"
+    failure = record_of(trial, store).failure
+    assert failure is not None
+    assert "died 2 times; rank 1 failed: ValueError: training.batch_size 1 is below the 2 workers" in failure.message
+
+
+@pytest.mark.parametrize("error", [ActorDiedError(), StoreError("503 slow down")], ids=["ray", "storage"])
+def test_what_is_not_the_trials_doing_leaves_no_record_and_it_goes_on(
+    tree: dict[str, Any], store: Store, error: Exception
+) -> None:
+    """Ray Train starts the workers again, as after a death; hours of training are not marked failed."""
+    trial = trial_of(tree)
+
+    def unlucky(_: dict[str, Any]) -> Verdict:
+        raise error
+
+    for _ in range(2):
+        with pytest.raises(type(error)):
+            run(trial, store, report=unlucky)
+        assert store.read_record(trial_key(trial)) is None
+    assert run(trial, store) == "failed"  # it had its attempts
+    failure = record_of(trial, store).failure
+    assert failure is not None
+    assert f"died 2 times; rank 0 was interrupted: {type(error).__name__}: " in failure.message
+    lucky = trial_of(tree, seed=1)
+    with pytest.raises(type(error)):
+        run(lucky, store, report=unlucky)
+    assert run(lucky, store) == "completed"
+    assert [candidate.step for candidate in record_of(lucky, store).candidates] == [6, 12]
+
+
+class _LosesItsPeer(Workers):
+    """Rank 0 of two, which are together until the first evaluation."""
+
+    def from_first(self, value: Any) -> Any:
+        return value
+
+    def gather(self, value: Any) -> list[Any]:
+        raise PeerLostError("another worker is gone: Connection closed by peer")
+
+    def sum_(self, tensors: Any) -> None:
+        pass
+
+
+def test_a_rank_that_hears_of_anothers_failure_puts_it_on_record(tree: dict[str, Any], store: Store) -> None:
+    trial, key = trial_of(tree), trial_key(trial_of(tree))
+    with pytest.raises(PeerLostError):  # killed: nobody's failure
+        run(trial, store, workers=_LosesItsPeer(0, 2, CPU))
+    assert store.read_record(key) is None
+    why = Failure(type="OutOfMemoryError", message="no room", step=6, learning_rate=0.1, traceback="")
+
+    def fails_meanwhile(*_: Any) -> Verdict:
+        leave_words(store, key, 1, why, outside=False)
+        return Verdict.CONTINUE
+
+    with pytest.raises(PeerLostError):
+        run(trial, store, workers=_LosesItsPeer(0, 2, CPU), progress=fails_meanwhile)
+    failure = record_of(trial, store).failure
+    assert failure is not None
+    assert (failure.type, failure.message) == ("RankFailedError", "rank 1 failed: OutOfMemoryError: no room")
+
+
+def test_words_of_an_earlier_attempt_are_forgotten(tree: dict[str, Any], store: Store) -> None:
+    key = trial_key(trial_of(tree))
+    begin_attempt(store, key, 1, 2)
+    leave_words(
+        store, key, 1, Failure(type="A", message="b", step=None, learning_rate=None, traceback=""), outside=False
+    )
+    assert str(rank_that_failed(store, key)) == "rank 1 failed: A: b"
+    begin_attempt(store, key, 1, 2)
+    assert rank_that_failed(store, key) is None
+    leave_words(
+        store, key, 0, Failure(type="C", message="d", step=None, learning_rate=None, traceback=""), outside=True
+    )
+    begin_attempt(store, key, 1, 2)  # one too many: what the last one left is for the record
+    assert last_words(store, key) == "rank 0 was interrupted: C: d"
+
+
+def test_a_gradient_that_is_not_finite_fails_the_trial(
+    tree: dict[str, Any], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finite loss with an infinite gradient, as float16 and bad kernels give; log and facts are kept."""
+    attach = Lora.attach
+
+    def attach_poisoned(self: Lora, model: torch.nn.Module, name: str) -> torch.nn.Module:
+        adapted = attach(self, model, name)
+        parameter = next(p for n, p in adapted.named_parameters() if "lora_A" in n)
+        seen: list[None] = []
+
+        def poison(grad: torch.Tensor) -> torch.Tensor:
+            seen.append(None)
+            return grad * math.inf if len(seen) == 4 else grad
+
+        parameter.register_hook(poison)
+        return adapted
+
+    monkeypatch.setattr(Lora, "attach", attach_poisoned)
+    trial = trial_of(tree, pruning=None, adapter__method="lora")
+    assert run(trial, store) == "failed"
+    record = record_of(trial, store)
+    assert record.failure is not None
+    assert "gradient norm is" in record.failure.message
+    assert record.failure.step == 3
+    assert record.environment.data["num_examples"]["train"] == 80
+    assert len(store.read_log(record.key)) == 3
+
+
+def test_examples_of_one_trial_are_not_those_of_the_next(tree: dict[str, Any], store: Store) -> None:
+    assets = AssetCache(CPU)
+    for most in (None, 5, 20):
+        trial = trial_of(tree, evaluation__max_examples=most)
+        run(trial, store, assets=assets)
+        assert record_of(trial, store).candidates[-1].figures["loss"].num_examples == (most or 20)
+
+
+def test_the_log_has_neither_holes_nor_repeats_after_a_kill(
+    tree: dict[str, Any], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed two steps after a checkpoint; the steps since then are done again."""
+    trial = trial_of(tree)
+
+    class KilledError(BaseException):
+        pass
+
+    def kill(step: int, _: int) -> Verdict:
+        if step == 10:
+            raise KilledError
+        return Verdict.CONTINUE
+
+    with pytest.raises(KilledError):
+        run(trial, store, progress=kill, checkpoint_every_steps=4)
+    assert run(trial, store) == "completed"
+    steps = [line["step"] for line in store.read_log(trial_key(trial)) if "step" in line]
+    assert steps == list(range(1, 13))
+
+
+def test_a_replaced_driver_writes_nothing(tree: dict[str, Any], store: Store) -> None:
+    store.storage.write_text("driver.json", json.dumps({"epoch": 2}))
+    with pytest.raises(StaleWriterError):
+        run(trial_of(tree), store, epoch=1)
+    assert store.records() == []
+
+
+def test_a_broken_checkpoint_is_named_in_the_record(tree: dict[str, Any], store: Store) -> None:
+    trial = trial_of(tree)
+    run(trial, store, progress=lambda step, _: Verdict.PAUSE if step == 5 else Verdict.CONTINUE)
+    folder = next((Path(store.uri) / "trials" / trial_key(trial) / "checkpoints").iterdir())
+    (folder / "tensors.safetensors").write_bytes(b"x")
+    assert run(trial, store) == "failed"
+    failure = record_of(trial, store).failure
+    assert failure is not None
+    assert failure.type == "CheckpointError"
+    assert str(folder) in failure.message
+
+
+def test_a_head_that_would_stay_random_is_refused(tree: dict[str, Any], store: Store) -> None:
+    trial = trial_of(tree, adapter__head_modules=["pooler"])
+    assert run(trial, store) == "failed"
+    failure = record_of(trial, store).failure
+    assert failure is not None
+    assert "add 'classifier' to adapter.head_modules" in failure.message
+
+
+def test_fewer_examples_in_a_batch_than_workers(tree: dict[str, Any], store: Store) -> None:
+    trial = trial_of(tree, training__batch_size=1)
+    with pytest.raises(ValueError, match=r"training.batch_size 1 is below the 2 workers"):
+        run(trial, store, workers=_Alone(0, 2, CPU))
+
+
+class _Alone(Workers):
+    """One of two workers, the other one saying the same; rank 0 says that this is the first attempt."""
+
+    def from_first(self, value: Any) -> Any:
+        return value or 1
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value] * self.num_workers
+
+
+def test_base_reference(tree: dict[str, Any], store: Store) -> None:
+    execute_base(trial_of(tree), store=store, assets=AssetCache(CPU), workers=ALONE)
+    base = store.read_base()
+    assert base is not None
+    assert base.figures["accuracy"].num_examples == 20
+
+
+def test_the_exported_adapter_on_the_test_split(tree: dict[str, Any], store: Store) -> None:
+    """Loaded by PEFT from its folder, and merged; the base is as before."""
+    trial, assets = trial_of(tree), AssetCache(CPU)
+    before = checksum(assets.get(trial).base.model)
+    run(trial, store, assets=assets)
+    execute_test(trial, trial_key(trial), "12", store=store, assets=assets, workers=ALONE)
+    text = store.storage.read_text(store.trial_path(trial_key(trial), "adapters", "000012", "test.json"))
+    content = json.loads(text or "")
+    assert content["figures"]["accuracy"]["num_examples"] == 20
+    assert content["certificate"]["max_logit_difference_merged"] < 1e-4
+    assert checksum(assets.get(trial).base.model) == before
+
+
+def _worker(rank: int, num_workers: int, uri: str, config: dict[str, Any], rendezvous: str) -> None:
+    torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float32)
+    if num_workers > 1:
+        dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=num_workers)
+    run(TrialConfig.model_validate(config), Store(uri), workers=Workers(rank, num_workers, CPU))
+    if num_workers > 1:
+        dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("curvature", ["batch", "token"])
+def test_two_workers_remove_what_one_removes(tree: dict[str, Any], tmp_path: Path, curvature: str) -> None:
+    """Half of each batch each, one all-reduce: the same components go, the weights agree to rounding."""
+    trial = trial_of(tree, pruning__curvature=curvature, pruning__allocation="global", training__micro_batch_size=3)
+    context = mp.get_context("spawn")
+    stores = []
+    for num_workers in (1, 2):
+        store = Store(str(tmp_path / f"{num_workers}"))
+        store.create_or_open(tree)
+        stores.append(store)
+        arguments = (store.uri, trial.model_dump(), str(tmp_path / "rendezvous"))
+        processes = [context.Process(target=_worker, args=(r, num_workers, *arguments)) for r in range(num_workers)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+            assert process.exitcode == 0
+    one, two = (record_of(trial, store) for store in stores)
+    assert two.environment.num_workers == 2
+    assert [c.ranks for c in one.candidates] == [c.ranks for c in two.candidates]
+    left, right = (adapter_of(trial, store, 12) for store in stores)
+    assert left.keys() == right.keys()
+    assert all(torch.allclose(left[name], right[name], atol=1e-4) for name in left)
