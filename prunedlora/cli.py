@@ -274,10 +274,10 @@ def harness(
     """Measure a candidate's adapter with lm-evaluation-harness, as PEFT loads it, and keep the figures in the store."""
     with clear_errors():
         from prunedlora.config.load import parse_harness
+        from prunedlora.delivery.candidate_harness import measure_stored
         from prunedlora.results.figure_text import figure_text
         from prunedlora.results.harness_document import write_harness
         from prunedlora.results.store import Store
-        from prunedlora.trial.trial_harness import measure_stored
 
         opened = Store(store)
         opened.open()

@@ -1,12 +1,27 @@
-"""Local tasks for lm-evaluation-harness, with documents of their own: nothing is fetched."""
+"""Local tasks for lm-evaluation-harness with documents of their own, so nothing is fetched; and a trial measured so."""
 
+import hashlib
 import importlib.util
 import json
 from pathlib import Path
 
 import pytest
+import torch
 
-from tests.tiny import WORDS
+from prunedlora.config.identity import trial_key
+from prunedlora.config.load import parse_sweep
+from prunedlora.config.trial import TrialConfig
+from prunedlora.results.record import TrialRecord
+from prunedlora.results.store import Store
+from prunedlora.sweep.preflight import preflight
+from prunedlora.training.distributed import Workers
+from prunedlora.training.loop import Verdict
+from prunedlora.trial.assets import AssetCache
+from prunedlora.trial.base_reference import measure_base
+from prunedlora.trial.execute import execute_trial
+from tests.tiny import WORDS, decoder_tree
+
+ALONE = Workers(0, 1, torch.device("cpu"))
 
 INSTALLED = importlib.util.find_spec("lm_eval") is not None
 needs_harness = pytest.mark.skipif(not INSTALLED, reason='lm-eval is not installed (pip install -e ".[harness]")')
@@ -58,3 +73,37 @@ def write_tasks(folder: Path, num_documents: int = 24) -> Path:
     for name, text in (("word_side", CHOICE), ("first_word", WRITTEN), ("all_text", TEXT)):
         (folder / f"{name}.yaml").write_text(text.replace("DATA", str(data)))
     return folder
+
+
+def run(trial: TrialConfig, store: Store, assets: AssetCache) -> TrialRecord:
+    execute_trial(
+        trial, trial_key(trial), store=store, assets=assets, workers=ALONE, epoch=1, max_attempts=2,
+        report=lambda _: Verdict.CONTINUE, progress=lambda *_: Verdict.CONTINUE,
+    )  # fmt: skip
+    record = store.read_record(trial_key(trial))
+    assert record is not None
+    return record
+
+
+def checksum(model: torch.nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def trained_and_measured(folder: Path) -> tuple[Store, TrialRecord, Path]:
+    """A store with one pruned decoder, measured at its end and as a base, and its task files."""
+    tasks = write_tasks(folder / "tasks")
+    asked = [str(tasks / "word_side.yaml"), str(tasks / "all_text.yaml")]
+    tree = decoder_tree(folder, folder / "store", harness_tasks=asked, harness={"limit": 20})
+    store = Store(str(folder / "store"))
+    store.create_or_open(tree)
+    config = parse_sweep(tree, "test")
+    preflight(config)
+    trial, assets = config.trial, AssetCache(ALONE.device)
+    before = checksum(assets.get(trial).base.model)
+    record = run(trial, store, assets)
+    measure_base(trial, store=store, assets=assets, workers=ALONE)
+    assert checksum(assets.get(trial).base.model) == before
+    return store, record, tasks

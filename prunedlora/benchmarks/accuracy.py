@@ -22,12 +22,11 @@ from rich.table import Table
 from prunedlora.adapters.verify import VerificationError
 from prunedlora.benchmarks.comparison import ComparisonError, Contender, Training, Trainings
 from prunedlora.benchmarks.over_seeds import over_seeds
+from prunedlora.delivery.candidate_test import TEST_FILE, measure_test, read_test_figures
 from prunedlora.delivery.stored_adapter import StoredAdapterError
 from prunedlora.results.record import Candidate
-from prunedlora.sweep.finish import TEST_FILE, read_test_figures
 from prunedlora.training.distributed import Workers
 from prunedlora.trial.assets import AssetCache
-from prunedlora.trial.execute import execute_test
 
 MOST_WIDENINGS = 6
 """How often a method's learning rates may be widened: what lies further off is no matter of tuning."""
@@ -164,7 +163,7 @@ def _tests(
             if not store.storage.exists(path):
                 trial = trainings.trial(Training(contender.label, power, seed))
                 try:
-                    execute_test(trial, record.key, candidate.name, store=store, assets=assets, workers=workers)
+                    measure_test(trial, record.key, candidate.name, store=store, assets=assets, workers=workers)
                 except (StoredAdapterError, VerificationError) as error:
                     name = f"{contender.name}, seed {seed}"
                     refused[name] = str(error)

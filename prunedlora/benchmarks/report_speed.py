@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
-from optuna.distributions import distribution_to_json
 
 from prunedlora.config.sweep import SweepConfig, trial_with
 from prunedlora.config.trial import TrialConfig
@@ -32,8 +30,7 @@ from prunedlora.results.record import (
 from prunedlora.results.report.report import report_html, write_report
 from prunedlora.results.store import Store
 from prunedlora.study.importances import find_importances
-from prunedlora.study.rebuild import quiet
-from prunedlora.study.suggest import suggest
+from prunedlora.study.rebuild import propose
 
 NUM_LAYERS, WIDTH = 24, 384
 NUM_EXAMPLES = 400
@@ -76,22 +73,19 @@ def made_up_store(config: SweepConfig, folder: Path, *, num_trials: int, num_can
     store.create_or_open(config.model_dump(mode="json"))
     rng = np.random.default_rng(0)
     difficulty = rng.normal(size=NUM_EXAMPLES)
-    with quiet():
-        study = optuna.create_study(
-            directions=[*config.objectives.values()], sampler=optuna.samplers.RandomSampler(seed=config.seed)
-        )
     for number in range(num_trials):
-        trial = study.ask()
-        resolved = trial_with(config.trial, suggest(trial, config.space))
-        key = f"{number:016x}"
-        ask = Ask(
-            number=number,
-            key=key,
-            kind="search",
-            params=dict(trial.params),
-            distributions={name: distribution_to_json(one) for name, one in trial.distributions.items()},
-            system_attrs={},
+        values, part = propose(
+            [],
+            {},
+            space=config.space,
+            objectives=config.objectives,
+            sampler="random",
+            seed=config.seed + number,
+            num_concurrent=1,
         )
+        resolved = trial_with(config.trial, values)
+        key = f"{number:016x}"
+        ask = Ask(number=number, key=key, kind="search", **part)
         _put(store, f"asks/{number:06d}.json", to_json(ask))
         _write_trial(store, key, resolved, num_candidates, difficulty, rng)
     base = Figure(value=0.14, stderr=0.017, num_examples=NUM_EXAMPLES)

@@ -12,13 +12,13 @@ from prunedlora.adapters.attach import detach, load
 from prunedlora.adapters.repack import DTYPES, merge, repack
 from prunedlora.adapters.verify import check_logits, logits_of, verify
 from prunedlora.config.trial import TrialConfig
+from prunedlora.delivery.candidate_test import TEST_FILE, read_test_figures
 from prunedlora.delivery.card import CARD_FILE, CERTIFICATE_FILE, card, certificate
 from prunedlora.delivery.form import AS_TRAINED, ExportError, Form
 from prunedlora.delivery.stored_adapter import adapter_path, fetch_adapter
 from prunedlora.results.find import find_candidate
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.store import Store
-from prunedlora.sweep.finish import TEST_FILE, read_test_figures
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import autocast
 from prunedlora.training.model import load_tokenizer

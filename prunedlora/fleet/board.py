@@ -2,7 +2,7 @@
 
 Proxies put trials on it, slots take them; candidates flow back, and so does the answer to "shall I go on?". It holds
 nothing that cannot be rebuilt from the store: a new driver starts with an empty board. No torch, no Ray in here; it
-becomes an actor where it is started (sweep.py). All methods run on one event loop, so none needs a lock.
+becomes an actor where it is started (cluster.py). All methods run on one event loop, so none needs a lock.
 """
 
 import asyncio

@@ -7,8 +7,9 @@ raises for a failed trial: what became of it is in the store, and Tune reuses th
 from collections.abc import Callable
 from typing import Any
 
-import ray
 from ray import tune
+
+from prunedlora.fleet.answers import answer
 
 MEMORY_BYTES = 2**20  # a request of nothing at all is refused by Tune, and CPUs all belong to the slots
 POLL_SECONDS = 30.0
@@ -25,10 +26,10 @@ def make_proxy(board: Any) -> Callable[[dict[str, Any]], None]:
 
 def forward(board: Any, key: str, report: Callable[[dict[str, Any]], None]) -> str:
     """Puts a trial on the board and reports every candidate until it ends; returns how it ended."""
-    ray.get(board.put.remote(key))
+    answer(board.put.remote(key))
     num_seen = 0
     while True:
-        candidates, status = ray.get(board.candidates.remote(key, num_seen, POLL_SECONDS))
+        candidates, status = answer(board.candidates.remote(key, num_seen, POLL_SECONDS))
         for candidate in candidates:
             report(flat_figures(candidate))
         num_seen += len(candidates)

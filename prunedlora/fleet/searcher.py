@@ -1,21 +1,35 @@
-"""Searcher: Ray Tune's side of the search. It passes trials from the asker to Tune and tells it when they end.
+"""Searcher: Ray Tune's side of the search. It passes asks on to Tune and says when their trials have ended.
 
 Tune's own results are not looked at: what became of a trial is in the store, under its key.
 """
 
-from typing import Any
+from typing import Any, Protocol
 
 from ray.tune.search import Searcher
 
-from prunedlora.study.asker import Asker
+from prunedlora.results.ask import Ask
+
+
+class Asks(Protocol):
+    """Where the asks come from; the driver brings it (study.asker)."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will be handed out."""
+
+    def next(self) -> Ask | None:
+        """The next ask to run; None when there is none now."""
+
+    def end(self, number: int) -> Any:
+        """The trial of an ask has ended."""
 
 
 class StoreSearcher(Searcher):
-    """Bridge between Tune's trial ids and the asker's numbers; no policy of its own."""
+    """Bridge between Tune's trial ids and the numbers of asks; no policy of its own."""
 
-    def __init__(self, asker: Asker) -> None:
+    def __init__(self, asks: Asks) -> None:
         super().__init__()
-        self._asker = asker
+        self._asks = asks
         self._numbers: dict[str, int] = {}
         self._ended = False
 
@@ -25,15 +39,15 @@ class StoreSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's key and number for the proxy, None when there is none now, FINISHED when never again."""
-        ask = None if self._ended else self._asker.next()
+        ask = None if self._ended else self._asks.next()
         if ask is None:
-            return Searcher.FINISHED if self._ended or self._asker.finished else None
+            return Searcher.FINISHED if self._ended or self._asks.finished else None
         self._numbers[trial_id] = ask.number
         return {"key": ask.key, "number": ask.number}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Takes the trial back; its record decides what the study is told, a trial without one stays in flight."""
-        self._asker.end(self._numbers.pop(trial_id))
+        self._asks.end(self._numbers.pop(trial_id))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the search is rebuilt from the store."""

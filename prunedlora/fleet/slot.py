@@ -1,19 +1,16 @@
 """Slot: a long-lived Ray Train run that serves the whole sweep. Here, what the driver tells it.
 
-Ray Train's controller imports this module as well, so nothing heavy is imported before a worker serves.
+The driver and Ray Train's controller import this module as well, so nothing heavy is imported.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prunedlora.fleet.board import Work
 
-if TYPE_CHECKING:
-    from prunedlora.fleet.worker import Bench
-
-Execute = Callable[[Work, "Bench"], str]
-"""Does a piece of work and returns its status."""
+Execute = Callable[[Work, Any], str]
+"""Does a piece of work with a worker.Bench and returns its status."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +30,3 @@ class SlotSettings:
     checkpoint_every_steps: int | None
     execute: Execute | None = None
     """None trains for real; tests of the plumbing put something else."""
-
-
-def serve(config: dict[str, Any]) -> None:
-    """The train loop of a slot's workers."""
-    from prunedlora.fleet import worker
-
-    worker.serve(config["settings"])

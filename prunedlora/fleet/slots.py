@@ -5,13 +5,14 @@ import time
 
 import fsspec
 import pyarrow.fs  # type: ignore[import-untyped]
-import ray
 from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer
 
 from prunedlora.config.sweep import ResourcesConfig
+from prunedlora.fleet.answers import answer
 from prunedlora.fleet.capacity import worker_needs
-from prunedlora.fleet.slot import SlotSettings, serve
+from prunedlora.fleet.entry import train_loop
+from prunedlora.fleet.slot import SlotSettings
 from prunedlora.results.storage import Storage
 
 MOST_FAILURES = 3
@@ -79,7 +80,7 @@ class Slots:
                     failures = 1
                 if failures >= MOST_FAILURES:
                     self._errors[settings.slot] = _reason(error)
-                    ray.get(settings.board.give_up.remote(settings.slot))
+                    answer(settings.board.give_up.remote(settings.slot))
                     return
             run += 1
             self._closing.wait(BACK_OFF_SECONDS * 2**failures)
@@ -88,7 +89,7 @@ class Slots:
         """Serves until the sweep is over. Raises TrainingFailedError when the workers failed too often."""
         filesystem, folder = fsspec.core.url_to_fs(self._storage.uri_of(RAY_FOLDER))
         TorchTrainer(
-            serve,
+            train_loop,
             train_loop_config={"settings": settings},
             scaling_config=ScalingConfig(
                 num_workers=self._resources.num_workers,
@@ -109,7 +110,7 @@ class Slots:
 
 
 def _num_finished(settings: SlotSettings) -> int:
-    return int(ray.get(settings.board.num_finished.remote(settings.slot)))
+    return int(answer(settings.board.num_finished.remote(settings.slot)))
 
 
 def _reason(error: Exception) -> str:

@@ -17,14 +17,17 @@ from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import get_device
 
 from prunedlora.config.trial import TrialConfig
+from prunedlora.delivery.candidate_test import measure_test
+from prunedlora.fleet.answers import answer
 from prunedlora.fleet.board import Work
 from prunedlora.fleet.slot import SlotSettings
 from prunedlora.results.driver_lock import read_driver
 from prunedlora.results.store import Store
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
-from prunedlora.trial import execute as execution
 from prunedlora.trial.assets import AssetCache
+from prunedlora.trial.base_reference import measure_base
+from prunedlora.trial.execute import execute_trial
 
 TAKE_SECONDS = 30.0
 PROGRESS_SECONDS = 0.5
@@ -64,10 +67,10 @@ def serve(settings: SlotSettings) -> None:
         store=store,
         workers=workers,
         assets=AssetCache(workers.device),
-        report=lambda key, candidate: Verdict(ray.get(settings.board.report.remote(key, candidate))),
+        report=lambda key, candidate: Verdict(answer(settings.board.report.remote(key, candidate))),
         progress=_throttled_progress(settings),
     )
-    start = ray.get(settings.board.join.remote(settings.slot)) if workers.rank == 0 else 0
+    start = answer(settings.board.join.remote(settings.slot)) if workers.rank == 0 else 0
     while True:
         work = _take(settings, start) if workers.rank == 0 else None
         if workers.num_workers > 1:
@@ -82,18 +85,18 @@ def execute_work(work: Work, bench: Bench) -> str:
     store, settings = bench.store, bench.settings
     if work["kind"] == "base":
         trial = TrialConfig.model_validate(settings.base_trial)
-        execution.execute_base(trial, store=store, assets=bench.assets, workers=bench.workers)
+        measure_base(trial, store=store, assets=bench.assets, workers=bench.workers)
         return "completed"
     key = work["key"]
     trial = TrialConfig.model_validate(store.read_config(key))
     if work["kind"] == "test":
-        execution.execute_test(trial, key, work["candidate"], store=store, assets=bench.assets, workers=bench.workers)
+        measure_test(trial, key, work["candidate"], store=store, assets=bench.assets, workers=bench.workers)
         return "completed"
     record = store.read_record(key)
     if record is not None and record.status != "failed":
         # The workers died between the record and telling the board: the trial is over.
         return record.status
-    return execution.execute_trial(
+    return execute_trial(
         trial,
         key,
         store=store,
@@ -121,7 +124,7 @@ def check_store(store: Store, settings: SlotSettings) -> None:
 
 def _take(settings: SlotSettings, start: int) -> Work | None:
     while True:
-        work: Work | None = ray.get(settings.board.take.remote(settings.slot, TAKE_SECONDS, start))
+        work: Work | None = answer(settings.board.take.remote(settings.slot, TAKE_SECONDS, start))
         if work is None or work["kind"] != "wait":
             return work
 
@@ -135,7 +138,7 @@ def _do(work: Work, bench: Bench) -> None:
     def finish(status: str, message: str = "") -> None:
         if is_first:
             seconds = time.monotonic() - began
-            ray.get(settings.board.finish.remote(settings.slot, status, seconds, message))
+            answer(settings.board.finish.remote(settings.slot, status, seconds, message))
 
     try:
         status = (settings.execute or execute_work)(work, bench)
@@ -166,6 +169,6 @@ def _throttled_progress(settings: SlotSettings) -> Callable[[int, int], Verdict]
         if now - last_asked < PROGRESS_SECONDS:
             return Verdict.CONTINUE
         last_asked = now
-        return Verdict(ray.get(settings.board.progress.remote(settings.slot, step, num_steps)))
+        return Verdict(answer(settings.board.progress.remote(settings.slot, step, num_steps)))
 
     return progress

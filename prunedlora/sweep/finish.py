@@ -3,15 +3,12 @@
 import tempfile
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
+from prunedlora.delivery.candidate_test import TEST_FILE, read_test_figures
 from prunedlora.fleet.board import Work
 from prunedlora.results.analysis.summary import Summary, summarize
-from prunedlora.results.record import Figure, RecordError, json_object
 from prunedlora.results.store import ExportedAdapter, Store
 
 RECOMMENDED_FOLDER = "recommended"
-TEST_FILE = "test.json"
 
 
 def base_work() -> Work:
@@ -74,11 +71,3 @@ def drop_dominated(summary: Summary, epoch: int) -> int:
             store.delete_folder(store.trial_path(record.key, str(candidate.adapter_path)))
         num_dropped += len(doomed)
     return num_dropped
-
-
-def read_test_figures(store: Store, path: str) -> dict[str, Figure]:
-    """What a test evaluation wrote to `path` in the store. Raises RecordError when it is not there or broken."""
-    text, where = store.storage.read_text(path), store.storage.uri_of(path)
-    if text is None:
-        raise RecordError(f"{where}: the test evaluation left no figures")
-    return TypeAdapter(dict[str, Figure]).validate_python(json_object(text, where)["figures"])

@@ -12,13 +12,12 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import ray
-from ray.exceptions import RayError
 from rich.console import Console
 
 from prunedlora.config.identity import contents
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.fleet import cluster
+from prunedlora.fleet.answers import BoardLostError, answer
 from prunedlora.fleet.capacity import num_slots
 from prunedlora.fleet.slot import Execute, SlotSettings
 from prunedlora.fleet.slots import RAY_FOLDER, Slots
@@ -185,7 +184,7 @@ def _run_on_cluster(run: _Run, signals: Signals, leaving: ExitStack) -> None:
 
     leaving.push(wait_for_slots)
     if store.read_base() is None:
-        ray.get(board.put_work.remote(base_work(), later=True))
+        answer(board.put_work.remote(base_work(), later=True))
     progress = Progress(
         store, Objectives.parse(config.objectives), asker.num_kept + asker.num_left, asker.num_slots, run.console
     )
@@ -196,12 +195,12 @@ def _run_on_cluster(run: _Run, signals: Signals, leaving: ExitStack) -> None:
             if run.ending not in ("interrupted", "the time is up"):
                 _finish(run, board, slots)
     except BaseException:
-        with suppress(RayError):  # the board may be gone with Ray: what goes on is the error to tell
-            ray.get(board.close.remote())
+        with suppress(BoardLostError):  # the board may be gone with Ray: what goes on is the error to tell
+            answer(board.close.remote())
         slots.close(0.0)
         raise
-    snapshot = ray.get(board.snapshot.remote())
-    ray.get(board.close.remote())
+    snapshot = answer(board.snapshot.remote())
+    answer(board.close.remote())
     slots.close(0.0)
     run.num_ended = sum(status != "paused" for status in snapshot["ended"].values())
     run.slots = snapshot["slots"]
@@ -218,7 +217,7 @@ def _finish(run: _Run, board: Any, slots: Slots) -> None:
             run.problems.append(f"the base model was not evaluated: {outcome}")
     work = missing_test(run.store)
     if work is not None:
-        ray.get(board.put_work.remote(work, later=False))
+        answer(board.put_work.remote(work, later=False))
         outcome = _wait_for(board, "test", slots)
         if outcome == "completed":
             export_recommended(run.store, work)
@@ -228,7 +227,7 @@ def _finish(run: _Run, board: Any, slots: Slots) -> None:
 
 def _wait_for(board: Any, kind: str, slots: Slots) -> str:
     while True:
-        outcome = ray.get(board.outcome.remote(kind, POLL_SECONDS))
+        outcome = answer(board.outcome.remote(kind, POLL_SECONDS))
         if outcome is not None:
             return str(outcome)
         slots.check()

@@ -3,39 +3,27 @@
 All workers of a slot call these functions alike; rank 0 alone writes to the store.
 """
 
-import json
-import tempfile
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from prunedlora.adapters.attach import detach, load
 from prunedlora.adapters.size import ServedLayers, served_layers
-from prunedlora.adapters.verify import verify
 from prunedlora.config.trial import TrialConfig
-from prunedlora.delivery.stored_adapter import adapter_path, fetch_adapter
-from prunedlora.results.record import BaseReference, Candidate, Failure, TrialRecord
+from prunedlora.results.record import Candidate, Failure, TrialRecord
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import StaleWriterError, Store
-from prunedlora.tasks.outcomes import figures
 from prunedlora.training.distributed import PeerLostError, Workers
-from prunedlora.training.evaluate import autocast, evaluate
 from prunedlora.training.loop import NonFiniteError, StepLog, Trial, Verdict, train
 from prunedlora.training.model import draw_new_parameters, release_memory
 from prunedlora.trial.assemble import build_method, build_trial, milestone_steps, num_steps
 from prunedlora.trial.assets import AssetCache, Assets
 from prunedlora.trial.candidates import (
     ADAPTER,
-    certificate_facts,
-    checked_batch,
     make_candidate,
-    recorded,
-    validation_examples,
 )
 from prunedlora.trial.environment import environment
 from prunedlora.trial.failures import (
@@ -105,11 +93,11 @@ def execute_trial(
         "completed", "stopped", "failed" (the reason is in the record) or "paused" (a checkpoint, no record).
 
     Raises:
-        RayError, StoreError, PeerLostError: what is not the trial's doing leaves no record: Ray Train must restart the
-            workers, and the trial goes on from its last checkpoint.
+        OutsideError, StoreError, PeerLostError: what is not the trial's doing leaves no record: the workers must be
+            restarted, and the trial goes on from its last checkpoint.
         Exception: with several workers, and after a CUDA error that took the device, whatever failed the trial is
-            raised again once it is on record: the ranks are out of step, or the device is gone, and Ray Train must
-            restart the group. A loss that is not finite is found by all ranks at once and is no such case.
+            raised again once it is on record: the ranks are out of step, or the device is gone, and the workers must be
+            restarted. A loss that is not finite is found by all ranks at once and is no such case.
     """
     attempt = workers.from_first(begin_attempt(store, key, epoch, max_attempts) if workers.rank == 0 else None)
     run = _Run(key, config, store, workers, epoch, attempt)
@@ -149,66 +137,6 @@ def execute_trial(
             if not keep_checkpoints:
                 store.delete_folder(store.trial_path(key, "checkpoints"))
     return TERMINAL[verdict]
-
-
-def execute_base(config: TrialConfig, *, store: Store, assets: AssetCache, workers: Workers) -> None:
-    """Evaluates the untrained base model on the validation split, and by its harness tasks, and writes base.json."""
-    loaded = assets.get(config)
-    outcomes = evaluate(
-        loaded.base.model,
-        loaded.task,
-        validation_examples(config, loaded),
-        batch_size=config.evaluation.batch_size,
-        dtype=loaded.base.dtype,
-        workers=workers,
-    )
-    measured = recorded(figures(outcomes))
-    if (harness := load_harness(config, workers.num_workers)) is not None:
-        measured |= harness.measure(loaded.base.model, config, loaded.base.dtype, workers)
-    if workers.rank == 0:
-        store.write_base(BaseReference(figures=measured))
-
-
-def execute_test(
-    config: TrialConfig, key: str, candidate: str, *, store: Store, assets: AssetCache, workers: Workers
-) -> None:
-    """Evaluates a candidate's exported adapter, as PEFT loads it, on the test split; writes test.json beside it.
-
-    Raises:
-        StoredAdapterError: the adapter is gone, or is not the one that was recorded.
-        VerificationError: the model with the adapter merged into its weights gives other logits.
-    """
-    loaded = assets.get(config)
-    record = store.read_record(key)
-    assert record is not None
-    tested = record.candidate(candidate)
-    path = adapter_path(store, record, tested)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "adapter"
-        fetch_adapter(store, record, tested, folder)
-        try:
-            model = load(loaded.base.model, folder, ADAPTER)
-        except Exception:
-            assets.clear_if_adapted()
-            raise
-        try:
-            outcomes = evaluate(
-                model,
-                loaded.task,
-                loaded.test,
-                batch_size=config.evaluation.batch_size,
-                dtype=loaded.base.dtype,
-                workers=workers,
-            )
-            merged = config.model.quantization is None  # 4-bit weights cannot take up an update exactly
-            with autocast(workers.device, loaded.base.dtype):
-                certificate = verify(model, ADAPTER, folder, checked_batch(loaded, workers), merged=merged)
-        finally:
-            detach(model)
-    if workers.rank == 0:
-        measured = {name: figure.model_dump() for name, figure in recorded(figures(outcomes)).items()}
-        content = {"figures": measured, "certificate": certificate_facts(certificate)}
-        store.storage.write_text(f"{path}/test.json", json.dumps(content, allow_nan=False, indent=1) + "\n")
 
 
 def _train(

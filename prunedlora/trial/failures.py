@@ -4,14 +4,13 @@ What ranks have to say they leave in the store, in the trial's folder `failures`
 fails alone cannot write the record, and the others only see that it is gone.
 """
 
-from ray.exceptions import RayError
-
 from prunedlora.results.record import Failure, from_json, to_json
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
 from prunedlora.training.distributed import PeerLostError
+from prunedlora.trial.outside_error import OutsideError
 
-OUTSIDE = (RayError, StoreError, PeerLostError)
+OUTSIDE = (OutsideError, StoreError, PeerLostError)
 """Not the trial's doing: the workers start again, and it goes on from its last checkpoint, as often as `max_attempts`
 allows."""
 FOLDER = "failures"

@@ -17,6 +17,7 @@ from prunedlora.cli import app
 from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
 from prunedlora.delivery.candidate_export import export_candidate
+from prunedlora.delivery.candidate_test import measure_test
 from prunedlora.delivery.card import card, vllm_problems
 from prunedlora.delivery.form import ExportError, Form
 from prunedlora.delivery.stored_adapter import AS_RECORDED, StoredAdapterError, fetch_adapter
@@ -24,7 +25,7 @@ from prunedlora.results.store import Store
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
 from prunedlora.trial.assets import AssetCache
-from prunedlora.trial.execute import execute_test, execute_trial
+from prunedlora.trial.execute import execute_trial
 from tests.delivery.hub import logged_in, running_hub
 from tests.tiny import sweep_tree
 
@@ -44,7 +45,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, str, Path]
         trial, key, store=store, assets=assets, workers=ALONE, epoch=1, max_attempts=2,
         report=lambda _: Verdict.CONTINUE, progress=lambda *_: Verdict.CONTINUE,
     )  # fmt: skip
-    execute_test(trial, key, "12", store=store, assets=assets, workers=ALONE)
+    measure_test(trial, key, "12", store=store, assets=assets, workers=ALONE)
     return store, key, folder / "model"
 
 

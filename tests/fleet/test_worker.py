@@ -105,7 +105,7 @@ def test_a_trial_that_has_ended_is_not_trained_again(tmp_path: Path, monkeypatch
     store.write_config("a", trial)
     settings = SimpleNamespace(epoch=1, max_attempts=3, keep_checkpoints=False, checkpoint_every_steps=None)
     bench: Any = SimpleNamespace(store=store, settings=settings, assets=None, workers=None, progress=None)
-    monkeypatch.setattr(worker.execution, "execute_trial", lambda *_, **__: "trained")
+    monkeypatch.setattr(worker, "execute_trial", lambda *_, **__: "trained")
     assert execute_work(TRIAL, bench) == "trained"
     for status, outcome in (("failed", "trained"), ("stopped", "stopped"), ("completed", "completed")):
         store.write_record(invented_record("a", trial, status), driver_epoch=1)

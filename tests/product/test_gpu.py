@@ -16,6 +16,7 @@ from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.methods import PruningConfig
 from prunedlora.delivery.candidate_export import export_candidate
+from prunedlora.delivery.candidate_test import measure_test
 from prunedlora.delivery.form import Form
 from prunedlora.fleet import cluster
 from prunedlora.pruning.pruner import Event, Pruner
@@ -27,7 +28,7 @@ from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
 from prunedlora.trial.assemble import section_fields
 from prunedlora.trial.assets import AssetCache
-from prunedlora.trial.execute import execute_test, execute_trial
+from prunedlora.trial.execute import execute_trial
 from tests.tiny import sweep_tree
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -67,7 +68,7 @@ def trained(
     record = store.read_record(key)
     assert record is not None
     assert status == "completed", record.failure
-    execute_test(trial, key, record.candidates[-1].name, store=store, assets=AssetCache(device), workers=workers)
+    measure_test(trial, key, record.candidates[-1].name, store=store, assets=AssetCache(device), workers=workers)
     return store, key, record
 
 

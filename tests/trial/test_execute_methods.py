@@ -13,13 +13,14 @@ from prunedlora.config.load import parse_sweep
 from prunedlora.config.sweep import trial_with
 from prunedlora.config.trial import METHOD_SECTIONS, TrialConfig
 from prunedlora.delivery.candidate_export import export_candidate
+from prunedlora.delivery.candidate_test import measure_test
 from prunedlora.delivery.stored_adapter import AS_RECORDED, UNCHECKED, StoredAdapterError
 from prunedlora.registry import lookup, names
 from prunedlora.results.store import Store
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
 from prunedlora.trial.assets import AssetCache
-from prunedlora.trial.execute import execute_test, execute_trial
+from prunedlora.trial.execute import execute_trial
 from tests.tiny import sweep_tree
 
 SECTIONS: dict[str, dict[str, Any]] = {
@@ -112,7 +113,7 @@ def test_a_whole_trial_resumed_equals_uninterrupted_and_leaves_the_base(
     assert (whole.layer_widths is None) == (method == "full")
     if method != "full":
         last = whole.candidates[-1].name
-        execute_test(trial, whole.key, last, store=stores[0], assets=assets, workers=Workers(0, 1, CPU))
+        measure_test(trial, whole.key, last, store=stores[0], assets=assets, workers=Workers(0, 1, CPU))
         assert checksum(assets.get(trial).base.model) == before
 
 

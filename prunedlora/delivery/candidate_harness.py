@@ -1,0 +1,57 @@
+"""lm-evaluation-harness on an adapter of a store, loaded by PEFT alone, as anyone would."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from prunedlora.adapters.attach import load
+from prunedlora.config.trial import HarnessConfig, TrialConfig
+from prunedlora.delivery.stored_adapter import fetch_adapter
+from prunedlora.registry import lookup
+from prunedlora.results.find import find_candidate
+from prunedlora.results.harness_document import HarnessRun
+from prunedlora.results.store import Store
+from prunedlora.training.distributed import Workers
+from prunedlora.training.harness import HarnessError, load_tasks
+from prunedlora.trial.assets import load_base_of, model_facts
+from prunedlora.trial.candidates import ADAPTER
+from prunedlora.trial.environment import environment
+from prunedlora.trial.trial_harness import Harness, harness_settings
+
+
+def measure_stored(store: Store, candidate: str, tasks: Sequence[str], config: HarnessConfig) -> HarnessRun:
+    """Measures the adapter of `<key>` (its last candidate) or `<key>@<candidate>` in a store, in one process. Writes
+    nothing: results.harness keeps what comes out.
+
+    Raises:
+        UnknownCandidateError: no such candidate.
+        StoredAdapterError: its adapter is gone or damaged.
+        HarnessError: as `load_tasks`, or the trial's model has a classification head.
+        ModelError, LocationError: the base model cannot be loaded.
+    """
+    record, chosen = find_candidate(store, candidate)
+    trial = TrialConfig.model_validate(record.config)
+    task = lookup("task", trial.data.task)
+    if task.auto_model != "AutoModelForCausalLM":
+        raise HarnessError(
+            f"{candidate}: lm-evaluation-harness needs a causal language model; that of task {trial.data.task!r} has a "
+            "classification head"
+        )
+    settings = harness_settings(tasks, config)
+    harness = Harness(settings, load_tasks(settings))
+    workers = Workers(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "adapter"
+        fetch_adapter(store, record, chosen, folder)
+        base = load_base_of(trial, task.auto_model, {}, workers.device)
+        figures = harness.measure(load(base.model, folder, ADAPTER), trial, base.dtype, workers)
+    return HarnessRun(
+        key=record.key,
+        candidate=chosen.name,
+        tasks=tuple(tasks),
+        settings=config.model_dump(),
+        figures=figures,
+        environment=environment(workers, None).model_copy(update={"model": model_facts(trial, base)}),
+    )

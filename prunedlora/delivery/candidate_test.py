@@ -1,0 +1,72 @@
+"""A stored adapter on the test split, which the search never sees: measured once, kept beside it."""
+
+import json
+import tempfile
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from prunedlora.adapters.attach import detach, load
+from prunedlora.adapters.verify import verify
+from prunedlora.config.trial import TrialConfig
+from prunedlora.delivery.stored_adapter import adapter_path, fetch_adapter
+from prunedlora.results.record import Figure, RecordError, json_object
+from prunedlora.results.store import Store
+from prunedlora.tasks.outcomes import figures
+from prunedlora.training.distributed import Workers
+from prunedlora.training.evaluate import autocast, evaluate
+from prunedlora.trial.assets import AssetCache
+from prunedlora.trial.candidates import ADAPTER, certificate_facts, checked_batch, recorded
+
+TEST_FILE = "test.json"
+"""Beside an adapter that was measured."""
+
+
+def measure_test(
+    config: TrialConfig, key: str, candidate: str, *, store: Store, assets: AssetCache, workers: Workers
+) -> None:
+    """Evaluates a candidate's exported adapter, as PEFT loads it, on the test split; writes TEST_FILE beside it.
+
+    Raises:
+        StoredAdapterError: the adapter is gone, or is not the one that was recorded.
+        VerificationError: the model with the adapter merged into its weights gives other logits.
+    """
+    loaded = assets.get(config)
+    record = store.read_record(key)
+    assert record is not None
+    tested = record.candidate(candidate)
+    path = adapter_path(store, record, tested)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "adapter"
+        fetch_adapter(store, record, tested, folder)
+        try:
+            model = load(loaded.base.model, folder, ADAPTER)
+        except Exception:
+            assets.clear_if_adapted()
+            raise
+        try:
+            outcomes = evaluate(
+                model,
+                loaded.task,
+                loaded.test,
+                batch_size=config.evaluation.batch_size,
+                dtype=loaded.base.dtype,
+                workers=workers,
+            )
+            merged = config.model.quantization is None  # 4-bit weights cannot take up an update exactly
+            with autocast(workers.device, loaded.base.dtype):
+                certificate = verify(model, ADAPTER, folder, checked_batch(loaded, workers), merged=merged)
+        finally:
+            detach(model)
+    if workers.rank == 0:
+        measured = {name: figure.model_dump() for name, figure in recorded(figures(outcomes)).items()}
+        content = {"figures": measured, "certificate": certificate_facts(certificate)}
+        store.storage.write_text(f"{path}/{TEST_FILE}", json.dumps(content, allow_nan=False, indent=1) + "\n")
+
+
+def read_test_figures(store: Store, path: str) -> dict[str, Figure]:
+    """What `measure_test` wrote to `path` in the store. Raises RecordError when it is not there or broken."""
+    text, where = store.storage.read_text(path), store.storage.uri_of(path)
+    if text is None:
+        raise RecordError(f"{where}: the test evaluation left no figures")
+    return TypeAdapter(dict[str, Figure]).validate_python(json_object(text, where)["figures"])

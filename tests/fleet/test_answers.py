@@ -1,0 +1,26 @@
+"""Ray's errors at the board, as the rest of the package sees them."""
+
+import pytest
+import ray
+
+from prunedlora.fleet.answers import BoardLostError, answer
+from prunedlora.trial.failures import OUTSIDE
+
+
+@ray.remote(num_cpus=0)
+class Talker:
+    def say(self, word: str) -> str:
+        if word == "no":
+            raise ValueError("not that word")
+        return word
+
+
+def test_answers_and_errors(shared_ray: None) -> None:
+    """A lost actor is trouble around a trial, and so is a method that fails."""
+    talker = Talker.remote()
+    assert answer(talker.say.remote("yes")) == "yes"
+    with pytest.raises(BoardLostError, match="not that word"):
+        answer(talker.say.remote("no"))
+    ray.kill(talker)
+    with pytest.raises(OUTSIDE, match="ActorDiedError"):
+        answer(talker.say.remote("yes"))
