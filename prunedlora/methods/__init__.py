@@ -1,1 +1,1 @@
-"""How an adapter starts and changes while it trains: one method per file, one protocol (protocol.py)."""
+"""How an adapter starts and changes while it trains: one method per file, one contract (method.py)."""

@@ -8,17 +8,17 @@ folds what scales into B and drops the triplets with E = 0.
 https://huggingface.co/docs/peft/package_reference/adalora
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from prunedlora.adapters.attach import AdapterSettings, attach, detach
+from prunedlora.adapters.attach import AdapterSettings, attach
 from prunedlora.adapters.plain import plain_layers
-from prunedlora.methods.method import OwnGroup
+from prunedlora.methods.method import Method
 from prunedlora.pruning.pruner import Event
 from prunedlora.registry import register
 
@@ -47,13 +47,13 @@ def orthogonality_penalty(factors: list[tuple[Tensor, Tensor]]) -> Tensor:
 
 
 @register("method", "adalora")
-class AdaLora:
+class AdaLora(Method):
     """An adapter of singular triplets whose mean rank falls from the initial to the target rank."""
 
-    section: ClassVar[str | None] = "adalora"
-    settings_type: ClassVar[type | None] = AdaLoraSettings
-    changes_rank: ClassVar[bool] = True
-    rate_factor: float = 1.0
+    section = "adalora"
+    settings_type = AdaLoraSettings
+    changes_rank = True
+    settings: AdaLoraSettings
 
     def __init__(self, adapter: AdapterSettings, seed: int, num_steps: int, settings: AdaLoraSettings) -> None:
         begin, end = round(settings.begin * num_steps), round(settings.end * num_steps)
@@ -63,9 +63,7 @@ class AdaLora:
                 f"{settings.every_steps} steps; train longer, or move begin {settings.begin:g} and "
                 f"end {settings.end:g} apart"
             )
-        self.adapter = adapter
-        self.seed = seed
-        self.settings = settings
+        super().__init__(adapter, seed, num_steps, settings)
         self._schedule = {"tinit": begin, "tfinal": num_steps - end, "total_step": num_steps}
         self._model: Any = None
         self._name = ""
@@ -93,14 +91,6 @@ class AdaLora:
         adapted: nn.Module = self._model
         return adapted
 
-    def own_groups(self) -> list[OwnGroup]:
-        """None: A, B and E are the factors."""
-        return []
-
-    def statistics(self) -> list[Tensor]:
-        """Nothing to sum: gradients are reduced already."""
-        return []
-
     def observe(self, progress: float) -> None:
         """Adds the penalty's gradient to those of A and B."""
         if self.settings.orthogonality == 0:
@@ -125,10 +115,6 @@ class AdaLora:
         ranks = {layer.name: layer.rank for layer in plain_layers(self._model, self._name)}
         return Event(step, {name: lost for name, lost in removed.items() if lost}, ranks)
 
-    def truncations(self) -> Iterator[int]:
-        """None."""
-        return iter(())
-
     def state_dict(self) -> dict[str, Tensor]:
         """PEFT's averaged sensitivities and uncertainties, and the masks in force, by parameter name."""
         allocator = self._model.base_model.rankallocator
@@ -151,13 +137,6 @@ class AdaLora:
         self._model.peft_config[self._name].rank_pattern = {
             name: mask.tolist() for name, mask in parts["mask"].items()
         } or None
-
-    def close(self) -> None:
-        """No hooks."""
-
-    def detach(self, model: nn.Module) -> None:
-        """Takes the adapter off."""
-        detach(model)
 
     def _alive(self) -> dict[str, Tensor]:
         """Layer name → which triplets have E ≠ 0."""

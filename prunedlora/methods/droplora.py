@@ -5,18 +5,15 @@
 The identity at evaluation, and so plain LoRA when merged or exported.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
-from prunedlora.adapters.attach import AdapterSettings, attach, detach
-from prunedlora.adapters.layers import adapted_layers
-from prunedlora.methods.method import OwnGroup
+from prunedlora.methods.method import Method
 from prunedlora.pruning.pruner import Event
 from prunedlora.registry import register
 from prunedlora.seeds import generator
@@ -38,49 +35,27 @@ def rank_mask(rank: int, probability: float, seed: int, step: int, layer: int) -
 
 
 @register("method", "droplora")
-class DropLora:
-    """A fixed-rank adapter whose components are dropped at random while it trains. `seed` initialises A."""
+class DropLora(Method):
+    """A fixed-rank adapter whose components are dropped at random while it trains."""
 
-    section: ClassVar[str | None] = "droplora"
-    settings_type: ClassVar[type | None] = DropLoraSettings
-    changes_rank: ClassVar[bool] = False
-    rate_factor: float = 1.0
+    section = "droplora"
+    settings_type = DropLoraSettings
+    settings: DropLoraSettings
 
-    def __init__(self, adapter: AdapterSettings, seed: int, num_steps: int, settings: DropLoraSettings) -> None:
-        self.adapter = adapter
-        self.seed = seed
-        self.settings = settings
-        self._num_done = 0
-        self._handles: list[RemovableHandle] = []
+    _num_done = 0
 
     def attach(self, model: nn.Module, adapter_name: str) -> nn.Module:
         """The model with the adapter, dropout in place. Raises TargetError for modules that do not fit the model."""
-        adapted: nn.Module = attach(model, self.adapter, adapter_name, self.seed)
+        adapted = super().attach(model, adapter_name)
         self._handles = [
-            layer.lora_A.register_forward_hook(self._drop(index))
-            for index, layer in enumerate(adapted_layers(adapted, adapter_name))
+            layer.lora_A.register_forward_hook(self._drop(index)) for index, layer in enumerate(self._layers)
         ]
         return adapted
-
-    def own_groups(self) -> list[OwnGroup]:
-        """None."""
-        return []
-
-    def statistics(self) -> list[Tensor]:
-        """Nothing to sum."""
-        return []
-
-    def observe(self, progress: float) -> None:
-        """Nothing to see."""
 
     def step(self, step: int, progress: float, optimizer: Optimizer) -> Event | None:
         """Never an event; the next step draws anew."""
         self._num_done = step
         return None
-
-    def truncations(self) -> Iterator[int]:
-        """None."""
-        return iter(())
 
     def state_dict(self) -> dict[str, Tensor]:
         """The number of steps done, which seeds the next draw."""
@@ -91,16 +66,6 @@ class DropLora:
         if state.keys() != {"num_done"}:
             raise ValueError(f"method 'droplora' keeps num_done, but got {', '.join(sorted(state)) or 'nothing'}")
         self._num_done = int(state["num_done"])
-
-    def close(self) -> None:
-        """Removes the dropout."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-
-    def detach(self, model: nn.Module) -> None:
-        """Takes the adapter off."""
-        detach(model)
 
     def _drop(self, index: int) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor | None]:
         settings = self.settings

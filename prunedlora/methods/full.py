@@ -1,15 +1,11 @@
 """Full fine-tuning: every weight of a copy of the base model trains. No adapter; the upper reference, where it fits."""
 
 import copy
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import nn
 
-from prunedlora.methods.method import OwnGroup
-from prunedlora.pruning.pruner import Event
+from prunedlora.methods.method import Method
 from prunedlora.registry import register
 
 
@@ -20,13 +16,11 @@ class FullSettings:
 
 
 @register("method", "full")
-class Full:
+class Full(Method):
     """A float32 copy of the base model with all its weights trained; the base itself is not touched."""
 
-    section: ClassVar[str | None] = "full"
-    settings_type: ClassVar[type | None] = FullSettings
-    changes_rank: ClassVar[bool] = False
-    rate_factor: float = 1.0
+    section = "full"
+    settings_type = FullSettings
 
     def __init__(self, adapter: None, seed: int, num_steps: int, settings: FullSettings) -> None:
         self.settings = settings
@@ -34,37 +28,6 @@ class Full:
     def attach(self, model: nn.Module, adapter_name: str) -> nn.Module:
         """The copy. In float32 whatever the base is: steps of fine-tuning vanish in half precision."""
         return copy.deepcopy(model).float().requires_grad_(True)
-
-    def own_groups(self) -> list[OwnGroup]:
-        """None."""
-        return []
-
-    def statistics(self) -> list[Tensor]:
-        """Nothing to sum."""
-        return []
-
-    def observe(self, progress: float) -> None:
-        """Nothing to see."""
-
-    def step(self, step: int, progress: float, optimizer: Optimizer) -> Event | None:
-        """Never an event."""
-        return None
-
-    def truncations(self) -> Iterator[int]:
-        """None."""
-        return iter(())
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Empty: nothing is remembered."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Raises ValueError for a state that is not empty: it belongs to another method."""
-        if state:
-            raise ValueError(f"method 'full' keeps no state, but got {', '.join(sorted(state))}")
-
-    def close(self) -> None:
-        """Nothing to remove."""
 
     def detach(self, model: nn.Module) -> None:
         """Nothing to do: the base model was never changed."""

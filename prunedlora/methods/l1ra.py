@@ -6,21 +6,17 @@ what one layer loses others gain, so that the number of components stays.
 Export folds c into B.
 """
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
-from prunedlora.adapters.attach import AdapterSettings, attach, detach
+from prunedlora.adapters.attach import AdapterSettings
 from prunedlora.adapters.gates import add_gates
-from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
 from prunedlora.adapters.shrink import grow, shrink
-from prunedlora.methods.method import OwnGroup
+from prunedlora.methods.method import Method, OwnGroup
 from prunedlora.pruning.pruner import Event
 from prunedlora.pruning.reallocation import reallocate, shrink_gates
 from prunedlora.registry import register
@@ -42,13 +38,16 @@ class L1raSettings:
 
 
 @register("method", "l1ra")
-class L1ra:
-    """An adapter whose components move between layers. `seed` initialises A, also of components that come later."""
+class L1ra(Method):
+    """An adapter whose components move between layers. `seed` initialises A, also of components that come later.
 
-    section: ClassVar[str | None] = "l1ra"
-    settings_type: ClassVar[type | None] = L1raSettings
-    changes_rank: ClassVar[bool] = True
-    rate_factor: float = 1.0
+    Nothing is remembered between steps: the gates are parameters of the model, and are judged by their values.
+    """
+
+    section = "l1ra"
+    settings_type = L1raSettings
+    changes_rank = True
+    settings: L1raSettings
 
     def __init__(self, adapter: AdapterSettings, seed: int, num_steps: int, settings: L1raSettings) -> None:
         every_steps = round(settings.every * num_steps)
@@ -57,31 +56,19 @@ class L1ra:
                 f"l1ra.every {settings.every:g} of {num_steps} training steps is less than half a step; "
                 "train longer or reallocate less often"
             )
-        self.adapter = adapter
-        self.seed = seed
-        self.settings = settings
+        super().__init__(adapter, seed, num_steps, settings)
         self.penalty = settings.gate_penalty / num_steps
         self.every_steps = every_steps
-        self._layers: list[AdaptedLayer] = []
-        self._handles: list[RemovableHandle] = []
 
     def attach(self, model: nn.Module, adapter_name: str) -> nn.Module:
         """The model with the adapter and its gates. Raises TargetError for modules that do not fit the model."""
-        adapted: nn.Module = attach(model, self.adapter, adapter_name, self.seed)
-        self._layers = adapted_layers(adapted, adapter_name)
+        adapted = super().attach(model, adapter_name)
         self._handles = add_gates(self._layers)
         return adapted
 
     def own_groups(self) -> list[OwnGroup]:
         """The gates."""
         return [OwnGroup(self._gates(), self.settings.gate_learning_rate)]
-
-    def statistics(self) -> list[Tensor]:
-        """Nothing to sum."""
-        return []
-
-    def observe(self, progress: float) -> None:
-        """Nothing to see: the gates are judged by their values."""
 
     @torch.no_grad()
     def step(self, step: int, progress: float, optimizer: Optimizer) -> Event | None:
@@ -105,29 +92,6 @@ class L1ra:
         named = zip(self._layers, moves.removed, strict=True)
         ranks = {layer.name: layer.rank for layer in self._layers}
         return Event(step, {layer.name: lost for layer, lost in named if lost}, ranks)
-
-    def truncations(self) -> Iterator[int]:
-        """None."""
-        return iter(())
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Empty: the gates are parameters of the model."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Raises ValueError for a state that is not empty: it belongs to another method."""
-        if state:
-            raise ValueError(f"method 'l1ra' keeps no state, but got {', '.join(sorted(state))}")
-
-    def close(self) -> None:
-        """Removes the hooks that apply the gates."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-
-    def detach(self, model: nn.Module) -> None:
-        """Takes the adapter off, gates and all."""
-        detach(model)
 
     def _gates(self) -> list[Parameter]:
         return [gate for layer in self._layers if (gate := layer.gate) is not None]

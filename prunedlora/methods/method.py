@@ -1,14 +1,16 @@
-"""What every method offers the training loop."""
+"""What every method offers the training loop, and what it does unless it says otherwise: nothing but plain LoRA."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
-from prunedlora.adapters.attach import AdapterSettings
+from prunedlora.adapters.attach import AdapterSettings, attach, detach
+from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
 from prunedlora.pruning.pruner import Event
 
 
@@ -20,71 +22,94 @@ class OwnGroup:
     learning_rate: float
 
 
-class Method(Protocol):
-    """A way for an adapter to start and to change; registered with `@register("method", name)`.
+class Method:
+    """A way for an adapter to start and to change; a subclass carries `@register("method", name)`.
 
     One object serves one trial on one model. The loop calls, in this order: `attach` once; then per optimizer step
     backward passes, `statistics` (sums them over the workers in place), `observe`, the optimizer, `step`; after the
     last step `truncations`; `close` and `detach` at the end. All workers hold equal objects and decide alike, because
     all they see is reduced.
+
+    A subclass overrides what it does otherwise. What it keeps is a LoRA adapter of fixed rank that remembers nothing.
     """
 
-    section: ClassVar[str | None]
+    section: ClassVar[str | None] = None
     """The section of the configuration with the settings of this method; None: it has none."""
-    settings_type: ClassVar[type | None]
+    settings_type: ClassVar[type | None] = None
     """The dataclass of those settings."""
-    changes_rank: ClassVar[bool]
+    changes_rank: ClassVar[bool] = False
     """Whether `step` changes ranks."""
 
+    _layers: Sequence[AdaptedLayer] = ()
+    """The LoRA layers, once attached."""
+    _handles: Sequence[RemovableHandle] = ()
+    """Hooks that an `attach` has put on the model; `close` removes them."""
+
     def __init__(self, adapter: AdapterSettings, seed: int, num_steps: int, settings: Any) -> None:
-        """`num_steps`: length of the training in optimizer steps. Raises ValueError for settings that it forbids."""
-        ...
+        """`seed` initialises A. `num_steps`: length of the training in optimizer steps. `settings`: a `settings_type`.
+
+        A subclass raises ValueError for settings that a training of this length forbids.
+        """
+        self.adapter = adapter
+        self.seed = seed
+        self.settings = settings
 
     def attach(self, model: nn.Module, adapter_name: str) -> nn.Module:
-        """The model with a fresh adapter; `model` itself is changed until `detach`."""
-        ...
+        """The model with a fresh adapter; `model` itself is changed until `detach`.
+
+        Raises TargetError for modules that do not fit the model.
+        """
+        adapted: nn.Module = attach(model, self.adapter, adapter_name, self.seed)
+        self._layers = adapted_layers(adapted, adapter_name)
+        return adapted
 
     @property
     def rate_factor(self) -> float:
         """What the learning rate of the adapter (not of the head) is multiplied by, at the present ranks."""
-        ...
+        return 1.0
 
     def own_groups(self) -> list[OwnGroup]:
         """What is trained beside factors and head, once attached."""
-        ...
+        return []
 
     def statistics(self) -> list[Tensor]:
         """This step's raw statistics, to be summed over data-parallel workers in place before `observe`."""
-        ...
+        return []
 
     def observe(self, progress: float) -> None:
         """Takes in complete gradients (averaged over targets and workers, not clipped); before the optimizer step.
 
         May add to them, in place, the gradient of a penalty of its own.
         """
-        ...
 
     def step(self, step: int, progress: float, optimizer: Optimizer) -> Event | None:
         """After optimizer step number `step` (from 1), with the share of training done: the change made, if any."""
-        ...
+        return None
 
     def truncations(self) -> Iterator[int]:
         """After the last step: makes the adapter smaller without training and yields the rank, as often as there is
         another one to be evaluated."""
-        ...
+        return iter(())
 
     def state_dict(self) -> dict[str, Tensor]:
         """What `observe` and `step` remember between steps; parameters and optimizer are not in it."""
-        ...
+        return {}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Goes on from `state`; the layers must have their ranks of that moment (adapters.shrink.set_factors)."""
-        ...
+        """Goes on from `state`; the layers must have their ranks of that moment (adapters.shrink.set_factors).
+
+        Raises ValueError for a state of another method.
+        """
+        if state:
+            name = type(self).__name__.lower()
+            raise ValueError(f"method {name!r} keeps no state, but got {', '.join(sorted(state))}")
 
     def close(self) -> None:
         """Removes every hook from the model."""
-        ...
+        for handle in self._handles:
+            handle.remove()
+        self._handles = ()
 
     def detach(self, model: nn.Module) -> None:
         """Gives the base model back as it was before `attach`; `model` is what `attach` returned."""
-        ...
+        detach(model)

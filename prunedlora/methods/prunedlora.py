@@ -1,32 +1,26 @@
 """PrunedLoRA (https://arxiv.org/abs/2510.00192): a LoRA adapter that loses components while it trains."""
 
-from collections.abc import Iterator, Mapping
-from typing import ClassVar
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from prunedlora.adapters.attach import AdapterSettings, attach, detach
-from prunedlora.adapters.layers import adapted_layers
-from prunedlora.methods.method import OwnGroup
+from prunedlora.methods.method import Method
 from prunedlora.pruning.pruner import Event, Pruner
 from prunedlora.pruning.pruning_settings import PruningSettings
 from prunedlora.registry import register
 
 
 @register("method", "prunedlora")
-class PrunedLora:
-    """An adapter that starts at a large rank and is pruned to its target by a Pruner. `seed` initialises A."""
+class PrunedLora(Method):
+    """An adapter that starts at a large rank and is pruned to its target by a Pruner."""
 
-    section: ClassVar[str | None] = "pruning"
-    settings_type: ClassVar[type | None] = PruningSettings
-    changes_rank: ClassVar[bool] = True
+    section = "pruning"
+    settings_type = PruningSettings
+    changes_rank = True
+    settings: PruningSettings
 
-    def __init__(self, adapter: AdapterSettings, seed: int, num_steps: int, settings: PruningSettings) -> None:
-        self.adapter = adapter
-        self.seed = seed
-        self.settings = settings
-        self._pruner: Pruner | None = None
+    _pruner: Pruner | None = None
 
     @property
     def pruner(self) -> Pruner:
@@ -40,11 +34,11 @@ class PrunedLora:
 
         Raises TargetError for modules that do not fit the model, ValueError for a target that cannot be reached.
         """
-        adapted: nn.Module = attach(model, self.adapter, adapter_name, self.seed)
+        adapted = super().attach(model, adapter_name)
         try:
-            self._pruner = Pruner(self.settings, adapted_layers(adapted, adapter_name), seed=self.seed)
+            self._pruner = Pruner(self.settings, self._layers, seed=self.seed)
         except ValueError:
-            detach(adapted)  # the base serves other trials
+            self.detach(adapted)  # the base serves other trials
             raise
         return adapted
 
@@ -52,10 +46,6 @@ class PrunedLora:
     def rate_factor(self) -> float:
         """Grows as components go, by the setting `rate_growth`."""
         return self.pruner.rate_factor
-
-    def own_groups(self) -> list[OwnGroup]:
-        """None."""
-        return []
 
     def statistics(self) -> list[Tensor]:
         """Raw curvature sums of this step, to be summed over workers in place."""
@@ -69,10 +59,6 @@ class PrunedLora:
         """Prunes if an event is due."""
         return self.pruner.step(step, progress, optimizer)
 
-    def truncations(self) -> Iterator[int]:
-        """None."""
-        return iter(())
-
     def state_dict(self) -> dict[str, Tensor]:
         """The pruner's state."""
         return self.pruner.state_dict()
@@ -84,7 +70,3 @@ class PrunedLora:
     def close(self) -> None:
         """Removes the curvature's hooks."""
         self.pruner.close()
-
-    def detach(self, model: nn.Module) -> None:
-        """Takes the adapter off."""
-        detach(model)

@@ -3,19 +3,14 @@
 Every adapter costs nothing but its evaluation: the free curve that a method which prunes while training must beat.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
-from prunedlora.adapters.attach import AdapterSettings, attach, detach
-from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
 from prunedlora.adapters.shrink import set_factors
-from prunedlora.methods.method import OwnGroup
-from prunedlora.pruning.pruner import Event
+from prunedlora.methods.method import Method
 from prunedlora.registry import register
 
 
@@ -39,40 +34,12 @@ def truncate(A: Tensor, B: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 
 @register("method", "svd")
-class Svd:
-    """A fixed-rank adapter that is truncated after its training. `seed` initialises A."""
+class Svd(Method):
+    """A fixed-rank adapter that is truncated after its training."""
 
-    section: ClassVar[str | None] = "svd"
-    settings_type: ClassVar[type | None] = SvdSettings
-    changes_rank: ClassVar[bool] = False
-    rate_factor: float = 1.0
-
-    def __init__(self, adapter: AdapterSettings, seed: int, num_steps: int, settings: SvdSettings) -> None:
-        self.adapter = adapter
-        self.seed = seed
-        self.settings = settings
-        self._layers: list[AdaptedLayer] = []
-
-    def attach(self, model: nn.Module, adapter_name: str) -> nn.Module:
-        """The model with the adapter. Raises TargetError for modules that do not fit the model."""
-        adapted: nn.Module = attach(model, self.adapter, adapter_name, self.seed)
-        self._layers = adapted_layers(adapted, adapter_name)
-        return adapted
-
-    def own_groups(self) -> list[OwnGroup]:
-        """None."""
-        return []
-
-    def statistics(self) -> list[Tensor]:
-        """Nothing to sum."""
-        return []
-
-    def observe(self, progress: float) -> None:
-        """Nothing to see."""
-
-    def step(self, step: int, progress: float, optimizer: Optimizer) -> Event | None:
-        """Never an event."""
-        return None
+    section = "svd"
+    settings_type = SvdSettings
+    settings: SvdSettings
 
     def truncations(self) -> Iterator[int]:
         """One rank after the other; each truncates what the one before left, which is the same as from the start."""
@@ -80,19 +47,3 @@ class Svd:
             for layer in self._layers:
                 set_factors(layer, *truncate(layer.A.detach(), layer.B.detach(), rank), None)
             yield rank
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Empty: nothing is remembered."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Raises ValueError for a state that is not empty: it belongs to another method."""
-        if state:
-            raise ValueError(f"method 'svd' keeps no state, but got {', '.join(sorted(state))}")
-
-    def close(self) -> None:
-        """Nothing to remove."""
-
-    def detach(self, model: nn.Module) -> None:
-        """Takes the adapter off."""
-        detach(model)

@@ -1,4 +1,3 @@
-import pytest
 import torch
 
 from prunedlora.adapters.size import measure_full
@@ -27,8 +26,3 @@ def test_its_size_counts_every_weight_outside_of_the_head(make_base):
     assert size.ranks == {}
     assert size.max_rank == 8
     assert size.served_slot is None
-
-
-def test_a_state_of_another_method_is_refused(make_method):
-    with pytest.raises(ValueError, match="method 'full' keeps no state, but got x"):
-        make_method("full").load_state_dict({"x": torch.tensor(1)})

@@ -74,8 +74,3 @@ def test_a_penalty_alone_takes_a_gate_down_by_its_value_over_the_training(make_m
 def test_a_training_too_short_to_reallocate_is_refused(make_method):
     with pytest.raises(ValueError, match=r"l1ra\.every 0\.01 of 12 training steps is less than half a step"):
         make_method("l1ra", every=0.01)
-
-
-def test_a_state_of_another_method_is_refused(make_method):
-    with pytest.raises(ValueError, match="method 'l1ra' keeps no state, but got x"):
-        make_method("l1ra").load_state_dict({"x": torch.tensor(1)})

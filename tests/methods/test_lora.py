@@ -1,6 +1,3 @@
-import pytest
-import torch
-
 from prunedlora.adapters.layers import adapted_layers
 
 
@@ -11,8 +8,3 @@ def test_the_rank_stays(make_base, make_method, make_optimizer, train):
     assert {layer.rank for layer in adapted_layers(model, "default")} == {6}
     assert method.statistics() == []
     assert method.state_dict() == {}
-
-
-def test_a_state_of_another_method_is_refused(make_method):
-    with pytest.raises(ValueError, match="method 'lora' keeps no state, but got num_observed"):
-        make_method("lora").load_state_dict({"num_observed": torch.tensor(1)})

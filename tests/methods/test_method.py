@@ -28,14 +28,18 @@ def assert_same(left, right):
 
 @pytest.mark.parametrize("name", names("method"))
 class TestConformance:
-    def test_it_has_the_protocol_with_its_parameters(self, name):
+    def test_it_has_the_contract_with_its_parameters_and_no_function_beside(self, name):
         kind = lookup("method", name)
+        assert issubclass(kind, Method)
         assert isinstance(kind.changes_rank, bool)
         assert (kind.section is None) == (kind.settings_type is None)
-        for member, function in inspect.getmembers(Method, inspect.isfunction):
+        contract = dict(inspect.getmembers(Method, inspect.isfunction))
+        for member, function in inspect.getmembers(kind, inspect.isfunction):
             if member == "__init__" or not member.startswith("_"):
-                assert list(inspect.signature(getattr(kind, member)).parameters) == list(
-                    inspect.signature(function).parameters
+                # A misspelt override would silently leave the default in force.
+                assert member in contract
+                assert list(inspect.signature(function).parameters) == list(
+                    inspect.signature(contract[member]).parameters
                 )
 
     def test_training_and_detaching_leave_the_base_as_it_was(self, name, make_base, make_method, make_optimizer, train):
@@ -68,6 +72,12 @@ class TestConformance:
         assert all(isinstance(tensor, Tensor) for tensor in method.statistics())
         train(method, model, make_optimizer(model, method), last=4)
         assert all(isinstance(tensor, Tensor) for tensor in method.state_dict().values())
+
+    def test_a_state_of_another_method_is_refused(self, name, make_base, make_method):
+        method = make_method(name)
+        method.attach(make_base(), "default")
+        with pytest.raises(ValueError, match=r"\bstrange\b"):
+            method.load_state_dict({"strange": torch.tensor(1)})
 
     @pytest.mark.parametrize("done", [2, 3, 7, 11])
     def test_resumed_equals_uninterrupted_bit_for_bit(self, done, name, make_base, make_method, make_optimizer, train):
@@ -118,3 +128,9 @@ def test_its_adapter_is_a_plain_peft_adapter(name, make_base, make_method, make_
         torch.testing.assert_close(plain(**batch).logits, model.eval()(**batch).logits, rtol=0, atol=1e-5)
         ranks = {layer.name: layer.rank for layer in adapted_layers(plain, "default")}
         assert ranks == {name: rank for name, rank in measure(model, "default").ranks.items() if rank}
+
+
+@pytest.mark.parametrize("name", ["full", "l1ra", "lora", "svd"])
+def test_a_method_without_state_says_which_it_is(name, make_method):
+    with pytest.raises(ValueError, match=f"^method '{name}' keeps no state, but got a, b$"):
+        make_method(name).load_state_dict({"b": torch.tensor(1), "a": torch.tensor(1)})

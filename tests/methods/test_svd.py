@@ -31,8 +31,3 @@ def test_the_ladder_goes_down_and_equals_truncating_at_once(make_base, make_meth
             small_A, small_B = truncate(A, B, rank)
             torch.testing.assert_close(layer.B @ layer.A, small_B @ small_A, rtol=1e-4, atol=1e-6)
     assert {layer.rank for layer in layers} == {1}
-
-
-def test_a_state_of_another_method_is_refused(make_method):
-    with pytest.raises(ValueError, match="method 'svd' keeps no state, but got x"):
-        make_method("svd").load_state_dict({"x": torch.tensor(1)})
