@@ -1,6 +1,6 @@
 """How long the report takes when a sweep is large: a made-up store of many trials, read and written up.
 
-What is made up are the results. The store is a real one in every other respect: suggestions of a real space, whole
+What is made up are the results. The store is a real one in every other respect: asks in a real space, whole
 configurations, ranks of every layer, an outcome per validation example, failed and stopped trials, importances.
 """
 
@@ -68,7 +68,7 @@ def _now() -> dict[str, float]:
 
 
 def made_up_store(config: SweepConfig, folder: Path, *, num_trials: int, num_candidates: int) -> Store:
-    """A store of `num_trials` suggestions; about one in 25 fails, one in 25 is stopped, both with fewer candidates."""
+    """A store of `num_trials` asks; about one in 25 fails, one in 25 is stopped, both with fewer candidates."""
     store = Store(str(folder))
     store.create_or_open(config.model_dump(mode="json"))
     rng = np.random.default_rng(0)

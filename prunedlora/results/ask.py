@@ -1,4 +1,4 @@
-"""Ask: what the study proposed, written down before the trial is queued, so that the study can be rebuilt."""
+"""Ask: what the study wants tried next, written down before the trial is queued, so that the study can be rebuilt."""
 
 from typing import Literal
 

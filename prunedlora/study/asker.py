@@ -1,7 +1,7 @@
 """Asker: which trial comes next, and when the sweep has asked enough. Everything it knows is derived from the store.
 
-Order: trials in flight from an earlier run, then baselines, then suggestions of the study. An ask is written before
-its trial is handed out, so a killed driver finds it again. No Ray here.
+Order: trials in flight from an earlier run, then baselines, then what the study asks for. An ask is written before
+its trial is handed out, so a killed driver finds it again.
 
 Killed + resumed = uninterrupted (one slot). With one slot two trials are out at once, one training and one waiting, so
 each ask is made when the last but one has ended and the last has not. Whether the last one's record is there already
@@ -29,9 +29,8 @@ REPEATED = "prunedlora:repeated"
 """System attribute of an ask whose configuration had been asked or recorded before: it counts, but nothing is run."""
 
 
-class SuggestionError(ValueError):
-    """A suggestion of the space that is no valid trial, which none that was checked before showed; the message names
-    it."""
+class AskError(ValueError):
+    """An ask of the study that is no valid trial, which none that was checked before showed; the message names it."""
 
 
 class Asker:
@@ -81,19 +80,19 @@ class Asker:
 
     @property
     def num_left(self) -> int:
-        """Trials that have still to end, at most (a suggestion may turn out to be a repeat)."""
-        return len(self._waiting) + len(self._out) + len(self._baselines) + self._num_suggestions_left()
+        """Trials that have still to end, at most (an ask may turn out to be a repeat)."""
+        return len(self._waiting) + len(self._out) + len(self._baselines) + self._num_asks_left()
 
     @property
     def exhausted(self) -> bool:
-        """Whether the last MOST_REPEATS suggestions were all repeats."""
+        """Whether the last MOST_REPEATS asks of the study were all repeats."""
         last = [ask for ask in self._asks if ask.kind == "search"][-MOST_REPEATS:]
         return len(last) == MOST_REPEATS and all(REPEATED in ask.system_attrs for ask in last)
 
     @property
     def finished(self) -> bool:
         """Whether nothing more will be handed out."""
-        return not self._waiting and not self._baselines and not self._num_suggestions_left()
+        return not self._waiting and not self._baselines and not self._num_asks_left()
 
     def next(self) -> Ask | None:
         """The next trial to run; None when there is none now (`finished` says whether there will be)."""
@@ -105,11 +104,11 @@ class Asker:
             ask = self._write(trial, "baseline", nothing, label)
             if REPEATED not in ask.system_attrs:
                 return self._hand_out(ask)
-        while self._num_suggestions_left():
+        while self._num_asks_left():
             told = self._told()
             if told is None:
                 return None
-            ask = self._suggestion(told)
+            ask = self._ask_study(told)
             if REPEATED not in ask.system_attrs:
                 return self._hand_out(ask)
         return None
@@ -135,7 +134,7 @@ class Asker:
         self._out[ask.number] = ask
         return ask
 
-    def _num_suggestions_left(self) -> int:
+    def _num_asks_left(self) -> int:
         if self.exhausted:
             return 0
         return max(0, self._config.num_trials - sum(ask.kind == "search" for ask in self._asks))
@@ -151,7 +150,7 @@ class Asker:
         visible = self._records.keys() - hidden
         return {ask.number: self._records[ask.key] for ask in self._asks if ask.key in visible}
 
-    def _suggestion(self, told: dict[int, TrialRecord]) -> Ask:
+    def _ask_study(self, told: dict[int, TrialRecord]) -> Ask:
         config = self._config
         values, part = propose(
             self._asks,
@@ -166,7 +165,7 @@ class Asker:
             trial = trial_with(config.trial, values)
         except ValidationError as error:
             shown = ", ".join(f"{path}={value}" for path, value in values.items())
-            raise SuggestionError(
+            raise AskError(
                 f"the space allows {shown}, which is no trial: {error}; give another --storage with a narrower space"
             ) from error
         return self._write(trial, "search", part)

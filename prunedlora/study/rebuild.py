@@ -1,4 +1,4 @@
-"""The study, derived from the store: asks and records in, the next suggestion out. No Ray here.
+"""The study, derived from the store: asks and records in, the next ask out.
 
 Nothing is remembered between asks: for each one the study is built anew from what is stored, and the sampler is made
 with a seed of that ask alone. So a driver that was killed and one that never was propose the same.
@@ -52,7 +52,7 @@ def propose(
     seed: int,
     num_concurrent: int,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The next suggestion: (field path → value, what an Ask must hold of it: params, distributions, system_attrs)."""
+    """The next ask: (field path → value, what an Ask must hold of it: params, distributions, system_attrs)."""
     num_asked = sum(ask.kind == "search" for ask in asks)
     made = lookup("sampler", sampler)(seed=ask_seed(seed, num_asked), num_concurrent=num_concurrent)
     with quiet():

@@ -12,7 +12,7 @@ import optuna
 from prunedlora.registry import register
 
 NUM_STARTUP_TRIALS = 5
-"""Random suggestions before TPE learns from them; half of Optuna's, since sweeps of fine-tuning runs are short."""
+"""Random asks before TPE learns from them; half of Optuna's, since sweeps of fine-tuning runs are short."""
 POPULATION_SIZE = 16
 
 

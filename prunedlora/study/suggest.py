@@ -1,4 +1,4 @@
-"""One suggestion: the space asked entry by entry, in an order in which every `when` is known."""
+"""One ask: the space gone through entry by entry, in an order in which every `when` is known."""
 
 import json
 from collections.abc import Mapping

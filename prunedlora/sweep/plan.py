@@ -32,7 +32,7 @@ def print_plan(config: SweepConfig, storage: str, console: Console, *, retry_fai
     needs = ", ".join(f"{amount:g} {name}" for name, amount in worker_needs(resources).items())
     workers = f"{resources.num_workers} worker{'s' if resources.num_workers > 1 else ''}"
     lines = [
-        f"Sweep {config.name}: {config.num_trials} suggestions by {config.sampler}, {len(config.baselines)} baselines",
+        f"Sweep {config.name}: {config.num_trials} asks by {config.sampler}, {len(config.baselines)} baselines",
         f"Objectives: {', '.join(f'{direction} {name}' for name, direction in config.objectives.items())}",
         f"Searched: {', '.join(config.space) or 'nothing'}",
         f"Storage: {store.uri} ({'goes on' if exists else 'new'})",

@@ -15,7 +15,7 @@ from prunedlora.results.record import TrialRecord
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
 from prunedlora.study import asker as asker_module
-from prunedlora.study.asker import MOST_REPEATS, REPEATED, Asker, SuggestionError
+from prunedlora.study.asker import MOST_REPEATS, REPEATED, Asker, AskError
 from tests.inventions import invented_record
 
 ROOT = Path(__file__).parents[2]
@@ -238,6 +238,6 @@ def test_a_suggestion_that_is_no_trial_is_named_and_never_asked_for(make_sweep: 
     config = make_sweep(baselines=[])
     config = config.model_copy(update={"space": {"adapter.initial_rank": Choice(choice=[-1])}})
     store = Store(str(tmp_path / "store"))
-    with pytest.raises(SuggestionError, match=r"the space allows adapter\.initial_rank=-1, which is no trial"):
+    with pytest.raises(AskError, match=r"the space allows adapter\.initial_rank=-1, which is no trial"):
         Asker(config, store).next()
     assert store.asks() == []
