@@ -4,7 +4,7 @@ import difflib
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import (
     Field,
@@ -17,11 +17,13 @@ from pydantic import (
 )
 
 from prunedlora.config.fields import all_fields, is_field, takes_whole_numbers_only, with_values
-from prunedlora.config.section import Section, registered
+from prunedlora.config.section import Section
 from prunedlora.config.space import IntRange, LogInt, LogUniform, SpaceEntry, Uniform, Value
 from prunedlora.config.trial import TrialConfig
 
 SIZE_OBJECTIVES = ("adapter_params", "adapter_bytes", "file_bytes", "max_rank", "served_slot", "served_slot_bytes")
+SamplerName = Literal["gp", "nsga2", "random", "tpe"]
+"""Those of study/samplers.py, listed here because checking a sweep must not import Optuna."""
 Numeric = Uniform | LogUniform | IntRange | LogInt
 MOST_CORNERS = 4096
 MOST_INNER = 2048
@@ -76,7 +78,7 @@ class SweepConfig(Section):
     """Folder of the records and adapters: a local or shared path, or s3://…, gs://…"""
     objectives: dict[str, Literal["maximize", "minimize"]]
     """One quality figure of the metric (accuracy: maximize, or loss: minimize) and one size (minimize)."""
-    sampler: Annotated[str, registered("sampler")] = "tpe"
+    sampler: SamplerName = "tpe"
     num_trials: NonNegativeInt
     """Suggestions to try, besides the baselines; 0 (with an empty space) runs the baselines alone."""
     max_seconds: PositiveFloat | None = None

@@ -1,5 +1,7 @@
 """A sweep file is checked whole, before anything starts: every problem at once, each with the path of its field."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +82,7 @@ def test_defaults_and_values(tree: dict[str, Any]) -> None:
             "x",
             "unknown method 'x'; known: adalora, droplora, full, l1ra, lora, prunedlora, rslora, svd",
         ),
-        ("sampler", "x", "unknown sampler 'x'; known: gp, nsga2, random, tpe"),
+        ("sampler", "x", "sampler: Input should be 'gp', 'nsga2', 'random' or 'tpe' (got 'x')"),
         ("trial.data.task", "x", "unknown task 'x'; known: generation, text_classification"),
         ("trial.evaluation.metric", "f1", "evaluation.metric 'f1' is unknown to task 'text_classification'; known: "),
         ("trial.evaluation.max_new_tokens", 5, "evaluation.max_new_tokens is without effect for metric 'accuracy'"),
@@ -485,6 +487,17 @@ def test_scientific_notation_is_a_number(tmp_path: Path, tree: dict[str, Any]) -
 @pytest.mark.parametrize("path", sorted(Path("search_spaces").glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_sweeps_are_valid(path: Path) -> None:
     assert load_sweep(path).name == path.stem
+
+
+def test_checking_a_sweep_imports_neither_optuna_nor_ray() -> None:
+    check = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from prunedlora.config.load import load_sweep\n"
+        "load_sweep(Path('search_spaces/quickstart.yaml'))\n"
+        "print(sorted({'optuna', 'ray'} & sys.modules.keys()))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_every_size_on_record_may_be_an_objective() -> None:
