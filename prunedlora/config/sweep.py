@@ -20,8 +20,8 @@ from prunedlora.config.fields import all_fields, is_field, takes_whole_numbers_o
 from prunedlora.config.section import Section
 from prunedlora.config.space import IntRange, LogInt, LogUniform, SpaceEntry, Uniform, Value
 from prunedlora.config.trial import TrialConfig
+from prunedlora.sizes import SIZES
 
-SIZE_OBJECTIVES = ("adapter_params", "adapter_bytes", "file_bytes", "max_rank", "served_slot", "served_slot_bytes")
 SamplerName = Literal["gp", "nsga2", "random", "tpe"]
 """Those of study/samplers.py, listed here because checking a sweep must not import Optuna."""
 Numeric = Uniform | LogUniform | IntRange | LogInt
@@ -105,14 +105,14 @@ class SweepConfig(Section):
         known = {
             self.trial.evaluation.metric: "maximize",
             "loss": "minimize",
-            **dict.fromkeys(SIZE_OBJECTIVES, "minimize"),
+            **dict.fromkeys(SIZES, "minimize"),
         }
         for name, direction in self.objectives.items():
             if name not in known:
                 raise ValueError(f"objective {name!r} is no recorded figure; known: {', '.join(sorted(known))}")
             if direction != known[name]:
                 raise ValueError(f"objective {name!r} must be {known[name]}d, not {direction}d")
-        if len(self.objectives) != 2 or sum(name in SIZE_OBJECTIVES for name in self.objectives) != 1:
+        if len(self.objectives) != 2 or sum(name in SIZES for name in self.objectives) != 1:
             raise ValueError(f"objectives must be one quality figure and one size, got {', '.join(self.objectives)}")
         if "loss" not in self.objectives and self.recommend_within >= 1:
             raise ValueError(
@@ -183,7 +183,7 @@ class SweepConfig(Section):
     @property
     def quality(self) -> str:
         """The objective that is no size."""
-        (name,) = (name for name in self.objectives if name not in SIZE_OBJECTIVES)
+        (name,) = (name for name in self.objectives if name not in SIZES)
         return name
 
     def _label_problems(self) -> list[str]:

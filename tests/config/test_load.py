@@ -9,9 +9,8 @@ import pytest
 import yaml
 
 from prunedlora.config.load import ConfigError, load_sweep, parse_sweep
-from prunedlora.config.sweep import SIZE_OBJECTIVES, corners, trial_with
+from prunedlora.config.sweep import corners, trial_with
 from prunedlora.config.trial import TrialConfig
-from prunedlora.results.record import SIZE_FIGURES
 
 QUICKSTART = Path("search_spaces/quickstart.yaml")
 
@@ -498,7 +497,3 @@ def test_checking_a_sweep_imports_neither_optuna_nor_ray() -> None:
         "print(sorted({'optuna', 'ray'} & sys.modules.keys()))\n"
     )
     assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout == "[]\n"
-
-
-def test_every_size_on_record_may_be_an_objective() -> None:
-    assert SIZE_OBJECTIVES == SIZE_FIGURES
