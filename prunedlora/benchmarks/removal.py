@@ -22,8 +22,7 @@ from prunedlora.benchmarks.over_seeds import over_seeds
 from prunedlora.benchmarks.single_removals import rank_correlations, restored
 from prunedlora.config.methods import PruningConfig
 from prunedlora.config.section import section_fields
-from prunedlora.config.sweep import trial_with
-from prunedlora.config.trial import TrialConfig
+from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.pruning.pruner import Pruner
 from prunedlora.pruning.pruning_settings import PruningSettings
 from prunedlora.registry import lookup, names

@@ -12,8 +12,8 @@ import numpy as np
 import optuna
 from optuna.distributions import distribution_to_json
 
-from prunedlora.config.sweep import SweepConfig, trial_with
-from prunedlora.config.trial import TrialConfig
+from prunedlora.config.sweep import SweepConfig
+from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.results.analysis.doubt import doubt_of
 from prunedlora.results.analysis.history import hypervolume_history
 from prunedlora.results.analysis.summary import summarize

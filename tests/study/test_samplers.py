@@ -4,9 +4,10 @@ from typing import Any, get_args
 import optuna
 import pytest
 
+from prunedlora.config.corners import applies
 from prunedlora.config.load import ConfigError
 from prunedlora.config.space import Choice
-from prunedlora.config.sweep import SamplerName, SweepConfig, applies
+from prunedlora.config.sweep import SamplerName, SweepConfig
 from prunedlora.registry import lookup, names
 from prunedlora.study.rebuild import ask_seed, propose
 from prunedlora.study.suggest import choice_options, suggest

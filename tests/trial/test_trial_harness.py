@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from prunedlora.cli import app
 from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
-from prunedlora.config.trial import HarnessConfig, TrialConfig
+from prunedlora.config.trial import TrialConfig
+from prunedlora.config.trial_sections import HarnessConfig
 from prunedlora.results.find import UnknownCandidateError
 from prunedlora.results.harness_document import read_harness
 from prunedlora.results.record import Candidate, Figure, TrialRecord
