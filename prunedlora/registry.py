@@ -1,8 +1,9 @@
 """Name → object, so that a name in a YAML file finds the function of that name in the file of that name.
 
-Whoever offers a choice registers it where it is defined; a new criterion, schedule, task or sampler is one decorated
-object and no list has to be edited. The modules that register are imported only when a name of their kind is asked
-for, so that reading a configuration does not import torch before it must.
+Whoever offers a choice registers it where it is defined; a new criterion, schedule or task is one decorated object and
+no list has to be edited (a new sampler is named in `config.sweep.SamplerName` too). The modules that register are
+imported only when a name of their kind is asked for, so that reading a configuration does not import torch before it
+must.
 """
 
 import importlib

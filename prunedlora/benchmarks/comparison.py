@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
+from prunedlora.config.baselines import without_label
 from prunedlora.config.identity import trial_key
 from prunedlora.config.load import ConfigError
-from prunedlora.config.sweep import SweepConfig, trial_with, without_label
-from prunedlora.config.trial import TrialConfig
+from prunedlora.config.sweep import SweepConfig
+from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.results.analysis.pareto import Objectives
 from prunedlora.results.record import Candidate, TrialRecord
 from prunedlora.results.store import Store

@@ -20,8 +20,8 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from rich.console import Console
 
 from prunedlora.benchmarks.bare import bare_seconds, train_bare
-from prunedlora.config.sweep import SweepConfig, trial_with
-from prunedlora.config.trial import TrialConfig
+from prunedlora.config.sweep import SweepConfig
+from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.fleet import cluster
 from prunedlora.results.store import Store
 from prunedlora.sweep.run import STATS_FILE, run_sweep

@@ -21,8 +21,8 @@ from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
 from prunedlora.benchmarks.over_seeds import over_seeds
 from prunedlora.benchmarks.single_removals import rank_correlations, restored
 from prunedlora.config.methods import PruningConfig
-from prunedlora.config.sweep import trial_with
-from prunedlora.config.trial import TrialConfig
+from prunedlora.config.section import section_fields
+from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.pruning.pruner import Pruner
 from prunedlora.pruning.pruning_settings import PruningSettings
 from prunedlora.registry import lookup, names
@@ -32,7 +32,7 @@ from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import autocast, evaluate
 from prunedlora.training.loop import Trial, Verdict, train
 from prunedlora.training.model import draw_new_parameters
-from prunedlora.trial.assemble import build_method, build_trial, section_fields
+from prunedlora.trial.assemble import build_method, build_trial
 from prunedlora.trial.assets import Assets, load_assets
 from prunedlora.trial.candidates import ADAPTER
 

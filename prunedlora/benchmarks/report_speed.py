@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from prunedlora.config.sweep import SweepConfig, trial_with
-from prunedlora.config.trial import TrialConfig
+from prunedlora.config.sweep import SweepConfig
+from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.results.analysis.doubt import doubt_of
 from prunedlora.results.analysis.history import hypervolume_history
 from prunedlora.results.analysis.summary import summarize

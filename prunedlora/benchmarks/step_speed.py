@@ -16,8 +16,7 @@ from typing import Any
 
 import torch
 
-from prunedlora.config.sweep import trial_with
-from prunedlora.config.trial import TrialConfig
+from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import StepLog, Trial, Verdict, train
 from prunedlora.training.model import draw_new_parameters, release_memory

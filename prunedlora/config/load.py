@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from prunedlora.config.fields import all_fields, is_field, with_values
 from prunedlora.config.sweep import SweepConfig
-from prunedlora.config.trial import HarnessConfig
+from prunedlora.config.trial_sections import HarnessConfig
 
 
 class ConfigError(ValueError):

@@ -98,17 +98,14 @@ class ScheduleConfig(Section):
 
 class PruningConfig(Section):
     """Method prunedlora. A field whose default is None gets the value that its docstring names where it has an effect,
-    and must stay unset where it has none."""
+    and must stay unset where it has none. The measurements behind the advice are in jobs/results/README.md."""
 
     basis: Literal["raw", "svd", "whitened"] = "raw"
     """raw: components as they are trained. svd, whitened: an event first turns to the principal components of B A, by
     its norm or in the metric of the loss (methods.md 1.8), and drops the smallest; nothing is left to recover.
-    Right after removing 87.5 % at once (MiniLM, rank 32, three seeds, one of which had hardly learned) the held-out
-    loss is up by 1.10 ± 0.55 with magnitude, 0.046 ± 0.040 with the gradient criterion and recovery of B, 0.012 ± 0.010
-    in basis svd, 0.013 ± 0.010 in whitened, and 0.010 ± 0.008 and 0.009 ± 0.009 there with allocation global
-    (jobs/results/README.md). After training on to the end that is over: no difference on banking77, and on
-    spell_backward the raw basis is ahead (validation loss of two seeds 1.990, svd 2.047, whitened 2.077, all with
-    rate_growth 0.5, raw with recovery). So raw stays the default."""
+    Right after a large removal they cost no more than recovery, often less, least with allocation global; once training
+    has gone on to the end they are level or behind. So raw stays the default (jobs/results/README.md: `pruning_*.json`,
+    `accuracy_*.json`, notes)."""
     criterion: Annotated[str, registered("criterion")] | None = None
     """What goes first, in the raw basis: gradient."""
     curvature: Annotated[str, registered("curvature")] | None = None
@@ -119,13 +116,13 @@ class PruningConfig(Section):
     """Added to the diagonal of curvatures and moments, as a share of its mean: 0.01."""
     recovery_strength: float | None = Field(default=None, ge=0.0, le=1.0)
     """Share of the closed-form compensation that the survivors get at once: 0, plain removal. They learn the rest in
-    the steps that follow: SmolLM2, spell_backward, rank 32 → 2, has a validation loss of 1.853 with 0 and 1.997 with 1
-    (one seed each, LoRA 1.900), while the small model of compare_small shows no difference, 0.438 ± 0.038 and 0.424 ±
-    0.033 exact (6 seeds; jobs/results/README.md). Where nothing follows the last removal, take 1: removing 87.5 % at
-    once costs 1.31 with 0 and 0.046 with 1 (recovery_side)."""
+    the steps that follow: trained on, 0 does as well as 1 or better. Where nothing follows the last removal, take 1: a
+    large one costs many times as much with 0 (jobs/results/README.md: `pruning_*.json`, `accuracy_small.json`,
+    notes)."""
     recovery_side: Literal["A", "B", "both"] | None = None
     """The factor that is scored and compensated: B. both is the paper's sum, which compensates twice and overshoots at
-    full strength: the same measurement gives 0.046 ± 0.040 with B, 0.038 ± 0.032 with A and 3.65 ± 1.85 with both."""
+    full strength: it is no better than no recovery there, or far worse. A is level with B or behind
+    (jobs/results/README.md: `pruning_*.json`)."""
     gradient_cap: PositiveFloat | None = None
     """Criterion gradient in its full form: the step that the gradient adds, at most this share of the weights' norm;
     at recovery_strength 0 it is not made, and the gradient counts in the scores alone. None: the zero-gradient form."""
@@ -140,18 +137,16 @@ class PruningConfig(Section):
     rate_growth: float = Field(default=0.5, ge=0.0, le=1.0)
     """Power of (initial rank / mean rank now) by which the adapter's learning rate is multiplied: 0 keeps it, 0.5 is as
     much as rsLoRA's scaling would grow. Large ranks want small rates, and what is left of them learns too slowly at
-    those: SmolLM2, spell_backward, rank 32 → 2, tuned, has a test loss of 2.363 ± 0.019 without and 2.139 ± 0.046 with
-    0.5 in basis whitened (3 seeds; 0.75 was worse); banking77 shows no difference (jobs/results/README.md). It wants
-    lower rates to begin with: at rates that were chosen without it the quickstart's best pruned adapter has 0.895
-    instead of 0.935, and at 0.6 of them 0.960 with 19,968 parameters (one sweep each)."""
+    those: growing it is ahead on a hard task and makes no difference on an easy one; more than 0.5 was worse. It wants
+    lower rates to begin with: at rates that were chosen without it, it does harm (jobs/results/README.md:
+    `accuracy_banking77.json`, `accuracy_spell_backward.json`, notes)."""
     schedule: ScheduleConfig
     allocation: Annotated[str, registered("allocation")] = "uniform"
     """Who loses components. uniform: every layer the same number. global: the cheapest of all layers, whatever their
     width. global_per_parameter: the cheapest per parameter, and the target counts parameters. Equal ranks are as good
-    where every layer can have a few; where the budget is too small for that, global_per_parameter with min_rank 0 won:
-    SmolLM2 with 115,200 parameters has a test loss of 2.662 ± 0.024, a LoRA on attention or on q and v none below 3.02
-    (3 seeds); the small model with 4,048 0.460 ± 0.029, the best of five placements of a LoRA of that size 0.705 ±
-    0.095, criterion magnitude 0.988 ± 0.095 (8 seeds; jobs/results/README.md)."""
+    where every layer can have a few; where the budget is too small for that, take global_per_parameter with min_rank 0
+    and a criterion that layers share, not magnitude: it was ahead of LoRAs of that size in every placement tried
+    (jobs/results/README.md: `accuracy_placement.json`, `accuracy_small_placement.json`)."""
     min_rank: int = Field(default=1, ge=0)
     """Fewest components that a layer keeps; 0 lets a layer leave the adapter."""
     round_to: Annotated[int, Field(ge=2)] | Literal["served_slot"] | None = None

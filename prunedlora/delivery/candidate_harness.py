@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from prunedlora.adapters.attach import load
-from prunedlora.config.trial import HarnessConfig, TrialConfig
+from prunedlora.config.trial import TrialConfig
+from prunedlora.config.trial_sections import HarnessConfig
 from prunedlora.delivery.stored_adapter import fetch_adapter
 from prunedlora.registry import lookup
 from prunedlora.results.find import find_candidate

@@ -19,9 +19,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from prunedlora.adapters.export import declare_ranks, export
 from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
 from prunedlora.config.methods import PruningConfig
+from prunedlora.config.section import section_fields
 from prunedlora.pruning.pruner import Event, Pruner
 from prunedlora.pruning.pruning_settings import PruningSettings
-from prunedlora.trial.assemble import section_fields
 
 ADAPTER_FOLDER = "pruned_adapter"
 """Inside the Trainer's output_dir."""

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
+from prunedlora.sizes import SIZES
+
 SCHEMA_VERSION: Final = 1
-SIZE_FIGURES = ("adapter_params", "adapter_bytes", "file_bytes", "max_rank", "served_slot", "served_slot_bytes")
-"""Sizes that may be an objective, all recorded with every candidate."""
 
 
 class RecordError(ValueError):
@@ -26,7 +26,7 @@ class ObjectiveError(ValueError):
 
 def known_objectives(metrics: Sequence[str]) -> tuple[str, ...]:
     """The names that may stand under `objectives`: the task's metrics, then the sizes."""
-    return (*metrics, *SIZE_FIGURES)
+    return (*metrics, *SIZES)
 
 
 def _finite(value: JsonValue) -> JsonValue:
@@ -125,7 +125,7 @@ class Candidate(Document):
 
     def objective(self, name: str) -> float:
         """The value of a figure or size. Raises ObjectiveError when the candidate has none."""
-        if name not in SIZE_FIGURES:
+        if name not in SIZES:
             return self.figure(name).value
         value = getattr(self, name)
         if value is None:

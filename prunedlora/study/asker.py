@@ -15,8 +15,8 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from prunedlora.config.identity import trial_key
-from prunedlora.config.sweep import SweepConfig, trial_with
-from prunedlora.config.trial import TrialConfig
+from prunedlora.config.sweep import SweepConfig
+from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.storage import StoreError

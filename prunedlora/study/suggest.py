@@ -6,8 +6,8 @@ from typing import Any
 
 import optuna
 
+from prunedlora.config.corners import applies, ask_order
 from prunedlora.config.space import Choice, IntRange, LogInt, LogUniform, SpaceEntry, Uniform, Value
-from prunedlora.config.sweep import applies, ask_order
 
 
 def suggest(trial: optuna.Trial, space: Mapping[str, SpaceEntry]) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from transformers import PreTrainedModel
 
 from prunedlora.adapters.size import has_stacked_layers
 from prunedlora.adapters.targets import resolve_head, resolve_targets
+from prunedlora.config.corners import corners
 from prunedlora.config.identity import trial_key
-from prunedlora.config.sweep import SweepConfig, corners, trial_with
-from prunedlora.config.trial import TrialConfig
+from prunedlora.config.sweep import SweepConfig
+from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.registry import lookup
 from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.task import Task

@@ -7,7 +7,7 @@ from torch.optim import AdamW
 
 from prunedlora.adapters.attach import AdapterSettings
 from prunedlora.adapters.targets import resolve_head
-from prunedlora.config.section import Section
+from prunedlora.config.section import section_fields
 from prunedlora.config.trial import TrialConfig
 from prunedlora.methods.method import Method
 from prunedlora.registry import lookup
@@ -33,13 +33,6 @@ def build_method(trial: TrialConfig, num_steps: int) -> Method:
     adapter = None if trial.adapter is None else AdapterSettings(**trial.adapter.model_dump(exclude={"method"}))
     method: Method = kind(adapter, trial.seed, num_steps, settings)
     return method
-
-
-def section_fields(section: Section) -> dict[str, Any]:
-    """A section's values; a schedule's stand beside the others there, its name as `schedule`."""
-    fields = section.model_dump()
-    schedule = fields.pop("schedule", {})
-    return fields | {"schedule" if name == "name" else name: value for name, value in schedule.items()}
 
 
 def milestone_steps(config: TrialConfig, num_steps: int) -> frozenset[int]:

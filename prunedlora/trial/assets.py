@@ -9,7 +9,8 @@ import torch
 
 from prunedlora.adapters.targets import resolve_head
 from prunedlora.config.identity import model_location
-from prunedlora.config.trial import SourceConfig, TrialConfig
+from prunedlora.config.trial import TrialConfig
+from prunedlora.config.trial_sections import SourceConfig
 from prunedlora.registry import lookup
 from prunedlora.tasks.sources import Source
 from prunedlora.tasks.splits import Splits, load_splits

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from prunedlora.config.harness_tasks import is_path
-from prunedlora.config.trial import HarnessConfig, TrialConfig
+from prunedlora.config.trial import TrialConfig
+from prunedlora.config.trial_sections import HarnessConfig
 from prunedlora.results.record import Figure
 from prunedlora.training.distributed import Workers
 from prunedlora.training.harness import HarnessError, HarnessSettings, check_share, evaluate_harness, load_tasks

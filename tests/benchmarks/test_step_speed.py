@@ -18,8 +18,7 @@ from prunedlora.benchmarks.step_speed import (
     variants,
 )
 from prunedlora.config.load import parse_sweep
-from prunedlora.config.sweep import trial_with
-from prunedlora.config.trial import TrialConfig
+from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.trial.assets import load_assets
 from tests.tiny import sweep_tree
 

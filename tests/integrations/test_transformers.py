@@ -15,7 +15,7 @@ from trl import SFTConfig, SFTTrainer
 from prunedlora import PrunedLoraCallback, PruningConfig
 from prunedlora.adapters.layers import adapted_layers
 from prunedlora.config.load import parse_sweep
-from prunedlora.config.sweep import trial_with
+from prunedlora.config.trial import trial_with
 from prunedlora.integrations.transformers import CallbackError
 from prunedlora.pruning.pruner import Event
 from prunedlora.training.distributed import Workers

@@ -15,6 +15,7 @@ from prunedlora.adapters.layers import adapted_layers
 from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.methods import PruningConfig
+from prunedlora.config.section import section_fields
 from prunedlora.delivery.candidate_export import export_candidate
 from prunedlora.delivery.candidate_test import measure_test
 from prunedlora.delivery.form import Form
@@ -26,7 +27,6 @@ from prunedlora.results.store import Store
 from prunedlora.sweep.run import run_sweep
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
-from prunedlora.trial.assemble import section_fields
 from prunedlora.trial.assets import AssetCache
 from prunedlora.trial.execute import execute_trial
 from tests.tiny import sweep_tree

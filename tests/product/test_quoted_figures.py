@@ -1,4 +1,4 @@
-"""Every mean ± standard error that README, settings and sweep files quote was measured: it lies in jobs/results."""
+"""Every mean ± standard error that README, code and sweep files quote was measured: it lies in jobs/results."""
 
 import json
 import re
@@ -49,3 +49,9 @@ def test_quoted_figures_are_measured_ones(place: Path, measured: list[tuple[floa
         if not any(is_rounded(mean, quoted[1]) and is_rounded(stderr, quoted[2]) for mean, stderr in measured)
     ]
     assert unknown == []
+
+
+@pytest.mark.parametrize("place", sorted(ROOT.glob("prunedlora/config/*.py")), ids=lambda place: place.name)
+def test_settings_quote_no_measurement(place: Path) -> None:
+    """They would age there; jobs/results/README.md has them, with their limits."""
+    assert "±" not in place.read_text("utf-8")

@@ -1,12 +1,13 @@
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import optuna
 import pytest
 
+from prunedlora.config.corners import applies
 from prunedlora.config.load import ConfigError
 from prunedlora.config.space import Choice
-from prunedlora.config.sweep import SweepConfig, applies
+from prunedlora.config.sweep import SamplerName, SweepConfig
 from prunedlora.registry import lookup, names
 from prunedlora.study.rebuild import ask_seed, propose
 from prunedlora.study.suggest import choice_options, suggest
@@ -25,8 +26,13 @@ def test_a_seed_decides_the_suggestion(sampler: str, make_sweep: Make) -> None:
 
 
 def test_an_unknown_sampler_is_refused_with_the_known_ones(make_sweep: Make) -> None:
-    with pytest.raises(ConfigError, match="unknown sampler 'annealing'; known: gp, nsga2, random, tpe"):
+    known = "'gp', 'nsga2', 'random' or 'tpe'"
+    with pytest.raises(ConfigError, match=rf"sampler: Input should be {known} \(got 'annealing'\)"):
         make_sweep(sampler="annealing")
+
+
+def test_the_samplers_that_a_sweep_may_name_are_the_registered_ones() -> None:
+    assert sorted(get_args(SamplerName)) == names("sampler")
 
 
 def test_suggestions_honour_conditions_and_give_back_the_values_of_the_file(make_sweep: Make) -> None:

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from prunedlora.config.identity import contents
 from prunedlora.config.load import parse_sweep
-from prunedlora.config.sweep import SweepConfig, trial_with
+from prunedlora.config.sweep import SweepConfig
+from prunedlora.config.trial import trial_with
 from prunedlora.fleet import cluster
 from prunedlora.fleet.capacity import CapacityError
 from prunedlora.results.record import BaseReference, Figure

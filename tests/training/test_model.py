@@ -10,7 +10,7 @@ from torch import nn
 from prunedlora.adapters.plain import plain_layers
 from prunedlora.adapters.targets import resolve_head
 from prunedlora.config.load import parse_sweep
-from prunedlora.config.sweep import trial_with
+from prunedlora.config.trial import trial_with
 from prunedlora.training.model import ModelError, load_base, load_without_weights
 from prunedlora.trial.assemble import build_method
 from prunedlora.trial.assets import load_assets, model_settings

@@ -15,8 +15,7 @@ from safetensors.torch import load_file
 
 from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
-from prunedlora.config.sweep import trial_with
-from prunedlora.config.trial import TrialConfig
+from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.methods.lora import Lora
 from prunedlora.results.record import Failure, TrialRecord
 from prunedlora.results.storage import StoreError

@@ -10,8 +10,7 @@ from safetensors.torch import load_file
 
 from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
-from prunedlora.config.sweep import trial_with
-from prunedlora.config.trial import METHOD_SECTIONS, TrialConfig
+from prunedlora.config.trial import METHOD_SECTIONS, TrialConfig, trial_with
 from prunedlora.delivery.candidate_export import export_candidate
 from prunedlora.delivery.candidate_test import measure_test
 from prunedlora.delivery.stored_adapter import AS_RECORDED, UNCHECKED, StoredAdapterError

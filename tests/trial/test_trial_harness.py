@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from prunedlora.cli import app
 from prunedlora.config.load import parse_sweep
-from prunedlora.config.trial import HarnessConfig, TrialConfig
+from prunedlora.config.trial import TrialConfig
+from prunedlora.config.trial_sections import HarnessConfig
 from prunedlora.results.record import Figure, TrialRecord
 from prunedlora.results.store import Store
 from prunedlora.sweep.preflight import preflight

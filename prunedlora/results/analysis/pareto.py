@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 import moocore
 import numpy as np
 
-from prunedlora.results.record import SIZE_FIGURES, BaseReference, Candidate, Figure, TrialRecord
+from prunedlora.results.record import BaseReference, Candidate, Figure, TrialRecord
 from prunedlora.results.recorded_settings import FULL, method
+from prunedlora.sizes import SIZES
 
 
 class ObjectivesError(ValueError):
@@ -29,20 +30,20 @@ class Objectives:
     @classmethod
     def parse(cls, objectives: Mapping[str, str]) -> "Objectives":
         """From `{"accuracy": "maximize", "adapter_params": "minimize"}` in either order. Raises ObjectivesError."""
-        sizes = [name for name in objectives if name in SIZE_FIGURES]
-        qualities = [name for name in objectives if name not in SIZE_FIGURES]
+        sizes = [name for name in objectives if name in SIZES]
+        qualities = [name for name in objectives if name not in SIZES]
         if len(sizes) != 1 or len(qualities) != 1:
             raise ObjectivesError(f"objectives must be one quality figure and one size, got {dict(objectives)}")
         for name, direction in objectives.items():
-            known = ("minimize",) if name in SIZE_FIGURES else ("maximize", "minimize")
+            known = ("minimize",) if name in SIZES else ("maximize", "minimize")
             if direction not in known:
                 raise ObjectivesError(f"objective {name!r}: {direction!r} is not {' or '.join(known)}")
         return cls(quality=qualities[0], maximize=objectives[qualities[0]] == "maximize", size=sizes[0])
 
     def with_size(self, size: str) -> "Objectives":
         """The same quality against another size. Raises ObjectivesError for what is none."""
-        if size not in SIZE_FIGURES:
-            raise ObjectivesError(f"{size!r} is no size; known: {', '.join(SIZE_FIGURES)}")
+        if size not in SIZES:
+            raise ObjectivesError(f"{size!r} is no size; known: {', '.join(SIZES)}")
         return replace(self, size=size)
 
     def as_dict(self) -> dict[str, str]:

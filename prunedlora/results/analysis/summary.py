@@ -94,7 +94,7 @@ class Summary:
 
 def summarize(store: Store, within: float | None = None, size: str | None = None) -> Summary:
     """Reads a whole store. `within`: as for `recommend`; None takes the sweep's `recommend_within`. `size`: the
-    axis, one of SIZE_FIGURES; None takes the sweep's own.
+    axis, one of SIZES; None takes the sweep's own.
 
     Raises StoreError when there is no store, RecordError naming a broken or newer document, ObjectivesError or
     ObjectiveError when the sweep's objectives are not those of the records.

@@ -14,8 +14,9 @@ from prunedlora.results.analysis.likely_front import LikelyFront
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.importances_document import Importances
-from prunedlora.results.record import SIZE_FIGURES, Environment, Figure, TrialRecord, to_json
+from prunedlora.results.record import Environment, Figure, TrialRecord, to_json
 from prunedlora.results.recorded_settings import flat
+from prunedlora.sizes import SIZES
 
 
 def front_document(summary: Summary) -> dict[str, Any]:
@@ -130,7 +131,7 @@ def candidates_csv(summary: Summary) -> str:
                     f"{name}_num_examples": figure.num_examples,
                 }.items()
             },
-            **{name: getattr(candidate, name) for name in SIZE_FIGURES},
+            **{name: getattr(candidate, name) for name in SIZES},
             "head_params": candidate.head_params,
             "file_bytes": candidate.file_bytes,
             "train_seconds": candidate.train_seconds,
@@ -151,7 +152,7 @@ def _row(summary: Summary, point: Point) -> dict[str, Any]:
         "step": point.step,
         "truncated_rank": point.candidate.truncated_rank,
         **_quality(summary.objectives.quality, point.quality),
-        **{name: getattr(point.candidate, name) for name in SIZE_FIGURES},
+        **{name: getattr(point.candidate, name) for name in SIZES},
         "adapter_path": summary.adapter_uri(point),
         "config": point.record.config,
     }

@@ -1,0 +1,98 @@
+"""What is wrong with a sweep's space and baselines, beside its base: one line per problem, with its place."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from prunedlora.config.baselines import same_trials, without_label
+from prunedlora.config.corners import corners
+from prunedlora.config.fields import all_fields, is_field, takes_whole_numbers_only
+from prunedlora.config.space import IntRange, LogInt, LogUniform, SpaceEntry, Uniform
+from prunedlora.config.trial import TrialConfig, trial_with
+
+MOST_PROBLEMS = 10
+
+
+def space_field_problems(space: Mapping[str, SpaceEntry]) -> list[str]:
+    """Entries that name no field of a trial, or give it other numbers than it takes, or wait for what never is."""
+    problems = []
+    for path, entry in space.items():
+        problems += _field_problem(path, f"space.{path}")
+        if isinstance(entry, Uniform | LogUniform) and takes_whole_numbers_only(TrialConfig, path):
+            low, high = entry.corners()
+            kind = "log_int" if isinstance(entry, LogUniform) else "int"
+            problems.append(f"space.{path}: takes whole numbers only; write {{{kind}: [{low:g}, {high:g}]}}")
+        for parent, values in entry.when.items():
+            if parent == path or parent not in space:
+                problems.append(f"space.{path}.when: {parent!r} is not another entry of the space")
+            else:
+                problems += _impossible(space[parent], parent, values, f"space.{path}.when")
+    return problems
+
+
+def baseline_field_problems(baselines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Fields of baselines that no trial has."""
+    return [
+        problem
+        for i, baseline in enumerate(baselines)
+        for path in without_label(baseline)
+        for problem in _field_problem(path, f"baselines[{i}].{path}")
+    ]
+
+
+def suggestion_problems(
+    base: TrialConfig, space: Mapping[str, SpaceEntry], baselines: Sequence[Mapping[str, Any]], quality: str
+) -> list[str]:
+    """Baselines and corners of the space that are no valid trial, or do not record the objective `quality`.
+
+    A problem is told once, at the first place that has it; those of the space end after MOST_PROBLEMS with their count.
+    """
+    problems: dict[str, str] = {}
+    for i, baseline in enumerate(baselines):
+        for message in _trial_problems(base, without_label(baseline), quality):
+            problems.setdefault(message, f"baselines[{i}]")
+    if not problems:
+        problems |= same_trials(base, baselines)
+    of_space: dict[str, str] = {}
+    for values in corners(space, inner=True):
+        for message in _trial_problems(base, values, quality):
+            shown = ", ".join(f"{path}={value}" for path, value in values.items())
+            if message not in problems:
+                of_space.setdefault(message, f"space at {shown}")
+    lines = [f"{where}: {message}" for message, where in (problems | of_space).items()]
+    most = len(problems) + MOST_PROBLEMS
+    if len(lines) > most:
+        lines[most - 1 :] = [f"{lines[most - 1]} (and {len(lines) - most} more in the space)"]
+    return lines
+
+
+def _impossible(parent: SpaceEntry, name: str, values: list[Any], where: str) -> list[str]:
+    """Values that a condition waits for in vain."""
+    if isinstance(parent, Uniform | LogUniform):
+        return [f"{where}: {name!r} is continuous; a condition needs a choice, an int or a value"]
+    possible = parent.values() if isinstance(parent, IntRange | LogInt) else parent.corners()
+    return [f"{where}: {name!r} never is {value!r}" for value in values if value not in possible]
+
+
+def _field_problem(path: str, where: str) -> list[str]:
+    if is_field(TrialConfig, path):
+        return []
+    close = difflib.get_close_matches(path, all_fields(TrialConfig), n=1)
+    return [f"{where}: {path!r} is no field of a trial" + (f"; did you mean {close[0]!r}?" if close else "")]
+
+
+def _trial_problems(base: TrialConfig, values: Mapping[str, Any], quality: str) -> list[str]:
+    try:
+        trial = trial_with(base, values)
+    except ValidationError as error:
+        return [
+            f"{'.'.join(map(str, details['loc']))}: {line}".removeprefix(": ")
+            for details in error.errors()
+            for line in details["msg"].removeprefix("Value error, ").split("\n")
+        ]
+    metric = trial.evaluation.metric
+    if quality not in (metric, "loss"):
+        return [f"evaluation.metric {metric!r} does not record the objective {quality!r}"]
+    return []

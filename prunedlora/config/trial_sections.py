@@ -1,0 +1,207 @@
+"""Sections of a trial that every method has: model, data, adapter, optimizer, training, evaluation."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
+
+from prunedlora.config.section import Progress, Section, registered
+
+
+class ModelConfig(Section):
+    name: str = Field(min_length=1)
+    """Hub name, local folder, or `package:<import name>/<folder>` for a model inside an installed package."""
+    revision: str | None = None
+    """Hub revision (branch, tag or commit); None takes the Hub's default branch."""
+    gguf_file: str | None = None
+    """File inside the model folder or repository, for models stored as GGUF."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Type of the base weights and of autocast; auto: bfloat16 on a GPU, float32 on a CPU. Adapters are float32."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, more time."""
+    quantization: Literal["nf4"] | None = None
+    """4-bit base weights through bitsandbytes (CUDA only), all but the head; None keeps the dtype."""
+    config_overrides: dict[str, Any] = Field(default={})
+    """Fields of the model's own config to change at load, for example {hidden_dropout_prob: 0.0}."""
+    trust_remote_code: bool = False
+    """Run model code that comes with the model files. Off unless asked for by name."""
+
+    @model_validator(mode="after")
+    def _weights_are_quantized_once(self) -> Self:
+        if self.quantization is not None and self.gguf_file is not None:
+            raise ValueError(
+                f"quantization {self.quantization!r} cannot be combined with gguf_file {self.gguf_file!r}, whose "
+                "weights are dequantized at load; remove one"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _revision_has_an_effect(self) -> Self:
+        if self.revision is not None and self.name.startswith(("package:", "/", "./", "../", "~")):
+            raise ValueError(f"revision has no effect on model {self.name!r}, which is not from the Hub; remove it")
+        return self
+
+
+class SourceConfig(Section):
+    """Where the examples of one split come from."""
+
+    name: str = Field(min_length=1)
+    """Hub dataset, local csv/json/jsonl/parquet file, folder with `<split>.<ext>` files, or `reasoning_gym:<task>`."""
+    subset: str | None = None
+    """Configuration name of a Hub dataset."""
+    revision: str | None = None
+    """Hub revision; None takes the default branch."""
+    split: str | None = None
+    """Split at the source; None for sources that have just one (a single file, a reasoning-gym task)."""
+    options: dict[str, Any] = Field(default={})
+    """Options of a reasoning-gym task."""
+    seed: int | None = None
+    """Seed of a reasoning-gym task (required there)."""
+    num_examples: PositiveInt | None = None
+    """How many examples: taken from a seeded shuffle, generated for reasoning-gym (required there); None takes all."""
+    prompt: str = Field(min_length=1)
+    """Template of the model's input, with column names in braces: "{question}"."""
+    target: str = Field(min_length=1)
+    """Template of what is to be predicted: the label column ("{label}") or the answer ("{answer}")."""
+
+    @model_validator(mode="after")
+    def _reasoning_gym_settings(self) -> Self:
+        if self.name.startswith("reasoning_gym:"):
+            if self.seed is None or self.num_examples is None:
+                raise ValueError("a reasoning_gym source needs seed and num_examples")
+            unused = [field for field in ("subset", "revision", "split") if getattr(self, field) is not None]
+        else:
+            unused = [field for field, unset in (("options", {}), ("seed", None)) if getattr(self, field) != unset]
+        if unused:
+            raise ValueError(f"{', '.join(unused)} has no effect on source {self.name!r}; remove it")
+        return self
+
+
+class DataConfig(Section):
+    task: Annotated[str, registered("task")]
+    """text_classification or generation."""
+    train: SourceConfig
+    validation: SourceConfig | None = None
+    """None: cut from train, `num_validation` examples."""
+    test: SourceConfig | None = None
+    """None: cut from train, `num_test` examples."""
+    num_validation: PositiveInt | None = None
+    """Examples cut from train for everything the search sees; only without a validation source."""
+    num_test: PositiveInt | None = None
+    """Examples cut from train for the final figure; only without a test source."""
+    split_seed: int = 0
+    """Seed of the cut and of the shuffles; not the trial's, so that all seeds are measured on the same examples."""
+    max_length: PositiveInt | None = None
+    """Longest input in tokens, prompt and answer together; None is the model's limit. Longer ones: cut and counted."""
+
+    @model_validator(mode="after")
+    def _one_origin_per_split(self) -> Self:
+        for split in ("validation", "test"):
+            source, count = getattr(self, split), getattr(self, f"num_{split}")
+            if (source is None) == (count is None):
+                raise ValueError(f"give exactly one of {split} (a source) and num_{split} (cut from train)")
+        return self
+
+
+class AdapterConfig(Section):
+    method: Annotated[str, registered("method")] = "prunedlora"
+    """How the adapter starts and changes; `full` is no adapter method and has a section of its own."""
+    initial_rank: int = Field(ge=1)
+    """Rank of every adapted layer at the start."""
+    alpha: PositiveFloat
+    """Numerator of the scaling, which is alpha / initial_rank, or alpha / sqrt(initial_rank) with rsLoRA."""
+    use_rslora: bool = False
+    """Scaling by the square root of the rank; method rslora is lora with it and wants it said."""
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Dropout on the input of A while training."""
+    target_modules: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)] = "all-linear"
+    """Names (or endings) of the linear modules to adapt, or all-linear: every linear layer but the head's."""
+    layers_to_transform: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
+    """Indices of the transformer blocks whose modules are adapted; None: all of them."""
+    head_modules: list[str] = Field(default=[])
+    """Modules trained whole and saved with the adapter (PEFT's modules_to_save): a classification head for example."""
+
+
+class OptimizerConfig(Section):
+    """AdamW with linear warm-up."""
+
+    learning_rate: PositiveFloat
+    """Peak learning rate of A and B."""
+    head_learning_rate: PositiveFloat | None = None
+    """Peak learning rate of the head modules; required with them, refused without."""
+    weight_decay: float = Field(default=0.0, ge=0.0)
+    betas: tuple[Annotated[float, Field(ge=0.0, lt=1.0)], Annotated[float, Field(ge=0.0, lt=1.0)]] = (0.9, 0.999)
+    eps: PositiveFloat = 1e-8
+    warmup: Progress = 0.05
+    """Progress at which the learning rate reaches its peak."""
+    decay: Literal["constant", "linear", "cosine"] = "linear"
+    """Shape from the peak down to 0 at the end."""
+    max_grad_norm: PositiveFloat | None = 1.0
+    """Clipping norm over all trained parameters; None is off."""
+
+
+class TrainingConfig(Section):
+    num_steps: PositiveInt | None = None
+    """Optimizer steps; or give num_epochs."""
+    num_epochs: PositiveFloat | None = None
+    """Passes over the training split; or give num_steps."""
+    batch_size: PositiveInt
+    """Examples per optimizer step, over all workers."""
+    micro_batch_size: PositiveInt | None = None
+    """Examples per forward pass and worker; None: the worker's whole share at once."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.num_steps is None) == (self.num_epochs is None):
+            raise ValueError("give exactly one of num_steps and num_epochs")
+        return self
+
+
+def _number_or_share(limit: float | None) -> float | None:
+    if limit is not None and not (0 < limit < 1 or (limit >= 1 and isinstance(limit, int))):
+        raise ValueError(f"{limit!r} is neither a whole number from 1 nor a share below 1")
+    return limit
+
+
+class HarnessConfig(Section):
+    """How lm-evaluation-harness measures; its own defaults but for the batch size."""
+
+    num_fewshot: Annotated[int, Field(ge=0)] | None = None
+    """Examples in the prompt; None: each task's own number."""
+    limit: Annotated[int | float | None, AfterValidator(_number_or_share)] = None
+    """Documents of each task: the first n, or their share below 1; None takes all."""
+    batch_size: PositiveInt = 8
+    """Requests per forward pass and worker."""
+    unsafe_code: bool = False
+    """Allow tasks that run code which the model writes. Off unless asked for by name."""
+
+
+class EvaluationConfig(Section):
+    metric: str
+    """accuracy (classification), exact_match, final_number or verifier (generation), loss (either)."""
+    milestones: list[Annotated[float, Field(gt=0.0, lt=1.0)]] = Field(default=[])
+    """Progress values at which an adapter is evaluated and kept, besides the end."""
+    max_examples: PositiveInt | None = None
+    """Validation examples used (the first of the split); None uses all."""
+    batch_size: PositiveInt = 64
+    max_new_tokens: PositiveInt | None = None
+    """Longest generated answer in tokens; needed by metrics that generate, refused otherwise."""
+    harness_tasks: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = None
+    """lm-evaluation-harness tasks for the adapter at the end of the training, and for the base model: names, a task's
+    file (`path/to/task.yaml`), or a folder of such files. Recorded as `harness/<task>/<metric>`; no objective."""
+    harness: HarnessConfig | None = None
+    """How harness_tasks are measured; None: by HarnessConfig's defaults."""
+
+    @model_validator(mode="after")
+    def _rising_milestones(self) -> Self:
+        if self.milestones != sorted(set(self.milestones)):
+            raise ValueError(f"milestones must rise: {self.milestones}")
+        return self
+
+    @model_validator(mode="after")
+    def _harness_has_tasks(self) -> Self:
+        tasks = self.harness_tasks or []
+        if self.harness is not None and not tasks:
+            raise ValueError("harness has no effect without harness_tasks; remove it")
+        if len(set(tasks)) < len(tasks):
+            raise ValueError(f"harness_tasks names a task twice: {', '.join(tasks)}")
+        return self

@@ -1,0 +1,44 @@
+"""What a sweep refuses beside its trial."""
+
+from typing import Any
+
+import pytest
+
+from prunedlora.config.load import parse_sweep
+from tests.config.refused import error_of, put
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("sampler", "x", "sampler: Input should be 'gp', 'nsga2', 'random' or 'tpe' (got 'x')"),
+        ("trial.model.quantization", "nf4", "needs CUDA, but resources.gpus_per_worker is 0"),
+        ("resources", {"gpus_per_worker": 1.5}, "gpus_per_worker must be 0, 1 or a part of one GPU, got 1.5"),
+        ("resources", {"gpus_per_worker": 2}, "a worker trains on one GPU; for more of them raise num_workers"),
+        ("resources", {"gpus_per_worker": 0.001}, "gpus_per_worker must be 0 or at least 0.01, got 0.001"),
+        ("resources", {"gpus_per_worker": 0.5, "num_workers": 2}, "NCCL refuses two workers of a slot on one GPU"),
+        ("objectives", {"f1": "maximize", "max_rank": "minimize"}, "objective 'f1' is no recorded figure; known: "),
+        ("objectives", {"accuracy": "minimize", "max_rank": "minimize"}, "objective 'accuracy' must be maximized"),
+        ("objectives", {"accuracy": "maximize"}, "objectives must be one quality figure and one size, got accuracy"),
+        (
+            "recommend_within",
+            1.0,
+            "recommend_within must be below 1, a share of the examples, got 1; one",
+        ),
+        ("space", {}, "space: nothing is searched"),
+        ("num_trials", 0, "num_trials 0 runs the baselines alone: it needs some, and an empty space"),
+        ("space", {"pruning": {"value": None, "when": {"seed": [0]}}}, "space: nothing is searched"),
+    ],
+)
+def test_a_sweep_that_cannot_be_is_refused(tree: dict[str, Any], path: str, value: Any, message: str) -> None:
+    put(tree, path, value)
+    assert message in error_of(tree)
+
+
+def test_the_method_is_searched_like_any_other_field(tree: dict[str, Any]) -> None:
+    tree["space"]["adapter.method"] = {"choice": ["prunedlora", "lora", "droplora"]}
+    tree["space"]["pruning"] = {"value": None, "when": {"adapter.method": ["lora", "droplora"]}}
+    tree["space"]["droplora"] = {"value": {"probability": 0.3}, "when": {"adapter.method": ["droplora"]}}
+    tree["baselines"] = [{"adapter": None, "pruning": None, "full": {}}]
+    sweep = parse_sweep(tree, "x.yaml")
+    assert sweep.baseline_trials()[0].method == "full"

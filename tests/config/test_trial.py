@@ -1,0 +1,82 @@
+"""Sections of a trial that do not fit together are refused."""
+
+from typing import Any
+
+import pytest
+
+from prunedlora.config.load import parse_sweep
+from tests.config.refused import error_of, put
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("trial.evaluation.metric", "f1", "evaluation.metric 'f1' is unknown to task 'text_classification'; known: "),
+        ("trial.evaluation.max_new_tokens", 5, "evaluation.max_new_tokens is without effect for metric 'accuracy'"),
+        ("trial.pruning.min_rank", 5, "pruning.min_rank 5 forbids the target: rank 4 on average"),
+        ("trial.pruning.min_rank", 9, "pruning.min_rank 9 is above adapter.initial_rank 8"),
+        ("trial.adapter.method", "lora", "the pruning section has no effect on method 'lora'; set pruning to null"),
+        ("trial.pruning", None, "method 'prunedlora' needs a pruning section"),
+        ("trial.adapter.head_modules", ["classifier"], "adapter.head_modules and optimizer.head_learning_rate must be"),
+        ("trial.training.micro_batch_size", 8, "training.micro_batch_size 8 is above batch_size 4"),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_refused(
+    tree: dict[str, Any], path: str, value: Any, message: str
+) -> None:
+    put(tree, path, value)
+    assert message in error_of(tree)
+
+
+ADALORA = {"target_rank": 4, "begin": 0.1, "end": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"adapter.method": "droplora"}, "method 'droplora' needs a droplora section"),
+        ({"adapter.method": "adalora"}, "method 'adalora' needs an adalora section"),
+        ({"adapter.method": "lora", "svd": {"ranks": [2]}}, "the svd section has no effect on method 'lora'"),
+        ({"l1ra": {}}, "the l1ra section has no effect on method 'prunedlora'; set l1ra to null"),
+        ({"full": {}}, "full fine-tuning has no adapter: give the section full and set adapter to null"),
+        ({"adapter.method": "full"}, "full fine-tuning has no adapter: give the section full and set adapter to null"),
+        ({"adapter": None}, "give an adapter section, or the section full for full fine-tuning"),
+        ({"adapter": None, "full": {}}, "the pruning section has no effect on method 'full'; set pruning to null"),
+        ({"adapter": None, "full": {"head_modules": ["x"]}}, "full.head_modules and optimizer.head_learning_rate must"),
+        ({"adapter.method": "rslora"}, "method 'rslora' is lora with adapter.use_rslora: set it to true"),
+        (
+            {"adapter.method": "adalora", "adalora": ADALORA, "adapter.use_rslora": True},
+            "adapter.use_rslora has no effect on method 'adalora'; set it to false",
+        ),
+        (
+            {"adapter.method": "adalora", "adalora": ADALORA | {"target_rank": 8}},
+            "adalora.target_rank 8 must be below adapter.initial_rank 8",
+        ),
+        ({"adapter.method": "svd", "svd": {"ranks": [8, 4]}}, "svd.ranks [8, 4] must lie below adapter.initial_rank 8"),
+    ],
+)
+def test_a_method_takes_just_what_is_its_own(tree: dict[str, Any], values: dict[str, Any], message: str) -> None:
+    for path, value in values.items():
+        put(tree, f"trial.{path}", value)
+    assert message in error_of(tree)
+
+
+def test_full_fine_tuning_of_four_bit_weights(tree: dict[str, Any]) -> None:
+    tree["trial"] |= {"adapter": None, "full": {}, "pruning": None}
+    put(tree, "trial.model.quantization", "nf4")
+    put(tree, "resources", {"gpus_per_worker": 1})
+    assert "full fine-tuning cannot train nf4 weights; remove quantization" in error_of(tree)
+
+
+def test_target_rank_above_initial_rank(tree: dict[str, Any]) -> None:
+    put(tree, "trial.pruning.target_sparsity", None)
+    put(tree, "trial.pruning.target_rank", 9)
+    assert "pruning.target_rank 9 is above adapter.initial_rank 8" in error_of(tree)
+
+
+def test_global_allocation_counts_over_all_layers(tree: dict[str, Any]) -> None:
+    """Half a component of slack per layer is none over many layers."""
+    put(tree, "trial.pruning.target_sparsity", 0.93)
+    parse_sweep(tree, "x.yaml")
+    put(tree, "trial.pruning.allocation", "global")
+    assert "pruning.min_rank 1 forbids the target: rank 0.56 on average" in error_of(tree)

@@ -1,0 +1,38 @@
+"""What a section of a trial refuses by itself."""
+
+from typing import Any
+
+import pytest
+
+from tests.config.refused import error_of, put
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("trial.optimizer.learning_rate", -1, "trial.optimizer.learning_rate: Input should be greater than 0 (got -1)"),
+        ("trial.optimizer.betas", [0.9, 2], "trial.optimizer.betas.1: Input should be less than 1 (got 2)"),
+        ("trial.model", {"name": "./m", "revision": "x"}, "revision has no effect on model './m', which is not from"),
+        ("trial.adapter.dropout", 1.5, "trial.adapter.dropout: Input should be less than 1 (got 1.5)"),
+        (
+            "trial.adapter.method",
+            "x",
+            "unknown method 'x'; known: adalora, droplora, full, l1ra, lora, prunedlora, rslora, svd",
+        ),
+        ("trial.data.task", "x", "unknown task 'x'; known: generation, text_classification"),
+        ("trial.training.num_epochs", 1, "give exactly one of num_steps and num_epochs"),
+        ("trial.evaluation.milestones", [0.5, 0.2], "milestones must rise: [0.5, 0.2]"),
+        ("trial.data.num_test", None, "give exactly one of test (a source) and num_test (cut from train)"),
+        (
+            "trial.model",
+            {"name": "a/b", "quantization": "nf4", "gguf_file": "x"},
+            "cannot be combined with gguf_file 'x'",
+        ),
+        ("trial.data.train.seed", 0, "seed has no effect on source 'some/data'; remove it"),
+        ("trial.data.train.seed", 3, "seed has no effect on source 'some/data'; remove it"),
+        ("trial.data.train.name", "reasoning_gym:chain_sum", "a reasoning_gym source needs seed and num_examples"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused(tree: dict[str, Any], path: str, value: Any, message: str) -> None:
+    put(tree, path, value)
+    assert message in error_of(tree)
