@@ -1,0 +1,137 @@
+"""export, serving, latency and harness: one adapter of a store, copied out or measured."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from prunedlora.errors import clear_errors
+from prunedlora.verbs.options import CandidateArgument, StoreArgument
+
+
+def export(
+    store: StoreArgument,
+    candidate: CandidateArgument,
+    to: Annotated[Path, typer.Option(help="Folder for the plain PEFT adapter; must not exist.")],
+    check: Annotated[bool, typer.Option(help="Load it with the base model and compare logits, merged too.")] = True,
+    merge: Annotated[bool, typer.Option("--merge", help="The whole model with the adapter in its weights.")] = False,
+    served_slot: Annotated[int | None, typer.Option(help="Pad every layer to this rank (vLLM: 1, 8, 16, …).")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; else as trained.")] = None,
+    push: Annotated[
+        str | None, typer.Option(metavar="REPO_ID", help="Then upload the folder to this repository of the Hub.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make that repository a private one.")] = False,
+) -> None:
+    """Copy a candidate's adapter out of a store: a plain PEFT folder with a model card, checked against the base."""
+    with clear_errors():
+        from prunedlora.delivery import publish
+        from prunedlora.delivery.candidate_export import export_candidate
+        from prunedlora.delivery.form import Form
+        from prunedlora.results.find import find_candidate
+        from prunedlora.results.store import Store
+
+        if private and push is None:
+            raise typer.BadParameter("--private has no effect without --push")
+        if push is not None and not check:
+            raise typer.BadParameter("what is pushed is checked first: leave out --no-check or --push")
+        opened = Store(store)
+        opened.open()
+        record, chosen = find_candidate(opened, candidate)
+        if push is not None:
+            publish.check_push(push)
+        facts = export_candidate(opened, candidate, to, check=check, form=Form(served_slot, dtype, merge))
+        console = Console()
+        for name, value in facts.items():
+            console.print(f"{name}: {value}", highlight=False)
+        console.print(f"Adapter: {to}", highlight=False, soft_wrap=True)
+        if push is not None:
+            message = f"Adapter of trial {record.key}, step {chosen.name}, exported by prunedlora"
+            url = publish.push(to, push, private=private, message=message)
+            console.print(f"Pushed: {url}", highlight=False, soft_wrap=True)
+
+
+def serving(
+    store: StoreArgument,
+    candidate: Annotated[
+        str | None, typer.Argument(metavar="KEY[@STEP]", help="A candidate; without: the front.")
+    ] = None,
+    max_loras: Annotated[int, typer.Option(help="Slots that the server keeps on the GPU.")] = 1,
+    max_lora_rank: Annotated[int, typer.Option(help="Rank of its slots: 1, 8, 16, 32, …")] = 16,
+    dtype: Annotated[str, typer.Option(help="Of its slots: float16, bfloat16 or float32.")] = "bfloat16",
+    embeddings: Annotated[bool, typer.Option("--embeddings", help="Its model class adapts embeddings too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """GPU memory that an adapter costs a vLLM server that runs already: a slot, or larger slots for all."""
+    with clear_errors():
+        from prunedlora.results.analysis.serving import Server
+        from prunedlora.results.report.serving_table import print_serving
+        from prunedlora.results.store import Store
+
+        server = Server(max_loras, max_lora_rank, dtype, embeddings)
+        opened = Store(store)
+        opened.open()
+        print_serving(opened, candidate, server, Console(), as_json=as_json)
+
+
+def latency(
+    store: StoreArgument,
+    candidates: Annotated[list[str] | None, typer.Argument(metavar="[KEY[@STEP]]...", help="Candidates.")] = None,
+    front: Annotated[bool, typer.Option("--front", help="All adapters on the front.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Sequences of a forward pass.")] = 8,
+    num_tokens: Annotated[int, typer.Option(min=1, help="Length of each.")] = 128,
+    repeat: Annotated[int, typer.Option(min=1, help="Rounds whose median counts.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, every repetition in it.")] = False,
+) -> None:
+    """Measure on this machine how long adapters take to load and to run, beside and inside of the base weights."""
+    with clear_errors():
+        from prunedlora.delivery.candidate_latency import Shape, measure_latencies
+        from prunedlora.results.analysis.summary import summarize
+        from prunedlora.results.report.latency_table import print_latencies
+        from prunedlora.results.store import Store
+
+        if bool(candidates) == front:
+            raise typer.BadParameter("name candidates (KEY or KEY@STEP), or give --front for those on the front")
+        opened, waiting = Store(store), Console(stderr=True)
+        opened.open()
+        names = candidates or [point.name for point in summarize(opened).shippable_front]
+        rows = measure_latencies(
+            opened,
+            names,
+            Shape(batch_size, num_tokens, repeat),
+            on_start=lambda name: waiting.print(f"measuring {name}", highlight=False),
+        )
+        print_latencies(rows, Console(), as_json=as_json)
+
+
+def harness(
+    store: StoreArgument,
+    candidate: CandidateArgument,
+    task: Annotated[
+        list[str], typer.Option(help="A task of lm-evaluation-harness by name, its file, or a folder; give any number.")
+    ],
+    num_fewshot: Annotated[int | None, typer.Option(min=0, help="Examples in the prompt; else the task's.")] = None,
+    limit: Annotated[str | None, typer.Option(help="Documents of each task: 100, or a share: 0.1.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Requests per forward pass; else 8.")] = None,
+    unsafe_code: Annotated[
+        bool, typer.Option("--unsafe-code", help="Allow tasks that run code which the model writes.")
+    ] = False,
+) -> None:
+    """Measure a candidate's adapter with lm-evaluation-harness, as PEFT loads it, and keep the figures in the store."""
+    with clear_errors():
+        from prunedlora.config.load import parse_harness
+        from prunedlora.results.figure_text import figure_text
+        from prunedlora.results.harness_document import write_harness
+        from prunedlora.results.store import Store
+        from prunedlora.trial.trial_harness import measure_stored
+
+        opened = Store(store)
+        opened.open()
+        given = {"num_fewshot": num_fewshot, "limit": limit, "batch_size": batch_size, "unsafe_code": unsafe_code}
+        run = measure_stored(opened, candidate, task, parse_harness(given))
+        console = Console()
+        for name, figure in sorted(run.figures.items()):
+            line = f"{name}: {figure_text(figure)} ({figure.num_examples:,} documents)"
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+        kept = opened.storage.uri_of(write_harness(opened, run))
+        console.print(f"Kept in {kept}", highlight=False, markup=False, soft_wrap=True)
