@@ -4,17 +4,35 @@ Everything heavy is imported inside them, so that `--help` answers at once. The 
 verbs of their names, for `ray job submit`.
 """
 
+from typing import Annotated
+
 import typer
 
+from prunedlora import __version__
 from prunedlora.verbs.adapter_verbs import export, harness, latency, serving
 from prunedlora.verbs.store_verbs import compare, recommend, report
 from prunedlora.verbs.sweep_verbs import search, train
 
 __all__ = ["app", "report", "search", "train"]
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False)
 for verb in (search, train, report, recommend, compare, export, serving, latency, harness):
     app.command()(verb)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"prunedlora {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """How small can a LoRA adapter be, for a task, and which settings get there?"""
 
 
 if __name__ == "__main__":

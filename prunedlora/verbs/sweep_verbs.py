@@ -2,6 +2,7 @@
 
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -95,7 +96,7 @@ def _run(config: "SweepConfig", storage: str, *, dry_run: bool, max_seconds: flo
             config,
             storage,
             console=Console(),
-            command=sys.argv,
+            command=["prunedlora", *sys.argv[1:]] if Path(sys.argv[0]).name == "__main__.py" else sys.argv,
             max_seconds=max_seconds if max_seconds is not None else config.max_seconds,
             retry_failed=retry_failed,
         )
