@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from prunedlora.errors import clear_errors
-from prunedlora.verbs.options import CandidateArgument, StoreArgument
+from prunedlora.verbs.options import CandidateArgument, Dtype, Slot, StoreArgument
 
 
 def export(
@@ -16,8 +16,12 @@ def export(
     to: Annotated[Path, typer.Option(help="Folder for the plain PEFT adapter; must not exist.")],
     check: Annotated[bool, typer.Option(help="Load it with the base model and compare logits, merged too.")] = True,
     merge: Annotated[bool, typer.Option("--merge", help="The whole model with the adapter in its weights.")] = False,
-    served_slot: Annotated[int | None, typer.Option(help="Pad every layer to this rank (vLLM: 1, 8, 16, …).")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; else as trained.")] = None,
+    served_slot: Annotated[
+        Slot | None, typer.Option(help="Pad every layer to this rank, a slot of vLLM's.", show_default=False)
+    ] = None,
+    dtype: Annotated[
+        Dtype | None, typer.Option(help="Store the weights in this type; else as trained.", show_default=False)
+    ] = None,
     push: Annotated[
         str | None, typer.Option(metavar="REPO_ID", help="Then upload the folder to this repository of the Hub.")
     ] = None,
@@ -40,7 +44,12 @@ def export(
         record, chosen = find_candidate(opened, candidate)
         if push is not None:
             publish.check_push(push)
-        facts = export_candidate(opened, candidate, to, check=check, form=Form(served_slot, dtype, merge))
+        form = Form(
+            slot=None if served_slot is None else int(served_slot),
+            dtype=None if dtype is None else dtype.value,
+            merged=merge,
+        )
+        facts = export_candidate(opened, candidate, to, check=check, form=form)
         console = Console()
         for name, value in facts.items():
             console.print(f"{name}: {value}", highlight=False)
@@ -56,9 +65,9 @@ def serving(
     candidate: Annotated[
         str | None, typer.Argument(metavar="KEY[@STEP]", help="A candidate; without: the front.")
     ] = None,
-    max_loras: Annotated[int, typer.Option(help="Slots that the server keeps on the GPU.")] = 1,
-    max_lora_rank: Annotated[int, typer.Option(help="Rank of its slots: 1, 8, 16, 32, …")] = 16,
-    dtype: Annotated[str, typer.Option(help="Of its slots: float16, bfloat16 or float32.")] = "bfloat16",
+    max_loras: Annotated[int, typer.Option(min=1, help="Slots that the server keeps on the GPU.")] = 1,
+    max_lora_rank: Annotated[Slot, typer.Option(help="Rank of its slots.")] = Slot.R16,
+    dtype: Annotated[Dtype, typer.Option(help="Type of its slots' numbers.")] = Dtype.BFLOAT16,
     embeddings: Annotated[bool, typer.Option("--embeddings", help="Its model class adapts embeddings too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -68,7 +77,7 @@ def serving(
         from prunedlora.results.report.serving_table import print_serving
         from prunedlora.results.store import Store
 
-        server = Server(max_loras, max_lora_rank, dtype, embeddings)
+        server = Server(max_loras, int(max_lora_rank), dtype.value, embeddings)
         opened = Store(store)
         opened.open()
         print_serving(opened, candidate, server, Console(), as_json=as_json)

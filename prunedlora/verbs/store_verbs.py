@@ -20,7 +20,7 @@ def report(store: StoreArgument, size_axis: SizeAxis = None) -> None:
 
         opened = Store(store)
         opened.open()
-        print_report(write_report(opened, size=size_axis), Console())
+        print_report(write_report(opened, size=None if size_axis is None else size_axis.value), Console())
 
 
 def recommend(
@@ -49,7 +49,7 @@ def recommend(
         if knee:
             if constraints != Constraints() or as_json:
                 raise typer.BadParameter("--knee looks at the front's shape alone: no other option goes with it")
-            print_knee(opened, Console(), size=size_axis)
+            print_knee(opened, Console(), size=None if size_axis is None else size_axis.value)
             return
         share = _share(within)
         print_verdict(
@@ -58,7 +58,7 @@ def recommend(
             within=share,
             confidence=confidence,
             constraints=constraints,
-            size=size_axis,
+            size=None if size_axis is None else size_axis.value,
             as_json=as_json,
         )
 

@@ -98,7 +98,7 @@ def test_the_command_has_one_candidate_as_json(fill, wide, candidate):
     assert adapter["slots_bytes_added"] == 2 * 336 * 24 * 2
     refused = CliRunner().invoke(app, [*command[:5], "--max-lora-rank", "9"])
     assert refused.exit_code == 2
-    assert "max_lora_rank 9 is none that vLLM takes" in refused.stderr
+    assert "'9' is not one of '1', '8', '16'" in " ".join(refused.stderr.replace("│", "").split())
 
 
 def test_a_store_without_a_front_is_told_why(fill):
@@ -115,6 +115,6 @@ def test_the_size_axis_is_an_option_of_report_and_recommend(fill, record, candid
     assert "Recommended: a1@10" in runner.invoke(app, ["recommend", store.uri, "--size-axis", "file_bytes"]).stdout
     wrong = runner.invoke(app, ["recommend", store.uri, "--size-axis", "bytes"])
     assert wrong.exit_code == 2
-    assert "'bytes' is no size; known: adapter_params" in wrong.stderr
+    assert "'bytes' is not one of 'adapter_params'" in " ".join(wrong.stderr.replace("│", "").split())
     slots = runner.invoke(app, ["recommend", store.uri, "--max-slot-bytes", "4096"])
     assert "'served_slot_bytes' has no value" in slots.stderr
