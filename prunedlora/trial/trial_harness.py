@@ -18,7 +18,7 @@ from prunedlora.config.harness_tasks import is_path
 from prunedlora.config.trial import HarnessConfig, TrialConfig
 from prunedlora.delivery.stored_adapter import fetch_adapter
 from prunedlora.registry import lookup
-from prunedlora.results.find import find_candidate
+from prunedlora.results.analysis.find import find_candidate
 from prunedlora.results.harness_document import HarnessRun
 from prunedlora.results.record import Figure
 from prunedlora.results.store import Store

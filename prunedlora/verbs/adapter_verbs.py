@@ -32,7 +32,7 @@ def export(
         from prunedlora.delivery import publish
         from prunedlora.delivery.candidate_export import export_candidate
         from prunedlora.delivery.form import Form
-        from prunedlora.results.find import find_candidate
+        from prunedlora.results.analysis.find import find_candidate
         from prunedlora.results.store import Store
 
         if private and push is None:

@@ -14,7 +14,7 @@ from prunedlora.cli import app
 from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.trial import HarnessConfig, TrialConfig
-from prunedlora.results.find import UnknownCandidateError
+from prunedlora.results.analysis.find import UnknownCandidateError
 from prunedlora.results.harness_document import read_harness
 from prunedlora.results.record import Candidate, Figure, TrialRecord
 from prunedlora.results.store import Store
