@@ -55,5 +55,15 @@ MaxSeconds = Annotated[
 ]
 RetryFailed = Annotated[bool, typer.Option(help="Train trials again whose record says failed.")]
 SizeAxis = Annotated[Size | None, typer.Option(help="What is to be small; else the sweep's.", show_default=False)]
-CandidateArgument = Annotated[str, typer.Argument(metavar="KEY[@STEP]", help="A candidate; without step its last.")]
+CANDIDATE_HELP = (
+    "KEY (a trial's last) or KEY@STEP, where the beginning of a key will do; `recommended`, which the report names; or "
+    "`best`, of the best quality."
+)
+CandidateArgument = Annotated[
+    str | None, typer.Argument(metavar="CANDIDATE", help=CANDIDATE_HELP, show_default="recommended")
+]
+CandidatesArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="CANDIDATE", help=CANDIDATE_HELP, show_default="recommended")
+]
+Front = Annotated[bool, typer.Option("--front", help="All candidates on the front instead.")]
 StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="Storage of a sweep: a path or URI.")]
