@@ -11,16 +11,26 @@ from prunedlora.errors import clear_errors
 from prunedlora.verbs.options import SizeAxis, StoreArgument
 
 
-def report(store: StoreArgument, size_axis: SizeAxis = None) -> None:
-    """Front, table and report of a store, from its records alone."""
+def report(
+    store: StoreArgument,
+    size_axis: SizeAxis = None,
+    to: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Write the report's files there instead of into the store.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print report.json instead of the table.")] = False,
+) -> None:
+    """Front, table and report of a store, from its records alone.
+
+    Its files go into the store's folder `report`; against another size than the sweep's own into one in there.
+    """
     with clear_errors():
-        from prunedlora.results.report.report import write_report
-        from prunedlora.results.report.tables import print_report
+        from prunedlora.results.report.show_report import show_report
         from prunedlora.results.store import Store
 
         opened = Store(store)
         opened.open()
-        print_report(write_report(opened, size=None if size_axis is None else size_axis.value), Console())
+        size = None if size_axis is None else size_axis.value
+        show_report(opened, Console(), Console(stderr=True), size=size, to=to, as_json=as_json)
 
 
 def recommend(
