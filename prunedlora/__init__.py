@@ -6,7 +6,8 @@ if TYPE_CHECKING:
     from prunedlora.config.methods import PruningConfig
     from prunedlora.integrations.transformers import PrunedLoraCallback
 
-__all__ = ["PrunedLoraCallback", "PruningConfig"]
+__all__ = ["PrunedLoraCallback", "PruningConfig", "__version__"]
+__version__ = "0.1.0"
 HOMES = {"PrunedLoraCallback": "prunedlora.integrations.transformers", "PruningConfig": "prunedlora.config.methods"}
 
 

@@ -16,7 +16,7 @@ from prunedlora.delivery.candidate_test import TEST_FILE, read_test_figures
 from prunedlora.delivery.card import CARD_FILE, CERTIFICATE_FILE, card, certificate
 from prunedlora.delivery.form import AS_TRAINED, ExportError, Form
 from prunedlora.delivery.stored_adapter import adapter_path, fetch_adapter
-from prunedlora.results.find import find_candidate
+from prunedlora.results.analysis.find import find_candidate
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.store import Store
 from prunedlora.training.distributed import Workers

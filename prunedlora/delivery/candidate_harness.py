@@ -11,7 +11,7 @@ from prunedlora.config.trial import TrialConfig
 from prunedlora.config.trial_sections import HarnessConfig
 from prunedlora.delivery.stored_adapter import fetch_adapter
 from prunedlora.registry import lookup
-from prunedlora.results.find import find_candidate
+from prunedlora.results.analysis.find import find_candidate
 from prunedlora.results.harness_document import HarnessRun
 from prunedlora.results.store import Store
 from prunedlora.training.distributed import Workers

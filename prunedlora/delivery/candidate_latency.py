@@ -21,8 +21,8 @@ from prunedlora.adapters.attach import detach, load
 from prunedlora.adapters.repack import merge
 from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.stored_adapter import fetch_adapter
+from prunedlora.results.analysis.find import find_candidate
 from prunedlora.results.analysis.latency_document import Conditions, Latency, write_latency
-from prunedlora.results.find import find_candidate
 from prunedlora.results.record import Candidate, TrialRecord
 from prunedlora.results.store import Store
 from prunedlora.seeds import generator

@@ -4,6 +4,7 @@ Local (and NFS) files are written beside their place, synced and renamed. Object
 write is atomic there; a folder, which is many objects, counts as there once its marker is, which is put last.
 """
 
+import errno
 import os
 import secrets
 import shutil
@@ -20,6 +21,10 @@ TEMPORARY = ".tmp-"
 
 class StoreError(RuntimeError):
     """Storage that cannot be used as asked; the message names the path and the reason."""
+
+
+class NotAllowedError(StoreError):
+    """Reading or writing that the storage does not allow us: its permissions, or a file system mounted read-only."""
 
 
 class Storage:
@@ -78,7 +83,7 @@ class Storage:
         return texts
 
     def write_text(self, path: str, text: str) -> None:
-        """Replaces a file, atomically. Raises StoreError when the storage refuses."""
+        """Replaces a file, atomically. Raises StoreError when that fails, NotAllowedError when we may not."""
         self.write_bytes(path, text.encode())
 
     def write_bytes(self, path: str, content: bytes) -> None:
@@ -199,12 +204,18 @@ class Storage:
         try:
             yield
         except (OSError, UnicodeDecodeError) as error:
-            raise StoreError(f"{self.uri_of(path)}: {type(error).__name__}: {error}") from error
+            kind = NotAllowedError if isinstance(error, OSError) and _is_refusal(error) else StoreError
+            raise kind(f"{self.uri_of(path)}: {type(error).__name__}: {error}") from error
         except Exception as error:
             # Packages for object stores raise errors of their own, which cannot be named here.
             if self.is_local or isinstance(error, StoreError):
                 raise
             raise StoreError(f"{self.uri_of(path)}: {type(error).__name__}: {error}") from error
+
+
+def _is_refusal(error: OSError) -> bool:
+    """Packages for object stores raise PermissionError too, without a number."""
+    return isinstance(error, PermissionError) or error.errno == errno.EROFS
 
 
 def _beside(target: Path) -> Path:

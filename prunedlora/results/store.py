@@ -269,9 +269,10 @@ class Store:
             for path, text in zip(paths, self.storage.read_texts(paths), strict=True)
         ]
 
-    def records(self) -> list[TrialRecord]:
-        """All records, sorted by key. Raises RecordError naming a broken or newer one."""
-        paths = [self.trial_path(key, "record.json") for key in self.storage.names("trials")]
+    def records(self, beginning: str = "") -> list[TrialRecord]:
+        """All records whose key begins so, sorted by key. Raises RecordError naming a broken or newer one."""
+        keys = [key for key in self.storage.names("trials") if key.startswith(beginning)]
+        paths = [self.trial_path(key, "record.json") for key in keys]
         return [from_json(TrialRecord, text, self.storage.uri_of(path)) for path, text in self._existing(paths)]
 
     def append_log(self, key: str, lines: Iterable[Mapping[str, Any]]) -> None:

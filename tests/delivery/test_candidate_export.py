@@ -21,10 +21,12 @@ from prunedlora.delivery.candidate_test import measure_test
 from prunedlora.delivery.card import card, vllm_problems
 from prunedlora.delivery.form import ExportError, Form
 from prunedlora.delivery.stored_adapter import AS_RECORDED, StoredAdapterError, fetch_adapter
+from prunedlora.results.analysis.find import find_candidate
 from prunedlora.results.store import Store
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
 from prunedlora.trial.assets import AssetCache
+from prunedlora.trial.candidates import file_sha256
 from prunedlora.trial.execute import execute_trial
 from tests.delivery.hub import logged_in, running_hub
 from tests.tiny import sweep_tree
@@ -210,6 +212,19 @@ def test_a_form_that_does_not_fit_is_refused(
     with pytest.raises(ExportError, match=message):
         export_candidate(store, key, tmp_path / "a", check=False, form=form)
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("name", [None, "recommended", "best", "beginning"])
+def test_the_command_takes_the_recommended_candidate_or_any_name_for_one(
+    name: str | None, trained: tuple[Store, str, Path], tmp_path: Path
+) -> None:
+    store, key, _ = trained
+    given = [] if name is None else [key[:5] if name == "beginning" else name]
+    record, candidate = find_candidate(store, given[0] if given else "recommended")
+    result = CliRunner().invoke(app, ["export", store.uri, *given, "--to", str(tmp_path / "a"), "--no-check"])
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith(f"Candidate: {record.key}@{candidate.name}\n")
+    assert file_sha256(tmp_path / "a" / "adapter_model.safetensors") == candidate.file_sha256
 
 
 def test_push(trained: tuple[Store, str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from prunedlora.cli import app
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.trial import HarnessConfig
 from prunedlora.delivery.candidate_harness import measure_stored
-from prunedlora.results.find import UnknownCandidateError
+from prunedlora.results.analysis.find import UnknownCandidateError, find_candidate
 from prunedlora.results.harness_document import read_harness
 from prunedlora.results.record import Candidate, TrialRecord
 from prunedlora.results.store import Store
@@ -49,6 +49,16 @@ def test_the_command_measures_a_stored_adapter_and_keeps_the_figures(
     assert plain.figures["harness/word_side/acc"] == record.candidates[-1].figures["harness/word_side/acc"]
     assert plain.environment.model["dtype"] == "float32"
     assert record == store.read_record(record.key)
+
+
+@needs_harness
+def test_the_command_takes_the_recommended_candidate(trained: tuple[Store, TrialRecord, Path]) -> None:
+    store, record, tasks = trained
+    command = ["harness", store.uri, "--task", str(tasks / "word_side.yaml"), "--limit", "5"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    _, recommended = find_candidate(store, "recommended")
+    assert result.stdout.startswith(f"Candidate: {record.key}@{recommended.name}\n")
 
 
 @needs_harness

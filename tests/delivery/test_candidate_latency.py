@@ -1,6 +1,7 @@
 """Adapters really loaded and run: what is measured, where it lands, what is refused before the base model is loaded."""
 
 import hashlib
+import json
 import time
 from pathlib import Path
 
@@ -89,9 +90,20 @@ def test_the_command_measures_and_leaves_the_figures_beside_the_candidate(made: 
     assert "a1@10" in done.stdout
     [one] = read_latencies(store, "a1", "10")
     assert len(one.base_seconds) == 2
-    neither = CliRunner().invoke(app, ["latency", store.uri])
-    assert neither.exit_code == 2
-    assert "name candidates (KEY or KEY@STEP), or give --front" in " ".join(neither.stderr.replace("│", "").split())
+
+
+def test_the_command_takes_the_recommended_one_or_all_on_the_front(made: tuple[Store, BaseModel]) -> None:
+    store, _ = made
+    shape = ["--batch-size", "1", "--num-tokens", "2", "--repeat", "1", "--json"]
+    for named in ([], ["recommended"], ["--front"]):
+        done = CliRunner().invoke(app, ["latency", store.uri, *named, *shape])
+        assert done.exit_code == 0, done.output
+        assert [row["candidate"] for row in json.loads(done.stdout)] == ["a1@10"]
+    both = CliRunner().invoke(app, ["latency", store.uri, "a1@10", "--front"])
+    assert both.exit_code == 2
+    assert "--front is all candidates on the front: name none beside it" in " ".join(
+        both.stderr.replace("│", "").split()
+    )
 
 
 def test_what_cannot_be_measured_is_refused_before_anything_is(made: tuple[Store, BaseModel]) -> None:

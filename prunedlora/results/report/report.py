@@ -22,29 +22,53 @@ from prunedlora.results.report.front_png import front_png
 from prunedlora.results.report.latency_table import beside_base, milliseconds
 from prunedlora.results.report.page import render
 from prunedlora.results.report.parallel_chart import parallel_chart
+from prunedlora.results.storage import Storage
 from prunedlora.results.store import Store
 
+REPORT_FOLDER = "report"
+PAGE_FILE = "report.html"
 MOST_ROWS = 100
 """Failed, and stopped, trials in the page; report.json has them all."""
 
 
 def write_report(store: Store, within: float | None = None, size: str | None = None) -> Summary:
-    """Writes report.html, report.json, front.json, front.csv, candidates.csv and front.png into the store's `report`.
+    """Writes the files of `report_files` into the store's `report_folder`.
 
     `within` and `size` are as for `summarize`, whose errors it raises; RecordError too for a broken importances.json.
     """
     summary = summarize(store, within, size)
-    stages, importances, doubt = hypervolume_history(summary), read_importances(store), doubt_of(summary)
-    for name, text in (
-        ("report.json", report_json(summary, stages, importances, doubt)),
-        ("front.json", front_json(summary)),
-        ("front.csv", front_csv(summary)),
-        ("candidates.csv", candidates_csv(summary)),
-        ("report.html", report_html(summary, stages, importances, doubt)),
-    ):
-        store.storage.write_text(f"report/{name}", text)
-    store.storage.write_bytes("report/front.png", front_png(summary))
+    write_files(report_files(summary), store.storage, report_folder(summary))
     return summary
+
+
+def report_folder(summary: Summary) -> str:
+    """Where in the store the report lies: `report`; one against another size than the sweep's own in a folder of that
+    name within, so that it does not replace the sweep's."""
+    size = summary.objectives.size
+    return REPORT_FOLDER if size in summary.sweep["objectives"] else f"{REPORT_FOLDER}/{size}"
+
+
+def report_files(summary: Summary) -> dict[str, bytes]:
+    """Name → content of report.html, report.json, front.json, front.csv, candidates.csv and front.png. Raises
+    RecordError for a broken importances.json."""
+    stages, importances, doubt = hypervolume_history(summary), read_importances(summary.store), doubt_of(summary)
+    texts = {
+        "report.json": report_json(summary, stages, importances, doubt),
+        "front.json": front_json(summary),
+        "front.csv": front_csv(summary),
+        "candidates.csv": candidates_csv(summary),
+        PAGE_FILE: report_html(summary, stages, importances, doubt),
+    }
+    return {name: text.encode() for name, text in texts.items()} | {"front.png": front_png(summary)}
+
+
+def write_files(files: Mapping[str, bytes], storage: Storage, folder: str) -> str:
+    """Writes a report's files into a folder of the storage ("": its root); returns the page's path or URI. Raises
+    NotAllowedError, or another StoreError, where that fails."""
+    paths = {name: f"{folder}/{name}" if folder else name for name in files}
+    for name, content in files.items():
+        storage.write_bytes(paths[name], content)
+    return storage.uri_of(paths[PAGE_FILE])
 
 
 def report_html(summary: Summary, stages: Sequence[Stage], importances: Importances | None, doubt: Doubt) -> str:

@@ -8,11 +8,11 @@ from typing import Any
 from rich.console import Console, Group
 from rich.text import Text
 
+from prunedlora.results.analysis.find import find_candidate
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.serving import Placement, Server, ServingError, place, refused_heads, widths_of
 from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.figure_text import bytes_text, figure_text
-from prunedlora.results.find import find_candidate
 from prunedlora.results.report.tables import plain_table
 from prunedlora.results.store import Store
 

@@ -11,9 +11,15 @@ from prunedlora.results.recorded_settings import method
 
 
 def print_report(summary: Summary, console: Console) -> None:
-    """Prints the overview, then where the report and the recommended adapter lie."""
+    """Prints the overview, then where the sweep's report and the recommended adapter lie."""
     console.print(overview(summary))
-    console.print(Text(f"Report: {summary.store.storage.uri_of('report/report.html')}"), soft_wrap=True)
+    print_paths(summary, summary.store.storage.uri_of("report/report.html"), console)
+
+
+def print_paths(summary: Summary, page: str | None, console: Console) -> None:
+    """Prints where the report's page (None: not written) and the recommended adapter lie."""
+    if page is not None:
+        console.print(Text(f"Report: {page}"), soft_wrap=True)
     if summary.recommended is not None:
         path = summary.exported.path if summary.exported is not None else summary.adapter_uri(summary.recommended)
         console.print(Text(f"Adapter: {path}"), soft_wrap=True)

@@ -98,7 +98,30 @@ def test_the_command_has_one_candidate_as_json(fill, wide, candidate):
     assert adapter["slots_bytes_added"] == 2 * 336 * 24 * 2
     refused = CliRunner().invoke(app, [*command[:5], "--max-lora-rank", "9"])
     assert refused.exit_code == 2
-    assert "max_lora_rank 9 is none that vLLM takes" in refused.stderr
+    assert "'9' is not one of '1', '8', '16'" in " ".join(refused.stderr.replace("│", "").split())
+
+
+def test_the_command_takes_the_recommended_one_or_all_on_the_front(fill, wide, candidate):
+    """Or one by any other name that stands for a candidate."""
+    store = fill(wide("a1", candidate(0.895, 50)), wide("b2", candidate(0.9, 100)))
+
+    def adapters(*named):
+        done = CliRunner().invoke(app, ["serving", store.uri, *named, "--json"])
+        assert done.exit_code == 0, done.output
+        return [adapter["candidate"] for adapter in json.loads(done.stdout)["adapters"]]
+
+    assert adapters() == adapters("recommended") == adapters("a") == ["a1@10"]
+    assert adapters("best") == ["b2@10"]
+    assert adapters("--front") == ["a1@10", "b2@10"]
+    both = CliRunner().invoke(app, ["serving", store.uri, "best", "--front"])
+    assert both.exit_code == 2
+    assert "--front is all candidates on the front: name none" in " ".join(both.stderr.replace("│", "").split())
+
+
+def test_without_an_adapter_to_recommend_the_command_says_so(fill):
+    done = CliRunner().invoke(app, ["serving", fill().uri])
+    assert done.exit_code == 2
+    assert "has no recommended candidate. No trial has finished yet" in done.stderr
 
 
 def test_a_store_without_a_front_is_told_why(fill):
@@ -115,6 +138,6 @@ def test_the_size_axis_is_an_option_of_report_and_recommend(fill, record, candid
     assert "Recommended: a1@10" in runner.invoke(app, ["recommend", store.uri, "--size-axis", "file_bytes"]).stdout
     wrong = runner.invoke(app, ["recommend", store.uri, "--size-axis", "bytes"])
     assert wrong.exit_code == 2
-    assert "'bytes' is no size; known: adapter_params" in wrong.stderr
+    assert "'bytes' is not one of 'adapter_params'" in " ".join(wrong.stderr.replace("│", "").split())
     slots = runner.invoke(app, ["recommend", store.uri, "--max-slot-bytes", "4096"])
     assert "'served_slot_bytes' has no value" in slots.stderr

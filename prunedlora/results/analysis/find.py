@@ -1,0 +1,72 @@
+"""A candidate by the name that people give it on the command line: the one place that says what such a name may be.
+
+<key>               a trial's last candidate
+<key>@<candidate>   one of its candidates: 180, or 180r4 for a truncation of step 180
+<beginning>[@…]     the same, for a key that alone begins so
+recommended         the one that the report names
+best                the one of the best quality; the smallest of equals
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from prunedlora.results.analysis.summary import summarize
+from prunedlora.results.record import Candidate, TrialRecord
+from prunedlora.results.store import Store
+
+RECOMMENDED: Final = "recommended"
+BEST: Final = "best"
+MOST_NAMED = 10
+"""Keys, or candidates, that an error lists."""
+
+
+class UnknownCandidateError(ValueError):
+    """A name that no candidate of the store has, or several have; the message says which there are."""
+
+
+def find_candidate(store: Store, name: str) -> tuple[TrialRecord, Candidate]:
+    """The record and candidate that `name` stands for.
+
+    Raises UnknownCandidateError, saying what there is; for `recommended` and `best` what `summarize` raises too.
+    """
+    key, at, wanted = name.partition("@")
+    if key in (RECOMMENDED, BEST):
+        if at:
+            raise UnknownCandidateError(f"{name!r}: {key} is one candidate already, leave out {at + wanted!r}")
+        return _told_by_summary(store, key)
+    record = _find_trial(store, key)
+    names = [candidate.name for candidate in record.candidates]
+    if wanted and wanted not in names:
+        raise UnknownCandidateError(
+            f"trial {record.key} has no candidate at step {wanted!r}; it has: {_first_of(names)}"
+        )
+    if not names:
+        raise UnknownCandidateError(f"trial {record.key} ({record.status}) has no candidates")
+    return record, record.candidates[names.index(wanted) if wanted else -1]
+
+
+def _told_by_summary(store: Store, name: str) -> tuple[TrialRecord, Candidate]:
+    summary = summarize(store)
+    point = summary.recommended if name == RECOMMENDED else summary.best
+    if point is None:
+        raise UnknownCandidateError(f"{store.uri} has no {name} candidate. {summary.missing_answer()}")
+    return point.record, point.candidate
+
+
+def _find_trial(store: Store, key: str) -> TrialRecord:
+    """The trial of this key, or the only one whose key begins so."""
+    if key and (record := store.read_record(key)) is not None:
+        return record
+    found = store.records(beginning=key) if key else []
+    if len(found) == 1:
+        return found[0]
+    if found:
+        keys = _first_of([record.key for record in found])
+        raise UnknownCandidateError(f"{key!r} begins the keys of {len(found)} trials of {store.uri}: {keys}")
+    keys = _first_of([record.key for record in store.records()])
+    raise UnknownCandidateError(f"{store.uri} has no trial {key!r}; it has: {keys}")
+
+
+def _first_of(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "") or "none"

@@ -1,0 +1,48 @@
+"""From a store to a report: on the terminal, and as files in the store or wherever one asks for them."""
+
+from rich.console import Console
+from rich.text import Text
+
+from prunedlora.results.analysis.summary import summarize
+from prunedlora.results.report.report import report_files, report_folder, write_files
+from prunedlora.results.report.tables import overview, print_paths
+from prunedlora.results.storage import NotAllowedError, Storage
+from prunedlora.results.store import Store
+
+
+class ReportError(ValueError):
+    """A report that cannot be written as asked."""
+
+
+def show_report(
+    store: Store, console: Console, messages: Console, *, size: str | None, to: str | None, as_json: bool
+) -> None:
+    """Prints the overview, or report.json, and writes the report's files into the folder `to` (a path or URI); None:
+    into the store, where one against another size than the sweep's own has a folder of its own (`report_folder`).
+
+    A store that may be read only gets no report, and `messages` says so. Raises ReportError when `to` is empty,
+    StoreError when it cannot be written, and what `summarize` raises.
+    """
+    if to is not None and not to.strip():
+        raise ReportError("--to is empty")
+    target = None if to is None else Storage(to)
+    summary = summarize(store, size=size)
+    if not as_json:
+        console.print(overview(summary))
+    files = report_files(summary)
+    if as_json:
+        text = files["report.json"].decode()
+        console.print(text, markup=False, highlight=False, soft_wrap=True, end="", emoji=False)
+    page = None
+    try:
+        if target is not None:
+            page = write_files(files, target, "")
+        else:
+            page = write_files(files, store.storage, report_folder(summary))
+    except NotAllowedError as error:
+        if target is not None:
+            raise
+        reason = Text(f"{store.uri} is read-only, no report was written: --to FOLDER writes it elsewhere ({error})")
+        messages.print(reason, soft_wrap=True)
+    if not as_json:
+        print_paths(summary, page, console)

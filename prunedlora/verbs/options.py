@@ -1,0 +1,69 @@
+"""Arguments and options that several verbs take."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Size(StrEnum):
+    """results.record.SIZE_FIGURES, which help must not import."""
+
+    ADAPTER_PARAMS = "adapter_params"
+    ADAPTER_BYTES = "adapter_bytes"
+    FILE_BYTES = "file_bytes"
+    MAX_RANK = "max_rank"
+    SERVED_SLOT = "served_slot"
+    SERVED_SLOT_BYTES = "served_slot_bytes"
+
+
+class Dtype(StrEnum):
+    """Of an exported adapter (adapters.repack.DTYPES) and of a server's slots (served_slot.NUMBER_BYTES)."""
+
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+    FLOAT32 = "float32"
+
+
+class Slot(StrEnum):
+    """served_slot.SERVED_SLOTS; as text, since typer has no choices that are numbers."""
+
+    R1 = "1"
+    R8 = "8"
+    R16 = "16"
+    R32 = "32"
+    R64 = "64"
+    R128 = "128"
+    R256 = "256"
+    R320 = "320"
+    R512 = "512"
+
+
+SweepFile = Annotated[Path, typer.Argument(help="Sweep file (YAML), see search_spaces/.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Replace a field: --set trial.pruning.recovery_strength=0.5"),
+]
+Storage = Annotated[
+    str | None,
+    typer.Option(help="Folder of the records: a path that all nodes share, or s3://…, gs://…; else the file's."),
+]
+DryRun = Annotated[bool, typer.Option(help="Check everything and print the plan; start nothing.")]
+MaxSeconds = Annotated[
+    float | None, typer.Option(min=1, help="End cleanly after this time; the same command goes on later.")
+]
+RetryFailed = Annotated[bool, typer.Option(help="Train trials again whose record says failed.")]
+SizeAxis = Annotated[Size | None, typer.Option(help="What is to be small; else the sweep's.", show_default=False)]
+CANDIDATE_HELP = (
+    "KEY (a trial's last) or KEY@STEP, where the beginning of a key will do; `recommended`, which the report names; or "
+    "`best`, of the best quality."
+)
+CandidateArgument = Annotated[
+    str | None, typer.Argument(metavar="CANDIDATE", help=CANDIDATE_HELP, show_default="recommended")
+]
+CandidatesArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="CANDIDATE", help=CANDIDATE_HELP, show_default="recommended")
+]
+Front = Annotated[bool, typer.Option("--front", help="All candidates on the front instead.")]
+StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="Storage of a sweep: a path or URI.")]

@@ -1,0 +1,108 @@
+"""report, recommend and compare: what stores say, from their records alone."""
+
+import shlex
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from prunedlora.errors import clear_errors
+from prunedlora.verbs.options import SizeAxis, StoreArgument
+
+
+def report(
+    store: StoreArgument,
+    size_axis: SizeAxis = None,
+    to: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Write the report's files there instead of into the store.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print report.json instead of the table.")] = False,
+) -> None:
+    """Front, table and report of a store, from its records alone.
+
+    Its files go into the store's folder `report`; against another size than the sweep's own into one in there.
+    """
+    with clear_errors():
+        from prunedlora.results.report.show_report import show_report
+        from prunedlora.results.store import Store
+
+        opened = Store(store)
+        opened.open()
+        size = None if size_axis is None else size_axis.value
+        show_report(opened, Console(), Console(stderr=True), size=size, to=to, as_json=as_json)
+
+
+def recommend(
+    store: StoreArgument,
+    within: Annotated[str, typer.Option(help="Most that it may be worse than the best: 0.01, or 1pt.")] = "1pt",
+    confidence: Annotated[float, typer.Option(help="With which that is proven, 0.5 to below 1.")] = 0.95,
+    max_params: Annotated[int | None, typer.Option(min=1, help="Most parameters.")] = None,
+    max_bytes: Annotated[int | None, typer.Option(min=1, help="Most bytes of A and B.")] = None,
+    served_slot: Annotated[int | None, typer.Option(min=1, help="Largest rank: what a server's slot holds.")] = None,
+    max_slot_bytes: Annotated[
+        int | None, typer.Option(min=1, help="Most bytes of its served slot on the GPU, in half precision.")
+    ] = None,
+    size_axis: SizeAxis = None,
+    knee: Annotated[bool, typer.Option(help="Where a larger adapter stops paying, instead; no statistics.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """The smallest adapter that is proven to be about as good as the best."""
+    with clear_errors():
+        from prunedlora.results.analysis.recommendation import Constraints
+        from prunedlora.results.report.verdict import print_knee, print_verdict
+        from prunedlora.results.store import Store
+
+        opened = Store(store)
+        opened.open()
+        constraints = Constraints(max_params, max_bytes, served_slot, max_slot_bytes)
+        if knee:
+            if constraints != Constraints() or as_json:
+                raise typer.BadParameter("--knee looks at the front's shape alone: no other option goes with it")
+            print_knee(opened, Console(), size=None if size_axis is None else size_axis.value)
+            return
+        share = _share(within)
+        print_verdict(
+            opened,
+            Console(),
+            within=share,
+            confidence=confidence,
+            constraints=constraints,
+            size=None if size_axis is None else size_axis.value,
+            as_json=as_json,
+        )
+
+
+def compare(
+    stores: Annotated[list[str], typer.Argument(metavar="STORE…", help="Storages of sweeps: paths or URIs.")],
+    names: Annotated[str | None, typer.Option(help="What to call them, old,new say; else as their sweeps.")] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(metavar="FIELD", help="Groups of trials of one store instead: adapter.method, label, …"),
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Name of the one that all others are compared with; else the first.")
+    ] = None,
+    within: Annotated[str, typer.Option(help="Difference that counts as none: 0.01, or 1pt.")] = "1pt",
+    confidence: Annotated[float, typer.Option(help="Of all statements together, 0.5 to below 1.")] = 0.95,
+    to: Annotated[str | None, typer.Option(help="Folder for comparison.html and comparison.json.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Sweeps side by side, or the methods of one: whose adapters are better at which sizes, and how sure that is."""
+    with clear_errors():
+        from prunedlora.results.comparison.compare import run_comparison
+
+        run_comparison(
+            stores, Console(), names=names.split(",") if names is not None else None, by=by, against=against,
+            within=_share(within), confidence=confidence, to=to, as_json=as_json,
+            command=shlex.join(["prunedlora", *sys.argv[1:]]),
+        )  # fmt: skip
+
+
+def _share(text: str) -> float:
+    """A difference of quality: a number, or points (hundredths) as in 1pt."""
+    number = text.removesuffix("pt")
+    try:
+        return float(number) / (100.0 if number != text else 1.0)
+    except ValueError:
+        raise typer.BadParameter(f"--within {text!r} is neither a number (0.01) nor points (1pt)") from None

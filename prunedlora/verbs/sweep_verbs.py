@@ -1,0 +1,103 @@
+"""search and train: what trains, in a store of its own."""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+from prunedlora.errors import clear_errors
+from prunedlora.verbs.options import DryRun, MaxSeconds, Overrides, RetryFailed, Storage, SweepFile
+
+if TYPE_CHECKING:
+    from prunedlora.config.sweep import SweepConfig
+
+NEEDED = {"ray": "ray[default,train,tune]", "optuna": "optuna"}
+"""Packages that only a sweep takes → what pip calls them; all other verbs work without."""
+
+
+class MissingPackageError(RuntimeError):
+    """A package that sweeps need is not installed; the message says how to get it."""
+
+
+def search(
+    sweep_file: SweepFile,
+    storage: Storage = None,
+    overrides: Overrides = None,
+    dry_run: DryRun = False,
+    max_seconds: MaxSeconds = None,
+    retry_failed: RetryFailed = False,
+) -> None:
+    """Run a sweep, or go on with one: trials, front, report, recommended adapter."""
+    with clear_errors():
+        check_packages()
+        from prunedlora.config.load import load_sweep
+
+        config = load_sweep(sweep_file, overrides or ())
+        uri = _given(storage, config.storage)
+        _run(config, uri, dry_run=dry_run, max_seconds=max_seconds, retry_failed=retry_failed)
+
+
+def train(
+    sweep_file: SweepFile,
+    storage: Storage = None,
+    overrides: Overrides = None,
+    dry_run: DryRun = False,
+    max_seconds: MaxSeconds = None,
+    retry_failed: RetryFailed = False,
+) -> None:
+    """Train one configuration: the file's `trial`, with overrides, and nothing of its space."""
+    with clear_errors():
+        check_packages()
+        from prunedlora.config.identity import trial_key
+        from prunedlora.config.load import load_sweep
+
+        config = load_sweep(sweep_file, overrides or (), base_only=True)
+        uri = _given(storage, f"{config.storage}-train/{trial_key(config.trial)}")
+        _run(config, uri, dry_run=dry_run, max_seconds=max_seconds, retry_failed=retry_failed)
+
+
+def _given(storage: str | None, default: str) -> str:
+    """The option's value; an empty one (an unset variable of the shell) is refused, not taken for none."""
+    if storage is not None and not storage.strip():
+        raise typer.BadParameter("--storage is empty")
+    return default if storage is None else storage
+
+
+def check_packages() -> None:
+    """Raises MissingPackageError, naming all that are missing, where a sweep cannot run; before its file is
+    read, whose sampler is looked up among those of Optuna."""
+    missing = [name for name in NEEDED if not _is_installed(name)]
+    if missing:
+        wanted = " ".join(f'"{NEEDED[name]}"' for name in missing)
+        raise MissingPackageError(f"search and train need {' and '.join(missing)}: pip install {wanted}")
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ImportError:  # an import hook may refuse the name
+        return False
+
+
+def _run(config: "SweepConfig", storage: str, *, dry_run: bool, max_seconds: float | None, retry_failed: bool) -> None:
+    """Runs the sweep, or prints its plan, and ends the process with what came of it as exit status."""
+    from prunedlora.sweep.plan import print_plan
+    from prunedlora.sweep.run import run_sweep
+    from prunedlora.sweep.signals import leaving_at_once
+
+    if dry_run:
+        print_plan(config, storage, Console(), retry_failed=retry_failed)
+        return
+    with leaving_at_once():
+        result = run_sweep(
+            config,
+            storage,
+            console=Console(),
+            command=["prunedlora", *sys.argv[1:]] if Path(sys.argv[0]).name == "__main__.py" else sys.argv,
+            max_seconds=max_seconds if max_seconds is not None else config.max_seconds,
+            retry_failed=retry_failed,
+        )
+    raise typer.Exit(result.exit_code)

@@ -1,0 +1,73 @@
+"""search and train where a sweep cannot even begin."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from prunedlora.verbs.sweep_verbs import NEEDED
+
+ROOT = Path(__file__).parents[2]
+HIDING = """
+import sys
+
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {hidden}:
+            {how}
+
+sys.meta_path.insert(0, Hidden())
+sys.modules.update({blocked})
+sys.argv = ["prunedlora", *{arguments}]
+from prunedlora.cli import app
+app()
+"""
+
+
+def run_without(hidden: set[str], *arguments: str, blocked: bool) -> subprocess.CompletedProcess[str]:
+    """The command in a process that has no such packages: their names are blocked, or an import hook refuses them."""
+    code = HIDING.format(
+        hidden=hidden,
+        how="return None" if blocked else "raise ModuleNotFoundError(name)",
+        blocked=dict.fromkeys(hidden) if blocked else {},
+        arguments=list(arguments),
+    )
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("verb", "hidden", "blocked", "message"),
+    [
+        ("search", {"ray"}, True, 'search and train need ray: pip install "ray[default,train,tune]"'),
+        ("train", {"optuna"}, False, 'search and train need optuna: pip install "optuna"'),
+        (
+            "search",
+            {"ray", "optuna"},
+            False,
+            'search and train need ray and optuna: pip install "ray[default,train,tune]" "optuna"',
+        ),
+    ],
+)
+def test_without_ray_or_optuna_it_says_what_to_install(
+    verb: str, hidden: set[str], blocked: bool, message: str, tmp_path: Path
+) -> None:
+    storage = tmp_path / "store"
+    asked = [verb, "search_spaces/quickstart.yaml", "--storage", str(storage), "--dry-run"]
+    done = run_without(hidden, *asked, blocked=blocked)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert done.stderr == f"error: {message}\n"
+    assert not storage.exists()
+
+
+def test_what_it_says_to_install_is_what_the_package_asks_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = {requirement.partition(">=")[0] for requirement in project["dependencies"]}
+    assert set(NEEDED.values()) <= asked
+
+
+def test_verbs_that_read_a_store_do_not_ask_for_them(tmp_path: Path) -> None:
+    done = run_without({"ray", "optuna"}, "report", str(tmp_path), blocked=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: {tmp_path} is no store: it has no sweep.yaml\n"
