@@ -5,9 +5,9 @@ from typer.testing import CliRunner
 
 from prunedlora.adapters.repack import DTYPES
 from prunedlora.cli import app
-from prunedlora.results.record import SIZE_FIGURES
+from prunedlora.cli.options import Dtype, Slot
 from prunedlora.served_slot import NUMBER_BYTES, SERVED_SLOTS
-from prunedlora.verbs.options import Dtype, Size, Slot
+from prunedlora.sizes import Size
 
 CHOICES = [
     ("report", "--size-axis", Size),
@@ -20,7 +20,6 @@ CHOICES = [
 
 
 def test_choices_are_what_the_package_knows() -> None:
-    assert tuple(Size) == SIZE_FIGURES
     assert set(Dtype) == DTYPES.keys() == NUMBER_BYTES.keys()
     assert tuple(map(int, Slot)) == SERVED_SLOTS
 

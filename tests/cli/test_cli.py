@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import prunedlora
 from prunedlora.cli import app
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 VERBS = ("search", "train", "report", "recommend", "compare", "export", "serving", "latency", "harness")
 
 

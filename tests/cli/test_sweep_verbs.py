@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from prunedlora.verbs.sweep_verbs import NEEDED
+from prunedlora.cli.sweep_verbs import NEEDED
 
 ROOT = Path(__file__).parents[2]
 HIDING = """

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from prunedlora.cli.options import SizeAxis, StoreArgument
 from prunedlora.errors import clear_errors
-from prunedlora.verbs.options import SizeAxis, StoreArgument
 
 
 def report(

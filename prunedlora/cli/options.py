@@ -6,16 +6,7 @@ from typing import Annotated
 
 import typer
 
-
-class Size(StrEnum):
-    """results.record.SIZE_FIGURES, which help must not import."""
-
-    ADAPTER_PARAMS = "adapter_params"
-    ADAPTER_BYTES = "adapter_bytes"
-    FILE_BYTES = "file_bytes"
-    MAX_RANK = "max_rank"
-    SERVED_SLOT = "served_slot"
-    SERVED_SLOT_BYTES = "served_slot_bytes"
+from prunedlora.sizes import Size
 
 
 class Dtype(StrEnum):

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from prunedlora.cli.options import CandidateArgument, CandidatesArgument, Dtype, Front, Slot, StoreArgument
 from prunedlora.errors import clear_errors
-from prunedlora.verbs.options import CandidateArgument, CandidatesArgument, Dtype, Front, Slot, StoreArgument
 
 
 def export(

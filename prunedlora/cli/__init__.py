@@ -1,4 +1,4 @@
-"""The `prunedlora` command. Its verbs are functions in verbs/, by what they work on: sweeps, stores, adapters.
+"""The `prunedlora` command. Its verbs are functions beside this file, by what they work on: sweeps, stores, adapters.
 
 Everything heavy is imported inside them, so that `--help` answers at once. The scripts in jobs/ do the same as the
 verbs of their names, for `ray job submit`.
@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from prunedlora import __version__
-from prunedlora.verbs.adapter_verbs import export, harness, latency, serving
-from prunedlora.verbs.store_verbs import compare, recommend, report
-from prunedlora.verbs.sweep_verbs import search, train
+from prunedlora.cli.adapter_verbs import export, harness, latency, serving
+from prunedlora.cli.store_verbs import compare, recommend, report
+from prunedlora.cli.sweep_verbs import search, train
 
 __all__ = ["app", "report", "search", "train"]
 
@@ -33,7 +33,3 @@ def main(
     ] = False,
 ) -> None:
     """How small can a LoRA adapter be, for a task, and which settings get there?"""
-
-
-if __name__ == "__main__":
-    app()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
+from prunedlora.cli.options import DryRun, MaxSeconds, Overrides, RetryFailed, Storage, SweepFile
 from prunedlora.errors import clear_errors
-from prunedlora.verbs.options import DryRun, MaxSeconds, Overrides, RetryFailed, Storage, SweepFile
 
 if TYPE_CHECKING:
     from prunedlora.config.sweep import SweepConfig
