@@ -15,10 +15,11 @@ from torch import Tensor
 
 from prunedlora.adapters.layers import AdaptedLayer, Side
 from prunedlora.adapters.shrink import set_factors
+from prunedlora.pruning.averages import CURVATURE
 from prunedlora.pruning.criteria import Criterion, Elimination
 from prunedlora.pruning.event import gather, remove
 from prunedlora.pruning.live import LiveLayer
-from prunedlora.pruning.pruner import CURVATURE, Pruner
+from prunedlora.pruning.pruner import Pruner
 from prunedlora.pruning.pruning_settings import PruningSettings
 from prunedlora.registry import lookup
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from prunedlora.adapters.layers import Side
-from prunedlora.pruning.basis import keep_row_size, map_second_moment, principal_basis, square_root
+from prunedlora.pruning.basis import keep_row_size, principal_basis, square_root
 from prunedlora.pruning.criteria import Criterion, Elimination, Evidence
 from prunedlora.pruning.gram import gram_matrix, gram_of_matrix, gram_of_weights, masked, stack
 from prunedlora.pruning.live import LiveLayer
@@ -214,8 +214,3 @@ def truncate(
             layers[index].change_basis(T[index], T_inverse[index], optimizer, optimizer_moments)
             changed[index] = (T[index], T_inverse[index])
     return changed, num_lost
-
-
-def carried_over(moment: Tensor, T: Tensor) -> Tensor:
-    """A second moment of h in the new basis (T), or of u (T⁻ᵀ), in the statistic's own type."""
-    return map_second_moment(moment.double(), T.to(moment.device)).to(moment.dtype)

@@ -22,6 +22,10 @@ class LiveLayer:
         """Indices of the live components; None: all."""
 
     @property
+    def name(self) -> str:
+        return self.layer.name
+
+    @property
     def rank(self) -> int:
         """Number of live components."""
         return self.layer.rank if self._held is None else len(self._held)

@@ -1,14 +1,13 @@
 """The Pruner: the one object that remembers, between steps, what pruning needs, and says when the functions run.
 
 Maths is in recovery.py, criteria.py and basis.py, an event's course in event.py, choices in allocation.py, timing in
-schedules.py, statistics in curvature.py and statistics.py.
+schedules.py, statistics in curvature.py and statistics.py, their averages in averages.py.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,18 +15,14 @@ from torch.optim import Optimizer
 
 from prunedlora.adapters.layers import AdaptedLayer, Side
 from prunedlora.pruning.allocation import Allocation, Demand
+from prunedlora.pruning.averages import CURVATURE, H_MOMENT, U_MOMENT, Averages, collectors_of
 from prunedlora.pruning.criteria import Criterion
-from prunedlora.pruning.event import Known, carried_over, gather, remove, truncate, with_gradient
+from prunedlora.pruning.event import Counts, Known, gather, remove, truncate, with_gradient
 from prunedlora.pruning.live import LiveLayer
 from prunedlora.pruning.pruning_settings import PruningSettings
 from prunedlora.pruning.schedules import num_removed, removed_share
 from prunedlora.registry import lookup
 from prunedlora.seeds import derive_seed
-
-CURVATURE = "curvature."
-"""Prefix of a curvature among the statistics; its side follows."""
-H_MOMENT, U_MOMENT = "activation", "output_gradient"
-"""The statistics that basis "whitened" is made of."""
 
 
 @dataclass(frozen=True)
@@ -79,37 +74,26 @@ class Pruner:
         if settings.criterion is not None:
             self._criterion = lookup("criterion", settings.criterion)
         removed_share(settings.schedule, 0.0, settings.begin, settings.end)  # refuses settings that do not fit
-        self._collectors: dict[str, Any] = {}
-        self._averages: dict[str, list[Tensor]] = {}
         self._gradients: list[Tensor] | None = None
-        self._num_observed = 0
         self._is_open = not self._done()
-        if self._is_open:
-            self._collectors = _collectors(settings, self._criterion, list(layers))
-            self._averages = {
-                name: [torch.zeros_like(value) for value in collector.collect()]
-                for name, collector in self._collectors.items()
-            }
+        collectors = collectors_of(settings, self._criterion, list(layers)) if self._is_open else {}
+        self._averages = Averages(collectors, self._layers, settings.ema_decay)
 
     def statistics(self) -> list[Tensor]:
         """This step's raw statistics, to be summed over data-parallel workers in place before `observe`."""
-        return [tensor for collector in self._collectors.values() for tensor in collector.statistics()]
+        return self._averages.statistics()
 
     def observe(self) -> None:
         """Averages this step's statistics in, from complete, unclipped gradients; before the optimizer step."""
         if not self._is_open:
             return
-        for name, collector in self._collectors.items():
-            assert self.settings.ema_decay is not None
-            values = [layer.select(value) for layer, value in zip(self._layers, collector.collect(), strict=True)]
-            torch._foreach_lerp_(self._averages[name], values, 1 - self.settings.ema_decay)
+        self._averages.observe()
         if self.settings.gradient_cap is not None:
-            (side,) = _sides(self.settings)
+            (side,) = self.settings.sides
             self._gradients = [
                 layer.factor(side) * 0 if (gradient := layer.gradient(side)) is None else gradient.clone()
                 for layer in self._layers
             ]
-        self._num_observed += 1
 
     def step(self, step: int, progress: float, optimizer: Optimizer | None) -> Event | None:
         """Removes what is due after optimizer step number `step`, when the share `progress` of training is done.
@@ -118,7 +102,7 @@ class Pruner:
         that the target is met there whatever `every_steps` is. There is none before the first observation or while
         every B is zero: the gradient of A is then zero too.
         """
-        if not self._is_open or self._num_observed == 0:
+        if not self._is_open or self._averages.num_observed == 0:
             return None
         end = self.settings.begin if self.settings.end is None else self.settings.end
         if step % self.settings.every_steps and progress < end:
@@ -139,12 +123,11 @@ class Pruner:
         What an event at `step` looks at first. Raises ValueError for a basis that has components of its own, before
         the first observation, and once the target is reached.
         """
-        if self._criterion is None or self._num_observed == 0:
-            raise ValueError(f"no scores: basis {self.settings.basis!r}, {self._num_observed} steps observed")
+        if self._criterion is None or (num := self._averages.num_observed) == 0:
+            raise ValueError(f"no scores: basis {self.settings.basis!r}, {num} steps observed")
         if not self._is_open:
             raise ValueError("no scores: the target is reached, nothing is observed any more")
-        averages = {name: self._corrected(name) for name in self._averages}
-        known = self._known(averages, 0, derive_seed(self._seed, "event", step))
+        known = self._known(0, derive_seed(self._seed, "event", step))
         evidence = known.evidence
         if self._gradients is not None and self.settings.gradient_cap is not None:
             evidence, _ = with_gradient(self._layers, known, self._gradients, self.settings.gradient_cap)
@@ -177,17 +160,12 @@ class Pruner:
     def state_dict(self) -> dict[str, Tensor]:
         """Averaged statistics (`average.<statistic>.<layer>`), the number of steps in them, and where components are
         held which are live (`live.<layer>`); take it between steps."""
-        averages = {
-            f"average.{name}.{layer}": value
-            for name, values in self._averages.items()
-            for layer, value in zip(self._names, values, strict=True)
-        }
         held = {
             f"live.{name}": layer.index
             for name, layer in zip(self._names, self._layers, strict=True)
             if layer.index is not None
         }
-        return {"num_observed": torch.tensor(self._num_observed), **averages, **held}
+        return {**self._averages.state_dict(), **held}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Goes on from `state`; layers that shrink must have their ranks of that moment already.
@@ -201,29 +179,17 @@ class Pruner:
                     live.restore(state[f"live.{name}"])
         if self._done():
             self.close()
-        names = {f"average.{name}.{layer}" for name in self._collectors for layer in self._names}
-        if state.keys() != {"num_observed", *names, *held}:
-            wrong = sorted(state.keys() ^ {"num_observed", *names, *held})
+        expected = self._averages.state_dict().keys() | held
+        if state.keys() != expected:
+            wrong = sorted(state.keys() ^ expected)
             raise ValueError(f"pruner state does not fit the adapter; missing or unexpected: {', '.join(wrong)}")
-        self._num_observed = int(state["num_observed"])
-        for name, collector in self._collectors.items():
-            collector.resize()
-            fresh = [layer.select(value) for layer, value in zip(self._layers, collector.collect(), strict=True)]
-            for index, (layer, value) in enumerate(zip(self._names, fresh, strict=True)):
-                saved = state[f"average.{name}.{layer}"]
-                if saved.shape != value.shape:
-                    raise ValueError(
-                        f"pruner state 'average.{name}.{layer}' has shape {tuple(saved.shape)}, "
-                        f"but the layer has rank {value.shape[0]}"
-                    )
-                self._averages[name][index] = saved.to(value.device, value.dtype, copy=True)
+        self._averages.load_state_dict(state)
 
     def close(self) -> None:
         """Removes hooks and averages; the pruner does nothing from then on."""
-        for collector in self._collectors.values():
-            collector.close()
+        self._averages.close()
         self._is_open = False
-        self._collectors, self._averages, self._gradients = {}, {}, None
+        self._gradients = None
 
     def _num_done(self) -> int:
         return self._allocation.num_removed_so_far(
@@ -239,96 +205,76 @@ class Pruner:
         return self._num_done() >= self._num_to_remove
 
     def _remove(self, num: int, optimizer: Optimizer | None, seed: int) -> dict[str, list[int]]:
-        settings, layers = self.settings, self._layers
-        device = layers[0].layer.B.device
-        widths = torch.tensor([layer.width for layer in layers], device=device)
-        demand = Demand(num, settings.min_rank, self._target.block, self._allocation.most_rank(self._target))
+        """Layer name → indices that went."""
+        device = self._layers[0].layer.B.device
+        widths = torch.tensor([layer.width for layer in self._layers], device=device)
+        demand = Demand(num, self.settings.min_rank, self._target.block, self._allocation.most_rank(self._target))
         counts = partial(_counts, self._allocation, widths, demand)
-        averages = {name: self._corrected(name) for name in self._averages}
-        before = [layer.rank for layer in layers]
-        if settings.basis == "raw":
-            assert self._criterion is not None
-            assert settings.recovery_strength is not None
-            block = self._target.block
+        before = [layer.rank for layer in self._layers]
+        if self.settings.basis == "raw":
             components = num if self._allocation.unit == "components" else math.ceil(num / int(widths.min()))
-            most = min(math.ceil(components / block) * block, max(before) - settings.min_rank)
-            kept = remove(
-                layers,
-                self._criterion,
-                self._known(averages, most, seed),
-                counts,
-                most,
-                recovery_strength=settings.recovery_strength,
-                gradients=self._gradients,
-                gradient_cap=settings.gradient_cap,
-            )
+            kept = self._choose(counts, components, seed)
         else:
-            assert settings.moments is not None
-            second_moments = (averages[H_MOMENT], averages[U_MOMENT]) if settings.basis == "whitened" else None
-            kept = {}
-            changed, num_lost = truncate(
-                layers,
-                second_moments,
-                counts,
-                damping=settings.damping,
-                optimizer=optimizer,
-                optimizer_moments=settings.moments,
-            )
-            for index, (T, T_inverse) in changed.items():
-                kept[index] = torch.arange(before[index] - num_lost[index])
-                if second_moments is not None:
-                    for name, map_ in ((H_MOMENT, T), (U_MOMENT, T_inverse.mT)):
-                        self._averages[name][index] = carried_over(self._averages[name][index], map_)
+            kept = self._truncate(counts, optimizer)
         removed = {}
         for index, keep in kept.items():
             lost = torch.ones(before[index], dtype=torch.bool)
             lost[keep] = False
             removed[self._names[index]] = torch.nonzero(lost).flatten().tolist()
-            layers[index].remove(keep, optimizer)
-            for values in self._averages.values():
-                there = keep.to(values[index].device)
-                values[index] = values[index][there] if values[index].ndim == 1 else values[index][there][:, there]
-        for collector in self._collectors.values():
-            collector.resize()
+            self._layers[index].remove(keep, optimizer)
+            self._averages.keep(index, keep)
+        self._averages.resize()
         return removed
 
-    def _known(self, averages: Mapping[str, list[Tensor]], num: int, seed: int) -> Known:
+    def _choose(self, counts: Counts, components: int, seed: int) -> dict[int, Tensor]:
+        """Of the components as they stand: index of a layer → what it keeps, compensated. `components`: most to go."""
+        settings, block = self.settings, self._target.block
         assert self._criterion is not None
+        assert settings.recovery_strength is not None
+        highest = max(layer.rank for layer in self._layers)
+        most = min(math.ceil(components / block) * block, highest - settings.min_rank)
+        return remove(
+            self._layers,
+            self._criterion,
+            self._known(most, seed),
+            counts,
+            most,
+            recovery_strength=settings.recovery_strength,
+            gradients=self._gradients,
+            gradient_cap=settings.gradient_cap,
+        )
+
+    def _truncate(self, counts: Counts, optimizer: Optimizer | None) -> dict[int, Tensor]:
+        """In the principal basis, which layers and averages are turned to: index of a layer → what it keeps."""
+        settings = self.settings
+        assert settings.moments is not None
+        is_whitened = settings.basis == "whitened"
+        averages = self._averages.corrected()
+        before = [layer.rank for layer in self._layers]
+        changed, num_lost = truncate(
+            self._layers,
+            (averages[H_MOMENT], averages[U_MOMENT]) if is_whitened else None,
+            counts,
+            damping=settings.damping,
+            optimizer=optimizer,
+            optimizer_moments=settings.moments,
+        )
+        if is_whitened:
+            for index, (T, T_inverse) in changed.items():
+                self._averages.change_basis(index, T, T_inverse)
+        return {index: torch.arange(before[index] - num_lost[index]) for index in changed}
+
+    def _known(self, num: int, seed: int) -> Known:
+        assert self._criterion is not None
+        averages = self._averages.corrected()
         own = self._criterion.own_curvature
         curvatures: dict[Side, list[Tensor]] = {"B": averages[own]} if own is not None else {}
-        for side in _sides(self.settings):
+        for side in self.settings.sides:
             if f"{CURVATURE}{side}" in averages:
                 curvatures[side] = averages[f"{CURVATURE}{side}"]
         statistics = {name: averages[name] for name in self._criterion.statistics}
         damping = self.settings.damping
         return gather(self._layers, self._criterion, curvatures, statistics, damping=damping, num=num, seed=seed)
-
-    def _corrected(self, name: str) -> list[Tensor]:
-        """The averages without the bias of their start at zero."""
-        assert self.settings.ema_decay is not None
-        correction = 1 - self.settings.ema_decay**self._num_observed
-        return [average / correction for average in self._averages[name]]
-
-
-def _sides(settings: PruningSettings) -> tuple[Side, ...]:
-    """The sides that are scored or compensated."""
-    if settings.recovery_side is None:
-        return ()
-    return ("A", "B") if settings.recovery_side == "both" else (settings.recovery_side,)
-
-
-def _collectors(
-    settings: PruningSettings, criterion: Criterion | None, layers: Sequence[AdaptedLayer]
-) -> dict[str, Any]:
-    """What has to be collected, by name."""
-    names = {H_MOMENT, U_MOMENT} if settings.basis == "whitened" else set()
-    collectors = {}
-    if criterion is not None:
-        names |= {*criterion.statistics, *([criterion.own_curvature] if criterion.own_curvature else [])}
-        if settings.curvature is not None:
-            kind = lookup("curvature", settings.curvature)
-            collectors = {f"{CURVATURE}{side}": kind(layers, side) for side in _sides(settings)}
-    return collectors | {name: lookup("statistic", name)(layers) for name in sorted(names)}
 
 
 def _counts(allocation: Allocation, widths: Tensor, demand: Demand, cost: Tensor, ranks: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from prunedlora.adapters.layers import Side
 from prunedlora.pruning.target import Target
 
 
@@ -48,6 +49,13 @@ class PruningSettings:
     """Fewest components that a layer keeps."""
     round_to: int | str | None
     """Multiple that ranks keep to, or "served_slot"."""
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """The factors that are scored or compensated."""
+        if self.recovery_side is None:
+            return ()
+        return ("A", "B") if self.recovery_side == "both" else (self.recovery_side,)
 
     def target(self, initial_rank: int) -> Target:
         """What is to be left of layers of `initial_rank`."""

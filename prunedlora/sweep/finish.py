@@ -6,7 +6,8 @@ from pathlib import Path
 from prunedlora.delivery.candidate_test import TEST_FILE, read_test_figures
 from prunedlora.fleet.board import Work
 from prunedlora.results.analysis.summary import Summary, summarize
-from prunedlora.results.store import ExportedAdapter, Store
+from prunedlora.results.exported_adapter import ExportedAdapter
+from prunedlora.results.store import Store
 
 RECOMMENDED_FOLDER = "recommended"
 

@@ -11,10 +11,9 @@ from prunedlora.adapters.attach import AdapterSettings, attach
 from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
 from prunedlora.pruning.pruner import Event, Pruner
 from prunedlora.pruning.pruning_settings import PruningSettings
+from tests.pruning.variants import NUM_STEPS
 
 torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
-
-NUM_STEPS = 20
 
 
 class Network(nn.Module):

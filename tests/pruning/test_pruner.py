@@ -1,3 +1,5 @@
+"""When the pruner removes, how much, and that nothing else of a training shows in it."""
+
 import math
 
 import pytest
@@ -6,22 +8,8 @@ import torch
 from prunedlora.adapters.shrink import set_factors, shrink
 from prunedlora.pruning.pruner import Pruner
 from prunedlora.registry import UnknownNameError, names
-from tests.pruning.oracles import optimal_change, removal_cost
-from tests.pruning.variants import VARIANTS
-
-NUM_STEPS = 20
-ONE_SIDED = [(c, s, a) for c in names("curvature") for s in ("A", "B") for a in ("uniform", "global")]
-every_variant = pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
-
-
-def factors(layers):
-    return [(layer.A.detach().clone(), layer.B.detach().clone()) for layer in layers]
-
-
-def assert_equal(left, right):
-    for pair, other in zip(left, right, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(pair, other, strict=True))
-
+from tests.pruning.factors import assert_equal, factors
+from tests.pruning.variants import NUM_STEPS, VARIANTS, every_variant
 
 SCHEDULES = [(name, "token-B-global") for name in names("schedule")] + [("cubic", name) for name in VARIANTS]
 
@@ -71,82 +59,6 @@ def test_counts_are_exact_at_every_event(schedule, variant, make_network, make_s
     for layer in layers:
         assert layer.A.shape[0] == layer.B.shape[1] == layer.rank
         assert all(optimizer.state[p]["exp_avg"].shape == p.shape for p in (layer.A, layer.B) if p in optimizer.state)
-
-
-def reference_event(weights, curvatures, num, damping, strength, min_rank, allocation):
-    """One event, layer by layer and choice by choice from the joint cost: (new W, removed) per layer."""
-    damped = [H + damping * H.trace() / len(H) * torch.eye(len(H), dtype=H.dtype) for H in curvatures]
-
-    def cost(layer, pruned):
-        mask = torch.zeros(1, weights[layer].shape[1], dtype=torch.bool)
-        mask[0, pruned] = True
-        return removal_cost((weights[layer].T @ weights[layer])[None], damped[layer][None], mask).item()
-
-    sequences = []
-    for layer, W in enumerate(weights):
-        order, costs = [], []
-        while len(order) < W.shape[1] - min_rank:
-            rest = [j for j in range(W.shape[1]) if j not in order]
-            best = min(rest, key=lambda j: cost(layer, [*order, j]))
-            costs.append(cost(layer, [*order, best]) - cost(layer, order))
-            order.append(best)
-        sequences.append((order, costs))
-    if allocation == "uniform":
-        counts = [num] * len(weights)
-    else:
-        entries = sorted(
-            (max(costs[: position + 1]), layer, position)
-            for layer, (_, costs) in enumerate(sequences)
-            for position in range(len(costs))
-        )
-        counts = [sum(entry[1] == layer for entry in entries[:num]) for layer in range(len(weights))]
-    results = []
-    for layer, W in enumerate(weights):
-        chosen = sorted(sequences[layer][0][: counts[layer]])
-        mask = torch.zeros(W.shape[1], dtype=torch.bool)
-        mask[chosen] = True
-        change = optimal_change(W[None], torch.zeros_like(W)[None], damped[layer][None], mask[None])[0]
-        results.append(((W + torch.where(mask, 1.0, strength) * change)[:, ~mask], chosen))
-    return results
-
-
-@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize(("curvature", "side", "allocation"), ONE_SIDED)
-def test_an_event_is_what_the_formulas_say(curvature, side, allocation, strength, make_network, make_settings, data):
-    model, layers = make_network(started=True)
-    settings = make_settings(
-        curvature=curvature,
-        recovery_side=side,
-        allocation=allocation,
-        recovery_strength=strength,
-        schedule="one_shot",
-        end=None,
-        every_steps=1,
-        target_rank=3,
-        min_rank=1,
-    )
-    pruner = Pruner(settings, layers)
-    kept = [[0, 2, 3, 5], [1, 2, 3, 4], [0, 1, 4, 5] if allocation == "uniform" else [0, 1, 2, 4, 5]]
-    num = 1 if allocation == "uniform" else 4
-    for layer, keep in zip(layers, kept, strict=True):  # as after an earlier event; unequal ranks share the batch
-        shrink(layer, torch.tensor(keep), None)
-    average = f"average.curvature.{side}"
-    zeros = {f"{average}.{layer.name}": torch.zeros(layer.rank, layer.rank, dtype=torch.float64) for layer in layers}
-    pruner.load_state_dict({"num_observed": torch.tensor(0), **zeros})
-    x, y = data(0)
-    (model(x) - y).square().sum().backward()
-    pruner.observe()
-    H = [pruner.state_dict()[f"{average}.{layer.name}"] / (1 - 0.8) for layer in layers]
-    weights = [layer.B.detach().clone() if side == "B" else layer.A.detach().T.clone() for layer in layers]
-    others = [layer.A.detach().clone() if side == "B" else layer.B.detach().T.clone() for layer in layers]
-    expected = reference_event(weights, H, num, 0.01, strength, 1, allocation)
-    event = pruner.step(4, 0.2, None)
-    for layer, other, (W, chosen) in zip(layers, others, expected, strict=True):
-        assert event.removed.get(layer.name, []) == chosen
-        kept = [j for j in range(len(other)) if j not in chosen]
-        mine, untouched = (layer.B, layer.A) if side == "B" else (layer.A.T, layer.B.T)
-        torch.testing.assert_close(mine.detach(), W, rtol=0, atol=1e-10)
-        assert torch.equal(untouched, other[kept])
 
 
 @every_variant
@@ -285,21 +197,6 @@ def test_once_the_target_is_reached_nothing_is_collected(make_network, make_sett
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_a_layer_without_gradient_goes_first_and_is_not_recovered(make_network, make_settings, data):
-    model, layers = make_network(targets=("first", "second", "third", "spare"), started=True)
-    settings = make_settings(allocation="global", schedule="one_shot", end=None, target_rank=5, min_rank=3)
-    pruner, spare = Pruner(settings, layers), layers[3]
-    A, B = spare.A.detach().clone(), spare.B.detach().clone()
-    x, y = data(0)
-    (model(x) - y).square().sum().backward()
-    pruner.observe()
-    event = pruner.step(4, 0.2, None)
-    assert event.removed["spare"] == [0, 1, 2]
-    assert sum(len(gone) for gone in event.removed.values()) == 4
-    assert torch.equal(spare.A, A[3:])
-    assert torch.equal(spare.B, B[:, 3:])
-
-
 def test_layers_may_leave_the_adapter(make_network, make_settings, make_optimizer, train_step):
     model, layers = make_network(targets=("first", "second", "third", "spare"))
     pruner = Pruner(make_settings(allocation="global", target_rank=1), layers)
@@ -308,23 +205,6 @@ def test_layers_may_leave_the_adapter(make_network, make_settings, make_optimize
         train_step(model, pruner, optimizer, step)
     assert layers[3].rank == 0
     assert sum(layer.rank for layer in layers) == 4
-
-
-def test_the_average_is_corrected_for_its_start(make_network, make_settings, data):
-    """A constant curvature averages to itself after any number of steps: the events are the same."""
-    results = []
-    for repeats in (1, 5):
-        model, layers = make_network(started=True)
-        pruner = Pruner(make_settings(schedule="one_shot", end=None), layers)
-        x, y = data(0)
-        for _ in range(repeats):
-            (model(x) - y).square().sum().backward()
-            pruner.observe()
-        results.append((pruner.step(4, 0.2, None).removed, factors(layers)))
-    assert results[0][0] == results[1][0]
-    for pair, other in zip(results[0][1], results[1][1], strict=True):
-        for a, b in zip(pair, other, strict=True):
-            torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
 
 
 def test_recovery_keeps_the_loss_where_plain_removal_raises_it(
@@ -369,85 +249,6 @@ def test_layers_of_different_ranks_are_refused(make_network, make_settings):
     shrink(layers[0], torch.arange(3), None)
     with pytest.raises(ValueError, match=r"layers must all start at one rank, got ranks \[3, 6\]"):
         Pruner(make_settings(), layers)
-
-
-def test_a_state_of_another_adapter_is_refused(make_network, make_settings):
-    _, layers = make_network()
-    pruner = Pruner(make_settings(), layers)
-    state = pruner.state_dict()
-    with pytest.raises(
-        ValueError, match=r"does not fit the adapter; missing or unexpected: average\.curvature\.B\.first"
-    ):
-        pruner.load_state_dict({name: H for name, H in state.items() if name != "average.curvature.B.first"})
-    with pytest.raises(
-        ValueError, match=r"'average\.curvature\.B\.first' has shape \(2, 2\), but the layer has rank 6"
-    ):
-        pruner.load_state_dict(state | {"average.curvature.B.first": torch.zeros(2, 2)})
-
-
-@every_variant
-def test_holding_at_zero_removes_what_shrinking_removes(
-    variant, make_network, make_settings, make_optimizer, train_step
-):
-    """For trainers under which shapes must not change: the same choices at every event, the same adapter at the end.
-    Momentum and weight decay would move what is held."""
-    settings = make_settings(**variant)
-    results = []
-    for hold in (False, True):
-        model, layers = make_network()
-        pruner, optimizer = Pruner(settings, layers, hold=hold), make_optimizer(model)
-        events = []
-        for step in range(1, NUM_STEPS + 1):
-            events.append(train_step(model, pruner, optimizer, step))
-            if hold:
-                assert {layer.rank for layer in layers} == {6}
-        pruner.shrink(optimizer)
-        results.append((events, factors(layers)))
-    assert results[0][0] == results[1][0]
-    for pair, other in zip(results[0][1], results[1][1], strict=True):
-        for a, b in zip(pair, other, strict=True):
-            torch.testing.assert_close(a, b, rtol=0, atol=1e-8)
-
-
-def test_held_components_are_resumed(make_network, make_settings, make_optimizer, train_step):
-    model, layers = make_network()
-    pruner, optimizer = Pruner(make_settings(), layers, hold=True), make_optimizer(model)
-    for step in range(1, 9):
-        train_step(model, pruner, optimizer, step)
-    state = pruner.state_dict()
-    assert {name for name in state if name.startswith("live.")} == {f"live.{layer.name}" for layer in layers}
-    resumed = Pruner(make_settings(), layers, hold=True)
-    pruner.close()
-    resumed.load_state_dict(state)
-    resumed.shrink(None)
-    assert [layer.rank for layer in layers] == [len(state[f"live.{layer.name}"]) for layer in layers] != [6, 6, 6]
-    with pytest.raises(ValueError, match="missing or unexpected: live"):
-        Pruner(make_settings(), make_network()[1]).load_state_dict(state)
-
-
-@pytest.mark.parametrize("basis", ["svd", "whitened"])
-def test_a_removal_in_another_basis_leaves_most_of_the_product(basis, make_network, make_settings, data):
-    """In basis svd as much as any matrix of that rank can; in whitened less by norm, which is not what it keeps."""
-    from tests.pruning.variants import BASES
-
-    model, layers = make_network(started=True)
-    settings = make_settings(
-        **BASES[f"{basis}-mapped-uniform"] | {"schedule": "one_shot", "end": None, "target_rank": 4}
-    )
-    pruner = Pruner(settings, layers)
-    before = [(layer.B @ layer.A).detach().clone() for layer in layers]
-    x, y = data(0)
-    (model(x) - y).square().sum().backward()
-    pruner.observe()
-    pruner.step(4, 0.2, None)
-    for layer, product in zip(layers, before, strict=True):
-        assert layer.rank == 4
-        error = (layer.B @ layer.A - product).detach()
-        best = torch.linalg.svdvals(product)[4:].square().sum().sqrt()
-        if basis == "svd":
-            torch.testing.assert_close(error.norm(), best, rtol=1e-8, atol=1e-10)
-        else:
-            assert best < error.norm() < product.norm()
 
 
 @pytest.mark.parametrize("gradient_cap", [None, 0.5])

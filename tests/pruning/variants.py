@@ -2,8 +2,12 @@
 
 from typing import Any
 
+import pytest
+
 from prunedlora.registry import lookup, names
 
+NUM_STEPS = 20
+"""Optimizer steps of a training."""
 OFF = {"recovery_side": None, "curvature": None, "damping": None}
 
 
@@ -60,3 +64,4 @@ MORE = {
     "plain removal": {"recovery_strength": 0.0},
 }
 VARIANTS: dict[str, dict[str, Any]] = CURVATURES | OTHER_CRITERIA | BASES | MORE
+every_variant = pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))

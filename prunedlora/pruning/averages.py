@@ -1,0 +1,124 @@
+"""What pruning observes of the layers' components, step by step, and averaged over the steps."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prunedlora.adapters.layers import AdaptedLayer
+from prunedlora.pruning.basis import map_second_moment
+from prunedlora.pruning.criteria import Criterion
+from prunedlora.pruning.live import LiveLayer
+from prunedlora.pruning.pruning_settings import PruningSettings
+from prunedlora.registry import lookup
+
+CURVATURE = "curvature."
+"""Prefix of a curvature among the statistics; its side follows."""
+H_MOMENT, U_MOMENT = "activation", "output_gradient"
+"""The statistics that basis "whitened" is made of."""
+
+
+def collectors_of(
+    settings: PruningSettings, criterion: Criterion | None, layers: Sequence[AdaptedLayer]
+) -> dict[str, Any]:
+    """What has to be collected under these settings: name → its curvature or statistic, which watches the layers."""
+    names = {H_MOMENT, U_MOMENT} if settings.basis == "whitened" else set()
+    collectors = {}
+    if criterion is not None:
+        names |= {*criterion.statistics, *([criterion.own_curvature] if criterion.own_curvature else [])}
+        if settings.curvature is not None:
+            kind = lookup("curvature", settings.curvature)
+            collectors = {f"{CURVATURE}{side}": kind(layers, side) for side in settings.sides}
+    return collectors | {name: lookup("statistic", name)(layers) for name in sorted(names)}
+
+
+class Averages:
+    """Exponential averages over steps of what the collectors see, of the live components of each layer.
+
+    Owns the collectors, whose hooks `close` removes; from then on nothing is averaged.
+    """
+
+    def __init__(self, collectors: Mapping[str, Any], layers: Sequence[LiveLayer], decay: float | None) -> None:
+        """`decay` per step in [0, 1); None where nothing is collected."""
+        self._collectors = dict(collectors)
+        self._layers = layers
+        self._decay = decay
+        self.num_observed = 0
+        """Steps averaged so far."""
+        self._values = {
+            name: [torch.zeros_like(value) for value in collector.collect()]
+            for name, collector in self._collectors.items()
+        }
+
+    def statistics(self) -> list[Tensor]:
+        """This step's raw statistics, to be summed over data-parallel workers in place before `observe`."""
+        return [tensor for collector in self._collectors.values() for tensor in collector.statistics()]
+
+    def observe(self) -> None:
+        """Averages this step's statistics in."""
+        for name, collector in self._collectors.items():
+            assert self._decay is not None
+            torch._foreach_lerp_(self._values[name], self._live(collector.collect()), 1 - self._decay)
+        self.num_observed += 1
+
+    def corrected(self) -> dict[str, list[Tensor]]:
+        """Statistic → its average per layer, (r, r) or (r,), without the bias of the start at zero."""
+        if self._decay is None:
+            return {}
+        correction = 1 - self._decay**self.num_observed
+        return {name: [average / correction for average in values] for name, values in self._values.items()}
+
+    def change_basis(self, index: int, T: Tensor, T_inverse: Tensor) -> None:
+        """Turns the second moments of h (by T) and of u (by T⁻ᵀ) of one layer to its new basis (basis "whitened")."""
+        for name, map_ in ((H_MOMENT, T), (U_MOMENT, T_inverse.mT)):
+            moment = self._values[name][index]
+            turned = map_second_moment(moment.double(), map_.to(moment.device))
+            self._values[name][index] = turned.to(moment.dtype)
+
+    def keep(self, index: int, components: Tensor) -> None:
+        """Keeps what belongs to the components of one layer that stay (rising indices); `resize` when all are done."""
+        for values in self._values.values():
+            there = components.to(values[index].device)
+            values[index] = values[index][there] if values[index].ndim == 1 else values[index][there][:, there]
+
+    def resize(self) -> None:
+        """Collects afresh at the layers' present ranks."""
+        for collector in self._collectors.values():
+            collector.resize()
+
+    def close(self) -> None:
+        """Removes hooks and averages."""
+        for collector in self._collectors.values():
+            collector.close()
+        self._collectors, self._values = {}, {}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Averages (`average.<statistic>.<layer>`) and the number of steps in them (`num_observed`)."""
+        averages = {
+            f"average.{name}.{layer.name}": value
+            for name, values in self._values.items()
+            for layer, value in zip(self._layers, values, strict=True)
+        }
+        return {"num_observed": torch.tensor(self.num_observed), **averages}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Goes on from `state`, which has all the names that `state_dict` has now; layers have their ranks already.
+
+        Raises ValueError for a shape that is not a layer's.
+        """
+        self.num_observed = int(state["num_observed"])
+        for name, collector in self._collectors.items():
+            collector.resize()
+            for index, (layer, value) in enumerate(zip(self._layers, self._live(collector.collect()), strict=True)):
+                saved = state[f"average.{name}.{layer.name}"]
+                if saved.shape != value.shape:
+                    raise ValueError(
+                        f"pruner state 'average.{name}.{layer.name}' has shape {tuple(saved.shape)}, "
+                        f"but the layer has rank {value.shape[0]}"
+                    )
+                self._values[name][index] = saved.to(value.device, value.dtype, copy=True)
+
+    def _live(self, collected: Sequence[Tensor]) -> list[Tensor]:
+        """The live part of what was collected for all components."""
+        return [layer.select(value) for layer, value in zip(self._layers, collected, strict=True)]
