@@ -155,17 +155,17 @@ def accuracy(
     config = load_sweep(sweep_file, overrides or ())
     if patterns:
         config = only(config, patterns)
-    place = storage or config.storage
+    uri = storage or config.storage
     retries = iter([retry_failed])  # once: what fails again has failed
 
     def run(sweep: SweepConfig) -> None:
         again = next(retries, False)
-        if run_sweep(sweep, place, console=console, command=sys.argv, retry_failed=again).ending == "interrupted":
+        if run_sweep(sweep, uri, console=console, command=sys.argv, retry_failed=again).ending == "interrupted":
             raise typer.Exit(130)
 
     with leaving_at_once(), connected():
         figures = compare(
-            Trainings(config, Store(place), run),
+            Trainings(config, Store(uri), run),
             num_rates=num_rates,
             num_tuning_seeds=num_tuning_seeds,
             num_seeds=num_seeds,

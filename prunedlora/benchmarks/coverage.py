@@ -108,14 +108,14 @@ def tally(scenario: Scenario, *, num_sweeps: int, num_draws: int, seed: int) -> 
         means, errors = means_over_seeds(measured, owner), means_over_seeds(errors, owner)
         compare = partial(shortfall_bounds, means, errors, seeds=seeds, resolution=1 / scenario.num_examples, rng=rng)
         best = int(means.argmax())
-        others = [place for place in range(len(true)) if place != truly_best]
+        others = [index for index in range(len(true)) if index != truly_best]
         smaller = range(best + 1, len(true))
         result.num_sweeps += 1
         for level in LEVELS:
             upper = compare(truly_best, others, level).upper
             result.bounds_hold[level] += bool((upper >= true[truly_best] - true[others]).all())
             found = compare(best, smaller, level).upper
-            proven = [place for place, bound in zip(smaller, found, strict=True) if bound <= scenario.within]
+            proven = [index for index, bound in zip(smaller, found, strict=True) if bound <= scenario.within]
             result.says_smaller[level] += bool(proven)
             # The last is the smallest.
             result.advice_holds[level] += not proven or bool(true.max() - true[proven[-1]] <= scenario.within)
@@ -139,17 +139,17 @@ def front_calibration(
         said.append(on_front_share(draw_means(scores, None, rng, num_draws), sizes))
         so.append(on_front_share(true[None], sizes))
     probability, truth = np.concatenate(said), np.concatenate(so)
-    place = np.minimum(np.digitize(probability, EDGES[1:-1]), len(EDGES) - 2)
+    interval = np.minimum(np.digitize(probability, EDGES[1:-1]), len(EDGES) - 2)
     return [
         {
             "from": EDGES[each],
             "to": EDGES[each + 1],
-            "num_candidates": int((place == each).sum()),
-            "said": float(probability[place == each].mean()),
-            "so": float(truth[place == each].mean()),
+            "num_candidates": int((interval == each).sum()),
+            "said": float(probability[interval == each].mean()),
+            "so": float(truth[interval == each].mean()),
         }
         for each in range(len(EDGES) - 1)
-        if (place == each).any()
+        if (interval == each).any()
     ]
 
 

@@ -67,7 +67,7 @@ def step_costs(
     assets = load_assets(base, device)
     lives = {name: start(config, assets, device) for name, config in configs.items()}
     medians = median_seconds(lives, num_rounds=num_rounds, round_steps=round_steps, device=device)
-    del assets, lives  # their place is needed by those whose memory is measured
+    del assets, lives  # their memory is needed by those whose memory is measured
     release_memory(device)
     memory = {name: peak_bytes(name, config, device) for name, config in configs.items()}
     return {

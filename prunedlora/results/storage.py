@@ -1,6 +1,6 @@
 """Whole files on any fsspec filesystem: a reader sees the old content or the new, never half of it.
 
-Local (and NFS) files are written beside their place, synced and renamed. Object stores put whole objects, so a plain
+Local (and NFS) files are written beside their target, synced and renamed. Object stores put whole objects, so a plain
 write is atomic there; a folder, which is many objects, counts as there once its marker is, which is put last.
 """
 

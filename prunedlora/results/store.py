@@ -1,4 +1,4 @@
-"""Store: the folder of one sweep, and the only place that knows where in it things lie.
+"""Store: the folder of one sweep, and the only module that knows where in it things lie.
 
     sweep.yaml                      what is asked
     driver.json                     who drives it (driver_lock.py)
@@ -16,7 +16,7 @@
     trials/<key>/latency/<…>.json   measured on demand (latency.py)
     trials/<key>/record.json        what came out, written last
     trials/<key>/harness/<…>.json   what lm-evaluation-harness measured afterwards (harness.py)
-    recommended.json                test figures and place of the exported adapter
+    recommended.json                test figures and path of the exported adapter
     report/
 
 One writer per file; everything the driver knows can be rebuilt from here.
@@ -74,7 +74,7 @@ class Store:
         """Makes the store of a sweep (True), or opens it (False) and leaves its sweep.yaml as it is. A store in which
         nothing was asked or evaluated yet (its sweep was refused, or could not start) may become that of any sweep.
 
-        `sweep` is the whole resolved sweep as plain JSON data. Raises StoreError when the place cannot be written,
+        `sweep` is the whole resolved sweep as plain JSON data. Raises StoreError when the storage cannot be written,
         holds other files, or holds the store of another sweep; the message names the fields that differ.
         """
         if self.check(sweep):

@@ -31,10 +31,10 @@ def pad_inputs(
 
 
 def by_length(features: Sequence[Features], batch_size: int) -> Iterator[list[int]]:
-    """Places of the features of each batch, longest first: little padding, and too little memory shows at once."""
-    places = sorted(range(len(features)), key=lambda place: -len(features[place].input_ids))
-    for start in range(0, len(places), batch_size):
-        yield places[start : start + batch_size]
+    """Indices of the features of each batch, longest first: little padding, and too little memory shows at once."""
+    indices = sorted(range(len(features)), key=lambda index: -len(features[index].input_ids))
+    for start in range(0, len(indices), batch_size):
+        yield indices[start : start + batch_size]
 
 
 @contextmanager

@@ -116,8 +116,8 @@ class Generation:
     def collate(self, features: Sequence[Features]) -> dict[str, Tensor]:
         """`input_ids`, `attention_mask` and `labels`, each (batch, tokens), padded on the right.
 
-        `labels` holds the answer's tokens at their places and -100 on prompt and padding; it is made from positions, so
-        that an end-of-text token counts as a target even where padding has the same id.
+        `labels` holds the answer's tokens at their positions and -100 on prompt and padding; it is made from positions,
+        so that an end-of-text token counts as a target even where padding has the same id.
         """
         batch = pad_inputs([feature.input_ids for feature in features], self._pad_token_id)
         labels = [[IGNORED] * (len(f.input_ids) - len(f.labels)) + f.labels for f in features]
@@ -135,16 +135,16 @@ class Generation:
         loss_sums, correct = [0.0] * len(features), [0] * len(features)
         generates = self._metric in self.generating_metrics
         with evaluating(model):
-            for places in by_length(features, batch_size):
-                chosen = [features[place] for place in places]
+            for indices in by_length(features, batch_size):
+                chosen = [features[index] for index in indices]
                 batch = to_device(self.collate(chosen), device)
                 losses, rows = _token_losses(model, batch)
                 sums = torch.zeros(len(chosen), dtype=torch.float64, device=losses.device)
-                for place, total in zip(places, sums.index_add_(0, rows, losses.double()).tolist(), strict=True):
-                    loss_sums[place] = total
+                for index, total in zip(indices, sums.index_add_(0, rows, losses.double()).tolist(), strict=True):
+                    loss_sums[index] = total
                 if generates:
-                    for place, answer in zip(places, self.generate(model, chosen, device), strict=True):
-                        correct[place] = int(SCORERS[self._metric](answer, features[place].example))
+                    for index, answer in zip(indices, self.generate(model, chosen, device), strict=True):
+                        correct[index] = int(SCORERS[self._metric](answer, features[index].example))
         num_targets = [len(feature.labels) for feature in features]
         return Outcomes(loss_sums, num_targets, {self._metric: correct} if generates else {})
 

@@ -62,7 +62,7 @@ def interleave(shards: Sequence[Outcomes]) -> Outcomes:
     total = sum(lengths)
     if lengths != [len(range(k, total, len(shards))) for k in range(len(shards))]:
         raise ValueError(f"shards of {lengths} examples are no sharing of {total} examples by turns")
-    order = [(place % len(shards), place // len(shards)) for place in range(total)]
+    order = [(index % len(shards), index // len(shards)) for index in range(total)]
     return Outcomes(
         loss_sums=[shards[k].loss_sums[i] for k, i in order],
         num_targets=[shards[k].num_targets[i] for k, i in order],

@@ -67,8 +67,8 @@ def load_examples(source: Source, shuffle_seed: int) -> list[Example]:
     table = dataset.select(chosen).select_columns(columns)[:]
     texts = {column: _label_names(source, dataset.features[column], table[column], chosen) for column in columns}
     return [
-        _example(source, prompt, target, {column: texts[column][place] for column in columns}, row)
-        for place, row in enumerate(chosen)
+        _example(source, prompt, target, {column: texts[column][index] for column in columns}, row)
+        for index, row in enumerate(chosen)
     ]
 
 

@@ -122,12 +122,12 @@ class TextClassification:
         """Loss and accuracy of every example."""
         loss_sums, correct = [0.0] * len(features), [0] * len(features)
         with evaluating(model):
-            for places in by_length(features, batch_size):
-                batch = to_device(self.collate([features[place] for place in places]), device)
+            for indices in by_length(features, batch_size):
+                batch = to_device(self.collate([features[index] for index in indices]), device)
                 losses, classes = _losses_and_classes(model, batch)
                 hits = (classes == batch["labels"]).long()
-                for place, loss, hit in zip(places, losses.tolist(), hits.tolist(), strict=True):
-                    loss_sums[place], correct[place] = loss, hit
+                for index, loss, hit in zip(indices, losses.tolist(), hits.tolist(), strict=True):
+                    loss_sums[index], correct[index] = loss, hit
         return Outcomes(loss_sums, [1] * len(features), {"accuracy": correct})
 
 

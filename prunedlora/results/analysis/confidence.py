@@ -21,7 +21,7 @@ from prunedlora.results.record import Figure
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-MOST_PLACES = 20_000_000
+MOST_DRAWN = 20_000_000
 """Examples that are drawn at once: it takes about half a gigabyte."""
 NUM_DRAWS = 2000
 """Resamplings: the 95 % quantile of 2,000 draws is known to half a percentage point."""
@@ -50,11 +50,11 @@ def draw_means(scores: Floats, weights: Floats | None, rng: np.random.Generator,
     `scores` (C, n): what each example adds; `weights` (C, n): what it counts (targets of a loss), None: one each.
     """
     n = scores.shape[1]
-    means, at_once = [], max(1, MOST_PLACES // n)
+    means, at_once = [], max(1, MOST_DRAWN // n)
     for begin in range(0, num_draws, at_once):
         num = min(at_once, num_draws - begin)
-        places = rng.integers(n, size=(num, n)) + n * np.arange(num)[:, None]
-        counts = np.bincount(places.ravel(), minlength=num * n).reshape(num, n).astype(np.float64)
+        drawn = rng.integers(n, size=(num, n)) + n * np.arange(num)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=num * n).reshape(num, n).astype(np.float64)
         totals = counts @ scores.T
         means.append(totals / n if weights is None else totals / (counts @ weights.T))
     return np.concatenate(means)

@@ -79,28 +79,28 @@ def example_errors(
         for of, outcomes in zip(owner, found, strict=True)
         if outcomes is None or (objectives.quality != LOSS and objectives.quality not in outcomes.correct)
     } | {int(of) for of, point in zip(owner, points, strict=True) if data_of(point) is None}
-    alone = [place for place, of in enumerate(owner) if of in bare]
+    alone = [index for index, of in enumerate(owner) if of in bare]
     members: dict[tuple[str | None, int, tuple[int, ...]], list[int]] = {}
-    for place, outcomes in enumerate(found):
-        if owner[place] not in bare and outcomes is not None:
+    for index, outcomes in enumerate(found):
+        if owner[index] not in bare and outcomes is not None:
             # Losses over other targets (another tokenizer, another limit of length) are no pairs either.
             targets = outcomes.num_targets if objectives.quality == LOSS else ()
-            members.setdefault((data_of(points[place]), len(outcomes.loss_sums), targets), []).append(place)
-    for places in members.values():
-        outcomes_of = [one for place in places if (one := found[place]) is not None]
-        draws[:, places] = sign * paired_errors(outcomes_of, objectives.quality, rng, num_draws)
+            members.setdefault((data_of(points[index]), len(outcomes.loss_sums), targets), []).append(index)
+    for indices in members.values():
+        outcomes_of = [one for index in indices if (one := found[index]) is not None]
+        draws[:, indices] = sign * paired_errors(outcomes_of, objectives.quality, rng, num_draws)
     normal = {of: rng.standard_normal(num_draws) for of in sorted(bare)}
-    for place in alone:
-        if (stderr := points[place].quality.stderr) is not None:
-            draws[:, place] = stderr * normal[int(owner[place])]
-    most = Counter({data: len(places) for data, places in members.items()}).most_common(1)
+    for index in alone:
+        if (stderr := points[index].quality.stderr) is not None:
+            draws[:, index] = stderr * normal[int(owner[index])]
+    most = Counter({data: len(indices) for data, indices in members.items()}).most_common(1)
     return ExampleErrors(
         draws=draws,
-        without_outcomes=tuple(points[place] for place in alone if points[place].quality.stderr is not None),
+        without_outcomes=tuple(points[index] for index in alone if points[index].quality.stderr is not None),
         on_other_data=tuple(
-            points[place] for data, places in members.items() if data != most[0][0] for place in places
+            points[index] for data, indices in members.items() if data != most[0][0] for index in indices
         ),
-        without_error=tuple(points[place] for place in alone if points[place].quality.stderr is None),
+        without_error=tuple(points[index] for index in alone if points[index].quality.stderr is None),
     )
 
 

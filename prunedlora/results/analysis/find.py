@@ -1,4 +1,4 @@
-"""A candidate by the name that people give it on the command line: the one place that says what such a name may be.
+"""A candidate by the name that people give it on the command line: the one module that says what such a name may be.
 
 <key>               a trial's last candidate
 <key>@<candidate>   one of its candidates: 180, or 180r4 for a truncation of step 180

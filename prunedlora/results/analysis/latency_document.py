@@ -123,7 +123,7 @@ def read_latencies(store: Store, key: str, candidate: str) -> tuple[Latency, ...
 
 
 def write_latency(store: Store, key: str, candidate: str, latency: Latency) -> None:
-    """Adds a measurement; it takes the place of an earlier one under the same conditions."""
+    """Adds a measurement; it replaces an earlier one under the same conditions."""
     others = [one for one in read_latencies(store, key, candidate) if one.conditions != latency.conditions]
     store.storage.write_text(_path(store, key, candidate), to_json(Latencies(measured=(*others, latency))))
 

@@ -76,12 +76,12 @@ def likely_front(summary: Summary, *, seed: int = 0, num_draws: int = NUM_DRAWS)
         Standing(
             point=point,
             configuration=owner[point.name],
-            on_front=float(on_front[place]) if known[place] else None,
-            dominated_by=points[dominators[place]] if shares[place] > 0 else None,
-            dominated_by_it=float(shares[place]),
-            num_dominated=float(num_dominated[place]) if known[place] else None,
+            on_front=float(on_front[index]) if known[index] else None,
+            dominated_by=points[dominators[index]] if shares[index] > 0 else None,
+            dominated_by_it=float(shares[index]),
+            num_dominated=float(num_dominated[index]) if known[index] else None,
         )
-        for place, point in enumerate(points)
+        for index, point in enumerate(points)
     )
     return LikelyFront(standings, tuple(errors.caveats()))
 
@@ -108,16 +108,16 @@ def domination(draws: Floats, sizes: Floats) -> tuple[NDArray[np.int64], Floats,
     num_draws, num = draws.shape
     most, dominator, total = np.zeros(num), np.zeros(num, dtype=np.int64), np.zeros(num)
     first = np.searchsorted(sizes, sizes, side="left")
-    for place in range(num):
+    for index in range(num):
         # None that is smaller can be dominated; of the same size, only what is worse.
-        others = values[first[place] :]
-        same = np.asarray(sizes[first[place] :] == sizes[place])
+        others = values[first[index] :]
+        same = np.asarray(sizes[first[index] :] == sizes[index])
         wins = np.empty(len(others), dtype=np.int64)
-        wins[same] = np.count_nonzero(values[place] > others[same], axis=1)
-        wins[~same] = np.count_nonzero(values[place] >= others[~same], axis=1)
+        wins[same] = np.count_nonzero(values[index] > others[same], axis=1)
+        wins[~same] = np.count_nonzero(values[index] >= others[~same], axis=1)
         share = wins / num_draws
-        total[place] = share.sum()
-        ahead = share > most[first[place] :]
-        most[first[place] :][ahead] = share[ahead]
-        dominator[first[place] :][ahead] = place
+        total[index] = share.sum()
+        ahead = share > most[first[index] :]
+        most[first[index] :][ahead] = share[ahead]
+        dominator[first[index] :][ahead] = index
     return dominator, most, total

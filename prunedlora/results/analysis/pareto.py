@@ -90,7 +90,7 @@ def points(records: Iterable[TrialRecord], objectives: Objectives) -> list[Point
     """Every candidate of completed and stopped trials that is an adapter, sorted by key and step.
 
     Full fine-tuning is none: it is the reference that `best_full` finds. A candidate that no served slot holds has no
-    place on an axis of served slots and is left out there. Raises ObjectiveError when a candidate lacks the quality
+    position on an axis of served slots and is left out there. Raises ObjectiveError when a candidate lacks the quality
     figure.
     """
     return [

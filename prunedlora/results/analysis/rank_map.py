@@ -13,15 +13,15 @@ def rank_map(ranks: Mapping[str, int]) -> tuple[list[str], list[str], list[list[
     A name's first number is its block, what follows is the kind: `layers.3.self_attn.q_proj` is `self_attn.q_proj` in
     block 3. Blocks by number, kinds in their order within a block.
     """
-    places = {name: _place(name) for name in ranks}
-    blocks = sorted({block for block, _ in places.values()}, key=lambda block: (block == OUTSIDE, block.zfill(6)))
-    kinds = list(dict.fromkeys(kind for _, kind in places.values()))
+    parts = {name: _parts(name) for name in ranks}
+    blocks = sorted({block for block, _ in parts.values()}, key=lambda block: (block == OUTSIDE, block.zfill(6)))
+    kinds = list(dict.fromkeys(kind for _, kind in parts.values()))
     table: list[list[int | None]] = [[None] * len(kinds) for _ in blocks]
-    for name, (block, kind) in places.items():
+    for name, (block, kind) in parts.items():
         table[blocks.index(block)][kinds.index(kind)] = ranks[name]
     return blocks, kinds, table
 
 
-def _place(name: str) -> tuple[str, str]:
+def _parts(name: str) -> tuple[str, str]:
     found = re.search(r"\.(\d+)\.(.+)$", name)
     return (found[1], found[2]) if found else (OUTSIDE, name)

@@ -253,9 +253,9 @@ def knee(summary: Summary) -> Point | None:
         return None
     sizes = np.log([point.size for point in ends])
     gains = np.array([summary.objectives.gain(point.quality.value) for point in ends])
-    place = (sizes - sizes[0]) / (sizes[-1] - sizes[0])
+    position = (sizes - sizes[0]) / (sizes[-1] - sizes[0])
     height = (gains - gains[0]) / (gains[-1] - gains[0])
-    return ends[int(np.argmax(height - place))]
+    return ends[int(np.argmax(height - position))]
 
 
 def _check(objectives: Objectives, within: float, confidence: float) -> None:

@@ -40,8 +40,8 @@ class Server:
 
 
 @dataclass(frozen=True)
-class Placement:
-    """An adapter on a server."""
+class ServingCost:
+    """What a server needs for an adapter."""
 
     rank: int | None
     """max_lora_rank that the server needs with the adapter among its tenants; None: no slot is large enough."""
@@ -56,12 +56,12 @@ class Placement:
         return None if self.bytes_after is None else self.bytes_after - self.bytes_before
 
 
-def place(record: TrialRecord, candidate: Candidate, server: Server) -> Placement:
+def serving_cost(record: TrialRecord, candidate: Candidate, server: Server) -> ServingCost:
     """What the server needs for a candidate of this record. Raises ServingError as `widths_of`."""
     widths = widths_of(record, embeddings=server.embeddings)
     needed = served_slot(candidate.max_rank)
     rank = None if needed is None else max(needed, server.max_lora_rank)
-    return Placement(
+    return ServingCost(
         rank=rank,
         bytes_before=server.slots_bytes(widths, server.max_lora_rank),
         bytes_after=None if rank is None else server.slots_bytes(widths, rank),

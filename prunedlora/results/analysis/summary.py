@@ -42,7 +42,7 @@ class Summary:
     within: float
     recommended: Point | None
     exported: ExportedAdapter | None
-    """Test figures and place of the recommended adapter; None when another one, or none, was exported."""
+    """Test figures and path of the recommended adapter; None when another one, or none, was exported."""
 
     @property
     def name(self) -> str:

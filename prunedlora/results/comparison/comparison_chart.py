@@ -18,8 +18,8 @@ from prunedlora.results.report.chart_style import (
     RED,
     SIZE_TITLES,
     SYMBOLS,
+    axis_position,
     layout,
-    placement,
     short_number,
     size_ticks,
     text,
@@ -30,15 +30,15 @@ from prunedlora.results.report.front_chart import MOST_AS_SHAPES
 def fronts_chart(comparison: Comparison) -> go.Figure:
     """Every group's front with error bars, its other candidates faded, the recommended adapters ringed."""
     sizes = [point.size for group in comparison.groups for point in group.points]
-    place = placement(sizes)
+    position = axis_position(sizes)
     figure = go.Figure()
     for i, group in enumerate(comparison.groups):
-        for trace in _front_traces(comparison, group, i, place):
+        for trace in _front_traces(comparison, group, i, position):
             figure.add_trace(trace)
     ringed = [group.recommended for group in comparison.groups if group.recommended is not None]
     figure.add_trace(
         go.Scatter(
-            x=[place(point.size) for point in ringed],
+            x=[position(point.size) for point in ringed],
             y=[point.quality.value for point in ringed],
             mode="markers",
             marker={"symbol": "circle-open", "size": 22, "line": {"width": 3}, "color": RED},
@@ -49,7 +49,7 @@ def fronts_chart(comparison: Comparison) -> go.Figure:
     for name, base in _bases(comparison).items():
         figure.add_trace(
             go.Scatter(
-                x=[place(min(sizes)), place(max(sizes))],
+                x=[position(min(sizes)), position(max(sizes))],
                 y=[base.value, base.value],
                 mode="lines",
                 line={"dash": "dash", "color": GREY, "width": 2},
@@ -64,16 +64,16 @@ def fronts_chart(comparison: Comparison) -> go.Figure:
 def differences_chart(comparison: Comparison) -> go.Figure:
     """How much better than the control each group is at every size, with the intervals; the margin as dotted lines."""
     sizes = [one.size for contrast in comparison.contrasts for one in contrast.matched]
-    place = placement(sizes)
+    position = axis_position(sizes)
     figure = go.Figure()
     for i, contrast in enumerate(comparison.contrasts, start=1):
-        figure.add_trace(_differences(comparison, contrast, i, place))
+        figure.add_trace(_differences(comparison, contrast, i, position))
     for level, dash in ((0.0, "solid"), (comparison.within, "dot"), (-comparison.within, "dot")):
         figure.add_hline(y=level, line={"dash": dash, "color": GREY, "width": 1})
     return _laid_out(figure, comparison, sizes, f"{text(comparison.objectives.quality)}, better by")
 
 
-def _front_traces(comparison: Comparison, group: Group, index: int, place: Callable[[float], float]) -> list[Any]:
+def _front_traces(comparison: Comparison, group: Group, index: int, position: Callable[[float], float]) -> list[Any]:
     colour, symbol = _look(index)
     on_front = {point.name for point in group.front}
     dominated = [point for point in group.points if point.name not in on_front]
@@ -81,7 +81,7 @@ def _front_traces(comparison: Comparison, group: Group, index: int, place: Calla
 
     def markers(points: list[Point], kind: Any = go.Scatter, **look: Any) -> Any:
         return kind(
-            x=[place(point.size) for point in points],
+            x=[position(point.size) for point in points],
             y=[point.quality.value for point in points],
             hovertext=[_hover(comparison, group, point) for point in points],
             hoverinfo="text",
@@ -106,10 +106,12 @@ def _front_traces(comparison: Comparison, group: Group, index: int, place: Calla
     return traces
 
 
-def _differences(comparison: Comparison, contrast: Contrast, index: int, place: Callable[[float], float]) -> go.Scatter:
+def _differences(
+    comparison: Comparison, contrast: Contrast, index: int, position: Callable[[float], float]
+) -> go.Scatter:
     matched, (colour, symbol) = contrast.changes, _look(index)
     return go.Scatter(
-        x=[place(one.size) for one in matched],
+        x=[position(one.size) for one in matched],
         y=[one.difference for one in matched],
         error_y={
             "array": [one.high - one.difference for one in matched],
@@ -132,8 +134,8 @@ def _differences(comparison: Comparison, contrast: Contrast, index: int, place: 
 
 def _look(index: int) -> tuple[str, str]:
     """Colour and symbol of a group; after each round of colours the symbols shift, so that no two are alike."""
-    turn, place = divmod(index, len(COLOURS))
-    return COLOURS[place], SYMBOLS[(place + turn) % len(SYMBOLS)]
+    turn, colour = divmod(index, len(COLOURS))
+    return COLOURS[colour], SYMBOLS[(colour + turn) % len(SYMBOLS)]
 
 
 def _hover(comparison: Comparison, group: Group, point: Point) -> str:
@@ -163,12 +165,12 @@ def _bases(comparison: Comparison) -> dict[str, Figure]:
 
 
 def _laid_out(figure: go.Figure, comparison: Comparison, sizes: list[float], title: str) -> go.Figure:
-    place, ticks = placement(sizes), size_ticks(sizes)
+    position, ticks = axis_position(sizes), size_ticks(sizes)
     xaxis = {
         **GRID,
         "type": "log",
         "title": SIZE_TITLES[comparison.objectives.size],
-        "tickvals": [place(size) for size in ticks],
+        "tickvals": [position(size) for size in ticks],
         "ticktext": [short_number(size) for size in ticks],
     }
     legend = {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0}

@@ -15,7 +15,7 @@ from prunedlora.results.storage import Storage
 
 
 def write_comparison(comparison: Comparison, left_out: list[str], folder: str, command: str | None = None) -> str:
-    """Writes comparison.html and comparison.json into a folder (a path or URI); returns the page's place.
+    """Writes comparison.html and comparison.json into a folder (a path or URI); returns the page's path or URI.
 
     `command` is shown as the way to get it again. Raises StoreError when the folder cannot be written.
     """

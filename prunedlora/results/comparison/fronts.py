@@ -16,7 +16,7 @@ from prunedlora.results.analysis.example_errors import data_of
 from prunedlora.results.analysis.pareto import Objectives, Point, Reference, hypervolume, reference
 from prunedlora.results.analysis.recommendation import SCREEN
 from prunedlora.results.comparison.groups import ComparisonError, Group
-from prunedlora.results.comparison.resampling import Places, Sample, draw_sample, stderr_of
+from prunedlora.results.comparison.resampling import Columns, Sample, draw_sample, stderr_of
 from prunedlora.results.comparison.simultaneous import Indices, contenders, critical_value, spreads
 
 NUM_BUDGETS = 4
@@ -117,14 +117,14 @@ def compare(
     control = next(group for group in groups if against in (None, group.name))
     others = [group for group in groups if group is not control]
     sizes = [_sizes(control, other) for other in others]
-    places = Places()
-    gained = [pair for other, at in zip(others, sizes, strict=True) for pair in _running(other, control, at, places)]
-    lost = [pair for other, at in zip(others, sizes, strict=True) for pair in _running(control, other, at, places)]
-    sample = draw_sample(places.order, np.random.default_rng(seed))
+    columns = Columns()
+    gained = [pair for other, at in zip(others, sizes, strict=True) for pair in _running(other, control, at, columns)]
+    lost = [pair for other, at in zip(others, sizes, strict=True) for pair in _running(control, other, at, columns)]
+    sample = draw_sample(columns.order, np.random.default_rng(seed))
     # Half of the doubt for claiming too much for the groups, half for claiming too little.
     low, high = (critical_value(sample.errors, sample.steps, pairs, (1 + confidence) / 2) for pairs in (gained, lost))
     contrasts = tuple(
-        _contrast(control, other, at, places, sample, (low, high), within)
+        _contrast(control, other, at, columns, sample, (low, high), within)
         for other, at in zip(others, sizes, strict=True)
     )
     ordered = (control, *others)
@@ -138,7 +138,7 @@ def compare(
         within=within,
         confidence=confidence,
         critical_values=(low, high),
-        num_running=len(places.order),
+        num_running=len(columns.order),
     )
 
 
@@ -175,7 +175,7 @@ def _sizes(control: Group, other: Group) -> list[float]:
     return sorted({first} | inside | {size for size in recommended if size >= first})
 
 
-def _running(group: Group, other: Group, limits: Sequence[float], places: Places) -> list[tuple[int, Indices]]:
+def _running(group: Group, other: Group, limits: Sequence[float], columns: Columns) -> list[tuple[int, Indices]]:
     """Each measured best of `other`, and the candidates of `group` that could have been compared with it."""
     running = contenders(
         np.array([group.objectives.gain(point.quality.value) for point in group.points]),
@@ -186,8 +186,8 @@ def _running(group: Group, other: Group, limits: Sequence[float], places: Places
     )
     found: dict[int, set[int]] = {}
     for limit, row in zip(limits, running, strict=True):
-        best = places.of(other, other.best_within(limit))
-        found.setdefault(best, set()).update(places.of(group, group.points[i]) for i in np.flatnonzero(row))
+        best = columns.of(other, other.best_within(limit))
+        found.setdefault(best, set()).update(columns.of(group, group.points[i]) for i in np.flatnonzero(row))
     return [(best, np.array(sorted(some))) for best, some in found.items()]
 
 
@@ -195,7 +195,7 @@ def _contrast(
     control: Group,
     other: Group,
     sizes: Sequence[float],
-    places: Places,
+    columns: Columns,
     sample: Sample,
     reach: tuple[float, float],
     within: float,
@@ -204,7 +204,7 @@ def _contrast(
     matched = []
     for size in sizes:
         ours, theirs = other.best_within(size), control.best_within(size)
-        a, c = places.of(other, ours), places.of(control, theirs)
+        a, c = columns.of(other, ours), columns.of(control, theirs)
         spread = float(spreads(sample.errors, sample.steps, a, np.array([c]))[0])
         difference = gain(ours.quality.value) - gain(theirs.quality.value)
         low, high = difference - reach[0] * spread, difference + reach[1] * spread

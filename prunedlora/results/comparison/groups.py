@@ -191,7 +191,7 @@ def _checked(names: Sequence[str], number: int) -> list[str]:
 
 
 def _twice(texts: Sequence[str]) -> str | None:
-    return next((text for place, text in enumerate(texts) if text in texts[:place]), None)
+    return next((text for index, text in enumerate(texts) if text in texts[:index]), None)
 
 
 def _described(objectives: Objectives) -> str:

@@ -12,8 +12,8 @@ from prunedlora.results.comparison.groups import ComparisonError, Group
 from prunedlora.results.record import ExampleOutcomes
 
 
-class Places:
-    """Candidates that take part, each with its place among the samples, given out as they are met."""
+class Columns:
+    """Candidates that take part, each with its column in the sample, given out as they are met."""
 
     def __init__(self) -> None:
         self.order: list[tuple[Group, Point]] = []

@@ -7,8 +7,8 @@ best of the second, e the errors. Since c* measured no worse than c°,
 
 so that the luck of the picked candidate is paid for once, on the side that gains by it. The quantiles of that maximum,
 over all sizes and all that could have been picked, come from the resampled means of confidence.py, which know how
-candidates err together (max-t: Romano and Wolf, https://doi.org/10.1198/016214504000000539), with the measured best in
-the place of c°, which nobody knows.
+candidates err together (max-t: Romano and Wolf, https://doi.org/10.1198/016214504000000539), with the measured best
+for c°, which nobody knows.
 """
 
 from collections.abc import Sequence

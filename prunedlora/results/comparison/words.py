@@ -25,25 +25,25 @@ def finding(comparison: Comparison, contrast: Contrast) -> list[str]:
     beyond = _beyond(comparison, contrast, first, last)
     if first == last:
         (at,) = (one for one in contrast.matched if one.size == first)
-        place = f"at the one {size} that both tried, {first:,.10g}"
+        sizes = f"at the one {size} that both tried, {first:,.10g}"
         if at.verdict == "unknown":
-            told = f"No difference between {name} and {control} can be told {sure} {place}."
+            told = f"No difference between {name} and {control} can be told {sure} {sizes}."
         elif at.verdict == "equal":
-            told = f"{name} and {control} are at most {comparison.within:g} apart {sure} {place}."
+            told = f"{name} and {control} are at most {comparison.within:g} apart {sure} {sizes}."
         else:
-            told = f"{name} is {at.verdict} than {control} {sure} {place}."
+            told = f"{name} is {at.verdict} than {control} {sure} {sizes}."
         return [told, f"Measured {_apart(at.difference)}.", *beyond]
-    place = f"({size} {first:,.10g} to {last:,.10g})"
+    sizes = f"({size} {first:,.10g} to {last:,.10g})"
     verdicts = {one.verdict for one in contrast.matched if one.size <= last}
     if shares.surely_better or shares.surely_worse:
-        told = f"W{sure[1:]}, {name} is {_where(shares, control)} {place}{_rest(shares)}."
+        told = f"W{sure[1:]}, {name} is {_where(shares, control)} {sizes}{_rest(shares)}."
     elif verdicts == {"equal"}:
         told = (
             f"{name} and {control} are at most {comparison.within:g} apart {sure} at every size that both tried "
-            f"{place}."
+            f"{sizes}."
         )
     else:
-        told = f"No difference between {name} and {control} can be told {sure} over the sizes that both tried {place}."
+        told = f"No difference between {name} and {control} can be told {sure} over the sizes that both tried {sizes}."
     measured = f"Measured, it is ahead on {share(shares.better)} of them and behind on {share(shares.worse)}"
     return [told, f"{measured} (by the logarithm of the size).", *beyond]
 
@@ -52,8 +52,8 @@ def hypervolumes(comparison: Comparison) -> str:
     """The areas under all fronts, and where they are measured from."""
     first, origin = comparison.hypervolumes[0], comparison.reference
     parts = [
-        f"{group.name} {area:,.6g}" + (f" ({area / first:.3f}×)" if first > 0 and place else "")
-        for place, (group, area) in enumerate(zip(comparison.groups, comparison.hypervolumes, strict=True))
+        f"{group.name} {area:,.6g}" + (f" ({area / first:.3f}×)" if first > 0 and index else "")
+        for index, (group, area) in enumerate(zip(comparison.groups, comparison.hypervolumes, strict=True))
     ]
     return (
         f"Hypervolume up to {comparison.objectives.quality} {origin.quality:g} and {comparison.objectives.size} "

@@ -40,7 +40,7 @@ def text(value: str) -> str:
     return html.escape(value, quote=False).replace("%", "&#37;").replace("\n", " ")
 
 
-def placement(sizes: Sequence[float]) -> Callable[[float], float]:
+def axis_position(sizes: Sequence[float]) -> Callable[[float], float]:
     """Size → where it stands on a logarithmic axis, which has no 0: empty adapters stand left of all others."""
     smallest = min((size for size in sizes if size > 0), default=1.0)
     return lambda size: size if size > 0 else smallest / 3

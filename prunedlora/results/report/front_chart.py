@@ -18,8 +18,8 @@ from prunedlora.results.report.chart_style import (
     RED,
     SIZE_TITLES,
     SYMBOLS,
+    axis_position,
     layout,
-    placement,
     short_number,
     size_ticks,
     text,
@@ -37,7 +37,7 @@ def front_chart(summary: Summary, paths: Sequence[str], bands: Attainment | None
     """Front and dominated candidates of every method, the recommended one ringed, base model and full fine-tuning as
     lines, and what shares of the seeds attain. `paths`: settings that the hover texts show.
     """
-    place = placement([point.size for point in summary.points])
+    position = axis_position([point.size for point in summary.points])
     records = {point.key: point.record for point in summary.points}
     settings = {key: chosen(record, paths) for key, record in records.items()}
     methods = {key: method(record) for key, record in records.items()}
@@ -50,7 +50,7 @@ def front_chart(summary: Summary, paths: Sequence[str], bands: Attainment | None
         marker = {"symbol": SYMBOLS[i % len(SYMBOLS)], "color": COLOURS[i % len(COLOURS)]}
         if beaten := [point for point in mine if point.name not in on_front]:
             kind = go.Scattergl if many else go.Scatter
-            marks = _marks(summary, beaten, settings, place, bars=few)
+            marks = _marks(summary, beaten, settings, position, bars=few)
             look = {"marker": {**marker, "size": 5 if many else 8}, "opacity": 0.2 if many else 0.4}
             # One entry in the legend for both, where there are both.
             entry = {
@@ -60,23 +60,23 @@ def front_chart(summary: Summary, paths: Sequence[str], bands: Attainment | None
             }
             figure.add_trace(kind(**marks, **look, **entry))
         if front := [point for point in mine if point.name in on_front]:
-            marks = _marks(summary, front, settings, place, bars=True)
+            marks = _marks(summary, front, settings, position, bars=True)
             full = {"marker": {**marker, "size": 11}, "name": text(name), "legendgroup": text(name)}
             figure.add_trace(go.Scatter(**marks, **full))
-    _add_front_line(figure, summary, place)
-    _add_bands(figure, bands, place)
+    _add_front_line(figure, summary, position)
+    _add_bands(figure, bands, position)
     base = None if summary.base is None else summary.base.figures.get(summary.objectives.quality)
-    _add_level(figure, summary, place, base, "base model, untrained", "dash")
-    _add_level(figure, summary, place, summary.full, "full fine-tuning", "dot")
-    _lay_out(figure, summary, place)
+    _add_level(figure, summary, position, base, "base model, untrained", "dash")
+    _add_level(figure, summary, position, summary.full, "full fine-tuning", "dot")
+    _lay_out(figure, summary, position)
     return figure
 
 
-def _add_bands(figure: go.Figure, bands: Attainment | None, place: Callable[[float], float]) -> None:
+def _add_bands(figure: go.Figure, bands: Attainment | None, position: Callable[[float], float]) -> None:
     for level in () if bands is None else bands.levels:
         figure.add_trace(
             go.Scatter(
-                x=[place(size) for size in level.sizes],
+                x=[position(size) for size in level.sizes],
                 y=list(level.qualities),
                 mode="lines",
                 line={"shape": "hv", "color": RED, "width": 2 if level.percent == 50 else 1, "dash": "dot"},
@@ -90,7 +90,7 @@ def _marks(
     summary: Summary,
     points: Sequence[Point],
     settings: dict[str, dict[str, str]],
-    place: Callable[[float], float],
+    position: Callable[[float], float],
     *,
     bars: bool,
 ) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def _marks(
         ]
     )
     marks: dict[str, Any] = {
-        "x": np.array([place(point.size) for point in points]),
+        "x": np.array([position(point.size) for point in points]),
         "y": np.array([point.quality.value for point in points]),
         "mode": "markers",
         "customdata": np.array([[*_facts(point), *values[point.key]] for point in points], dtype=object),
@@ -133,11 +133,11 @@ def _facts(point: Point) -> list[str]:
     ]
 
 
-def _add_front_line(figure: go.Figure, summary: Summary, place: Callable[[float], float]) -> None:
+def _add_front_line(figure: go.Figure, summary: Summary, position: Callable[[float], float]) -> None:
     """The front as a staircase: what is below and to the right of it is beaten. A ring around the recommended."""
     figure.add_trace(
         go.Scatter(
-            x=[place(point.size) for point in summary.front],
+            x=[position(point.size) for point in summary.front],
             y=[point.quality.value for point in summary.front],
             mode="lines",
             line={"shape": "hv", "width": 1, "color": GREY},
@@ -148,7 +148,7 @@ def _add_front_line(figure: go.Figure, summary: Summary, place: Callable[[float]
     if summary.recommended is not None:
         figure.add_trace(
             go.Scatter(
-                x=[place(summary.recommended.size)],
+                x=[position(summary.recommended.size)],
                 y=[summary.recommended.quality.value],
                 mode="markers",
                 marker={"symbol": "circle-open", "size": 22, "line": {"width": 3}, "color": RED},
@@ -159,12 +159,12 @@ def _add_front_line(figure: go.Figure, summary: Summary, place: Callable[[float]
 
 
 def _add_level(
-    figure: go.Figure, summary: Summary, place: Callable[[float], float], level: Figure | None, name: str, dash: str
+    figure: go.Figure, summary: Summary, position: Callable[[float], float], level: Figure | None, name: str, dash: str
 ) -> None:
     """A reference without a size of its own on this axis, as a line across."""
     if level is None:
         return
-    ends = [place(point.size) for point in summary.points] or [1.0]
+    ends = [position(point.size) for point in summary.points] or [1.0]
     figure.add_trace(
         go.Scatter(
             x=[min(ends), max(ends)],
@@ -178,7 +178,7 @@ def _add_level(
     )
 
 
-def _lay_out(figure: go.Figure, summary: Summary, place: Callable[[float], float]) -> None:
+def _lay_out(figure: go.Figure, summary: Summary, position: Callable[[float], float]) -> None:
     ticks = size_ticks([point.size for point in summary.points])
     figure.update_layout(
         layout(
@@ -186,7 +186,7 @@ def _lay_out(figure: go.Figure, summary: Summary, place: Callable[[float], float
                 **GRID,
                 "type": "log",
                 "title": SIZE_TITLES[summary.objectives.size],
-                "tickvals": [place(size) for size in ticks],
+                "tickvals": [position(size) for size in ticks],
                 "ticktext": [short_number(size) for size in ticks],
             },
             yaxis={**GRID, "title": f"{text(summary.objectives.quality)} (validation)"},

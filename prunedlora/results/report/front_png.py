@@ -8,7 +8,15 @@ from matplotlib.figure import Figure
 
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.recorded_settings import in_order, method
-from prunedlora.results.report.chart_style import COLOURS, GREY, RED, SIZE_TITLES, placement, short_number, size_ticks
+from prunedlora.results.report.chart_style import (
+    COLOURS,
+    GREY,
+    RED,
+    SIZE_TITLES,
+    axis_position,
+    short_number,
+    size_ticks,
+)
 
 MARKERS = ("o", "D", "s", "^", "X", "p", "*", "h")
 """The shapes of chart_style.SYMBOLS."""
@@ -19,7 +27,7 @@ def front_png(summary: Summary) -> bytes:
     figure = Figure(figsize=(8, 5), dpi=200, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    place = placement([point.size for point in summary.points])
+    position = axis_position([point.size for point in summary.points])
     on_front = {point.name for point in summary.front}
     names = in_order(method(point.record) for point in summary.points)
     for i, name in enumerate(names):
@@ -32,18 +40,18 @@ def front_png(summary: Summary) -> bytes:
         beaten = [point for point in mine if point.name not in on_front]
         front = [point for point in mine if point.name in on_front]
         if beaten:
-            x, y = [place(point.size) for point in beaten], [point.quality.value for point in beaten]
+            x, y = [position(point.size) for point in beaten], [point.quality.value for point in beaten]
             label = _literal(name) if not front else None
             axes.plot(x, y, **style, markersize=4, alpha=0.25, markeredgewidth=0, rasterized=True, label=label)
         if front:
-            x, y = [place(point.size) for point in front], [point.quality.value for point in front]
+            x, y = [position(point.size) for point in front], [point.quality.value for point in front]
             stderrs = [point.quality.stderr or 0.0 for point in front]
             axes.errorbar(x, y, yerr=stderrs, **style, markersize=6, capsize=2, elinewidth=1, label=_literal(name))
     if summary.front:
-        steps = [place(point.size) for point in summary.front], [point.quality.value for point in summary.front]
+        steps = [position(point.size) for point in summary.front], [point.quality.value for point in summary.front]
         axes.step(*steps, where="post", color=GREY, linewidth=1, zorder=0)
     if summary.recommended is not None:
-        x, y = [place(summary.recommended.size)], [summary.recommended.quality.value]
+        x, y = [position(summary.recommended.size)], [summary.recommended.quality.value]
         axes.plot(x, y, "o", markersize=14, fillstyle="none", color=RED, markeredgewidth=2, label="recommended")
     base = None if summary.base is None else summary.base.figures.get(summary.objectives.quality)
     for level, label, dash in ((base, "base model, untrained", "--"), (summary.full, "full fine-tuning", ":")):
@@ -51,7 +59,7 @@ def front_png(summary: Summary) -> bytes:
             axes.axhline(level.value, linestyle=dash, color=GREY, label=label)
     ticks = size_ticks([point.size for point in summary.points])
     axes.set_xscale("log")
-    axes.set_xticks([place(tick) for tick in ticks], [short_number(tick) for tick in ticks])
+    axes.set_xticks([position(tick) for tick in ticks], [short_number(tick) for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.set_xlabel(SIZE_TITLES[summary.objectives.size])
     axes.set_ylabel(_literal(f"{summary.objectives.quality} (validation)"))

@@ -21,8 +21,8 @@ from prunedlora.results.recorded_settings import chosen
 def render(package: str, template: str, charts: Mapping[str, go.Figure], **context: Any) -> str:
     """The page of a template that lies in `package`; no request leaves it, and every text from outside is escaped.
 
-    `charts`: id → figure. The template puts each in its place with `{{ chart(id, what it shows in words) }}`, and it is
-    drawn when it comes into view; it may be `large`, have `many` things beside each other, or a number of `rows`.
+    `charts`: id → figure. The template puts each where it belongs with `{{ chart(id, what it shows in words) }}`, and
+    it is drawn when it comes into view; it may be `large`, have `many` things beside each other, or a number of `rows`.
     Plotly is in the page only where there are charts.
     """
     return _environment(package).get_template(template).render(charts=charts, chart=_placing(charts), **context)

@@ -15,7 +15,7 @@ from prunedlora.results.recorded_settings import shown
 from prunedlora.results.report.chart_style import SIZE_TITLES, layout, short_names, short_number, size_ticks, text
 
 NOT_SET = "not set"
-"""Place on a field's axis of the trials in which it had no meaning (a conditional field)."""
+"""Position on a field's axis of the trials in which it had no meaning (a conditional field)."""
 MOST_CHARACTERS = 20
 
 
@@ -67,22 +67,22 @@ def _numbers(
     bottom, top = scale(low), scale(high)
     missing = bottom - 0.15 * ((top - bottom) or 1.0)
     values = [scale(ask.params[path]) if path in ask.params else missing for ask in asks]
-    places, texts = [scale(tick) for tick in ticks], [f"{tick:.3g}" for tick in ticks]
+    positions, texts = [scale(tick) for tick in ticks], [f"{tick:.3g}" for tick in ticks]
     if missing in values:
-        bottom, places, texts = missing, [missing, *places], [NOT_SET, *texts]
+        bottom, positions, texts = missing, [missing, *positions], [NOT_SET, *texts]
     return {
         "label": text(name),
         "values": np.array(values, dtype=np.float32),
         "range": [bottom, top if top > bottom else bottom + 1.0],
-        "tickvals": places,
+        "tickvals": positions,
         "ticktext": texts,
     }
 
 
 def _choices(path: str, name: str, choices: Sequence[Any], asks: Sequence[Ask]) -> dict[str, Any]:
     texts = [shown(choice) for choice in choices]
-    places = {json.dumps(choice): i for i, choice in enumerate(choices)}
-    values = [places[json.dumps(ask.params[path])] if path in ask.params else -1 for ask in asks]
+    indices = {json.dumps(choice): i for i, choice in enumerate(choices)}
+    values = [indices[json.dumps(ask.params[path])] if path in ask.params else -1 for ask in asks]
     numbers = [*range(len(choices))]
     if -1 in values:
         numbers, texts = [-1, *numbers], [NOT_SET, *texts]
@@ -99,13 +99,13 @@ def _sizes(summary: Summary, points: Sequence[Point]) -> dict[str, Any]:
     """The size's axis, logarithmic; empty adapters stand below all others."""
     sizes = [point.size for point in points]
     smallest = min((size for size in sizes if size > 0), default=1.0)
-    places = [math.log10(size if size > 0 else smallest / 3) for size in sizes]
+    positions = [math.log10(size if size > 0 else smallest / 3) for size in sizes]
     ticks = {math.log10(size if size > 0 else smallest / 3): short_number(size) for size in size_ticks(sizes)}
-    shown = {place: tick for place, tick in ticks.items() if min(places) <= place <= max(places)}
+    shown = {position: tick for position, tick in ticks.items() if min(positions) <= position <= max(positions)}
     return {
         "label": text(SIZE_TITLES[summary.objectives.size].split(" (")[0]),
-        "values": np.array(places, dtype=np.float32),
-        "range": [min(places), max(max(places), min(places) + 0.1)],
+        "values": np.array(positions, dtype=np.float32),
+        "range": [min(positions), max(max(positions), min(positions) + 0.1)],
         "tickvals": [*shown],
         "ticktext": [*shown.values()],
     }

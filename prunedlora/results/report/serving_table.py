@@ -10,13 +10,20 @@ from rich.text import Text
 
 from prunedlora.results.analysis.find import find_candidate
 from prunedlora.results.analysis.pareto import Point
-from prunedlora.results.analysis.serving import Placement, Server, ServingError, place, refused_heads, widths_of
+from prunedlora.results.analysis.serving import (
+    Server,
+    ServingCost,
+    ServingError,
+    refused_heads,
+    serving_cost,
+    widths_of,
+)
 from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.figure_text import bytes_text, figure_text
 from prunedlora.results.report.tables import plain_table
 from prunedlora.results.store import Store
 
-Row = tuple[Point, Placement]
+Row = tuple[Point, ServingCost]
 
 
 def print_serving(store: Store, candidate: str | None, server: Server, console: Console, *, as_json: bool) -> None:
@@ -33,7 +40,7 @@ def print_serving(store: Store, candidate: str | None, server: Server, console: 
         record, found = find_candidate(store, candidate)
         quality = found.figure(summary.objectives.quality)
         points = [Point(record, found, quality, float(found.adapter_params))]
-    rows = [(point, place(point.record, point.candidate, server)) for point in points]
+    rows = [(point, serving_cost(point.record, point.candidate, server)) for point in points]
     if as_json:
         document = serving_document(rows, server, summary.objectives.quality)
         console.print(json.dumps(document, indent=1), highlight=False, soft_wrap=True, markup=False)
@@ -53,12 +60,12 @@ def serving_document(rows: Sequence[Row], server: Server, quality: str) -> dict[
                 "file_bytes": point.candidate.file_bytes,
                 "max_rank": point.candidate.max_rank,
                 "head_params": point.candidate.head_params,
-                "max_lora_rank": placement.rank,
-                "slots_bytes_before": placement.bytes_before,
-                "slots_bytes_after": placement.bytes_after,
-                "slots_bytes_added": placement.bytes_added,
+                "max_lora_rank": cost.rank,
+                "slots_bytes_before": cost.bytes_before,
+                "slots_bytes_after": cost.bytes_after,
+                "slots_bytes_added": cost.bytes_added,
             }
-            for point, placement in rows
+            for point, cost in rows
         ],
     }
 
@@ -69,23 +76,23 @@ def serving_group(rows: Sequence[Row], server: Server, quality: str) -> Group:
     table.add_column("candidate", no_wrap=True)
     for name in (quality, "file", "rank", "slots at", "before", "after", "added"):
         table.add_column(name, justify="right", no_wrap=True)
-    for point, placement in rows:
+    for point, cost in rows:
         table.add_row(
             point.name,
             figure_text(point.quality),
             bytes_text(point.candidate.file_bytes),
             str(point.candidate.max_rank),
-            "none" if placement.rank is None else str(placement.rank),
-            bytes_text(placement.bytes_before),
-            *_after(placement),
+            "none" if cost.rank is None else str(cost.rank),
+            bytes_text(cost.bytes_before),
+            *_after(cost),
         )
     return Group(table, Text(" ".join(_notes(rows, server))))
 
 
-def _after(placement: Placement) -> tuple[str, str]:
-    if placement.bytes_after is None or placement.bytes_added is None:
+def _after(cost: ServingCost) -> tuple[str, str]:
+    if cost.bytes_after is None or cost.bytes_added is None:
         return "", ""
-    return bytes_text(placement.bytes_after), bytes_text(placement.bytes_added)
+    return bytes_text(cost.bytes_after), bytes_text(cost.bytes_added)
 
 
 def _notes(rows: Sequence[Row], server: Server) -> list[str]:
@@ -96,7 +103,7 @@ def _notes(rows: Sequence[Row], server: Server) -> list[str]:
     ]
     if not server.embeddings and record.embedding_widths:
         lines.append("Model classes that adapt embeddings too (Llama, Mistral, …) hold more: --embeddings.")
-    if any(placement.rank is None for _, placement in rows):
+    if any(cost.rank is None for _, cost in rows):
         lines.append("No slot holds an adapter whose largest rank is above 512.")
     if num_refused := refused_heads([point.candidate for point, _ in rows]):
         lines.append(f"vLLM would refuse {num_refused} of {len(rows)}: they carry a head of their own.")

@@ -6,7 +6,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from prunedlora.cli import app
-from prunedlora.results.analysis.serving import Server, ServingError, place
+from prunedlora.results.analysis.serving import Server, ServingError, serving_cost
 from prunedlora.results.report.serving_table import print_serving
 
 LAYERS = {"a.q": (64, 64), "a.v": (64, 16), "b.q": (64, 64)}
@@ -36,9 +36,9 @@ def wide(record):
 )
 def test_an_adapter_costs_its_slot_or_larger_ones_for_all(max_rank, server, rank, before, added, wide, candidate):
     one = candidate(max_rank=max_rank)
-    placement = place(wide("a1", one), one, server)
-    assert (placement.rank, placement.bytes_before, placement.bytes_added) == (rank, before, added)
-    assert placement.bytes_after == (None if added is None else before + added)
+    cost = serving_cost(wide("a1", one), one, server)
+    assert (cost.rank, cost.bytes_before, cost.bytes_added) == (rank, before, added)
+    assert cost.bytes_after == (None if added is None else before + added)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_server_that_there_cannot_be_is_refused(flags, message):
 def test_a_record_without_widths_is_refused(record, candidate):
     one = candidate()
     with pytest.raises(ServingError, match=r"trial a1: the widths .* are not on record, because it was recorded by an"):
-        place(record("a1", one), one, Server(8, 16, "bfloat16"))
+        serving_cost(record("a1", one), one, Server(8, 16, "bfloat16"))
 
 
 def printed(store, server, name=None, as_json=False):
