@@ -141,5 +141,5 @@ def test_an_unknown_error_bounds_nothing_and_spoils_no_other():
 def test_draws_in_blocks_are_the_draws_at_once(monkeypatch):
     scores = rng().random((3, 50))
     whole = draw_means(scores, None, rng(), 40)
-    monkeypatch.setattr("prunedlora.results.analysis.confidence.MOST_PLACES", 50 * 7)
+    monkeypatch.setattr("prunedlora.results.analysis.confidence.MOST_DRAWN", 50 * 7)
     np.testing.assert_allclose(draw_means(scores, None, rng(), 40), whole, rtol=1e-12)
