@@ -30,12 +30,10 @@ from typing import Any
 import yaml
 
 from prunedlora.results.ask import Ask
+from prunedlora.results.exported_adapter import ExportedAdapter
 from prunedlora.results.record import (
     BaseReference,
-    Document,
     ExampleOutcomes,
-    Figure,
-    Key,
     RecordError,
     TrialRecord,
     from_json,
@@ -43,27 +41,14 @@ from prunedlora.results.record import (
     to_json,
 )
 from prunedlora.results.storage import Storage, StoreError
+from prunedlora.results.sweep_binding import changed_contents, differing_fields, plain
 
 CONTENTS_FILE = "contents.json"
 COMMAND_FILE = "command.txt"
-FIXED_FIELDS = ("objectives", "trial", "space", "sampler", "seed")
-"""Fields of a sweep that its store is bound to; all others may change between runs. Baselines too: they stand for
-themselves, and what was trained stays on record."""
 
 
 class StaleWriterError(RuntimeError):
     """A writer whose driver, or whose attempt at the trial, has been replaced; its result must not land."""
-
-
-class ExportedAdapter(Document):
-    """The recommended adapter after it was measured on the test split and exported."""
-
-    key: Key
-    step: int
-    truncated_rank: int | None = None
-    test: dict[str, Figure]
-    path: str
-    """Local path or URI of the exported PEFT adapter."""
 
 
 class Store:
@@ -104,12 +89,7 @@ class Store:
                 found = ", ".join(foreign[:5])
                 raise StoreError(f"{self.uri} is not empty and no store (it holds {found}); give another storage")
             return False
-        old = self.read_sweep()
-        differing = [
-            line
-            for field in FIXED_FIELDS
-            for line in _differences(field, _plain(old.get(field)), _plain(sweep.get(field)))
-        ]
+        differing = differing_fields(self.read_sweep(), sweep)
         if differing and not self.is_bound():
             return False
         if differing:
@@ -131,8 +111,7 @@ class Store:
         text = self.storage.read_text(CONTENTS_FILE)
         if text is None or not self.is_bound():
             return
-        known, now = json_object(text, self.storage.uri_of(CONTENTS_FILE)), _plain(contents)
-        if changed := sorted(name for name in known.keys() & now.keys() if known[name] != now[name]):
+        if changed := changed_contents(json_object(text, self.storage.uri_of(CONTENTS_FILE)), contents):
             raise StoreError(
                 f"{self.uri}: {', '.join(changed)} changed since this sweep began (files or package versions); "
                 "put them back, or give another storage"
@@ -140,7 +119,7 @@ class Store:
 
     def write_contents(self, contents: Mapping[str, Any]) -> None:
         """Remembers what models and data are by content; for the driver that holds the lock."""
-        self.storage.write_text(CONTENTS_FILE, json.dumps(_plain(contents), indent=1, sort_keys=True) + "\n")
+        self.storage.write_text(CONTENTS_FILE, json.dumps(plain(contents), indent=1, sort_keys=True) + "\n")
 
     def read_contents(self) -> dict[str, Any]:
         """Name of a model or data source in the configurations → its identity; empty in stores of earlier versions."""
@@ -158,7 +137,7 @@ class Store:
 
     def write_sweep(self, sweep: Mapping[str, Any]) -> None:
         """Replaces sweep.yaml; for the driver that holds the lock, when trials, time or resources changed."""
-        self.storage.write_text("sweep.yaml", yaml.safe_dump(_plain(sweep), sort_keys=False, allow_unicode=True))
+        self.storage.write_text("sweep.yaml", yaml.safe_dump(plain(sweep), sort_keys=False, allow_unicode=True))
 
     def read_sweep(self) -> dict[str, Any]:
         """Raises StoreError when there is none, RecordError when it is broken."""
@@ -343,16 +322,3 @@ class Store:
         if not all(isinstance(count, int) for count in attempts.values()):
             raise RecordError(f"{self.storage.uri_of(path)}: not counts: {attempts}")
         return attempts
-
-
-def _plain(value: Any) -> Any:
-    """`value` as JSON would give it back: tuples as lists, keys as text."""
-    return json.loads(json.dumps(value, allow_nan=False))
-
-
-def _differences(field: str, old: Any, new: Any) -> list[str]:
-    """One line per leaf in which two plain values differ, with its dotted path."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted(old.keys() | new.keys())
-        return [line for key in keys for line in _differences(f"{field}.{key}", old.get(key), new.get(key))]
-    return [] if old == new else [f"{field} was {json.dumps(old)}, is {json.dumps(new)}"]

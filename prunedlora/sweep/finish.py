@@ -7,8 +7,9 @@ from pydantic import TypeAdapter
 
 from prunedlora.fleet.board import Work
 from prunedlora.results.analysis.summary import Summary, summarize
+from prunedlora.results.exported_adapter import ExportedAdapter
 from prunedlora.results.record import Figure, RecordError, json_object
-from prunedlora.results.store import ExportedAdapter, Store
+from prunedlora.results.store import Store
 
 RECOMMENDED_FOLDER = "recommended"
 TEST_FILE = "test.json"

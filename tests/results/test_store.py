@@ -4,9 +4,10 @@ import os
 import pytest
 
 from prunedlora.results.ask import Ask
+from prunedlora.results.exported_adapter import ExportedAdapter
 from prunedlora.results.record import BaseReference, Figure, RecordError, to_json
 from prunedlora.results.storage import StoreError
-from prunedlora.results.store import ExportedAdapter, StaleWriterError, Store
+from prunedlora.results.store import StaleWriterError, Store
 
 
 @pytest.fixture

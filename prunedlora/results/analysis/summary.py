@@ -17,9 +17,10 @@ from prunedlora.results.analysis.pareto import (
     reference,
 )
 from prunedlora.results.ask import Ask
+from prunedlora.results.exported_adapter import ExportedAdapter
 from prunedlora.results.figure_text import figure_text
 from prunedlora.results.record import BaseReference, Figure, TrialRecord
-from prunedlora.results.store import ExportedAdapter, Store
+from prunedlora.results.store import Store
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pytest
 from prunedlora.results.analysis.latency_document import Conditions, Latency, write_latency
 from prunedlora.results.analysis.summary import comparisons, summarize
 from prunedlora.results.ask import Ask
+from prunedlora.results.exported_adapter import ExportedAdapter
 from prunedlora.results.figure_text import bytes_text, figure_text
 from prunedlora.results.importances_document import Importances, ObjectiveImportances, write_importances
 from prunedlora.results.record import BaseReference, Figure, RecordError
@@ -20,7 +21,7 @@ from prunedlora.results.report.front_png import front_png
 from prunedlora.results.report.parallel_chart import parallel_chart
 from prunedlora.results.report.report import write_report
 from prunedlora.results.storage import StoreError
-from prunedlora.results.store import ExportedAdapter, Store
+from prunedlora.results.store import Store
 
 EVIL = "</script><script>alert('x')</script><img src=x onerror=alert(1)> \"'`\n日本"
 ROW_KEYS = {

@@ -4,9 +4,9 @@ import pytest
 from rich.console import Console
 
 from prunedlora.results.analysis.summary import summarize
+from prunedlora.results.exported_adapter import ExportedAdapter
 from prunedlora.results.record import Figure
 from prunedlora.results.report.tables import overview, print_report
-from prunedlora.results.store import ExportedAdapter
 
 
 def printed(store, width=80):
