@@ -7,11 +7,10 @@ from prunedlora.adapters.shrink import set_factors, shrink
 from prunedlora.pruning.pruner import Pruner
 from prunedlora.registry import UnknownNameError, names
 from tests.pruning.oracles import optimal_change, removal_cost
-from tests.pruning.variants import VARIANTS
+from tests.pruning.variants import VARIANTS, every_variant, every_variant_of_a_schedule
 
 NUM_STEPS = 20
 ONE_SIDED = [(c, s, a) for c in names("curvature") for s in ("A", "B") for a in ("uniform", "global")]
-every_variant = pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
 
 
 def factors(layers):
@@ -23,15 +22,10 @@ def assert_equal(left, right):
         assert all(torch.equal(a, b) for a, b in zip(pair, other, strict=True))
 
 
-SCHEDULES = [(name, "token-B-global") for name in names("schedule")] + [("cubic", name) for name in VARIANTS]
-
-
-@pytest.mark.parametrize(("schedule", "variant"), SCHEDULES)
-def test_counts_are_exact_at_every_event(schedule, variant, make_network, make_settings, make_optimizer, train_step):
+@every_variant
+def test_counts_are_exact_at_every_event(variant, make_network, make_settings, make_optimizer, train_step):
     model, layers = make_network(targets=("first", "second", "third", "spare"))
-    settings = make_settings(
-        **{"target_rank": 2, **VARIANTS[variant]}, schedule=schedule, end=None if schedule == "one_shot" else 0.8
-    )
+    settings = make_settings(**variant)
     pruner, optimizer = Pruner(settings, layers), make_optimizer(model)
     allocation, block = settings.allocation, settings.target(6).block
     per_layer = 6 - settings.target_rank
@@ -55,7 +49,7 @@ def test_counts_are_exact_at_every_event(schedule, variant, make_network, make_s
             "cubic": 1 - (1 - u) ** 3,
             "cosine": (1 - math.cos(math.pi * u)) / 2,
             "one_shot": float(step >= 4),
-        }[schedule]
+        }[settings.schedule]
         if allocation == "global_per_parameter":
             widths = {layer.name: sum(layer.A.shape[1:] + layer.B.shape[:1]) for layer in layers}
             freed = sum(widths[name] * (6 - rank) for name, rank in ranks.items())
@@ -149,7 +143,7 @@ def test_an_event_is_what_the_formulas_say(curvature, side, allocation, strength
         assert torch.equal(untouched, other[kept])
 
 
-@every_variant
+@every_variant_of_a_schedule
 def test_resuming_across_an_event_equals_going_on_bit_for_bit(
     variant, make_network, make_settings, make_optimizer, train_step
 ):
@@ -178,7 +172,7 @@ def test_resuming_across_an_event_equals_going_on_bit_for_bit(
         assert {layer.rank for layer in others} != {6}
 
 
-@every_variant
+@every_variant_of_a_schedule
 def test_two_workers_with_half_the_batch_remove_what_one_removes(
     variant, make_network, make_settings, make_optimizer, data
 ):
@@ -385,7 +379,7 @@ def test_a_state_of_another_adapter_is_refused(make_network, make_settings):
         pruner.load_state_dict(state | {"average.curvature.B.first": torch.zeros(2, 2)})
 
 
-@every_variant
+@every_variant_of_a_schedule
 def test_holding_at_zero_removes_what_shrinking_removes(
     variant, make_network, make_settings, make_optimizer, train_step
 ):
@@ -428,12 +422,8 @@ def test_held_components_are_resumed(make_network, make_settings, make_optimizer
 @pytest.mark.parametrize("basis", ["svd", "whitened"])
 def test_a_removal_in_another_basis_leaves_most_of_the_product(basis, make_network, make_settings, data):
     """In basis svd as much as any matrix of that rank can; in whitened less by norm, which is not what it keeps."""
-    from tests.pruning.variants import BASES
-
     model, layers = make_network(started=True)
-    settings = make_settings(
-        **BASES[f"{basis}-mapped-uniform"] | {"schedule": "one_shot", "end": None, "target_rank": 4}
-    )
+    settings = make_settings(**VARIANTS[f"{basis}-mapped-uniform-one_shot"] | {"target_rank": 4})
     pruner = Pruner(settings, layers)
     before = [(layer.B @ layer.A).detach().clone() for layer in layers]
     x, y = data(0)
