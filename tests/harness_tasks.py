@@ -9,7 +9,7 @@ import pytest
 from tests.tiny import WORDS
 
 INSTALLED = importlib.util.find_spec("lm_eval") is not None
-needs_harness = pytest.mark.skipif(not INSTALLED, reason='lm-eval is not installed (pip install -e ".[harness]")')
+needs_harness = pytest.mark.needs("harness")
 CHOICE = """task: word_side
 dataset_path: json
 dataset_kwargs: {data_files: {test: DATA, train: DATA}}
