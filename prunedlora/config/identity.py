@@ -12,7 +12,8 @@ from typing import Any
 from prunedlora.config.harness_tasks import HARNESS_EXTRA, is_path, task_files
 from prunedlora.config.trial import TrialConfig
 
-SCHEMA_VERSION = 1
+KEY_VERSION = 2
+"""Raised whenever the same settings begin to mean another result; prunedlora/CHANGELOG.md says what changed."""
 KEY_LENGTH = 16
 
 
@@ -27,17 +28,13 @@ def trial_key(trial: TrialConfig) -> str:
     Raises LocationError for a model, dataset or harness task's file that does not exist, or without lm-eval.
     """
     tree = trial.model_dump(mode="json")
-    tree["schema_version"] = SCHEMA_VERSION
+    tree["schema_version"] = KEY_VERSION
     tree["model"]["name"] = _identity(trial.model.name)
     for split in ("train", "validation", "test"):
         if tree["data"][split] is not None:
             tree["data"][split]["name"] = _identity(tree["data"][split]["name"])
-    if trial.evaluation.harness_tasks is None:  # as before there were any: trials of older stores keep their keys
-        del tree["evaluation"]["harness_tasks"], tree["evaluation"]["harness"]
-    else:
+    if trial.evaluation.harness_tasks is not None:
         tree["evaluation"]["harness_tasks"] = [_harness_identity(name) for name in trial.evaluation.harness_tasks]
-    if trial.pruning is not None and trial.pruning.allocation == "global_per_parameter":
-        tree["pruning"]["budget"] = "parameters"  # it counted components once: other results under the old key
     canonical = json.dumps(tree, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:KEY_LENGTH]
 

@@ -4,7 +4,7 @@ import os
 
 from rich.console import Console
 
-from prunedlora.config.identity import contents
+from prunedlora.config.identity import KEY_VERSION, contents
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.fleet import cluster
 from prunedlora.fleet.capacity import num_slots, worker_needs
@@ -18,6 +18,7 @@ def print_plan(config: SweepConfig, storage: str, console: Console, *, retry_fai
     is written here), and prints trials, slots and resources."""
     cluster.check_storage(storage)
     store = Store(storage)
+    store.check_key_version(KEY_VERSION)
     exists = store.check(config.model_copy(update={"storage": store.uri}).model_dump(mode="json"))
     store.check_contents(contents(every_trial(config)))
     preflight(config)

@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from prunedlora.config.identity import contents
+from prunedlora.config.identity import KEY_VERSION, contents
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.fleet import cluster
 from prunedlora.fleet.answers import BoardLostError, answer
@@ -122,6 +122,7 @@ def run_sweep(
     store = Store(storage)
     tree = config.model_copy(update={"storage": store.uri}).model_dump(mode="json")
     names = contents(every_trial(config))
+    store.check_key_version(KEY_VERSION)
     store.check_contents(names)
     if not store.check(tree):
         preflight(config)  # before the store is that of a sweep that cannot run
@@ -129,6 +130,7 @@ def run_sweep(
     with DriverLock(store.storage) as lock, ExitStack() as leaving:
         if not is_new:
             store.write_sweep(tree)
+        store.write_key_version(KEY_VERSION)
         store.write_contents(names)
         if command:
             store.write_command(_typed(command))

@@ -1,8 +1,6 @@
 """Harness tasks in a configuration: what is refused, and what of their files enters a trial's key."""
 
-import hashlib
 import importlib.metadata
-import json
 import py_compile
 from pathlib import Path
 from typing import Any
@@ -109,15 +107,6 @@ def test_every_file_that_decides_what_is_measured(tmp_path: Path) -> None:
     relative = [path.relative_to(tmp_path.resolve()).as_posix() for path in task_files(folder / "a.yaml")]
     assert relative == ["elsewhere.json", "tasks/a.yaml", "tasks/deep/down.py", "tasks/shared", "tasks/words.py"]
     assert set(task_files(folder)) == {*task_files(folder / "a.yaml"), (folder / "other.yaml").resolve()}
-
-
-def test_a_trial_without_them_has_the_key_that_it_always_had() -> None:
-    trial = trial_with()
-    tree = trial.model_dump(mode="json") | {"schema_version": 1}
-    assert tree["evaluation"].pop("harness_tasks", 0) is None
-    assert tree["evaluation"].pop("harness", 0) is None
-    canonical = json.dumps(tree, sort_keys=True, separators=(",", ":"))
-    assert trial_key(trial) == hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def test_local_tasks_count_by_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

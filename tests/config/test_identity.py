@@ -1,5 +1,8 @@
 """Equal keys mean equal results: what changes the result changes the key, what does not leaves it."""
 
+import hashlib
+import importlib.metadata
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -7,7 +10,7 @@ from typing import Any
 import pytest
 
 from prunedlora.config.fields import with_values
-from prunedlora.config.identity import LocationError, model_location, trial_key
+from prunedlora.config.identity import KEY_VERSION, LocationError, model_location, trial_key
 from prunedlora.config.load import load_sweep
 from prunedlora.config.trial import TrialConfig
 
@@ -27,6 +30,17 @@ def test_key_is_stable_and_names_a_folder(trial: TrialConfig) -> None:
     assert trial_key(trial) == trial_key(TrialConfig.model_validate(trial.model_dump()))
     assert len(trial_key(trial)) == 16
     assert trial_key(trial).isalnum()
+
+
+def test_the_key_is_a_hash_of_the_whole_configuration_and_the_version_of_its_meaning(trial: TrialConfig) -> None:
+    nowhere = changed(trial, model__name="some/model")
+    tree = nowhere.model_dump(mode="json") | {"schema_version": KEY_VERSION}
+    for split in ("train", "validation", "test"):
+        if tree["data"][split] is not None:
+            name = tree["data"][split]["name"]
+            tree["data"][split]["name"] = {"name": name, "version": importlib.metadata.version("reasoning-gym")}
+    canonical = json.dumps(tree, sort_keys=True, separators=(",", ":"))
+    assert trial_key(nowhere) == hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def test_every_setting_counts(trial: TrialConfig) -> None:
