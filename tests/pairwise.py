@@ -1,7 +1,10 @@
 """Few enough of many combinations: every pair of values that occurs in any of them occurs in one that is chosen."""
 
 from collections.abc import Hashable, Iterable, Sequence
-from itertools import combinations
+from itertools import combinations, product
+from typing import Any
+
+import pytest
 
 Pair = tuple[int, Hashable, int, Hashable]
 
@@ -26,3 +29,11 @@ def pairwise(rows: Sequence[Sequence[Hashable]]) -> list[int]:
         missing &= ~masks[best]
         chosen.append(best)
     return sorted(chosen)
+
+
+def parametrize_pairwise(**axes: Sequence[Any]) -> pytest.MarkDecorator:
+    """Parametrizes a test over the whole product of the axes; what the pairwise choice leaves out is marked slow."""
+    rows = list(product(*axes.values()))
+    chosen = set(pairwise(rows))
+    marks = [() if i in chosen else (pytest.mark.slow,) for i in range(len(rows))]
+    return pytest.mark.parametrize(tuple(axes), [pytest.param(*rows[i], marks=marks[i]) for i in range(len(rows))])

@@ -1,6 +1,6 @@
 from itertools import product
 
-from tests.pairwise import pairs, pairwise
+from tests.pairwise import pairs, pairwise, parametrize_pairwise
 
 
 def all_pairs(rows):
@@ -30,3 +30,14 @@ def test_no_rows_and_single_values():
     assert pairwise([]) == []
     assert pairwise([("a",), ("b",)]) == []  # one axis has no pairs
     assert pairwise([("a", 1)]) == [0]
+
+
+def test_a_test_is_tried_on_the_product_and_what_is_not_chosen_is_slow():
+    axes = {"letter": "abc", "number": (1, 2, 3), "flag": (True, False)}
+    mark = parametrize_pairwise(**axes).mark
+    assert mark.args[0] == ("letter", "number", "flag")
+    assert [tuple(param.values) for param in mark.args[1]] == list(product(*axes.values()))
+    plain = [param.values for param in mark.args[1] if not param.marks]
+    assert all_pairs(plain) == all_pairs(product(*axes.values()))
+    assert {mark.name for param in mark.args[1] for mark in param.marks} == {"slow"}
+    assert len(plain) < len(mark.args[1])
