@@ -39,34 +39,37 @@ def split_name(file: Path) -> tuple[str, str]:
 
 def read_table(file: Path) -> Table:
     """All rows of a file. Raises DataError for a table that is malformed, and one of UNREADABLE."""
-    opened = gzip.open if file.name.lower().endswith(".gz") else Path.open
-    with cast(BinaryIO, opened(file, "rb")) as content:
-        table = FORMATS[split_name(file)[1]](content)
+    table = FORMATS[split_name(file)[1]](file)
     if twice := [name for name, number in Counter(table.column_names).items() if number > 1]:
         raise DataError(f"several columns are called {twice[0]!r}")
     return table
 
 
-def _read_csv(file: BinaryIO, delimiter: str) -> Table:
+def _open(file: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(file)) if file.name.lower().endswith(".gz") else file.open("rb")
+
+
+def _read_csv(file: Path, delimiter: str) -> Table:
     """Every cell is the text that it is: 01, 1.10, true and NA are no numbers, and an empty cell is an empty text."""
     csv.field_size_limit(sys.maxsize)  # Python's own limit is 131,072 characters; documents are longer
-    text = TextIOWrapper(file, "utf-8-sig", newline="")
-    reader = csv.reader(text, delimiter=delimiter, strict=True)
-    header = next((cells for cells in reader if cells), [])
-    columns: list[list[str]] = [[] for _ in header]
-    for cells in reader:
-        if cells and len(cells) != len(header):
-            raise DataError(f"line {reader.line_num} has {len(cells)} cells, the header has {len(header)}")
-        for column, cell in zip(columns, cells, strict=False):  # an empty line has no cells
-            column.append(cell)
+    with _open(file) as content:
+        reader = csv.reader(TextIOWrapper(content, "utf-8-sig", newline=""), delimiter=delimiter, strict=True)
+        header = next((cells for cells in reader if cells), [])
+        columns: list[list[str]] = [[] for _ in header]
+        for cells in reader:
+            if cells and len(cells) != len(header):
+                raise DataError(f"line {reader.line_num} has {len(cells)} cells, the header has {len(header)}")
+            for column, cell in zip(columns, cells, strict=False):  # an empty line has no cells
+                column.append(cell)
     number = len(columns[0]) if columns else 0
     by_name = dict(zip(header, columns, strict=True))
     return Table(header, number, lambda rows, names: {name: [by_name[name][row] for row in rows] for name in names})
 
 
-def _read_json(file: BinaryIO) -> Table:
+def _read_json(file: Path) -> Table:
     """One list of objects, or objects one after another. A number is the text that it is: 1.10 and 1e3 stay so."""
-    text = file.read().decode("utf-8-sig")
+    with _open(file) as content:
+        text = content.read().decode("utf-8-sig")
     decoder = json.JSONDecoder(parse_int=str, parse_float=str)
     found: list[Any] = []
     position = _after_space(text, 0)
@@ -90,23 +93,24 @@ def _after_space(text: str, position: int) -> int:
     return cast(re.Match[str], _SPACE.match(text, position)).end()
 
 
-def _read_parquet(file: BinaryIO) -> Table:
+def _read_parquet(file: Path) -> Table:
+    """Only the columns that are asked for are read; the others may be large, and of any type."""
     import pyarrow.parquet  # type: ignore[import-untyped]  # these two take a second
     from datasets import Dataset
 
-    table = pyarrow.parquet.ParquetFile(file).read()
+    opened = pyarrow.parquet.ParquetFile(file)
 
     def take(rows: Sequence[int], columns: Sequence[str]) -> dict[str, list[Any]]:
         try:
-            wanted = Dataset(table.select(columns))  # the others may have any type
-        except (ValueError, NotImplementedError) as error:
-            raise DataError(f"columns {', '.join(columns)} hold what cannot be read: {error}") from error
+            wanted = Dataset(opened.read(columns).select(columns))  # parts of nested columns have a dot in their names
+        except UNREADABLE as error:
+            raise DataError(f"columns {', '.join(columns)} cannot be read: {error}") from error
         return from_dataset(wanted).take(rows, columns)
 
-    return Table(table.column_names, table.num_rows, take)
+    return Table(opened.schema_arrow.names, opened.metadata.num_rows, take)
 
 
-FORMATS: dict[str, Callable[[BinaryIO], Table]] = {
+FORMATS: dict[str, Callable[[Path], Table]] = {
     ".csv": partial(_read_csv, delimiter=","),
     ".json": _read_json,
     ".jsonl": _read_json,

@@ -32,14 +32,19 @@ def load_folder(folder: Path, name: str, subset: str | None, split: str | None) 
     import datasets
 
     cache = Path(datasets.config.HF_DATASETS_CACHE)  # what it reads is written once more: where it would be anyway
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache, prefix="prunedlora-") as scratch:
-        links = Path(scratch, "data")
-        for file in sorted(file for file in folder.rglob("*") if file.is_file()):
-            link = links / file.relative_to(folder)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(file.resolve())
-        return _load(name, str(links), subset, split, {"cache_dir": str(Path(scratch, "cache"))})
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache, prefix="prunedlora-") as scratch:
+            links = Path(scratch, "data")
+            for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+                link = links / file.relative_to(folder)
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(file.resolve())
+            return _load(name, str(links), subset, split, {"cache_dir": str(Path(scratch, "cache"))})
+    except OSError as error:
+        raise DataError(
+            f"cannot load dataset {name!r} through the cache {cache} (HF_DATASETS_CACHE): {error}"
+        ) from error
 
 
 def _load(name: str, location: str, subset: str | None, split: str | None, settings: dict[str, Any]) -> Table:

@@ -180,13 +180,32 @@ def test_the_text_of_parquets_types(tmp_path: Path, file: str, values: pyarrow.A
 
 
 def test_columns_of_parquet_that_are_not_used_may_be_anything(tmp_path: Path) -> None:
-    spans = pyarrow.array([(1, 2, 3)], pyarrow.month_day_nano_interval())
-    feather = pyarrow.table({"text": ["x"], "label": ["y"], "span": spans, "list": [[1]]})
-    try:
-        pyarrow.parquet.write_table(feather, tmp_path / "rows.parquet")
-    except pyarrow.ArrowNotImplementedError:
-        pyarrow.parquet.write_table(feather.drop_columns(["span"]), tmp_path / "rows.parquet")
-    assert targets(tmp_path / "rows.parquet") == ["y"]
+    nested = pyarrow.array([{"label": [1]}])
+    table = pyarrow.table({"text": ["x"], "label": ["y"], "nested": nested, "nested.label": ["z"]})
+    pyarrow.parquet.write_table(table, tmp_path / "rows[1].parquet")
+    assert targets(tmp_path / "rows[1].parquet") == ["y"]
+    assert targets(tmp_path / "rows[1].parquet", target="{nested.label}") == ["z"]
+    with pytest.raises(DataError, match="row 0: column 'nested' holds a dict"):
+        targets(tmp_path / "rows[1].parquet", target="{nested}")
+
+
+def test_parquet_that_is_none(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "rows.parquet", ROWS)
+    content = (tmp_path / "rows.parquet").read_bytes()
+    (tmp_path / "rows.parquet").write_bytes(content[:-20])
+    with pytest.raises(DataError, match=r"cannot load dataset '.*rows.parquet': ArrowInvalid: "):
+        load_examples(source(tmp_path / "rows.parquet"), 0)
+    (tmp_path / "rows.parquet").write_bytes(content[:4] + bytes(200) + content[204:])
+    with pytest.raises(DataError, match=r"rows.parquet', columns text, label cannot be read: "):
+        load_examples(source(tmp_path / "rows.parquet"), 0)
+
+
+def test_the_librarys_cache_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "copy" / "data").mkdir(parents=True)
+    write_csv(tmp_path / "copy" / "data" / "train-0.csv", ROWS)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "copy" / "data" / "train-0.csv" / "cache")
+    with pytest.raises(DataError, match=r"through the cache .*/cache \(HF_DATASETS_CACHE\): .*Not a directory"):
+        load_examples(source(tmp_path / "copy"), 0)
 
 
 def test_a_path_is_no_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
