@@ -45,7 +45,10 @@ class SourceConfig(Section):
     """Where the examples of one split come from."""
 
     name: str = Field(min_length=1)
-    """Hub dataset, local csv/json/jsonl/parquet file, folder with `<split>.<ext>` files, or `reasoning_gym:<task>`."""
+    """Hub dataset, local csv/tsv/json/jsonl/parquet file (all but parquet also as .gz), folder that has such a file
+    `<split>.<ext>` or is laid out like a repository of the Hub, or `reasoning_gym:<task>`. Cells of a csv and numbers
+    of a local json file are the text that stands there; other values are as Python prints them, truth values true and
+    false."""
     subset: str | None = None
     """Configuration name of a Hub dataset."""
     revision: str | None = None

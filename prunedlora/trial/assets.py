@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from prunedlora.adapters.targets import resolve_head
-from prunedlora.config.identity import model_location
+from prunedlora.config.identity import data_contents, model_location
 from prunedlora.config.trial import TrialConfig
 from prunedlora.config.trial_sections import SourceConfig
 from prunedlora.registry import lookup
@@ -51,12 +51,14 @@ class AssetCache:
         self._assets: Assets | None = None
 
     def get(self, trial: TrialConfig) -> Assets:
-        """The configuration's assets, loaded anew if the last ones were others. Raises as load_assets."""
+        """The configuration's assets, loaded anew if the last ones were others or the data's files have changed. Raises
+        as load_assets."""
         evaluation = trial.evaluation
         key = json.dumps(
             [
                 trial.model.model_dump(),
                 trial.data.model_dump(),
+                data_contents(trial),  # a file that was written anew is another one
                 evaluation.metric,
                 evaluation.max_new_tokens,
                 trial.head_modules if trial.model.quantization is not None else None,
