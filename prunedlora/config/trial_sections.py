@@ -185,6 +185,9 @@ class EvaluationConfig(Section):
     batch_size: PositiveInt = 64
     max_new_tokens: PositiveInt | None = None
     """Longest generated answer in tokens; needed by metrics that generate, refused otherwise."""
+    stop: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = None
+    """Texts at which a generated answer ends, before the first of them, besides the model's own end: base models go on
+    with another question. Only for metrics that generate."""
     harness_tasks: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = None
     """lm-evaluation-harness tasks for the adapter at the end of the training, and for the base model: names, a task's
     file (`path/to/task.yaml`), or a folder of such files. Recorded as `harness/<task>/<metric>`; no objective."""
@@ -195,6 +198,13 @@ class EvaluationConfig(Section):
     def _rising_milestones(self) -> Self:
         if self.milestones != sorted(set(self.milestones)):
             raise ValueError(f"milestones must rise: {self.milestones}")
+        return self
+
+    @model_validator(mode="after")
+    def _different_stop_texts(self) -> Self:
+        stop = self.stop or []
+        if len(set(stop)) < len(stop):
+            raise ValueError(f"stop names a text twice: {stop}")
         return self
 
     @model_validator(mode="after")

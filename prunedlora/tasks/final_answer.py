@@ -14,7 +14,7 @@ from fractions import Fraction
 
 MOST_CHARACTERS = 300
 """Of a number. Python refuses to read one of thousands of digits, and a model in a loop writes them."""
-SCALES = frozenset("pi sqrt hundred thousand million billion trillion dozen percent".split())
+SCALES = frozenset(["pi", "sqrt", "hundred", "thousand", "million", "billion", "trillion", "dozen", "percent"])
 """Words after a number that are no unit: with them it is another number."""
 
 _LOOKS = {

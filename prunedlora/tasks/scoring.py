@@ -16,7 +16,7 @@ def exact_match(answer: str, example: Example) -> bool:
 
 
 def final_number(answer: str, example: Example) -> bool:
-    """Whether the answer ends in the final answer of the target (final_answer.py): numbers by value, the rest as text."""
+    """Whether both end in the same final answer (final_answer.py): numbers by their value, the rest as text."""
     given = final_answer(answer)
     return given != "" and given == final_answer(example.target)
 

@@ -47,8 +47,10 @@ class Task(Protocol):
         max_length: int | None = None,
         model_limit: int | None = None,
         max_new_tokens: int | None = None,
+        stop: Sequence[str] = (),
     ) -> Self:
-        """The task for these examples. `model_limit` is the model's number of positions where it has one.
+        """The task for these examples. `model_limit` is the model's number of positions where it has one; generated
+        answers end before the first of the `stop` texts.
 
         Raises DataError when examples, tokenizer and metric do not fit together.
         """

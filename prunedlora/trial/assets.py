@@ -59,6 +59,7 @@ class AssetCache:
                 trial.data.model_dump(),
                 evaluation.metric,
                 evaluation.max_new_tokens,
+                evaluation.stop,
                 trial.head_modules if trial.model.quantization is not None else None,
             ]
         )
@@ -149,6 +150,7 @@ def load_task(trial: TrialConfig) -> tuple[Splits, Task]:
         max_length=data.max_length,
         model_limit=position_limit(load_model_config(settings)),
         max_new_tokens=trial.evaluation.max_new_tokens,
+        stop=trial.evaluation.stop or (),
     )
     return splits, task
 

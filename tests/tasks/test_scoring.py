@@ -66,7 +66,7 @@ def test_an_answer_that_the_verifier_cannot_read_is_wrong() -> None:
 def test_examples_that_no_answer_could_satisfy() -> None:
     with pytest.raises(DataError, match=r"'verifier' needs a source with a verifier \(reasoning_gym\), which test has"):
         check_scorable("verifier", "test", (Example("q", "a"),))
-    with pytest.raises(DataError, match="'final_number': a target of test has no final answer: '...'"):
+    with pytest.raises(DataError, match=r"'final_number': a target of test has no final answer: '\.\.\.'"):
         check_scorable("final_number", "test", (Example("q", "1"), Example("q", "...")))
     check_scorable("final_number", "test", (Example("q", "1"), Example("q", "a")))
     check_scorable("exact_match", "test", (Example("q", "a"),))
