@@ -36,6 +36,7 @@ class Generation:
 
     metrics: ClassVar[tuple[str, ...]] = (*SCORERS, "loss")
     generating_metrics: ClassVar[tuple[str, ...]] = tuple(SCORERS)
+    has_classes: ClassVar[bool] = False
     auto_model: ClassVar[str] = "AutoModelForCausalLM"
 
     def __init__(

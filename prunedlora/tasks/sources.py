@@ -6,7 +6,7 @@ Imports neither torch nor a tokenizer: an example is two texts.
 import difflib
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ class Source:
     options: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
     num_examples: int | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Example:
     target: str
     verifier: Callable[[str], float] | None = field(default=None, compare=False, repr=False)
     """The source's own score of an answer, 1 for a correct one; None where the source has none."""
+    group: str | None = field(default=None, compare=False, repr=False)
+    """What it shares with examples that must be in the same split; None where the source has no groups."""
 
 
 def load_examples(source: Source, shuffle_seed: int) -> list[Example]:
@@ -52,22 +55,22 @@ def load_examples(source: Source, shuffle_seed: int) -> list[Example]:
     Raises DataError: source not found or not readable, unknown split, reasoning-gym task or option, missing column,
     empty value, no examples, or fewer than `num_examples`.
     """
-    prompt, target = parse(source.prompt), parse(source.target)
+    templates = tuple(parse(text) for text in (source.prompt, source.target, source.group) if text is not None)
     if source.name.startswith(GENERATED):
-        return _generated(source, prompt, target)
+        return _generated(source, templates)
     dataset = _load(source)
-    _check_columns(source, dataset.column_names, prompt, target)
+    _check_columns(source, dataset.column_names, *templates)
     wanted = dataset.num_rows if source.num_examples is None else source.num_examples
     if dataset.num_rows == 0:
         raise DataError(f"dataset {source.name!r} is empty")
     if wanted > dataset.num_rows:
         raise DataError(f"dataset {source.name!r} has {dataset.num_rows} rows, num_examples asks for {wanted}")
     chosen = sorted(range(dataset.num_rows), key=partial(shuffle_key, shuffle_seed))[:wanted]
-    columns = list(dict.fromkeys([*prompt.columns, *target.columns]))
+    columns = list(dict.fromkeys(column for template in templates for column in template.columns))
     table = dataset.select(chosen).select_columns(columns)[:]
     texts = {column: _label_names(source, dataset.features[column], table[column], chosen) for column in columns}
     return [
-        _example(source, prompt, target, {column: texts[column][index] for column in columns}, row)
+        _example(source, templates, {column: texts[column][index] for column in columns}, row)
         for index, row in enumerate(chosen)
     ]
 
@@ -91,9 +94,11 @@ def local_files(source: Source) -> list[Path]:
     return [split_file] if split_file else sorted(file for file in path.rglob("*") if file.is_file())
 
 
-def _example(source: Source, prompt: Template, target: Template, values: Mapping[str, Any], row: int) -> Example:
+def _example(source: Source, templates: tuple[Template, ...], values: Mapping[str, Any], row: int) -> Example:
+    """`templates`: of prompt and target, and of the group where there are groups."""
     try:
-        return Example(prompt.fill(values), target.fill(values))
+        prompt, target, *group = (template.fill(values) for template in templates)
+        return Example(prompt, target, group=group[0] if group else None)
     except DataError as error:
         raise DataError(f"dataset {source.name!r}, row {row}: {error}") from error
 
@@ -184,7 +189,7 @@ def _split_file(source: Source, folder: Path) -> Path | None:
     return matching[0]
 
 
-def _generated(source: Source, prompt: Template, target: Template) -> list[Example]:
+def _generated(source: Source, templates: tuple[Template, ...]) -> list[Example]:
     task = source.name.removeprefix(GENERATED)
     if source.seed is None or source.num_examples is None:
         raise DataError(f"source {source.name!r} needs seed and num_examples")
@@ -211,7 +216,7 @@ def _generated(source: Source, prompt: Template, target: Template) -> list[Examp
     for row in range(source.num_examples):
         entry = dataset[row]
         columns = {name: value for name, value in entry.items() if name != "metadata"}
-        _check_columns(source, list(columns), prompt, target)
-        example = _example(source, prompt, target, columns, row)
-        examples.append(Example(example.prompt, example.target, partial(dataset.score_answer, entry=entry)))
+        _check_columns(source, list(columns), *templates)
+        example = _example(source, templates, columns, row)
+        examples.append(replace(example, verifier=partial(dataset.score_answer, entry=entry)))
     return examples

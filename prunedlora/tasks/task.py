@@ -34,6 +34,8 @@ class Task(Protocol):
     """What `evaluation.metric` may name."""
     generating_metrics: ClassVar[tuple[str, ...]]
     """Those among them for which answers are generated; their evaluation gives the loss as well."""
+    has_classes: ClassVar[bool]
+    """Whether the targets are the names of classes."""
     auto_model: ClassVar[str]
     """The class of transformers that loads a fitting model."""
 

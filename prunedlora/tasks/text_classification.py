@@ -28,6 +28,7 @@ class TextClassification:
 
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "loss")
     generating_metrics: ClassVar[tuple[str, ...]] = ()
+    has_classes: ClassVar[bool] = True
     auto_model: ClassVar[str] = "AutoModelForSequenceClassification"
 
     def __init__(self, labels: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> None:
