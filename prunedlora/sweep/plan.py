@@ -21,7 +21,7 @@ def print_plan(config: SweepConfig, storage: str, console: Console, *, retry_fai
     store.check_key_version(KEY_VERSION)
     exists = store.check(config.model_copy(update={"storage": store.uri}).model_dump(mode="json"))
     store.check_contents(contents(every_trial(config)))
-    preflight(config)
+    found = preflight(config)
     asker = Asker(config, store, retry_failed=retry_failed)
     if os.environ.get("RAY_ADDRESS"):
         with cluster.connected():
@@ -36,10 +36,12 @@ def print_plan(config: SweepConfig, storage: str, console: Console, *, retry_fai
         f"Sweep {config.name}: {config.num_trials} asks by {config.sampler}, {len(config.baselines)} baselines",
         f"Objectives: {', '.join(f'{direction} {name}' for name, direction in config.objectives.items())}",
         f"Searched: {', '.join(config.space) or 'nothing'}",
+        *(f"Data: {line}" for line in found.data),
         f"Storage: {store.uri} ({'goes on' if exists else 'new'})",
         f"Trials: {asker.num_kept} kept, {asker.num_resumed} to resume, "
         f"{asker.num_left - asker.num_resumed} new at most",
         f"Slots: {slots} on {where}, each {workers} of {needs}",
+        *(f"Warning: {warning}" for warning in found.warnings),
     ]
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -13,6 +13,7 @@ from prunedlora.config.identity import trial_key
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.registry import lookup
+from prunedlora.sweep.findings import Findings, data_line, warnings_of
 from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.task import Task
 from prunedlora.training.model import load_without_weights
@@ -25,8 +26,9 @@ class PreflightError(ValueError):
     """A sweep whose trials could not run; the message names the setting."""
 
 
-def preflight(config: SweepConfig) -> None:
-    """Loads the data, harness tasks with theirs, and builds every model of the sweep without its weights.
+def preflight(config: SweepConfig) -> Findings:
+    """Loads the data, harness tasks with theirs, and builds every model of the sweep without its weights: what is worth
+    saying of them.
 
     Raises:
         LocationError, DataError, ModelError, TargetError, HarnessError: a model, dataset, column, label, length, module
@@ -35,6 +37,8 @@ def preflight(config: SweepConfig) -> None:
             examples than workers or than asked for, or a classification head that would not train.
     """
     loaded: dict[str, tuple[Splits, Task, PreTrainedModel]] = {}
+    lines: dict[str, None] = {}
+    warnings: dict[str, None] = {}
     for trial in _distinct(config):
         trial_key(trial)
         if trial.model.quantization is not None and find_spec("bitsandbytes") is None:
@@ -45,6 +49,8 @@ def preflight(config: SweepConfig) -> None:
         identity = json.dumps([trial.data.model_dump(), trial.model.model_dump(), trial.evaluation.model_dump()])
         if identity not in loaded:
             loaded[identity] = _load(trial)
+            lines[data_line(loaded[identity][0])] = None
+            warnings |= dict.fromkeys(warnings_of(trial, *loaded[identity][:2]))
         splits, task, model = loaded[identity]
         if "served_slot_bytes" in config.objectives and has_stacked_layers(model):
             raise PreflightError(
@@ -58,6 +64,7 @@ def preflight(config: SweepConfig) -> None:
         _check_head(trial, task, model, heads)
         _check_sizes(trial, splits, config.resources.num_workers)
         load_harness(trial, config.resources.num_workers)
+    return Findings(tuple(lines), tuple(warnings))
 
 
 def every_trial(config: SweepConfig) -> Iterator[TrialConfig]:

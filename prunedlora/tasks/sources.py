@@ -5,7 +5,7 @@ Imports neither torch nor a tokenizer: an example is two texts.
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ class Source:
     options: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
     num_examples: int | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Example:
     target: str
     verifier: Callable[[str], float] | None = field(default=None, compare=False, repr=False)
     """The source's own score of an answer, 1 for a correct one; None where the source has none."""
+    group: str | None = field(default=None, compare=False, repr=False)
+    """What it shares with examples that must be in the same split; None where the source has no groups."""
 
 
 def load_examples(source: Source, shuffle_seed: int) -> list[Example]:
@@ -52,20 +55,21 @@ def load_examples(source: Source, shuffle_seed: int) -> list[Example]:
     Raises DataError: source not found or not readable, unknown split, reasoning-gym task or option, missing column,
     empty value, no examples, or fewer than `num_examples`.
     """
-    prompt, target = parse(source.prompt), parse(source.target)
+    templates = tuple(parse(text) for text in (source.prompt, source.target, source.group) if text is not None)
     if source.name.startswith(GENERATED):
-        return _generated(source, prompt, target)
+        return _generated(source, templates)
     table = _load(source)
     if table.num_rows == 0:
         raise DataError(f"dataset {source.name!r} is empty")
-    _check_columns(source, table.column_names, prompt, target)
+    _check_columns(source, table.column_names, *templates)
     wanted = table.num_rows if source.num_examples is None else source.num_examples
     if wanted > table.num_rows:
         raise DataError(f"dataset {source.name!r} has {table.num_rows} rows, num_examples asks for {wanted}")
     chosen = sorted(range(table.num_rows), key=partial(shuffle_key, shuffle_seed))[:wanted]
-    values = _take(source, table, chosen, list(dict.fromkeys([*prompt.columns, *target.columns])))
+    columns = list(dict.fromkeys(column for template in templates for column in template.columns))
+    values = _take(source, table, chosen, columns)
     return [
-        _example(source, prompt, target, {column: found[index] for column, found in values.items()}, row)
+        _example(source, templates, {column: found[index] for column, found in values.items()}, row)
         for index, row in enumerate(chosen)
     ]
 
@@ -94,9 +98,11 @@ def _take(source: Source, table: Table, rows: list[int], columns: list[str]) -> 
         raise DataError(f"dataset {source.name!r}, {error}") from error
 
 
-def _example(source: Source, prompt: Template, target: Template, values: Mapping[str, Any], row: int) -> Example:
+def _example(source: Source, templates: tuple[Template, ...], values: Mapping[str, Any], row: int) -> Example:
+    """`templates`: of prompt and target, and of the group where there are groups."""
     try:
-        return Example(prompt.fill(values), target.fill(values))
+        prompt, target, *group = (template.fill(values) for template in templates)
+        return Example(prompt, target, group=group[0] if group else None)
     except DataError as error:
         raise DataError(f"dataset {source.name!r}, row {row}: {error}") from error
 
@@ -114,10 +120,9 @@ def _load(source: Source) -> Table:
     return load_local(path, source.name, source.subset, source.split, source.revision)
 
 
-def _generated(source: Source, prompt: Template, target: Template) -> list[Example]:
+def _generated(source: Source, templates: tuple[Template, ...]) -> list[Example]:
     examples = []
     for row, (columns, score) in enumerate(generate(source.name, source.options, source.seed, source.num_examples)):
-        _check_columns(source, list(columns), prompt, target)
-        example = _example(source, prompt, target, columns, row)
-        examples.append(Example(example.prompt, example.target, score))
+        _check_columns(source, list(columns), *templates)
+        examples.append(replace(_example(source, templates, columns, row), verifier=score))
     return examples

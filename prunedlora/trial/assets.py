@@ -13,7 +13,7 @@ from prunedlora.config.trial import TrialConfig
 from prunedlora.config.trial_sections import SourceConfig
 from prunedlora.registry import lookup
 from prunedlora.tasks.sources import Source
-from prunedlora.tasks.splits import Splits, load_splits
+from prunedlora.tasks.splits import Cut, Splits, load_splits
 from prunedlora.tasks.task import Features, Task
 from prunedlora.training.model import (
     BaseModel,
@@ -61,6 +61,7 @@ class AssetCache:
                 data_contents(trial),  # a file that was written anew is another one
                 evaluation.metric,
                 evaluation.max_new_tokens,
+                evaluation.stop,
                 trial.head_modules if trial.model.quantization is not None else None,
             ]
         )
@@ -96,6 +97,8 @@ def load_assets(trial: TrialConfig, device: torch.device) -> Assets:
             "fingerprint": splits.fingerprint,
             "num_examples": {"train": len(train), "validation": len(validation), "test": len(test)},
             "num_duplicates_removed": dict(splits.num_duplicates_removed),
+            "num_siblings_removed": dict(splits.num_siblings_removed),
+            "num_groups": splits.num_groups,
             "num_truncated": {
                 name: sum(feature.truncated for feature in split)
                 for name, split in (("train", train), ("validation", validation), ("test", test))
@@ -143,6 +146,7 @@ def load_task(trial: TrialConfig) -> tuple[Splits, Task]:
         num_validation=data.num_validation,
         num_test=data.num_test,
         split_seed=data.split_seed,
+        cut=_cut(trial),
     )
     task: Task = lookup("task", data.task).from_splits(
         splits,
@@ -151,8 +155,16 @@ def load_task(trial: TrialConfig) -> tuple[Splits, Task]:
         max_length=data.max_length,
         model_limit=position_limit(load_model_config(settings)),
         max_new_tokens=trial.evaluation.max_new_tokens,
+        stop=trial.evaluation.stop or (),
     )
     return splits, task
+
+
+def _cut(trial: TrialConfig) -> Cut:
+    if not lookup("task", trial.data.task).has_classes:
+        return "random"
+    ways: dict[bool | None, Cut] = {True: "stratified", False: "random", None: "complete"}
+    return ways[trial.data.stratify]
 
 
 def model_settings(trial: TrialConfig) -> ModelSettings:
