@@ -1,6 +1,7 @@
 """Plan: what a sweep would do, for --dry-run. Nothing is written and no Ray is started."""
 
 import os
+from dataclasses import asdict
 
 from rich.console import Console
 
@@ -8,6 +9,7 @@ from prunedlora.config.identity import contents
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.fleet import cluster
 from prunedlora.fleet.capacity import num_slots, worker_needs
+from prunedlora.results.share_text import share_text
 from prunedlora.results.store import Store
 from prunedlora.study.asker import Asker
 from prunedlora.sweep.preflight import every_trial, preflight
@@ -20,7 +22,7 @@ def print_plan(config: SweepConfig, storage: str, console: Console, *, retry_fai
     store = Store(storage)
     exists = store.check(config.model_copy(update={"storage": store.uri}).model_dump(mode="json"))
     store.check_contents(contents(every_trial(config)))
-    preflight(config)
+    shares = preflight(config)
     asker = Asker(config, store, retry_failed=retry_failed)
     if os.environ.get("RAY_ADDRESS"):
         with cluster.connected():
@@ -35,6 +37,7 @@ def print_plan(config: SweepConfig, storage: str, console: Console, *, retry_fai
         f"Sweep {config.name}: {config.num_trials} asks by {config.sampler}, {len(config.baselines)} baselines",
         f"Objectives: {', '.join(f'{direction} {name}' for name, direction in config.objectives.items())}",
         f"Searched: {', '.join(config.space) or 'nothing'}",
+        *(f"Adapter: {share_text(asdict(share))}" for share in shares),
         f"Storage: {store.uri} ({'goes on' if exists else 'new'})",
         f"Trials: {asker.num_kept} kept, {asker.num_resumed} to resume, "
         f"{asker.num_left - asker.num_resumed} new at most",
