@@ -74,6 +74,29 @@ def reached_modules(model: nn.Module, inputs: Mapping[str, Tensor]) -> frozenset
     return frozenset(reached | _fellow_experts(linear, reached))
 
 
+class NoGradientError(RuntimeError):
+    """An adapted layer that does not take part in the loss; the message names it."""
+
+
+def check_gradients(model: nn.Module) -> None:
+    """Every adapted layer of `model` has a gradient, after a backward pass of its first step.
+
+    What `reached_modules` cannot see: fused kernels of a GPU that use a weight without calling its module, and models
+    that do not run without weights. Experts are left out: no token may have been sent to one yet.
+
+    Raises NoGradientError.
+    """
+    idle = dict.fromkeys(
+        name.partition(".lora_")[0].removeprefix("base_model.model.")
+        for name, parameter in model.named_parameters()
+        if ".lora_" in name and parameter.requires_grad and parameter.grad is None and f".{EXPERTS}." not in name
+    )
+    if idle:
+        raise NoGradientError(
+            f"no gradient reaches {len(idle)} adapted layers: {', '.join(idle)}; leave them out of target_modules"
+        )
+
+
 def without_index(name: str) -> str:
     """The name with every number replaced by a star: "layers.*.mlp"."""
     return ".".join("*" if part.isdigit() else part for part in name.split("."))

@@ -14,14 +14,14 @@ def share_text(share: Mapping[str, Any]) -> str:
     total = share["base_params"]
     parts = [
         f"adapts {share['num_layers']:,} of {share['num_linear']:,} linear layers "
-        f"({share['layer_params'] / total:.0%} of the base's parameters)"
+        f"({_percent(share['layer_params'] / total)} of the base's parameters)"
     ]
     if share["unreached"]:
         where = ", ".join(f"{name} ({count:,})" for name, count in sorted(share["unreached"].items()))
         parts.append(f"no gradient from this task, so not adapted: {where}")
     if share["stacked"]:
-        part, names = sum(share["stacked"].values()) / total, ", ".join(sorted(share["stacked"]))
-        parts.append(f"experts stacked in one tensor ({part:.0%} of the base's parameters) are not adapted: {names}")
+        part, names = _percent(sum(share["stacked"].values()) / total), ", ".join(sorted(share["stacked"]))
+        parts.append(f"experts stacked in one tensor ({part} of the base's parameters) are not adapted: {names}")
     if share["problem"]:
         parts.append(f"which layers get a gradient is not known, and all are taken to: {share['problem']}")
     return "; ".join(parts)
@@ -31,3 +31,8 @@ def record_share_text(record: TrialRecord) -> str | None:
     """The same of a recorded trial; None for full fine-tuning and for records that do not say."""
     share = record.environment.model.get(FACT)
     return share_text(share) if isinstance(share, Mapping) else None
+
+
+def _percent(share: float) -> str:
+    """Two digits at least, so that little is told from nothing."""
+    return f"{share * 100:.2g} %" if share < 0.995 else f"{share * 100:.0f} %"
