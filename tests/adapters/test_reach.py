@@ -175,10 +175,10 @@ def test_a_model_that_cannot_be_run_without_weights_is_adapted_whole_and_says_so
 @pytest.mark.parametrize(
     ("kind", "targets", "message"),
     [
-        ("gemma3", ["fc1"], r"'fc1' gets no gradient: the task does not reach model\.vision_tower\..*layers\.0\.mlp\.fc1"),
+        ("gemma3", ["fc1"], r"'fc1' gets no gradient: the task does not reach model\.vision_tower\..*layers\.0\.mlp"),
         ("mamba", ["dt_proj"], r"'dt_proj' gets no gradient: .*layers\.0\.mixer\.dt_proj, .*layers\.1\.mixer\.dt_proj"),
         ("mixtral", ["down_proj"], r"experts stacked in one tensor are not adapted: down_proj, gate_up_proj"),
-        ("mixtral", ["experts"], r"is a MixtralExperts, not a linear layer; experts .*layers\.0\.mlp\.experts\.down_proj"),
+        ("mixtral", ["experts"], r"is a MixtralExperts, not a linear layer; experts .*0\.mlp\.experts\.down_proj"),
     ],
 )  # fmt: skip
 def test_what_was_named_and_cannot_train_is_refused(kind: str, targets: list[str], message: str) -> None:
