@@ -169,7 +169,7 @@ def _trained(
         },
     )
     workers = Workers(0, 1, device)
-    method = build_method(config, num_steps)
+    method = build_method(config, num_steps, assets.skeleton.reach.modules)
     model = method.attach(assets.base.model, ADAPTER)
     draw_new_parameters(model, assets.base, seed)
     live = build_trial(config, assets, model, method, workers)

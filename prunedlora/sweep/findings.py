@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from prunedlora.adapters.adapted_share import AdaptedShare
 from prunedlora.config.trial import TrialConfig
 from prunedlora.tasks.borders import border_warning
 from prunedlora.tasks.splits import Splits
@@ -16,6 +17,8 @@ class Findings:
     """Lines for the plan and for the start of a run, each different one once."""
 
     data: tuple[str, ...]
+    shares: tuple[AdaptedShare, ...]
+    """What part of each model is adapted."""
     warnings: tuple[str, ...]
 
 

@@ -1,6 +1,7 @@
 """Plan: what a sweep would do, for --dry-run. Nothing is written and no Ray is started."""
 
 import os
+from dataclasses import asdict
 
 from rich.console import Console
 
@@ -8,6 +9,7 @@ from prunedlora.config.identity import KEY_VERSION, contents
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.fleet import cluster
 from prunedlora.fleet.capacity import num_slots, worker_needs
+from prunedlora.results.share_text import share_text
 from prunedlora.results.store import Store
 from prunedlora.study.asker import Asker
 from prunedlora.sweep.preflight import every_trial, preflight
@@ -37,6 +39,7 @@ def print_plan(config: SweepConfig, storage: str, console: Console, *, retry_fai
         f"Objectives: {', '.join(f'{direction} {name}' for name, direction in config.objectives.items())}",
         f"Searched: {', '.join(config.space) or 'nothing'}",
         *(f"Data: {line}" for line in found.data),
+        *(f"Adapter: {share_text(asdict(share))}" for share in found.shares),
         f"Storage: {store.uri} ({'goes on' if exists else 'new'})",
         f"Trials: {asker.num_kept} kept, {asker.num_resumed} to resume, "
         f"{asker.num_left - asker.num_resumed} new at most",

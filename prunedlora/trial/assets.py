@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
-from prunedlora.adapters.targets import resolve_head
+from prunedlora.adapters.adapted_share import AdaptedShare, adapted_share
+from prunedlora.adapters.reach import Reach, find_reach
+from prunedlora.adapters.targets import resolve_head, resolve_targets
 from prunedlora.config.identity import data_contents, model_location
 from prunedlora.config.trial import TrialConfig
 from prunedlora.config.trial_sections import SourceConfig
@@ -27,12 +30,25 @@ from prunedlora.training.model import (
     release_memory,
 )
 
+PROBE_TOKENS = 8
+"""Length of the example that a model's reach is found with."""
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A base model without its weights, and what the task reaches of it: known before anything is loaded."""
+
+    model: PreTrainedModel
+    """On the meta device, never quantised."""
+    reach: Reach
+
 
 @dataclass(frozen=True)
 class Assets:
     """Base model and data of a configuration; equal for all trials that differ in neither."""
 
     base: BaseModel
+    skeleton: Skeleton
     task: Task
     train: list[Features]
     validation: list[Features]
@@ -84,10 +100,12 @@ class AssetCache:
 def load_assets(trial: TrialConfig, device: torch.device) -> Assets:
     """Loads model and data of a configuration. Raises ModelError, DataError, LocationError, TargetError."""
     splits, task = load_task(trial)
+    skeleton = load_skeleton(trial, splits, task)
     base = load_base_of(trial, task.auto_model, task.model_settings, device)
     train, validation, test = (task.encode(split) for split in (splits.train, splits.validation, splits.test))
     return Assets(
         base=base,
+        skeleton=skeleton,
         task=task,
         train=train,
         validation=validation,
@@ -105,6 +123,25 @@ def load_assets(trial: TrialConfig, device: torch.device) -> Assets:
             },
         },
     )
+
+
+def load_skeleton(trial: TrialConfig, splits: Splits, task: Task) -> Skeleton:
+    """The configuration's model without weights. Its reach is found with the last tokens of the first validation
+    example, so that it is the same for the driver and every worker. Raises ModelError, LocationError, DataError."""
+    model = load_without_weights(model_settings(trial), task.auto_model, task.model_settings)
+    batch = task.collate(task.encode(splits.validation[:1]))
+    tokens = batch["input_ids"][:, batch["attention_mask"][0].bool()][:, -PROBE_TOKENS:]
+    return Skeleton(model, find_reach(model, {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}))
+
+
+def share_of(trial: TrialConfig, skeleton: Skeleton) -> AdaptedShare | None:
+    """What part of the base model the configuration adapts; None for full fine-tuning. Raises TargetError."""
+    if trial.adapter is None:
+        return None
+    heads = resolve_head(skeleton.model, trial.head_modules)
+    adapter, reach = trial.adapter, skeleton.reach
+    targets = resolve_targets(skeleton.model, adapter.target_modules, heads, adapter.layers_to_transform, reach.modules)
+    return adapted_share(skeleton.model, heads, targets, reach)
 
 
 def model_facts(trial: TrialConfig, base: BaseModel, labels: Sequence[str] | None = None) -> dict[str, Any]:

@@ -181,6 +181,7 @@ def test_the_plan_tells_trials_slots_and_resources_and_starts_nothing(
     config = make(folder, tmp_path / "store", baselines=[{"optimizer.learning_rate": 0.5}])
     print_plan(config, config.storage, Console(file=text, width=100))
     assert "Trials: 0 kept, 0 to resume, 4 new at most" in text.getvalue()
+    assert "Adapter: adapts 12 of 12 linear layers (" in text.getvalue()
     assert "Slots: 1 on a Ray started on this machine, each 1 worker of 1 CPU" in text.getvalue()
     assert not (tmp_path / "store").exists()
     too_large = make(folder, tmp_path / "store", resources={"cpus_per_worker": 9999})

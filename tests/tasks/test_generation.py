@@ -114,7 +114,7 @@ def test_a_verification_looks_at_the_beginning_of_long_examples(
     splits = make_splits([("word " * 100, "end"), ("short", "end"), *PAIRS])
     task = Generation.from_splits(splits, byte_tokenizer, metric="exact_match", max_new_tokens=12)
     features = task.encode(splits.validation)
-    assets = Assets(None, task, [], features, [], {}, {})  # type: ignore[arg-type]
+    assets = Assets(None, None, task, [], features, [], {}, {})  # type: ignore[arg-type]
     batch = checked_batch(assets, Workers(0, 1, torch.device("cpu")))
     assert set(batch) == {"input_ids", "attention_mask"}
     lengths = [min(64, len(feature.input_ids)) for feature in features[:4]]
