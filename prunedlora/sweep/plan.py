@@ -10,6 +10,7 @@ from prunedlora.fleet import cluster
 from prunedlora.fleet.capacity import num_slots, worker_needs
 from prunedlora.results.store import Store
 from prunedlora.study.asker import Asker
+from prunedlora.sweep.bind import check_fingerprints, commits_of
 from prunedlora.sweep.preflight import every_trial, preflight
 
 
@@ -20,7 +21,7 @@ def print_plan(config: SweepConfig, storage: str, console: Console, *, retry_fai
     store = Store(storage)
     exists = store.check(config.model_copy(update={"storage": store.uri}).model_dump(mode="json"))
     store.check_contents(contents(every_trial(config)))
-    preflight(config)
+    check_fingerprints(store, preflight(config, commits_of(config, store)))
     asker = Asker(config, store, retry_failed=retry_failed)
     if os.environ.get("RAY_ADDRESS"):
         with cluster.connected():

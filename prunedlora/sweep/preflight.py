@@ -1,8 +1,10 @@
 """What can be found out about a sweep before anything starts: that its models and data are there and fit together."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
+from types import MappingProxyType
+from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -10,6 +12,7 @@ from prunedlora.adapters.size import has_stacked_layers
 from prunedlora.adapters.targets import resolve_head, resolve_targets
 from prunedlora.config.corners import corners
 from prunedlora.config.identity import trial_key
+from prunedlora.config.pins import pinned
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.registry import lookup
@@ -25,8 +28,13 @@ class PreflightError(ValueError):
     """A sweep whose trials could not run; the message names the setting."""
 
 
-def preflight(config: SweepConfig) -> None:
-    """Loads the data, harness tasks with theirs, and builds every model of the sweep without its weights.
+Fingerprints = list[tuple[dict[str, Any], str]]
+"""Data sections, as `DataConfig.model_dump`, each with the fingerprint of its examples."""
+
+
+def preflight(config: SweepConfig, commits: Mapping[str, str] = MappingProxyType({})) -> Fingerprints:
+    """Loads the data, harness tasks with theirs, and builds every model of the sweep without its weights; returns what
+    the data are. `commits`: what names on the Hub stand for (config/pins.py).
 
     Raises:
         LocationError, DataError, ModelError, TargetError, HarnessError: a model, dataset, column, label, length, module
@@ -35,8 +43,10 @@ def preflight(config: SweepConfig) -> None:
             examples than workers or than asked for, or a classification head that would not train.
     """
     loaded: dict[str, tuple[Splits, Task, PreTrainedModel]] = {}
-    for trial in _distinct(config):
-        trial_key(trial)
+    fingerprints: dict[str, tuple[dict[str, Any], str]] = {}
+    for written in _distinct(config):
+        trial_key(written)
+        trial = pinned(written, commits)
         if trial.model.quantization is not None and find_spec("bitsandbytes") is None:
             raise PreflightError(
                 f"model.quantization {trial.model.quantization!r} needs the package bitsandbytes: "
@@ -46,6 +56,7 @@ def preflight(config: SweepConfig) -> None:
         if identity not in loaded:
             loaded[identity] = _load(trial)
         splits, task, model = loaded[identity]
+        fingerprints[trial.data.model_dump_json()] = trial.data.model_dump(mode="json"), splits.fingerprint
         if "served_slot_bytes" in config.objectives and has_stacked_layers(model):
             raise PreflightError(
                 f"objective 'served_slot_bytes' is not known for {type(model).__name__}, which keeps several layers in "
@@ -58,6 +69,7 @@ def preflight(config: SweepConfig) -> None:
         _check_head(trial, task, model, heads)
         _check_sizes(trial, splits, config.resources.num_workers)
         load_harness(trial, config.resources.num_workers)
+    return list(fingerprints.values())
 
 
 def every_trial(config: SweepConfig) -> Iterator[TrialConfig]:
