@@ -33,10 +33,11 @@ def export(
 ) -> None:
     """Writes `adapter_config.json` and `adapter_model.safetensors` into `folder` (made if missing).
 
-    Whatever scales is folded into B (adapters/plain.py), and every layer's alpha is its rank, so that the scaling of
-    every loader is 1: also of one that knows a single `lora_alpha / r` for all layers. Layers of rank 0 are left out;
-    the head is saved whole. `base_model_name` is what a loader gets the base model by, `base_revision` its revision on
-    the Hub (None: the default branch). The model is not changed.
+    Whatever scales is folded into B (adapters/plain.py), and every layer's alpha is its rank, so that the scaling is 1
+    in a loader that knows the patterns and in one that knows a single `lora_alpha / r`. One that divides `lora_alpha`
+    by each tensor's own rank (llama.cpp), or stacks layers, needs one rank in all of them: repack.make_uniform. Layers
+    of rank 0 are left out; the head is saved whole. `base_model_name` is what a loader gets the base model by,
+    `base_revision` its revision on the Hub (None: the default branch). The model is not changed.
 
     Raises AllRanksZeroError when no layer has a component left.
     """

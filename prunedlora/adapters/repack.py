@@ -1,6 +1,7 @@
-"""An exported folder in another form: padded to a server's slot, in another dtype, or merged into its base."""
+"""An exported folder in another form: of one rank in all layers, in another dtype, or merged into its base."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,40 +10,63 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from prunedlora.adapters.absent_layers import absent_layers
 from prunedlora.adapters.attach import load
-from prunedlora.adapters.export import CONFIG_NAME, WEIGHTS_NAME
+from prunedlora.adapters.export import CONFIG_NAME, KEY_PREFIX, WEIGHTS_NAME
+from prunedlora.adapters.targets import exact_selection
+from prunedlora.served_slot import Widths
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+A_SUFFIX, B_SUFFIX = ".lora_A.weight", ".lora_B.weight"
 
 
 class RepackError(ValueError):
     """A form that the adapter cannot take; the message names the layer."""
 
 
-def repack(folder: Path, *, rank: int | None, dtype: str | None) -> None:
-    """Rewrites an exported folder: every layer padded with zeros to `rank`, every tensor in `dtype` (a key of DTYPES).
+def make_uniform(folder: Path, rank: int, widths: Widths) -> None:
+    """Rewrites an exported folder so that every layer has rank `rank` and none of an adapted type is absent
+    (absent_layers.py): what is missing is zeros, and the configuration has no patterns.
 
-    Padding changes nothing but the size: the added rows of A meet columns of B that are zero, and alpha stays the rank.
-    Raises RepackError for a layer whose rank is above `rank`.
+    Changes nothing but the size: the added rows of A meet columns of B that are zero. With one rank r = lora_alpha in
+    the configuration and in every tensor, loaders that scale by `lora_alpha / r`, by `lora_alpha` over a tensor's own
+    rank (llama.cpp), or that stack layers (LoRAX, SGLang) all come to the update as it was trained.
+    `widths`: (in, out) of every linear layer of the base model. Raises RepackError for a layer whose rank is above
+    `rank`.
     """
     state = load_file(folder / WEIGHTS_NAME)
-    if rank is not None:
-        for name, tensor in state.items():
-            if ".lora_A." in name and len(tensor) > rank:
-                raise RepackError(f"{name.removesuffix('.lora_A.weight')} has rank {len(tensor)}, above {rank}")
-        state = {name: _padded(name, tensor, rank) for name, tensor in state.items()}
-        config = json.loads((folder / CONFIG_NAME).read_text("utf-8"))
-        config |= {"r": rank, "lora_alpha": rank, "rank_pattern": {}, "alpha_pattern": {}}
-        (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    if dtype is not None:
-        state = {name: tensor.to(DTYPES[dtype]) for name, tensor in state.items()}
-    save_file(state, folder / WEIGHTS_NAME, metadata={"format": "pt"})
+    present = [name.removeprefix(KEY_PREFIX).removesuffix(A_SUFFIX) for name in state if name.endswith(A_SUFFIX)]
+    for name in present:
+        if (own := len(state[f"{KEY_PREFIX}{name}{A_SUFFIX}"])) > rank:
+            raise RepackError(f"{name} has rank {own}, above {rank}")
+    dtype = state[f"{KEY_PREFIX}{present[0]}{A_SUFFIX}"].dtype
+    state = {name: _padded(name, tensor, rank) for name, tensor in state.items()}
+    added = absent_layers(present, widths)
+    for name, (d_in, d_out) in added.items():
+        state[f"{KEY_PREFIX}{name}{A_SUFFIX}"] = torch.zeros(rank, d_in, dtype=dtype)
+        state[f"{KEY_PREFIX}{name}{B_SUFFIX}"] = torch.zeros(d_out, rank, dtype=dtype)
+    config = json.loads((folder / CONFIG_NAME).read_text("utf-8"))
+    config |= {"r": rank, "lora_alpha": rank, "rank_pattern": {}, "alpha_pattern": {}}
+    # The base's modules are those of the slots, and what the export had to exclude by name.
+    excluded = [re.sub(r"\\(.)", r"\1", name) for name in (config["exclude_modules"] or "").split("|") if name]
+    config |= exact_selection([*widths, *excluded], sorted([*present, *added]))
+    (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    _save(state, folder)
+
+
+def store_as(folder: Path, dtype: str) -> None:
+    """Rewrites an exported folder with every tensor in `dtype`, a key of DTYPES."""
+    _save({name: tensor.to(DTYPES[dtype]) for name, tensor in load_file(folder / WEIGHTS_NAME).items()}, folder)
+
+
+def _save(state: dict[str, Tensor], folder: Path) -> None:
+    save_file(dict(sorted(state.items())), folder / WEIGHTS_NAME, metadata={"format": "pt"})
 
 
 def _padded(name: str, tensor: Tensor, rank: int) -> Tensor:
-    if ".lora_A." in name:
+    if name.endswith(A_SUFFIX):
         return pad(tensor, (0, 0, 0, rank - tensor.shape[0]))
-    return pad(tensor, (0, rank - tensor.shape[1])).contiguous() if ".lora_B." in name else tensor
+    return pad(tensor, (0, rank - tensor.shape[1])).contiguous() if name.endswith(B_SUFFIX) else tensor
 
 
 def merge(base: nn.Module, folder: Path) -> Any:

@@ -16,8 +16,14 @@ def export(
     candidate: CandidateArgument = None,
     check: Annotated[bool, typer.Option(help="Load it with the base model and compare logits, merged too.")] = True,
     merge: Annotated[bool, typer.Option("--merge", help="The whole model with the adapter in its weights.")] = False,
+    uniform: Annotated[
+        bool, typer.Option("--uniform", help="One rank in all layers, the largest, for any server; zeros fill up.")
+    ] = False,
+    uniform_rank: Annotated[
+        int | None, typer.Option(min=1, help="The same with this rank, at least the largest.", show_default=False)
+    ] = None,
     served_slot: Annotated[
-        Slot | None, typer.Option(help="Pad every layer to this rank, a slot of vLLM's.", show_default=False)
+        Slot | None, typer.Option(help="The same with the rank of one of vLLM's slots.", show_default=False)
     ] = None,
     dtype: Annotated[
         Dtype | None, typer.Option(help="Store the weights in this type; else as trained.", show_default=False)
@@ -37,6 +43,8 @@ def export(
 
         if private and push is None:
             raise typer.BadParameter("--private has no effect without --push")
+        if uniform and uniform_rank is not None:
+            raise typer.BadParameter("--uniform is the largest rank: leave it out, or --uniform-rank")
         if push is not None and not check:
             raise typer.BadParameter("what is pushed is checked first: leave out --no-check or --push")
         opened = Store(store)
@@ -47,6 +55,7 @@ def export(
             publish.check_push(push)
         form = Form(
             slot=None if served_slot is None else int(served_slot),
+            uniform=chosen.max_rank if uniform else uniform_rank,
             dtype=None if dtype is None else dtype.value,
             merged=merge,
         )

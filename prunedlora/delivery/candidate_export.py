@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from prunedlora.adapters.attach import detach, load
-from prunedlora.adapters.repack import DTYPES, merge, repack
+from prunedlora.adapters.repack import DTYPES, make_uniform, merge, store_as
 from prunedlora.adapters.verify import check_logits, logits_of, verify
 from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.candidate_test import TEST_FILE, read_test_figures
@@ -42,7 +42,7 @@ def export_candidate(store: Store, candidate: str, to: Path, *, check: bool, for
     """
     record, chosen = find_candidate(store, candidate)
     path = adapter_path(store, record, chosen)
-    form.check(chosen, TrialConfig.model_validate(record.config))
+    form.check(record, chosen)
     if to.exists():
         raise ExportError(f"{to} exists; give a new folder")
     with tempfile.TemporaryDirectory() as scratch:
@@ -51,7 +51,10 @@ def export_candidate(store: Store, candidate: str, to: Path, *, check: bool, for
         test = read_test_figures(store, f"{path}/{TEST_FILE}") if (original / TEST_FILE).exists() else {}
         (original / TEST_FILE).unlink(missing_ok=True)  # a figure of the sweep, no part of the adapter
         shutil.copytree(original, result)
-        repack(result, rank=form.slot, dtype=None if form.merged else form.dtype)
+        if form.rank is not None and record.layer_widths is not None:
+            make_uniform(result, form.rank, record.layer_widths)
+        if form.dtype is not None and not form.merged:
+            store_as(result, form.dtype)
         if check or form.merged:
             facts |= _hand_over(record, original, result, form)
         (result / CARD_FILE).write_text(card(record, chosen, test, original, form), encoding="utf-8")

@@ -11,6 +11,7 @@ from prunedlora.adapters.export import CONFIG_NAME
 from prunedlora.config.identity import looks_local
 from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.form import Form
+from prunedlora.delivery.servers import servers, servers_sentence
 from prunedlora.registry import lookup
 from prunedlora.results.figure_text import bytes_text, figure_text
 from prunedlora.results.record import Candidate, Figure, TrialRecord
@@ -38,16 +39,14 @@ def vllm_problems(folder: Path) -> list[str]:
     return problems
 
 
-def vllm_flags(candidate: Candidate, slot: int | None) -> str | None:
-    """What `vllm serve` needs for this adapter; None when no slot holds it."""
-    rank = slot or candidate.served_slot
-    return None if rank is None else f"--enable-lora --max-lora-rank {rank} --max-loras 1"
+def vllm_flags(slot: int | None) -> str | None:
+    """What `vllm serve` needs for an adapter in this slot; None when no slot holds it."""
+    return None if slot is None else f"--enable-lora --max-lora-rank {slot} --max-loras 1"
 
 
-def vllm_slot_bytes(record: TrialRecord, candidate: Candidate, slot: int | None) -> int | None:
-    """GPU memory of the adapter's slot (served_slot.py); None when no slot holds it or the record does not say."""
-    rank = slot or candidate.served_slot
-    return None if rank is None or record.layer_widths is None else slot_bytes(record.layer_widths, rank, HALF_BYTES)
+def vllm_slot_bytes(record: TrialRecord, slot: int | None) -> int | None:
+    """GPU memory of the slot (served_slot.py); None when no slot holds the adapter or the record does not say."""
+    return None if slot is None or record.layer_widths is None else slot_bytes(record.layer_widths, slot, HALF_BYTES)
 
 
 def certificate(
@@ -55,7 +54,7 @@ def certificate(
 ) -> dict[str, Any]:
     """What is known of an exported adapter, as plain JSON data. `folder`: the adapter as it was trained."""
     refused = [] if form.merged else vllm_problems(folder)
-    flags = None if form.merged or refused else vllm_flags(candidate, form.slot)
+    slot = None if form.merged else form.slot_of(candidate)
     return {
         "candidate": f"{record.key}@{candidate.name}",
         "form": asdict(form),
@@ -65,9 +64,10 @@ def certificate(
         "adapter_params": candidate.adapter_params,
         "head_params": candidate.head_params,
         "max_rank": candidate.max_rank,
-        "served_slot": None if form.merged else form.slot or candidate.served_slot,
-        "served_slot_bytes": None if form.merged else vllm_slot_bytes(record, candidate, form.slot),
-        "vllm": {"flags": flags, "refuses": refused},
+        "served_slot": slot,
+        "served_slot_bytes": vllm_slot_bytes(record, slot),
+        "vllm": {"flags": None if refused else vllm_flags(slot), "refuses": refused},
+        "servers": None if form.merged else servers(record, candidate, form, refused),
         "config": record.config,
         "environment": record.environment.model_dump(mode="json"),
     }
@@ -115,7 +115,7 @@ def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], fol
 {candidate.max_rank}{head}.{changed}{adapts}
 
 Found by a sweep of [prunedlora](https://arxiv.org/abs/2510.00192): trial `{record.key}`, method \
-`{config.method}`, after step {candidate.step:,}. The scaling is folded into B, so that every loader's is 1.
+`{config.method}`, after step {candidate.step:,}. The scaling is folded into B.
 
 ```python
 {_snippet(record, config, task.auto_model, form)}
@@ -155,15 +155,20 @@ def _snippet(record: TrialRecord, config: TrialConfig, auto_model: str, form: Fo
 
 
 def _serving(record: TrialRecord, candidate: Candidate, folder: Path, form: Form) -> str:
-    """How to serve it, or why vLLM would not."""
+    """Which loaders apply it as it was trained, and how to serve it, or why vLLM would not."""
     if form.merged:
         return "It is a whole model and is served like its base, without any flags for adapters."
+    found = servers(record, candidate, form, vllm_problems(folder))
+    return f"{_vllm(record, candidate, folder, form)}\n\n{servers_sentence(found, form)}"
+
+
+def _vllm(record: TrialRecord, candidate: Candidate, folder: Path, form: Form) -> str:
     if refused := vllm_problems(folder):
         return f"vLLM would refuse it: {'; '.join(refused)}."
-    flags = vllm_flags(candidate, form.slot)
-    if flags is None:
+    fitting = form.slot_of(candidate)
+    if (flags := vllm_flags(fitting)) is None:
         return "No slot of vLLM holds its largest rank."
-    model, memory = TrialConfig.model_validate(record.config).model, vllm_slot_bytes(record, candidate, form.slot)
+    model, memory = TrialConfig.model_validate(record.config).model, vllm_slot_bytes(record, fitting)
     base = model.name if model.revision is None else f"{model.name} --revision {model.revision}"
     slot = "" if memory is None else f". Its slot takes {bytes_text(memory)} of GPU memory, in half precision."
     return f"vLLM: `vllm serve {base} {flags} --lora-modules NAME=PATH`{slot}"

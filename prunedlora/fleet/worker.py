@@ -7,7 +7,7 @@ does) and read what they need from the store.
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -16,6 +16,7 @@ from ray.train import get_context
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import get_device
 
+from prunedlora.config.pins import pinned
 from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.candidate_test import measure_test
 from prunedlora.fleet.answers import answer
@@ -23,6 +24,7 @@ from prunedlora.fleet.board import Work
 from prunedlora.fleet.slot import SlotSettings
 from prunedlora.results.driver_lock import read_driver
 from prunedlora.results.store import Store
+from prunedlora.tasks.data_error import DataError
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
 from prunedlora.trial.assets import AssetCache
@@ -37,6 +39,10 @@ class SharedStorageError(RuntimeError):
     """A slot that does not see the sweep's store."""
 
 
+class OtherDataError(RuntimeError):
+    """A node whose data are not those that the sweep began with."""
+
+
 @dataclass(frozen=True)
 class Bench:
     """What a piece of work is done with: kept by the slot from one to the next."""
@@ -47,13 +53,16 @@ class Bench:
     assets: AssetCache
     report: Callable[[str, dict[str, Any]], Verdict]
     progress: Callable[[int, int], Verdict]
+    checked: set[str] = field(default_factory=set)
+    """Data sections, as JSON, whose examples are known to be the sweep's."""
 
 
 def serve(settings: SlotSettings) -> None:
     """Works until the board says that the sweep is over.
 
-    Raises SharedStorageError when the store is not seen from here, and whatever `execute_trial` lets through: Ray Train
-    then restarts the workers.
+    Raises SharedStorageError when the store is not seen from here, OtherDataError when the data here are not the
+    sweep's, and whatever `execute_trial` lets through: Ray Train then restarts the workers, and gives the slot up where
+    that does not help. Its work goes to another slot.
     """
     context = get_context()
     workers = Workers(context.get_world_rank(), context.get_world_size(), get_device())
@@ -77,18 +86,18 @@ def serve(settings: SlotSettings) -> None:
             work = broadcast_from_rank_zero(work)
         if work is None:
             return
+        if settings.execute is None:
+            check_data(_trial_of(work, bench), bench)
         _do(work, bench)
 
 
 def execute_work(work: Work, bench: Bench) -> str:
     """Does a piece of work; returns "completed", "stopped", "failed" or "paused"."""
-    store, settings = bench.store, bench.settings
+    store, settings, trial = bench.store, bench.settings, _trial_of(work, bench)
     if work["kind"] == "base":
-        trial = TrialConfig.model_validate(settings.base_trial)
         measure_base(trial, store=store, assets=bench.assets, workers=bench.workers)
         return "completed"
     key = work["key"]
-    trial = TrialConfig.model_validate(store.read_config(key))
     if work["kind"] == "test":
         measure_test(trial, key, work["candidate"], store=store, assets=bench.assets, workers=bench.workers)
         return "completed"
@@ -120,6 +129,37 @@ def check_store(store: Store, settings: SlotSettings) -> None:
             f"slot {settings.slot} on node {ray.util.get_node_ip_address()} does not see the store {store.uri} "
             f"({found}): the storage must be shared by all nodes (NFS, s3://, gs://)"
         )
+
+
+def check_data(trial: TrialConfig, bench: Bench) -> None:
+    """Raises OtherDataError when the configuration's examples, as this node loads them, are not those on record.
+
+    The driver has put them there for the sweep and the corners of its space; of a section between these, the first
+    worker's count.
+    """
+    data = trial.data.model_dump(mode="json")
+    if (section := trial.data.model_dump_json()) in bench.checked:
+        return
+    try:
+        found = bench.assets.examples(trial).fingerprint
+    except DataError:
+        return  # what cannot be loaded is met again by the work itself, which says so where it belongs
+    known = bench.store.read_fingerprint(data)
+    if known is None and bench.workers.rank == 0:
+        bench.store.write_fingerprint(data, found)
+    elif known is not None and known != found:
+        raise OtherDataError(
+            f"slot {bench.settings.slot} on node {ray.util.get_node_ip_address()} does not serve: its data have the "
+            f"fingerprint {found}, the sweep began with {known} (training data {trial.data.train.name!r}): files that "
+            "differ, or another version of datasets or of the generator"
+        )
+    bench.checked.add(section)
+
+
+def _trial_of(work: Work, bench: Bench) -> TrialConfig:
+    """The configuration that a piece of work is about, its names on the Hub pinned to the sweep's commits."""
+    config = bench.settings.base_trial if work["kind"] == "base" else bench.store.read_config(work["key"])
+    return pinned(TrialConfig.model_validate(config), bench.store.read_commits())
 
 
 def _take(settings: SlotSettings, start: int) -> Work | None:

@@ -190,6 +190,11 @@ class TrialRecord(Document):
     embedding_widths: dict[str, tuple[int, int]] | None = None
     """The same of the input and output embedding, which some servers adapt too."""
 
+    @property
+    def last_trained(self) -> Candidate | None:
+        """The last candidate that is as it was trained: no truncation of method svd. None where none was reached."""
+        return next((each for each in reversed(self.candidates) if each.truncated_rank is None), None)
+
     def candidate(self, name: str) -> Candidate:
         """The candidate called `name` (Candidate.name). Raises KeyError, listing the names, when there is none."""
         for candidate in self.candidates:

@@ -6,6 +6,8 @@
     asks/<number>.json              what the study proposed, written before a trial is queued
     contents.json                   what models and data are by content
     key_version.json                the version of what settings mean, with which its trials have their keys
+    commits.json                    what names on the Hub stood for when the sweep began
+    data/<hash>.json                fingerprint of the examples of one data section, by who loaded them first
     command.txt                     how the last run was started
     importances.json                which searched fields mattered, at the end of the last run
     trials/<key>/config.json        the resolved configuration
@@ -42,10 +44,11 @@ from prunedlora.results.record import (
     to_json,
 )
 from prunedlora.results.storage import Storage, StoreError
-from prunedlora.results.sweep_binding import changed_contents, differing_fields, plain
+from prunedlora.results.sweep_binding import changed_contents, differing_fields, fingerprint_path, plain
 
 CONTENTS_FILE = "contents.json"
 KEY_VERSION_FILE = "key_version.json"
+COMMITS_FILE = "commits.json"
 COMMAND_FILE = "command.txt"
 
 
@@ -148,6 +151,26 @@ class Store:
         """Name of a model or data source in the configurations → its identity; empty in stores of earlier versions."""
         text = self.storage.read_text(CONTENTS_FILE)
         return {} if text is None else json_object(text, self.storage.uri_of(CONTENTS_FILE))
+
+    def write_commits(self, commits: Mapping[str, str]) -> None:
+        """Remembers what names on the Hub stand for: name with revision → commit; for the lock's holder."""
+        self.storage.write_text(COMMITS_FILE, json.dumps(plain(commits), indent=1, sort_keys=True) + "\n")
+
+    def read_commits(self) -> dict[str, str]:
+        """Empty where nothing is named on the Hub, and in stores of earlier versions."""
+        text = self.storage.read_text(COMMITS_FILE)
+        return {} if text is None else json_object(text, self.storage.uri_of(COMMITS_FILE))
+
+    def write_fingerprint(self, data: Mapping[str, Any], fingerprint: str) -> None:
+        """Remembers what the examples of a data section (as `DataConfig.model_dump`) are."""
+        content = {"data": plain(data), "fingerprint": fingerprint}
+        self.storage.write_text(fingerprint_path(data), json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+    def read_fingerprint(self, data: Mapping[str, Any]) -> str | None:
+        """None while nobody has loaded the examples of this section."""
+        path = fingerprint_path(data)
+        text = self.storage.read_text(path)
+        return None if text is None else str(json_object(text, self.storage.uri_of(path))["fingerprint"])
 
     def write_command(self, command: str) -> None:
         """Remembers the shell command of the run; for the driver that holds the lock."""

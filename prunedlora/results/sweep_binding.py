@@ -1,5 +1,6 @@
 """What binds a store to its sweep: the settings and the contents that must stay as they were when it began."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +21,12 @@ def changed_contents(known: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
     """Names of models and data, sorted, that both know (name → identity) and that are not the same any more."""
     now = plain(now)
     return sorted(name for name in known.keys() & now.keys() if known[name] != now[name])
+
+
+def fingerprint_path(data: Mapping[str, Any]) -> str:
+    """Where in a store the fingerprint of a data section's examples is."""
+    canonical = json.dumps(plain(data), sort_keys=True, separators=(",", ":"))
+    return f"data/{hashlib.sha256(canonical.encode()).hexdigest()[:16]}.json"
 
 
 def plain(value: Any) -> Any:

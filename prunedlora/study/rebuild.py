@@ -85,8 +85,16 @@ def ask_seed(seed: int, number: int) -> int:
 
 
 def objective_values(record: TrialRecord, objectives: Collection[str]) -> list[float]:
-    """The last candidate's figures in the order of the objectives. Raises ObjectiveError when one has no value."""
-    return [record.candidates[-1].objective(name) for name in objectives]
+    """What a completed trial is told as: its last trained candidate, in the order of the objectives.
+
+    A trial of method svd has truncations after that one, of which the last is its smallest and worst: the settings that
+    are searched made the training, and what it is told as must not hang on the list of ranks to cut it to. Raises
+    ObjectiveError when an objective has no value.
+    """
+    told = record.last_trained
+    if told is None:
+        raise ObjectiveError(f"trial {record.key} has no candidate that is as it was trained")
+    return [told.objective(name) for name in objectives]
 
 
 def _frozen(ask: Ask, record: TrialRecord | None, objectives: Collection[str]) -> FrozenTrial:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from prunedlora.adapters.adapted_share import AdaptedShare
 from prunedlora.config.trial import TrialConfig
@@ -20,6 +21,12 @@ class Findings:
     shares: tuple[AdaptedShare, ...]
     """What part of each model is adapted."""
     warnings: tuple[str, ...]
+    fingerprints: tuple[tuple[dict[str, Any], str], ...]
+    """Data sections, as `DataConfig.model_dump`, each with the fingerprint of its examples."""
+
+
+NOTHING_FOUND = Findings((), (), (), ())
+"""Where nothing had to be looked at."""
 
 
 def data_line(splits: Splits) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from prunedlora.delivery.candidate_test import TEST_FILE, read_test_figures
 from prunedlora.fleet.board import Work
+from prunedlora.results.analysis.nameable import nameable
 from prunedlora.results.analysis.summary import Summary, summarize
 from prunedlora.results.exported_adapter import ExportedAdapter
 from prunedlora.results.store import Store
@@ -51,14 +52,11 @@ def export_recommended(store: Store, work: Work) -> ExportedAdapter:
 
 
 def drop_dominated(summary: Summary, epoch: int) -> int:
-    """Deletes the adapters of candidates that are neither on the front nor recommended; returns how many.
+    """Deletes the adapters that no command can name any more (results/analysis/nameable.py); returns how many.
 
     Their figures stay: the records are replaced by ones without the paths, before the files go.
     """
-    store = summary.store
-    kept = {point.name for point in summary.front}
-    if summary.recommended is not None:
-        kept.add(summary.recommended.name)
+    store, kept = summary.store, nameable(summary)
     num_dropped = 0
     for record in summary.records:
         if record.status == "failed":  # --retry-failed may go on from its checkpoint, which names its adapters

@@ -12,6 +12,7 @@ from prunedlora.fleet.capacity import num_slots, worker_needs
 from prunedlora.results.share_text import share_text
 from prunedlora.results.store import Store
 from prunedlora.study.asker import Asker
+from prunedlora.sweep.bind import check_fingerprints, commits_of
 from prunedlora.sweep.preflight import every_trial, preflight
 
 
@@ -23,7 +24,8 @@ def print_plan(config: SweepConfig, storage: str, console: Console, *, retry_fai
     store.check_key_version(KEY_VERSION)
     exists = store.check(config.model_copy(update={"storage": store.uri}).model_dump(mode="json"))
     store.check_contents(contents(every_trial(config)))
-    found = preflight(config)
+    found = preflight(config, commits_of(config, store))
+    check_fingerprints(store, found.fingerprints)
     asker = Asker(config, store, retry_failed=retry_failed)
     if os.environ.get("RAY_ADDRESS"):
         with cluster.connected():

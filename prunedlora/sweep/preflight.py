@@ -1,8 +1,10 @@
 """What can be found out about a sweep before anything starts: that its models and data are there and fit together."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
+from types import MappingProxyType
+from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -11,6 +13,7 @@ from prunedlora.adapters.size import has_stacked_layers
 from prunedlora.adapters.targets import resolve_head
 from prunedlora.config.corners import corners
 from prunedlora.config.identity import trial_key
+from prunedlora.config.pins import pinned
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.registry import lookup
@@ -26,9 +29,9 @@ class PreflightError(ValueError):
     """A sweep whose trials could not run; the message names the setting."""
 
 
-def preflight(config: SweepConfig) -> Findings:
+def preflight(config: SweepConfig, commits: Mapping[str, str] = MappingProxyType({})) -> Findings:
     """Loads the data, harness tasks with theirs, and builds every model of the sweep without its weights: what is worth
-    saying of them.
+    saying of them. `commits`: what names on the Hub stand for (config/pins.py).
 
     Raises:
         LocationError, DataError, ModelError, TargetError, HarnessError: a model, dataset, column, label, length, module
@@ -40,8 +43,10 @@ def preflight(config: SweepConfig) -> Findings:
     lines: dict[str, None] = {}
     shares: list[AdaptedShare] = []
     warnings: dict[str, None] = {}
-    for trial in _distinct(config):
-        trial_key(trial)
+    fingerprints: dict[str, tuple[dict[str, Any], str]] = {}
+    for written in _distinct(config):
+        trial_key(written)
+        trial = pinned(written, commits)
         if trial.model.quantization is not None and find_spec("bitsandbytes") is None:
             raise PreflightError(
                 f"model.quantization {trial.model.quantization!r} needs the package bitsandbytes: "
@@ -54,6 +59,7 @@ def preflight(config: SweepConfig) -> Findings:
             warnings |= dict.fromkeys(warnings_of(trial, *loaded[identity][:2]))
         splits, task, skeleton = loaded[identity]
         model = skeleton.model
+        fingerprints[trial.data.model_dump_json()] = trial.data.model_dump(mode="json"), splits.fingerprint
         if "served_slot_bytes" in config.objectives and has_stacked_layers(model):
             raise PreflightError(
                 f"objective 'served_slot_bytes' is not known for {type(model).__name__}, which keeps several layers in "
@@ -67,7 +73,7 @@ def preflight(config: SweepConfig) -> Findings:
         _check_head(trial, task, model, heads)
         _check_sizes(trial, splits, config.resources.num_workers)
         load_harness(trial, config.resources.num_workers)
-    return Findings(tuple(lines), tuple(shares), tuple(warnings))
+    return Findings(tuple(lines), tuple(shares), tuple(warnings), tuple(fingerprints.values()))
 
 
 def every_trial(config: SweepConfig) -> Iterator[TrialConfig]:

@@ -113,7 +113,7 @@ class Progress:
     def _ended_line(self, record: TrialRecord) -> str:
         if record.failure is not None:
             return f"trial {record.key} failed: {record.failure.type}: {record.failure.message}"
-        last = record.candidates[-1] if record.candidates else None
+        last = record.last_trained
         if last is None:
             return f"trial {record.key} {record.status}"
         quality = figure_text(last.figures[self._objectives.quality])

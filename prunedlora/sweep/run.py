@@ -30,7 +30,8 @@ from prunedlora.results.report.tables import print_report
 from prunedlora.results.store import Store
 from prunedlora.study.asker import Asker
 from prunedlora.study.importances import find_importances
-from prunedlora.sweep.findings import Findings
+from prunedlora.sweep.bind import bind_data, commits_of
+from prunedlora.sweep.findings import NOTHING_FOUND, Findings
 from prunedlora.sweep.finish import base_work, drop_dominated, export_recommended, missing_test
 from prunedlora.sweep.preflight import every_trial, preflight
 from prunedlora.sweep.progress import Progress
@@ -125,14 +126,17 @@ def run_sweep(
     names = contents(every_trial(config))
     store.check_key_version(KEY_VERSION)
     store.check_contents(names)
+    commits = commits_of(config, store)
+    found = NOTHING_FOUND
     if not store.check(tree):
-        _warn(preflight(config), console)  # before the store is that of a sweep that cannot run
+        found = preflight(config, commits)  # before the store is that of a sweep that cannot run
     is_new = store.create_or_open(tree)
     with DriverLock(store.storage) as lock, ExitStack() as leaving:
         if not is_new:
             store.write_sweep(tree)
         store.write_key_version(KEY_VERSION)
         store.write_contents(names)
+        store.write_commits(commits)
         if command:
             store.write_command(_typed(command))
         asker = Asker(config, store, retry_failed=retry_failed)
@@ -140,7 +144,9 @@ def run_sweep(
         deadline = began + max_seconds if max_seconds is not None else float("inf")
         run = _Run(config, store, lock, asker, console, deadline, execute)
         if not is_new and asker.num_left:
-            _warn(preflight(config), console)
+            found = preflight(config, commits)
+        _warn(found, console)
+        bind_data(store, found.fingerprints)
         if asker.num_left or store.read_base() is None or missing_test(store) is not None:
             leaving.enter_context(cluster.connected())
             with Signals() as signals:

@@ -65,6 +65,13 @@ class AssetCache:
         self._device = device
         self._key: str | None = None
         self._assets: Assets | None = None
+        self._examples: tuple[str, Splits] | None = None
+
+    def examples(self, trial: TrialConfig) -> Splits:
+        """The configuration's examples, which the next `get` does not load again. Raises DataError."""
+        splits = load_examples_of(trial)
+        self._examples = trial.data.model_dump_json(), splits
+        return splits
 
     def get(self, trial: TrialConfig) -> Assets:
         """The configuration's assets, loaded anew if the last ones were others or the data's files have changed. Raises
@@ -83,7 +90,10 @@ class AssetCache:
         )
         if self._assets is None or key != self._key:
             self.clear()
-            self._assets, self._key = load_assets(trial, self._device), key
+            data, splits = self._examples or ("", None)
+            self._examples = None
+            ready = splits if data == trial.data.model_dump_json() else None
+            self._assets, self._key = load_assets(trial, self._device, ready), key
         return self._assets
 
     def clear(self) -> None:
@@ -97,9 +107,10 @@ class AssetCache:
             self.clear()
 
 
-def load_assets(trial: TrialConfig, device: torch.device) -> Assets:
-    """Loads model and data of a configuration. Raises ModelError, DataError, LocationError, TargetError."""
-    splits, task = load_task(trial)
+def load_assets(trial: TrialConfig, device: torch.device, examples: Splits | None = None) -> Assets:
+    """Loads model and data of a configuration; `examples`: its own, where they are there already. Raises ModelError,
+    DataError, LocationError, TargetError."""
+    splits, task = load_task(trial, examples)
     skeleton = load_skeleton(trial, splits, task)
     base = load_base_of(trial, task.auto_model, task.model_settings, device)
     train, validation, test = (task.encode(split) for split in (splits.train, splits.validation, splits.test))
@@ -173,10 +184,10 @@ def load_base_of(
     return load_base(settings, auto_model, task_settings, device, unquantized)
 
 
-def load_task(trial: TrialConfig) -> tuple[Splits, Task]:
-    """Examples and task of a configuration, no model weights. Raises DataError, ModelError, LocationError."""
-    data, settings = trial.data, model_settings(trial)
-    splits = load_splits(
+def load_examples_of(trial: TrialConfig) -> Splits:
+    """The examples of a configuration, as texts. Raises DataError."""
+    data = trial.data
+    return load_splits(
         _source(data.train),
         None if data.validation is None else _source(data.validation),
         None if data.test is None else _source(data.test),
@@ -185,6 +196,13 @@ def load_task(trial: TrialConfig) -> tuple[Splits, Task]:
         split_seed=data.split_seed,
         cut=_cut(trial),
     )
+
+
+def load_task(trial: TrialConfig, examples: Splits | None = None) -> tuple[Splits, Task]:
+    """Examples (loaded, unless they are given) and task of a configuration, no model weights. Raises DataError,
+    ModelError, LocationError."""
+    data, settings = trial.data, model_settings(trial)
+    splits = load_examples_of(trial) if examples is None else examples
     task: Task = lookup("task", data.task).from_splits(
         splits,
         load_tokenizer(settings),

@@ -1,4 +1,5 @@
-"""A small Hub: the part of its HTTP API that creating a repository and committing to it need, files kept in memory.
+"""A small Hub: the part of its HTTP API that creating a repository, committing to it and asking for commits need, with
+files kept in memory.
 
 After the calls that huggingface_hub makes (docs of the Hub's API: huggingface.co/docs/hub/api); small files come inside
 the commit, weights by git LFS's basic transfer.
@@ -28,6 +29,8 @@ class Hub:
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     commits: list[str] = field(default_factory=list)
     stored: dict[str, bytes] = field(default_factory=dict)
+    heads: dict[str, str] = field(default_factory=dict)
+    """`models/owner/name`, or a revision of it as `models/owner/name@revision` → commit."""
 
     def post(self, path: str, token: str, body: bytes) -> tuple[int, Any]:
         """Status and JSON of an answer."""
@@ -102,6 +105,10 @@ def running_hub() -> Iterator[Hub]:
             self._answer(200, {})
 
         def do_GET(self) -> None:
+            repo, _, revision = self.path.removeprefix("/api/").partition("?")[0].partition("/revision/")
+            if (sha := hub.heads.get(f"{repo}@{revision}" if revision else repo)) is not None:
+                self._answer(200, {"id": repo.partition("/")[2], "sha": sha})
+                return
             repo = self.path.removeprefix("/api/models/").partition("?")[0].removesuffix("/revision/main")
             known = repo in hub.files
             self._answer(200 if known else 404, {"id": repo, "private": hub.private[repo]} if known else {})

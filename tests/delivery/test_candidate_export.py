@@ -67,14 +67,16 @@ def test_every_form_does_what_the_adapter_does(trained: tuple[Store, str, Path],
     forms = {
         "plain": Form(),
         "padded": Form(slot=8),
+        "uniform": Form(uniform=5),
         "half": Form(slot=8, dtype="bfloat16"),
         "merged": Form(merged=True),
     }
     facts = {name: export_candidate(store, key, tmp_path / name, check=True, form=form) for name, form in forms.items()}
     assert "max_logit_difference_handed_over" not in facts["plain"]
-    assert all(facts[name]["max_logit_difference_handed_over"] < 0.05 for name in ("padded", "half", "merged"))
+    assert all(facts[name]["max_logit_difference_handed_over"] < 0.05 for name in facts if name != "plain")
     expected = logits(with_peft(base, tmp_path / "plain"), base)
     torch.testing.assert_close(logits(with_peft(base, tmp_path / "padded"), base), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(logits(with_peft(base, tmp_path / "uniform"), base), expected, rtol=0, atol=1e-5)
     torch.testing.assert_close(logits(with_peft(base, tmp_path / "half"), base), expected, rtol=0, atol=5e-2)
     # The merged folder needs neither PEFT nor the base, and brings its tokenizer.
     merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
@@ -151,7 +153,7 @@ def test_the_card_speaks_of_what_is_handed_over(trained: tuple[Store, str, Path]
     assert "PeftModel" not in card.text
     assert "is served like its base" in card.text
     certificate = json.loads((tmp_path / "merged" / "certificate.json").read_text())
-    assert certificate["form"] == {"slot": None, "dtype": None, "merged": True}
+    assert certificate["form"] == {"slot": None, "uniform": None, "dtype": None, "merged": True}
     assert certificate["vllm"] == {"flags": None, "refuses": []}
     assert certificate["checks"]["max_logit_difference_handed_over"] < 1e-4
 
@@ -202,6 +204,12 @@ def test_what_vllm_would_refuse(config: dict[str, Any], problems: list[str], tmp
         (Form(slot=9), "served slot 9 is none of 1, 8, 16"),
         (Form(slot=1), "served slot 1 does not hold the adapter's largest rank, 3"),
         (Form(slot=8, merged=True), "a merged model has no ranks"),
+        (
+            Form(uniform=4, merged=True),
+            "a merged model has no ranks: leave out --uniform and --served-slot, or --merge",
+        ),
+        (Form(uniform=2), "rank 2 does not hold the adapter's largest rank, 3"),
+        (Form(slot=8, uniform=8), "a served slot is one rank for all layers: leave out --uniform or --served-slot"),
         (Form(dtype="int8"), "dtype 'int8' is none of float32, bfloat16, float16"),
     ],
 )
@@ -212,6 +220,46 @@ def test_a_form_that_does_not_fit_is_refused(
     with pytest.raises(ExportError, match=message):
         export_candidate(store, key, tmp_path / "a", check=False, form=form)
     assert not (tmp_path / "a").exists()
+
+
+def test_a_record_without_shapes_cannot_fill_what_is_absent(trained: tuple[Store, str, Path], tmp_path: Path) -> None:
+    """As records of earlier versions are, and those of models that keep several layers in one tensor."""
+    store = Store(str(shutil.copytree(trained[0].uri, tmp_path / "store")))
+    record = store.read_record(trained[1])
+    assert record is not None
+    store.write_record(record.model_copy(update={"layer_widths": None}), driver_epoch=1)
+    for form in (Form(uniform=4), Form(slot=8)):
+        with pytest.raises(
+            ExportError, match="the record has none: it is older than they are, or the base model keeps"
+        ):
+            export_candidate(store, trained[1], tmp_path / "a", check=False, form=form)
+
+
+@pytest.mark.parametrize(
+    ("options", "rank", "slot"),
+    [(["--uniform"], 3, 8), (["--uniform-rank", "9"], 9, 16), (["--served-slot", "8"], 8, 8)],
+)
+def test_one_rank_by_command(
+    options: list[str], rank: int, slot: int, trained: tuple[Store, str, Path], tmp_path: Path
+) -> None:
+    store, key, _ = trained
+    result = CliRunner().invoke(app, ["export", store.uri, key, "--to", str(tmp_path / "a"), "--no-check", *options])
+    assert result.exit_code == 0, result.output
+    config = json.loads((tmp_path / "a" / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"], config["rank_pattern"]) == (rank, rank, {})
+    certificate = json.loads((tmp_path / "a" / "certificate.json").read_text())
+    assert certificate["served_slot"] == slot  # a rank between two slots takes the larger one
+    card = (tmp_path / "a" / "README.md").read_text()
+    assert f"every layer is padded with zeros to rank {rank}" in card
+    assert "loader's is 1" not in card
+    assert certificate["servers"]["llama.cpp (Ollama, LM Studio)"] == "takes no head"
+    assert "It is applied as it was trained by PEFT. Not by vLLM (refuses it: modules_to_save" in card
+
+
+def test_two_ranks_are_one_too_many(trained: tuple[Store, str, Path], tmp_path: Path) -> None:
+    asked = ["export", trained[0].uri, "--to", str(tmp_path / "a"), "--uniform", "--uniform-rank", "9"]
+    result = CliRunner().invoke(app, asked)
+    assert (result.exit_code, "--uniform is the largest rank" in result.output) == (2, True), result.output
 
 
 @pytest.mark.parametrize("name", [None, "recommended", "best", "beginning"])

@@ -1,20 +1,33 @@
 """What a slot's worker does with its work, without Ray."""
 
+import json
 import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
+import torch
+from huggingface_hub import constants
+from transformers.utils import hub
 
+from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
 from prunedlora.fleet import worker
 from prunedlora.fleet.board import Work
-from prunedlora.fleet.worker import SharedStorageError, check_store, execute_work
+from prunedlora.fleet.worker import Bench, OtherDataError, SharedStorageError, check_data, check_store, execute_work
 from prunedlora.results.driver_lock import DriverLock
+from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
+from prunedlora.sweep.bind import bind_data, check_fingerprints, commits_of
+from prunedlora.sweep.preflight import preflight
+from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
+from prunedlora.trial import assets
+from prunedlora.trial.assets import AssetCache
+from tests import tiny
 from tests.inventions import invented_record, sweep_tree
 
 TRIAL: Work = {"kind": "trial", "key": "a", "candidate": ""}
@@ -118,3 +131,94 @@ def test_the_board_is_not_asked_at_every_step() -> None:
     assert progress(1, 100) is Verdict.PAUSE
     assert [progress(step, 100) for step in range(2, 50)] == [Verdict.CONTINUE] * 48
     assert board.asked == 1
+
+
+def at_work(store: Store, base_trial: dict[str, Any]) -> Bench:
+    """What a worker of one process has, without a board."""
+    given: Any = SimpleNamespace(
+        slot=2, epoch=1, base_trial=base_trial, max_attempts=3, keep_checkpoints=False, checkpoint_every_steps=None
+    )
+    alone = Workers(0, 1, torch.device("cpu"))
+    return Bench(
+        given, store, alone, AssetCache(alone.device), lambda *_: Verdict.CONTINUE, lambda *_: Verdict.CONTINUE
+    )
+
+
+def test_a_node_with_other_data_does_not_serve(tmp_path: Path) -> None:
+    """Under the same path it has another file than the node of the driver."""
+    store = Store(str(tmp_path / "store"))
+    tree = tiny.sweep_tree(tmp_path, store.uri)
+    store.create_or_open(tree)
+    config = parse_sweep(tree, "test")
+    bind_data(store, preflight(config).fingerprints)
+    check_data(config.trial, at_work(store, tree["trial"]))
+    known = store.read_fingerprint(config.trial.data.model_dump(mode="json"))
+    assert known is not None
+    data = tmp_path / "data.csv"
+    before = data.read_text()
+    data.write_text(before.replace("river", "ocean"))
+    other = at_work(store, tree["trial"])
+    with pytest.raises(OtherDataError) as caught:
+        check_data(config.trial, other)
+    found = other.assets.examples(config.trial).fingerprint
+    told = str(caught.value)
+    assert told.startswith(f"slot 2 on node {ray.util.get_node_ip_address()} does not serve: its data have the")
+    assert f"fingerprint {found}, the sweep began with {known} (training data {str(data)!r})" in told
+    store.write_config("a", tree["trial"])
+    with pytest.raises(StoreError, match=f"the data changed since this sweep began .* was {known}, is {found}"):
+        check_fingerprints(store, preflight(config).fingerprints)
+    data.write_text(before)
+    check_fingerprints(store, preflight(config).fingerprints)
+
+
+def test_data_that_nobody_has_loaded_are_those_of_the_first_worker_and_loaded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A searched field of the data between the corners of its range, which the driver does not check."""
+    store = Store(str(tmp_path / "store"))
+    tree = tiny.sweep_tree(tmp_path, store.uri)
+    trial = parse_sweep(tree, "test").trial
+    calls: list[Any] = []
+    load = assets.load_splits
+    monkeypatch.setattr(assets, "load_splits", lambda *given, **more: calls.append(given) or load(*given, **more))
+    worked = at_work(store, tree["trial"])
+    check_data(trial, worked)
+    check_data(trial, worked)
+    loaded = worked.assets.get(trial)
+    assert store.read_fingerprint(trial.data.model_dump(mode="json")) == loaded.data_facts["fingerprint"]
+    assert len(calls) == 1
+
+
+def test_a_trial_trains_on_the_commit_that_the_sweep_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The branch has moved since, to files that do not load. Its key is that of the configuration as it was written."""
+    store = Store(str(tmp_path / "store"))
+    tree = tiny.sweep_tree(tmp_path, store.uri)
+    old, new = "a" * 40, "b" * 40
+    repo = tmp_path / "cache" / "models--some--tiny"
+    shutil.copytree(tmp_path / "model", repo / "snapshots" / old)
+    (repo / "snapshots" / new).mkdir()
+    (repo / "snapshots" / new / "config.json").write_text("{}")
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text(old)
+    for module, name in ((constants, "HF_HUB_CACHE"), (hub, "TRANSFORMERS_CACHE")):
+        monkeypatch.setattr(module, name, str(tmp_path / "cache"), raising=False)
+    tree["trial"]["model"]["name"] = "some/tiny"
+    config = parse_sweep(tree, "test")
+    store.create_or_open(tree)
+    commits = commits_of(config, store)
+    assert commits == {"model some/tiny": old}
+    store.write_commits(commits)
+    (repo / "refs" / "main").write_text(new)
+    key = trial_key(config.trial)
+    store.write_config(key, config.trial.model_dump(mode="json"))
+    assert commits_of(config, store) == commits  # something was asked: a later run takes what is on record
+    assert execute_work({"kind": "trial", "key": key, "candidate": ""}, at_work(store, tree["trial"])) == "completed"
+    record = store.read_record(key)
+    assert record is not None
+    assert record.environment.model["revision"] == old
+    assert record.config["model"]["revision"] == old  # type: ignore[call-overload, index]
+    adapter = json.loads((Path(store.uri) / "trials" / key / "adapters/000012/adapter_config.json").read_text())
+    assert (adapter["base_model_name_or_path"], adapter["revision"]) == ("some/tiny", old)
+    assert store.read_config(key)["model"]["revision"] is None

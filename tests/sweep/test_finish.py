@@ -11,14 +11,18 @@ from prunedlora.sweep.finish import drop_dominated, export_recommended, missing_
 from tests.inventions import invented_record, sweep_tree
 
 
-def put(store: Store, key: str, tree: dict[str, Any], accuracy: float, params: int) -> None:
-    record = invented_record(key, tree["trial"])
+def put(store: Store, key: str, tree: dict[str, Any], accuracy: float, params: int, **sizes: Any) -> None:
+    """`sizes`: of the candidate, as the record has them, and `seed`: of the trial's configuration."""
+    seed = {"seed": sizes.pop("seed")} if "seed" in sizes else {}  # a record without one stands for itself
+    record = invented_record(key, tree["trial"] | seed)
     figure = Figure(value=accuracy, stderr=0.01, num_examples=100)
     last = record.candidates[-1].model_copy(
         update={
             "figures": {"accuracy": figure, "loss": figure},
             "adapter_params": params,
             "adapter_path": "adapters/000020",
+            "served_slot_bytes": 1000,
+            **sizes,
         }
     )
     store.storage.write_text(store.trial_path(key, "adapters/000020/adapter_config.json"), "{}")
@@ -67,3 +71,42 @@ def test_adapters_of_dominated_candidates_go_and_their_figures_stay(store: Store
     assert not store.storage.exists(store.trial_path("bad", "adapters/000020"))
     assert store.storage.exists(store.trial_path("small", "adapters/000020"))
     assert drop_dominated(summarize(store), epoch=1) == 0
+
+
+def has_adapter(store: Store, key: str) -> bool:
+    return store.storage.exists(store.trial_path(key, "adapters/000020/adapter_config.json"))
+
+
+@pytest.mark.parametrize(("size", "value"), [("max_rank", 1), ("adapter_bytes", 3), ("served_slot", 1)])
+def test_the_front_on_another_axis_of_size_stays(store: Store, size: str, value: int) -> None:
+    """Far worse and with more parameters than another, but the smallest by what `--size-axis` may ask for."""
+    put(store, "narrow", store.read_sweep(), 0.1, 300, **{size: value})
+    assert drop_dominated(summarize(store), epoch=1) == 1
+    assert [has_adapter(store, key) for key in ("narrow", "good", "small", "bad")] == [True, True, True, False]
+    assert summarize(store, within=0.9, size=size).recommended.key == "narrow"  # type: ignore[union-attr]
+
+
+def test_what_a_recommendation_with_confidence_may_name_stays(store: Store) -> None:
+    """Beaten by less than the noise, by a smaller one even: it may be the one of the two that can be proven."""
+    put(store, "near", store.read_sweep(), 0.86, 110)
+    put(store, "far", store.read_sweep(), 0.84, 110)
+    drop_dominated(summarize(store), epoch=1)
+    assert [has_adapter(store, key) for key in ("near", "far", "bad")] == [True, False, False]
+
+
+def test_the_seeds_of_a_configuration_stay_or_go_together(store: Store) -> None:
+    """The mean over them, which is what a recommendation looks at, must not become that of the luckiest."""
+    tree = store.read_sweep()
+    tree["trial"]["optimizer"]["learning_rate"] = 0.5
+    for seed, (accuracy, params) in enumerate([(0.95, 90), (0.2, 120), (0.3, 120)]):
+        put(store, f"seed{seed}", tree, accuracy, params, seed=seed)
+    drop_dominated(summarize(store), epoch=1)
+    assert [has_adapter(store, f"seed{seed}") for seed in range(3)] == [True, True, True]
+
+
+def test_an_adapter_without_a_file_takes_no_place_on_the_front(store: Store) -> None:
+    """Every rank 0 and better than all: the others are what is recommended."""
+    put(store, "empty", store.read_sweep(), 0.95, 0, max_rank=0, adapter_bytes=0, file_bytes=0, adapter_path=None)
+    drop_dominated(summarize(store), epoch=1)
+    assert [has_adapter(store, key) for key in ("good", "small", "bad")] == [True, True, False]
+    assert summarize(store, within=0.9).recommended.key == "small"  # type: ignore[union-attr]

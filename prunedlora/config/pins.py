@@ -1,0 +1,71 @@
+"""Pins: which commit a name on the Hub stands for in a sweep, so that all its trials train on the same files.
+
+A branch moves. So the commits are looked up once, when a sweep begins (trial/commits.py), and kept in its store; what
+loads, and what a record keeps, is the configuration with them in the place of the revisions. Keys are made of the
+configuration as it was written.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from prunedlora.config.identity import looks_local
+from prunedlora.config.trial import TrialConfig
+from prunedlora.config.trial_sections import ModelConfig, SourceConfig
+from prunedlora.tasks.file_formats import split_name
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+SPLITS = ("train", "validation", "test")
+
+
+class Reference(NamedTuple):
+    """Something on the Hub, as a configuration names it."""
+
+    kind: Literal["model", "dataset"]
+    name: str
+    revision: str | None
+    """Branch or tag; None: the default branch."""
+    file: str | None
+    """A file that loading it takes, for models."""
+
+    @property
+    def text(self) -> str:
+        """What it is called in a store."""
+        return f"{self.kind} {self.name}" + ("" if self.revision is None else f"@{self.revision}")
+
+
+def references(trials: Iterable[TrialConfig]) -> list[Reference]:
+    """What these configurations name on the Hub by something else than a commit, each once."""
+    found: dict[str, Reference] = {}
+    for trial in trials:
+        sections = [trial.model, *(getattr(trial.data, split) for split in SPLITS)]
+        for section in sections:
+            if section is not None and (reference := _reference(section)) is not None:
+                found.setdefault(reference.text, reference)
+    return list(found.values())
+
+
+def pinned(trial: TrialConfig, commits: Mapping[str, str]) -> TrialConfig:
+    """The configuration with the commits (Reference.text → 40 hex digits) that are known in the place of revisions."""
+
+    def with_commit(section: Any) -> Any:
+        reference = None if section is None else _reference(section)
+        commit = None if reference is None else commits.get(reference.text)
+        return section if commit is None else section.model_copy(update={"revision": commit})
+
+    data = trial.data.model_copy(update={split: with_commit(getattr(trial.data, split)) for split in SPLITS})
+    return trial.model_copy(update={"model": with_commit(trial.model), "data": data})
+
+
+def _reference(section: ModelConfig | SourceConfig) -> Reference | None:
+    """None for what is not on the Hub, or named by a commit."""
+    name, revision = section.name, section.revision
+    if name.startswith(("package:", "reasoning_gym:")) or looks_local(name):
+        return None
+    if revision is not None and COMMIT.fullmatch(revision):
+        return None
+    if isinstance(section, ModelConfig):
+        return Reference("model", name, revision, section.gguf_file or "config.json")
+    # A file that is not there is said where data are read.
+    return None if split_name(Path(name))[1] else Reference("dataset", name, revision, None)

@@ -1,0 +1,102 @@
+"""Nameable: the adapters that a recommendation may still name, whatever it is asked for; the others can go."""
+
+from dataclasses import dataclass
+from math import hypot, inf
+
+from prunedlora.results.analysis.configurations import Configuration, configurations
+from prunedlora.results.analysis.pareto import Objectives, Point, front, points
+from prunedlora.results.analysis.recommendation import SCREEN
+from prunedlora.results.analysis.summary import Summary
+from prunedlora.results.record import ObjectiveError
+from prunedlora.sizes import SIZES
+
+
+def nameable(summary: Summary) -> frozenset[str]:
+    """Names (Point.name) of the candidates, of those with an adapter file, that must keep it:
+
+    - the front on every axis of size, which holds whatever `report`, `recommend --knee`, `best` and the sweep itself
+      name by measured figures alone, at any margin. It is the front of those with a file, since one without (every rank
+      is 0) is never named;
+    - every configuration that no other beats for certain. One that does has at least as many seeds, is no larger on any
+      axis, and measured better than each of the loser's seeds by more than SCREEN standard errors. A recommendation
+      with confidence passes over the better and smaller of two only where it cannot prove it: where its bound lies so
+      much higher. What a bound adds to a measured difference is less than that lead at any confidence up to .999.
+
+    A configuration is kept or goes as one: from some of its seeds alone another mean would be worked out later.
+    """
+    axes = _axes(summary)
+    on_fronts = {
+        point.name
+        for axis in axes
+        for point in front([p for p in points(summary.records, axis) if p.candidate.adapter_path is not None], axis)
+    }
+    shippable = [point for point in summary.points if point.candidate.adapter_path is not None]
+    noise = max((point.quality.stderr or 0.0 for point in shippable), default=0.0)
+    entries = [
+        _entry(configuration, axes, noise)
+        for configuration in configurations(shippable, summary.records, summary.objectives)
+    ]
+    kept = set(on_fronts)
+    for entry in entries:
+        names = {point.name for point in entry.configuration.points}
+        if names & on_fronts or not any(_beats(other, entry) for other in entries):
+            kept |= names
+    return frozenset(kept)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A configuration and what decides whether another beats it."""
+
+    configuration: Configuration
+    smallest: tuple[float, ...]
+    """Of its seeds, on each axis of size."""
+    largest: tuple[float, ...]
+    mean: float
+    """Of the quality, with its sign such that more is better."""
+    best: float
+    """Of its seeds."""
+    lead: float
+    """By which its mean must be above all seeds of another to beat it; infinite where its error is not known."""
+
+
+def _entry(configuration: Configuration, axes: list[Objectives], noise: float) -> _Entry:
+    gain = axes[0].gain
+    sizes = [[_size(point, axis) for point in configuration.points] for axis in axes]
+    errors = [point.quality.stderr for point in configuration.points]
+    own = max((inf if error is None else error) for error in errors)
+    return _Entry(
+        configuration=configuration,
+        smallest=tuple(map(min, sizes)),
+        largest=tuple(map(max, sizes)),
+        mean=gain(configuration.mean),
+        best=max(gain(point.quality.value) for point in configuration.points),
+        lead=SCREEN * hypot(own, noise),
+    )
+
+
+def _beats(one: _Entry, other: _Entry) -> bool:
+    return (
+        one.mean - other.best > one.lead
+        and len(one.configuration.points) >= len(other.configuration.points)
+        and all(large <= small for large, small in zip(one.largest, other.smallest, strict=True))
+    )
+
+
+def _axes(summary: Summary) -> list[Objectives]:
+    """The quality against every size that the records have: no command can ask for the others."""
+    found = []
+    for size in SIZES:
+        axis = summary.objectives.with_size(size)
+        try:
+            points(summary.records, axis)
+        except ObjectiveError:
+            continue
+        found.append(axis)
+    return found
+
+
+def _size(point: Point, axis: Objectives) -> float:
+    if axis.size.startswith("served_slot") and point.candidate.served_slot is None:
+        return inf
+    return point.candidate.objective(axis.size)

@@ -1,0 +1,51 @@
+"""Commits: what names on the Hub stand for now, asked once per sweep."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from huggingface_hub import HfApi, constants, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError
+
+from prunedlora.config.pins import Reference
+
+SECONDS = 30.0
+
+
+class CommitError(ValueError):
+    """A name whose commit the Hub does not tell; the message says why."""
+
+
+def find_commits(wanted: Iterable[Reference]) -> dict[str, str]:
+    """Reference.text → commit. Asks the Hub; offline, or where it cannot be reached, a model's is that of the local
+    cache, which is what `from_pretrained` takes then.
+
+    Left out is what only loading will tell: a model that is neither there nor here, and offline a dataset, whose
+    library has a cache of its own without commits. Data are held to what they were by their fingerprint as well.
+
+    Raises CommitError for what the Hub refuses (no such name or revision, no access) and the cache does not have.
+    """
+    found = {reference.text: _commit(reference) for reference in wanted}
+    return {text: commit for text, commit in found.items() if commit is not None}
+
+
+def _commit(reference: Reference) -> str | None:
+    if constants.HF_HUB_OFFLINE:
+        return _cached(reference)
+    try:
+        info = HfApi().repo_info(reference.name, repo_type=reference.kind, revision=reference.revision, timeout=SECONDS)
+    except Exception as error:  # without network its type depends on the HTTP library of the client's version
+        cached = _cached(reference)
+        if cached is None and isinstance(error, HfHubHTTPError):
+            raise CommitError(f"the Hub does not tell the commit of {reference.text}: {error}") from error
+        return cached
+    return info.sha
+
+
+def _cached(reference: Reference) -> str | None:
+    if reference.file is None:
+        return None
+    path = try_to_load_from_cache(reference.name, reference.file, revision=reference.revision)
+    if not isinstance(path, str):
+        return None
+    parts = Path(path).parts
+    return parts[len(parts) - 1 - parts[::-1].index("snapshots") + 1]

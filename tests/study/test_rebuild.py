@@ -1,0 +1,40 @@
+"""What the study is told of a trial."""
+
+from pathlib import Path
+
+import pytest
+
+from prunedlora.results.record import Figure, ObjectiveError, TrialRecord
+from prunedlora.study.rebuild import objective_values
+from tests.inventions import invented_record, sweep_tree
+
+
+def svd_trial(folder: Path) -> TrialRecord:
+    """A training that ended at loss 1.886, and its truncations to rank 4 and 1, the last at 2.144."""
+    record = invented_record("a", sweep_tree(folder)["trial"])
+    (trained,) = record.candidates
+    losses = {None: 1.886, 4: 1.95, 1: 2.144}
+    candidates = [
+        trained.model_copy(
+            update={
+                "truncated_rank": rank,
+                "figures": {"loss": Figure(value=loss, num_examples=10)},
+                "adapter_params": 100 * (rank or 8),
+            }
+        )
+        for rank, loss in losses.items()
+    ]
+    return record.model_copy(update={"candidates": tuple(candidates)})
+
+
+def test_a_trial_of_method_svd_is_told_as_its_training_not_as_its_smallest_cut(tmp_path: Path) -> None:
+    record = svd_trial(tmp_path)
+    assert objective_values(record, ["loss", "adapter_params"]) == [1.886, 800.0]
+    assert record.last_trained == record.candidates[0]
+
+
+def test_truncations_alone_are_no_value(tmp_path: Path) -> None:
+    record = svd_trial(tmp_path)
+    cut = record.model_copy(update={"candidates": record.candidates[1:]})
+    with pytest.raises(ObjectiveError, match="trial a has no candidate that is as it was trained"):
+        objective_values(cut, ["loss"])
