@@ -6,7 +6,7 @@ last word with a digit. A number is compared by its value, so 1,200.0, 12e2 and 
 (3\sqrt{2}, 1,2,3, x+1, Tuesday) as text without case, white space and what only changes how LaTeX looks.
 
 Sources: https://github.com/openai/grade-school-math, https://github.com/meta-math/MetaMath (eval_gsm8k.py),
-https://github.com/hendrycks/math. None of them tells all the cases apart that tests/tasks/test_final_answer.py lists.
+https://github.com/hendrycks/math.
 """
 
 import re

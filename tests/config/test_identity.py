@@ -46,13 +46,23 @@ def test_the_key_is_a_hash_of_the_whole_configuration_and_the_version_of_its_mea
 
 
 def test_every_setting_counts(trial: TrialConfig) -> None:
+    generation = {
+        "data__task": "generation",
+        "adapter__head_modules": [],
+        "optimizer__head_learning_rate": None,
+        "evaluation__metric": "exact_match",
+        "evaluation__max_new_tokens": 5,
+    }
     others = [
         changed(trial, seed=1),
         changed(trial, optimizer__learning_rate=1.5e-3),
         changed(trial, pruning__damping=0.02),
         changed(trial, data__train__seed=5),
+        changed(trial, data__stratify=True),
+        changed(trial, data__train__group="{question}"),
+        *(changed(trial, **generation, evaluation__stop=stop) for stop in (None, ["\n"], ["\n", "Question:"])),
     ]
-    assert len({trial_key(other) for other in [trial, *others]}) == 5
+    assert len({trial_key(other) for other in [trial, *others]}) == len(others) + 1
 
 
 def test_local_files_count_by_content_not_by_place(trial: TrialConfig, tmp_path: Path) -> None:

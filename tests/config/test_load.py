@@ -125,3 +125,17 @@ def test_checking_a_sweep_imports_neither_optuna_nor_ray() -> None:
         "print(sorted({'optuna', 'ray'} & sys.modules.keys()))\n"
     )
     assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_prompts_of_shipped_files_leave_the_space_to_the_answer() -> None:
+    """All but those of the character model, to which a space is a token like any other; and rephrasings have groups."""
+    spaced = set()
+    for path in Path("search_spaces").glob("*.yaml"):
+        data = load_sweep(path).trial.data
+        for source in (data.train, data.validation, data.test):
+            if source is None:
+                continue
+            if data.task == "generation" and source.prompt != source.prompt.rstrip():
+                spaced.add(path.stem)
+            assert (source.name == "meta-math/MetaMathQA") == (source.group == "{original_question}")
+    assert spaced == {"compare_small", "compare_small_placement"}

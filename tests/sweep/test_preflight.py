@@ -40,8 +40,9 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     ],
 )
 def test_bad_input(tree: dict[str, Any], path: str, value: Any, message: str) -> None:
+    values = {"resources.num_workers": 2, "trial.data.stratify": False, path: value}
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the message is read below
-        preflight(parse_sweep(with_values(tree, {"resources.num_workers": 2, path: value}), "test"))
+        preflight(parse_sweep(with_values(tree, values), "test"))
     assert message in str(caught.value)
     assert type(caught.value).__module__.startswith("prunedlora.")
 

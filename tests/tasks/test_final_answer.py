@@ -1,4 +1,4 @@
-"""The cases that other graders take for one another; each pair was tried on a grader that got it wrong."""
+"""Where the answer stands, what is a number, and what must not be taken for one another."""
 
 from fractions import Fraction
 

@@ -203,6 +203,15 @@ def test_groups_of_sources_of_their_own(tmp_path: Path) -> None:
     assert splits.num_duplicates_removed == {"train": 1, "validation": 1, "test": 0}
 
 
+def test_groups_of_generated_examples() -> None:
+    splits = load_splits(generated(0, group="{answer}"), None, None, 5, 5, 0)
+    assert splits.num_groups is not None
+    apart = [groups(part) for part in (splits.train, splits.validation, splits.test)]
+    assert sum(map(len, apart)) == len(set.union(*apart))
+    assert splits.train[0].group == splits.train[0].target
+    assert splits.train[0].verifier is not None
+
+
 def test_a_prompt_of_two_groups_is_not_in_two_splits_either(tmp_path: Path) -> None:
     rows = [{"q": f"q{n % 40}", "a": "x", "original": f"g{n}"} for n in range(80)]
     splits = load_splits(write_rows(tmp_path / "t.jsonl", rows, "{original}"), None, None, 10, 10, 0)
