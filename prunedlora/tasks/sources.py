@@ -5,7 +5,7 @@ Imports neither torch nor a tokenizer: an example is two texts.
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,10 @@ class Example:
     target: str
     verifier: Callable[[str], float] | None = field(default=None, compare=False, repr=False)
     """The source's own score of an answer, 1 for a correct one; None where the source has none."""
+    prompt_literals: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """What the prompt's template says itself. Special tokens are read there and nowhere else."""
+    target_literals: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """The same of the target's."""
 
 
 def load_examples(source: Source, shuffle_seed: int) -> list[Example]:
@@ -96,7 +100,12 @@ def _take(source: Source, table: Table, rows: list[int], columns: list[str]) -> 
 
 def _example(source: Source, prompt: Template, target: Template, values: Mapping[str, Any], row: int) -> Example:
     try:
-        return Example(prompt.fill(values), target.fill(values))
+        return Example(
+            prompt.fill(values),
+            target.fill(values),
+            prompt_literals=prompt.literals,
+            target_literals=target.literals,
+        )
     except DataError as error:
         raise DataError(f"dataset {source.name!r}, row {row}: {error}") from error
 
@@ -119,5 +128,5 @@ def _generated(source: Source, prompt: Template, target: Template) -> list[Examp
     for row, (columns, score) in enumerate(generate(source.name, source.options, source.seed, source.num_examples)):
         _check_columns(source, list(columns), prompt, target)
         example = _example(source, prompt, target, columns, row)
-        examples.append(Example(example.prompt, example.target, score))
+        examples.append(replace(example, verifier=score))
     return examples

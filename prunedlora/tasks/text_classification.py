@@ -12,6 +12,7 @@ from prunedlora.registry import register
 from prunedlora.tasks.batching import by_length, evaluating, pad_inputs, to_device
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.outcomes import Outcomes
+from prunedlora.tasks.plain_text import PlainText
 from prunedlora.tasks.sources import Example
 from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.task import Features, length_limit, padding_token
@@ -37,6 +38,7 @@ class TextClassification:
         self._labels = tuple(labels)
         self._class = {label: number for number, label in enumerate(labels)}
         self._tokenizer = tokenizer
+        self._plain = PlainText(tokenizer, add_special_tokens=True)
         self._max_length = max_length
         self._pad_token_id = padding_token(tokenizer)
 
@@ -85,22 +87,26 @@ class TextClassification:
     def encode(self, examples: Sequence[Example]) -> list[Features]:
         """Features in the order of the examples.
 
-        Raises DataError for an unknown label, or a tokenizer whose token types matter: no model's default would do.
+        Raises DataError for an unknown label, a special token that the tokenizer can only read as such, or a tokenizer
+        whose token types matter: no model's default would do.
         """
         if not examples:
             return []
         unknown = sorted({example.target for example in examples} - set(self._class))
         if unknown:
             raise DataError(f"labels that no training example has: {', '.join(map(repr, unknown))}")
-        encoded = self._tokenizer([example.prompt for example in examples], verbose=False)
-        if any(any(types) for types in encoded.get("token_type_ids", ())):
+        if any(self._tokenizer(examples[0].prompt).get("token_type_ids", ())):  # the template's, equal for all texts
             raise DataError(f"{type(self._tokenizer).__name__} gives token types other than 0, which is not supported")
-        return [self._features(example, ids) for example, ids in zip(examples, encoded["input_ids"], strict=True)]
+        rows = self._plain.ids(
+            [example.prompt for example in examples], [example.prompt_literals for example in examples]
+        )
+        return [self._features(example, ids) for example, ids in zip(examples, rows, strict=True)]
 
     def _features(self, example: Example, ids: list[int]) -> Features:
-        truncated = self._max_length is not None and len(ids) > self._max_length
-        if truncated:
-            ids = self._tokenizer(example.prompt, truncation=True, max_length=self._max_length)["input_ids"]
+        truncated = False
+        if self._max_length is not None and len(ids) > self._max_length:
+            truncated = True
+            ids = self._plain.shortened(example.prompt, example.prompt_literals, self._max_length)
         return Features(ids, [self._class[example.target]], truncated, example)
 
     def collate(self, features: Sequence[Features]) -> dict[str, Tensor]:

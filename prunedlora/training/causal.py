@@ -1,4 +1,4 @@
-"""Whether a model is causal: each position sees itself and what goes before, as a model must that is taught to write."""
+"""Whether a model is causal: each position sees itself and what goes before, as it must in a model that writes."""
 
 from typing import Any
 

@@ -85,8 +85,8 @@ def load_model_config(settings: ModelSettings) -> PretrainedConfig:
 def load_without_weights(
     settings: ModelSettings, auto_model: str, model_settings: Mapping[str, Any]
 ) -> PreTrainedModel:
-    """The model's modules on the meta device, as the task asks for them. Raises ModelError as load_model_config, and for
-    an architecture that the task cannot use."""
+    """The model's modules on the meta device, as the task asks for them. Raises ModelError as load_model_config, and
+    for an architecture that the task cannot use."""
     model_config = _usable_config(settings, auto_model)
     for name, value in model_settings.items():
         setattr(model_config, name, value)
@@ -147,8 +147,8 @@ def load_base(
     model.eval()
     if auto_model == CAUSAL and reads_ahead(model):
         raise ModelError(
-            f"model {settings.location!r} ({type(model).__name__}) is not causal: its logits change with later tokens, so "
-            "it would read the answer that it should learn to write; generation needs a causal language model"
+            f"model {settings.location!r} ({type(model).__name__}) is not causal: its logits change with later tokens, "
+            "so it would read the answer that it should learn to write; generation needs a causal language model"
         )
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
