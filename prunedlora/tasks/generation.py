@@ -67,11 +67,14 @@ class Generation:
         max_length: int | None = None,
         model_limit: int | None = None,
         max_new_tokens: int | None = None,
+        labels: Sequence[str] | None = None,
     ) -> Self:
         """Raises DataError: unknown metric, max_new_tokens missing or without effect, examples that the metric cannot
         score, max_length above the model's limit, a tokenizer without an end-of-text token, targets that spell it at
-        their end.
+        their end, classes on record.
         """
+        if labels is not None:
+            raise DataError(f"generation has no classes, but the record names some: {', '.join(map(repr, labels))}")
         if metric not in cls.metrics:
             raise DataError(f"generation has no metric {metric!r}; known: {', '.join(cls.metrics)}")
         generates = metric in cls.generating_metrics

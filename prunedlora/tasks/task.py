@@ -47,10 +47,12 @@ class Task(Protocol):
         max_length: int | None = None,
         model_limit: int | None = None,
         max_new_tokens: int | None = None,
+        labels: Sequence[str] | None = None,
     ) -> Self:
-        """The task for these examples. `model_limit` is the model's number of positions where it has one.
+        """The task for these examples. `model_limit` is the model's number of positions where it has one; `labels` are
+        the classes of a model that is trained already, in the order of its outputs.
 
-        Raises DataError when examples, tokenizer and metric do not fit together.
+        Raises DataError when examples, tokenizer, metric and labels do not fit together.
         """
 
     @property

@@ -1,6 +1,8 @@
 """Text classification with a standard sequence-classification head on an encoder or a decoder."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import Any, ClassVar, Self
 
 import torch
@@ -17,10 +19,13 @@ from prunedlora.tasks.sources import Example
 from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.task import Features, length_limit, padding_token
 
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+
 
 @register("task", "text_classification")
 class TextClassification:
-    """The target of an example is the name of its class; the classes are those of the training examples, sorted.
+    """The target of an example is the name of its class; the classes are those of the training examples: in the order
+    of numbers where all of them are numbers, otherwise as text.
 
     Inputs longer than the limit lose tokens where the tokenizer says (`truncation_side`, usually the end). Batches are
     padded on the right. Decoder models pool their last token that is not padding, which they find by
@@ -52,17 +57,26 @@ class TextClassification:
         max_length: int | None = None,
         model_limit: int | None = None,
         max_new_tokens: int | None = None,
+        labels: Sequence[str] | None = None,
     ) -> Self:
         """Raises DataError: unknown metric, max_new_tokens given, fewer than two classes, a label that training
-        examples do not have, max_length above the model's limit or too small, a tokenizer without a padding token.
+        examples do not have, `labels` that are not theirs, max_length above the model's limit or too small, a tokenizer
+        without a padding token.
         """
         if metric not in cls.metrics:
             raise DataError(f"text_classification has no metric {metric!r}; known: {', '.join(cls.metrics)}")
         if max_new_tokens is not None:
             raise DataError("max_new_tokens has no effect on text_classification; remove it")
-        labels = sorted({example.target for example in splits.train})
-        if len(labels) < 2:
-            raise DataError(f"the training examples have one label only: {labels[0]!r}")
+        found = class_order(example.target for example in splits.train)
+        if len(found) < 2:
+            raise DataError(f"the training examples have one label only: {found[0]!r}")
+        if labels is None:
+            labels = found
+        elif changed := sorted(set(labels) ^ set(found)):
+            raise DataError(
+                f"the training examples have other labels than those on record: {', '.join(map(repr, changed))} are in "
+                "one of the two only; the data have changed since, or are read in another way"
+            )
         for split in ("validation", "test"):
             unseen = sorted({example.target for example in getattr(splits, split)} - set(labels))
             if unseen:
@@ -135,6 +149,15 @@ class TextClassification:
                 for index, loss, hit in zip(indices, losses.tolist(), hits.tolist(), strict=True):
                     loss_sums[index], correct[index] = loss, hit
         return Outcomes(loss_sums, [1] * len(features), {"accuracy": correct})
+
+
+def class_order(labels: Iterable[str]) -> list[str]:
+    """The distinct labels in order: by value where all of them are decimal numbers (2 before 10, "01" before "1"),
+    otherwise as text."""
+    distinct = sorted(set(labels))
+    if all(_NUMBER.fullmatch(label) for label in distinct):
+        return sorted(distinct, key=Decimal)  # stable: numbers of one value stay in the order of their texts
+    return distinct
 
 
 def _losses_and_classes(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

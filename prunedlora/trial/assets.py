@@ -48,11 +48,12 @@ class AssetCache:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._key: str | None = None
+        self._labels: tuple[str, ...] | None = None
         self._assets: Assets | None = None
 
-    def get(self, trial: TrialConfig) -> Assets:
-        """The configuration's assets, loaded anew if the last ones were others or the data's files have changed. Raises
-        as load_assets."""
+    def get(self, trial: TrialConfig, labels: tuple[str, ...] | None = None) -> Assets:
+        """The configuration's assets, loaded anew if the last ones were others or the data's files have changed.
+        `labels` and errors as load_assets."""
         evaluation = trial.evaluation
         key = json.dumps(
             [
@@ -64,9 +65,11 @@ class AssetCache:
                 trial.head_modules if trial.model.quantization is not None else None,
             ]
         )
-        if self._assets is None or key != self._key:
+        # Most often the order on record is that of today, and what is loaded serves.
+        fits = self._assets is not None and (labels == self._labels or labels == self._assets.task.labels)
+        if self._assets is None or key != self._key or not fits:
             self.clear()
-            self._assets, self._key = load_assets(trial, self._device), key
+            self._assets, self._key, self._labels = load_assets(trial, self._device, labels), key, labels
         return self._assets
 
     def clear(self) -> None:
@@ -80,9 +83,10 @@ class AssetCache:
             self.clear()
 
 
-def load_assets(trial: TrialConfig, device: torch.device) -> Assets:
-    """Loads model and data of a configuration. Raises ModelError, DataError, LocationError, TargetError."""
-    splits, task = load_task(trial)
+def load_assets(trial: TrialConfig, device: torch.device, labels: tuple[str, ...] | None = None) -> Assets:
+    """Loads model and data of a configuration. `labels`: the classes in the order on record, for an adapter that is
+    trained already. Raises ModelError, DataError, LocationError, TargetError."""
+    splits, task = load_task(trial, labels)
     base = load_base_of(trial, task.auto_model, task.model_settings, device)
     train, validation, test = (task.encode(split) for split in (splits.train, splits.validation, splits.test))
     return Assets(
@@ -133,8 +137,9 @@ def load_base_of(
     return load_base(settings, auto_model, task_settings, device, unquantized)
 
 
-def load_task(trial: TrialConfig) -> tuple[Splits, Task]:
-    """Examples and task of a configuration, no model weights. Raises DataError, ModelError, LocationError."""
+def load_task(trial: TrialConfig, labels: tuple[str, ...] | None = None) -> tuple[Splits, Task]:
+    """Examples and task of a configuration, no model weights; `labels` as for `load_assets`. Raises DataError,
+    ModelError, LocationError."""
     data, settings = trial.data, model_settings(trial)
     splits = load_splits(
         _source(data.train),
@@ -151,6 +156,7 @@ def load_task(trial: TrialConfig) -> tuple[Splits, Task]:
         max_length=data.max_length,
         model_limit=position_limit(load_model_config(settings)),
         max_new_tokens=trial.evaluation.max_new_tokens,
+        labels=labels,
     )
     return splits, task
 
