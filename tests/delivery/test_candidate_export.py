@@ -117,7 +117,8 @@ def test_the_card_loads_the_base_as_it_was_trained_on(trained: tuple[Store, str,
     at = lines.index("base = AutoModelForSequenceClassification.from_pretrained(")
     assert [line.strip() for line in lines[at + 1 : lines.index(")")]] == [
         "BASE,", "revision='v1.5',", "gguf_file='base.gguf',", "dtype='float32',", "num_labels=2,",
-        "id2label=id2label,", "label2id={label: number for number, label in id2label.items()},", "pad_token_id=0,", "dropout=0.0,",
+        "id2label=id2label,", "label2id={label: number for number, label in id2label.items()},",
+        "pad_token_id=0,", "dropout=0.0,",
     ]  # fmt: skip
     assert "tokenizer = AutoTokenizer.from_pretrained(BASE, revision='v1.5', gguf_file='base.gguf')" in lines
 
