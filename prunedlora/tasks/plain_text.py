@@ -45,8 +45,16 @@ class PlainText:
         return row
 
     def meant(self, literals: tuple[str, ...]) -> tuple[int, ...]:
-        """Ids of the special tokens that a template's own pieces hold, as often as they do."""
+        """Ids of the special tokens that a template's own pieces hold, as often as they do.
+
+        Raises DataError where that is the unknown token, which stands for any text that a vocabulary lacks.
+        """
         if literals not in self._meant:
+            unknown = self._tokenizer.unk_token
+            if self._tokenizer.unk_token_id not in self._special and any(
+                unknown in piece for piece in literals if unknown
+            ):
+                raise DataError(f"the template holds the tokenizer's unknown token {unknown!r}: write it without")
             encoded = self._tokenizer(list(literals), add_special_tokens=False, verbose=False)["input_ids"]
             self._meant[literals] = tuple(token for row in encoded for token in self._found(row))
         return self._meant[literals]

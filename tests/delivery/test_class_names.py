@@ -122,8 +122,9 @@ def test_the_order_is_that_of_the_numbers(trained: tuple[Store, TrialConfig, str
     assert read(store, key).environment.model["labels"] == [str(i) for i in range(12)]
 
 
-@pytest.mark.parametrize("form", [Form(), Form(merged=True)], ids=["adapter", "merged"])
-@pytest.mark.parametrize("age", ["trained", "old"])
+@pytest.mark.parametrize(
+    ("age", "form"), [("trained", Form()), ("old", Form()), ("old", Form(merged=True))], ids=["new", "old", "merged"]
+)
 def test_the_cards_code_gives_the_labels(age: str, form: Form, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     store, trial, key = request.getfixturevalue(age)
     record, to = read(store, key), tmp_path / "a"

@@ -116,6 +116,13 @@ def test_a_tokenizer_that_cannot_read_it_as_text_refuses_it() -> None:
         plain.ids(["a", "a</s>a"], [(), ()])
 
 
+def test_a_template_with_the_unknown_token_is_refused(minilm_tokenizer: PreTrainedTokenizerBase) -> None:
+    plain = PlainText(minilm_tokenizer, add_special_tokens=True)
+    with pytest.raises(DataError, match=r"the template holds the tokenizer's unknown token '\[UNK\]'"):
+        plain.ids(["a [UNK] b"], [("a [UNK] ",)])
+    assert len(plain.ids(["a [UNK] b"], [()])[0]) > 5
+
+
 def test_the_unknown_token_is_special_where_it_means_more(byte_tokenizer: PreTrainedTokenizerBase) -> None:
     """As in GPT-2, whose unknown token is its end-of-text token."""
     assert special_ids(byte_tokenizer) == {byte_tokenizer.eos_token_id}
