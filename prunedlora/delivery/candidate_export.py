@@ -14,6 +14,7 @@ from prunedlora.adapters.verify import check_logits, logits_of, verify
 from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.candidate_test import TEST_FILE, read_test_figures
 from prunedlora.delivery.card import CARD_FILE, CERTIFICATE_FILE, card, certificate
+from prunedlora.delivery.class_names import recorded_labels, write_labels
 from prunedlora.delivery.form import AS_TRAINED, ExportError, Form
 from prunedlora.delivery.stored_adapter import adapter_path, fetch_adapter
 from prunedlora.results.analysis.find import find_candidate
@@ -28,7 +29,7 @@ from prunedlora.trial.candidates import ADAPTER, certificate_facts, checked_batc
 
 def export_candidate(store: Store, candidate: str, to: Path, *, check: bool, form: Form = AS_TRAINED) -> dict[str, Any]:
     """Copies the adapter of `<key>` (its last candidate) or `<key>@<candidate>` to the new folder `to`, in `form`, with
-    a model card and a certificate.
+    a model card, a certificate, and the names of its classes.
 
     Returns what was checked: whether its weights are the recorded ones, and, with `check`, logits of the adapter as
     PEFT loads it against those of the merged model and of the form that is handed over, and that it changes them. That
@@ -57,6 +58,8 @@ def export_candidate(store: Store, candidate: str, to: Path, *, check: bool, for
             store_as(result, form.dtype)
         if check or form.merged:
             facts |= _hand_over(record, original, result, form)
+        if not form.merged:  # whose config.json has them
+            write_labels(record, result)
         (result / CARD_FILE).write_text(card(record, chosen, test, original, form), encoding="utf-8")
         document = certificate(record, chosen, facts, original, form)
         (result / CERTIFICATE_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
@@ -69,7 +72,7 @@ def _hand_over(record: TrialRecord, original: Path, result: Path, form: Form) ->
     model is in memory until a merged one is read again."""
     config = TrialConfig.model_validate(record.config)
     workers = Workers(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    assets = load_assets(config, workers.device)
+    assets = load_assets(config, workers.device, recorded_labels(record))
     dtype, batch = assets.base.dtype, checked_batch(assets, workers)
     model = load(assets.base.model, original, ADAPTER)
     with autocast(workers.device, dtype):

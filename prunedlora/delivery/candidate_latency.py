@@ -20,6 +20,7 @@ from torch import Tensor
 from prunedlora.adapters.attach import detach, load
 from prunedlora.adapters.repack import merge
 from prunedlora.config.trial import TrialConfig
+from prunedlora.delivery.class_names import recorded_labels
 from prunedlora.delivery.stored_adapter import fetch_adapter
 from prunedlora.results.analysis.find import find_candidate
 from prunedlora.results.analysis.latency_document import Conditions, Latency, write_latency
@@ -78,7 +79,7 @@ def measure_latencies(
         for (record, candidate), folder in zip(found, folders, strict=True):
             on_start(f"{record.key}@{candidate.name}")
             config = TrialConfig.model_validate(record.config)
-            base = cache.get(config).base
+            base = cache.get(config, recorded_labels(record)).base
             latency = measure_latency(base, folder, shape, device, merged=config.model.quantization is None)
             write_latency(store, record.key, candidate.name, latency)
             done.append((record, candidate, latency))

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 from prunedlora.adapters.attach import detach, load
 from prunedlora.adapters.verify import verify
 from prunedlora.config.trial import TrialConfig
+from prunedlora.delivery.class_names import recorded_labels
 from prunedlora.delivery.stored_adapter import adapter_path, fetch_adapter
 from prunedlora.results.record import Figure, RecordError, json_object
 from prunedlora.results.store import Store
@@ -25,15 +26,16 @@ TEST_FILE = "test.json"
 def measure_test(
     config: TrialConfig, key: str, candidate: str, *, store: Store, assets: AssetCache, workers: Workers
 ) -> None:
-    """Evaluates a candidate's exported adapter, as PEFT loads it, on the test split; writes TEST_FILE beside it.
+    """Evaluates a candidate's exported adapter, as PEFT loads it, on the test split, its classes in the order on
+    record; writes TEST_FILE beside it.
 
     Raises:
         StoredAdapterError: the adapter is gone, or is not the one that was recorded.
         VerificationError: the model with the adapter merged into its weights gives other logits.
     """
-    loaded = assets.get(config)
     record = store.read_record(key)
     assert record is not None
+    loaded = assets.get(config, recorded_labels(record))
     tested = record.candidate(candidate)
     path = adapter_path(store, record, tested)
     with tempfile.TemporaryDirectory() as scratch:

@@ -10,8 +10,10 @@ from huggingface_hub import EvalResult, ModelCardData
 from prunedlora.adapters.export import CONFIG_NAME
 from prunedlora.config.identity import looks_local
 from prunedlora.config.trial import TrialConfig
+from prunedlora.delivery.class_names import LABELS_FILE, recorded_labels
 from prunedlora.delivery.form import Form
 from prunedlora.delivery.servers import servers, servers_sentence
+from prunedlora.delivery.snippet import serve_name, snippet
 from prunedlora.registry import lookup
 from prunedlora.results.figure_text import bytes_text, figure_text
 from prunedlora.results.record import Candidate, Figure, TrialRecord
@@ -118,9 +120,9 @@ Found by a sweep of [prunedlora](https://arxiv.org/abs/2510.00192): trial `{reco
 `{config.method}`, after step {candidate.step:,}. The scaling is folded into B.
 
 ```python
-{_snippet(record, config, task.auto_model, form)}
+{snippet(record, config, task.auto_model, merged=form.merged)}
 ```
-
+{_classes(record, form)}
 {_serving(record, candidate, folder, form)}
 
 | layer | rank |
@@ -131,27 +133,19 @@ Found by a sweep of [prunedlora](https://arxiv.org/abs/2510.00192): trial `{reco
 """
 
 
+def _classes(record: TrialRecord, form: Form) -> str:
+    """The classes in the order of the logits; nothing for a task without."""
+    labels = recorded_labels(record)
+    if labels is None:
+        return ""
+    named = ", ".join(f"{number} `{label}`" for number, label in enumerate(labels))
+    where = "`config.json`" if form.merged else f"`{LABELS_FILE}`, which goes with the adapter"
+    return f"\nClasses, in the order of the logits: {named}. They are in {where}.\n"
+
+
 def _hub_name(model: str) -> str | None:
     """The base model where the Hub knows it; it refuses a card that names another one."""
     return None if model.startswith("package:") or looks_local(model) else model
-
-
-def _snippet(record: TrialRecord, config: TrialConfig, auto_model: str, form: Form) -> str:
-    """How to load it: on the base as it was trained on."""
-    if form.merged:
-        return f"from transformers import {auto_model}\n\nmodel = {auto_model}.from_pretrained(PATH)"
-    facts, model = record.environment.model, config.model
-    settings: dict[str, Any] = {"revision": model.revision, "gguf_file": model.gguf_file}
-    if model.trust_remote_code:
-        settings["trust_remote_code"] = True
-    if isinstance(names := facts.get("labels"), list):
-        settings |= {"num_labels": len(names), "pad_token_id": facts.get("pad_token_id")}
-    settings |= model.config_overrides
-    given = "".join(f", {name}={value!r}" for name, value in settings.items() if value is not None)
-    return (
-        f"from peft import PeftModel\nfrom transformers import {auto_model}\n\n"
-        f'base = {auto_model}.from_pretrained("{model.name}"{given})\nmodel = PeftModel.from_pretrained(base, PATH)'
-    )
 
 
 def _serving(record: TrialRecord, candidate: Candidate, folder: Path, form: Form) -> str:
@@ -169,6 +163,6 @@ def _vllm(record: TrialRecord, candidate: Candidate, folder: Path, form: Form) -
     if (flags := vllm_flags(fitting)) is None:
         return "No slot of vLLM holds its largest rank."
     model, memory = TrialConfig.model_validate(record.config).model, vllm_slot_bytes(record, fitting)
-    base = model.name if model.revision is None else f"{model.name} --revision {model.revision}"
+    base = serve_name(model.name, model.revision)
     slot = "" if memory is None else f". Its slot takes {bytes_text(memory)} of GPU memory, in half precision."
     return f"vLLM: `vllm serve {base} {flags} --lora-modules NAME=PATH`{slot}"

@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 from prunedlora.delivery.candidate_test import TEST_FILE, read_test_figures
+from prunedlora.delivery.class_names import write_labels
 from prunedlora.fleet.board import Work
 from prunedlora.results.analysis.nameable import nameable
 from prunedlora.results.analysis.summary import Summary, summarize
@@ -26,7 +27,8 @@ def missing_test(store: Store) -> Work | None:
 
 
 def export_recommended(store: Store, work: Work) -> ExportedAdapter:
-    """Copies the tested adapter to the store's `recommended` folder and writes its test figures beside the sweep.
+    """Copies the tested adapter to the store's `recommended` folder, with the names of its classes, and writes its test
+    figures beside the sweep.
 
     Raises RecordError when the test's file is broken, StoreError when adapter or file is not there.
     """
@@ -39,6 +41,7 @@ def export_recommended(store: Store, work: Work) -> ExportedAdapter:
         local = Path(scratch) / "adapter"
         store.download_folder(folder, local)
         (local / TEST_FILE).unlink()
+        write_labels(record, local)
         store.upload_folder(local, RECOMMENDED_FOLDER)
     exported = ExportedAdapter(
         key=work["key"],

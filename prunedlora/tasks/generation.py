@@ -13,6 +13,7 @@ from prunedlora.registry import register
 from prunedlora.tasks.batching import by_length, evaluating, pad, pad_inputs, to_device
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.outcomes import Outcomes
+from prunedlora.tasks.plain_text import PlainText
 from prunedlora.tasks.scoring import SCORERS, check_scorable, cut_at
 from prunedlora.tasks.sources import Example
 from prunedlora.tasks.splits import Splits
@@ -28,7 +29,8 @@ class Generation:
     answer and the end-of-text token only.
 
     Prompt and answer are tokenised apart and joined, so the border is exact, and the prompt is tokenised the same with
-    and without its answer. No chat template is applied: what the model reads is the source's prompt template.
+    and without its answer. What the data hold is text, even where it spells a special token (plain_text.py). No chat
+    template is applied: what the model reads is the source's prompt template.
     Inputs longer than the limit lose the beginning of the prompt, all but its last token; where answers are generated
     the prompt also leaves room for `max_new_tokens`. An answer that is too long even so loses its end, and with it the
     end-of-text token: the model is not taught to stop there. All of it is counted as truncated.
@@ -50,6 +52,7 @@ class Generation:
         if tokenizer.eos_token_id is None:
             raise DataError(f"tokenizer {tokenizer.name_or_path!r} has no end-of-text token, answers could not end")
         self._tokenizer = tokenizer
+        self._plain = PlainText(tokenizer, add_special_tokens=False)
         self._metric = metric
         self._max_length = max_length
         self._max_new_tokens = max_new_tokens
@@ -74,11 +77,15 @@ class Generation:
         model_limit: int | None = None,
         max_new_tokens: int | None = None,
         stop: Sequence[str] = (),
+        labels: Sequence[str] | None = None,
     ) -> Self:
         """Raises DataError: unknown metric, max_new_tokens missing or without effect, stop without effect or of what
         the tokenizer cannot write, examples that the metric cannot score (or not once cut at a stop text), max_length
-        above the model's limit, a tokenizer without an end-of-text token.
+        above the model's limit, a tokenizer without an end-of-text token, targets that spell it at their end, classes
+        on record.
         """
+        if labels is not None:
+            raise DataError(f"generation has no classes, but the record names some: {', '.join(map(repr, labels))}")
         if metric not in cls.metrics:
             raise DataError(f"generation has no metric {metric!r}; known: {', '.join(cls.metrics)}")
         generates = metric in cls.generating_metrics
@@ -88,7 +95,10 @@ class Generation:
             raise DataError(f"stop is without effect for metric {metric!r}")
         for split in ("validation", "test"):
             check_scorable(metric, split, getattr(splits, split), stop)
-        return cls(tokenizer, metric, length_limit(tokenizer, max_length, model_limit), max_new_tokens, stop)
+        task = cls(tokenizer, metric, length_limit(tokenizer, max_length, model_limit), max_new_tokens, stop)
+        for split in ("train", "validation", "test"):
+            task._check_targets(split, getattr(splits, split))
+        return task
 
     @property
     def labels(self) -> None:
@@ -104,16 +114,36 @@ class Generation:
         """Features in the order of the examples."""
         if not examples:
             return []
-        prompts = self._token_ids([example.prompt for example in examples])
-        answers = self._token_ids([example.target for example in examples])
+        prompts = self._plain.ids(
+            [example.prompt for example in examples], [example.prompt_literals for example in examples]
+        )
+        answers = self._plain.ids([example.target for example in examples], [()] * len(examples))
+        for example, prompt in zip(examples, prompts, strict=True):
+            if self._prefix and prompt[:1] == self._prefix:
+                raise DataError(
+                    f"the prompt's template begins with {self._tokenizer.bos_token!r}, which the tokenizer puts there "
+                    f"itself: leave it out ({example.prompt[:80]!r})"
+                )
         return [
             self._features(example, prompt, [*answer, self._tokenizer.eos_token_id])
             for example, prompt, answer in zip(examples, prompts, answers, strict=True)
         ]
 
-    def _token_ids(self, texts: list[str]) -> list[list[int]]:
-        ids: list[list[int]] = self._tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-        return ids
+    def _check_targets(self, split: str, examples: Sequence[Example]) -> None:
+        """A target is what is generated: text, without the special tokens that end it or stand in it."""
+        end = self._tokenizer.eos_token
+        for example in examples:
+            if example.target.rstrip().endswith(end):
+                raise DataError(
+                    f"a target of {split} ends in the end-of-text token {end!r}, which every answer gets by itself: "
+                    f"take it out of the data or the target's template ({example.target[-80:]!r})"
+                )
+            if meant := self._plain.meant(example.target_literals):
+                names = ", ".join(map(repr, self._tokenizer.convert_ids_to_tokens(sorted(set(meant)))))
+                raise DataError(
+                    f"the target's template of {split} holds special tokens ({names}): an answer is scored as text, "
+                    "and its end-of-text token is put there by itself; write the template without them"
+                )
 
     def _features(self, example: Example, prompt: list[int], answer: list[int]) -> Features:
         truncated = False

@@ -44,6 +44,10 @@ class Example:
     """The source's own score of an answer, 1 for a correct one; None where the source has none."""
     group: str | None = field(default=None, compare=False, repr=False)
     """What it shares with examples that must be in the same split; None where the source has no groups."""
+    prompt_literals: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """What the prompt's template says itself. Special tokens are read there and nowhere else."""
+    target_literals: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """The same of the target's."""
 
 
 def load_examples(source: Source, shuffle_seed: int) -> list[Example]:
@@ -102,7 +106,13 @@ def _example(source: Source, templates: tuple[Template, ...], values: Mapping[st
     """`templates`: of prompt and target, and of the group where there are groups."""
     try:
         prompt, target, *group = (template.fill(values) for template in templates)
-        return Example(prompt, target, group=group[0] if group else None)
+        return Example(
+            prompt,
+            target,
+            group=group[0] if group else None,
+            prompt_literals=templates[0].literals,
+            target_literals=templates[1].literals,
+        )
     except DataError as error:
         raise DataError(f"dataset {source.name!r}, row {row}: {error}") from error
 

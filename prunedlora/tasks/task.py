@@ -50,11 +50,13 @@ class Task(Protocol):
         model_limit: int | None = None,
         max_new_tokens: int | None = None,
         stop: Sequence[str] = (),
+        labels: Sequence[str] | None = None,
     ) -> Self:
         """The task for these examples. `model_limit` is the model's number of positions where it has one; generated
-        answers end before the first of the `stop` texts.
+        answers end before the first of the `stop` texts; `labels` are the classes of a model that is trained already,
+        in the order of its outputs.
 
-        Raises DataError when examples, tokenizer and metric do not fit together.
+        Raises DataError when examples, tokenizer, metric and labels do not fit together.
         """
 
     @property

@@ -30,6 +30,11 @@ class Template:
         """The columns it needs, each once, in order of appearance."""
         return list(dict.fromkeys(column for _, column in self.pieces if column is not None))
 
+    @property
+    def literals(self) -> tuple[str, ...]:
+        """Its own text, piece by piece, without what comes from columns."""
+        return tuple(literal for literal, _ in self.pieces if literal)
+
     def fill(self, row: Mapping[str, Any]) -> str:
         """The text for one row. Raises DataError for a value that is missing or that has no text."""
         parts = []

@@ -1,6 +1,8 @@
 """Text classification with a standard sequence-classification head on an encoder or a decoder."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import Any, ClassVar, Self
 
 import torch
@@ -12,14 +14,18 @@ from prunedlora.registry import register
 from prunedlora.tasks.batching import by_length, evaluating, pad_inputs, to_device
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.outcomes import Outcomes
+from prunedlora.tasks.plain_text import PlainText
 from prunedlora.tasks.sources import Example
 from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.task import Features, length_limit, padding_token
 
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+
 
 @register("task", "text_classification")
 class TextClassification:
-    """The target of an example is the name of its class; the classes are those of the training examples, sorted.
+    """The target of an example is the name of its class; the classes are those of the training examples: in the order
+    of numbers where all of them are numbers, otherwise as text.
 
     Inputs longer than the limit lose tokens where the tokenizer says (`truncation_side`, usually the end). Batches are
     padded on the right. Decoder models pool their last token that is not padding, which they find by
@@ -38,6 +44,7 @@ class TextClassification:
         self._labels = tuple(labels)
         self._class = {label: number for number, label in enumerate(labels)}
         self._tokenizer = tokenizer
+        self._plain = PlainText(tokenizer, add_special_tokens=True)
         self._max_length = max_length
         self._pad_token_id = padding_token(tokenizer)
 
@@ -52,9 +59,11 @@ class TextClassification:
         model_limit: int | None = None,
         max_new_tokens: int | None = None,
         stop: Sequence[str] = (),
+        labels: Sequence[str] | None = None,
     ) -> Self:
         """Raises DataError: unknown metric, max_new_tokens or stop given, fewer than two classes, a label that training
-        examples do not have, max_length above the model's limit or too small, a tokenizer without a padding token.
+        examples do not have, `labels` that are not theirs, max_length above the model's limit or too small, a tokenizer
+        without a padding token.
         """
         if metric not in cls.metrics:
             raise DataError(f"text_classification has no metric {metric!r}; known: {', '.join(cls.metrics)}")
@@ -62,9 +71,16 @@ class TextClassification:
             raise DataError("max_new_tokens has no effect on text_classification; remove it")
         if stop:
             raise DataError("stop has no effect on text_classification; remove it")
-        labels = sorted({example.target for example in splits.train})
-        if len(labels) < 2:
-            raise DataError(f"the training examples have one label only: {labels[0]!r}")
+        found = class_order(example.target for example in splits.train)
+        if len(found) < 2:
+            raise DataError(f"the training examples have one label only: {found[0]!r}")
+        if labels is None:
+            labels = found
+        elif changed := sorted(set(labels) ^ set(found)):
+            raise DataError(
+                f"the training examples have other labels than those on record: {', '.join(map(repr, changed))} are in "
+                "one of the two only; the data have changed since, or are read in another way"
+            )
         for split in ("validation", "test"):
             unseen = sorted({example.target for example in getattr(splits, split)} - set(labels))
             if unseen:
@@ -89,22 +105,26 @@ class TextClassification:
     def encode(self, examples: Sequence[Example]) -> list[Features]:
         """Features in the order of the examples.
 
-        Raises DataError for an unknown label, or a tokenizer whose token types matter: no model's default would do.
+        Raises DataError for an unknown label, a special token that the tokenizer can only read as such, or a tokenizer
+        whose token types matter: no model's default would do.
         """
         if not examples:
             return []
         unknown = sorted({example.target for example in examples} - set(self._class))
         if unknown:
             raise DataError(f"labels that no training example has: {', '.join(map(repr, unknown))}")
-        encoded = self._tokenizer([example.prompt for example in examples], verbose=False)
-        if any(any(types) for types in encoded.get("token_type_ids", ())):
+        if any(self._tokenizer(examples[0].prompt).get("token_type_ids", ())):  # the template's, equal for all texts
             raise DataError(f"{type(self._tokenizer).__name__} gives token types other than 0, which is not supported")
-        return [self._features(example, ids) for example, ids in zip(examples, encoded["input_ids"], strict=True)]
+        rows = self._plain.ids(
+            [example.prompt for example in examples], [example.prompt_literals for example in examples]
+        )
+        return [self._features(example, ids) for example, ids in zip(examples, rows, strict=True)]
 
     def _features(self, example: Example, ids: list[int]) -> Features:
-        truncated = self._max_length is not None and len(ids) > self._max_length
-        if truncated:
-            ids = self._tokenizer(example.prompt, truncation=True, max_length=self._max_length)["input_ids"]
+        truncated = False
+        if self._max_length is not None and len(ids) > self._max_length:
+            truncated = True
+            ids = self._plain.shortened(example.prompt, example.prompt_literals, self._max_length)
         return Features(ids, [self._class[example.target]], truncated, example)
 
     def collate(self, features: Sequence[Features]) -> dict[str, Tensor]:
@@ -133,6 +153,15 @@ class TextClassification:
                 for index, loss, hit in zip(indices, losses.tolist(), hits.tolist(), strict=True):
                     loss_sums[index], correct[index] = loss, hit
         return Outcomes(loss_sums, [1] * len(features), {"accuracy": correct})
+
+
+def class_order(labels: Iterable[str]) -> list[str]:
+    """The distinct labels in order: by value where all of them are decimal numbers (2 before 10, "01" before "1"),
+    otherwise as text."""
+    distinct = sorted(set(labels))
+    if all(_NUMBER.fullmatch(label) for label in distinct):
+        return sorted(distinct, key=Decimal)  # stable: numbers of one value stay in the order of their texts
+    return distinct
 
 
 def _losses_and_classes(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

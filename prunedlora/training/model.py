@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from prunedlora.seeds import generator
+from prunedlora.training.causal import CAUSAL, class_problem, reads_ahead
 
 
 class ModelError(ValueError):
@@ -84,14 +85,22 @@ def load_model_config(settings: ModelSettings) -> PretrainedConfig:
 def load_without_weights(
     settings: ModelSettings, auto_model: str, model_settings: Mapping[str, Any]
 ) -> PreTrainedModel:
-    """The model's modules on the meta device, as the task asks for them. Raises ModelError as load_model_config."""
-    model_config = load_model_config(settings)
+    """The model's modules on the meta device, as the task asks for them. Raises ModelError as load_model_config, and
+    for an architecture that the task cannot use."""
+    model_config = _usable_config(settings, auto_model)
     for name, value in model_settings.items():
         setattr(model_config, name, value)
     options = {"trust_remote_code": True} if settings.trust_remote_code else {}
     with torch.device("meta"):
         model: PreTrainedModel = getattr(transformers, auto_model).from_config(model_config, **options)
     return model
+
+
+def _usable_config(settings: ModelSettings, auto_model: str) -> PretrainedConfig:
+    model_config = load_model_config(settings)
+    if problem := class_problem(model_config, auto_model):
+        raise ModelError(f"model {settings.location!r} does not fit the task: {problem}")
+    return model_config
 
 
 def load_base(
@@ -106,8 +115,10 @@ def load_base(
     `unquantized`: full names of modules that keep their type where the weights of the others are quantised.
 
     Raises:
-        ModelError: the files are not there or do not fit, or a package for 4-bit weights is missing.
+        ModelError: the files are not there or do not fit, a package for 4-bit weights is missing, or a causal model is
+            asked for and this one is not (training/causal.py).
     """
+    _usable_config(settings, auto_model)
     dtype = compute_dtype(settings.dtype, device)
     options: dict[str, Any] = {
         "dtype": dtype,
@@ -134,6 +145,11 @@ def load_base(
         model.to(device)
     model.requires_grad_(False)
     model.eval()
+    if auto_model == CAUSAL and reads_ahead(model):
+        raise ModelError(
+            f"model {settings.location!r} ({type(model).__name__}) is not causal: its logits change with later tokens, "
+            "so it would read the answer that it should learn to write; generation needs a causal language model"
+        )
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return BaseModel(model, dtype, frozenset(info["missing_keys"]))
@@ -156,7 +172,7 @@ def compute_dtype(name: str, device: torch.device) -> torch.dtype:
 def position_limit(model_config: Any) -> int | None:
     """Longest input in tokens that the architecture takes, where it states one."""
     limit = getattr(model_config, "max_position_embeddings", None)
-    return int(limit) if limit else None
+    return int(limit) if limit and limit > 0 else None  # XLNet says -1 for none
 
 
 def draw_new_parameters(model: nn.Module, base: BaseModel, seed: int) -> None:

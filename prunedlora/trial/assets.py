@@ -64,6 +64,7 @@ class AssetCache:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._key: str | None = None
+        self._labels: tuple[str, ...] | None = None
         self._assets: Assets | None = None
         self._examples: tuple[str, Splits] | None = None
 
@@ -73,9 +74,9 @@ class AssetCache:
         self._examples = trial.data.model_dump_json(), splits
         return splits
 
-    def get(self, trial: TrialConfig) -> Assets:
-        """The configuration's assets, loaded anew if the last ones were others or the data's files have changed. Raises
-        as load_assets."""
+    def get(self, trial: TrialConfig, labels: tuple[str, ...] | None = None) -> Assets:
+        """The configuration's assets, loaded anew if the last ones were others or the data's files have changed.
+        `labels` and errors as load_assets."""
         evaluation = trial.evaluation
         key = json.dumps(
             [
@@ -88,12 +89,15 @@ class AssetCache:
                 trial.head_modules if trial.model.quantization is not None else None,
             ]
         )
-        if self._assets is None or key != self._key:
+        # Most often the order on record is that of today, and what is loaded serves.
+        fits = self._assets is not None and (labels == self._labels or labels == self._assets.task.labels)
+        if self._assets is None or key != self._key or not fits:
             self.clear()
             data, splits = self._examples or ("", None)
             self._examples = None
             ready = splits if data == trial.data.model_dump_json() else None
-            self._assets, self._key = load_assets(trial, self._device, ready), key
+            self._assets = load_assets(trial, self._device, labels, ready)
+            self._key, self._labels = key, labels
         return self._assets
 
     def clear(self) -> None:
@@ -107,10 +111,13 @@ class AssetCache:
             self.clear()
 
 
-def load_assets(trial: TrialConfig, device: torch.device, examples: Splits | None = None) -> Assets:
-    """Loads model and data of a configuration; `examples`: its own, where they are there already. Raises ModelError,
-    DataError, LocationError, TargetError."""
-    splits, task = load_task(trial, examples)
+def load_assets(
+    trial: TrialConfig, device: torch.device, labels: tuple[str, ...] | None = None, examples: Splits | None = None
+) -> Assets:
+    """Loads model and data of a configuration. `labels`: the classes in the order on record, for an adapter that is
+    trained already; `examples`: its own, where they are there already. Raises ModelError, DataError, LocationError,
+    TargetError."""
+    splits, task = load_task(trial, labels, examples)
     skeleton = load_skeleton(trial, splits, task)
     base = load_base_of(trial, task.auto_model, task.model_settings, device)
     train, validation, test = (task.encode(split) for split in (splits.train, splits.validation, splits.test))
@@ -198,9 +205,11 @@ def load_examples_of(trial: TrialConfig) -> Splits:
     )
 
 
-def load_task(trial: TrialConfig, examples: Splits | None = None) -> tuple[Splits, Task]:
-    """Examples (loaded, unless they are given) and task of a configuration, no model weights. Raises DataError,
-    ModelError, LocationError."""
+def load_task(
+    trial: TrialConfig, labels: tuple[str, ...] | None = None, examples: Splits | None = None
+) -> tuple[Splits, Task]:
+    """Examples and task of a configuration, no model weights; `labels` and `examples` as for `load_assets`. Raises
+    DataError, ModelError, LocationError."""
     data, settings = trial.data, model_settings(trial)
     splits = load_examples_of(trial) if examples is None else examples
     task: Task = lookup("task", data.task).from_splits(
@@ -211,6 +220,7 @@ def load_task(trial: TrialConfig, examples: Splits | None = None) -> tuple[Split
         model_limit=position_limit(load_model_config(settings)),
         max_new_tokens=trial.evaluation.max_new_tokens,
         stop=trial.evaluation.stop or (),
+        labels=labels,
     )
     return splits, task
 

@@ -113,8 +113,16 @@ def test_the_card_loads_the_base_as_it_was_trained_on(trained: tuple[Store, str,
     model = {"name": "some/base", "revision": "v1.5", "gguf_file": "base.gguf", "config_overrides": {"dropout": 0.0}}
     told = record.model_copy(update={"config": record.config | {"model": model}})
     text = card(told, record.candidates[-1], {}, adapter, Form())
-    given = "revision='v1.5', gguf_file='base.gguf', num_labels=2, pad_token_id=0, dropout=0.0"
-    assert f'from_pretrained("some/base", {given})' in text
+    lines = text.split("```python\n")[1].split("```")[0].splitlines()
+    assert "BASE = 'some/base'" in lines
+    assert "id2label = dict(enumerate(['back', 'front']))" in lines
+    at = lines.index("base = AutoModelForSequenceClassification.from_pretrained(")
+    assert [line.strip() for line in lines[at + 1 : lines.index(")")]] == [
+        "BASE,", "revision='v1.5',", "gguf_file='base.gguf',", "dtype='float32',", "num_labels=2,",
+        "id2label=id2label,", "label2id={label: number for number, label in id2label.items()},",
+        "pad_token_id=0,", "dropout=0.0,",
+    ]  # fmt: skip
+    assert "tokenizer = AutoTokenizer.from_pretrained(BASE, revision='v1.5', gguf_file='base.gguf')" in lines
 
 
 def test_the_card_is_one_that_the_hub_reads_and_the_certificate_says_what_was_checked(

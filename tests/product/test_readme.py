@@ -99,7 +99,7 @@ def test_export(run: Run, storage: Path, tmp_path: Path) -> None:
     output = run(*prunedlora(command, storage)).stdout
     assert "max_logit_difference_merged" in output
     assert {path.name for path in (tmp_path / "a").iterdir()} == {
-        "adapter_config.json", "adapter_model.safetensors", "README.md", "certificate.json"
+        "adapter_config.json", "adapter_model.safetensors", "README.md", "certificate.json", "labels.json"
     }  # fmt: skip
 
 

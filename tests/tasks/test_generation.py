@@ -291,6 +291,8 @@ def test_settings_that_cannot_work(
 ) -> None:
     with pytest.raises(DataError, match="max_new_tokens is needed for metric 'exact_match'"):
         Generation.from_splits(splits, byte_tokenizer, metric="exact_match")
+    with pytest.raises(DataError, match=r"generation has no classes, but the record names some: 'a', 'b'"):
+        Generation.from_splits(splits, byte_tokenizer, metric="loss", labels=("a", "b"))
     with pytest.raises(DataError, match="max_new_tokens is without effect for metric 'loss'"):
         Generation.from_splits(splits, byte_tokenizer, metric="loss", max_new_tokens=4)
     with pytest.raises(DataError, match="max_length 30 leaves no room for a prompt beside an answer of 30 tokens"):

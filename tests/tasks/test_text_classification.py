@@ -15,7 +15,7 @@ from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.outcomes import figures
 from prunedlora.tasks.sources import Example, Source
 from prunedlora.tasks.splits import Splits, load_splits
-from prunedlora.tasks.text_classification import TextClassification
+from prunedlora.tasks.text_classification import TextClassification, class_order
 
 PAIRS = [("a short text", "wife"), ("one " * 20, "aunt"), ("another one", "son"), ("and one", "son")]
 
@@ -132,3 +132,21 @@ def test_token_types_that_matter_are_refused(minilm: str, make_splits: Callable[
     task = TextClassification.from_splits(splits, tokenizer, metric="accuracy")
     with pytest.raises(DataError, match="gives token types other than 0, which is not supported"):
         task.encode(splits.train)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([str(i) for i in range(11, -1, -1)], [str(i) for i in range(12)]),
+        (["1", "01", "-2", "10", "+3", "0.5", ".25", "1e1"], ["-2", ".25", "0.5", "01", "1", "+3", "10", "1e1"]),
+        (["2.0", "2", "2.00"], ["2", "2.0", "2.00"]),
+        (["10", "9", "n/a"], ["10", "9", "n/a"]),
+        (["1.10.0", "1.9.0"], ["1.10.0", "1.9.0"]),
+        (["nan", "1"], ["1", "nan"]),
+        (["٣", "1"], ["1", "٣"]),
+        (["b", "a", "b"], ["a", "b"]),
+    ],
+)
+def test_the_order_of_classes(labels: list[str], expected: list[str]) -> None:
+    """Numbers by value, the rest as text; the same whatever the order of the examples."""
+    assert class_order(labels) == class_order(reversed(labels)) == expected

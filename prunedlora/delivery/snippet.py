@@ -1,0 +1,95 @@
+"""Python that loads an exported adapter, or a merged model, and uses it: it runs as it stands, in the folder itself."""
+
+import shlex
+from pathlib import Path
+from pprint import pformat
+from typing import Any
+
+from prunedlora.config.identity import looks_local
+from prunedlora.config.trial import TrialConfig
+from prunedlora.delivery.class_names import recorded_labels
+from prunedlora.results.record import TrialRecord
+
+PACKAGE = "package:"
+
+
+def snippet(record: TrialRecord, config: TrialConfig, auto_model: str, *, merged: bool) -> str:
+    """Loads the base as it was trained on, the adapter on it, and the tokenizer, and lets the model answer a prompt."""
+    labels, model = recorded_labels(record), config.model
+    source: dict[str, Any] = {}
+    if not merged:
+        source = {"revision": model.revision, "gguf_file": model.gguf_file}
+        source |= {"trust_remote_code": True} if model.trust_remote_code else {}
+        source = {name: repr(value) for name, value in source.items() if value is not None}
+    imports, names = [], [auto_model, "AutoTokenizer"]
+    lines = ['PATH = "."  # this folder, or its name on the Hub']
+    if not merged:
+        if model.name.startswith(PACKAGE):
+            imports = ["from importlib.util import find_spec", "from pathlib import Path", ""]
+        imports.append("from peft import PeftModel")
+        lines.append(f"BASE = {_base_expression(model.name)}")
+    if labels is not None:
+        lines.append(f"id2label = dict(enumerate({pformat(list(labels), width=100, compact=True)}))")
+    imports.append(f"from transformers import {', '.join(names)}")
+    if merged:
+        lines += ["", f"model = {auto_model}.from_pretrained(PATH)", "tokenizer = AutoTokenizer.from_pretrained(PATH)"]
+    else:
+        settings = source | _base_settings(record, config)
+        given = "".join(f", {name}={value}" for name, value in source.items())
+        lines += [
+            "",
+            f"base = {auto_model}.from_pretrained({_arguments(settings)})",
+            "model = PeftModel.from_pretrained(base, PATH)",
+            f"tokenizer = AutoTokenizer.from_pretrained(BASE{given})",
+        ]
+    return "\n".join([*imports, "", *lines, "", *_use(config, with_labels=labels is not None)])
+
+
+def serve_name(name: str, revision: str | None) -> str:
+    """The base model as an argument of a shell command."""
+    if name.startswith(PACKAGE):
+        package, _, folder = name.removeprefix(PACKAGE).partition("/")
+        found = f'from importlib.util import find_spec; print(find_spec("{package}").submodule_search_locations[0])'
+        return f'"$(python -c {shlex.quote(found)})/{folder}"'
+    base = shlex.quote(_resolved(name) if looks_local(name) else name)
+    return base if revision is None else f"{base} --revision {shlex.quote(revision)}"
+
+
+def _base_expression(name: str) -> str:
+    if name.startswith(PACKAGE):
+        package, _, folder = name.removeprefix(PACKAGE).partition("/")
+        return f"str(Path(find_spec({package!r}).submodule_search_locations[0], {folder!r}))"
+    return repr(_resolved(name) if looks_local(name) else name)
+
+
+def _resolved(name: str) -> str:
+    return str(Path(name).expanduser().resolve())
+
+
+def _base_settings(record: TrialRecord, config: TrialConfig) -> dict[str, str]:
+    """What `from_pretrained` is given beside the place, as Python: type, head and configuration as in training."""
+    facts, settings = record.environment.model, {}
+    if config.model.quantization is None and facts.get("dtype") is not None:
+        settings["dtype"] = repr(facts["dtype"])
+    labels = recorded_labels(record)
+    if labels is not None:
+        settings |= {"num_labels": str(len(labels)), "id2label": "id2label"}
+        settings["label2id"] = "{label: number for number, label in id2label.items()}"
+        settings["pad_token_id"] = repr(facts.get("pad_token_id"))
+    return settings | {name: repr(value) for name, value in config.model.config_overrides.items()}
+
+
+def _arguments(settings: dict[str, str]) -> str:
+    return "".join(["\n    BASE,", *(f"\n    {name}={value}," for name, value in settings.items()), "\n"])
+
+
+def _use(config: TrialConfig, *, with_labels: bool) -> list[str]:
+    prompt = f'inputs = tokenizer({config.data.train.prompt!r}, return_tensors="pt")  # as trained: fill in the columns'
+    if with_labels:
+        return [prompt, "print(id2label[int(model(**inputs).logits.argmax())])"]
+    length = config.evaluation.max_new_tokens or 64
+    return [
+        prompt,
+        f"output = model.generate(**inputs, do_sample=False, max_new_tokens={length})",
+        'print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))',
+    ]
