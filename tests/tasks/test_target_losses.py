@@ -121,7 +121,10 @@ def make(name: str) -> nn.Module:
 
 def assert_equal_to_the_formula(model: nn.Module) -> None:
     inputs, positions, targets = batch()
-    found, expected = target_losses(model, inputs, positions, targets), by_the_formula(model, inputs, positions, targets)
+    found, expected = (
+        target_losses(model, inputs, positions, targets),
+        by_the_formula(model, inputs, positions, targets),
+    )
     assert found.dtype == torch.float64
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
     by_formula, by_positions = gradients(model, expected), gradients(model, found)
