@@ -158,6 +158,10 @@ def test_passes_of_a_step_change_rounding_alone_and_resume_bit_for_bit(assets_fo
     """Whole shares, passes of two examples, passes of 30 tokens; the last one also paused and gone on with."""
     tree = decoder_tree(assets_folder, tmp_path / "unused")
     assets = AssetCache(CPU)
+
+    def pause_at_seven(step: int, _: int) -> Verdict:
+        return Verdict.PAUSE if step == 7 else Verdict.CONTINUE
+
     found: dict[str, tuple[list[dict[str, int]], list[dict[str, torch.Tensor]], int]] = {}
     for name, limit in {
         "whole": {},
@@ -168,8 +172,7 @@ def test_passes_of_a_step_change_rounding_alone_and_resume_bit_for_bit(assets_fo
         trial, store = trial_of(tree, **limit), Store(str(tmp_path / name))
         store.create_or_open(tree)
         if name == "paused":
-            pause = {7: Verdict.PAUSE}
-            assert run(trial, store, progress=lambda step, _: pause.get(step, Verdict.CONTINUE)) == "paused"
+            assert run(trial, store, progress=pause_at_seven) == "paused"
         assert run(trial, store, assets=assets) == "completed"
         candidates = record_of(trial, store).candidates
         adapters = [adapter_of(trial, store, step) for step in (6, 12)]
@@ -450,10 +453,14 @@ def _worker(rank: int, num_workers: int, uri: str, config: dict[str, Any], rende
         dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("curvature", ["batch", "token"])
-def test_two_workers_remove_what_one_removes(tree: dict[str, Any], tmp_path: Path, curvature: str) -> None:
-    """Half of each batch each, one all-reduce: the same components go, the weights agree to rounding."""
-    trial = trial_of(tree, pruning__curvature=curvature, pruning__allocation="global", training__micro_batch_size=3)
+@pytest.mark.parametrize(("curvature", "batch_size", "micro_batch_size"), [("batch", 8, 3), ("token", 7, 1)])
+def test_two_workers_remove_what_one_removes(
+    tree: dict[str, Any], tmp_path: Path, curvature: str, batch_size: int, micro_batch_size: int
+) -> None:
+    """Half of each batch each (of seven: four and three, and an empty pass), one all-reduce: the same components go,
+    the weights agree to rounding."""
+    sizes = {"training__batch_size": batch_size, "training__micro_batch_size": micro_batch_size}
+    trial = trial_of(tree, pruning__curvature=curvature, pruning__allocation="global", **sizes)
     context = mp.get_context("spawn")
     stores = []
     for num_workers in (1, 2):
