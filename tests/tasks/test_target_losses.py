@@ -9,6 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     CohereConfig,
     CohereForCausalLM,
@@ -230,3 +231,30 @@ def test_in_bfloat16_losses_are_float32() -> None:
     assert losses.dtype == torch.float32
     assert module._POSITIONS_AT_ONCE[model] == CHUNK_LOGITS // VOCABULARY
     torch.testing.assert_close(losses, expected.float(), rtol=0.02, atol=0.02)
+
+
+class Reads(TorchDispatchMode):
+    """Counts operations for which the CPU waits for a device."""
+
+    number = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        aten, packet = torch.ops.aten, func.overloadpacket
+        by_mask = packet is aten.index and any(index is not None and index.dtype == torch.bool for index in args[1])
+        self.number += by_mask or packet in {aten.nonzero, aten._local_scalar_dense, aten.masked_select}
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["llama", "capped"])
+def test_nothing_is_read_from_the_device_but_by_the_model(name: str) -> None:
+    model = make(name)
+    inputs, positions, targets = batch()
+    target_losses(model, inputs, positions, targets)
+    with Reads() as of_model:
+        model(**inputs, use_cache=False)
+    with Reads() as of_losses:
+        target_losses(model, inputs, positions, targets)
+    assert of_losses.number == of_model.number
+    with Reads() as by_mask:
+        positions[positions > 0].nonzero()
+    assert by_mask.number == 2
