@@ -1,6 +1,12 @@
-"""Fixtures of several rooms: small sweeps, and one Ray for all."""
+"""Fixtures of several rooms: small sweeps, and one Ray for all; and what becomes of tests that need more than the rest.
 
+A test marked `needs("harness")` needs what the extra of that name installs, and is skipped where it is missing. With
+`pytest --needs harness` such tests alone run, and what is missing is a failure: nobody takes a skip for a pass.
+"""
+
+import shutil
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +15,39 @@ import pytest
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.sweep import SweepConfig
 from tests import inventions
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+MISSING: dict[str, Callable[[], str | None]] = {
+    "harness": lambda: None if find_spec("lm_eval") else "no lm-eval: pip install -e '.[harness]'",
+    "cuda": lambda: None if find_spec("bitsandbytes") else "no bitsandbytes: pip install -e '.[dev]'",
+    "browser": lambda: (
+        "no playwright: pip install -e '.[browser]'"
+        if find_spec("playwright") is None
+        else None
+        if any(map(shutil.which, BROWSERS))
+        else "no Chromium: apt-get install chromium"
+    ),
+}
+"""Extra → what is missing of it, None: nothing."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "Run the tests that need this extra alone, and fail those for which something is missing."
+    parser.addoption("--needs", action="append", default=[], choices=sorted(MISSING), metavar="EXTRA", help=text)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if asked := config.getoption("--needs"):
+        chosen = [item for item in items if any(mark.args[0] in asked for mark in item.iter_markers("needs"))]
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        (extra,) = mark.args
+        if reason := MISSING[extra]():
+            (pytest.fail if extra in item.config.getoption("--needs") else pytest.skip)(reason)
 
 
 @pytest.fixture

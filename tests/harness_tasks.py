@@ -24,7 +24,7 @@ from tests.tiny import WORDS, decoder_tree
 ALONE = Workers(0, 1, torch.device("cpu"))
 
 INSTALLED = importlib.util.find_spec("lm_eval") is not None
-needs_harness = pytest.mark.skipif(not INSTALLED, reason='lm-eval is not installed (pip install -e ".[harness]")')
+needs_harness = pytest.mark.needs("harness")
 CHOICE = """task: word_side
 dataset_path: json
 dataset_kwargs: {data_files: {test: DATA, train: DATA}}

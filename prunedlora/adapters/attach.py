@@ -1,7 +1,7 @@
 """Put an adapter on a base model, and take it off again without a trace: one base model serves many trials."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,9 @@ class AdapterSettings:
     """Modules trained whole and saved with the adapter (PEFT's modules_to_save)."""
     layers_to_transform: Sequence[int] | None = None
     """Indices of the transformer blocks whose modules are adapted; None: all."""
+    reached: Collection[str] | None = None
+    """Full names of the linear modules that the task's loss depends on (adapters/reach.py), the only ones that are
+    adapted; None: all."""
 
 
 def attach(
@@ -60,7 +63,7 @@ def attach(
     if any(hasattr(module, "lora_A") for module in model.modules()):
         raise ValueError("the base model still carries an adapter; detach it first")
     heads = resolve_head(model, settings.head_modules)
-    targets = resolve_targets(model, settings.target_modules, heads, settings.layers_to_transform)
+    targets = resolve_targets(model, settings.target_modules, heads, settings.layers_to_transform, settings.reached)
     modules = dict(model.named_modules())
     fields = {
         "lora_alpha": settings.alpha,

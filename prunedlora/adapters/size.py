@@ -6,12 +6,11 @@ from typing import Any
 
 from peft import PeftModel
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
 from transformers.pytorch_utils import Conv1D
 
 from prunedlora.adapters.layers import wrapped_heads
 from prunedlora.adapters.plain import plain_layers
-from prunedlora.adapters.targets import LINEAR
+from prunedlora.adapters.targets import LINEAR, stacked_weights
 from prunedlora.served_slot import HALF_BYTES, served_slot, slot_bytes
 
 
@@ -71,12 +70,7 @@ def served_layers(model: nn.Module) -> ServedLayers | None:
 
 def has_stacked_layers(model: nn.Module) -> bool:
     """Whether a module of the model holds the weights of several linear layers as one tensor (layers, …)."""
-    return any(
-        parameter.dim() == 3 and parameter.shape[0] > 1
-        for module in model.modules()
-        if not isinstance(module, _ConvNd)
-        for parameter in module.parameters(recurse=False)
-    )
+    return bool(stacked_weights(model))
 
 
 def _widths(layer: Any) -> tuple[int, int]:

@@ -1,10 +1,11 @@
 """Which modules of a base model an adapter goes to, by full name, and how to tell PEFT so that it takes just those."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 from transformers.pytorch_utils import Conv1D
 
 ALL_LINEAR = "all-linear"
@@ -45,18 +46,23 @@ def resolve_head(model: nn.Module, entries: Sequence[str]) -> list[str]:
 
 
 def resolve_targets(
-    model: nn.Module, targets: str | Sequence[str], heads: Sequence[str], layers: Sequence[int] | None = None
+    model: nn.Module,
+    targets: str | Sequence[str],
+    heads: Sequence[str],
+    layers: Sequence[int] | None = None,
+    reached: Collection[str] | None = None,
 ) -> list[str]:
     """Full names of the linear modules to adapt, in module order; with `layers` only those in blocks of these indices
     (the first number in a module's name, as in PEFT's layers_to_transform).
 
     `targets` is "all-linear" (every linear module but the output embedding and what lies in `heads`, full names), or
-    a list of full names or endings after a dot.
+    a list of full names or endings after a dot. Of either, only modules that are in `reached` (adapters/reach.py) are
+    taken; None: all.
 
-    Raises TargetError when nothing, one of the entries or one of the layers matches nothing, or a matched module is not
-    linear.
+    Raises TargetError when nothing, one of the entries or one of the layers matches nothing, a full name or everything
+    that an ending matches is not reached, or a matched module is not linear: stacked experts are not.
     """
-    names = _all_targets(model, targets, heads)
+    names = _all_targets(model, targets, heads, reached)
     if layers is None:
         return names
     block = {name: next((int(part) for part in name.split(".") if part.isdigit()), None) for name in names}
@@ -67,36 +73,82 @@ def resolve_targets(
     return [name for name in names if block[name] in set(layers)]
 
 
-def _all_targets(model: nn.Module, targets: str | Sequence[str], heads: Sequence[str]) -> list[str]:
+def adaptable(model: nn.Module, heads: Sequence[str]) -> list[str]:
+    """Full names of the linear modules, in module order, but the output embedding and what lies in `heads`."""
+    embedding = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # type: ignore[operator]
+    return [
+        name
+        for name, module in model.named_modules()
+        if name and isinstance(module, LINEAR) and module is not embedding and not _in_head(name, heads)
+    ]
+
+
+def stacked_weights(model: nn.Module) -> dict[str, int]:
+    """Full name → numbers in it of every parameter that holds the weights of several linear layers, (layers, …): the
+    experts of a mixture. No adapter is put on them: PEFT's `target_parameters` computes their updates without calling
+    A and B, so that no hook sees the tokens that pruning goes by, and shares one rank among all experts of a tensor.
+    """
+    return {
+        f"{name}.{own}" if name else own: parameter.numel()
+        for name, module in model.named_modules()
+        if not isinstance(module, _ConvNd)
+        for own, parameter in module.named_parameters(recurse=False)
+        if parameter.dim() == 3 and parameter.shape[0] > 1
+    }
+
+
+def _in_head(name: str, heads: Sequence[str]) -> bool:
+    return any(name == head or name.startswith(head + ".") for head in heads)
+
+
+def _all_targets(
+    model: nn.Module, targets: str | Sequence[str], heads: Sequence[str], reached: Collection[str] | None
+) -> list[str]:
     modules = dict(model.named_modules())
     linear = [name for name, module in modules.items() if name and isinstance(module, LINEAR)]
-
-    def in_head(name: str) -> bool:
-        return any(name == head or name.startswith(head + ".") for head in heads)
 
     if isinstance(targets, str):
         if targets != ALL_LINEAR:
             raise TargetError(f"target_modules is {targets!r}; give {ALL_LINEAR!r} or a list of module names")
-        embedding = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # type: ignore[operator]
-        found = [name for name in linear if modules[name] is not embedding and not in_head(name)]
+        possible = adaptable(model, heads)
+        found = [name for name in possible if reached is None or name in reached]
+        if possible and not found:
+            raise TargetError(f"the task reaches none of the model's {len(possible)} linear layers")
         if not found:
             raise TargetError(f"target_modules {ALL_LINEAR!r} matches nothing: the model has no linear layer to adapt")
         return found
     chosen: set[str] = set()
     for entry in targets:
-        matched = [name for name in modules if name and _matches(name, entry) and not in_head(name)]
+        matched = [name for name in modules if name and _matches(name, entry) and not _in_head(name, heads)]
         if not matched:
-            endings = ", ".join(sorted({name.rpartition(".")[2] for name in linear if not in_head(name)}))
+            endings = ", ".join(sorted({name.rpartition(".")[2] for name in linear if not _in_head(name, heads)}))
             raise TargetError(
                 f"target module {entry!r} matches nothing outside the head; linear modules end in: {endings}"
+                f"{_stacked_hint(model)}"
             )
         for name in matched:
             if not isinstance(modules[name], LINEAR):
-                raise TargetError(f"target module {name!r} is a {type(modules[name]).__name__}, not a linear layer")
-        chosen.update(matched)
+                kind = type(modules[name]).__name__
+                raise TargetError(
+                    f"target module {name!r} is a {kind}, not a linear layer{_stacked_hint(modules[name], f'{name}.')}"
+                )
+        useful = [name for name in matched if reached is None or name in reached]
+        if not useful or (entry in matched and entry not in useful):
+            raise TargetError(
+                f"target module {entry!r} gets no gradient: the task does not reach "
+                f"{', '.join(name for name in matched if name not in useful)}; leave it out"
+            )
+        chosen.update(useful)
     if not chosen:
         raise TargetError("target_modules is empty; name at least one module")
     return [name for name in modules if name in chosen]
+
+
+def _stacked_hint(model: nn.Module, prefix: str = "") -> str:
+    """What to add to a message where the model has stacked weights that may have been meant."""
+    kinds = sorted({name.rpartition(".")[2] for name in stacked_weights(model)})
+    names = ", ".join(f"{prefix}{kind}" if prefix else kind for kind in kinds)
+    return f"; experts stacked in one tensor are not adapted: {names}" if kinds else ""
 
 
 def exact_selection(model_names: Iterable[str], targets: Sequence[str]) -> dict[str, Any]:

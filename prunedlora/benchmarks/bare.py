@@ -30,7 +30,7 @@ def train_bare(config: TrialConfig, assets: Assets, device: torch.device) -> flo
     """
     began = time.perf_counter()
     workers = Workers(0, 1, device)
-    method = build_method(config, num_steps(config, len(assets.train)))
+    method = build_method(config, num_steps(config, len(assets.train)), assets.skeleton.reach.modules)
     model = method.attach(assets.base.model, ADAPTER)
     draw_new_parameters(model, assets.base, config.seed)
     live = build_trial(config, assets, model, method, workers)

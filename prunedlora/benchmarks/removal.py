@@ -103,7 +103,8 @@ def removal_costs(
     Raises NoVariantError for a pattern that fits none.
     """
     settings = _matching(only)
-    base = trial_with(base, {"evaluation.metric": "loss", "evaluation.max_new_tokens": None})  # no answer is generated
+    no_answers = {"evaluation.max_new_tokens": None, "evaluation.stop": None}
+    base = trial_with(base, {"evaluation.metric": "loss", **no_answers})
     assets = load_assets(base, device)
     rises: dict[str, dict[str, list[float]]] = {name: {f"{level:g}": [] for level in LEVELS} for name in settings}
     correlations: dict[str, dict[str, list[float]]] = {}
@@ -168,7 +169,7 @@ def _trained(
         },
     )
     workers = Workers(0, 1, device)
-    method = build_method(config, num_steps)
+    method = build_method(config, num_steps, assets.skeleton.reach.modules)
     model = method.attach(assets.base.model, ADAPTER)
     draw_new_parameters(model, assets.base, seed)
     live = build_trial(config, assets, model, method, workers)

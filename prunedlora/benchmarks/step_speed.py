@@ -101,7 +101,7 @@ def median_seconds(
 def start(config: TrialConfig, assets: Assets, device: torch.device) -> Trial:
     """A variant on a base model of its own, before its first step."""
     base = replace(assets.base, model=copy.deepcopy(assets.base.model))
-    method = build_method(config, config.training.num_steps or 0)
+    method = build_method(config, config.training.num_steps or 0, assets.skeleton.reach.modules)
     model = method.attach(base.model, ADAPTER)
     draw_new_parameters(model, base, config.seed)
     return build_trial(config, assets, model, method, Workers(0, 1, device))

@@ -1,5 +1,6 @@
 """Tasks of lm-evaluation-harness as a configuration names them: a name of the harness's own, or local files."""
 
+import glob
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,8 @@ def _named_files(file: Path) -> Iterator[tuple[str, Path]]:
         elif key[:1] == ("include",):
             yield "include", file.parent / value
         elif key[:2] == ("dataset_kwargs", "data_files") or (key == ("dataset_path",) and "/" in value):
-            yield "data", Path(value)
+            # A pattern, where the harness's library of data sets finds one in it.
+            yield from (("data", Path(path)) for path in sorted({value, *glob.glob(value, recursive=True)}))
 
 
 def _leaves(value: Any, key: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:

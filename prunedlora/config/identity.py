@@ -4,16 +4,21 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import os
+import time
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from prunedlora.config.harness_tasks import HARNESS_EXTRA, is_path, task_files
 from prunedlora.config.trial import TrialConfig
 
-SCHEMA_VERSION = 1
+KEY_VERSION = 2
+"""Raised whenever the same settings begin to mean another result; prunedlora/CHANGELOG.md says what changed."""
 KEY_LENGTH = 16
+SETTLED_AFTER_NS = 2_000_000_000
+"""So long after its last change the content of a file is remembered."""
+_DIGESTS: dict[tuple[int, ...], str] = {}
 
 
 class LocationError(ValueError):
@@ -27,17 +32,13 @@ def trial_key(trial: TrialConfig) -> str:
     Raises LocationError for a model, dataset or harness task's file that does not exist, or without lm-eval.
     """
     tree = trial.model_dump(mode="json")
-    tree["schema_version"] = SCHEMA_VERSION
+    tree["schema_version"] = KEY_VERSION
     tree["model"]["name"] = _identity(trial.model.name)
     for split in ("train", "validation", "test"):
         if tree["data"][split] is not None:
             tree["data"][split]["name"] = _identity(tree["data"][split]["name"])
-    if trial.evaluation.harness_tasks is None:  # as before there were any: trials of older stores keep their keys
-        del tree["evaluation"]["harness_tasks"], tree["evaluation"]["harness"]
-    else:
+    if trial.evaluation.harness_tasks is not None:
         tree["evaluation"]["harness_tasks"] = [_harness_identity(name) for name in trial.evaluation.harness_tasks]
-    if trial.pruning is not None and trial.pruning.allocation == "global_per_parameter":
-        tree["pruning"]["budget"] = "parameters"  # it counted components once: other results under the old key
     canonical = json.dumps(tree, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:KEY_LENGTH]
 
@@ -54,6 +55,12 @@ def contents(trials: Iterable[TrialConfig]) -> dict[str, Any]:
                 found[name] = _identity(name)
         found |= {name: _harness_identity(name) for name in trial.evaluation.harness_tasks or ()}
     return found
+
+
+def data_contents(trial: TrialConfig) -> dict[str, Any]:
+    """The part of `contents` that is this configuration's data. Raises LocationError for what does not exist."""
+    sources = (trial.data.train, trial.data.validation, trial.data.test)
+    return {source.name: _identity(source.name) for source in sources if source is not None}
 
 
 def model_location(name: str) -> str:
@@ -97,7 +104,7 @@ def _identity(name: str) -> Any:
     if looks_local(name):
         path = Path(model_location(name))
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        return {p.relative_to(path).as_posix() or path.name: _sha256(p, p.stat().st_mtime_ns) for p in files}
+        return {p.relative_to(path).as_posix() or path.name: _sha256(p) for p in files}
     return name
 
 
@@ -112,10 +119,22 @@ def _harness_identity(name: str) -> dict[str, Any]:
     path = Path(name).expanduser()
     if not path.exists():
         raise LocationError(f"evaluation.harness_tasks: {name!r} does not exist (looked for {path.resolve()})")
-    return identity | {"files": sorted([p.name, _sha256(p, p.stat().st_mtime_ns)] for p in task_files(path))}
+    return identity | {"files": sorted([p.name, _sha256(p)] for p in task_files(path))}
 
 
-@lru_cache(maxsize=4096)
-def _sha256(path: Path, _modified_ns: int) -> str:
+def _sha256(path: Path) -> str:
+    """sha256 of a file as it is now; a large file is not read again while its inode says that nothing wrote to it.
+
+    The time of modification can be set and is not enough (`touch -r`, images whose files are all from one day); that of
+    the last change to the inode cannot. A file that has just changed is read again next time as well: two writes within
+    one tick of the file system's clock have the same time.
+    """
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        stat = os.fstat(file.fileno())
+        state = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+        if state not in _DIGESTS:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if time.time_ns() - stat.st_ctime_ns < SETTLED_AFTER_NS:
+                return digest
+            _DIGESTS[state] = digest
+        return _DIGESTS[state]

@@ -136,6 +136,8 @@ class TrialConfig(Section):
         generates = metric in task.generating_metrics
         if generates != (self.evaluation.max_new_tokens is not None):
             return [f"evaluation.max_new_tokens is {'needed' if generates else 'without effect'} for metric {metric!r}"]
+        if self.evaluation.stop is not None and not generates:
+            return [f"evaluation.stop is without effect for metric {metric!r}, which generates no answers; remove it"]
         return []
 
     def _length_problems(self) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from prunedlora.config.section import Progress, Section, registered
+from prunedlora.registry import lookup
 
 
 class ModelConfig(Section):
@@ -45,7 +46,10 @@ class SourceConfig(Section):
     """Where the examples of one split come from."""
 
     name: str = Field(min_length=1)
-    """Hub dataset, local csv/json/jsonl/parquet file, folder with `<split>.<ext>` files, or `reasoning_gym:<task>`."""
+    """Hub dataset, local csv/tsv/json/jsonl/parquet file (all but parquet also as .gz), folder that has such a file
+    `<split>.<ext>` or is laid out like a repository of the Hub, or `reasoning_gym:<task>`. Cells of a csv and numbers
+    of a local json file are the text that stands there; other values are as Python prints them, truth values true and
+    false."""
     subset: str | None = None
     """Configuration name of a Hub dataset."""
     revision: str | None = None
@@ -62,6 +66,9 @@ class SourceConfig(Section):
     """Template of the model's input, with column names in braces: "{question}"."""
     target: str = Field(min_length=1)
     """Template of what is to be predicted: the label column ("{label}") or the answer ("{answer}")."""
+    group: str | None = Field(default=None, min_length=1)
+    """Template of what examples must share to stay in one split: "{original_question}" for rephrasings of a question,
+    the document, the author, the patient. For every source or for none; None: only equal prompts stay together."""
 
     @model_validator(mode="after")
     def _reasoning_gym_settings(self) -> Self:
@@ -90,6 +97,10 @@ class DataConfig(Section):
     """Examples cut from train for the final figure; only without a test source."""
     split_seed: int = 0
     """Seed of the cut and of the shuffles; not the trial's, so that all seeds are measured on the same examples."""
+    stratify: bool | None = None
+    """How validation and test are cut from train where there are classes. true: every class gets its share, and at
+    least one example, in each split; false: at random, classes may be missing from a cut; None: at random, refused
+    where that leaves a class out of a split."""
     max_length: PositiveInt | None = None
     """Longest input in tokens, prompt and answer together; None is the model's limit. Longer ones: cut and counted."""
 
@@ -99,6 +110,28 @@ class DataConfig(Section):
             source, count = getattr(self, split), getattr(self, f"num_{split}")
             if (source is None) == (count is None):
                 raise ValueError(f"give exactly one of {split} (a source) and num_{split} (cut from train)")
+        return self
+
+    @model_validator(mode="after")
+    def _groups_everywhere(self) -> Self:
+        named = {split: getattr(self, split) for split in ("train", "validation", "test")}
+        without = [split for split, source in named.items() if source is not None and source.group is None]
+        given = [split for split, source in named.items() if source is not None and source.group is not None]
+        if without and given:
+            raise ValueError(
+                f"group is given for {', '.join(given)} and missing for {', '.join(without)}: what may not be in two "
+                "splits is told by the groups of all sources"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _stratify_has_an_effect(self) -> Self:
+        if self.stratify is None:
+            return self
+        if not lookup("task", self.task).has_classes:
+            raise ValueError(f"stratify has no effect on task {self.task!r}, which has no classes; remove it")
+        if self.num_validation is None and self.num_test is None:
+            raise ValueError("stratify has no effect without num_validation and num_test, which cut; remove it")
         return self
 
 
@@ -198,6 +231,9 @@ class EvaluationConfig(Section):
     batch_size: PositiveInt = 64
     max_new_tokens: PositiveInt | None = None
     """Longest generated answer in tokens; needed by metrics that generate, refused otherwise."""
+    stop: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = None
+    """Texts at which a generated answer ends, before the first of them, besides the model's own end: base models go on
+    with another question. Only for metrics that generate."""
     harness_tasks: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = None
     """lm-evaluation-harness tasks for the adapter at the end of the training, and for the base model: names, a task's
     file (`path/to/task.yaml`), or a folder of such files. Recorded as `harness/<task>/<metric>`; no objective."""
@@ -208,6 +244,13 @@ class EvaluationConfig(Section):
     def _rising_milestones(self) -> Self:
         if self.milestones != sorted(set(self.milestones)):
             raise ValueError(f"milestones must rise: {self.milestones}")
+        return self
+
+    @model_validator(mode="after")
+    def _different_stop_texts(self) -> Self:
+        stop = self.stop or []
+        if len(set(stop)) < len(stop):
+            raise ValueError(f"stop names a text twice: {stop}")
         return self
 
     @model_validator(mode="after")

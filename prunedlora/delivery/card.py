@@ -14,6 +14,7 @@ from prunedlora.delivery.form import Form
 from prunedlora.registry import lookup
 from prunedlora.results.figure_text import bytes_text, figure_text
 from prunedlora.results.record import Candidate, Figure, TrialRecord
+from prunedlora.results.share_text import record_share_text
 from prunedlora.served_slot import HALF_BYTES, slot_bytes
 
 CARD_FILE = "README.md"
@@ -100,6 +101,8 @@ def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], fol
     title = f"{base} with a LoRA adapter merged in" if form.merged else f"LoRA adapter for {base}"
     head = f", beside a task head of {candidate.head_params:,}" if candidate.head_params else ""
     changed = f" Here {form.sentence()}." if form.sentence() else ""
+    share = record_share_text(record)
+    adapts = "" if share is None else f"\n\nThe training {share}."
     ranks = "\n".join(f"| `{name}` | {rank} |" for name, rank in sorted(candidate.ranks.items()) if rank)
     return f"""---
 {data.to_yaml()}
@@ -109,7 +112,7 @@ def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], fol
 
 {metric} {figure_text(figure)} on the {split} split ({figure.num_examples:,} examples, one training run).
 {candidate.adapter_params:,} parameters in A and B ({bytes_text(candidate.adapter_bytes)} as trained), largest rank \
-{candidate.max_rank}{head}.{changed}
+{candidate.max_rank}{head}.{changed}{adapts}
 
 Found by a sweep of [prunedlora](https://arxiv.org/abs/2510.00192): trial `{record.key}`, method \
 `{config.method}`, after step {candidate.step:,}. The scaling is folded into B, so that every loader's is 1.

@@ -5,6 +5,7 @@
     base.json                       the untrained base model on the same axes
     asks/<number>.json              what the study proposed, written before a trial is queued
     contents.json                   what models and data are by content
+    key_version.json                the version of what settings mean, with which its trials have their keys
     command.txt                     how the last run was started
     importances.json                which searched fields mattered, at the end of the last run
     trials/<key>/config.json        the resolved configuration
@@ -44,6 +45,7 @@ from prunedlora.results.storage import Storage, StoreError
 from prunedlora.results.sweep_binding import changed_contents, differing_fields, plain
 
 CONTENTS_FILE = "contents.json"
+KEY_VERSION_FILE = "key_version.json"
 COMMAND_FILE = "command.txt"
 
 
@@ -101,6 +103,27 @@ class Store:
     def is_bound(self) -> bool:
         """Whether something was asked or evaluated, so that the sweep must stay what it is."""
         return bool(self.storage.names("asks") or self.storage.names("trials") or self.storage.exists("base.json"))
+
+    def check_key_version(self, version: int) -> None:
+        """Checks that this store's trials have their keys by the same `version` of what settings mean; writes nothing.
+
+        Raises StoreError: a store of another version can be read, reported and exported, and not gone on with.
+        """
+        if not self.is_bound():
+            return
+        text = self.storage.read_text(KEY_VERSION_FILE)
+        # Stores of before there was the file are of version 1.
+        found = 1 if text is None else json_object(text, self.storage.uri_of(KEY_VERSION_FILE)).get("key_version")
+        if found != version:
+            raise StoreError(
+                f"{self.uri} is of another version of prunedlora: its trials have keys of version {found}, this one "
+                f"makes version {version}, and equal settings give other results (prunedlora/CHANGELOG.md). It can be "
+                "read, reported, compared and exported as it is; to search, give another --storage"
+            )
+
+    def write_key_version(self, version: int) -> None:
+        """Remembers by which version the trials have their keys; for the driver that holds the lock."""
+        self.storage.write_text(KEY_VERSION_FILE, json.dumps({"key_version": version}) + "\n")
 
     def check_contents(self, contents: Mapping[str, Any]) -> None:
         """Checks that models and data are what they were when the sweep began; writes nothing.

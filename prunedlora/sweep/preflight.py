@@ -6,18 +6,19 @@ from importlib.util import find_spec
 
 from transformers import PreTrainedModel
 
+from prunedlora.adapters.adapted_share import AdaptedShare
 from prunedlora.adapters.size import has_stacked_layers
-from prunedlora.adapters.targets import resolve_head, resolve_targets
+from prunedlora.adapters.targets import resolve_head
 from prunedlora.config.corners import corners
 from prunedlora.config.identity import trial_key
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.registry import lookup
+from prunedlora.sweep.findings import Findings, data_line, warnings_of
 from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.task import Task
-from prunedlora.training.model import load_without_weights
 from prunedlora.trial.assemble import build_method, num_steps
-from prunedlora.trial.assets import load_task, model_settings
+from prunedlora.trial.assets import Skeleton, load_skeleton, load_task, share_of
 from prunedlora.trial.trial_harness import load_harness
 
 
@@ -25,8 +26,9 @@ class PreflightError(ValueError):
     """A sweep whose trials could not run; the message names the setting."""
 
 
-def preflight(config: SweepConfig) -> None:
-    """Loads the data, harness tasks with theirs, and builds every model of the sweep without its weights.
+def preflight(config: SweepConfig) -> Findings:
+    """Loads the data, harness tasks with theirs, and builds every model of the sweep without its weights: what is worth
+    saying of them.
 
     Raises:
         LocationError, DataError, ModelError, TargetError, HarnessError: a model, dataset, column, label, length, module
@@ -34,7 +36,10 @@ def preflight(config: SweepConfig) -> None:
         PreflightError: an objective that the model has no figure for, 4-bit weights without bitsandbytes, fewer
             examples than workers or than asked for, or a classification head that would not train.
     """
-    loaded: dict[str, tuple[Splits, Task, PreTrainedModel]] = {}
+    loaded: dict[str, tuple[Splits, Task, Skeleton]] = {}
+    lines: dict[str, None] = {}
+    shares: list[AdaptedShare] = []
+    warnings: dict[str, None] = {}
     for trial in _distinct(config):
         trial_key(trial)
         if trial.model.quantization is not None and find_spec("bitsandbytes") is None:
@@ -45,19 +50,24 @@ def preflight(config: SweepConfig) -> None:
         identity = json.dumps([trial.data.model_dump(), trial.model.model_dump(), trial.evaluation.model_dump()])
         if identity not in loaded:
             loaded[identity] = _load(trial)
-        splits, task, model = loaded[identity]
+            lines[data_line(loaded[identity][0])] = None
+            warnings |= dict.fromkeys(warnings_of(trial, *loaded[identity][:2]))
+        splits, task, skeleton = loaded[identity]
+        model = skeleton.model
         if "served_slot_bytes" in config.objectives and has_stacked_layers(model):
             raise PreflightError(
                 f"objective 'served_slot_bytes' is not known for {type(model).__name__}, which keeps several layers in "
                 "one tensor (experts); take served_slot or file_bytes"
             )
         heads = resolve_head(model, trial.head_modules)
-        if trial.adapter is not None:
-            resolve_targets(model, trial.adapter.target_modules, heads, trial.adapter.layers_to_transform)
+        share = share_of(trial, skeleton)
+        if share is not None and share not in shares:
+            shares.append(share)
         _check_method(trial, splits)
         _check_head(trial, task, model, heads)
         _check_sizes(trial, splits, config.resources.num_workers)
         load_harness(trial, config.resources.num_workers)
+    return Findings(tuple(lines), tuple(shares), tuple(warnings))
 
 
 def every_trial(config: SweepConfig) -> Iterator[TrialConfig]:
@@ -82,12 +92,12 @@ def _distinct(config: SweepConfig) -> Iterator[TrialConfig]:
             yield trial
 
 
-def _load(trial: TrialConfig) -> tuple[Splits, Task, PreTrainedModel]:
+def _load(trial: TrialConfig) -> tuple[Splits, Task, Skeleton]:
     """Examples, task, and the model without its weights; the evaluation splits are tokenised on trial."""
     splits, task = load_task(trial)
     for split in (splits.validation, splits.test):
         task.encode(split)
-    return splits, task, load_without_weights(model_settings(trial), task.auto_model, task.model_settings)
+    return splits, task, load_skeleton(trial, splits, task)
 
 
 def _check_method(trial: TrialConfig, splits: Splits) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from prunedlora.config.identity import contents
+from prunedlora.config.identity import KEY_VERSION, contents
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.fleet import cluster
 from prunedlora.fleet.answers import BoardLostError, answer
@@ -30,6 +30,7 @@ from prunedlora.results.report.tables import print_report
 from prunedlora.results.store import Store
 from prunedlora.study.asker import Asker
 from prunedlora.study.importances import find_importances
+from prunedlora.sweep.findings import Findings
 from prunedlora.sweep.finish import base_work, drop_dominated, export_recommended, missing_test
 from prunedlora.sweep.preflight import every_trial, preflight
 from prunedlora.sweep.progress import Progress
@@ -122,13 +123,15 @@ def run_sweep(
     store = Store(storage)
     tree = config.model_copy(update={"storage": store.uri}).model_dump(mode="json")
     names = contents(every_trial(config))
+    store.check_key_version(KEY_VERSION)
     store.check_contents(names)
     if not store.check(tree):
-        preflight(config)  # before the store is that of a sweep that cannot run
+        _warn(preflight(config), console)  # before the store is that of a sweep that cannot run
     is_new = store.create_or_open(tree)
     with DriverLock(store.storage) as lock, ExitStack() as leaving:
         if not is_new:
             store.write_sweep(tree)
+        store.write_key_version(KEY_VERSION)
         store.write_contents(names)
         if command:
             store.write_command(_typed(command))
@@ -137,7 +140,7 @@ def run_sweep(
         deadline = began + max_seconds if max_seconds is not None else float("inf")
         run = _Run(config, store, lock, asker, console, deadline, execute)
         if not is_new and asker.num_left:
-            preflight(config)
+            _warn(preflight(config), console)
         if asker.num_left or store.read_base() is None or missing_test(store) is not None:
             leaving.enter_context(cluster.connected())
             with Signals() as signals:
@@ -247,6 +250,11 @@ def _settings(run: _Run, board: Any, slot: int) -> SlotSettings:
         checkpoint_every_steps=run.config.retention.checkpoint_every_steps,
         execute=run.execute,
     )
+
+
+def _warn(found: Findings, console: Console) -> None:
+    for warning in found.warnings:
+        console.print(f"Warning: {warning}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _typed(argv: Sequence[str]) -> str:

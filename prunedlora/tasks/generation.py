@@ -6,15 +6,16 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteriaList
 
 from prunedlora.registry import register
 from prunedlora.tasks.batching import by_length, evaluating, pad, pad_inputs, to_device
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.outcomes import Outcomes
-from prunedlora.tasks.scoring import SCORERS, check_scorable
+from prunedlora.tasks.scoring import SCORERS, check_scorable, cut_at
 from prunedlora.tasks.sources import Example
 from prunedlora.tasks.splits import Splits
+from prunedlora.tasks.stopping import StopInAnswer, stop_criteria
 from prunedlora.tasks.target_losses import target_losses
 from prunedlora.tasks.task import INPUTS, Features, length_limit, padding_token
 
@@ -35,10 +36,16 @@ class Generation:
 
     metrics: ClassVar[tuple[str, ...]] = (*SCORERS, "loss")
     generating_metrics: ClassVar[tuple[str, ...]] = tuple(SCORERS)
+    has_classes: ClassVar[bool] = False
     auto_model: ClassVar[str] = "AutoModelForCausalLM"
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, metric: str, max_length: int | None, max_new_tokens: int | None
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        metric: str,
+        max_length: int | None,
+        max_new_tokens: int | None,
+        stop: Sequence[str] = (),
     ) -> None:
         if tokenizer.eos_token_id is None:
             raise DataError(f"tokenizer {tokenizer.name_or_path!r} has no end-of-text token, answers could not end")
@@ -46,6 +53,8 @@ class Generation:
         self._metric = metric
         self._max_length = max_length
         self._max_new_tokens = max_new_tokens
+        self._stop = tuple(stop)
+        self._stop_criteria = stop_criteria(tokenizer, self._stop) if stop else None
         self._pad_token_id = padding_token(tokenizer)
         bos = tokenizer.bos_token_id
         self._prefix = [bos] if bos is not None and tokenizer("a")["input_ids"][0] == bos else []
@@ -64,18 +73,22 @@ class Generation:
         max_length: int | None = None,
         model_limit: int | None = None,
         max_new_tokens: int | None = None,
+        stop: Sequence[str] = (),
     ) -> Self:
-        """Raises DataError: unknown metric, max_new_tokens missing or without effect, examples that the metric cannot
-        score, max_length above the model's limit, a tokenizer without an end-of-text token.
+        """Raises DataError: unknown metric, max_new_tokens missing or without effect, stop without effect or of what
+        the tokenizer cannot write, examples that the metric cannot score (or not once cut at a stop text), max_length
+        above the model's limit, a tokenizer without an end-of-text token.
         """
         if metric not in cls.metrics:
             raise DataError(f"generation has no metric {metric!r}; known: {', '.join(cls.metrics)}")
         generates = metric in cls.generating_metrics
         if generates != (max_new_tokens is not None):
             raise DataError(f"max_new_tokens is {'needed' if generates else 'without effect'} for metric {metric!r}")
+        if stop and not generates:
+            raise DataError(f"stop is without effect for metric {metric!r}")
         for split in ("validation", "test"):
-            check_scorable(metric, split, getattr(splits, split))
-        return cls(tokenizer, metric, length_limit(tokenizer, max_length, model_limit), max_new_tokens)
+            check_scorable(metric, split, getattr(splits, split), stop)
+        return cls(tokenizer, metric, length_limit(tokenizer, max_length, model_limit), max_new_tokens, stop)
 
     @property
     def labels(self) -> None:
@@ -156,17 +169,20 @@ class Generation:
         return Outcomes(loss_sums, num_targets, {self._metric: correct} if generates else {})
 
     def generate(self, model: nn.Module, features: Sequence[Features], device: torch.device | str) -> list[str]:
-        """The greedy answer to each prompt, special tokens removed, at most `max_new_tokens` long. One batch.
+        """The greedy answer to each prompt, special tokens removed, at most `max_new_tokens` long, cut at the first of
+        the stop texts. One batch.
 
         Prompts are padded on the left. Whatever the model's own generation config says beyond its end-of-text tokens
         (sampling, repetition penalties) is put aside: the answers depend on the weights alone.
         """
         prompts = [feature.input_ids[: -len(feature.labels)] for feature in features]
         batch = to_device(pad_inputs(prompts, self._pad_token_id, side="left"), device)
+        prompt_length = batch["input_ids"].shape[1]
+        stopping = [] if self._stop_criteria is None else [StopInAnswer(self._stop_criteria, prompt_length)]
         with _generation_config(model, self._greedy(model)):
-            output: Tensor = model.generate(**batch)  # type: ignore[operator]
-        answers = output[:, batch["input_ids"].shape[1] :]
-        return [str(text) for text in self._tokenizer.batch_decode(answers, skip_special_tokens=True)]
+            output: Tensor = model.generate(**batch, stopping_criteria=StoppingCriteriaList(stopping))  # type: ignore[operator]
+        answers = self._tokenizer.batch_decode(output[:, prompt_length:], skip_special_tokens=True)
+        return [cut_at(str(answer), self._stop) for answer in answers]
 
     def _greedy(self, model: nn.Module) -> GenerationConfig:
         ends: Any = getattr(getattr(model, "generation_config", None), "eos_token_id", None)

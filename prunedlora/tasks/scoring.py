@@ -1,17 +1,13 @@
 """Whether a generated answer is right. Text in, yes or no out."""
 
-import re
-from collections.abc import Callable
-from decimal import Decimal
+from collections.abc import Callable, Sequence
 
 from prunedlora.tasks.data_error import DataError
+from prunedlora.tasks.final_answer import final_answer
 from prunedlora.tasks.sources import Example
 
 UNREADABLE = (ArithmeticError, AttributeError, LookupError, SyntaxError, TypeError, ValueError)
 """What verifiers raise on text that they cannot parse."""
-
-# A minus sign belongs to the number unless it follows a digit: "10-3" ends in 3.
-_NUMBER = re.compile(r"(?:(?<!\d)-)?(?:\d[\d,]*(?:\.\d+)?|\.\d+)")
 
 
 def exact_match(answer: str, example: Example) -> bool:
@@ -20,25 +16,21 @@ def exact_match(answer: str, example: Example) -> bool:
 
 
 def final_number(answer: str, example: Example) -> bool:
-    """Whether the last number of the answer equals the last number of the target, as for GSM8K's "… #### 72"."""
-    return last_number(answer) is not None and last_number(answer) == last_number(example.target)
+    """Whether both end in the same final answer (final_answer.py): numbers by their value, the rest as text."""
+    given = final_answer(answer)
+    return given != "" and given == final_answer(example.target)
 
 
 def verifier(answer: str, example: Example) -> bool:
     """Whether the source's own verifier gives full marks; part marks count as wrong, and so does an answer that it
-    cannot read: some raise on text that is not of the form that they ask for."""
+    cannot read: some raise on text that is not of the form that they ask for. It judges the answer without the white
+    space around it: a target may begin with a space, which is part of its first token."""
     if example.verifier is None:
         return False
     try:
-        return example.verifier(answer) == 1
+        return example.verifier(answer.strip()) == 1
     except UNREADABLE:
         return False
-
-
-def last_number(text: str) -> Decimal | None:
-    """The last number in a text, thousands separators removed, compared by value: "1,200.0" is 1200."""
-    found = _NUMBER.findall(text)
-    return Decimal(found[-1].replace(",", "")) if found else None
 
 
 SCORERS: dict[str, Callable[[str, Example], bool]] = {
@@ -48,21 +40,33 @@ SCORERS: dict[str, Callable[[str, Example], bool]] = {
 }
 
 
-def check_scorable(metric: str, split: str, examples: tuple[Example, ...]) -> None:
-    """Raises DataError when no answer to one of the examples could ever count as right."""
+def cut_at(answer: str, stop: Sequence[str]) -> str:
+    """The answer up to the first of the stop texts in it, or all of it."""
+    return answer[: min((answer.find(text) for text in stop if text in answer), default=len(answer))]
+
+
+def check_scorable(metric: str, split: str, examples: tuple[Example, ...], stop: Sequence[str] = ()) -> None:
+    """Raises DataError when no answer to one of the examples could ever count as right, or when its target, cut at a
+    stop text, would not."""
     for example in examples:
         if metric == "verifier" and example.verifier is None:
             raise DataError(f"metric 'verifier' needs a source with a verifier (reasoning_gym), which {split} has not")
         if metric == "verifier":
             _check_verifier(example, split)
-        if metric == "final_number" and last_number(example.target) is None:
-            raise DataError(f"metric 'final_number': a target of {split} has no number: {example.target!r}")
+        if metric == "final_number" and final_answer(example.target) == "":
+            raise DataError(f"metric 'final_number': a target of {split} has no final answer: {example.target!r}")
+        kept = cut_at(example.target, stop)
+        if kept != example.target and not SCORERS[metric](kept, example):
+            raise DataError(
+                f"evaluation.stop {list(stop)}: a target of {split} has one of them inside, so that its right answer "
+                f"would be cut to {kept!r}: {example.target!r}"
+            )
 
 
 def _check_verifier(example: Example, split: str) -> None:
     """It must be able to judge the target."""
     assert example.verifier is not None
     try:
-        example.verifier(example.target)
+        example.verifier(example.target.strip())
     except Exception as error:
         raise DataError(f"the verifier of {split} raises on the target {example.target!r}: {error!r}") from error

@@ -1,13 +1,21 @@
-"""Train, validation and test examples, with no prompt in two of them. No torch here."""
+"""Train, validation and test examples, with no prompt and no group in two of them. No torch here."""
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
+from typing import Literal
 
+from prunedlora.tasks.class_shares import class_shares
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.sources import Example, Source, load_examples, shuffle_key
+
+Cut = Literal["random", "complete", "stratified"]
+"""How splits are cut from train: at random; at random and refused where a class is left out of a split; by classes, in
+proportion to their sizes."""
+MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -21,6 +29,16 @@ class Splits:
     """Split → examples left out because their prompt is in a split that goes before (test, validation, train)."""
     fingerprint: str
     """sha256 over the examples of all splits in their order."""
+    num_siblings_removed: dict[str, int] = field(default_factory=dict)
+    """Split → examples left out because their group, but not their prompt, is in a split that goes before."""
+
+    @property
+    def num_groups(self) -> dict[str, int] | None:
+        """Split → different groups in it; None where the sources have no groups."""
+        if self.train[0].group is None:
+            return None
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {split: len({example.group for example in examples}) for split, examples in splits.items()}
 
 
 def load_splits(
@@ -30,44 +48,66 @@ def load_splits(
     num_validation: int | None,
     num_test: int | None,
     split_seed: int,
+    cut: Cut = "random",
 ) -> Splits:
     """The three splits, each from its source or cut from train, the same on every machine.
 
-    A prompt that occurs in two splits stays in test rather than validation, and in validation rather than train. A cut
-    takes prompts, one example of each, in the order of sha256(split_seed, prompt): copies of a prompt cannot end up on
-    both sides, and growing the source moves few examples. Repeated prompts inside one split are left alone.
+    A prompt or group that occurs in two splits stays in test rather than validation, and in validation rather than
+    train. A cut takes groups (prompts, where the source has no groups), one example of each, so that its examples are
+    independent; in the order of sha256(split_seed, group), so that growing the source moves few; a stratified one in
+    that order within each class. Repeated prompts and groups inside one split are left alone.
 
-    Raises DataError: whatever `load_examples` raises, a split with neither or both of source and number, too few
-    distinct prompts for the cuts, generated sources whose seeds overlap, a split without examples once duplicates are
-    removed.
+    Raises DataError: whatever `load_examples` raises, a split with neither or both of source and number, groups for
+    some sources only, too few prompts or groups for the cuts (or of a class for stratified ones), a class that a cut
+    leaves out (not where `cut` is random), generated sources whose seeds overlap, a split without examples once
+    duplicates and siblings are removed.
     """
     for split, source, number in (("validation", validation, num_validation), ("test", test, num_test)):
         if (source is None) == (number is None):
             raise DataError(f"give exactly one of {split} (a source) and num_{split} (cut from train)")
-    _check_seeds([source for source in (train, validation, test) if source is not None])
+    sources = [source for source in (train, validation, test) if source is not None]
+    if len({source.group is None for source in sources}) > 1:
+        raise DataError("give group for every source or for none")
+    _check_seeds(sources)
     pool = load_examples(train, split_seed)
-    cut = partial(_cut, source=train, seed=split_seed)
-    num_cut = (num_validation or 0) + (num_test or 0)
+    taken = partial(_cut, source=train, seed=split_seed, how=cut)
 
-    test_kept = cut(pool, "test", num_test) if test is None else load_examples(test, split_seed)
-    rest = _without(pool, test_kept)
-    if validation is None:
-        validation_loaded = validation_kept = cut(rest, "validation", num_validation)
+    if test is None:
+        num_later = 1 if validation is not None else 2
+        test_kept, rest = taken(pool, "test", num_test, num_later=num_later)
     else:
-        validation_loaded = load_examples(validation, split_seed)
-        validation_kept = _without(validation_loaded, test_kept)
-    train_kept = _without(rest, validation_kept)
+        test_kept = load_examples(test, split_seed)
+        rest = _apart(pool, test_kept)
+    if validation is None:
+        validation_kept, train_kept = taken(rest, "validation", num_validation, num_later=1)
+        validation_lost: list[Example] = []
+    else:
+        loaded = load_examples(validation, split_seed)
+        validation_kept = _apart(loaded, test_kept)
+        train_kept = _apart(rest, validation_kept)
+        validation_lost = _shared(loaded, test_kept)
 
-    removed = {
-        "train": len(pool) - num_cut - len(train_kept),
-        "validation": len(validation_loaded) - len(validation_kept),
-        "test": 0,
+    chosen = {id(example) for example in (*train_kept, *validation_kept, *test_kept)}
+    lost = {
+        "train": ([example for example in pool if id(example) not in chosen], [*validation_kept, *test_kept]),
+        "validation": (validation_lost, test_kept),
+        "test": ([], []),
     }
     for split, kept in (("validation", validation_kept), ("train", train_kept)):
         if not kept:
-            raise DataError(f"no {split} example is left: all {removed[split]} prompts are in another split as well")
+            what = "prompts" if train.group is None else "prompts or groups"
+            raise DataError(
+                f"no {split} example is left: all {len(lost[split][0])} {what} are in another split as well"
+            )
     splits = (tuple(train_kept), tuple(validation_kept), tuple(test_kept))
-    return Splits(*splits, num_duplicates_removed=removed, fingerprint=_fingerprint(*splits))
+    num_lost = {split: len(examples) for split, (examples, _) in lost.items()}
+    num_siblings = {split: len(_new_prompts(*between)) for split, between in lost.items()}
+    return Splits(
+        *splits,
+        num_duplicates_removed={split: num_lost[split] - num_siblings[split] for split in lost},
+        fingerprint=_fingerprint(*splits),
+        num_siblings_removed=num_siblings,
+    )
 
 
 def _check_seeds(sources: list[Source]) -> None:
@@ -82,21 +122,75 @@ def _check_seeds(sources: list[Source]) -> None:
             )
 
 
-def _cut(pool: list[Example], split: str, number: int | None, source: Source, seed: int) -> list[Example]:
+def _cut(
+    pool: list[Example], split: str, number: int | None, *, num_later: int, source: Source, seed: int, how: Cut
+) -> tuple[list[Example], list[Example]]:
+    """(the examples cut, what is left of the pool for the `num_later` other splits)."""
     first: dict[str, Example] = {}
     for example in pool:
-        first.setdefault(example.prompt, example)
+        first.setdefault(_unit(example), example)
+    units, hint = "prompts", ""
+    if source.group is not None:
+        units, hint = "groups", f"; it takes one example of each: where groups are few, give {split} its own source"
+    intro = f"cannot cut {number} {split} examples from train source {source.name!r}: "
     if number is None or number >= len(first):
         raise DataError(
-            f"cannot cut {number} {split} examples from train source {source.name!r}: "
-            f"it has {len(first)} distinct prompts left and at least one must stay for training"
+            f"{intro}it has {len(first)} distinct {units} left and at least one must stay for training{hint}"
         )
-    chosen = sorted(first, key=partial(shuffle_key, seed))[:number]
-    return [first[prompt] for prompt in chosen]
+    chosen = sorted(first, key=partial(shuffle_key, seed))
+    if how == "stratified":
+        try:
+            left = class_shares(Counter(example.target for example in first.values()), number, num_later)
+        except ValueError as error:
+            raise DataError(f"{intro}counted in distinct {units}, {error}{hint}") from error
+        chosen = [unit for unit in chosen if _take(left, first[unit].target)]
+    taken = [first[unit] for unit in chosen[:number]]
+    rest = _apart(pool, taken)
+    if how != "random":
+        _check_classes(pool, {split: taken, "training": rest}, intro, how)
+    return taken, rest
 
 
-def _without(examples: list[Example], others: list[Example]) -> list[Example]:
-    prompts = {example.prompt for example in others}
+def _take(left: dict[str, int], name: str) -> bool:
+    left[name] -= 1
+    return left[name] >= 0
+
+
+def _check_classes(pool: list[Example], parts: dict[str, list[Example]], intro: str, how: Cut) -> None:
+    classes = {example.target for example in pool}
+    for part, examples in parts.items():
+        missing = sorted(classes - {example.target for example in examples})
+        if not missing:
+            continue
+        names = ", ".join(map(repr, missing[:MOST_NAMED])) + (", …" if len(missing) > MOST_NAMED else "")
+        ways = "data.stratify: true gives every class its share of each split"
+        if how == "stratified":
+            ways = "the groups of these classes hold examples of others too; give validation and test sources"
+        elif part != "training":
+            ways += ", false goes without them"
+        raise DataError(
+            f"{intro}{part} would have no example of {len(missing)} of {len(classes)} classes ({names}); {ways}"
+        )
+
+
+def _unit(example: Example) -> str:
+    """What must not be in two splits, and is cut by."""
+    return example.prompt if example.group is None else example.group
+
+
+def _apart(examples: list[Example], others: list[Example]) -> list[Example]:
+    """The examples whose prompt and group none of the others has."""
+    shared = {id(example) for example in _shared(examples, others)}
+    return [example for example in examples if id(example) not in shared]
+
+
+def _shared(examples: list[Example], others: list[Example]) -> list[Example]:
+    prompts, units = {other.prompt for other in others}, {_unit(other) for other in others}
+    return [example for example in examples if example.prompt in prompts or _unit(example) in units]
+
+
+def _new_prompts(examples: list[Example], others: list[Example]) -> list[Example]:
+    prompts = {other.prompt for other in others}
     return [example for example in examples if example.prompt not in prompts]
 
 

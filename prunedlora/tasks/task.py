@@ -37,6 +37,8 @@ class Task(Protocol):
     """What `evaluation.metric` may name."""
     generating_metrics: ClassVar[tuple[str, ...]]
     """Those among them for which answers are generated; their evaluation gives the loss as well."""
+    has_classes: ClassVar[bool]
+    """Whether the targets are the names of classes."""
     auto_model: ClassVar[str]
     """The class of transformers that loads a fitting model."""
 
@@ -50,8 +52,10 @@ class Task(Protocol):
         max_length: int | None = None,
         model_limit: int | None = None,
         max_new_tokens: int | None = None,
+        stop: Sequence[str] = (),
     ) -> Self:
-        """The task for these examples. `model_limit` is the model's number of positions where it has one.
+        """The task for these examples. `model_limit` is the model's number of positions where it has one; generated
+        answers end before the first of the `stop` texts.
 
         Raises DataError when examples, tokenizer and metric do not fit together.
         """

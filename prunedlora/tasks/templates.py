@@ -4,11 +4,15 @@ Braces hold a column's name and nothing else (no attributes, indices, conversion
 themselves. So a template cannot run code, and a column may be called anything but must not hold `:`, `!` or braces.
 """
 
+import datetime
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from string import Formatter
 from typing import Any
+
+import numpy as np
 
 from prunedlora.tasks.data_error import DataError
 
@@ -27,7 +31,7 @@ class Template:
         return list(dict.fromkeys(column for _, column in self.pieces if column is not None))
 
     def fill(self, row: Mapping[str, Any]) -> str:
-        """The text for one row. Raises DataError for a value that is missing or is neither text nor a number."""
+        """The text for one row. Raises DataError for a value that is missing or that has no text."""
         parts = []
         for literal, column in self.pieces:
             parts.append(literal)
@@ -56,8 +60,21 @@ def parse(text: str) -> Template:
 
 
 def _text(value: Any, column: str) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    """The text of a value: as Python prints it, but for truth values (as JSON and the Hub's pages show them: true) and
+    decimals (digits, never an exponent)."""
+    if value is None or (isinstance(value, float | np.floating) and math.isnan(value)):
         raise DataError(f"column {column!r} has no value")
-    if not isinstance(value, str | int | float):
-        raise DataError(f"column {column!r} holds a {type(value).__name__}; templates take text and numbers")
-    return str(value)
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str() | int() | float() | np.floating() | datetime.date() | datetime.time():
+            return str(value)
+        case Decimal():
+            return format(value, "f")
+        case bytes():
+            try:
+                return value.decode()
+            except UnicodeDecodeError as error:
+                raise DataError(f"column {column!r} holds bytes that are no text in UTF-8: {error}") from error
+    kind = type(value).__name__
+    raise DataError(f"column {column!r} holds a {kind}; templates take text and numbers, dates and times")

@@ -28,6 +28,7 @@ class TextClassification:
 
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "loss")
     generating_metrics: ClassVar[tuple[str, ...]] = ()
+    has_classes: ClassVar[bool] = True
     auto_model: ClassVar[str] = "AutoModelForSequenceClassification"
 
     def __init__(self, labels: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> None:
@@ -50,14 +51,17 @@ class TextClassification:
         max_length: int | None = None,
         model_limit: int | None = None,
         max_new_tokens: int | None = None,
+        stop: Sequence[str] = (),
     ) -> Self:
-        """Raises DataError: unknown metric, max_new_tokens given, fewer than two classes, a label that training
+        """Raises DataError: unknown metric, max_new_tokens or stop given, fewer than two classes, a label that training
         examples do not have, max_length above the model's limit or too small, a tokenizer without a padding token.
         """
         if metric not in cls.metrics:
             raise DataError(f"text_classification has no metric {metric!r}; known: {', '.join(cls.metrics)}")
         if max_new_tokens is not None:
             raise DataError("max_new_tokens has no effect on text_classification; remove it")
+        if stop:
+            raise DataError("stop has no effect on text_classification; remove it")
         labels = sorted({example.target for example in splits.train})
         if len(labels) < 2:
             raise DataError(f"the training examples have one label only: {labels[0]!r}")

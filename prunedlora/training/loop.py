@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from prunedlora.adapters.reach import check_gradients
 from prunedlora.methods.method import Method
 from prunedlora.seeds import seed_dropout
 from prunedlora.tasks.task import Task
@@ -93,6 +94,7 @@ def train(
 
     Raises:
         NonFiniteError: names the step and the learning rate.
+        NoGradientError: after the first backward pass, names the adapted layers that the loss does not depend on.
     """
     device = workers.device
     trial.model.train()
@@ -118,6 +120,8 @@ def train(
             counts[1] += num_targets
             counts[2] += batch["attention_mask"].sum()
         counts[3] = float(pause_asked and workers.rank == 0)
+        if trial.step == 0:
+            check_gradients(trial.model)
 
         parameters = [p for group in trial.optimizer.param_groups for p in group["params"]]
         gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]

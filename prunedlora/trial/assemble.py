@@ -1,6 +1,6 @@
 """A configuration → the live objects of the layers below, which know no configuration."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from torch.optim import AdamW
@@ -26,14 +26,18 @@ def num_steps(trial: TrialConfig, num_examples: int) -> int:
     return training.num_steps or num_epoch_steps(num_examples, training.batch_size, training.num_epochs or 0.0)
 
 
-def build_method(trial: TrialConfig, num_steps: int) -> Method:
-    """The configuration's method for a training of `num_steps`, not attached yet.
+def build_method(trial: TrialConfig, num_steps: int, reached: Collection[str] | None = None) -> Method:
+    """The configuration's method for a training of `num_steps`, not attached yet. `reached`: what it may adapt (Reach).
 
     Raises ValueError for settings that a training of this length does not allow.
     """
     kind = lookup("method", trial.method)
     settings = None if kind.section is None else kind.settings_type(**section_fields(getattr(trial, kind.section)))
-    adapter = None if trial.adapter is None else AdapterSettings(**trial.adapter.model_dump(exclude={"method"}))
+    adapter = (
+        None
+        if trial.adapter is None
+        else AdapterSettings(**trial.adapter.model_dump(exclude={"method"}), reached=reached)
+    )
     method: Method = kind(adapter, trial.seed, num_steps, settings)
     return method
 

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
-from prunedlora.adapters.targets import resolve_head
-from prunedlora.config.identity import model_location
+from prunedlora.adapters.adapted_share import AdaptedShare, adapted_share
+from prunedlora.adapters.reach import Reach, find_reach
+from prunedlora.adapters.targets import resolve_head, resolve_targets
+from prunedlora.config.identity import data_contents, model_location
 from prunedlora.config.trial import TrialConfig
 from prunedlora.config.trial_sections import SourceConfig
 from prunedlora.registry import lookup
 from prunedlora.tasks.sources import Source
-from prunedlora.tasks.splits import Splits, load_splits
+from prunedlora.tasks.splits import Cut, Splits, load_splits
 from prunedlora.tasks.task import Features, Task
 from prunedlora.training.model import (
     BaseModel,
@@ -27,12 +30,25 @@ from prunedlora.training.model import (
     release_memory,
 )
 
+PROBE_TOKENS = 8
+"""Length of the example that a model's reach is found with."""
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A base model without its weights, and what the task reaches of it: known before anything is loaded."""
+
+    model: PreTrainedModel
+    """On the meta device, never quantised."""
+    reach: Reach
+
 
 @dataclass(frozen=True)
 class Assets:
     """Base model and data of a configuration; equal for all trials that differ in neither."""
 
     base: BaseModel
+    skeleton: Skeleton
     task: Task
     train: list[Features]
     validation: list[Features]
@@ -51,14 +67,17 @@ class AssetCache:
         self._assets: Assets | None = None
 
     def get(self, trial: TrialConfig) -> Assets:
-        """The configuration's assets, loaded anew if the last ones were others. Raises as load_assets."""
+        """The configuration's assets, loaded anew if the last ones were others or the data's files have changed. Raises
+        as load_assets."""
         evaluation = trial.evaluation
         key = json.dumps(
             [
                 trial.model.model_dump(),
                 trial.data.model_dump(),
+                data_contents(trial),  # a file that was written anew is another one
                 evaluation.metric,
                 evaluation.max_new_tokens,
+                evaluation.stop,
                 trial.head_modules if trial.model.quantization is not None else None,
             ]
         )
@@ -81,10 +100,12 @@ class AssetCache:
 def load_assets(trial: TrialConfig, device: torch.device) -> Assets:
     """Loads model and data of a configuration. Raises ModelError, DataError, LocationError, TargetError."""
     splits, task = load_task(trial)
+    skeleton = load_skeleton(trial, splits, task)
     base = load_base_of(trial, task.auto_model, task.model_settings, device)
     train, validation, test = (task.encode(split) for split in (splits.train, splits.validation, splits.test))
     return Assets(
         base=base,
+        skeleton=skeleton,
         task=task,
         train=train,
         validation=validation,
@@ -94,12 +115,33 @@ def load_assets(trial: TrialConfig, device: torch.device) -> Assets:
             "fingerprint": splits.fingerprint,
             "num_examples": {"train": len(train), "validation": len(validation), "test": len(test)},
             "num_duplicates_removed": dict(splits.num_duplicates_removed),
+            "num_siblings_removed": dict(splits.num_siblings_removed),
+            "num_groups": splits.num_groups,
             "num_truncated": {
                 name: sum(feature.truncated for feature in split)
                 for name, split in (("train", train), ("validation", validation), ("test", test))
             },
         },
     )
+
+
+def load_skeleton(trial: TrialConfig, splits: Splits, task: Task) -> Skeleton:
+    """The configuration's model without weights. Its reach is found with the last tokens of the first validation
+    example, so that it is the same for the driver and every worker. Raises ModelError, LocationError, DataError."""
+    model = load_without_weights(model_settings(trial), task.auto_model, task.model_settings)
+    batch = task.collate(task.encode(splits.validation[:1]))
+    tokens = batch["input_ids"][:, batch["attention_mask"][0].bool()][:, -PROBE_TOKENS:]
+    return Skeleton(model, find_reach(model, {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}))
+
+
+def share_of(trial: TrialConfig, skeleton: Skeleton) -> AdaptedShare | None:
+    """What part of the base model the configuration adapts; None for full fine-tuning. Raises TargetError."""
+    if trial.adapter is None:
+        return None
+    heads = resolve_head(skeleton.model, trial.head_modules)
+    adapter, reach = trial.adapter, skeleton.reach
+    targets = resolve_targets(skeleton.model, adapter.target_modules, heads, adapter.layers_to_transform, reach.modules)
+    return adapted_share(skeleton.model, heads, targets, reach)
 
 
 def model_facts(trial: TrialConfig, base: BaseModel, labels: Sequence[str] | None = None) -> dict[str, Any]:
@@ -141,6 +183,7 @@ def load_task(trial: TrialConfig) -> tuple[Splits, Task]:
         num_validation=data.num_validation,
         num_test=data.num_test,
         split_seed=data.split_seed,
+        cut=_cut(trial),
     )
     task: Task = lookup("task", data.task).from_splits(
         splits,
@@ -149,8 +192,16 @@ def load_task(trial: TrialConfig) -> tuple[Splits, Task]:
         max_length=data.max_length,
         model_limit=position_limit(load_model_config(settings)),
         max_new_tokens=trial.evaluation.max_new_tokens,
+        stop=trial.evaluation.stop or (),
     )
     return splits, task
+
+
+def _cut(trial: TrialConfig) -> Cut:
+    if not lookup("task", trial.data.task).has_classes:
+        return "random"
+    ways: dict[bool | None, Cut] = {True: "stratified", False: "random", None: "complete"}
+    return ways[trial.data.stratify]
 
 
 def model_settings(trial: TrialConfig) -> ModelSettings:

@@ -2,12 +2,15 @@
 
 import importlib.metadata
 import subprocess
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 
+from prunedlora.adapters.adapted_share import AdaptedShare
 from prunedlora.results.record import Environment
+from prunedlora.results.share_text import FACT
 from prunedlora.training.distributed import Workers
 from prunedlora.trial.assets import Assets
 
@@ -17,16 +20,18 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def environment(workers: Workers, assets: Assets | None) -> Environment:
-    """This process's environment; without assets (the trial failed before they were loaded) their facts are empty."""
+def environment(workers: Workers, assets: Assets | None, share: AdaptedShare | None = None) -> Environment:
+    """This process's environment; without assets (the trial failed before they were loaded) their facts are empty.
+    `share`: what part of the model is adapted, where that is known."""
     commit, dirty = _git_state()
+    adapted = {} if share is None else {FACT: asdict(share)}
     return Environment(
         packages=versions(),
         git_commit=commit,
         git_dirty=dirty,
         device=torch.cuda.get_device_name() if workers.device.type == "cuda" else workers.device.type,
         num_workers=workers.num_workers,
-        model=assets.model_facts if assets else {},
+        model=assets.model_facts | adapted if assets else {},
         data=assets.data_facts if assets else {},
     )
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from prunedlora.adapters.adapted_share import AdaptedShare
 from prunedlora.adapters.size import ServedLayers, served_layers
 from prunedlora.config.trial import TrialConfig
 from prunedlora.results.record import Candidate, Failure, TrialRecord
@@ -20,7 +21,7 @@ from prunedlora.training.distributed import PeerLostError, Workers
 from prunedlora.training.loop import NonFiniteError, StepLog, Trial, Verdict, train
 from prunedlora.training.model import draw_new_parameters, release_memory
 from prunedlora.trial.assemble import build_method, build_trial, milestone_steps, num_steps
-from prunedlora.trial.assets import AssetCache, Assets
+from prunedlora.trial.assets import AssetCache, Assets, share_of
 from prunedlora.trial.candidates import (
     ADAPTER,
     make_candidate,
@@ -53,6 +54,7 @@ class _Run:
     assets: Assets | None = None
     live: Trial | None = None
     served: ServedLayers | None = None
+    share: AdaptedShare | None = None
     candidates: list[Candidate] = field(default_factory=list)
     log: list[dict[str, Any]] = field(default_factory=list)
     rate: float | None = None
@@ -148,7 +150,8 @@ def _train(
 ) -> Verdict:
     config, workers = run.config, run.workers
     harness = load_harness(config, workers.num_workers)  # first: what is missing on this node must not cost a training
-    method = build_method(config, num_steps(config, len(assets.train)))
+    run.share = share_of(config, assets.skeleton)
+    method = build_method(config, num_steps(config, len(assets.train)), assets.skeleton.reach.modules)
     model = method.attach(assets.base.model, ADAPTER)
     try:
         draw_new_parameters(model, assets.base, config.seed)
@@ -208,7 +211,7 @@ def _write_record(run: _Run, status: Any, error: Exception | None) -> None:
         failure=None if error is None else _failure(run, error),
         attempts=run.store.num_attempts(run.key),
         candidates=tuple(run.candidates),
-        environment=environment(run.workers, run.assets),
+        environment=environment(run.workers, run.assets, run.share),
         train_seconds=live.train_seconds if live else 0.0,
         layer_widths=run.served.linear if run.served else None,
         embedding_widths=run.served.embeddings if run.served else None,

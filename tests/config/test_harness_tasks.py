@@ -1,8 +1,6 @@
 """Harness tasks in a configuration: what is refused, and what of their files enters a trial's key."""
 
-import hashlib
 import importlib.metadata
-import json
 import py_compile
 from pathlib import Path
 from typing import Any
@@ -111,13 +109,15 @@ def test_every_file_that_decides_what_is_measured(tmp_path: Path) -> None:
     assert set(task_files(folder)) == {*task_files(folder / "a.yaml"), (folder / "other.yaml").resolve()}
 
 
-def test_a_trial_without_them_has_the_key_that_it_always_had() -> None:
-    trial = trial_with()
-    tree = trial.model_dump(mode="json") | {"schema_version": 1}
-    assert tree["evaluation"].pop("harness_tasks", 0) is None
-    assert tree["evaluation"].pop("harness", 0) is None
-    canonical = json.dumps(tree, sort_keys=True, separators=(",", ":"))
-    assert trial_key(trial) == hashlib.sha256(canonical.encode()).hexdigest()[:16]
+def test_data_that_a_pattern_means_count_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The harness's library of data sets takes data_files for a pattern, whatever is called so."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("part1.json", "part[1].json", "part2.json"):
+        (tmp_path / name).write_text("[]")
+    (tmp_path / "task.yaml").write_text("task: a\ndataset_kwargs: {data_files: 'part[1].json'}")
+    assert [file.name for file in task_files(Path("task.yaml"))] == ["part1.json", "part[1].json", "task.yaml"]
+    (tmp_path / "task.yaml").write_text("task: a\ndataset_kwargs: {data_files: 'part?.json'}")
+    assert [file.name for file in task_files(Path("task.yaml"))] == ["part1.json", "part2.json", "task.yaml"]
 
 
 def test_local_tasks_count_by_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

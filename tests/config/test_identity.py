@@ -1,13 +1,18 @@
 """Equal keys mean equal results: what changes the result changes the key, what does not leaves it."""
 
+import hashlib
+import importlib.metadata
+import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from prunedlora.config import identity
 from prunedlora.config.fields import with_values
-from prunedlora.config.identity import LocationError, model_location, trial_key
+from prunedlora.config.identity import KEY_VERSION, LocationError, model_location, trial_key
 from prunedlora.config.load import load_sweep
 from prunedlora.config.trial import TrialConfig
 
@@ -27,6 +32,17 @@ def test_key_is_stable_and_names_a_folder(trial: TrialConfig) -> None:
     assert trial_key(trial) == trial_key(TrialConfig.model_validate(trial.model_dump()))
     assert len(trial_key(trial)) == 16
     assert trial_key(trial).isalnum()
+
+
+def test_the_key_is_a_hash_of_the_whole_configuration_and_the_version_of_its_meaning(trial: TrialConfig) -> None:
+    nowhere = changed(trial, model__name="some/model")
+    tree = nowhere.model_dump(mode="json") | {"schema_version": KEY_VERSION}
+    for split in ("train", "validation", "test"):
+        if tree["data"][split] is not None:
+            name = tree["data"][split]["name"]
+            tree["data"][split]["name"] = {"name": name, "version": importlib.metadata.version("reasoning-gym")}
+    canonical = json.dumps(tree, sort_keys=True, separators=(",", ":"))
+    assert trial_key(nowhere) == hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def test_every_setting_counts(trial: TrialConfig) -> None:
@@ -59,6 +75,39 @@ def test_an_edited_file_changes_the_key(trial: TrialConfig, tmp_path: Path) -> N
     path.write_text("text,label\nz,1\n")
     os.utime(path, ns=(1, 1))
     assert trial_key(local) != before
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_an_edited_file_of_the_same_size_and_time_changes_the_key(
+    trial: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settled: bool
+) -> None:
+    """As `touch -r` and the builders of images leave it; also where the digest of a file that lay still is kept."""
+    monkeypatch.setattr(identity, "SETTLED_AFTER_NS", 0 if settled else 10**18)
+    path = tmp_path / "train.csv"
+    local = changed(trial, data__train={"name": str(path), "prompt": "{text}", "target": "{label}"})
+    keys = []
+    for text in ("text,label\nx,1\n", "text,label\nz,1\n"):
+        path.write_text(text)
+        os.utime(path, ns=(1, 1))
+        keys.append(trial_key(local))
+        time.sleep(0.02 if settled else 0)  # a tick of the file system's clock
+    assert keys[0] != keys[1]
+
+
+def test_a_file_that_lies_still_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights are large, and every ask makes a key."""
+    reads: list[str] = []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, name: reads.append(file.name) or digest(file, name))
+    monkeypatch.setattr(identity, "SETTLED_AFTER_NS", 0)
+    path = tmp_path / "model.safetensors"
+    path.write_text("weights")
+    assert identity._identity(str(path)) == identity._identity(str(path))
+    assert reads == [str(path)]
+    path.write_text("weight2")
+    os.utime(path, ns=(2, 2))
+    identity._identity(str(path))
+    assert reads == [str(path)] * 2
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from tests.config.refused import error_of, put
     [
         ("trial.evaluation.metric", "f1", "evaluation.metric 'f1' is unknown to task 'text_classification'; known: "),
         ("trial.evaluation.max_new_tokens", 5, "evaluation.max_new_tokens is without effect for metric 'accuracy'"),
+        ("trial.evaluation.stop", ["x"], "evaluation.stop is without effect for metric 'accuracy', which generates no"),
+        ("trial.evaluation.stop", ["x", "y", "x"], "stop names a text twice: ['x', 'y', 'x']"),
         ("trial.pruning.min_rank", 5, "pruning.min_rank 5 forbids the target: rank 4 on average"),
         ("trial.pruning.min_rank", 9, "pruning.min_rank 9 is above adapter.initial_rank 8"),
         ("trial.adapter.method", "lora", "the pruning section has no effect on method 'lora'; set pruning to null"),

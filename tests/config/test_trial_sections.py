@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from prunedlora.config.load import parse_sweep
 from tests.config.refused import error_of, put
 
 
@@ -22,6 +23,7 @@ from tests.config.refused import error_of, put
         ("trial.data.task", "x", "unknown task 'x'; known: generation, text_classification"),
         ("trial.training.num_epochs", 1, "give exactly one of num_steps and num_epochs"),
         ("trial.evaluation.milestones", [0.5, 0.2], "milestones must rise: [0.5, 0.2]"),
+        ("trial.data.stratify", "yes please", "trial.data.stratify: Input should be a valid boolean"),
         ("trial.data.num_test", None, "give exactly one of test (a source) and num_test (cut from train)"),
         (
             "trial.model",
@@ -36,3 +38,23 @@ from tests.config.refused import error_of, put
 def test_a_setting_that_cannot_be_is_refused(tree: dict[str, Any], path: str, value: Any, message: str) -> None:
     put(tree, path, value)
     assert message in error_of(tree)
+
+
+def test_groups_are_those_of_every_source(tree: dict[str, Any]) -> None:
+    data = tree["trial"]["data"]
+    del data["num_test"]
+    data["test"] = dict(data["train"])
+    data["train"] = data["train"] | {"group": "{author}"}
+    assert "group is given for train and missing for test: what may not be in two splits" in error_of(tree)
+    data["test"]["group"] = "{author}"
+    assert parse_sweep(tree, "x.yaml").trial.data.test is not None
+
+
+def test_stratify_where_nothing_is_cut_or_nothing_has_a_class(tree: dict[str, Any]) -> None:
+    data = tree["trial"]["data"]
+    data["stratify"] = True
+    parse_sweep(tree, "x.yaml")
+    data |= {"num_test": None, "num_validation": None, "test": data["train"], "validation": data["train"]}
+    assert "stratify has no effect without num_validation and num_test, which cut; remove it" in error_of(tree)
+    data["task"] = "generation"
+    assert "stratify has no effect on task 'generation', which has no classes; remove it" in error_of(tree)

@@ -1,6 +1,7 @@
 """One real sweep with the pretrained model, by the README's command; the tests of this folder look at what it left."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -66,3 +67,15 @@ def sweep_output(run: Callable[..., subprocess.CompletedProcess[str]], quick_com
 def storage(sweep_output: str, quick_command: list[str]) -> Path:
     """The finished sweep's store."""
     return Path(quick_command[quick_command.index("--storage") + 1])
+
+
+STORES = sorted(folder for folder in (ROOT / "tests" / "stores").iterdir() if folder.is_dir())
+"""Sweeps that earlier versions left, each a folder `store` beside its `sweep.yaml`."""
+
+
+@pytest.fixture(params=STORES, ids=lambda folder: folder.name)
+def old_sweep(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path]:
+    """A sweep file of an earlier version, and a copy of the store that its sweep left."""
+    folder: Path = request.param
+    shutil.copytree(folder / "store", tmp_path / "store")
+    return folder / "sweep.yaml", tmp_path / "store"

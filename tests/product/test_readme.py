@@ -33,8 +33,12 @@ def test_the_first_lines_are_the_two_commands() -> None:
     ]
 
 
+def test_the_gate_runs_the_second() -> None:
+    assert commands()[1] in (ROOT / ".ci" / "run").read_text()
+
+
 def test_every_command_is_run_by_a_test() -> None:
-    """The first by this folder's fixture, the second by whoever runs this, the job by test_job.py, the others here."""
+    """The first by this folder's fixture, the second by the gate, the job by test_job.py, the others here."""
     elsewhere = ("pip install", "ray job submit")
     here = [command.split()[:2] for command in commands() if not command.startswith(elsewhere)]
     verbs = ("search", "train", "report", "recommend", "compare", "serving", "latency", "export")

@@ -8,7 +8,7 @@ from prunedlora.pruning.pruner import Pruner
 from prunedlora.pruning.recovery import capped_gradient_scale, damp, inverse_of
 from prunedlora.registry import names
 from tests.pruning.oracles import optimal_change, removal_cost
-from tests.pruning.variants import BASES
+from tests.pruning.variants import VARIANTS
 
 ONE_SIDED = [(c, s, a) for c in names("curvature") for s in ("A", "B") for a in ("uniform", "global")]
 
@@ -168,9 +168,7 @@ def test_a_layer_without_gradient_goes_first_and_is_not_recovered(make_network, 
 def test_a_removal_in_another_basis_leaves_most_of_the_product(basis, make_network, make_settings, data):
     """In basis svd as much as any matrix of that rank can; in whitened less by norm, which is not what it keeps."""
     model, layers = make_network(started=True)
-    settings = make_settings(
-        **BASES[f"{basis}-mapped-uniform"] | {"schedule": "one_shot", "end": None, "target_rank": 4}
-    )
+    settings = make_settings(**VARIANTS[f"{basis}-mapped-uniform-one_shot"] | {"target_rank": 4})
     pruner = Pruner(settings, layers)
     before = [(layer.B @ layer.A).detach().clone() for layer in layers]
     x, y = data(0)

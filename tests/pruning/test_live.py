@@ -5,10 +5,10 @@ import torch
 
 from prunedlora.pruning.pruner import Pruner
 from tests.pruning.factors import factors
-from tests.pruning.variants import NUM_STEPS, every_variant
+from tests.pruning.variants import NUM_STEPS, every_variant_of_a_schedule
 
 
-@every_variant
+@every_variant_of_a_schedule
 def test_holding_at_zero_removes_what_shrinking_removes(
     variant, make_network, make_settings, make_optimizer, train_step
 ):

@@ -7,19 +7,15 @@ import torch
 
 from prunedlora.adapters.shrink import set_factors, shrink
 from prunedlora.pruning.pruner import Pruner
-from prunedlora.registry import UnknownNameError, names
+from prunedlora.registry import UnknownNameError
 from tests.pruning.factors import assert_equal, factors
-from tests.pruning.variants import NUM_STEPS, VARIANTS, every_variant
-
-SCHEDULES = [(name, "token-B-global") for name in names("schedule")] + [("cubic", name) for name in VARIANTS]
+from tests.pruning.variants import NUM_STEPS, every_variant, every_variant_of_a_schedule
 
 
-@pytest.mark.parametrize(("schedule", "variant"), SCHEDULES)
-def test_counts_are_exact_at_every_event(schedule, variant, make_network, make_settings, make_optimizer, train_step):
+@every_variant
+def test_counts_are_exact_at_every_event(variant, make_network, make_settings, make_optimizer, train_step):
     model, layers = make_network(targets=("first", "second", "third", "spare"))
-    settings = make_settings(
-        **{"target_rank": 2, **VARIANTS[variant]}, schedule=schedule, end=None if schedule == "one_shot" else 0.8
-    )
+    settings = make_settings(**variant)
     pruner, optimizer = Pruner(settings, layers), make_optimizer(model)
     allocation, block = settings.allocation, settings.target(6).block
     per_layer = 6 - settings.target_rank
@@ -43,7 +39,7 @@ def test_counts_are_exact_at_every_event(schedule, variant, make_network, make_s
             "cubic": 1 - (1 - u) ** 3,
             "cosine": (1 - math.cos(math.pi * u)) / 2,
             "one_shot": float(step >= 4),
-        }[schedule]
+        }[settings.schedule]
         if allocation == "global_per_parameter":
             widths = {layer.name: sum(layer.A.shape[1:] + layer.B.shape[:1]) for layer in layers}
             freed = sum(widths[name] * (6 - rank) for name, rank in ranks.items())
@@ -61,7 +57,7 @@ def test_counts_are_exact_at_every_event(schedule, variant, make_network, make_s
         assert all(optimizer.state[p]["exp_avg"].shape == p.shape for p in (layer.A, layer.B) if p in optimizer.state)
 
 
-@every_variant
+@every_variant_of_a_schedule
 def test_resuming_across_an_event_equals_going_on_bit_for_bit(
     variant, make_network, make_settings, make_optimizer, train_step
 ):
@@ -90,7 +86,7 @@ def test_resuming_across_an_event_equals_going_on_bit_for_bit(
         assert {layer.rank for layer in others} != {6}
 
 
-@every_variant
+@every_variant_of_a_schedule
 def test_two_workers_with_half_the_batch_remove_what_one_removes(
     variant, make_network, make_settings, make_optimizer, data
 ):

@@ -1,67 +1,80 @@
-"""Every registered criterion, curvature and allocation, and every basis: what the laws of pruning are tried on."""
+"""What the laws of pruning are tried on: every combination of settings that a configuration may have, and the choice
+of them, pair by pair, that the plain suite makes; the whole product is marked slow."""
 
+from collections.abc import Iterable
+from itertools import product
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from prunedlora.config.methods import PruningConfig
+from prunedlora.config.section import section_fields
 from prunedlora.registry import lookup, names
+from tests.pairwise import pairwise
 
 NUM_STEPS = 20
 """Optimizer steps of a training."""
-OFF = {"recovery_side": None, "curvature": None, "damping": None}
+FORMS: dict[str, tuple[Any, ...]] = {
+    "basis": ("raw", "svd", "whitened"),
+    "criterion": (None, *names("criterion")),
+    "curvature": (None, *names("curvature")),
+    "recovery_side": (None, "A", "B", "both"),
+    "recovery_strength": (None, 0.0, 0.5),
+    "gradient_cap": (None, 0.5),
+    "moments": (None, "mapped", "reset"),
+}
+"""What is scored, and what becomes of the rest: settings that depend on each other. None: the setting has no effect."""
+TARGET_RANKS = {None: 2, 2: 2, "served_slot": 1}
+"""`round_to` → a target rank that fits it, of initial rank 6."""
 
 
-def of_criterion(name: str) -> dict[str, Any]:
-    """A criterion with what it needs and no recovery that it does not bring."""
-    criterion = lookup("criterion", name)
-    if criterion.uses_curvature:
-        return {"criterion": name}
-    if criterion.own_curvature is not None:
-        return {"criterion": name, "curvature": None}
-    return {"criterion": name, "recovery_strength": 0.0, **OFF} | ({} if criterion.statistics else {"ema_decay": None})
+def _form(values: tuple[Any, ...]) -> dict[str, Any] | None:
+    """The settings of a form as the configuration resolves them; None for one that it refuses or would fill in."""
+    given = dict(zip(FORMS, values, strict=True))
+    schedule = {"name": "cubic", "begin": 0.2, "end": 0.8, "every_steps": 2}
+    try:
+        set_ones = {name: value for name, value in given.items() if value is not None}
+        config = PruningConfig.model_validate({"target_rank": 2, "schedule": schedule} | set_ones)
+    except ValidationError:
+        return None
+    if any(getattr(config, name) != value for name, value in given.items()):
+        return None
+    found = section_fields(config)
+    return {name: found[name] for name in (*FORMS, "damping")} | {"ema_decay": found["ema_decay"] and 0.8}
 
 
-CURVATURES = {
-    f"{curvature}-{side}-{allocation}": {"curvature": curvature, "recovery_side": side, "allocation": allocation}
-    for curvature in names("curvature")
-    for side in ("A", "B", "both")
-    for allocation in names("allocation")
-}
-OTHER_CRITERIA = {
-    f"{name}-{allocation}": of_criterion(name) | {"allocation": allocation}
-    for name in names("criterion")
-    if name != "gradient"
-    for allocation in ("uniform", "global")
-}
-BASES = {
-    f"{basis}-{moments}-{allocation}": {
-        "basis": basis,
-        "criterion": None,
-        "recovery_strength": None,
-        "moments": moments,
-        "allocation": allocation,
-        **OFF,
-        **({"damping": 0.01} if basis == "whitened" else {"ema_decay": None}),
-    }
-    for basis in ("svd", "whitened")
-    for moments in ("mapped", "reset")
-    for allocation in ("uniform", "global")
-}
-MORE = {
-    "capped gradient": {"gradient_cap": 0.5},
-    "magnitude with recovery": {"criterion": "magnitude", "recovery_strength": 0.5},
-    "taylor with recovery of both, by parameters": {
-        "criterion": "taylor",
-        "recovery_side": "both",
-        "recovery_strength": 1.0,
-        "allocation": "global_per_parameter",
-    },
-    "activation with recovery on A": {"criterion": "activation", "recovery_side": "A", "curvature": "batch"},
-    "blocks": {"allocation": "global", "round_to": 2},
-    "slots": {"allocation": "global", "round_to": "served_slot", "target_rank": 3},
-    "blocks by parameters": {"allocation": "global_per_parameter", "round_to": 3, "target_rank": 3},
-    "slots by parameters": {"allocation": "global_per_parameter", "round_to": "served_slot", "target_rank": 3},
-    "plain removal": {"recovery_strength": 0.0},
-}
-VARIANTS: dict[str, dict[str, Any]] = CURVATURES | OTHER_CRITERIA | BASES | MORE
-every_variant = pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
+def _variants() -> tuple[dict[str, dict[str, Any]], list[tuple[Any, ...]]]:
+    """Name → settings, and each one's values along the axes: those of FORMS, allocation, round_to and schedule."""
+    found, rows = {}, []
+    forms = [(values, form) for values in product(*FORMS.values()) if (form := _form(values)) is not None]
+    for (values, form), allocation, round_to, schedule in product(
+        forms, names("allocation"), TARGET_RANKS, names("schedule")
+    ):
+        row = (*values, allocation, round_to, schedule)
+        others = {"allocation": allocation, "round_to": round_to, "target_rank": TARGET_RANKS[round_to]}
+        others |= {"schedule": schedule, "end": 0.8 if lookup("schedule", schedule).needs_end else None}
+        found["-".join(str(value) for value in row if value is not None)] = form | others
+        rows.append(row)
+    return found, rows
+
+
+VARIANTS, ROWS = _variants()
+_IN_ORDER = list(VARIANTS)
+CHOSEN = {_IN_ORDER[i] for i in pairwise(ROWS)}
+"""Names of the variants that the plain suite tries: every pair of values that is allowed is in one of them."""
+
+
+def _try_on(variants: Iterable[str]) -> pytest.MarkDecorator:
+    marks = {name: () if name in CHOSEN else (pytest.mark.slow,) for name in variants}
+    return pytest.mark.parametrize(
+        "variant", [pytest.param(VARIANTS[name], id=name, marks=marks[name]) for name in marks]
+    )
+
+
+every_variant = _try_on(VARIANTS)
+every_variant_of_a_schedule = _try_on(
+    name for name, variant in VARIANTS.items() if variant["schedule"] == "cubic" or name in CHOSEN
+)
+"""For laws that say nothing about the schedule, which says how much goes and when: the whole product with one of them,
+and the choice with all."""

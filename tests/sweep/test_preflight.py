@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from transformers import MixtralConfig
 
+from prunedlora.adapters.targets import TargetError
 from prunedlora.config.fields import with_values
 from prunedlora.config.load import load_sweep, parse_sweep
 from prunedlora.sweep.preflight import PreflightError, preflight
+from tests.families import gemma3, mixtral, put_in_place
 from tests.tiny import decoder_tree, sweep_tree
 
 
@@ -61,6 +63,38 @@ def test_slot_bytes_of_stacked_experts_are_no_objective(tmp_path: Path) -> None:
     tree["objectives"] = {"loss": "minimize", "served_slot_bytes": "minimize"}
     with pytest.raises(PreflightError, match="'served_slot_bytes' is not known for MixtralForCausalLM"):
         preflight(parse_sweep(tree, "test"))
+
+
+@pytest.mark.parametrize(
+    ("family", "targets", "message"),
+    [
+        (
+            gemma3,
+            ["q_proj", "fc1"],
+            r"target module 'fc1' gets no gradient: the task does not reach model\.vision_tower",
+        ),
+        (
+            mixtral,
+            ["q_proj", "gate_up_proj"],
+            r"'gate_up_proj' matches nothing .*; experts stacked in one tensor are not",
+        ),
+    ],
+)
+def test_targets_that_cannot_train(tmp_path: Path, family: Any, targets: list[str], message: str) -> None:
+    tree = decoder_tree(tmp_path, tmp_path / "store")
+    put_in_place(tmp_path / "decoder", family(vocab_size=208))
+    with pytest.raises(TargetError, match=message):
+        preflight(parse_sweep(with_values(tree, {"trial.adapter.target_modules": targets}), "test"))
+
+
+def test_what_part_of_each_model_is_adapted(tmp_path: Path) -> None:
+    tree = decoder_tree(tmp_path, tmp_path / "store")
+    (plain,) = preflight(parse_sweep(tree, "test")).shares
+    assert (plain.num_layers, plain.num_linear, plain.unreached, plain.stacked) == (14, 14, {}, {})
+    put_in_place(tmp_path / "decoder", gemma3(vocab_size=208))
+    space = {"adapter.target_modules": {"choice": ["all-linear", ["q_proj"]]}}
+    shares = preflight(parse_sweep({**tree, "space": space}, "test")).shares
+    assert [(share.num_layers, share.num_linear) for share in shares] == [(14, 29), (2, 29)]
 
 
 def test_empty_dataset(tree: dict[str, Any], tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from prunedlora.config.identity import contents
+from prunedlora.config.identity import KEY_VERSION, contents
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import trial_with
@@ -119,9 +119,28 @@ def test_storage_of_another_sweep_is_refused(folder: Path, tmp_path: Path) -> No
     config = make(folder, tmp_path / "store")
     store = Store(config.storage)
     store.create_or_open(config.model_dump(mode="json"))
+    store.write_key_version(KEY_VERSION)
     store.write_base(BaseReference(figures={"accuracy": Figure(value=0.5, num_examples=2)}))
     with pytest.raises(StoreError, match=r"holds another sweep: seed was 0, is 7\. Give another storage"):
         run(make(folder, tmp_path / "store", **{"seed": 50, "sampler": "tpe"}).model_copy(update={"seed": 7}))
+
+
+def test_a_store_whose_keys_mean_something_else_is_refused(folder: Path, tmp_path: Path) -> None:
+    """By the dry run too. One without a key version was written before there were any."""
+    config = make(folder, tmp_path / "store")
+    store = Store(config.storage)
+    store.create_or_open(config.model_copy(update={"storage": store.uri}).model_dump(mode="json"))
+    store.write_base(BaseReference(figures={"accuracy": Figure(value=0.5, num_examples=2)}))
+    for version in (1, KEY_VERSION + 1):
+        if version > 1:
+            store.write_key_version(version)
+        for start in (run, lambda config: print_plan(config, config.storage, Console(file=io.StringIO()))):
+            with pytest.raises(
+                StoreError, match=rf"keys of version {version}, this one makes version {KEY_VERSION}, and"
+            ):
+                start(config)
+    store.write_key_version(KEY_VERSION)
+    print_plan(config, config.storage, Console(file=io.StringIO()))
 
 
 def test_data_that_changed_since_the_sweep_began_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -134,6 +153,7 @@ def test_data_that_changed_since_the_sweep_began_is_refused(folder: Path, tmp_pa
     config = config.model_copy(update={"trial": trial})
     store = Store(config.storage)
     store.create_or_open(config.model_copy(update={"storage": store.uri}).model_dump(mode="json"))
+    store.write_key_version(KEY_VERSION)
     store.write_contents(contents(every_trial(config)))
     store.write_base(BaseReference(figures={"accuracy": Figure(value=0.5, num_examples=2)}))
     print_plan(config, config.storage, Console(file=io.StringIO()))
@@ -161,6 +181,7 @@ def test_the_plan_tells_trials_slots_and_resources_and_starts_nothing(
     config = make(folder, tmp_path / "store", baselines=[{"optimizer.learning_rate": 0.5}])
     print_plan(config, config.storage, Console(file=text, width=100))
     assert "Trials: 0 kept, 0 to resume, 4 new at most" in text.getvalue()
+    assert "Adapter: adapts 12 of 12 linear layers (" in text.getvalue()
     assert "Slots: 1 on a Ray started on this machine, each 1 worker of 1 CPU" in text.getvalue()
     assert not (tmp_path / "store").exists()
     too_large = make(folder, tmp_path / "store", resources={"cpus_per_worker": 9999})

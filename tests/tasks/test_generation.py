@@ -114,7 +114,7 @@ def test_a_verification_looks_at_the_beginning_of_long_examples(
     splits = make_splits([("word " * 100, "end"), ("short", "end"), *PAIRS])
     task = Generation.from_splits(splits, byte_tokenizer, metric="exact_match", max_new_tokens=12)
     features = task.encode(splits.validation)
-    assets = Assets(None, task, [], features, [], {}, {})  # type: ignore[arg-type]
+    assets = Assets(None, None, task, [], features, [], {}, {})  # type: ignore[arg-type]
     batch = checked_batch(assets, Workers(0, 1, torch.device("cpu")))
     assert set(batch) == {"input_ids", "attention_mask"}
     lengths = [min(64, len(feature.input_ids)) for feature in features[:4]]
@@ -167,6 +167,52 @@ def test_answers_end_at_any_of_the_models_end_tokens(
     llama.generation_config.eos_token_id = [stop]
     (answer,) = task.generate(llama, task.encode(splits.train[:1]), "cpu")
     assert answer == byte_tokenizer.decode(by_hand(llama, prompt, [end, stop]))
+
+
+def test_answers_end_before_the_first_stop_text(
+    task: Generation, splits: Splits, llama: LlamaForCausalLM, byte_tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Each row where its own text stands, also in the middle of a token; and generation itself stops there."""
+    features = task.encode(splits.train)
+    free = task.generate(llama, features, "cpu")
+    first, second = free[0][4:6], free[1][2:3]
+    settings = {"metric": "exact_match", "max_new_tokens": 12}
+    stopping = Generation.from_splits(splits, byte_tokenizer, **settings, stop=[first, second])
+    expected = [min(text.split(first)[0], text.split(second)[0], key=len) for text in free]
+    assert expected != free
+    assert stopping.generate(llama, features, "cpu") == expected
+    assert [stopping.generate(llama, [feature], "cpu")[0] for feature in features] == expected
+    steps = []
+    hook = llama.register_forward_hook(lambda *_: steps.append(1))
+    stopping.generate(llama, features[:1], "cpu")
+    hook.remove()
+    assert len(steps) < 12
+    assert sum(len(text) for text in expected[:1]) < len(free[0])
+
+
+def test_a_stop_text_of_the_prompt_stops_nothing(
+    splits: Splits, llama: LlamaForCausalLM, byte_tokenizer: PreTrainedTokenizerBase, task: Generation
+) -> None:
+    features = task.encode(splits.train)
+    free = task.generate(llama, features, "cpu")
+    prompts = [feature.example.prompt for feature in features]
+    for prompt, answer, feature in zip(prompts, free, features, strict=True):
+        border = prompt[-1] + answer[0]
+        stop = [text for text in (prompt, border) if text not in answer]
+        assert stop
+        settings = {"metric": "exact_match", "max_new_tokens": 12}
+        stopping = Generation.from_splits(splits, byte_tokenizer, **settings, stop=stop)
+        assert stopping.generate(llama, [feature], "cpu") == [answer]
+
+
+def test_stop_texts_that_cannot_work(splits: Splits, byte_tokenizer: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(DataError, match="stop is without effect for metric 'loss'"):
+        Generation.from_splits(splits, byte_tokenizer, metric="loss", stop=["x"])
+    settings = {"metric": "exact_match", "max_new_tokens": 12}
+    with pytest.raises(DataError, match=r"evaluation\.stop '\u65e5' cannot be written by this tokenizer: .*not in the"):
+        Generation.from_splits(splits, byte_tokenizer, **settings, stop=["x", "\u65e5"])
+    with pytest.raises(DataError, match=r"a target of validation has one of them inside, .* cut to ' '"):
+        Generation.from_splits(splits, byte_tokenizer, **settings, stop=["son"])
 
 
 def test_an_adapted_model_generates_with_its_adapter(task: Generation, splits: Splits, llama: LlamaForCausalLM) -> None:

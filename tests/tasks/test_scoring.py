@@ -1,30 +1,8 @@
-from decimal import Decimal
-
 import pytest
 
 from prunedlora.tasks.data_error import DataError
-from prunedlora.tasks.scoring import check_scorable, exact_match, final_number, last_number, verifier
+from prunedlora.tasks.scoring import check_scorable, cut_at, exact_match, final_number, verifier
 from prunedlora.tasks.sources import Example, Source, load_examples
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [
-        ("He has 2 + 3 = 5.\n#### 5", "5"),
-        ("#### -1,234,567.50", "-1234567.5"),
-        ("10-3", "3"),
-        ("10 - 3 = -7, so -7.", "-7"),
-        ("$1,000, please", "1000"),
-        (".5 of it", "0.5"),
-        ("3/4", "4"),
-    ],
-)
-def test_last_number(text: str, number: str) -> None:
-    assert last_number(text) == Decimal(number)
-
-
-def test_no_number() -> None:
-    assert last_number("none, at all.") is None
 
 
 def test_exact_match_is_up_to_white_space_only() -> None:
@@ -37,11 +15,34 @@ def test_final_number_compares_by_value() -> None:
     assert final_number("so 72.0", Example("", "48 + 24 = 72\n#### 72"))
     assert not final_number("72 or 73", Example("", "#### 72"))
     assert not final_number("", Example("", "#### 72"))
+    assert final_number("12e2 / 1", Example("", "1,200.0")) is False  # an expression is not worked out
+    assert final_number("\\frac{3}{4}", Example("", "#### 0.75"))
+
+
+def test_final_number_compares_what_is_no_number_as_text() -> None:
+    assert final_number("The answer is Tuesday.", Example("", "#### tuesday"))
+    assert not final_number("The answer is Monday.", Example("", "#### tuesday"))
+    assert not final_number(" .", Example("", "#### tuesday"))
+
+
+def test_an_answer_ends_at_the_first_stop_text() -> None:
+    assert cut_at("72\n\nQuestion: 1\n\n", ["Question:", "\n\n"]) == "72"
+    assert cut_at("Question: 1", ["Question:"]) == ""
+    assert cut_at("72", ["Question:"]) == cut_at("72", []) == "72"
+
+
+def test_a_stop_text_inside_of_a_target() -> None:
+    examples = (Example("q", "2 + 2 = 4\n#### 4"),)
+    check_scorable("final_number", "test", examples, ["Question:", "####5"])
+    check_scorable("final_number", "test", (Example("q", "#### 4\nQuestion: none"),), ["\nQuestion:"])
+    with pytest.raises(DataError, match=r"evaluation.stop \['\+'\]: a target of test .* would be cut to '2 '"):
+        check_scorable("final_number", "test", examples, ["+"])
 
 
 def test_verifier_counts_full_marks_only() -> None:
     example = Example("", "a", {"a": 1.0, "b": 0.99}.__getitem__)
     assert verifier("a", example)
+    assert verifier(" a\n", example)
     assert not verifier("b", example)
 
 
@@ -65,6 +66,7 @@ def test_an_answer_that_the_verifier_cannot_read_is_wrong() -> None:
 def test_examples_that_no_answer_could_satisfy() -> None:
     with pytest.raises(DataError, match=r"'verifier' needs a source with a verifier \(reasoning_gym\), which test has"):
         check_scorable("verifier", "test", (Example("q", "a"),))
-    with pytest.raises(DataError, match="'final_number': a target of test has no number: 'a'"):
-        check_scorable("final_number", "test", (Example("q", "1"), Example("q", "a")))
+    with pytest.raises(DataError, match=r"'final_number': a target of test has no final answer: '\.\.\.'"):
+        check_scorable("final_number", "test", (Example("q", "1"), Example("q", "...")))
+    check_scorable("final_number", "test", (Example("q", "1"), Example("q", "a")))
     check_scorable("exact_match", "test", (Example("q", "a"),))

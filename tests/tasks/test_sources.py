@@ -1,14 +1,21 @@
+import datetime
+import gzip
 import json
+import os
 import sys
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import datasets
 import huggingface_hub
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from prunedlora.tasks.data_error import DataError
+from prunedlora.tasks.library_data import CSV_AS_TEXT
 from prunedlora.tasks.sources import Example, Source, load_examples, local_files
 
 ROWS = [{"text": f"text {i}", "label": "even" if i % 2 == 0 else "odd"} for i in range(20)]
@@ -52,6 +59,226 @@ def test_a_file_of_each_kind_gives_its_rows(
     examples = load_examples(source(tmp_path / f"rows.{suffix}"), 0)
     assert sorted((e.prompt, e.target) for e in examples) == sorted((row["text"], row["label"]) for row in ROWS)
     assert all(example.verifier is None for example in examples)
+
+
+def targets(path: Path, **fields: Any) -> list[str]:
+    return [example.target for example in load_examples(source(path, **fields), 0)]
+
+
+CELLS = ["01", "1", "010", "10", "1.1", "1.10", "2.0", "2", "true", "True", "007", "0.50", "1e3", "+5", "NA", "null"]
+
+
+@pytest.mark.parametrize("file", ["rows.csv", "data/train-0.csv"])
+def test_the_cells_of_a_csv_are_text(tmp_path: Path, file: str) -> None:
+    """Also in a folder laid out like a repository of the Hub, which the library reads."""
+    (tmp_path / "data").mkdir()
+    for cells in (CELLS, CELLS[:4], ["true", "false"], ["1", "2", "2.5"]):
+        (tmp_path / file).write_text("text,label\n" + "".join(f"{cell},{cell}\n" for cell in cells))
+        path = tmp_path / file if file == "rows.csv" else tmp_path
+        examples = load_examples(source(path), 0)
+        assert sorted((e.prompt, e.target) for e in examples) == sorted((cell, cell) for cell in cells)
+
+
+@pytest.mark.parametrize("file", ["rows.csv", "data/train-0.csv"])
+def test_no_block_of_rows_has_types_of_its_own(tmp_path: Path, file: str) -> None:
+    (tmp_path / "data").mkdir()
+    cells = ["01"] * 10_000 + ["02"] * 100 + ["other"] * 100
+    (tmp_path / file).write_text("text,label\n" + "".join(f"{i},{cell}\n" for i, cell in enumerate(cells)))
+    found = targets(tmp_path / file if file == "rows.csv" else tmp_path)
+    assert {cell: found.count(cell) for cell in found} == {"01": 10_000, "02": 100, "other": 100}
+
+
+def test_what_a_cell_of_a_csv_may_hold(tmp_path: Path) -> None:
+    long = "x" * 200_000
+    (tmp_path / "rows.csv").write_bytes(f'\ufefftext,label\r\n" a, ""b""\r\nc",\r\n\r\n 5" ,é\r\n{long},1\r\n'.encode())
+    examples = load_examples(source(tmp_path / "rows.csv", target="{label}."), 0)
+    expected = [(' a, "b"\r\nc', "."), (' 5" ', "é."), (long, "1.")]
+    assert sorted((e.prompt, e.target) for e in examples) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"text,label\na,b\na\n", "rows.csv': line 3 has 1 cells, the header has 2"),
+        (b"text,label\na,b,\n", "rows.csv': line 2 has 3 cells, the header has 2"),
+        (b"text,label,text\na,b,c\n", "rows.csv': several columns are called 'text'"),
+        (b'text,label\n"a,b\n', "cannot load dataset '.*rows.csv': Error: unexpected end of data"),
+        (b"text,label\n\xe9,b\n", "cannot load dataset '.*rows.csv': UnicodeDecodeError: 'utf-8' codec"),
+        (b"", "rows.csv' is empty"),
+    ],
+)
+def test_malformed_csv(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "rows.csv").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        load_examples(source(tmp_path / "rows.csv"), 0)
+
+
+def test_more_cells_than_the_header_in_a_copy_of_a_hub_repository(tmp_path: Path) -> None:
+    """pandas would call the first cells an index and shift the others."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train-0.csv").write_text("text,label\na,b,\nc,d,\n")
+    with pytest.raises(DataError, match="the rows of its csv have more cells than the header"):
+        load_examples(source(tmp_path), 0)
+
+
+def test_the_numbers_of_json_are_text_as_written(tmp_path: Path) -> None:
+    words = ["1.10", "1.1", "1", "1.0", "1e3", "-0", "true", "false", str(10**20), '"NA"', '"2024-01-31"']
+    lines = [f'{{"text": "x", "label": {word}}}' for word in words]
+    expected = sorted(word.strip('"') for word in words)
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    assert sorted(targets(tmp_path / "rows.jsonl")) == expected
+    (tmp_path / "rows.json").write_text("[" + ",\n".join(lines) + "]")
+    assert sorted(targets(tmp_path / "rows.json")) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"text": "a", "label": null}', "row 0: column 'label' has no value"),
+        ('{"text": "a", "label": "x"}\n{"text": "a"}', "row 1: column 'label' has no value"),
+        ('{"text": "a", "label": NaN}', "row 0: column 'label' has no value"),
+        ('{"text": "a", "label": {"x": 1}}', "row 0: column 'label' holds a dict"),
+        ('{"text": "a"}\n[1]', r"rows.json': row 1 is no object: \[\"1\"\]"),
+        ('{"text": "a"}\n{"text": }', "cannot load dataset .*: JSONDecodeError: Expecting value: line 2 column 10"),
+    ],
+)
+def test_malformed_json(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "rows.json").write_text(content)
+    with pytest.raises(DataError, match=message):
+        load_examples(source(tmp_path / "rows.json"), 0)
+
+
+def test_json_times_that_the_library_made_are_refused(tmp_path: Path) -> None:
+    """The text is lost: 2024-01-31 would become 2024-01-31 00:00:00."""
+    (tmp_path / "data").mkdir()
+    write_jsonl(tmp_path / "data" / "train-0.jsonl", [{"text": "2024-01-31", "label": "x"}])
+    with pytest.raises(DataError, match="column 'text' is text that the datasets library takes for times"):
+        load_examples(source(tmp_path), 0)
+    assert targets(tmp_path, prompt="{label}", target="{label}") == ["x"]
+    assert targets(tmp_path / "data", prompt="{label}", target="{text}", split="train-0") == ["2024-01-31"]
+
+
+@pytest.mark.parametrize("file", ["rows.parquet", "data/train-0.parquet"])
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        (pyarrow.array([1.1, 2.5], pyarrow.float32()), ["1.1", "2.5"]),
+        (pyarrow.array([1.1, 1.0], pyarrow.float64()), ["1.1", "1.0"]),
+        (pyarrow.array([3, 12], pyarrow.int8()), ["3", "12"]),
+        (pyarrow.array([True, False]), ["true", "false"]),
+        (pyarrow.array([Decimal("1.10"), Decimal("0.00")], pyarrow.decimal128(6, 2)), ["1.10", "0.00"]),
+        (pyarrow.array([datetime.date(2024, 1, 31)] * 2), ["2024-01-31"] * 2),
+        (pyarrow.array([datetime.datetime(2024, 1, 31)] * 2, pyarrow.timestamp("ns")), ["2024-01-31 00:00:00"] * 2),
+        (pyarrow.array([b"a", b"b"], pyarrow.large_binary()), ["a", "b"]),
+        (pyarrow.array(["a", "b"]).dictionary_encode(), ["a", "b"]),
+    ],
+)
+def test_the_text_of_parquets_types(tmp_path: Path, file: str, values: pyarrow.Array, texts: list[str]) -> None:
+    (tmp_path / "data").mkdir()
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["x", "x"], "label": values}), tmp_path / file)
+    assert sorted(targets(tmp_path / file if file == "rows.parquet" else tmp_path)) == sorted(texts)
+
+
+def test_columns_of_parquet_that_are_not_used_may_be_anything(tmp_path: Path) -> None:
+    nested = pyarrow.array([{"label": [1]}])
+    table = pyarrow.table({"text": ["x"], "label": ["y"], "nested": nested, "nested.label": ["z"]})
+    pyarrow.parquet.write_table(table, tmp_path / "rows[1].parquet")
+    assert targets(tmp_path / "rows[1].parquet") == ["y"]
+    assert targets(tmp_path / "rows[1].parquet", target="{nested.label}") == ["z"]
+    with pytest.raises(DataError, match="row 0: column 'nested' holds a dict"):
+        targets(tmp_path / "rows[1].parquet", target="{nested}")
+
+
+def test_parquet_that_is_none(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "rows.parquet", ROWS)
+    content = (tmp_path / "rows.parquet").read_bytes()
+    (tmp_path / "rows.parquet").write_bytes(content[:-20])
+    with pytest.raises(DataError, match=r"cannot load dataset '.*rows.parquet': ArrowInvalid: "):
+        load_examples(source(tmp_path / "rows.parquet"), 0)
+    (tmp_path / "rows.parquet").write_bytes(content[:4] + bytes(200) + content[204:])
+    with pytest.raises(DataError, match=r"rows.parquet', columns text, label cannot be read: "):
+        load_examples(source(tmp_path / "rows.parquet"), 0)
+
+
+def test_the_librarys_cache_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "copy" / "data").mkdir(parents=True)
+    write_csv(tmp_path / "copy" / "data" / "train-0.csv", ROWS)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "copy" / "data" / "train-0.csv" / "cache")
+    with pytest.raises(DataError, match=r"through the cache .*/cache \(HF_DATASETS_CACHE\): .*Not a directory"):
+        load_examples(source(tmp_path / "copy"), 0)
+
+
+def test_a_path_is_no_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the file beside it that the pattern would mean, from outside and from within the working directory."""
+    for folder in ("run[2]", "run2"):
+        (tmp_path / folder / "data").mkdir(parents=True)
+        for file in ("rows[1].csv", "rows1.csv", "rows*.csv", "rows?.csv", "data/train.csv"):
+            (tmp_path / folder / file).write_text(f"text,label\nx,{folder}/{file}\ny,second\n")
+    for file in ("rows[1].csv", "rows*.csv", "rows?.csv"):
+        assert f"run[2]/{file}" in targets(tmp_path / "run[2]" / file)
+    monkeypatch.chdir(tmp_path / "run[2]")
+    assert "run[2]/rows[1].csv" in targets(Path("rows[1].csv"))
+    assert "run[2]/data/train.csv" in targets(Path("data"), split="train")
+    assert targets(Path("data"), split="train[:1]") == ["run[2]/data/train.csv"]
+    assert "run[2]/rows[1].csv" in targets(Path("."), split="rows[1]")
+
+
+def test_a_copy_of_a_hub_repository_under_a_path_that_looks_like_a_pattern(tmp_path: Path) -> None:
+    for folder in ("copy[1]", "copy1"):
+        (tmp_path / folder / "data").mkdir(parents=True)
+        write_csv(tmp_path / folder / "data" / "train-0.csv", [{"text": "x", "label": folder}])
+    assert targets(tmp_path / "copy[1]") == ["copy[1]"]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("name", ["rows", "folder/train", "copy/data/train-0"])
+def test_what_is_read_is_what_the_file_holds_now(tmp_path: Path, suffix: str, name: str) -> None:
+    """Content of the same size and with the same time, as `touch -r` leaves it."""
+    path = tmp_path / f"{name}.{suffix}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write = {"csv": write_csv, "jsonl": write_jsonl, "parquet": write_parquet}[suffix]
+    for label in ("old", "new"):
+        write(path, [{"text": "x", "label": label}])
+        os.utime(path, ns=(10**18, 10**18))
+        assert targets(path if name == "rows" else tmp_path / name.split("/")[0]) == [label]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "json", "jsonl"])
+def test_compressed_files_and_upper_case_endings(tmp_path: Path, suffix: str) -> None:
+    tab = "\t" if suffix == "tsv" else ","
+    content = json.dumps({"text": "a, b", "label": "01"})
+    if suffix.endswith("sv"):
+        content = f'text{tab}label\n"a, b"{tab}01\n'
+    (tmp_path / f"train.{suffix.upper()}").write_text(content)
+    (tmp_path / f"test.{suffix}.gz").write_bytes(gzip.compress(content.encode()))
+    for split in ("train", "test"):
+        assert load_examples(source(tmp_path, split=split), 0) == [Example("a, b", "01")]
+    (tmp_path / f"broken.{suffix}.gz").write_bytes(gzip.compress(content.encode())[:-10])
+    with pytest.raises(DataError, match=f"cannot load dataset '.*broken.{suffix}.gz': EOFError"):
+        load_examples(source(tmp_path / f"broken.{suffix}.gz"), 0)
+
+
+def test_slices_of_a_split(tmp_path: Path) -> None:
+    write_csv(tmp_path / "train.csv", [{"text": "x", "label": f"0{i}"} for i in range(8)])
+    for slices, rows in (("[:2]", "01"), ("[25%:50%]", "23"), ("[-1:]", "7"), ("[:1]+train[-1:]", "07")):
+        assert sorted(targets(tmp_path, split=f"train{slices}")) == [f"0{row}" for row in rows]
+    with pytest.raises(DataError, match=r"cannot load dataset '.*': ValueError: Unrecognized"):
+        targets(tmp_path, split="train[a:b]")
+
+
+def test_a_csv_of_the_hub_is_text_without_the_hub_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an earlier run made of it lies in the library's cache; here a copy of a repository stands for the Hub."""
+    (tmp_path / "rows").mkdir()
+    write_csv(tmp_path / "rows" / "train.csv", [{"text": "x", "label": "01"}])
+    cache = tmp_path / "cache"
+    datasets.load_dataset_builder(str(tmp_path / "rows"), cache_dir=str(cache), **CSV_AS_TEXT).download_and_prepare()
+    (cache / "rows").rename(cache / "owner___rows")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert targets(Path("owner/rows")) == ["01"]
+    with pytest.raises(DataError, match="Couldn't find cache for owner/rows for config 'main'"):
+        load_examples(source("owner/rows", subset="main"), 0)
 
 
 def test_the_order_is_a_seeded_shuffle_and_num_examples_its_beginning(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -150,3 +151,138 @@ def test_a_split_of_nothing_but_duplicates(tmp_path: Path) -> None:
         load_splits(train, other, train, None, None, 0)
     with pytest.raises(DataError, match="no validation example is left: all 3 prompts are in another split as well"):
         load_splits(other, train, train, None, None, 0)
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]], group: str | None = None) -> Source:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Source(name=str(path), prompt="{q}", target="{a}", group=group)
+
+
+def rephrased(numbers: range, variants: int) -> list[dict[str, Any]]:
+    """Questions, each in several words, as in MetaMathQA."""
+    return [
+        {"q": f"{n} in words {v}", "a": str(n), "original": f"question {n}"} for n in numbers for v in range(variants)
+    ]
+
+
+def groups(examples: tuple[Example, ...]) -> set[str | None]:
+    return {example.group for example in examples}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_group_is_in_two_splits(tmp_path: Path, seed: int) -> None:
+    rows = rephrased(range(100), 26)
+    splits = load_splits(write_rows(tmp_path / "t.jsonl", rows, "{original}"), None, None, 20, 10, seed)
+    apart = [groups(part) for part in (splits.train, splits.validation, splits.test)]
+    assert [len(part) for part in apart] == [70, 20, 10]
+    assert len(set.union(*apart)) == 100
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (70 * 26, 20, 10)
+    assert splits.num_groups == {"train": 70, "validation": 20, "test": 10}
+    assert splits.num_siblings_removed == {"train": 30 * 25, "validation": 0, "test": 0}
+    assert splits.num_duplicates_removed == {"train": 0, "validation": 0, "test": 0}
+    # Without groups nearly every question of validation is in train as well, in other words.
+    blind = load_splits(write_rows(tmp_path / "t.jsonl", rows), None, None, 20, 10, seed)
+    trained = {example.target for example in blind.train}
+    assert sum(example.target in trained for example in blind.validation) == 20
+    assert blind.num_groups is None
+
+
+def test_groups_of_sources_of_their_own(tmp_path: Path) -> None:
+    """Their templates differ: what one source calls a question is the other's original."""
+    train = write_rows(
+        tmp_path / "train.jsonl", [*rephrased(range(10), 3), {"q": "3", "a": "3", "original": "x"}], "{original}"
+    )
+    test = write_rows(tmp_path / "test.jsonl", [{"q": "3", "a": "3"}, {"q": "5", "a": "5"}], "question {q}")
+    validation = write_rows(
+        tmp_path / "v.jsonl", [{"q": "v", "a": "5"}, {"q": "5", "a": "0"}, {"q": "7", "a": "7"}], "question {a}"
+    )
+    splits = load_splits(train, validation, test, None, None, 0)
+    assert prompts(splits.validation) == ["7"]
+    assert groups(splits.train) == {f"question {n}" for n in (0, 1, 2, 4, 6, 8, 9)}
+    assert splits.num_siblings_removed == {"train": 9, "validation": 1, "test": 0}
+    assert splits.num_duplicates_removed == {"train": 1, "validation": 1, "test": 0}
+
+
+def test_a_prompt_of_two_groups_is_not_in_two_splits_either(tmp_path: Path) -> None:
+    rows = [{"q": f"q{n % 40}", "a": "x", "original": f"g{n}"} for n in range(80)]
+    splits = load_splits(write_rows(tmp_path / "t.jsonl", rows, "{original}"), None, None, 10, 10, 0)
+    assert_disjoint(splits)
+    assert not groups(splits.train) & groups(splits.validation)
+
+
+def test_growing_a_source_moves_few_groups(tmp_path: Path) -> None:
+    smaller = write_rows(tmp_path / "a.jsonl", rephrased(range(190), 3), "{original}")
+    larger = write_rows(tmp_path / "b.jsonl", rephrased(range(200), 4), "{original}")
+    one, other = (load_splits(source, None, None, 40, 20, 0) for source in (smaller, larger))
+    assert len(groups(one.test) & groups(other.test)) >= 15
+
+
+def test_groups_that_do_not_do(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "t.jsonl", rephrased(range(4), 3), "{original}")
+    with pytest.raises(
+        DataError, match=r"it has 4 distinct groups left and .*; it takes one example of each: .* source"
+    ):
+        load_splits(source, None, None, 1, 5, 0)
+    with pytest.raises(DataError, match="give group for every source or for none"):
+        load_splits(source, write(tmp_path / "v.jsonl", ["a"]), None, None, 1, 0)
+    with pytest.raises(DataError, match="has no column author; it has: q, a, original"):
+        load_splits(write_rows(tmp_path / "t.jsonl", rephrased(range(4), 3), "{author}"), None, None, 1, 1, 0)
+
+
+def classes(counts: dict[str, int]) -> list[dict[str, Any]]:
+    return [{"q": f"{name} {n}", "a": name} for name, count in counts.items() for n in range(count)]
+
+
+def targets(examples: tuple[Example, ...]) -> Counter[str]:
+    return Counter(example.target for example in examples)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_stratified_cut_gives_every_class_its_share(tmp_path: Path, seed: int) -> None:
+    rows = classes({"a": 600, "b": 300, "rare": 3})
+    source = write_rows(tmp_path / "t.jsonl", rows)
+    splits = load_splits(source, None, None, 30, 60, seed, "stratified")
+    assert targets(splits.test) == {"a": 39, "b": 20, "rare": 1}
+    assert targets(splits.validation) == {"a": 20, "b": 9, "rare": 1}
+    assert targets(splits.train)["rare"] == 1
+    assert_disjoint(splits)
+    order = [example.target for example in splits.test]
+    assert order != sorted(order)  # the first ones of a split are a fair sample of it
+    larger = write_rows(tmp_path / "l.jsonl", classes({"a": 630, "b": 310, "rare": 3}))
+    grown = load_splits(larger, None, None, 30, 60, seed, "stratified")
+    assert len(set(prompts(grown.test)) & set(prompts(splits.test))) >= 50
+
+
+def test_a_random_cut_that_leaves_a_class_out_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "t.jsonl", classes({"a": 500, "b": 500, "rare": 3}))
+    message = (
+        r"cannot cut 10 test examples .*: test would have no example of 1 of 3 classes \('rare'\); data.stratify: "
+    )
+    with pytest.raises(DataError, match=message + "true gives every class its share of each split, false goes without"):
+        load_splits(source, None, None, 10, 10, 0, "complete")
+    assert targets(load_splits(source, None, None, 10, 10, 0, "stratified").validation)["rare"] == 1
+    assert targets(load_splits(source, None, None, 10, 10, 0).validation)["rare"] == 0
+    few = write_rows(tmp_path / "f.jsonl", classes({"a": 8, "b": 2}))
+    with pytest.raises(
+        DataError, match=r"training would have no example of 1 of 2 classes \('b'\); data.stratify: true"
+    ):
+        load_splits(few, few, None, None, 9, 0, "complete")
+    plain = write_rows(tmp_path / "p.jsonl", classes({"a": 50, "b": 50}))
+    kept = load_splits(plain, None, None, 20, 20, 0, "complete")
+    assert kept == load_splits(plain, None, None, 20, 20, 0)
+
+
+def test_stratified_cuts_that_cannot_be(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "t.jsonl", [*classes({"a": 50, "b": 2}), *classes({"b": 2})])
+    message = "cannot cut 5 test examples from train .*: counted in distinct prompts, class 'b' has 2 and needs 3"
+    with pytest.raises(DataError, match=message):
+        load_splits(source, None, None, 5, 5, 0, "stratified")
+    other = write_rows(tmp_path / "o.jsonl", classes({"c": 1}))
+    assert targets(load_splits(source, None, other, 5, None, 0, "stratified").validation) == {"a": 4, "b": 1}
+    rows = [{"q": f"{n} {v}", "a": "b" if v == 0 else "a", "original": str(n)} for n in range(6) for v in range(20)]
+    mixed = write_rows(tmp_path / "m.jsonl", rows, "{original}")
+    message = (
+        r"validation would have no example of 1 of 2 classes \('b'\); the groups of these classes hold examples of"
+    )
+    with pytest.raises(DataError, match=message):
+        load_splits(mixed, None, write_rows(tmp_path / "g.jsonl", rows[:1], "x{q}"), 3, None, 0, "stratified")

@@ -119,6 +119,8 @@ def test_answers_are_not_generated(
 ) -> None:
     with pytest.raises(DataError, match="max_new_tokens has no effect on text_classification; remove it"):
         TextClassification.from_splits(make_splits(PAIRS), minilm_tokenizer, metric="accuracy", max_new_tokens=3)
+    with pytest.raises(DataError, match="stop has no effect on text_classification; remove it"):
+        TextClassification.from_splits(make_splits(PAIRS), minilm_tokenizer, metric="accuracy", stop=["x"])
 
 
 def test_token_types_that_matter_are_refused(minilm: str, make_splits: Callable[..., Splits]) -> None:

@@ -22,9 +22,11 @@ CLASSIFIER = "AutoModelForSequenceClassification"
 ADALORA = {"adapter.method": "adalora", "pruning": None, "adalora": {"target_rank": 3, "begin": 0.2, "end": 0.7}}
 
 
+@pytest.mark.needs("cuda")
 @pytest.mark.parametrize("method", [{}, ADALORA], ids=["prunedlora", "adalora"])
 def test_a_base_of_four_bits_takes_adapters_and_a_head(tmp_path: Path, method: dict[str, Any]) -> None:
-    bitsandbytes = pytest.importorskip("bitsandbytes", reason="needs bitsandbytes: pip install -e '.[dev]'")
+    import bitsandbytes
+
     trial = parse_sweep(sweep_tree(tmp_path, "unused"), "test").trial
     trial = trial_with(trial, {"model.quantization": "nf4", **method})
     settings = model_settings(trial)

@@ -22,6 +22,7 @@ from prunedlora.results.report.front_png import front_png
 from prunedlora.results.report.latency_table import beside_base, milliseconds
 from prunedlora.results.report.page import render
 from prunedlora.results.report.parallel_chart import parallel_chart
+from prunedlora.results.share_text import record_share_text
 from prunedlora.results.storage import Storage
 from prunedlora.results.store import Store
 
@@ -109,6 +110,7 @@ def report_html(summary: Summary, stages: Sequence[Stage], importances: Importan
         beside_base=beside_base,
         most_rows=MOST_ROWS,
         sweep_yaml=yaml.safe_dump(summary.sweep, sort_keys=False, allow_unicode=True),
+        shares=Counter(text for record in records if (text := record_share_text(record))).most_common(),
         environments=environments(summary),
     )
 

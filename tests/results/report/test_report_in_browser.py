@@ -11,10 +11,9 @@ from prunedlora.results.importances_document import Importances, ObjectiveImport
 from prunedlora.results.record import BaseReference, Figure
 from prunedlora.results.report.report import write_report
 from prunedlora.results.store import Store
+from tests.conftest import BROWSERS
 
-playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -e '.[browser]'")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium")
+pytestmark = pytest.mark.needs("browser")
 
 DESKTOP = {"viewport": {"width": 1280, "height": 900}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
@@ -24,9 +23,12 @@ CHOICES = '{"name": "CategoricalDistribution", "attributes": {"choices": [4, 8]}
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as driver:
+    from playwright.sync_api import sync_playwright
+
+    chromium = next(filter(None, map(shutil.which, BROWSERS)))
+    with sync_playwright() as driver:
         # Without its sandbox, which needs rights that a container has not; it opens nothing but our own page.
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        started = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield started
         started.close()
 

@@ -1,0 +1,59 @@
+"""What a preflight finds that is worth saying and no error."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from prunedlora.adapters.adapted_share import AdaptedShare
+from prunedlora.config.trial import TrialConfig
+from prunedlora.tasks.borders import border_warning
+from prunedlora.tasks.splits import Splits
+from prunedlora.tasks.task import Task
+from prunedlora.training.model import load_tokenizer
+from prunedlora.trial.assets import model_settings
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Lines for the plan and for the start of a run, each different one once."""
+
+    data: tuple[str, ...]
+    shares: tuple[AdaptedShare, ...]
+    """What part of each model is adapted."""
+    warnings: tuple[str, ...]
+
+
+def data_line(splits: Splits) -> str:
+    """How many examples, and groups where there are some, are in each split, and how many were left out."""
+    groups = splits.num_groups
+    parts = []
+    for split in ("train", "validation", "test"):
+        count = f"{len(getattr(splits, split)):,} {split}"
+        parts.append(count if groups is None else f"{count} ({groups[split]:,} groups)")
+    left_out = [
+        f"{counts[split]:,} {kind} from {split}"
+        for split in ("train", "validation")
+        for kind, counts in (("repeated", splits.num_duplicates_removed), ("of a group", splits.num_siblings_removed))
+        if counts[split]
+    ]
+    ending = f"; left out, being in another split: {', '.join(left_out)}" if left_out else ""
+    return ", ".join(parts) + ending
+
+
+def warnings_of(trial: TrialConfig, splits: Splits, task: Task) -> Iterator[str]:
+    """Where prompts and targets do not meet as in a text, and how many classes a cut has no example of."""
+    data = trial.data
+    if task.labels is None:
+        tokenizer = load_tokenizer(model_settings(trial))
+        for name in ("train", "validation", "test"):
+            source = getattr(data, name)
+            found = source and border_warning(source.prompt, source.target, getattr(splits, name), tokenizer)
+            if found:
+                yield f"data.{name}: {found}"
+        return
+    for name, number in (("validation", data.num_validation), ("test", data.num_test)):
+        missing = set(task.labels) - {example.target for example in getattr(splits, name)}
+        if number is not None and missing:
+            yield (
+                f"{name} has no example of {len(missing)} of {len(task.labels)} classes, as data.stratify: false "
+                "allows; true gives every class its share"
+            )

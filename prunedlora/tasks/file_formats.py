@@ -1,0 +1,119 @@
+"""What a local file of rows holds: csv, tsv, json, jsonl (each also as .gz) and parquet, by its name.
+
+Read here and not through `datasets`: that library takes a path for a pattern, keeps what it read and looks at a file's
+time to see whether it changed, and gives the cells of a csv the types it guesses from each block of 10,000 rows.
+"""
+
+import csv
+import gzip
+import json
+import re
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from prunedlora.tasks.data_error import DataError
+from prunedlora.tasks.table import Table, from_dataset
+
+_SPACE = re.compile(r"[ \t\n\r]*")
+UNREADABLE = (OSError, EOFError, ValueError, RuntimeError, csv.Error, zlib.error)
+"""What the readers raise for a file that is not what its name says; Arrow's errors are among them."""
+
+
+def split_name(file: Path) -> tuple[str, str]:
+    """(name without its endings, format): `train.CSV.gz` is ("train", ".csv"); format "" for what is not read."""
+    name = file.name
+    if name.lower().endswith(".gz"):
+        name = name[: -len(".gz")]
+    stem, dot, ending = name.rpartition(".")
+    known = f"{dot}{ending}".lower()
+    if not stem or known not in FORMATS or (known == ".parquet" and name != file.name):
+        return file.name, ""
+    return stem, known
+
+
+def read_table(file: Path) -> Table:
+    """All rows of a file. Raises DataError for a table that is malformed, and one of UNREADABLE."""
+    table = FORMATS[split_name(file)[1]](file)
+    if twice := [name for name, number in Counter(table.column_names).items() if number > 1]:
+        raise DataError(f"several columns are called {twice[0]!r}")
+    return table
+
+
+def _open(file: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(file)) if file.name.lower().endswith(".gz") else file.open("rb")
+
+
+def _read_csv(file: Path, delimiter: str) -> Table:
+    """Every cell is the text that it is: 01, 1.10, true and NA are no numbers, and an empty cell is an empty text."""
+    csv.field_size_limit(sys.maxsize)  # Python's own limit is 131,072 characters; documents are longer
+    with _open(file) as content:
+        reader = csv.reader(TextIOWrapper(content, "utf-8-sig", newline=""), delimiter=delimiter, strict=True)
+        header = next((cells for cells in reader if cells), [])
+        columns: list[list[str]] = [[] for _ in header]
+        for cells in reader:
+            if cells and len(cells) != len(header):
+                raise DataError(f"line {reader.line_num} has {len(cells)} cells, the header has {len(header)}")
+            for column, cell in zip(columns, cells, strict=False):  # an empty line has no cells
+                column.append(cell)
+    number = len(columns[0]) if columns else 0
+    by_name = dict(zip(header, columns, strict=True))
+    return Table(header, number, lambda rows, names: {name: [by_name[name][row] for row in rows] for name in names})
+
+
+def _read_json(file: Path) -> Table:
+    """One list of objects, or objects one after another. A number is the text that it is: 1.10 and 1e3 stay so."""
+    with _open(file) as content:
+        text = content.read().decode("utf-8-sig")
+    decoder = json.JSONDecoder(parse_int=str, parse_float=str)
+    found: list[Any] = []
+    position = _after_space(text, 0)
+    while position < len(text):
+        value, position = decoder.raw_decode(text, position)
+        found.append(value)
+        position = _after_space(text, position)
+    objects = found[0] if len(found) == 1 and isinstance(found[0], list) else found
+    for row, value in enumerate(objects):
+        if not isinstance(value, dict):
+            raise DataError(f"row {row} is no object: {json.dumps(value)[:80]}")
+    names = list(dict.fromkeys(name for row in objects for name in row))
+    return Table(
+        names,
+        len(objects),
+        lambda rows, names: {name: [objects[row].get(name) for row in rows] for name in names},
+    )
+
+
+def _after_space(text: str, position: int) -> int:
+    return cast(re.Match[str], _SPACE.match(text, position)).end()
+
+
+def _read_parquet(file: Path) -> Table:
+    """Only the columns that are asked for are read; the others may be large, and of any type."""
+    import pyarrow.parquet  # type: ignore[import-untyped]  # these two take a second
+    from datasets import Dataset
+
+    opened = pyarrow.parquet.ParquetFile(file)
+
+    def take(rows: Sequence[int], columns: Sequence[str]) -> dict[str, list[Any]]:
+        try:
+            wanted = Dataset(opened.read(columns).select(columns))  # parts of nested columns have a dot in their names
+        except UNREADABLE as error:
+            raise DataError(f"columns {', '.join(columns)} cannot be read: {error}") from error
+        return from_dataset(wanted).take(rows, columns)
+
+    return Table(opened.schema_arrow.names, opened.metadata.num_rows, take)
+
+
+FORMATS: dict[str, Callable[[Path], Table]] = {
+    ".csv": partial(_read_csv, delimiter=","),
+    ".json": _read_json,
+    ".jsonl": _read_json,
+    ".parquet": _read_parquet,
+    ".tsv": partial(_read_csv, delimiter="\t"),
+}

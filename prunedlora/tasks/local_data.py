@@ -1,0 +1,67 @@
+"""Local files and folders as data sources: what a name means, and which file of a folder a split is."""
+
+from pathlib import Path
+
+from prunedlora.tasks.data_error import DataError
+from prunedlora.tasks.file_formats import FORMATS, UNREADABLE, read_table, split_name
+from prunedlora.tasks.library_data import load_folder
+from prunedlora.tasks.table import Table, part_of
+
+
+def local_path(name: str) -> Path | None:
+    """The local path that a source's name means, or None for a Hub name. Raises DataError when it does not exist."""
+    path = Path(name).expanduser()
+    if path.exists():
+        if path.is_file() and not split_name(path)[1]:
+            known = f"{', '.join(FORMATS)}; all but .parquet also with .gz"
+            raise DataError(f"file {name!r} has a suffix that is not known; known: {known}")
+        return path
+    if name.startswith(("./", "../", "/", "~")) or split_name(path)[1]:
+        raise DataError(f"data path {name!r} does not exist (looked for {path.absolute()})")
+    return None
+
+
+def split_file(path: Path, name: str, split: str | None) -> Path | None:
+    """The file that holds a split: the path itself, or a folder's `<split>.<ext>`; None where it has no such files.
+
+    Raises DataError when a folder's files are others, or several.
+    """
+    if path.is_file():
+        return path
+    files = sorted(file for file in path.iterdir() if file.is_file() and split_name(file)[1])
+    if not files:
+        return None
+    stems = {file: split_name(file)[0] for file in files}
+    if split is None:
+        if len(files) > 1:
+            raise DataError(f"{name!r} has several files, name one as split: {', '.join(stems.values())}")
+        return files[0]
+    # A file's name may hold brackets itself; others begin a slice.
+    wanted = split if split in stems.values() else split.partition("[")[0]
+    matching = [file for file in files if stems[file] == wanted]
+    if not matching:
+        raise DataError(f"{name!r} has no split {split!r}; it has: {', '.join(stems.values())}")
+    if len(matching) > 1:
+        raise DataError(f"{name!r} has several files for one split: {', '.join(file.name for file in matching)}")
+    return matching[0]
+
+
+def load_local(path: Path, name: str, subset: str | None, split: str | None, revision: str | None) -> Table:
+    """The rows of a local file, of a split's file in a folder, or of a folder laid out like a repository of the Hub.
+
+    `name` is what messages call it. Raises DataError for fields that mean nothing for it and what cannot be read.
+    """
+    file = split_file(path, name, split)
+    given = {"revision": revision, "subset": subset if file else None, "split": split if path.is_file() else None}
+    if unused := [field for field, value in given.items() if value is not None]:
+        raise DataError(f"{', '.join(unused)} has no effect on local data {name!r}; remove it")
+    if file is None:
+        return load_folder(path, name, subset, split)
+    try:
+        table = read_table(file)
+        sliced = split is not None and split != split_name(file)[0]
+        return part_of(table, split) if split is not None and sliced else table
+    except DataError as error:
+        raise DataError(f"dataset {name!r}: {error}") from error
+    except UNREADABLE as error:
+        raise DataError(f"cannot load dataset {name!r}: {type(error).__name__}: {error}") from error
