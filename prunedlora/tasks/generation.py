@@ -139,7 +139,7 @@ class Generation:
         positions = [
             row * width + position - 1
             for row, f in enumerate(features)
-            for position in range(len(f.input_ids) - len(f.labels), len(f.input_ids))
+            for position in range(max(1, len(f.input_ids) - len(f.labels)), len(f.input_ids))  # nothing predicts 0
         ]
         return {**batch, "labels": pad(labels, IGNORED), "positions": torch.tensor(positions, dtype=torch.int64)}
 
