@@ -115,6 +115,57 @@ def step(
 
 @app.command()
 @clear_errors()
+def throughput(
+    batch_size: Annotated[int, typer.Option(min=2, help="Examples per optimizer step.")] = 128,
+    micro_batch_size: Annotated[int, typer.Option(min=1, help="Examples per forward pass.")] = 8,
+    vocabulary: Annotated[int, typer.Option(min=2, help="Of the small decoder whose steps are timed.")] = 49_152,
+    width: Annotated[int, typer.Option(min=8, help="Of the decoder, and of the optimizer's factors.")] = 64,
+    num_rounds: Annotated[int, typer.Option(min=1, help="Turns that every variant takes.")] = 10,
+    sweep_file: Annotated[
+        Path | None, typer.Option("--sweep", help="Count the padding of this sweep's training examples too.")
+    ] = None,
+    overrides: Overrides = None,
+    device: Device = "cpu",
+    num_threads: NumThreads = 1,
+) -> None:
+    """What a step saves. Counted: token positions, padding included, of passes as drawn and in order of length (on
+    made-up lengths like those of worked maths answers and of instructions), and passes by a budget of tokens. Timed:
+    forward and backward with logits of all tokens and of targets alone; a step of AdamW by default and fused. Ratios
+    are "times as much without".
+    """
+    import torch
+
+    from prunedlora.benchmarks.throughput import throughput as measure
+    from prunedlora.config.load import load_sweep
+    from prunedlora.trial.assets import load_task
+
+    if micro_batch_size > batch_size:
+        raise typer.BadParameter(f"--micro-batch-size {micro_batch_size} is above --batch-size {batch_size}")
+    if overrides and sweep_file is None:
+        raise typer.BadParameter("--set changes the sweep of --sweep: it has no use without")
+    torch.set_num_threads(num_threads)
+    own_lengths = None
+    if sweep_file is not None:
+        splits, task = load_task(load_sweep(sweep_file, overrides or (), base_only=True).trial)
+        own_lengths = [len(feature.input_ids) for feature in task.encode(splits.train)]
+    figures = measure(
+        batch_size=batch_size,
+        micro_batch_size=micro_batch_size,
+        vocabulary=vocabulary,
+        width=width,
+        num_rounds=num_rounds,
+        own_lengths=own_lengths,
+        device=torch.device(device),
+    )
+    for name, counts in figures["token_positions"].items():
+        typer.echo(f"{name}: {counts['ratio']:.2f} times the token positions in the order of drawing")
+    typer.echo(f"head: {figures['head']['ratio']:.2f} times the seconds with logits of all tokens")
+    typer.echo(f"optimizer: {figures['optimizer']['ratio']:.2f} times the seconds without the fused kernel")
+    typer.echo(json.dumps(figures))
+
+
+@app.command()
+@clear_errors()
 def accuracy(
     sweep_file: Annotated[Path, typer.Argument(help="Sweep file whose labelled baselines are the methods.")],
     overrides: Overrides = None,

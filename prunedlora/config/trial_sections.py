@@ -180,7 +180,20 @@ class TrainingConfig(Section):
     batch_size: PositiveInt
     """Examples per optimizer step, over all workers."""
     micro_batch_size: PositiveInt | None = None
-    """Examples per forward pass and worker; None: the worker's whole share at once."""
+    """Examples per forward pass and worker; None: no limit of this kind. Without either limit a worker's whole share of
+    a step is one pass."""
+    micro_batch_tokens: PositiveInt | None = None
+    """Instead: tokens per forward pass and worker, padding included. Examples of like length go together, as many as
+    fit; one that is longer goes alone."""
+
+    @model_validator(mode="after")
+    def _one_limit_of_a_pass(self) -> Self:
+        if self.micro_batch_size is not None and self.micro_batch_tokens is not None:
+            raise ValueError(
+                f"give micro_batch_size {self.micro_batch_size} or micro_batch_tokens {self.micro_batch_tokens}, "
+                "not both: each says what one forward pass takes"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:

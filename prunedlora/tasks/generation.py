@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteriaList
 
 from prunedlora.registry import register
@@ -18,7 +17,8 @@ from prunedlora.tasks.scoring import SCORERS, check_scorable, cut_at
 from prunedlora.tasks.sources import Example
 from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.stopping import StopInAnswer, stop_criteria
-from prunedlora.tasks.task import Features, length_limit, padding_token
+from prunedlora.tasks.target_losses import target_losses
+from prunedlora.tasks.task import INPUTS, Features, length_limit, padding_token
 
 IGNORED = -100
 
@@ -157,14 +157,21 @@ class Generation:
         return Features([*self._prefix, *prompt, *answer], answer, truncated, example)
 
     def collate(self, features: Sequence[Features]) -> dict[str, Tensor]:
-        """`input_ids`, `attention_mask` and `labels`, each (batch, tokens), padded on the right.
+        """`input_ids`, `attention_mask` and `labels`, each (batch, tokens), padded on the right, and `positions`
+        (targets,): where in batch × tokens, flattened, a token stands whose next one is a target.
 
         `labels` holds the answer's tokens at their positions and -100 on prompt and padding; it is made from positions,
         so that an end-of-text token counts as a target even where padding has the same id.
         """
         batch = pad_inputs([feature.input_ids for feature in features], self._pad_token_id)
         labels = [[IGNORED] * (len(f.input_ids) - len(f.labels)) + f.labels for f in features]
-        return {**batch, "labels": pad(labels, IGNORED)}
+        width = batch["input_ids"].shape[1]
+        positions = [
+            row * width + position - 1
+            for row, f in enumerate(features)
+            for position in range(max(1, len(f.input_ids) - len(f.labels)), len(f.input_ids))  # nothing predicts 0
+        ]
+        return {**batch, "labels": pad(labels, IGNORED), "positions": torch.tensor(positions, dtype=torch.int64)}
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
         """(cross-entropy summed over the tokens of all answers, number of these tokens)."""
@@ -219,15 +226,11 @@ class Generation:
 
 
 def _token_losses(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Cross-entropy (targets,) float32 of every target token, and the row (targets,) of the batch that it is in.
-
-    Only the logits of target tokens are copied to float32: over a large vocabulary all of them would not fit.
-    """
-    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
-    labels = batch["labels"][:, 1:]  # the logits at a position predict the next token
-    targets = labels != IGNORED
-    losses = functional.cross_entropy(logits[:, :-1][targets].float(), labels[targets], reduction="none")
-    return losses, targets.nonzero()[:, 0]
+    """Cross-entropy (targets,) of every target token, in at least float32, and the row (targets,) that it is in."""
+    labels, positions = batch["labels"], batch["positions"]
+    targets = labels.flatten().index_select(0, positions + 1)  # the logits at a position predict the next token
+    losses = target_losses(model, {name: batch[name] for name in INPUTS}, positions, targets)
+    return losses, positions // labels.shape[1]
 
 
 @contextmanager

@@ -13,6 +13,9 @@ from prunedlora.tasks.outcomes import Outcomes
 from prunedlora.tasks.sources import Example
 from prunedlora.tasks.splits import Splits
 
+INPUTS = ("input_ids", "attention_mask")
+"""What of a batch the model reads; the rest says what it is to predict, and where."""
+
 
 @dataclass(frozen=True, slots=True)
 class Features:
@@ -71,7 +74,8 @@ class Task(Protocol):
         """The examples tokenised, in their order. Once per split and tokenizer: it is slow and the result small."""
 
     def collate(self, features: Sequence[Features]) -> dict[str, Tensor]:
-        """One padded batch: `input_ids` and `attention_mask` (batch, tokens) and `labels`, all int64, on the CPU."""
+        """One padded batch: INPUTS (batch, tokens), `labels` and what else says where the targets are, all int64, on
+        the CPU."""
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
         """(sum of the cross-entropy over all targets, float32 scalar with graph; number of targets).

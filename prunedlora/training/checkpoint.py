@@ -63,11 +63,20 @@ def optimizer_tensors(optimizer: Optimizer, model: nn.Module) -> dict[str, Tenso
 def load_optimizer_tensors(optimizer: Optimizer, model: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Puts state saved by `optimizer_tensors` back; the model has the parameters (and shapes) it had then."""
     parameters = dict(model.named_parameters())
+    groups = {parameter: group for group in optimizer.param_groups for parameter in group["params"]}
     optimizer.state.clear()
     for key, value in tensors.items():
         name, _, entry = key.rpartition("|")
-        # AdamW keeps its step count on the CPU, where reading it costs no synchronisation.
-        optimizer.state[parameters[name]][entry] = value.cpu() if entry == "step" else value
+        parameter = parameters[name]
+        if entry == "step":
+            # A fused optimizer reads its step count on the device; others on the CPU, which costs no synchronisation.
+            state = value.to(parameter.device if groups[parameter].get("fused") else "cpu")
+        elif value.shape == parameter.shape:
+            # In the parameter's own order of memory: the fused kernel goes through both without looking at strides.
+            state = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+        else:
+            state = value
+        optimizer.state[parameter][entry] = state
 
 
 def _sha256(path: Path) -> str:

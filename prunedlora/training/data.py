@@ -4,39 +4,55 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
-from typing import Generic, TypeVar
 
 import torch
 
 from prunedlora.seeds import generator
-
-Feature = TypeVar("Feature")
+from prunedlora.tasks.task import Features
 
 
 @dataclass(frozen=True)
-class BatchOrder(Generic[Feature]):
+class BatchOrder:
     """Batches of the training split in a seeded order, endless; each pass over the data has its own permutation.
 
-    The order depends on the global batch alone: with several workers each takes every num_workers-th example of the
-    batch, so that the number of workers may change between two runs of the same trial.
+    Which examples a step sees depends on the global batch alone, so that the number of workers may change between two
+    runs of the same trial. A step's examples are ordered by length and dealt out to the workers: examples of like
+    length share a forward pass, which wastes little on padding, and all workers have about as much to do.
     """
 
-    features: Sequence[Feature]
+    features: Sequence[Features]
     batch_size: int
-    """Examples per optimizer step, over all workers."""
+    """Examples per optimizer step, over all workers; not fewer than workers."""
     micro_batch_size: int | None
-    """Examples per forward pass; None: a worker's whole share."""
+    """Examples per forward pass; None: no limit."""
+    micro_batch_tokens: int | None
+    """Tokens per forward pass, padding included; an example that is longer goes alone. None: no limit."""
     seed: int
 
-    def micro_batches(self, step: int, rank: int, num_workers: int) -> Iterator[list[Feature]]:
-        """This worker's share of one optimizer step, in forward passes."""
-        start = step * self.batch_size
-        share = [self._at(start + i) for i in range(rank, self.batch_size, num_workers)]
-        size = self.micro_batch_size or len(share)
-        for i in range(0, len(share), size):
-            yield share[i : i + size]
+    def micro_batches(self, step: int, rank: int, num_workers: int) -> Iterator[list[Features]]:
+        """This worker's share of one optimizer step, in forward passes, the longest examples first, so that too little
+        memory shows at once.
 
-    def _at(self, position: int) -> Feature:
+        A function of the step's examples and the arguments. All workers get equally many passes; the last is empty for
+        some of them where it holds the one example that they have fewer.
+        """
+        start = step * self.batch_size
+        batch = [self._at(start + i) for i in range(self.batch_size)]
+        batch.sort(key=lambda feature: -len(feature.input_ids))
+        share, longest = batch[rank::num_workers], batch[::num_workers]  # rank 0 has the longest of each round
+        begin = 0
+        while begin < len(longest):
+            end = begin + self._num_together(len(longest[begin].input_ids))
+            yield share[begin:end]
+            begin = end
+
+    def _num_together(self, num_tokens: int) -> int:
+        """Examples of up to `num_tokens` in one forward pass."""
+        if self.micro_batch_tokens is not None:
+            return max(1, self.micro_batch_tokens // num_tokens)
+        return self.micro_batch_size or self.batch_size
+
+    def _at(self, position: int) -> Features:
         epoch, index = divmod(position, len(self.features))
         return self.features[_permutation(self.seed, epoch, len(self.features))[index]]
 

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 import torch
 from torch import nn
@@ -41,7 +40,7 @@ class Trial:
     task: Task
     method: Method
     optimizer: Optimizer
-    order: BatchOrder[Any]
+    order: BatchOrder
     num_steps: int
     warmup: float
     decay: Decay
@@ -111,6 +110,8 @@ def train(
         # loss sum, targets, tokens, and whether rank 0 was asked to pause: reduced together with the gradients.
         counts = torch.zeros(4, dtype=torch.float64, device=device)
         for features in trial.order.micro_batches(trial.step, workers.rank, workers.num_workers):
+            if not features:  # another worker's last pass; no pass waits for those of the others
+                continue
             batch = {name: tensor.to(device) for name, tensor in trial.task.collate(features).items()}
             with autocast(device, trial.dtype):
                 loss_sum, num_targets = trial.task.loss(trial.model, batch)

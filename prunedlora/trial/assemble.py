@@ -16,6 +16,9 @@ from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Trial
 from prunedlora.trial.assets import Assets
 
+FUSED_DEVICES = ("cpu", "cuda")
+"""Where AdamW is one kernel for all parameters, whose state follows removals (tests); torch has others, not tried."""
+
 
 def num_steps(trial: TrialConfig, num_examples: int) -> int:
     """Length of the training in optimizer steps, on a training split of `num_examples`."""
@@ -63,14 +66,21 @@ def build_trial(config: TrialConfig, assets: Assets, model: Any, method: Any, wo
     # After the groups whose rates the loop sets: these keep theirs.
     groups += [{"params": group.parameters, "lr": group.learning_rate, "weight_decay": 0.0} for group in own]
     optimizer = AdamW(
-        groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay
+        groups,
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+        fused=True if workers.device.type in FUSED_DEVICES else None,  # None: as fast as torch can
     )
     return Trial(
         model=model,
         task=assets.task,
         method=method,
         optimizer=optimizer,
-        order=BatchOrder(assets.train, training.batch_size, training.micro_batch_size, config.seed),
+        order=BatchOrder(
+            assets.train, training.batch_size, training.micro_batch_size, training.micro_batch_tokens, config.seed
+        ),
         num_steps=num_steps(config, len(assets.train)),
         warmup=settings.warmup,
         decay=settings.decay,

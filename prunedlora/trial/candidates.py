@@ -19,7 +19,7 @@ from prunedlora.config.trial import TrialConfig
 from prunedlora.results.record import Candidate, ExampleOutcomes, Figure
 from prunedlora.results.store import Store
 from prunedlora.tasks.outcomes import figures
-from prunedlora.tasks.task import Features
+from prunedlora.tasks.task import INPUTS, Features
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import autocast, evaluate
 from prunedlora.training.loop import NonFiniteError, Trial
@@ -123,7 +123,7 @@ def checked_batch(assets: Assets, workers: Workers) -> dict[str, Tensor]:
     if assets.task.labels is None:  # a class is told at the end, a language model speaks at every token
         features = [replace(feature, input_ids=feature.input_ids[:CHECKED_TOKENS], labels=[]) for feature in features]
     batch = assets.task.collate(features)
-    return {name: tensor.to(workers.device) for name, tensor in batch.items() if name != "labels"}
+    return {name: batch[name].to(workers.device) for name in INPUTS}
 
 
 def file_sha256(path: Path) -> str:

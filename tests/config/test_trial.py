@@ -30,6 +30,12 @@ def test_settings_that_do_not_fit_together_are_refused(
     assert message in error_of(tree)
 
 
+def test_a_forward_pass_has_one_limit(tree: dict[str, Any]) -> None:
+    put(tree, "trial.training.micro_batch_size", 2)
+    put(tree, "trial.training.micro_batch_tokens", 512)
+    assert "give micro_batch_size 2 or micro_batch_tokens 512, not both" in error_of(tree)
+
+
 ADALORA = {"target_rank": 4, "begin": 0.1, "end": 0.5}
 
 

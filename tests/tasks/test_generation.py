@@ -61,6 +61,14 @@ def test_only_the_answer_and_its_end_are_targets(
         assert batch["attention_mask"][row].sum() == length
 
 
+def test_positions_are_those_before_the_targets(task: Generation, make_splits: Callable[..., Splits]) -> None:
+    """Of an empty prompt nothing comes before the first token of the answer: it is no target."""
+    batch = task.collate(task.encode(make_splits([*PAIRS, ("", "an answer by itself")]).train))
+    targets = batch["labels"][:, 1:] != -100
+    rows, columns = targets.nonzero(as_tuple=True)
+    assert batch["positions"].tolist() == (rows * batch["labels"].shape[1] + columns).tolist()
+
+
 def test_the_loss_is_that_of_the_answer_read_alone(task: Generation, splits: Splits, llama: LlamaForCausalLM) -> None:
     features = task.encode(splits.train)
     expected = []

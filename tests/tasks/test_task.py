@@ -9,9 +9,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassifi
 
 from prunedlora.registry import lookup, names
 from prunedlora.tasks.data_error import DataError
+from prunedlora.tasks.generation import Generation
 from prunedlora.tasks.outcomes import figures, interleave
 from prunedlora.tasks.splits import Splits
-from prunedlora.tasks.task import Task, length_limit, padding_token
+from prunedlora.tasks.task import INPUTS, Task, length_limit, padding_token
 
 PAIRS = [(f"{'4 + ' * (i % 5)}{i} =", str(i % 3)) for i in range(11)]
 
@@ -79,8 +80,9 @@ def test_padding_gets_no_gradient(setup: Setup) -> None:
     embedded: list[torch.Tensor] = []
 
     def keep(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> None:
-        output.retain_grad()
-        embedded.append(output)
+        if output.requires_grad:  # not when the model is looked at, before its first loss
+            output.retain_grad()
+            embedded.append(output)
 
     model.get_input_embeddings().register_forward_hook(keep)  # type: ignore[operator]
     task.loss(model, batch)[0].backward()
@@ -110,7 +112,7 @@ def test_evaluation_leaves_the_model_as_it_was_and_draws_nothing(setup: Setup) -
 def test_batches_are_int64_on_the_cpu(setup: Setup) -> None:
     task, _, splits = setup
     batch = task.collate(task.encode(splits.train))
-    assert set(batch) == {"input_ids", "attention_mask", "labels"}
+    assert set(batch) == {*INPUTS, "labels"} | ({"positions"} if isinstance(task, Generation) else set())
     assert all(tensor.dtype == torch.int64 and tensor.device.type == "cpu" for tensor in batch.values())
     assert task.encode([]) == []
 

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -50,19 +51,46 @@ def test_nan_in_the_state_is_refused(tmp_path: Path) -> None:
         write_checkpoint(tmp_path / "c", {}, {"loss": float("nan")})
 
 
-def test_optimizer_state_by_name_goes_on_the_same() -> None:
+@pytest.mark.parametrize("fused", [False, True])
+def test_optimizer_state_by_name_goes_on_the_same(fused: bool, tmp_path: Path) -> None:
+    """Also through a file, where a weight lies in another order of memory than its state comes back in."""
+
     def run(restore_at: int | None) -> torch.Tensor:
         torch.manual_seed(0)
         model = nn.Linear(3, 2)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+        model.weight = nn.Parameter(torch.randn(3, 2).t())
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=fused)
         for step in range(6):
             if step == restore_at:
-                saved = {name: value.clone() for name, value in optimizer_tensors(optimizer, model).items()}
-                optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
-                load_optimizer_tensors(optimizer, model, saved)
+                write_checkpoint(tmp_path / "c", optimizer_tensors(optimizer, model), {})
+                optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=fused)
+                load_optimizer_tensors(optimizer, model, read_checkpoint(tmp_path / "c", CPU, "c")[0])
             optimizer.zero_grad()
-            model(torch.full((1, 3), float(step))).square().sum().backward()
+            model(torch.tensor([[1.0, 2.0, float(step)]])).square().sum().backward()
             optimizer.step()
         return model.weight.detach()
 
     assert torch.equal(run(None), run(3))
+
+
+class Recorded(torch.Tensor):
+    """Remembers where it was sent."""
+
+    sent: ClassVar[list[object]] = []
+
+    def to(self, *args: object, **kwargs: object) -> torch.Tensor:
+        self.sent.append(args[0])
+        return self.as_subclass(torch.Tensor)
+
+
+@pytest.mark.parametrize(("fused", "where"), [(True, torch.device("meta")), (False, "cpu")])
+def test_a_fused_optimizer_has_its_step_count_on_the_device(
+    fused: bool, where: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Recorded, "sent", [])
+    model = nn.Linear(3, 2, device="meta")
+    optimizer = torch.optim.AdamW(model.parameters())
+    optimizer.param_groups[0]["fused"] = fused  # torch has no fused kernel for meta
+    step = torch.tensor(3.0).as_subclass(Recorded)
+    load_optimizer_tensors(optimizer, model, {"weight|step": step})
+    assert Recorded.sent == [where]

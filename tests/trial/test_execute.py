@@ -26,7 +26,7 @@ from prunedlora.trial.assets import AssetCache
 from prunedlora.trial.execute import execute_trial
 from prunedlora.trial.failures import begin_attempt, last_words, leave_words, rank_that_failed
 from prunedlora.trial.outside_error import OutsideError
-from tests.tiny import sweep_tree
+from tests.tiny import decoder_tree, sweep_tree
 
 CPU = torch.device("cpu")
 ALONE = Workers(0, 1, CPU)
@@ -152,6 +152,38 @@ def test_resumed_equals_uninterrupted_bit_for_bit(
     left, right = record_of(trial, store).candidates, record_of(trial, whole).candidates
     assert [c.figures for c in left] == [c.figures for c in right]
     assert [c.tokens_seen for c in left] == [c.tokens_seen for c in right]
+
+
+def test_passes_of_a_step_change_rounding_alone_and_resume_bit_for_bit(assets_folder: Path, tmp_path: Path) -> None:
+    """Whole shares, passes of two examples, passes of 30 tokens; the last one also paused and gone on with."""
+    tree = decoder_tree(assets_folder, tmp_path / "unused")
+    assets = AssetCache(CPU)
+
+    def pause_at_seven(step: int, _: int) -> Verdict:
+        return Verdict.PAUSE if step == 7 else Verdict.CONTINUE
+
+    found: dict[str, tuple[list[dict[str, int]], list[dict[str, torch.Tensor]], int]] = {}
+    for name, limit in {
+        "whole": {},
+        "examples": {"training__micro_batch_size": 2},
+        "tokens": {"training__micro_batch_tokens": 30},
+        "paused": {"training__micro_batch_tokens": 30},
+    }.items():
+        trial, store = trial_of(tree, **limit), Store(str(tmp_path / name))
+        store.create_or_open(tree)
+        if name == "paused":
+            assert run(trial, store, progress=pause_at_seven) == "paused"
+        assert run(trial, store, assets=assets) == "completed"
+        candidates = record_of(trial, store).candidates
+        adapters = [adapter_of(trial, store, step) for step in (6, 12)]
+        found[name] = [c.ranks for c in candidates], adapters, candidates[-1].tokens_seen
+    ranks, adapters, tokens = found["whole"]
+    for name in ("examples", "tokens"):
+        assert (found[name][0], found[name][2]) == (ranks, tokens)
+        for left, right in zip(found[name][1], adapters, strict=True):
+            assert all(torch.allclose(left[key], right[key], atol=1e-4) for key in right)
+    assert found["paused"][0] == found["tokens"][0]
+    assert all(map(same_tensors, found["paused"][1], found["tokens"][1]))
 
 
 def test_a_trial_after_others_in_a_slot_equals_the_trial_alone(
@@ -421,10 +453,14 @@ def _worker(rank: int, num_workers: int, uri: str, config: dict[str, Any], rende
         dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("curvature", ["batch", "token"])
-def test_two_workers_remove_what_one_removes(tree: dict[str, Any], tmp_path: Path, curvature: str) -> None:
-    """Half of each batch each, one all-reduce: the same components go, the weights agree to rounding."""
-    trial = trial_of(tree, pruning__curvature=curvature, pruning__allocation="global", training__micro_batch_size=3)
+@pytest.mark.parametrize(("curvature", "batch_size", "micro_batch_size"), [("batch", 8, 3), ("token", 7, 1)])
+def test_two_workers_remove_what_one_removes(
+    tree: dict[str, Any], tmp_path: Path, curvature: str, batch_size: int, micro_batch_size: int
+) -> None:
+    """Half of each batch each (of seven: four and three, and an empty pass), one all-reduce: the same components go,
+    the weights agree to rounding."""
+    sizes = {"training__batch_size": batch_size, "training__micro_batch_size": micro_batch_size}
+    trial = trial_of(tree, pruning__curvature=curvature, pruning__allocation="global", **sizes)
     context = mp.get_context("spawn")
     stores = []
     for num_workers in (1, 2):
