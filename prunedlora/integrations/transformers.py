@@ -49,7 +49,8 @@ class PrunedLoraCallback(TrainerCallback):
     Trainer has clipped them, so what is made of them (`curvature: batch`, criterion `taylor`, `gradient_cap`) needs
     `max_grad_norm=0`; `token` collects before. Statistics weigh steps by the Trainer's own loss, a mean over the batch,
     where our loop sums over targets: with batches of equally many targets both remove the same components.
-    `gradient_cap` needs to know how many those are: `labels` among what the model is called with.
+    `gradient_cap` needs to know how many those are: `labels` among what the model is called with (with gradient
+    accumulation, of a model whose loss the Trainer divides by all of a step's targets, as language models' is).
 
     The learning rate that the Trainer sets, and logs, is the one before components went: `rate_growth` lengthens the
     optimizer's steps of A and B after them, which for Adam and its like is the same as a larger rate.
@@ -217,9 +218,8 @@ class PrunedLoraCallback(TrainerCallback):
                 "gradient_cap needs the number of targets of a step, but the model is called without labels, or with "
                 "none that counts: leave gradient_cap unset"
             )
-        return (
-            num_workers**2 / num_targets
-        )  # N c²: a loss counts c = num_workers / N times before gradients are averaged
+        # N c²: a target's loss counts c = num_workers / N times in the backward pass of its process.
+        return num_workers**2 / num_targets
 
     def _watched_example(self, device: torch.device) -> dict[str, Tensor] | None:
         assert self._inputs is not None
