@@ -24,6 +24,7 @@ from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
 from prunedlora.adapters.verify import VerificationError, logits_of, verify_reloaded
 from prunedlora.config.methods import PruningConfig
 from prunedlora.config.section import section_fields
+from prunedlora.integrations.layer_checks import check_layers
 from prunedlora.integrations.trainer_checks import CallbackError, check_trainer
 from prunedlora.integrations.training_inputs import TrainingInputs
 from prunedlora.pruning.pruner import Event, Pruner
@@ -97,7 +98,7 @@ class PrunedLoraCallback(TrainerCallback):
         self._workers = _workers(args)
         self._leave_earlier(state)
         layers = adapted_layers(model, self.adapter_name)
-        _check_layers(model, layers, self.adapter_name)
+        check_layers(model, layers, self.adapter_name)
         check_trainer(args, self.settings, kwargs["optimizer"])
         try:
             check_carried(model, self.adapter_name)
@@ -255,35 +256,6 @@ def _workers(args: TrainingArguments) -> Workers:
 
 def _are_finite(tensors: list[Tensor]) -> bool:
     return not tensors or math.isfinite(float(nn.utils.get_total_norm(tensors, math.inf)))
-
-
-def _check_layers(model: nn.Module, layers: list[AdaptedLayer], adapter_name: str) -> None:
-    if not layers:
-        raise CallbackError(
-            f"the model has no LoRA layers of an adapter {adapter_name!r}: wrap it with "
-            "get_peft_model(model, LoraConfig(...)), or give SFTTrainer a peft_config"
-        )
-    for layer in layers:
-        if variant := getattr(layer.module, "lora_variant", {}).get(adapter_name):
-            kind = type(variant).__name__
-            raise CallbackError(f"layer {layer.name!r} is of the LoRA variant {kind}; only plain LoRA can be pruned")
-        if not isinstance(layer.lora_A, nn.Linear):
-            kind = type(layer.lora_A).__name__
-            raise CallbackError(f"layer {layer.name!r} has factors of type {kind}; only linear layers can be pruned")
-        if layer.lora_B.bias is not None:
-            raise CallbackError(f"layer {layer.name!r} has a bias on B (lora_bias), which an export cannot carry")
-        if not layer.A.requires_grad:
-            raise CallbackError(f"layer {layer.name!r}: adapter {adapter_name!r} is not trained (requires_grad is off)")
-        if layer.A.dtype == torch.float16:
-            raise CallbackError(
-                f"layer {layer.name!r} has factors in float16, whose gradients overflow: give the adapter float32 or "
-                "bfloat16 (PEFT does by itself, unless autocast_adapter_dtype=False)"
-            )
-    for name, module in model.named_modules():
-        if adapter_name in getattr(module, "lora_embedding_A", ()):
-            raise CallbackError(f"{name!r} is an embedding with LoRA; only linear layers can be pruned")
-    if len(ranks := sorted({layer.rank for layer in layers})) > 1:
-        raise CallbackError(f"the layers start at ranks {ranks}; pruning starts from one rank (remove rank_pattern)")
 
 
 def _checkpoint_file(args: TrainingArguments, state: TrainerState, *, must_exist: bool) -> Path:
