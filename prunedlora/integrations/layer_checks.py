@@ -1,4 +1,4 @@
-"""What LoRA layers PrunedLoRA can prune under a `transformers.Trainer`; adapters/carried.py asks what can be exported."""
+"""Which LoRA layers can be pruned under a `transformers.Trainer`; what can be exported, adapters/carried.py asks."""
 
 import torch
 from torch import nn
