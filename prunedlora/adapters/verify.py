@@ -112,6 +112,32 @@ def verify(
     )
 
 
+def verify_reloaded(
+    model: PeftModel,
+    adapter_name: str,
+    folder: Path,
+    example: Mapping[str, Tensor] | None,
+    expected: Tensor | None,
+) -> None:
+    """Loads `folder` beside `adapter_name` with PEFT's own loader and compares modules, ranks, factors and heads, bit
+    for bit, and on `example` logits with `expected`, those of the trained adapter (`logits_of`); no logits without.
+
+    As `verify` without its questions about what the adapter does; the model is left as it was.
+
+    Raises VerificationError naming what differs.
+    """
+    device = next(model.parameters()).device
+    low = any(p.dtype in (torch.bfloat16, torch.float16) for p in model.parameters())
+    with _left_as_it_was(model, adapter_name), torch.no_grad():
+        host = _load(model, adapter_name, folder, device)
+        _compare_layers(plain_layers(model, adapter_name), plain_layers(host, RELOADED))
+        _compare_heads(_heads(model, adapter_name), _heads(host, RELOADED))
+        if example is not None and expected is not None:
+            host.set_adapter(RELOADED)
+            found = _logits(host.eval(), example)
+            check_logits(expected, found, low_precision=low, what=f"the adapter reloaded from {folder}")
+
+
 @torch.no_grad()
 def logits_of(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     """Logits on a batch ("labels" left out) in evaluation mode, float64; of real tokens alone.
@@ -181,7 +207,7 @@ def _load(model: PeftModel, adapter_name: str, folder: Path, device: torch.devic
 
 
 def _compare_layers(trained: list[PlainLayer], reloaded: list[PlainLayer]) -> None:
-    """The set of adapted modules, every rank, and B A bit for bit."""
+    """The set of adapted modules, every rank, and A and B bit for bit in the type that they are loaded in."""
     expected = {layer.name: layer for layer in trained if layer.rank > 0}
     found = {layer.name: layer for layer in reloaded}
     if expected.keys() != found.keys():
@@ -191,7 +217,7 @@ def _compare_layers(trained: list[PlainLayer], reloaded: list[PlainLayer]) -> No
         other = found[name]
         if other.rank != layer.rank:
             raise VerificationError(f"layer {name!r} has rank {layer.rank}, but {other.rank} after reloading")
-        if not (torch.equal(other.A, layer.A) and torch.equal(other.B, layer.B)):
+        if not (torch.equal(other.A, layer.A.to(other.A.dtype)) and torch.equal(other.B, layer.B.to(other.B.dtype))):
             raise VerificationError(f"layer {name!r} has other weights after reloading")
 
 

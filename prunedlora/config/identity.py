@@ -1,4 +1,4 @@
-"""TrialConfig → key: the same key means the same result, wherever a run keeps its files, whatever machine it uses."""
+"""TrialConfig → key: the same key means the same training, wherever a run keeps its files, whatever machine it uses."""
 
 import hashlib
 import importlib.metadata
@@ -29,6 +29,14 @@ def trial_key(trial: TrialConfig) -> str:
     """Hash of the canonical JSON of the resolved configuration, `KEY_LENGTH` hex digits.
 
     Installed packages count by name and version, local files by the sha256 of their content, so no path enters it.
+
+    Trials of one key have the same data in the same order, the same initial weights and the same rules. On one kind of
+    device, with the same packages and equally many workers and threads, they give the same adapter bit for bit on a
+    CPU, up to the kernels' own order of sums on a GPU. With other numbers of workers or threads sums round otherwise,
+    and where anything drops out (`adapter.dropout`, droplora's granularity element, the base model's own dropout) each
+    worker draws for its part of a batch: then it is another sample of the same training. Those numbers belong to the
+    cluster, so they are on record with every trial (`environment`) and not in its key.
+
     Raises LocationError for a model, dataset or harness task's file that does not exist, or without lm-eval.
     """
     tree = trial.model_dump(mode="json")

@@ -21,7 +21,8 @@ class DropLoraConfig(Section):
     probability: float = Field(default=0.5, gt=0.0, lt=1.0)
     """Share of the rank dimension that is dropped while training."""
     granularity: Literal["element", "rank"] = "element"
-    """element: drawn anew for every token and component; rank: one draw per layer and step, shared by all tokens."""
+    """element: drawn anew for every token and component, by each worker for its own; rank: one draw per layer and step,
+    shared by all tokens and workers."""
 
 
 class L1raConfig(Section):

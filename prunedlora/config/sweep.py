@@ -22,8 +22,11 @@ class ResourcesConfig(Section):
     """What one slot holds for the whole sweep."""
 
     num_workers: PositiveInt = 1
-    """Ray Train workers of a slot; each gets a shard of every batch."""
+    """Ray Train workers of a slot; each gets a shard of every batch, and draws what drops out of it by itself. A
+    trial's key leaves it open: with dropout, other numbers of workers give another sample of the same training;
+    without, the same one up to rounding."""
     cpus_per_worker: PositiveInt = 1
+    """Threads of each worker too, which change how sums round, and no more."""
     gpus_per_worker: NonNegativeFloat = 0
     """0, 1, or a part of one GPU, 0.25 for four slots on each: small models leave most of a GPU idle."""
     num_slots: PositiveInt | None = None

@@ -145,7 +145,7 @@ class AdapterConfig(Section):
     use_rslora: bool = False
     """Scaling by the square root of the rank; method rslora is lora with it and wants it said."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Dropout on the input of A while training."""
+    """Dropout on the input of A while training; each of `resources.num_workers` draws for its own part of a batch."""
     target_modules: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)] = "all-linear"
     """Names (or endings) of the linear modules to adapt, or all-linear: every linear layer but the head's."""
     layers_to_transform: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None

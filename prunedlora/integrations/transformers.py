@@ -8,6 +8,8 @@ The numbers are those of our own loop (`prunedlora.pruning`). While the Trainer 
 is removed is held at zero; when it ends the adapter really shrinks, and a plain PEFT adapter is saved.
 """
 
+import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from prunedlora.adapters.carried import check_carried
 from prunedlora.adapters.export import declare_ranks, export
 from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
+from prunedlora.adapters.verify import VerificationError, logits_of, verify_reloaded
 from prunedlora.config.methods import PruningConfig
 from prunedlora.config.section import section_fields
+from prunedlora.integrations.layer_checks import check_layers
+from prunedlora.integrations.trainer_checks import CallbackError, check_trainer
+from prunedlora.integrations.training_inputs import TrainingInputs
 from prunedlora.pruning.pruner import Event, Pruner
 from prunedlora.pruning.pruning_settings import PruningSettings
+from prunedlora.tasks.batching import evaluating
+from prunedlora.training.agreement import Agreement
+from prunedlora.training.distributed import Workers
 
 ADAPTER_FOLDER = "pruned_adapter"
 """Inside the Trainer's output_dir."""
@@ -29,32 +39,45 @@ STATE_FILE = "pruner.safetensors"
 """Inside each of the Trainer's checkpoints."""
 
 
-class CallbackError(RuntimeError):
-    """A model or Trainer that PrunedLoRA cannot work with; the message says why and what would do."""
+class TargetNotReachedWarning(UserWarning):
+    """Training ended before everything was removed that was to go."""
 
 
 class PrunedLoraCallback(TrainerCallback):
     """Prunes the LoRA adapter of the Trainer's model while it trains.
 
     Steps count as the Trainer's optimizer steps, progress by its `max_steps`. Gradients reach a callback after the
-    Trainer has clipped them, so `curvature: batch` needs `max_grad_norm=0`; `token` collects before. Statistics weigh
-    steps by the Trainer's own loss, a mean over the batch, where our loop sums over targets: with batches of equally
-    many targets both remove the same components.
+    Trainer has clipped them, so what is made of them (`curvature: batch`, criterion `taylor`, `gradient_cap`) needs
+    `max_grad_norm=0`; `token` collects before. Statistics weigh steps by the Trainer's own loss, a mean over the batch,
+    where our loop sums over targets: with batches of equally many targets both remove the same components.
+    `gradient_cap` needs to know how many those are: `labels` among what the model is called with (with gradient
+    accumulation, of a model whose loss the Trainer divides by all of a step's targets, as language models' is).
 
     The learning rate that the Trainer sets, and logs, is the one before components went: `rate_growth` lengthens the
     optimizer's steps of A and B after them, which for Adam and its like is the same as a larger rate.
 
-    After training the model's adapter is small, `<output_dir>/pruned_adapter` holds it as a plain PEFT adapter, and
-    `trainer.save_model()` and `push_to_hub()` save it with its true ranks.
+    A step whose statistics or gradients are not finite is not observed, and nothing is removed after it. What an
+    exported adapter would not carry, DeepSpeed, FSDP and fp16 are refused when training begins.
+
+    After training the model's adapter is small, `<output_dir>/pruned_adapter` holds it as a plain PEFT adapter, which
+    has been loaded again and compared (weights always, logits for language models and classifiers of text), and
+    `trainer.save_model()` and `push_to_hub()` save it with its true ranks. TargetNotReachedWarning says when training
+    was over before pruning was.
     """
 
     def __init__(self, pruning: PruningConfig, *, adapter_name: str = "default") -> None:
         self.settings = PruningSettings(**section_fields(pruning))
         self.adapter_name = adapter_name
         self.events: list[Event] = []
-        """What was removed, in order."""
+        """What the present, or last, training has removed, in order."""
         self._pruner: Pruner | None = None
-        self._factors: list[nn.Parameter] = []
+        self._has_ended = False
+        self._inputs: TrainingInputs | None = None
+        self._workers = Workers(0, 1, torch.device("cpu"))
+        self._agreement = Agreement()
+        self._is_observed = False
+        """Whether the step under way is."""
+        self._layers: list[AdaptedLayer] = []
         self._before: list[Tensor] = []
 
     @property
@@ -72,34 +95,61 @@ class PrunedLoraCallback(TrainerCallback):
         Raises CallbackError.
         """
         model: nn.Module = kwargs["model"]
+        self._workers = _workers(args)
+        self._leave_earlier(state)
         layers = adapted_layers(model, self.adapter_name)
-        _check_layers(model, layers, self.adapter_name)
-        _check_trainer(args, self.settings)
-        self._pruner = Pruner(self.settings, layers, seed=args.seed, hold=True)
-        self._factors = [factor for layer in layers for factor in (layer.A, layer.B)]
+        check_layers(model, layers, self.adapter_name)
+        check_trainer(args, self.settings, kwargs["optimizer"])
+        try:
+            check_carried(model, self.adapter_name)
+            self._pruner = Pruner(self.settings, layers, seed=args.seed, hold=True)
+        except ValueError as error:  # NotCarriedError, or a target or schedule that cannot be
+            raise CallbackError(str(error)) from error
+        self._inputs = TrainingInputs(model)
+        self._layers, self._agreement, self._has_ended, self.events = layers, Agreement(), False, []
         if state.global_step > 0:
             self._pruner.load_state_dict(load_file(_checkpoint_file(args, state, must_exist=True)))
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Sums the statistics over the processes and takes them in, with this step's gradients."""
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            for tensor in self.pruner.statistics():
-                torch.distributed.all_reduce(tensor)
-        self.pruner.observe()
-        self._before = [] if self.pruner.rate_factor == 1.0 else [factor.detach().clone() for factor in self._factors]
+        """Sums the statistics over the processes and takes them in, with this step's gradients.
+
+        Raises WorkersDifferError when the processes have removed different components, CallbackError for a
+        `gradient_cap` where the number of targets is not known.
+        """
+        pruner = self.pruner
+        self._agreement.confirm(self._workers)
+        statistics = pruner.statistics()
+        self._workers.sum_(statistics)
+        scale = self._gradient_scale()
+        gradients = [f.grad for layer in self._layers for f in (layer.A, layer.B) if f.grad is not None]
+        # Once all is gone nothing is observed, and looking would make the device wait.
+        self._is_observed = pruner.is_done or _are_finite([*statistics, *gradients])
+        if self._is_observed:
+            pruner.observe(scale)
+        else:
+            pruner.discard()
+        self._before = [] if pruner.rate_factor == 1.0 else [factor.detach().clone() for factor in self._factors()]
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Lengthens the step as components have gone, holds what is gone at zero, and removes what is due."""
+        """Lengthens the step as components have gone, holds what is gone at zero, and removes what is due.
+
+        Raises CallbackError when the step has left factors that are not finite.
+        """
         step = state.global_step + 1  # the Trainer counts after this
-        for before, factor in zip(self._before, self._factors, strict=False):  # none is kept at an unchanged rate
+        for before, factor in zip(self._before, self._factors(), strict=False):  # none is kept at an unchanged rate
             factor.data.copy_(torch.lerp(before, factor.data, self.pruner.rate_factor))
         self.pruner.enforce()
+        if not self._is_observed:
+            if not _are_finite([factor.data for factor in self._factors()]):
+                raise CallbackError(f"the adapter is not finite after step {step}: a gradient was infinite or NaN")
+            return
         event = self.pruner.step(step, step / state.max_steps, kwargs["optimizer"])
         if event is not None:
+            self._agreement.add(event)
             self.events.append(event)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -110,49 +160,102 @@ class PrunedLoraCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Shrinks the adapter and saves it."""
+        """Shrinks the adapter, saves it, and compares what was saved with what was trained.
+
+        Warns of a target that is not reached. Raises WorkersDifferError, and CallbackError for a saved adapter that is
+        another one than was trained.
+        """
         model: Any = kwargs["model"]
-        self.pruner.shrink(None)
+        self._agreement.confirm(self._workers)
+        example = self._watched_example(next(model.parameters()).device)
+        with evaluating(model):
+            expected = None if example is None else logits_of(model, example)
+        self._shrink(kwargs["optimizer"])
         declare_ranks(model, self.adapter_name)
-        if state.is_world_process_zero:
-            base = model.peft_config[self.adapter_name].base_model_name_or_path or ""
-            export(model, self.adapter_name, Path(str(args.output_dir)) / ADAPTER_FOLDER, base)
+        self._has_ended = True
+        if not state.is_world_process_zero:
+            return
+        self._warn_of_what_is_left(state)
+        base = model.peft_config[self.adapter_name].base_model_name_or_path or ""
+        folder = Path(str(args.output_dir)) / ADAPTER_FOLDER
+        export(model, self.adapter_name, folder, base)
+        try:
+            verify_reloaded(model, self.adapter_name, folder, example, expected)
+        except VerificationError as error:
+            raise CallbackError(f"what was saved is not the adapter that was trained: {error}") from error
 
+    def _leave_earlier(self, state: TrainerState) -> None:
+        """Ends what an earlier training of this callback has left. Raises CallbackError where it cannot be gone on
+        from."""
+        if self._pruner is None:
+            return
+        if self._has_ended and self._workers.num_workers > 1:
+            raise CallbackError(
+                "a second train() under DDP would not add up the gradients of the smaller adapter: make a new Trainer "
+                "with trainer.model"
+            )
+        if not self._has_ended and self.events and state.global_step == 0:
+            raise CallbackError(
+                f"the training before ended without its last step and left {len(self.events)} removals in the adapter: "
+                "resume from a checkpoint, or begin with a new adapter"
+            )
+        self._pruner.close()
+        if self._inputs is not None:
+            self._inputs.close()
 
-def _check_layers(model: nn.Module, layers: list[AdaptedLayer], adapter_name: str) -> None:
-    if not layers:
-        raise CallbackError(
-            f"the model has no LoRA layers of an adapter {adapter_name!r}: wrap it with "
-            "get_peft_model(model, LoraConfig(...)), or give SFTTrainer a peft_config"
+    def _factors(self) -> list[nn.Parameter]:
+        return [factor for layer in self._layers for factor in (layer.A, layer.B)]
+
+    def _gradient_scale(self) -> float | None:
+        """Of this step, over all processes, each of which takes a mean over its own targets."""
+        if self._inputs is None or not self.pruner.needs_gradient_scale:
+            return None
+        known = self._inputs.take_num_targets()
+        total = torch.tensor([math.nan if known is None else known], dtype=torch.float64, device=self._workers.device)
+        self._workers.sum_([total])
+        num_targets, num_workers = float(total), self._workers.num_workers
+        if not num_targets > 0:
+            raise CallbackError(
+                "gradient_cap needs the number of targets of a step, but the model is called without labels, or with "
+                "none that counts: leave gradient_cap unset"
+            )
+        # N c²: a target's loss counts c = num_workers / N times in the backward pass of its process.
+        return num_workers**2 / num_targets
+
+    def _watched_example(self, device: torch.device) -> dict[str, Tensor] | None:
+        assert self._inputs is not None
+        self._inputs.close()
+        example = self._inputs.example
+        return None if example is None else {name: tensor.to(device) for name, tensor in example.items()}
+
+    def _shrink(self, optimizer: Any) -> None:
+        """Also in the optimizer, which a second `train()` of the Trainer goes on with: of these factors from zero
+        moments, since some optimizers keep them in blocks that no component has to itself."""
+        for factor in self._factors():
+            optimizer.state.pop(factor, None)
+        self.pruner.shrink(optimizer)
+
+    def _warn_of_what_is_left(self, state: TrainerState) -> None:
+        if self.pruner.is_done:
+            return
+        ranks = self.pruner.ranks.values()
+        warnings.warn(
+            f"training ended after {state.global_step} of {state.max_steps} steps, when {self.pruner.done_share:.0%} "
+            f"of what was to go was gone: the saved adapter has ranks {min(ranks)} to {max(ranks)}, "
+            f"{sum(ranks)} components in {len(ranks)} layers",
+            TargetNotReachedWarning,
+            stacklevel=2,
         )
-    for layer in layers:
-        if variant := getattr(layer.module, "lora_variant", {}).get(adapter_name):
-            kind = type(variant).__name__
-            raise CallbackError(f"layer {layer.name!r} is of the LoRA variant {kind}; only plain LoRA can be pruned")
-        if not isinstance(layer.lora_A, nn.Linear):
-            kind = type(layer.lora_A).__name__
-            raise CallbackError(f"layer {layer.name!r} has factors of type {kind}; only linear layers can be pruned")
-        if layer.lora_B.bias is not None:
-            raise CallbackError(f"layer {layer.name!r} has a bias on B (lora_bias), which an export cannot carry")
-        if not layer.A.requires_grad:
-            raise CallbackError(f"layer {layer.name!r}: adapter {adapter_name!r} is not trained (requires_grad is off)")
-    for name, module in model.named_modules():
-        if adapter_name in getattr(module, "lora_embedding_A", ()):
-            raise CallbackError(f"{name!r} is an embedding with LoRA; only linear layers can be pruned")
-    if len(ranks := sorted({layer.rank for layer in layers})) > 1:
-        raise CallbackError(f"the layers start at ranks {ranks}; pruning starts from one rank (remove rank_pattern)")
 
 
-def _check_trainer(args: TrainingArguments, settings: PruningSettings) -> None:
-    if settings.curvature == "batch" and args.max_grad_norm:
-        raise CallbackError(
-            f"curvature 'batch' needs gradients that are not clipped, but the Trainer clips them at max_grad_norm "
-            f"{args.max_grad_norm:g} before a callback sees them: set max_grad_norm=0, or curvature 'token'"
-        )
-    if args.load_best_model_at_end:
-        raise CallbackError(
-            "load_best_model_at_end would bring an adapter back from before its last removals: set it to False"
-        )
+def _workers(args: TrainingArguments) -> Workers:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return Workers(torch.distributed.get_rank(), torch.distributed.get_world_size(), args.device)
+    return Workers(0, 1, args.device)
+
+
+def _are_finite(tensors: list[Tensor]) -> bool:
+    return not tensors or math.isfinite(float(nn.utils.get_total_norm(tensors, math.inf)))
 
 
 def _checkpoint_file(args: TrainingArguments, state: TrainerState, *, must_exist: bool) -> Path:

@@ -91,7 +91,7 @@ class AdaLora(Method):
         adapted: nn.Module = self._model
         return adapted
 
-    def observe(self, progress: float) -> None:
+    def penalise(self) -> None:
         """Adds the penalty's gradient to those of A and B."""
         if self.settings.orthogonality == 0:
             return

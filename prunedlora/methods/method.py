@@ -26,9 +26,9 @@ class Method:
     """A way for an adapter to start and to change; a subclass carries `@register("method", name)`.
 
     One object serves one trial on one model. The loop calls, in this order: `attach` once; then per optimizer step
-    backward passes, `statistics` (sums them over the workers in place), `observe`, the optimizer, `step`; after the
-    last step `truncations`; `close` and `detach` at the end. All workers hold equal objects and decide alike, because
-    all they see is reduced.
+    backward passes, `statistics` (sums them over the workers in place), `penalise`, `observe`, the optimizer, `step`;
+    after the last step `truncations`; `close` and `detach` at the end. All workers hold equal objects and decide alike,
+    because all they see is reduced.
 
     A subclass overrides what it does otherwise. What it keeps is a LoRA adapter of fixed rank that remembers nothing.
     """
@@ -76,11 +76,13 @@ class Method:
         """This step's raw statistics, to be summed over data-parallel workers in place before `observe`."""
         return []
 
-    def observe(self, progress: float) -> None:
-        """Takes in complete gradients (averaged over targets and workers, not clipped); before the optimizer step.
+    def penalise(self) -> None:
+        """Adds to complete gradients (averaged over targets and workers, not clipped), in place, the gradient of a
+        penalty of its own."""
 
-        May add to them, in place, the gradient of a penalty of its own.
-        """
+    def observe(self, num_targets: float) -> None:
+        """Takes in the statistics and the finite, complete gradients of a step, its `num_targets` over all workers;
+        before the gradients are clipped and the optimizer steps."""
 
     def step(self, step: int, progress: float, optimizer: Optimizer) -> Event | None:
         """After optimizer step number `step` (from 1), with the share of training done: the change made, if any."""

@@ -51,9 +51,9 @@ class PrunedLora(Method):
         """Raw curvature sums of this step, to be summed over workers in place."""
         return self.pruner.statistics()
 
-    def observe(self, progress: float) -> None:
-        """Averages this step's curvature in."""
-        self.pruner.observe()
+    def observe(self, num_targets: float) -> None:
+        """Averages this step's curvature in; the losses of its targets are summed."""
+        self.pruner.observe(num_targets)
 
     def step(self, step: int, progress: float, optimizer: Optimizer) -> Event | None:
         """Prunes if an event is due."""

@@ -33,6 +33,15 @@ def collectors_of(
     return collectors | {name: lookup("statistic", name)(layers) for name in sorted(names)}
 
 
+def reads_gradients(settings: PruningSettings) -> bool:
+    """Whether any of it is made of the factors' gradients, which must then be complete and unclipped; hooks see the
+    backward passes whatever becomes of the gradients."""
+    kinds = [] if settings.curvature is None else [lookup("curvature", settings.curvature)]
+    if settings.criterion is not None:
+        kinds += [lookup("statistic", name) for name in lookup("criterion", settings.criterion).statistics]
+    return settings.gradient_cap is not None or any(kind.reads_gradients for kind in kinds)
+
+
 class Averages:
     """Exponential averages over steps of what the collectors see, of the live components of each layer.
 

@@ -6,7 +6,7 @@ layers of different widths compare.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -18,6 +18,10 @@ from prunedlora.registry import register
 
 class Curvature(Protocol):
     """What a curvature offers the pruner."""
+
+    reads_gradients: ClassVar[bool]
+    """Whether H is made of the factors' own gradients, of the mean loss, which must then be complete and unclipped;
+    else hooks see the backward passes, and H is of the loss that those begin at, a sum over targets in our loop."""
 
     def __init__(self, layers: Sequence[AdaptedLayer], side: Side) -> None: ...
 
@@ -50,6 +54,8 @@ class BatchCurvature:
 
     One step alone is noise and may be rank-deficient; the pruner averages over steps.
     """
+
+    reads_gradients = True
 
     def __init__(self, layers: Sequence[AdaptedLayer], side: Side) -> None:
         self._layers = layers
@@ -91,6 +97,8 @@ class TokenCurvature:
     the outputs' gradients, so once per backward pass also where checkpointing runs the forward twice. For side A only
     the norm of x is held until then, since x itself is what checkpointing saves memory on.
     """
+
+    reads_gradients = False
 
     def __init__(self, layers: Sequence[AdaptedLayer], side: Side) -> None:
         self._layers = layers

@@ -90,7 +90,7 @@ def with_gradient(
     layers: Sequence[LiveLayer], known: Known, gradients: Sequence[Tensor], cap: float
 ) -> tuple[Evidence, Tensor]:
     """The evidence of the form with the gradient, on the single side that is known, and the share (L,) of the gradient
-    that the cap admits. `gradients` (n, r) of W per layer."""
+    that the cap admits. `gradients` (n, r) of W per layer, of the loss that the curvature is of."""
     ((side, P),) = known.inverse.items()
     evidence = known.evidence
     size = P.shape[-1]
@@ -122,7 +122,8 @@ def remove(
 
     Args:
         num: most components that a layer may lose.
-        gradients: the mean gradient of W (n, r) per layer, for the form with the gradient on a single side.
+        gradients: the gradient of W (n, r) per layer, of the loss that the curvature is of, for the form with the
+            gradient on a single side.
 
     Returns index of a layer → rising indices of what it keeps (on the CPU), for the layers that lose some. Their
     factors hold the compensated values already, in the kept columns.

@@ -75,6 +75,8 @@ class Pruner:
             self._criterion = lookup("criterion", settings.criterion)
         removed_share(settings.schedule, 0.0, settings.begin, settings.end)  # refuses settings that do not fit
         self._gradients: list[Tensor] | None = None
+        self._gradient_scale = 0.0
+        """Average over steps, started at zero, as the statistics are."""
         self._is_open = not self._done()
         collectors = collectors_of(settings, self._criterion, list(layers)) if self._is_open else {}
         self._averages = Averages(collectors, self._layers, settings.ema_decay)
@@ -83,10 +85,20 @@ class Pruner:
         """This step's raw statistics, to be summed over data-parallel workers in place before `observe`."""
         return self._averages.statistics()
 
-    def observe(self) -> None:
-        """Averages this step's statistics in, from complete, unclipped gradients; before the optimizer step."""
+    def observe(self, gradient_scale: float | None = None) -> None:
+        """Averages this step's statistics in, from complete, unclipped gradients; before the optimizer step.
+
+        `gradient_scale`: what makes the mean gradient G and the curvature H ones of the same loss, where
+        `needs_gradient_scale`; without effect elsewhere. Of a step with N targets, whose losses counted c times each in
+        the backward passes: N c². There H = c² Σ over N, so that N c² G H⁻¹ = (N G) (Σ over N)⁻¹, whatever N and c are;
+        c = 1, and the scale N, where losses are summed.
+
+        Raises ValueError where it is needed and not given.
+        """
         if not self._is_open:
             return
+        if self.needs_gradient_scale and gradient_scale is None:
+            raise ValueError(f"gradient_cap with curvature {self.settings.curvature!r} needs a gradient_scale")
         self._averages.observe()
         if self.settings.gradient_cap is not None:
             (side,) = self.settings.sides
@@ -94,6 +106,13 @@ class Pruner:
                 layer.factor(side) * 0 if (gradient := layer.gradient(side)) is None else gradient.clone()
                 for layer in self._layers
             ]
+        if self.needs_gradient_scale and gradient_scale is not None:
+            assert self.settings.ema_decay is not None
+            self._gradient_scale += (1 - self.settings.ema_decay) * (gradient_scale - self._gradient_scale)
+
+    def discard(self) -> None:
+        """Forgets what this step has collected, in the place of `observe`: for a step that is not finite."""
+        self._averages.resize()
 
     def step(self, step: int, progress: float, optimizer: Optimizer | None) -> Event | None:
         """Removes what is due after optimizer step number `step`, when the share `progress` of training is done.
@@ -112,10 +131,9 @@ class Pruner:
         if num_due < self._allocation.least_due(self._target) or not self._started():
             return None
         removed = self._remove(num_due, optimizer, derive_seed(self._seed, "event", step))
-        ranks = {name: layer.rank for name, layer in zip(self._names, self._layers, strict=True)}
         if self._done():
             self.close()
-        return Event(step, removed, ranks)
+        return Event(step, removed, self.ranks)
 
     def scores(self, step: int = 0) -> dict[str, Tensor]:
         """Layer name → the criterion's score of each component by itself (r,), higher = keep, as things stand.
@@ -129,13 +147,37 @@ class Pruner:
             raise ValueError("no scores: the target is reached, nothing is observed any more")
         known = self._known(0, derive_seed(self._seed, "event", step))
         evidence = known.evidence
-        if self._gradients is not None and self.settings.gradient_cap is not None:
-            evidence, _ = with_gradient(self._layers, known, self._gradients, self.settings.gradient_cap)
+        gradients = self._scaled_gradients()
+        if gradients is not None and self.settings.gradient_cap is not None:
+            evidence, _ = with_gradient(self._layers, known, gradients, self.settings.gradient_cap)
         scores = self._criterion.scores(evidence)
         return {
             name: scores[index, : layer.rank]
             for index, (name, layer) in enumerate(zip(self._names, self._layers, strict=True))
         }
+
+    @property
+    def needs_gradient_scale(self) -> bool:
+        """Whether `observe` has to be told how the gradient's loss compares with the curvature's."""
+        settings = self.settings
+        if settings.gradient_cap is None or settings.curvature is None:
+            return False
+        return not lookup("curvature", settings.curvature).reads_gradients
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the target is reached: nothing is observed or removed any more."""
+        return self._done()
+
+    @property
+    def done_share(self) -> float:
+        """How much of what is to go is gone, in components or, where the allocation counts those, in parameters."""
+        return min(self._num_done() / self._num_to_remove, 1.0) if self._num_to_remove else 1.0
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """Layer name → number of components that are there, all layers."""
+        return {name: layer.rank for name, layer in zip(self._names, self._layers, strict=True)}
 
     @property
     def rate_factor(self) -> float:
@@ -158,14 +200,16 @@ class Pruner:
             layer.shrink(optimizer)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Averaged statistics (`average.<statistic>.<layer>`), the number of steps in them, and where components are
-        held which are live (`live.<layer>`); take it between steps."""
+        """Averaged statistics (`average.<statistic>.<layer>`), the number of steps in them, the average
+        `gradient_scale` where it is needed, and where components are held which are live (`live.<layer>`); take it
+        between steps."""
         held = {
             f"live.{name}": layer.index
             for name, layer in zip(self._names, self._layers, strict=True)
             if layer.index is not None
         }
-        return {**self._averages.state_dict(), **held}
+        scale = {"gradient_scale": torch.tensor(self._gradient_scale, dtype=torch.float64)} if self._keeps_scale else {}
+        return {**self._averages.state_dict(), **scale, **held}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Goes on from `state`; layers that shrink must have their ranks of that moment already.
@@ -179,17 +223,32 @@ class Pruner:
                     live.restore(state[f"live.{name}"])
         if self._done():
             self.close()
-        expected = self._averages.state_dict().keys() | held
+        scale = {"gradient_scale"} if self._keeps_scale else set()
+        expected = self._averages.state_dict().keys() | held | scale
         if state.keys() != expected:
             wrong = sorted(state.keys() ^ expected)
             raise ValueError(f"pruner state does not fit the adapter; missing or unexpected: {', '.join(wrong)}")
         self._averages.load_state_dict(state)
+        if self._keeps_scale:
+            self._gradient_scale = float(state["gradient_scale"])
 
     def close(self) -> None:
         """Removes hooks and averages; the pruner does nothing from then on."""
         self._averages.close()
         self._is_open = False
         self._gradients = None
+
+    @property
+    def _keeps_scale(self) -> bool:
+        return self._is_open and self.needs_gradient_scale
+
+    def _scaled_gradients(self) -> list[Tensor] | None:
+        """The last observed gradient of W (n, r) per layer, of the loss that the averaged curvature is of."""
+        if self._gradients is None or not self.needs_gradient_scale:
+            return self._gradients
+        assert self.settings.ema_decay is not None
+        scale = self._gradient_scale / (1 - self.settings.ema_decay**self._averages.num_observed)
+        return [gradient.double() * scale for gradient in self._gradients]
 
     def _num_done(self) -> int:
         return self._allocation.num_removed_so_far(
@@ -240,7 +299,7 @@ class Pruner:
             counts,
             most,
             recovery_strength=settings.recovery_strength,
-            gradients=self._gradients,
+            gradients=self._scaled_gradients(),
             gradient_cap=settings.gradient_cap,
         )
 

@@ -20,6 +20,8 @@ from prunedlora.registry import register
 class ActivationStatistic:
     """G_h = mean over tokens of h hᵀ (r, r), h = A x the input of lora_B."""
 
+    reads_gradients = False
+
     def __init__(self, layers: Sequence[AdaptedLayer]) -> None:
         self._tokens = TokenSums(layers, "B", _inputs_that_count, counting=True)
 
@@ -57,6 +59,8 @@ class OutputGradientStatistic:
     numbers of tokens share.
     """
 
+    reads_gradients = False
+
     def __init__(self, layers: Sequence[AdaptedLayer]) -> None:
         self._tokens = TokenSums(layers, "A", _gradients)
 
@@ -88,6 +92,8 @@ class SensitivityStatistic:
     https://arxiv.org/abs/2305.11627, there from one batch of calibration; here averaged over steps, since one step
     alone is noise.
     """
+
+    reads_gradients = True
 
     def __init__(self, layers: Sequence[AdaptedLayer]) -> None:
         self._layers = layers

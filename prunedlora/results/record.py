@@ -163,6 +163,10 @@ class Environment(Document):
     git_dirty: bool | None = None
     device: str
     num_workers: int = Field(ge=1)
+    """Data-parallel workers that shared every batch. Beside `num_threads` it is what an equal key leaves open: draws of
+    dropout are a worker's own, and sums round in another order."""
+    num_threads: int | None = Field(default=None, ge=1)
+    """CPU threads of each worker's torch; None in older records."""
     model: dict[str, Json]
     """Name, revision, dtype, number of parameters, … as loaded."""
     data: dict[str, Json]

@@ -1,14 +1,17 @@
 """Plan: what a sweep would do, for --dry-run. Nothing is written and no Ray is started."""
 
 import os
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict
 
 from rich.console import Console
 
 from prunedlora.config.identity import KEY_VERSION, contents
-from prunedlora.config.sweep import SweepConfig
+from prunedlora.config.sweep import ResourcesConfig, SweepConfig
 from prunedlora.fleet import cluster
 from prunedlora.fleet.capacity import num_slots, worker_needs
+from prunedlora.results.record import TrialRecord
 from prunedlora.results.share_text import share_text
 from prunedlora.results.store import Store
 from prunedlora.study.asker import Asker
@@ -46,7 +49,29 @@ def print_plan(config: SweepConfig, storage: str, console: Console, *, retry_fai
         f"Trials: {asker.num_kept} kept, {asker.num_resumed} to resume, "
         f"{asker.num_left - asker.num_resumed} new at most",
         f"Slots: {slots} on {where}, each {workers} of {needs}",
+        *other_workers(store.records() if exists else [], resources),
         *(f"Warning: {warning}" for warning in found.warnings),
     ]
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def other_workers(records: Iterable[TrialRecord], resources: ResourcesConfig) -> list[str]:
+    """A line for every other number of workers, or of threads on a CPU, that trials on record ran with than trials to
+    come would: their keys do not tell them apart."""
+    others: Counter[str] = Counter()
+    for environment in (record.environment for record in records):
+        threads = environment.num_threads if environment.device == "cpu" else None
+        if environment.num_workers != resources.num_workers or threads not in (None, resources.cpus_per_worker):
+            others[_of(environment.num_workers, threads)] += 1
+    now = _of(resources.num_workers, resources.cpus_per_worker)
+    return [
+        f"Workers: {count} trial{'s' if count > 1 else ''} on record ran as {then}, new ones would as {now}: "
+        "with dropout another sample of the same training, without the same up to rounding"
+        for then, count in sorted(others.items())
+    ]
+
+
+def _of(num_workers: int, num_threads: int | None) -> str:
+    workers = f"{num_workers} worker{'s' if num_workers > 1 else ''}"
+    return workers if num_threads is None else f"{workers} of {num_threads} thread{'s' if num_threads > 1 else ''}"

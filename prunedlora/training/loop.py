@@ -14,6 +14,7 @@ from prunedlora.adapters.reach import check_gradients
 from prunedlora.methods.method import Method
 from prunedlora.seeds import seed_dropout
 from prunedlora.tasks.task import Task
+from prunedlora.training.agreement import Agreement
 from prunedlora.training.data import BatchOrder
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import autocast
@@ -95,8 +96,11 @@ def train(
     Raises:
         NonFiniteError: names the step and the learning rate.
         NoGradientError: after the first backward pass, names the adapted layers that the loss does not depend on.
+        WorkersDifferError: workers have changed their adapters differently; before that step's gradients are summed,
+            and before a milestone.
     """
     device = workers.device
+    agreement = Agreement()
     trial.model.train()
     pause_asked = False
     while trial.step < trial.num_steps:
@@ -107,7 +111,8 @@ def train(
             group["lr"] = peak * factor
         trial.optimizer.param_groups[0]["lr"] *= trial.method.rate_factor
 
-        # loss sum, targets, tokens, and whether rank 0 was asked to pause: reduced together with the gradients.
+        # loss sum, targets, tokens, whether rank 0 was asked to pause, and what the workers have decided so far:
+        # reduced before the gradients, whose shapes differ where workers differ.
         counts = torch.zeros(4, dtype=torch.float64, device=device)
         for features in trial.order.micro_batches(trial.step, workers.rank, workers.num_workers):
             if not features:  # another worker's last pass; no pass waits for those of the others
@@ -123,10 +128,10 @@ def train(
         if trial.step == 0:
             check_gradients(trial.model)
 
-        parameters = [p for group in trial.optimizer.param_groups for p in group["params"]]
-        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
-        workers.sum_([counts, *gradients, *trial.method.statistics()])
-        loss_total, num_targets_total, tokens, pause = counts.tolist()
+        counts = torch.cat([counts, agreement.numbers(device)])
+        workers.sum_([counts])
+        loss_total, num_targets_total, tokens, pause, *decided = counts.tolist()
+        agreement.check(decided, workers.num_workers)
         loss = loss_total / num_targets_total if num_targets_total else math.nan
         rate = trial.optimizer.param_groups[0]["lr"]
         if not math.isfinite(loss):
@@ -135,20 +140,26 @@ def train(
             trial.optimizer.zero_grad(set_to_none=True)
             save_checkpoint()
             return Verdict.PAUSE
+        parameters = [p for group in trial.optimizer.param_groups for p in group["params"]]
+        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+        workers.sum_([*gradients, *trial.method.statistics()])
         torch._foreach_div_(gradients, num_targets_total)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
 
-        trial.method.observe(trial.progress)
+        trial.method.penalise()
         total_norm = nn.utils.get_total_norm(gradients)
         norm = float(total_norm)
         if not math.isfinite(norm):
             raise NonFiniteError(f"gradient norm is {norm} at step {trial.step} (learning rate {rate:.3g})")
+        trial.method.observe(num_targets_total)
         if trial.max_grad_norm is not None:
             nn.utils.clip_grads_with_norm_(parameters, trial.max_grad_norm, total_norm)
         trial.optimizer.step()
         trial.step += 1
         event = trial.method.step(trial.step, trial.progress, trial.optimizer)
+        if event is not None:
+            agreement.add(event)
         trial.optimizer.zero_grad(set_to_none=True)
         trial.tokens_seen += int(tokens)
         trial.train_seconds += time.perf_counter() - started
@@ -156,6 +167,7 @@ def train(
         verdict = on_step(StepLog(trial.step, loss, rate, norm, event.ranks if event else None))
         pause_asked = verdict is Verdict.PAUSE
         if trial.step in milestones:
+            agreement.confirm(workers)
             verdict = on_milestone()
             if verdict is Verdict.STOP:
                 return verdict

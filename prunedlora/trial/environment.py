@@ -31,6 +31,7 @@ def environment(workers: Workers, assets: Assets | None, share: AdaptedShare | N
         git_dirty=dirty,
         device=torch.cuda.get_device_name() if workers.device.type == "cuda" else workers.device.type,
         num_workers=workers.num_workers,
+        num_threads=torch.get_num_threads(),
         model=assets.model_facts | adapted if assets else {},
         data=assets.data_facts if assets else {},
     )

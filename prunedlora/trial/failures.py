@@ -7,12 +7,14 @@ fails alone cannot write the record, and the others only see that it is gone.
 from prunedlora.results.record import Failure, from_json, to_json
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
+from prunedlora.training.agreement import WorkersDifferError
 from prunedlora.training.distributed import PeerLostError
 from prunedlora.trial.outside_error import OutsideError
 
-OUTSIDE = (OutsideError, StoreError, PeerLostError)
+OUTSIDE = (OutsideError, StoreError, PeerLostError, WorkersDifferError)
 """Not the trial's doing: the workers start again, and it goes on from its last checkpoint, as often as `max_attempts`
-allows."""
+allows. Workers that differ have added the same numbers to different sums, by a device that errs, say, or by different
+versions of a library: all of them go on from the one checkpoint, and where they differ again, the last words say so."""
 FOLDER = "failures"
 FAILED, INTERRUPTED = "failed", "interrupted"
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,20 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
 from prunedlora import PrunedLoraCallback, PruningConfig
+from prunedlora.adapters.export import export
 from prunedlora.adapters.layers import adapted_layers
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.trial import trial_with
-from prunedlora.integrations.transformers import CallbackError
+from prunedlora.integrations import transformers as callback_module
+from prunedlora.integrations.trainer_checks import CallbackError
+from prunedlora.integrations.transformers import TargetNotReachedWarning
+from prunedlora.pruning import pruner as pruner_module
+from prunedlora.pruning.event import remove, with_gradient
 from prunedlora.pruning.pruner import Event
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict, train
@@ -145,6 +152,28 @@ def test_the_callback_removes_what_our_loop_removes(pruning: dict[str, Any], fol
     torch.testing.assert_close(trained.eval()(**batch).logits, model.eval()(**batch).logits, rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("curvature", ["token", "batch"])
+def test_the_gradient_s_step_is_that_of_our_loop(
+    curvature: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Our loop sums the loss over targets, the Trainer takes means: ‖G P‖ / ‖W‖, before the cap, is the same."""
+    steps: list[list[float]] = []
+
+    def seen(layers: Any, criterion: Any, known: Any, *inputs: Any, gradients: Any, **named: Any) -> Any:
+        _, share = with_gradient(layers, known, gradients, 1e-9)  # a cap that always caps shows the step
+        steps.append((1e-9 / share).tolist())
+        return remove(layers, criterion, known, *inputs, gradients=gradients, **named)
+
+    monkeypatch.setattr(pruner_module, "remove", seen)
+    setting = Setting(folder, gradient_cap=0.1, curvature=curvature)
+    setting.trial = trial_with(setting.trial, {"optimizer.max_grad_norm": None})
+    setting.by_our_loop()
+    ours = steps[0]
+    steps.clear()
+    setting.trainer(tmp_path, max_grad_norm=0.0)[0].train()
+    assert steps[0] == pytest.approx(ours, rel=1e-3)
+
+
 def test_a_resumed_training_goes_on_as_if_it_had_not_stopped(folder: Path, tmp_path: Path) -> None:
     whole, _ = Setting(folder).trainer(tmp_path / "whole")
     whole.train()
@@ -219,7 +248,27 @@ CONFIG = {"target_rank": 2, "schedule": SCHEDULE}
         ({"rank_pattern": {"q_proj": 2}}, {}, {}, r"the layers start at ranks \[2, 4\]; pruning starts from one rank"),
         ({"inference_mode": True}, {}, {}, "adapter 'default' is not trained"),
         ({"target_modules": ["q_proj", "embed_tokens"]}, {}, {}, "'.*embed_tokens' is an embedding with LoRA"),
-        ({}, {}, {"curvature": "batch"}, "needs gradients that are not clipped, but the Trainer clips them at "),
+        (
+            {},
+            {},
+            {"curvature": "batch"},
+            "curvature 'batch' needs gradients that are not clipped, but the Trainer clips them at ",
+        ),
+        ({}, {}, {"gradient_cap": 0.1}, "gradient_cap needs gradients that are not clipped, but the Trainer clips"),
+        ({}, {}, {"criterion": "taylor"}, "criterion 'taylor' needs gradients that are not clipped, but the Trainer"),
+        ({}, {"max_grad_norm": 0.0, "labels": False}, {"gradient_cap": 0.1}, "needs the number of targets of a step"),
+        ({"init_lora_weights": "pissa"}, {}, {}, "has init_lora_weights 'pissa', which may change base weights"),
+        ({"init_lora_weights": "olora"}, {}, {}, "has init_lora_weights 'olora', which may change base weights"),
+        ({"trainable_token_indices": [5, 6]}, {}, {}, r"has trainable_token_indices \[5, 6\], which an export does"),
+        ({"layer_replication": [[0, 2], [0, 2]]}, {}, {}, r"has layer_replication \[.*\], which an export does not"),
+        ({"bias": "all"}, {}, {}, "has bias 'all', which an export does not carry: leave it at 'none'"),
+        ({}, {"optim": "lomo"}, {}, "optim .*lomo keeps weights of its own"),
+        ({}, {"optim": "galore_adamw_layerwise"}, {}, "optim .*galore_adamw_layerwise keeps weights of its own"),
+        ({}, {"fp16": True}, {}, r"fp16 scales the loss, .* train in bf16 \(bf16=True\)"),
+        ({}, {"fsdp": True}, {}, "FSDP shares the factors out .* train under DDP"),
+        ({}, {"deepspeed": {"zero_optimization": {"stage": 1}}}, {}, "DeepSpeed keeps master copies .* under DDP"),
+        ({"dtype": torch.float16}, {}, {}, "has factors in float16, whose gradients overflow"),
+        ({}, {}, {"target_rank": 5}, "target_rank 5"),
         ({}, {"load_best_model_at_end": True, "save_strategy": "epoch", "eval_strategy": "epoch"}, {}, "would bring"),
     ],
 )
@@ -231,21 +280,186 @@ def test_what_it_cannot_handle_is_refused_before_training(
     llama: Callable[[], LlamaForCausalLM],
     tmp_path: Path,
 ) -> None:
+    """What a CPU lets nobody construct (fp16, DeepSpeed) is set on arguments that are otherwise real."""
     model: Any = llama()
     if lora is not None:
-        model = get_peft_model(model, LoraConfig(**({"r": 4, "target_modules": ["q_proj", "v_proj"]} | lora)))
+        dtype = lora.get("dtype", torch.float32)
+        settings = {"r": 4, "target_modules": ["q_proj", "v_proj"]} | {k: v for k, v in lora.items() if k != "dtype"}
+        model = get_peft_model(model, LoraConfig(**settings)).to(dtype)
+    given = {name: value for name, value in arguments_.items() if name not in (*SET_LATER, "labels")}
     ids = torch.arange(1000, 1010)
-    examples = [{"input_ids": ids, "labels": ids}] * 8
+    examples = [{"input_ids": ids} | ({"labels": ids} if arguments_.get("labels", True) else {})] * 8
     callback = PrunedLoraCallback(PruningConfig(**(CONFIG | pruning)))
-    trainer = Trainer(
+    trainer = InOwnLoss(
         model=model,
-        args=arguments(tmp_path, **arguments_),
+        args=arguments(tmp_path, **given),
         train_dataset=examples,
         eval_dataset=examples,
         callbacks=[callback],
     )
+    for name in set(arguments_) & set(SET_LATER):
+        setattr(trainer.args, name, arguments_[name])
     with pytest.raises(CallbackError, match=message):
+        trainer.train() if not set(arguments_) & set(SET_LATER) else begin(trainer, callback)
+
+
+SET_LATER = ("fp16", "fsdp", "deepspeed", "optim")
+
+
+def begin(trainer: Trainer, callback: PrunedLoraCallback) -> None:
+    """What the Trainer does first, where the rest of it cannot run here."""
+    callback.on_train_begin(trainer.args, trainer.state, trainer.control, model=trainer.model, optimizer=None)
+
+
+class InOwnLoss(Trainer):
+    """A Trainer whose examples may come without labels."""
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+        output = model(**inputs)
+        loss = output.logits.float().square().mean()
+        return (loss, output) if return_outputs else loss
+
+
+class Act(TrainerCallback):
+    """Does something before the optimizer's step of one number (from 1)."""
+
+    def __init__(self, step: int, act: Callable[[Any, Any], None]) -> None:
+        self.step, self.act = step, act
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step + 1 == self.step:
+            self.act(kwargs["model"], control)
+
+
+def with_act(trainer: Trainer, act: Act, *, first: bool) -> Trainer:
+    trainer.add_callback(act)
+    if first:
+        trainer.callback_handler.callbacks.insert(0, trainer.callback_handler.callbacks.pop())
+    return trainer
+
+
+def overflow(model: Any, _: Any) -> None:
+    adapted_layers(model, "default")[0].B.grad.fill_(float("inf"))
+
+
+def drop_gradients(model: Any, _: Any) -> None:
+    model.zero_grad()
+
+
+def test_a_step_that_is_not_finite_is_not_observed(folder: Path, tmp_path: Path) -> None:
+    """Left out by the trainer too, it is as if the averages had never seen it, and training reaches its target."""
+    trainer, callback = Setting(folder, curvature="batch").trainer(tmp_path, max_grad_norm=0.0)
+    with_act(trainer, Act(4, overflow), first=True)
+    with_act(trainer, Act(4, drop_gradients), first=False)
+    seen: list[tuple[int, bool]] = []
+
+    def look(model: Any, _: Any) -> None:
+        averages = {name: v for name, v in callback.pruner.state_dict().items() if name.startswith("average.")}
+        seen.append(
+            (int(callback.pruner.state_dict()["num_observed"]), all(v.isfinite().all() for v in averages.values()))
+        )
+
+    for step in (3, 4, 5):
+        with_act(trainer, Act(step, look), first=False)
+    trainer.train()
+    assert seen == [(3, True), (3, True), (4, True)]
+    assert 4 not in [event.step for event in callback.events]
+    assert callback.pruner.is_done
+
+
+def test_an_adapter_that_is_not_finite_ends_the_training(folder: Path, tmp_path: Path) -> None:
+    trainer, _ = Setting(folder).trainer(tmp_path)
+    with_act(trainer, Act(4, overflow), first=True)
+    with pytest.raises(CallbackError, match="the adapter is not finite after step 4: a gradient was infinite or NaN"):
         trainer.train()
+    assert not (tmp_path / "pruned_adapter").exists()
+
+
+def test_a_target_not_reached_is_said(folder: Path, tmp_path: Path) -> None:
+    def stop(_: Any, control: Any) -> None:
+        control.should_training_stop = True
+
+    trainer, callback = Setting(folder).trainer(tmp_path)
+    with_act(trainer, Act(4, stop), first=False)
+    match = (
+        r"training ended after 4 of 12 steps, when 33% of what was to go was gone: .* ranks 5 to 5, 60 components in 12"
+    )
+    with pytest.warns(TargetNotReachedWarning, match=match):
+        trainer.train()
+    assert [event.step for event in callback.events] == [4]
+
+
+def test_a_second_training_is_its_own(folder: Path, tmp_path: Path) -> None:
+    """Its events, its hooks, and an optimizer that trains the smaller adapter."""
+    trainer, callback = Setting(folder).trainer(tmp_path)
+    trainer.train()
+    assert {rank for event in callback.events[-1:] for rank in event.ranks.values()} == {3}
+    first = [layer.B.detach().clone() for layer in adapted_layers(trainer.model, "default")]
+    callback.settings = replace(callback.settings, target_sparsity=0.3)
+    trainer.train()
+    assert [set(event.ranks.values()) for event in callback.events] == [{2}]
+    second = [layer.B for layer in adapted_layers(trainer.model, "default")]
+    assert {B.shape[1] for B in second} == {2}
+    assert not any(B[:, :1].equal(old[:, :1]) for B, old in zip(second, first, strict=True))
+    assert not any(module._forward_pre_hooks for module in trainer.model.modules())
+
+
+def test_a_training_begun_anew_over_removed_components_is_refused(folder: Path, tmp_path: Path) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    trainer, _ = Setting(folder).trainer(tmp_path)
+    with_act(trainer, Act(6, interrupt), first=False)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    with pytest.raises(CallbackError, match="without its last step and left 1 removals in the adapter: resume"):
+        trainer.train()
+
+
+def test_what_is_saved_is_compared_with_what_was_trained(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def export_wrongly(model: Any, name: str, path: Path, base: str) -> None:
+        export(model, name, path, base)
+        file = path / "adapter_model.safetensors"
+        save_file({key: tensor * 1.01 for key, tensor in load_file(file).items()}, file)
+
+    monkeypatch.setattr(callback_module, "export", export_wrongly)
+    with pytest.raises(
+        CallbackError, match=r"what was saved is not the adapter that was trained: layer .* other weights"
+    ):
+        Setting(folder).trainer(tmp_path)[0].train()
+
+
+@pytest.mark.parametrize(
+    ("lora", "dtype"),
+    [
+        ({"layers_to_transform": [1]}, torch.float32),
+        ({"use_rslora": True, "alpha_pattern": {"q_proj": 3}, "exclude_modules": ["k_proj"]}, torch.float32),
+        ({"init_lora_weights": "orthogonal", "modules_to_save": ["lm_head"]}, torch.float32),
+        ({}, torch.bfloat16),
+    ],
+    ids=str,
+)
+def test_what_an_adapter_may_have_is_saved_with_it(
+    lora: dict[str, Any], dtype: torch.dtype, llama: Callable[[], LlamaForCausalLM], tmp_path: Path
+) -> None:
+    """By the callback and by the trainer: PEFT alone gives the trained model's logits again."""
+    model = get_peft_model(llama(), LoraConfig(**({"r": 4, "target_modules": ["q_proj", "k_proj"]} | lora))).to(dtype)
+    ids = torch.arange(1000, 1010)
+    trainer = Trainer(
+        model=model,
+        args=arguments(tmp_path, learning_rate=2e-2),
+        train_dataset=[{"input_ids": ids, "labels": ids}] * 96,
+        callbacks=[PrunedLoraCallback(PruningConfig(**CONFIG))],
+    )
+    trainer.train()
+    trainer.save_model(str(tmp_path / "saved"))
+    expected = trainer.model.eval()(input_ids=ids[None]).logits
+    for name in ("pruned_adapter", "saved"):
+        plain = PeftModel.from_pretrained(llama().to(dtype), tmp_path / name).eval()
+        tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+        torch.testing.assert_close(plain(input_ids=ids[None]).logits, expected, rtol=0, atol=tolerance)
 
 
 def test_there_is_no_pruner_before_training() -> None:

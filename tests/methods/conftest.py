@@ -73,7 +73,8 @@ def train() -> Callable[..., list[Any]]:
             for parameter in parameters:
                 if parameter.grad is not None:
                     parameter.grad /= len(labels)
-            method.observe((step - 1) / NUM_STEPS)
+            method.penalise()
+            method.observe(len(labels))
             nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             events.append(method.step(step, step / NUM_STEPS, optimizer))

@@ -27,7 +27,7 @@ def test_the_penalty_is_the_one_that_peft_adds_to_outputs_with_a_loss(make_base,
     torch.testing.assert_close(output.loss - plain, penalty, rtol=1e-5, atol=1e-5)
 
 
-def test_observing_adds_the_gradient_that_peft_s_loss_has(make_base, make_method):
+def test_penalising_adds_the_gradient_that_peft_s_loss_has(make_base, make_method):
     gradients = []
     for by_peft in (True, False):
         method = make_method("adalora", orthogonality=0.7)
@@ -38,7 +38,7 @@ def test_observing_adds_the_gradient_that_peft_s_loss_has(make_base, make_method
         loss = output.loss if by_peft else nn.functional.cross_entropy(output.logits, batch["labels"])
         loss.backward()
         if not by_peft:
-            method.observe(0.0)
+            method.penalise()
         gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys()
     for name, gradient in gradients[0].items():

@@ -102,7 +102,7 @@ def train_step(data) -> Callable[..., Event | None]:
         for parameter in model.parameters():
             if parameter.grad is not None:
                 parameter.grad /= y.numel()
-        pruner.observe()
+        pruner.observe(y.numel())
         optimizer.step()
         pruner.enforce()
         event = pruner.step(step, step / NUM_STEPS, optimizer)

@@ -95,7 +95,7 @@ def after_an_event(make_network, make_settings, data, **overrides):
     pruner = Pruner(settings, layers)
     x, y = data(0)
     (model(x) - y).square().sum().backward()
-    pruner.observe()
+    pruner.observe(1.0)  # the gradient is that of the sum
     state = {name: value.clone() for name, value in pruner.state_dict().items()}
     before = [(layer.A.detach().clone(), layer.B.detach().clone()) for layer in layers]
     gradients = [layer.B.grad.clone() for layer in layers]

@@ -115,7 +115,7 @@ def test_two_workers_with_half_the_batch_remove_what_one_removes(
                 for layer in layers:
                     layer.A.grad /= y.numel()
                     layer.B.grad /= y.numel()
-                pruner.observe()
+                pruner.observe(y.numel())
                 optimizer.step()
                 optimizer.zero_grad()
                 events.append(pruner.step(step, step / NUM_STEPS, optimizer))
@@ -257,7 +257,7 @@ def test_scores_are_what_an_event_looks_at_first(gradient_cap, make_network, mak
         pruner.scores()
     x, y = data(0)
     (model(x) - y).square().sum().backward()
-    pruner.observe()
+    pruner.observe(1.0)
     scores = pruner.scores()
     assert {name: values.shape for name, values in scores.items()} == {layer.name: (6,) for layer in layers}
     event = pruner.step(4, 0.2, None)

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import math
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,12 @@ from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.methods.lora import Lora
+from prunedlora.pruning import event as event_module
+from prunedlora.pruning import pruner as pruner_module
 from prunedlora.results.record import Failure, TrialRecord
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import StaleWriterError, Store
+from prunedlora.training.agreement import WorkersDifferError
 from prunedlora.training.distributed import PeerLostError, Workers
 from prunedlora.training.loop import Verdict
 from prunedlora.trial.assets import AssetCache
@@ -305,7 +310,8 @@ class _LosesItsPeer(Workers):
         raise PeerLostError("another worker is gone: Connection closed by peer")
 
     def sum_(self, tensors: Any) -> None:
-        pass
+        for tensor in tensors:  # the other one has the same
+            tensor *= 2
 
 
 def test_a_rank_that_hears_of_anothers_failure_puts_it_on_record(tree: dict[str, Any], store: Store) -> None:
@@ -361,8 +367,11 @@ def test_a_gradient_that_is_not_finite_fails_the_trial(
         return adapted
 
     monkeypatch.setattr(Lora, "attach", attach_poisoned)
+    observed: list[float] = []
+    monkeypatch.setattr(Lora, "observe", lambda self, num_targets: observed.append(num_targets))
     trial = trial_of(tree, pruning=None, adapter__method="lora")
     assert run(trial, store) == "failed"
+    assert observed == [8.0] * 3  # the fourth step's gradients enter no average
     record = record_of(trial, store)
     assert record.failure is not None
     assert "gradient norm is" in record.failure.message
@@ -451,6 +460,50 @@ def _worker(rank: int, num_workers: int, uri: str, config: dict[str, Any], rende
     run(TrialConfig.model_validate(config), Store(uri), workers=Workers(rank, num_workers, CPU))
     if num_workers > 1:
         dist.destroy_process_group()
+
+
+def _worker_that_errs(rank: int, uri: str, config: dict[str, Any], rendezvous: str) -> None:
+    """Rank 1 gets another cost than rank 0 for the first component of every layer."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
+    if rank == 1:
+        gather = event_module.gather
+
+        def gather_wrongly(*inputs: Any, **named: Any) -> Any:
+            known = gather(*inputs, **named)
+            for gram in known.evidence.gram.values():
+                gram.diagonal[:, 0] = 0.0
+            return known
+
+        pruner_module.gather = gather_wrongly
+    workers = Workers(rank, 2, CPU)
+    try:
+        run(TrialConfig.model_validate(config), Store(uri), workers=workers)
+    except WorkersDifferError:
+        os._exit(7)
+
+
+def test_workers_that_remove_different_components_are_started_again(tree: dict[str, Any], tmp_path: Path) -> None:
+    """Both ranks hear of it, before their gradients are added up or a candidate is made; it is no failure of the
+    trial: no record, and the reason among the last words."""
+    trial = trial_of(tree, pruning__allocation="uniform")
+    store = Store(str(tmp_path / "store"))
+    store.create_or_open(tree)
+    context = mp.get_context("spawn")
+    arguments = (store.uri, trial.model_dump(), str(tmp_path / "rendezvous"))
+    processes = [context.Process(target=_worker_that_errs, args=(r, *arguments)) for r in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [7, 7]
+    assert store.read_record(trial_key(trial)) is None
+    assert re.search(r"rank \d was interrupted: WorkersDifferError: the 2 workers", last_words(store, trial_key(trial)))
+    store.begin_attempt(trial_key(trial), 1)
+    assert run(trial, store) == "failed"  # it had its attempts
+    failure = record_of(trial, store).failure
+    assert failure is not None
+    assert "WorkersDifferError: the 2 workers of this training have removed different components" in failure.message
 
 
 @pytest.mark.parametrize(("curvature", "batch_size", "micro_batch_size"), [("batch", 8, 3), ("token", 7, 1)])

@@ -1,0 +1,57 @@
+"""What a Trainer's model was given in training passes: how many targets, and one example for a later comparison."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+)
+
+IGNORED = -100
+"""The label that is no target, as everywhere in transformers."""
+MOST_TOKENS = 64
+"""Of the example: a language model gives logits at every token."""
+OF_TEXT_ALONE = {
+    *MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values(),
+    *MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.values(),
+    *MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES.values(),
+}
+"""Classes that make logits of `input_ids` alone."""
+
+
+class TrainingInputs:
+    """Watches the model's training passes, until `close`."""
+
+    def __init__(self, model: Any) -> None:
+        """`model`: a PeftModel."""
+        self.example: dict[str, Tensor] | None = None
+        """The first tokens of the first example, (1, tokens), on the CPU; None before the first pass, and for a model
+        that takes more than text."""
+        self._num_targets: Tensor | int | None = 0
+        self._takes_text = type(model.get_base_model()).__name__ in OF_TEXT_ALONE
+        self._handle = model.register_forward_pre_hook(self._look, with_kwargs=True)
+
+    def take_num_targets(self) -> int | None:
+        """Targets since the last call; None if the model was called without labels, so that nobody can tell."""
+        taken, self._num_targets = self._num_targets, 0
+        return None if taken is None else int(taken)
+
+    def close(self) -> None:
+        """Removes the hook; harmless when done twice."""
+        self._handle.remove()
+
+    def _look(self, model: nn.Module, _: tuple[Any, ...], inputs: dict[str, Any]) -> None:
+        if not (model.training and torch.is_grad_enabled()):
+            return
+        labels = inputs.get("labels")
+        if labels is None:
+            self._num_targets = None
+        elif self._num_targets is not None:
+            self._num_targets = self._num_targets + (labels != IGNORED).sum()
+        ids, mask = inputs.get("input_ids"), inputs.get("attention_mask")
+        if self.example is None and self._takes_text and ids is not None and ids.ndim == 2:
+            first = ids[0] if mask is None or mask.ndim != 2 else ids[0][mask[0].bool()]
+            self.example = {"input_ids": first[None, :MOST_TOKENS].cpu()}
