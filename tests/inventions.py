@@ -12,7 +12,7 @@ from prunedlora.results.record import BaseReference, Candidate, Environment, Fai
 
 if TYPE_CHECKING:
     from prunedlora.fleet.board import Work
-    from prunedlora.fleet.slot import Bench
+    from prunedlora.fleet.worker import Bench
 
 SPACE: dict[str, Any] = {
     "adapter.initial_rank": {"choice": [4, 8, 16]},

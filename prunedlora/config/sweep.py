@@ -56,7 +56,8 @@ class RetentionConfig(Section):
     checkpoint_every_steps: PositiveInt | None = None
     """Optimizer steps between checkpoints to resume from; None: at milestones, and when the sweep is paused."""
     adapters: Literal["all", "front"] = "all"
-    """front: after the sweep, adapters of dominated candidates are deleted (their figures stay)."""
+    """front: after the sweep, adapters are deleted that no recommendation, at any margin and on any axis of size, can
+    name (their figures stay): those of configurations that another beats for certain."""
 
 
 class SweepConfig(Section):

@@ -11,11 +11,11 @@ import torch
 from prunedlora.adapters.attach import detach, load
 from prunedlora.adapters.repack import DTYPES, make_uniform, merge, store_as
 from prunedlora.adapters.verify import check_logits, logits_of, verify
-from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.candidate_test import TEST_FILE, read_test_figures
 from prunedlora.delivery.card import CARD_FILE, CERTIFICATE_FILE, card, certificate
 from prunedlora.delivery.class_names import recorded_labels, write_labels
 from prunedlora.delivery.form import AS_TRAINED, ExportError, Form
+from prunedlora.delivery.recorded_trial import recorded_trial
 from prunedlora.delivery.stored_adapter import adapter_path, fetch_adapter
 from prunedlora.results.analysis.find import find_candidate
 from prunedlora.results.record import TrialRecord
@@ -70,7 +70,7 @@ def export_candidate(store: Store, candidate: str, to: Path, *, check: bool, for
 def _hand_over(record: TrialRecord, original: Path, result: Path, form: Form) -> dict[str, Any]:
     """Checks the adapter in `original` and what is handed over in `result`, where it merges first if asked to. One base
     model is in memory until a merged one is read again."""
-    config = TrialConfig.model_validate(record.config)
+    config = recorded_trial(record)
     workers = Workers(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     assets = load_assets(config, workers.device, recorded_labels(record))
     dtype, batch = assets.base.dtype, checked_batch(assets, workers)

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from prunedlora.adapters.attach import load
-from prunedlora.config.trial import TrialConfig
 from prunedlora.config.trial_sections import HarnessConfig
+from prunedlora.delivery.recorded_trial import recorded_trial
 from prunedlora.delivery.stored_adapter import fetch_adapter
 from prunedlora.registry import lookup
 from prunedlora.results.analysis.find import find_candidate
@@ -33,7 +33,7 @@ def measure_stored(store: Store, candidate: str, tasks: Sequence[str], config: H
         ModelError, LocationError: the base model cannot be loaded.
     """
     record, chosen = find_candidate(store, candidate)
-    trial = TrialConfig.model_validate(record.config)
+    trial = recorded_trial(record)
     task = lookup("task", trial.data.task)
     if task.auto_model != "AutoModelForCausalLM":
         raise HarnessError(

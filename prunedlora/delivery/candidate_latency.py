@@ -21,6 +21,7 @@ from prunedlora.adapters.attach import detach, load
 from prunedlora.adapters.repack import merge
 from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.class_names import recorded_labels
+from prunedlora.delivery.recorded_trial import recorded_trial
 from prunedlora.delivery.stored_adapter import fetch_adapter
 from prunedlora.results.analysis.find import find_candidate
 from prunedlora.results.analysis.latency_document import Conditions, Latency, write_latency
@@ -74,11 +75,11 @@ def measure_latencies(
         folders = [Path(scratch) / str(i) for i in range(len(found))]
         for (record, candidate), folder in zip(found, folders, strict=True):
             fetch_adapter(store, record, candidate, folder)
-            _check_length(TrialConfig.model_validate(record.config), shape.num_tokens)
+            _check_length(recorded_trial(record), shape.num_tokens)
         cache = AssetCache(device)
         for (record, candidate), folder in zip(found, folders, strict=True):
             on_start(f"{record.key}@{candidate.name}")
-            config = TrialConfig.model_validate(record.config)
+            config = recorded_trial(record)
             base = cache.get(config, recorded_labels(record)).base
             latency = measure_latency(base, folder, shape, device, merged=config.model.quantization is None)
             write_latency(store, record.key, candidate.name, latency)

@@ -9,9 +9,9 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from prunedlora.adapters.export import CONFIG_NAME
 from prunedlora.config.identity import looks_local
-from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.class_names import LABELS_FILE, recorded_labels
 from prunedlora.delivery.form import Form
+from prunedlora.delivery.recorded_trial import recorded_trial
 from prunedlora.delivery.servers import servers, servers_sentence
 from prunedlora.delivery.snippet import serve_name, snippet
 from prunedlora.registry import lookup
@@ -77,7 +77,7 @@ def certificate(
 
 def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], folder: Path, form: Form) -> str:
     """A model card: front matter as the Hub reads it, then the same for people. `folder`: the adapter as trained."""
-    config = TrialConfig.model_validate(record.config)
+    config = recorded_trial(record)
     task = lookup("task", config.data.task)
     metric = config.evaluation.metric
     split, figure = ("test", test[metric]) if metric in test else ("validation", candidate.figures[metric])
@@ -162,7 +162,7 @@ def _vllm(record: TrialRecord, candidate: Candidate, folder: Path, form: Form) -
     fitting = form.slot_of(candidate)
     if (flags := vllm_flags(fitting)) is None:
         return "No slot of vLLM holds its largest rank."
-    model, memory = TrialConfig.model_validate(record.config).model, vllm_slot_bytes(record, fitting)
+    model, memory = recorded_trial(record).model, vllm_slot_bytes(record, fitting)
     base = serve_name(model.name, model.revision)
     slot = "" if memory is None else f". Its slot takes {bytes_text(memory)} of GPU memory, in half precision."
     return f"vLLM: `vllm serve {base} {flags} --lora-modules NAME=PATH`{slot}"

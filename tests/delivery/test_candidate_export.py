@@ -20,6 +20,7 @@ from prunedlora.delivery.candidate_export import export_candidate
 from prunedlora.delivery.candidate_test import measure_test
 from prunedlora.delivery.card import card, vllm_problems
 from prunedlora.delivery.form import ExportError, Form
+from prunedlora.delivery.recorded_trial import recorded_trial
 from prunedlora.delivery.stored_adapter import AS_RECORDED, StoredAdapterError, fetch_adapter
 from prunedlora.results.analysis.find import find_candidate
 from prunedlora.results.store import Store
@@ -123,6 +124,23 @@ def test_the_card_loads_the_base_as_it_was_trained_on(trained: tuple[Store, str,
         "pad_token_id=0,", "dropout=0.0,",
     ]  # fmt: skip
     assert "tokenizer = AutoTokenizer.from_pretrained(BASE, revision='v1.5', gguf_file='base.gguf')" in lines
+
+
+def test_an_adapter_belongs_to_the_commit_that_it_was_trained_on(trained: tuple[Store, str, Path]) -> None:
+    """A record of an earlier version says `main`, which has moved since, and among the facts what that was."""
+    store, key, _ = trained
+    record = store.read_record(key)
+    assert record is not None
+    commit = "a" * 40
+    facts = record.environment.model_copy(update={"model": record.environment.model | {"revision": commit}})
+    config = record.config | {"model": {"name": "some/base", "revision": "main"}}
+    told = record.model_copy(update={"config": config, "environment": facts})
+    assert recorded_trial(told).model.revision == commit
+    adapter = Path(store.uri, "trials", key, "adapters", "000012")
+    assert f"revision='{commit}'" in card(told, record.candidates[-1], {}, adapter, Form())
+    assert recorded_trial(record).model.revision is None  # a local folder has none
+    tagged = told.model_copy(update={"environment": record.environment})
+    assert recorded_trial(tagged).model.revision == "main"
 
 
 def test_the_card_is_one_that_the_hub_reads_and_the_certificate_says_what_was_checked(

@@ -1,6 +1,7 @@
 """Nameable: the adapters that a recommendation may still name, whatever it is asked for; the others can go."""
 
 from dataclasses import dataclass
+from itertools import takewhile
 from math import hypot, inf
 
 from prunedlora.results.analysis.configurations import Configuration, configurations
@@ -32,14 +33,12 @@ def nameable(summary: Summary) -> frozenset[str]:
     }
     shippable = [point for point in summary.points if point.candidate.adapter_path is not None]
     noise = max((point.quality.stderr or 0.0 for point in shippable), default=0.0)
-    entries = [
-        _entry(configuration, axes, noise)
-        for configuration in configurations(shippable, summary.records, summary.objectives)
-    ]
+    found = configurations(shippable, summary.records, summary.objectives)
+    entries = sorted((_entry(each, axes, noise) for each in found), key=lambda entry: -entry.certain)
     kept = set(on_fronts)
     for entry in entries:
         names = {point.name for point in entry.configuration.points}
-        if names & on_fronts or not any(_beats(other, entry) for other in entries):
+        if names & on_fronts or not _is_beaten(entry, entries):
             kept |= names
     return frozenset(kept)
 
@@ -52,12 +51,11 @@ class _Entry:
     smallest: tuple[float, ...]
     """Of its seeds, on each axis of size."""
     largest: tuple[float, ...]
-    mean: float
-    """Of the quality, with its sign such that more is better."""
     best: float
-    """Of its seeds."""
-    lead: float
-    """By which its mean must be above all seeds of another to beat it; infinite where its error is not known."""
+    """Quality of its best seed, with its sign such that more is better."""
+    certain: float
+    """Its mean less the lead that it needs: it is better for certain than what is below; infinitely low where its error
+    is not known."""
 
 
 def _entry(configuration: Configuration, axes: list[Objectives], noise: float) -> _Entry:
@@ -69,17 +67,17 @@ def _entry(configuration: Configuration, axes: list[Objectives], noise: float) -
         configuration=configuration,
         smallest=tuple(map(min, sizes)),
         largest=tuple(map(max, sizes)),
-        mean=gain(configuration.mean),
         best=max(gain(point.quality.value) for point in configuration.points),
-        lead=SCREEN * hypot(own, noise),
+        certain=gain(configuration.mean) - SCREEN * hypot(own, noise),
     )
 
 
-def _beats(one: _Entry, other: _Entry) -> bool:
-    return (
-        one.mean - other.best > one.lead
-        and len(one.configuration.points) >= len(other.configuration.points)
-        and all(large <= small for large, small in zip(one.largest, other.smallest, strict=True))
+def _is_beaten(entry: _Entry, entries: list[_Entry]) -> bool:
+    """Whether one of the entries, which fall in `certain`, beats this one."""
+    return any(
+        len(other.configuration.points) >= len(entry.configuration.points)
+        and all(large <= small for large, small in zip(other.largest, entry.smallest, strict=True))
+        for other in takewhile(lambda other: other.certain > entry.best, entries)
     )
 
 
