@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from prunedlora.cli import app
 from prunedlora.config.load import parse_sweep
-from prunedlora.config.trial import HarnessConfig
+from prunedlora.config.trial_sections import HarnessConfig
 from prunedlora.delivery.candidate_harness import measure_stored
 from prunedlora.results.analysis.find import UnknownCandidateError, find_candidate
 from prunedlora.results.harness_document import read_harness

@@ -66,10 +66,9 @@ def test_a_sweep_runs_survives_a_dead_worker_and_is_not_run_twice(
     kept = {point.key for point in result.summary.front}
     for record in store.records():
         last = record.candidates[-1]
-        assert (last.adapter_path is not None) == (record.key in kept)
-        assert (tmp_path / "store/trials" / record.key / "adapters" / f"{last.step:06d}").exists() == (
-            record.key in kept
-        )
+        assert last.adapter_path is not None or record.key not in kept
+        folder = tmp_path / "store/trials" / record.key / "adapters" / f"{last.step:06d}"
+        assert folder.exists() == (last.adapter_path is not None)
     stats = json.loads((tmp_path / "store/sweep_stats.json").read_text())
     assert sum(slot["num_finished"] for slot in stats["slots"]) == 7
     assert not (tmp_path / "store/ray").exists()
