@@ -123,7 +123,9 @@ def test_the_order_is_that_of_the_numbers(trained: tuple[Store, TrialConfig, str
 
 
 @pytest.mark.parametrize(
-    ("age", "form"), [("trained", Form()), ("old", Form()), ("old", Form(merged=True))], ids=["new", "old", "merged"]
+    ("age", "form"),
+    [("trained", Form()), ("old", Form()), pytest.param("old", Form(merged=True), marks=pytest.mark.slow)],
+    ids=["new", "old", "merged"],
 )
 def test_the_cards_code_gives_the_labels(age: str, form: Form, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     store, trial, key = request.getfixturevalue(age)
@@ -179,6 +181,7 @@ def test_classes_that_the_data_no_longer_have_are_refused(trained: tuple[Store, 
         AssetCache(ALONE.device).get(trial, (*map(str, range(11)), "eleven"))
 
 
+@pytest.mark.slow
 def test_the_cards_code_finds_a_base_inside_a_package(trained: tuple[Store, TrialConfig, str], tmp_path: Path) -> None:
     """`package:` is ours alone: the code looks for the folder itself."""
     store, trial, key = trained

@@ -123,5 +123,6 @@ def test_two_processes_remove_what_one_removes(tmp_path: Path) -> None:
     assert first[2] <= 3 * NUM_STEPS + 1
 
 
+@pytest.mark.slow
 def test_processes_that_remove_different_components_are_told(tmp_path: Path) -> None:
     assert run(2, tmp_path, "errs") == [7, 7]

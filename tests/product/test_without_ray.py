@@ -88,7 +88,13 @@ READING = {
 }
 
 
-@pytest.mark.parametrize("command", READING)
+# Each starts a Python and reads the store: the plain suite does with the page and with what loads a model.
+IN_THE_GATE = [name for name in READING if name.split()[0] not in ("report", "latency")]
+
+
+@pytest.mark.parametrize(
+    "command", [pytest.param(name, marks=[pytest.mark.slow] if name in IN_THE_GATE else []) for name in READING]
+)
 def test_a_store_is_read(command: str, run_without: Run, old_sweep: tuple[Path, Path]) -> None:
     verb, *options = command.split()
     output = run_without(PRUNEDLORA, verb, str(old_sweep[1]), *options).stdout
@@ -100,7 +106,7 @@ def last_candidate(store: Path) -> str:
     return f"{record['key']}@{record['candidates'][-1]['step']}"
 
 
-@pytest.mark.parametrize("form", [[], ["--merge"]], ids=["adapter", "merged"])
+@pytest.mark.parametrize("form", [[], pytest.param(["--merge"], marks=pytest.mark.slow)], ids=["adapter", "merged"])
 def test_an_adapter_is_exported(
     form: list[str], run_without: Run, old_sweep: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -110,6 +116,7 @@ def test_an_adapter_is_exported(
     assert (to / ("model.safetensors" if form else "adapter_model.safetensors")).is_file()
 
 
+@pytest.mark.slow
 def test_the_harness_says_what_it_needs(run_without: Run, old_sweep: tuple[Path, Path]) -> None:
     """Everything is imported on the way to what is wrong: this store's models are classifiers."""
     store = old_sweep[1]
