@@ -6,7 +6,6 @@ from collections.abc import Collection
 from typing import Annotated
 
 import typer
-from click.core import ParameterSource
 from rich.console import Console
 
 from prunedlora.cli.options import SizeAxis, Slot, StoreArgument
@@ -108,12 +107,13 @@ def compare(
 
 def _given_beside(context: typer.Context, allowed: Collection[str]) -> list[str]:
     """Options, as they are typed, that were given on the command line and are not among the allowed parameters."""
-    return [
-        parameter.opts[0]
-        for parameter in context.command.params
-        if parameter.name not in allowed
-        and context.get_parameter_source(str(parameter.name)) not in (None, ParameterSource.DEFAULT)
-    ]
+
+    def is_given(name: str) -> bool:
+        source = context.get_parameter_source(name)
+        return source is not None and source.name == "COMMANDLINE"  # by name: typer may bring a click of its own
+
+    options = [parameter for parameter in context.command.params if parameter.name not in allowed]
+    return [option.opts[0] for option in options if is_given(str(option.name))]
 
 
 def _share(text: str) -> float:
