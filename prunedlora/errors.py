@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 
 @contextmanager
@@ -16,5 +16,5 @@ def clear_errors() -> Iterator[None]:
     except Exception as error:
         if not type(error).__module__.startswith("prunedlora."):
             raise
-        Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(Text.assemble(("error:", "red"), f" {error}"), soft_wrap=True)
         raise typer.Exit(2) from error

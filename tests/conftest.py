@@ -19,7 +19,7 @@ from tests import inventions
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 MISSING: dict[str, Callable[[], str | None]] = {
     "harness": lambda: None if find_spec("lm_eval") else "no lm-eval: pip install -e '.[harness]'",
-    "cuda": lambda: None if find_spec("bitsandbytes") else "no bitsandbytes: pip install -e '.[dev]'",
+    "cuda": lambda: None if find_spec("bitsandbytes") else "no bitsandbytes: pip install -e '.[cuda]'",
     "browser": lambda: (
         "no playwright: pip install -e '.[browser]'"
         if find_spec("playwright") is None

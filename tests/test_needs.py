@@ -2,13 +2,18 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from tests import conftest
+
 ROOT = Path(__file__).parents[1]
 TESTS = """
 import pytest
+
+from tests import conftest
 
 @pytest.mark.needs("browser")
 def test_a_page(): pass
@@ -35,3 +40,11 @@ def test_where_no_browser_is_to_be_found(options: list[str], code: int, said: st
     output = done.stdout + done.stderr
     assert done.returncode == code, output
     assert said in output
+
+
+def test_what_is_missing_is_installed_by_the_extra_of_that_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    monkeypatch.setattr(conftest, "find_spec", lambda _: None)
+    for extra, missing in conftest.MISSING.items():
+        assert extra in extras
+        assert f"pip install -e '.[{extra}]'" in str(missing())

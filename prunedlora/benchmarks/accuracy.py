@@ -24,6 +24,7 @@ from prunedlora.benchmarks.comparison import ComparisonError, Contender, Trainin
 from prunedlora.benchmarks.over_seeds import over_seeds
 from prunedlora.delivery.candidate_test import TEST_FILE, measure_test, read_test_figures
 from prunedlora.delivery.stored_adapter import StoredAdapterError
+from prunedlora.plain_print import print_plain
 from prunedlora.results.record import Candidate
 from prunedlora.training.distributed import Workers
 from prunedlora.trial.assets import AssetCache
@@ -66,7 +67,7 @@ def compare(
     tests, refused = _tests(trainings, tuned.best, fresh, device, console)
     differences = {} if against is None else _differences(tests, against)
     if against is not None and not differences:
-        console.print(f"{against} has no seed in common with others: nothing is compared with it", markup=False)
+        print_plain(console, f"{against} has no seed in common with others: nothing is compared with it")
     console.print(_table(trainings, tuned.best, tests, len(fresh), differences, against))
     methods: dict[str, Any] = {}
     for contender, tested in tests.items():
@@ -133,9 +134,9 @@ def tune(trainings: Trainings, num_rates: int, seeds: Sequence[int], console: Co
         for label, more in beyond.items():
             powers[label] = sorted({*powers[label], *more})
         for name, why in untuned.items():
-            console.print(f"{name}: {why}; one more.", markup=False, soft_wrap=True)
+            print_plain(console, f"{name}: {why}; one more.")
     for name, why in untuned.items():
-        console.print(f"{name} is left out: {why}", markup=False, soft_wrap=True)
+        print_plain(console, f"{name} is left out: {why}")
     if not best:
         raise ComparisonError("no method is tuned: " + "; ".join(f"{name}: {why}" for name, why in untuned.items()))
     return Tuned(powers, best, untuned)
@@ -167,7 +168,7 @@ def _tests(
                 except (StoredAdapterError, VerificationError) as error:
                     name = f"{contender.name}, seed {seed}"
                     refused[name] = str(error)
-                    console.print(f"{name}: refused, in no mean: {error}", markup=False, soft_wrap=True)
+                    print_plain(console, f"{name}: refused, in no mean: {error}")
                     continue
             value = read_test_figures(store, path)[trainings.objectives.quality].value
             tests[contender][seed] = (candidate, value)

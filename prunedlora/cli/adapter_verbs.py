@@ -1,13 +1,18 @@
 """export, serving, latency and harness: one adapter of a store, copied out or measured."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from prunedlora.cli.options import CandidateArgument, CandidatesArgument, Dtype, Front, Slot, StoreArgument
 from prunedlora.errors import clear_errors
+from prunedlora.plain_print import print_plain
+
+if TYPE_CHECKING:
+    from prunedlora.results.storage import NotAllowedError
+    from prunedlora.results.store import Store
 
 
 def export(
@@ -61,14 +66,14 @@ def export(
         )
         facts = export_candidate(opened, name, to, check=check, form=form)
         console = Console()
-        console.print(f"Candidate: {name}", highlight=False, soft_wrap=True)
+        print_plain(console, f"Candidate: {name}")
         for fact, value in facts.items():
-            console.print(f"{fact}: {value}", highlight=False)
-        console.print(f"Adapter: {to}", highlight=False, soft_wrap=True)
+            print_plain(console, f"{fact}: {value}")
+        print_plain(console, f"Adapter: {to}")
         if push is not None:
             message = f"Adapter of trial {record.key}, step {chosen.name}, exported by prunedlora"
             url = publish.push(to, push, private=private, message=message)
-            console.print(f"Pushed: {url}", highlight=False, soft_wrap=True)
+            print_plain(console, f"Pushed: {url}")
 
 
 def serving(
@@ -123,7 +128,8 @@ def latency(
             opened,
             names,
             Shape(batch_size, num_tokens, repeat),
-            on_start=lambda name: waiting.print(f"measuring {name}", highlight=False),
+            on_start=lambda name: print_plain(waiting, f"measuring {name}"),
+            on_read_only=lambda error: print_plain(waiting, _not_kept(opened, error)),
         )
         print_latencies(rows, Console(), as_json=as_json)
 
@@ -148,6 +154,7 @@ def harness(
         from prunedlora.results.analysis.find import RECOMMENDED
         from prunedlora.results.figure_text import figure_text
         from prunedlora.results.harness_document import write_harness
+        from prunedlora.results.storage import NotAllowedError
         from prunedlora.results.store import Store
 
         opened = Store(store)
@@ -156,12 +163,17 @@ def harness(
         name = RECOMMENDED if candidate is None else candidate
         run = measure_stored(opened, name, task, parse_harness(given))
         console = Console()
-        console.print(f"Candidate: {run.key}@{run.candidate}", highlight=False, markup=False, soft_wrap=True)
+        print_plain(console, f"Candidate: {run.key}@{run.candidate}")
         for figure_name, figure in sorted(run.figures.items()):
-            line = f"{figure_name}: {figure_text(figure)} ({figure.num_examples:,} documents)"
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
-        kept = opened.storage.uri_of(write_harness(opened, run))
-        console.print(f"Kept in {kept}", highlight=False, markup=False, soft_wrap=True)
+            print_plain(console, f"{figure_name}: {figure_text(figure)} ({figure.num_examples:,} documents)")
+        try:
+            print_plain(console, f"Kept in {opened.storage.uri_of(write_harness(opened, run))}")
+        except NotAllowedError as error:
+            print_plain(Console(stderr=True), _not_kept(opened, error))
+
+
+def _not_kept(store: "Store", error: "NotAllowedError") -> str:
+    return f"{store.uri} is read-only, the figures are not kept ({error})"
 
 
 def _refuse_both(named: bool, front: bool) -> None:

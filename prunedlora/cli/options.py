@@ -56,5 +56,5 @@ CandidateArgument = Annotated[
 CandidatesArgument = Annotated[
     list[str] | None, typer.Argument(metavar="CANDIDATE", help=CANDIDATE_HELP, show_default="recommended")
 ]
-Front = Annotated[bool, typer.Option("--front", help="All candidates on the front instead.")]
+Front = Annotated[bool, typer.Option("--front", help="All on the front that can be shipped instead.")]
 StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="Storage of a sweep: a path or URI.")]

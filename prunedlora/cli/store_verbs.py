@@ -2,13 +2,17 @@
 
 import shlex
 import sys
+from collections.abc import Collection
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from prunedlora.cli.options import SizeAxis, StoreArgument
+from prunedlora.cli.options import SizeAxis, Slot, StoreArgument
 from prunedlora.errors import clear_errors
+
+BESIDE_KNEE = ("store", "knee", "size_axis")
+"""Parameters of `recommend` that have an effect with --knee."""
 
 
 def report(
@@ -34,12 +38,15 @@ def report(
 
 
 def recommend(
+    context: typer.Context,
     store: StoreArgument,
     within: Annotated[str, typer.Option(help="Most that it may be worse than the best: 0.01, or 1pt.")] = "1pt",
     confidence: Annotated[float, typer.Option(help="With which that is proven, 0.5 to below 1.")] = 0.95,
     max_params: Annotated[int | None, typer.Option(min=1, help="Most parameters.")] = None,
     max_bytes: Annotated[int | None, typer.Option(min=1, help="Most bytes of A and B.")] = None,
-    served_slot: Annotated[int | None, typer.Option(min=1, help="Largest rank: what a server's slot holds.")] = None,
+    served_slot: Annotated[
+        Slot | None, typer.Option(help="Largest rank: what a server's slot holds.", show_default=False)
+    ] = None,
     max_slot_bytes: Annotated[
         int | None, typer.Option(min=1, help="Most bytes of its served slot on the GPU, in half precision.")
     ] = None,
@@ -53,21 +60,20 @@ def recommend(
         from prunedlora.results.report.verdict import print_knee, print_verdict
         from prunedlora.results.store import Store
 
+        if knee and (others := _given_beside(context, BESIDE_KNEE)):
+            raise typer.BadParameter(f"--knee looks at the front's shape alone: leave out {', '.join(others)}")
         opened = Store(store)
         opened.open()
-        constraints = Constraints(max_params, max_bytes, served_slot, max_slot_bytes)
         if knee:
-            if constraints != Constraints() or as_json:
-                raise typer.BadParameter("--knee looks at the front's shape alone: no other option goes with it")
             print_knee(opened, Console(), size=None if size_axis is None else size_axis.value)
             return
-        share = _share(within)
+        slot = None if served_slot is None else int(served_slot)
         print_verdict(
             opened,
             Console(),
-            within=share,
+            within=_share(within),
             confidence=confidence,
-            constraints=constraints,
+            constraints=Constraints(max_params, max_bytes, slot, max_slot_bytes),
             size=None if size_axis is None else size_axis.value,
             as_json=as_json,
         )
@@ -97,6 +103,17 @@ def compare(
             within=_share(within), confidence=confidence, to=to, as_json=as_json,
             command=shlex.join(["prunedlora", *sys.argv[1:]]),
         )  # fmt: skip
+
+
+def _given_beside(context: typer.Context, allowed: Collection[str]) -> list[str]:
+    """Options, as they are typed, that were given on the command line and are not among the allowed parameters."""
+
+    def is_given(name: str) -> bool:
+        source = context.get_parameter_source(name)
+        return source is not None and source.name == "COMMANDLINE"  # by name: typer may bring a click of its own
+
+    options = [parameter for parameter in context.command.params if parameter.name not in allowed]
+    return [option.opts[0] for option in options if is_given(str(option.name))]
 
 
 def _share(text: str) -> float:

@@ -13,18 +13,19 @@ from prunedlora.adapters.repack import DTYPES, make_uniform, merge, store_as
 from prunedlora.adapters.verify import check_logits, logits_of, verify
 from prunedlora.delivery.candidate_test import TEST_FILE, read_test_figures
 from prunedlora.delivery.card import CARD_FILE, CERTIFICATE_FILE, card, certificate
-from prunedlora.delivery.class_names import recorded_labels, write_labels
-from prunedlora.delivery.form import AS_TRAINED, ExportError, Form
+from prunedlora.delivery.class_names import write_labels
+from prunedlora.delivery.form import AS_TRAINED, Form
+from prunedlora.delivery.new_folder import new_folder
+from prunedlora.delivery.recorded_base import RecordedBases, prompt_batch
 from prunedlora.delivery.recorded_trial import recorded_trial
 from prunedlora.delivery.stored_adapter import adapter_path, fetch_adapter
 from prunedlora.results.analysis.find import find_candidate
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.store import Store
-from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import autocast
 from prunedlora.training.model import load_tokenizer
-from prunedlora.trial.assets import load_assets, model_settings
-from prunedlora.trial.candidates import ADAPTER, certificate_facts, checked_batch
+from prunedlora.trial.assets import model_settings
+from prunedlora.trial.candidates import ADAPTER, certificate_facts
 
 
 def export_candidate(store: Store, candidate: str, to: Path, *, check: bool, form: Form = AS_TRAINED) -> dict[str, Any]:
@@ -33,20 +34,19 @@ def export_candidate(store: Store, candidate: str, to: Path, *, check: bool, for
 
     Returns what was checked: whether its weights are the recorded ones, and, with `check`, logits of the adapter as
     PEFT loads it against those of the merged model and of the form that is handed over, and that it changes them. That
-    needs the base model and the data (merging needs them anyway, and is always checked).
+    needs the base model, as on record, and a few prompts of the data (merging needs them anyway, and is always
+    checked).
 
     Raises:
         UnknownCandidateError: no such trial or step.
         StoredAdapterError and others: as `fetch_adapter`, for an adapter that was deleted or damaged.
-        ExportError: the folder exists, or the form does not fit.
+        ExportError: the folder exists or cannot be made or written, or the form does not fit.
         VerificationError: the adapter does not do what it should.
     """
     record, chosen = find_candidate(store, candidate)
     path = adapter_path(store, record, chosen)
     form.check(record, chosen)
-    if to.exists():
-        raise ExportError(f"{to} exists; give a new folder")
-    with tempfile.TemporaryDirectory() as scratch:
+    with new_folder(to) as fill, tempfile.TemporaryDirectory() as scratch:
         original, result = Path(scratch) / "adapter", Path(scratch) / "result"
         facts: dict[str, Any] = {"weights_file": fetch_adapter(store, record, chosen, original)}
         test = read_test_figures(store, f"{path}/{TEST_FILE}") if (original / TEST_FILE).exists() else {}
@@ -63,7 +63,7 @@ def export_candidate(store: Store, candidate: str, to: Path, *, check: bool, for
         (result / CARD_FILE).write_text(card(record, chosen, test, original, form), encoding="utf-8")
         document = certificate(record, chosen, facts, original, form)
         (result / CERTIFICATE_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        shutil.copytree(result, to)
+        fill(result)
     return facts
 
 
@@ -71,11 +71,10 @@ def _hand_over(record: TrialRecord, original: Path, result: Path, form: Form) ->
     """Checks the adapter in `original` and what is handed over in `result`, where it merges first if asked to. One base
     model is in memory until a merged one is read again."""
     config = recorded_trial(record)
-    workers = Workers(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    assets = load_assets(config, workers.device, recorded_labels(record))
-    dtype, batch = assets.base.dtype, checked_batch(assets, workers)
-    model = load(assets.base.model, original, ADAPTER)
-    with autocast(workers.device, dtype):
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    batch, loaded = prompt_batch(config, device), RecordedBases(device).get(record)
+    dtype, model = loaded.dtype, load(loaded.model, original, ADAPTER)
+    with autocast(device, dtype):
         facts = certificate_facts(verify(model, ADAPTER, original, batch, merged=config.model.quantization is None))
         if form == AS_TRAINED:
             return facts
@@ -89,10 +88,10 @@ def _hand_over(record: TrialRecord, original: Path, result: Path, form: Form) ->
             whole.to(DTYPES[form.dtype])
         whole.save_pretrained(result)
         load_tokenizer(model_settings(config)).save_pretrained(result)
-        handed_over = type(whole).from_pretrained(result, dtype="auto").to(workers.device)
+        handed_over = type(whole).from_pretrained(result, dtype="auto").to(device)
     else:
         handed_over = load(base, result, ADAPTER)
-    with autocast(workers.device, dtype):
+    with autocast(device, dtype):
         found = logits_of(handed_over, batch)
     low_precision = dtype != torch.float32 or form.dtype in ("bfloat16", "float16")
     difference = check_logits(expected, found, low_precision=low_precision, what="what is handed over")

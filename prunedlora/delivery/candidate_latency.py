@@ -20,17 +20,18 @@ from torch import Tensor
 from prunedlora.adapters.attach import detach, load
 from prunedlora.adapters.repack import merge
 from prunedlora.config.trial import TrialConfig
-from prunedlora.delivery.class_names import recorded_labels
+from prunedlora.delivery.recorded_base import RecordedBases, task_settings
 from prunedlora.delivery.recorded_trial import recorded_trial
 from prunedlora.delivery.stored_adapter import fetch_adapter
 from prunedlora.results.analysis.find import find_candidate
 from prunedlora.results.analysis.latency_document import Conditions, Latency, write_latency
 from prunedlora.results.record import Candidate, TrialRecord
+from prunedlora.results.storage import NotAllowedError
 from prunedlora.results.store import Store
 from prunedlora.seeds import generator
 from prunedlora.training.evaluate import autocast
 from prunedlora.training.model import BaseModel, load_model_config, position_limit, release_memory
-from prunedlora.trial.assets import AssetCache, model_settings
+from prunedlora.trial.assets import model_settings
 from prunedlora.trial.candidates import ADAPTER
 from prunedlora.trial.environment import versions
 
@@ -53,18 +54,23 @@ class Shape:
 
 
 def measure_latencies(
-    store: Store, names: Sequence[str], shape: Shape, on_start: Callable[[str], None]
+    store: Store,
+    names: Sequence[str],
+    shape: Shape,
+    on_start: Callable[[str], None],
+    on_read_only: Callable[[NotAllowedError], None],
 ) -> list[tuple[TrialRecord, Candidate, Latency]]:
     """Measures the candidates called `<key>[@<candidate>]`, in order, and leaves the figures beside each in the store.
 
     All adapters are fetched and checked before the first is measured; `on_start` is called with a name when its turn
-    comes. Runs on the GPU where there is one.
+    comes. Runs on the GPU where there is one. The base model is loaded as on record, and no data. A store that may be
+    read only keeps no figures: `on_read_only` is called, once, and the measuring goes on.
 
     Raises:
         UnknownCandidateError, StoredAdapterError, StoreError, RecordError: a candidate or adapter is not there, or not
             what was recorded.
         LatencyError: no names, or sequences longer than the model takes.
-        LocationError, ModelError, DataError: the base model or its data cannot be loaded.
+        LocationError, ModelError: the base model cannot be loaded.
     """
     if not names:
         raise LatencyError("nothing to measure: no candidate on the front has an adapter file")
@@ -76,13 +82,18 @@ def measure_latencies(
         for (record, candidate), folder in zip(found, folders, strict=True):
             fetch_adapter(store, record, candidate, folder)
             _check_length(recorded_trial(record), shape.num_tokens)
-        cache = AssetCache(device)
+            task_settings(record)
+        bases, is_kept = RecordedBases(device), True
         for (record, candidate), folder in zip(found, folders, strict=True):
             on_start(f"{record.key}@{candidate.name}")
-            config = recorded_trial(record)
-            base = cache.get(config, recorded_labels(record)).base
-            latency = measure_latency(base, folder, shape, device, merged=config.model.quantization is None)
-            write_latency(store, record.key, candidate.name, latency)
+            merged = recorded_trial(record).model.quantization is None
+            latency = measure_latency(bases.get(record), folder, shape, device, merged=merged)
+            try:
+                write_latency(store, record.key, candidate.name, latency)
+            except NotAllowedError as error:
+                if is_kept:
+                    on_read_only(error)
+                is_kept = False
             done.append((record, candidate, latency))
     return done
 

@@ -59,8 +59,13 @@ def servers(record: TrialRecord, candidate: Candidate, form: Form, refused_by_vl
 def servers_sentence(found: dict[str, str], form: Form) -> str:
     """The same for people, with the form that serves more of them."""
     right = ", ".join(name for name, verdict in found.items() if verdict == RIGHT)
-    others = "; ".join(f"{name} ({verdict})" for name, verdict in found.items() if verdict != RIGHT)
-    text = f"It is applied as it was trained by {right}. Not by {others}."
+    wrong = {name: verdict for name, verdict in found.items() if verdict not in (RIGHT, UNKNOWN)}
+    unknown = "; ".join(name for name, verdict in found.items() if verdict == UNKNOWN)
+    text = f"It is applied as it was trained by {right}."
+    if wrong:
+        text += f" Not by {'; '.join(f'{name} ({reason})' for name, reason in wrong.items())}."
+    if unknown:
+        text += f" Not known of {unknown}."
     served_otherwise = any(
         verdict not in (RIGHT, HEAD) for name, verdict in found.items() if name not in ("vLLM", "MLX")
     )

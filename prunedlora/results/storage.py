@@ -17,6 +17,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 MARKER = ".complete"
 TEMPORARY = ".tmp-"
+REFUSED = (401, 403, 405, 501)
+"""Answers over HTTP to a write that is not allowed: without a login, with this one, at all, by this server."""
 
 
 class StoreError(RuntimeError):
@@ -105,6 +107,13 @@ class Storage:
             finally:
                 temporary.unlink(missing_ok=True)
             _sync_folder(target.parent)
+
+    def make_root(self) -> None:
+        """Makes the root where it is a local folder that is not there yet; object stores have no folders. Raises
+        StoreError when that fails, NotAllowedError when we may not."""
+        if self.is_local:
+            with self._named(""):
+                Path(self._root).mkdir(parents=True, exist_ok=True)
 
     def append_text(self, path: str, text: str) -> None:
         """Adds to the end of a file with a single writer; object stores cannot append and write it anew."""
@@ -203,19 +212,25 @@ class Storage:
     def _named(self, path: str) -> Iterator[None]:
         try:
             yield
-        except (OSError, UnicodeDecodeError) as error:
-            kind = NotAllowedError if isinstance(error, OSError) and _is_refusal(error) else StoreError
-            raise kind(f"{self.uri_of(path)}: {type(error).__name__}: {error}") from error
+        except StoreError:
+            raise
         except Exception as error:
             # Packages for object stores raise errors of their own, which cannot be named here.
-            if self.is_local or isinstance(error, StoreError):
+            if self.is_local and not isinstance(error, OSError | UnicodeDecodeError):
                 raise
-            raise StoreError(f"{self.uri_of(path)}: {type(error).__name__}: {error}") from error
+            kind = NotAllowedError if _is_refusal(error) else StoreError
+            raise kind(f"{self.uri_of(path)}: {type(error).__name__}: {error}") from error
 
 
-def _is_refusal(error: OSError) -> bool:
-    """Packages for object stores raise PermissionError too, without a number."""
-    return isinstance(error, PermissionError) or error.errno == errno.EROFS
+def _is_refusal(error: Exception) -> bool:
+    """Whether we may not do it. Each package says so in its own way: s3fs by PermissionError; gcsfs by an OSError
+    without a number (403), or an error with the answer's `code` (401); fsspec over HTTP by one with its `status`, and
+    by NotImplementedError where a file system cannot write at all."""
+    if isinstance(error, OSError):
+        refused = error.errno is None and str(error).startswith("Forbidden")
+        return refused or isinstance(error, PermissionError) or error.errno == errno.EROFS
+    answers = (getattr(error, name, None) for name in ("code", "status"))
+    return isinstance(error, NotImplementedError) or any(answer in REFUSED for answer in answers)
 
 
 def _beside(target: Path) -> Path:

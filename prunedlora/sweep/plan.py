@@ -11,6 +11,7 @@ from prunedlora.config.identity import KEY_VERSION, contents
 from prunedlora.config.sweep import ResourcesConfig, SweepConfig
 from prunedlora.fleet import cluster
 from prunedlora.fleet.capacity import num_slots, worker_needs
+from prunedlora.plain_print import print_plain
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.share_text import share_text
 from prunedlora.results.store import Store
@@ -53,7 +54,7 @@ def print_plan(config: SweepConfig, storage: str, console: Console, *, retry_fai
         *(f"Warning: {warning}" for warning in found.warnings),
     ]
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        print_plain(console, line)
 
 
 def other_workers(records: Iterable[TrialRecord], resources: ResourcesConfig) -> list[str]:

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.pareto import Objectives, Point, front, points
 from prunedlora.results.figure_text import figure_text
 from prunedlora.results.record import TrialRecord
@@ -52,7 +53,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """One line that stays."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        print_plain(self._console, text)
 
     def update(self, snapshot: dict[str, Any]) -> None:
         """Shows how things stand: on a terminal always, elsewhere when a trial has ended or a minute has passed."""

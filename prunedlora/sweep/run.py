@@ -21,6 +21,7 @@ from prunedlora.fleet.answers import BoardLostError, answer
 from prunedlora.fleet.capacity import num_slots
 from prunedlora.fleet.slot import Execute, SlotSettings
 from prunedlora.fleet.slots import RAY_FOLDER, Slots
+from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.pareto import Objectives
 from prunedlora.results.analysis.summary import Summary, summarize
 from prunedlora.results.driver_lock import DriverLock
@@ -260,7 +261,7 @@ def _settings(run: _Run, board: Any, slot: int) -> SlotSettings:
 
 def _warn(found: Findings, console: Console) -> None:
     for warning in found.warnings:
-        console.print(f"Warning: {warning}", highlight=False, markup=False, soft_wrap=True)
+        print_plain(console, f"Warning: {warning}")
 
 
 def _typed(argv: Sequence[str]) -> str:
@@ -303,4 +304,4 @@ def _show(result: SweepResult, console: Console) -> None:
     if result.ending in ("interrupted", "the time is up"):
         lines.append("Run the same command again to go on.")
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        print_plain(console, line)

@@ -78,6 +78,20 @@ def load_examples(source: Source, shuffle_seed: int) -> list[Example]:
     ]
 
 
+def load_prompts(source: Source, most: int) -> list[str]:
+    """The prompts of the first rows of a source, `most` or as many as there are: what a trained model may read.
+
+    The target's template, and what today's reader makes of targets, do not matter. Raises DataError as `load_examples`
+    for what it needs.
+    """
+    if source.name.startswith(GENERATED):
+        number = most if source.num_examples is None else min(most, source.num_examples)
+    else:
+        number = min(most, _load(source).num_rows)
+    asked = replace(source, target=source.prompt, group=None, num_examples=max(number, 1))
+    return [example.prompt for example in load_examples(asked, shuffle_seed=0)]
+
+
 def shuffle_key(seed: int, item: object) -> bytes:
     """Sort key of a seeded shuffle. A hash, not a random generator: equal for all versions of Python and numpy."""
     return hashlib.sha256(f"{seed}:{item}".encode()).digest()

@@ -95,12 +95,7 @@ class TextClassification:
     @property
     def model_settings(self) -> dict[str, Any]:
         """Number and names of the classes, and the padding token, for `from_pretrained`."""
-        return {
-            "num_labels": len(self._labels),
-            "id2label": dict(enumerate(self._labels)),
-            "label2id": dict(self._class),
-            "pad_token_id": self._pad_token_id,
-        }
+        return classifier_settings(self._labels, self._pad_token_id)
 
     def encode(self, examples: Sequence[Example]) -> list[Features]:
         """Features in the order of the examples.
@@ -153,6 +148,16 @@ class TextClassification:
                 for index, loss, hit in zip(indices, losses.tolist(), hits.tolist(), strict=True):
                     loss_sums[index], correct[index] = loss, hit
         return Outcomes(loss_sums, [1] * len(features), {"accuracy": correct})
+
+
+def classifier_settings(labels: Sequence[str], pad_token_id: int) -> dict[str, Any]:
+    """What `from_pretrained` is given for a classifier of these classes, in the order of its logits."""
+    return {
+        "num_labels": len(labels),
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: number for number, label in enumerate(labels)},
+        "pad_token_id": pad_token_id,
+    }
 
 
 def class_order(labels: Iterable[str]) -> list[str]:

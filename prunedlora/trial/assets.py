@@ -195,9 +195,9 @@ def load_examples_of(trial: TrialConfig) -> Splits:
     """The examples of a configuration, as texts. Raises DataError."""
     data = trial.data
     return load_splits(
-        _source(data.train),
-        None if data.validation is None else _source(data.validation),
-        None if data.test is None else _source(data.test),
+        source_of(data.train),
+        None if data.validation is None else source_of(data.validation),
+        None if data.test is None else source_of(data.test),
         num_validation=data.num_validation,
         num_test=data.num_test,
         split_seed=data.split_seed,
@@ -238,5 +238,6 @@ def model_settings(trial: TrialConfig) -> ModelSettings:
     return ModelSettings(location=model_location(fields.pop("name")), **fields)
 
 
-def _source(config: SourceConfig) -> Source:
+def source_of(config: SourceConfig) -> Source:
+    """Where the examples of a split come from, as the tasks take it."""
     return Source(**config.model_dump())

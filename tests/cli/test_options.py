@@ -12,6 +12,7 @@ from prunedlora.sizes import Size
 CHOICES = [
     ("report", "--size-axis", Size),
     ("recommend", "--size-axis", Size),
+    ("recommend", "--served-slot", Slot),
     ("export", "--dtype", Dtype),
     ("export", "--served-slot", Slot),
     ("serving", "--dtype", Dtype),

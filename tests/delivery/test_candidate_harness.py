@@ -1,5 +1,6 @@
 """lm-evaluation-harness on the adapters of a store."""
 
+import os
 from pathlib import Path
 
 import datasets
@@ -107,3 +108,26 @@ def test_a_classifier_is_refused(tmp_path: Path) -> None:
     ):
         result = CliRunner().invoke(app, arguments)
         assert (result.exit_code, message in result.output) == (2, True), result.output
+
+
+@needs_harness
+def test_a_store_that_is_read_only_is_measured_and_says_that_nothing_is_kept(
+    trained: tuple[Store, TrialRecord, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, record, tasks = trained
+    kept = read_harness(store, record.key)
+    replace = os.replace
+
+    def refuse(origin: str, target: str) -> None:
+        if str(target).startswith(store.uri):
+            raise OSError(30, "Read-only file system")
+        replace(origin, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    command = ["harness", store.uri, record.key, "--task", str(tasks / "word_side.yaml"), "--limit", "4"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "harness/word_side/acc: " in result.stdout
+    assert "Kept in" not in result.stdout
+    assert f"{store.uri} is read-only, the figures are not kept (" in result.stderr
+    assert read_harness(store, record.key) == kept

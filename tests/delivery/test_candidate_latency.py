@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import time
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from prunedlora.config.load import parse_sweep
 from prunedlora.delivery.candidate_latency import LatencyError, Shape, measure_latencies, measure_latency
 from prunedlora.delivery.stored_adapter import StoredAdapterError
 from prunedlora.results.analysis.latency_document import read_latencies
-from prunedlora.results.record import Candidate, Environment, Figure, TrialRecord
+from prunedlora.results.record import Candidate, Environment, Figure, Json, TrialRecord
 from prunedlora.results.store import Store
 from prunedlora.training.model import BaseModel
 from prunedlora.trial.assets import load_assets
@@ -48,9 +49,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, BaseModel]:
         train_seconds=1.0, tokens_seen=1, examples_seen=1,
     )  # fmt: skip
     gone = candidate.model_copy(update={"step": 11, "adapter_path": None})
+    facts: dict[str, Json] = {"labels": ["back", "front"], "pad_token_id": 0}  # what the base is loaded with
     record = TrialRecord(
         key="a1", config=trial.model_dump(mode="json"), status="completed", attempts=1, candidates=(candidate, gone),
-        environment=Environment(packages={}, device="cpu", num_workers=1, model={}, data={}), train_seconds=1.0,
+        environment=Environment(packages={}, device="cpu", num_workers=1, model=facts, data={}), train_seconds=1.0,
     )  # fmt: skip
     store.write_record(record, driver_epoch=1)
     return store, base
@@ -106,12 +108,30 @@ def test_the_command_takes_the_recommended_one_or_all_on_the_front(made: tuple[S
     )
 
 
+def test_a_store_that_is_read_only_is_measured_and_says_once_that_nothing_is_kept(
+    made: tuple[Store, BaseModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = made
+    kept = read_latencies(store, "a1", "10")
+
+    def refuse(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    shape = ["--batch-size", "1", "--num-tokens", "3", "--repeat", "1", "--json"]
+    done = CliRunner().invoke(app, ["latency", store.uri, "a1@10", "a1@10", *shape])
+    assert done.exit_code == 0, done.output
+    assert [row["candidate"] for row in json.loads(done.stdout)] == ["a1@10", "a1@10"]
+    assert done.stderr.count(f"{store.uri} is read-only, the figures are not kept (") == 1
+    assert read_latencies(store, "a1", "10") == kept
+
+
 def test_what_cannot_be_measured_is_refused_before_anything_is(made: tuple[Store, BaseModel]) -> None:
     store, _ = made
     started: list[str] = []
 
     def measured(*names: str, shape: Shape = SHAPE) -> None:
-        measure_latencies(store, names, shape, started.append)
+        measure_latencies(store, names, shape, started.append, pytest.fail)
 
     with pytest.raises(LatencyError, match="nothing to measure: no candidate on the front has an adapter file"):
         measured()

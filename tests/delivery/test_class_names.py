@@ -159,7 +159,7 @@ def test_the_test_split_and_the_recommended_folder_go_by_the_record(age: str, re
     labels = record.environment.model["labels"]
     assert isinstance(labels, list)
     assert json.loads(Path(exported.path, "labels.json").read_text()) == by_number(labels)
-    measure_latencies(store, [key], Shape(batch_size=1, num_tokens=4, repeat=1), lambda _: None)
+    measure_latencies(store, [key], Shape(batch_size=1, num_tokens=4, repeat=1), lambda _: None, pytest.fail)
 
 
 def test_what_is_loaded_serves_where_the_order_is_the_same(

@@ -83,3 +83,14 @@ def test_a_head_and_a_record_without_shapes_are_not_promised_to_serve(tmp_path: 
         "SGLang",
         "LoRAX, TGI",
     ]
+
+
+def test_what_is_not_known_is_not_called_wrong(tmp_path: Path) -> None:
+    record, candidate, _ = made(ADAPTERS["equal"], tmp_path / "a")
+    headed = candidate.model_copy(update={"head_params": 3})
+    text = servers_sentence(servers(record, headed, Form(), ["modules_to_save"]), Form())
+    assert text == (
+        "It is applied as it was trained by PEFT. Not by vLLM (refuses it: modules_to_save); SGLang (takes no head); "
+        "llama.cpp (Ollama, LM Studio) (takes no head); MLX (takes merged models). "
+        "Not known of TensorRT-LLM; LoRAX, TGI."
+    )

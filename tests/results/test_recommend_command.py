@@ -75,11 +75,24 @@ def test_a_constraint_that_no_candidate_meets(store):
         (["--within", "a bit"], "--within 'a bit' is neither a number (0.01) nor points (1pt)"),
         (["--confidence", "1"], "confidence must lie in [0.5, 1), got 1"),
         (["--confidence", "nan"], "confidence must lie in [0.5, 1), got nan"),
-        (["--knee", "--max-params", "3"], "--knee looks at the front's shape alone"),
+        (["--knee", "--max-params", "3"], "--knee looks at the front's shape alone: leave out --max-params"),
+        (["--knee", "--within", "3pt", "--confidence", "0.6"], "leave out --within, --confidence"),
+        (["--knee", "--within", "1pt"], "leave out --within"),
+        (["--knee", "--served-slot", "8", "--json"], "leave out --served-slot, --json"),
     ],
 )
 def test_questions_without_sense(arguments, expected, store):
     assert expected in refused(store.uri, *arguments).replace("│ ", "").replace(" │", "")
+
+
+def test_the_knee_takes_another_size(fill, record, candidate):
+    store = fill(
+        *(record(f"k{i}", candidate(q, params=p)) for i, (q, p) in enumerate(((0.5, 10), (0.9, 20), (0.91, 90))))
+    )
+    for arguments in ([], ["--size-axis", "file_bytes"]):
+        result = CliRunner().invoke(app, ["recommend", store.uri, "--knee", *arguments])
+        assert result.exit_code == 0, result.output
+        assert result.stdout.startswith("Knee: k1@10")
 
 
 def test_candidates_scored_on_different_data_are_named(store):

@@ -4,6 +4,9 @@ from typing import Any
 
 import pytest
 
+from prunedlora.results.analysis.configurations import configurations
+from prunedlora.results.analysis.pareto import Objectives
+from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
 from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.record import Figure, RecordError
 from prunedlora.results.store import Store
@@ -110,3 +113,24 @@ def test_an_adapter_without_a_file_takes_no_place_on_the_front(store: Store) -> 
     drop_dominated(summarize(store), epoch=1)
     assert [has_adapter(store, key) for key in ("good", "small", "bad")] == [True, True, False]
     assert summarize(store, within=0.9).recommended.key == "small"  # type: ignore[union-attr]
+
+
+def test_another_seed_later_does_not_stand_for_those_that_were_dropped(store: Store) -> None:
+    """Sweeps go on: with the files of all, or of the nameable alone, the same adapter is recommended."""
+    tree = store.read_sweep()
+    tree["trial"]["optimizer"]["learning_rate"] = 0.5
+    put(store, "seed0", tree, 0.5, 150, seed=0)
+    assert drop_dominated(summarize(store), epoch=1) == 2
+    assert not has_adapter(store, "seed0")
+    put(store, "seed1", tree, 0.97, 150, seed=1)
+    found = recommend_with_confidence(summarize(store), within=0.01, confidence=0.95, constraints=Constraints())
+    assert found is not None
+    assert found.point.key == "good"
+    [judged] = [
+        c
+        for c in configurations(summarize(store).points, store.records(), Objectives.parse(tree["objectives"]))
+        if len(c.points) == 2
+    ]
+    assert (judged.mean, judged.point.key) == (pytest.approx(0.735), "seed1")
+    drop_dominated(summarize(store), epoch=1)
+    assert has_adapter(store, "seed1")

@@ -16,13 +16,20 @@ class Configuration:
     """The candidates that one configuration left at one step (and truncation), one per seed."""
 
     point: Point
-    """The one to ship: the best measured, of equals the smallest."""
+    """The one to ship: the best measured of those with an adapter file (of all where none has one), of equals the
+    smallest."""
     points: tuple[Point, ...]
-    """All of them, by key."""
+    """All that were measured, by key, whether their adapter file is there or not: a mean over those whose file was kept
+    would be that of the luckiest."""
     mean: float
-    """Of the quality over seeds."""
+    """Of the quality over all of them."""
     missing: tuple[TrialRecord, ...]
     """Trials of the same configuration that failed or ended before this step: not in the mean."""
+
+    @property
+    def is_shippable(self) -> bool:
+        """Whether any of its adapters has a file."""
+        return self.point.candidate.adapter_path is not None
 
     @property
     def stderr_over_seeds(self) -> float | None:
@@ -55,7 +62,10 @@ def configurations(
     for (same, name, _), members in groups.items():
         found.append(
             Configuration(
-                point=min(members, key=lambda p: (-objectives.gain(p.quality.value), p.size, p.key)),
+                point=min(
+                    [point for point in members if point.candidate.adapter_path is not None] or members,
+                    key=lambda p: (-objectives.gain(p.quality.value), p.size, p.key),
+                ),
                 points=tuple(sorted(members, key=lambda p: p.key)),
                 mean=statistics.fmean(point.quality.value for point in members),
                 missing=tuple(

@@ -34,6 +34,8 @@ def find_candidate(store: Store, name: str) -> tuple[TrialRecord, Candidate]:
         if at:
             raise UnknownCandidateError(f"{name!r}: {key} is one candidate already, leave out {at + wanted!r}")
         return _told_by_summary(store, key)
+    if at and not wanted:
+        raise UnknownCandidateError(f"{name!r}: no candidate after the @; leave it out for the trial's last one")
     record = _find_trial(store, key)
     names = [candidate.name for candidate in record.candidates]
     if wanted and wanted not in names:

@@ -23,7 +23,8 @@ def nameable(summary: Summary) -> frozenset[str]:
       with confidence passes over the better and smaller of two only where it cannot prove it: where its bound lies so
       much higher. What a bound adds to a measured difference is less than that lead at any confidence up to .999.
 
-    A configuration is kept or goes as one: from some of its seeds alone another mean would be worked out later.
+    A configuration is judged by all of its seeds, also those whose file is gone; the files of the others are kept or go
+    as one, so that the best of them can be shipped.
     """
     axes = _axes(summary)
     on_fronts = {
@@ -31,13 +32,13 @@ def nameable(summary: Summary) -> frozenset[str]:
         for axis in axes
         for point in front([p for p in points(summary.records, axis) if p.candidate.adapter_path is not None], axis)
     }
-    shippable = [point for point in summary.points if point.candidate.adapter_path is not None]
-    noise = max((point.quality.stderr or 0.0 for point in shippable), default=0.0)
-    found = configurations(shippable, summary.records, summary.objectives)
+    measured = configurations(summary.points, summary.records, summary.objectives)
+    found = [configuration for configuration in measured if configuration.is_shippable]
+    noise = max((point.quality.stderr or 0.0 for each in found for point in each.points), default=0.0)
     entries = sorted((_entry(each, axes, noise) for each in found), key=lambda entry: -entry.certain)
     kept = set(on_fronts)
     for entry in entries:
-        names = {point.name for point in entry.configuration.points}
+        names = {p.name for p in entry.configuration.points if p.candidate.adapter_path is not None}
         if names & on_fronts or not _is_beaten(entry, entries):
             kept |= names
     return frozenset(kept)

@@ -177,19 +177,21 @@ def recommend_with_confidence(
 ) -> Recommendation | None:
     """The smallest adapter that is proven at most `within` worse than the best one under the constraints.
 
-    A configuration that was trained with several seeds is judged by its mean over those that meet the constraints. None
-    when no candidate has an adapter file. Raises RequestError when none meets the constraints, for a `within` that is
-    negative, infinite or no difference of shares, and for a `confidence` that is no share between one half and one.
+    A configuration that was trained with several seeds is judged by its mean over those that meet the constraints, also
+    those whose adapter file is gone; what is shipped has one. None when no candidate has an adapter file. Raises
+    RequestError when none with a file meets the constraints, for a `within` that is negative, infinite or no difference
+    of shares, and for a `confidence` that is no share between one half and one.
     """
     _check(summary.objectives, within, confidence)
     shippable = [point for point in summary.points if point.candidate.adapter_path is not None]
     if not shippable:
         return None
-    allowed = [point for point in shippable if not constraints.excess(point)]
-    if not allowed:
+    allowed = [point for point in summary.points if not constraints.excess(point)]
+    measured_ones = configurations(allowed, summary.records, summary.objectives)
+    found = [configuration for configuration in measured_ones if configuration.is_shippable]
+    if not found:
         raise RequestError(_nearest(shippable, constraints))
     gain = summary.objectives.gain
-    found = configurations(allowed, summary.records, summary.objectives)
     best = min(found, key=lambda c: (-gain(c.mean), c.point.size, c.point.key, c.point.candidate.name))
 
     def shortfall(configuration: Configuration) -> float:

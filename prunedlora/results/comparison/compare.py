@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.text import Text
 
+from prunedlora.plain_print import print_plain
 from prunedlora.results.comparison.comparison_page import comparison_json, write_comparison
 from prunedlora.results.comparison.comparison_tables import overview
 from prunedlora.results.comparison.fronts import check_margins, compare
 from prunedlora.results.comparison.groups import ComparisonError, groups_by, groups_of_stores
+from prunedlora.results.storage import Storage
 from prunedlora.results.store import Store
 
 
@@ -27,7 +28,8 @@ def run_comparison(
 ) -> None:
     """Compares whole stores, or the groups of one by a setting; prints the answer, and writes it below `to`.
 
-    Raises ComparisonError for what cannot be compared, and what reading the stores raises.
+    Raises ComparisonError for what cannot be compared, StoreError for a folder `to` that cannot be made or written, and
+    what reading the stores raises.
     """
     check_margins(within, confidence)
     if by is None and len(uris) < 2:
@@ -41,6 +43,8 @@ def run_comparison(
     stores = [Store(uri) for uri in uris]
     for store in stores:
         store.open()
+    if to is not None:
+        Storage(to).make_root()  # a folder that cannot be had is told before any work
     left_out: list[str] = []
     if by is None:
         groups = groups_of_stores(stores, names, within)
@@ -48,12 +52,10 @@ def run_comparison(
         groups, left_out = groups_by(stores[0], by, within)
     comparison = compare(groups, within=within, confidence=confidence, against=against)
     if as_json:
-        console.print(
-            comparison_json(comparison, left_out), markup=False, highlight=False, soft_wrap=True, end="", emoji=False
-        )
+        print_plain(console, comparison_json(comparison, left_out), end="")
     else:
         console.print(overview(comparison, left_out))
     if to is not None:
         page = write_comparison(comparison, left_out, to, command)
         if not as_json:
-            console.print(Text(f"Report: {page}"), soft_wrap=True)
+            print_plain(console, f"Report: {page}")

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.latency_document import Latency, spread
 from prunedlora.results.figure_text import bytes_text
 from prunedlora.results.record import Candidate, TrialRecord
@@ -20,7 +21,7 @@ Row = tuple[TrialRecord, Candidate, Latency]
 def print_latencies(rows: Sequence[Row], console: Console, *, as_json: bool) -> None:
     """Prints the table, or the measurements as JSON."""
     if as_json:
-        console.print(json.dumps(latency_document(rows), indent=1), highlight=False, soft_wrap=True, markup=False)
+        print_plain(console, json.dumps(latency_document(rows), indent=1))
     else:
         console.print(latency_table(rows))
         console.print(Text(_noise(rows)))

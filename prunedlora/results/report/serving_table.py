@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console, Group
 from rich.text import Text
 
+from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.find import find_candidate
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.serving import (
@@ -27,15 +28,16 @@ Row = tuple[Point, ServingCost]
 
 
 def print_serving(store: Store, candidate: str | None, server: Server, console: Console, *, as_json: bool) -> None:
-    """Prints what a candidate costs the server, or each one on the front when none is named.
+    """Prints what a candidate costs the server, or each one on the front that can be shipped when none is
+    named.
 
     Raises ServingError for records without widths, UnknownCandidateError, and what `summarize` raises.
     """
     summary = summarize(store)
     if candidate is None:
-        points: Sequence[Point] = summary.front
+        points: Sequence[Point] = summary.shippable_front
         if not points:
-            raise ServingError(summary.missing_answer() or f"{store.uri} has an empty front")
+            raise ServingError(summary.missing_answer() or f"no adapter on the front of {store.uri} can be shipped")
     else:
         record, found = find_candidate(store, candidate)
         quality = found.figure(summary.objectives.quality)
@@ -43,7 +45,7 @@ def print_serving(store: Store, candidate: str | None, server: Server, console: 
     rows = [(point, serving_cost(point.record, point.candidate, server)) for point in points]
     if as_json:
         document = serving_document(rows, server, summary.objectives.quality)
-        console.print(json.dumps(document, indent=1), highlight=False, soft_wrap=True, markup=False)
+        print_plain(console, json.dumps(document, indent=1))
     else:
         console.print(serving_group(rows, server, summary.objectives.quality))
 

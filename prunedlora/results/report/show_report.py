@@ -1,8 +1,8 @@
 """From a store to a report: on the terminal, and as files in the store or wherever one asks for them."""
 
 from rich.console import Console
-from rich.text import Text
 
+from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.report.report import report_files, report_folder, write_files
 from prunedlora.results.report.tables import overview, print_paths
@@ -26,13 +26,15 @@ def show_report(
     if to is not None and not to.strip():
         raise ReportError("--to is empty")
     target = None if to is None else Storage(to)
+    if target is not None:
+        target.make_root()  # a folder that cannot be had is told before any work
     summary = summarize(store, size=size)
     if not as_json:
         console.print(overview(summary))
     files = report_files(summary)
     if as_json:
         text = files["report.json"].decode()
-        console.print(text, markup=False, highlight=False, soft_wrap=True, end="", emoji=False)
+        print_plain(console, text, end="")
     page = None
     try:
         if target is not None:
@@ -42,7 +44,7 @@ def show_report(
     except NotAllowedError as error:
         if target is not None:
             raise
-        reason = Text(f"{store.uri} is read-only, no report was written: --to FOLDER writes it elsewhere ({error})")
-        messages.print(reason, soft_wrap=True)
+        reason = f"{store.uri} is read-only, no report was written: --to FOLDER writes it elsewhere ({error})"
+        print_plain(messages, reason)
     if not as_json:
         print_paths(summary, page, console)

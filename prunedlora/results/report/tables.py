@@ -5,6 +5,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.summary import Summary, comparisons
 from prunedlora.results.figure_text import bytes_text, figure_text
 from prunedlora.results.recorded_settings import method
@@ -19,10 +20,10 @@ def print_report(summary: Summary, console: Console) -> None:
 def print_paths(summary: Summary, page: str | None, console: Console) -> None:
     """Prints where the report's page (None: not written) and the recommended adapter lie."""
     if page is not None:
-        console.print(Text(f"Report: {page}"), soft_wrap=True)
+        print_plain(console, f"Report: {page}")
     if summary.recommended is not None:
         path = summary.exported.path if summary.exported is not None else summary.adapter_uri(summary.recommended)
-        console.print(Text(f"Adapter: {path}"), soft_wrap=True)
+        print_plain(console, f"Adapter: {path}")
 
 
 def overview(summary: Summary) -> Group:

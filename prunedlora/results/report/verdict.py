@@ -9,6 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.configurations import Configuration
 from prunedlora.results.analysis.pareto import Objectives, Point
 from prunedlora.results.analysis.recommendation import (
@@ -49,9 +50,7 @@ def print_verdict(
     if found is None:
         raise NothingToRecommendError(summary.missing_answer())
     if as_json:
-        console.print(
-            json.dumps(verdict_document(found, summary.objectives), indent=1), highlight=False, soft_wrap=True
-        )
+        print_plain(console, json.dumps(verdict_document(found, summary.objectives), indent=1))
         return
     console.print(verdict(found, summary.objectives))
     _print_export(found.point, summary, console)
@@ -74,7 +73,7 @@ def print_knee(store: Store, console: Console, size: str | None = None) -> None:
 
 
 def _print_export(point: Point, summary: Summary, console: Console) -> None:
-    console.print(Text(f"Export it: {export_command(summary, point, 'FOLDER')}"), soft_wrap=True)
+    print_plain(console, f"Export it: {export_command(summary, point, 'FOLDER')}")
 
 
 def percent(share: float) -> str:

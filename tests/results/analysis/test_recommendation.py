@@ -311,3 +311,25 @@ def test_unknown_errors_prove_nothing(fill, record, candidate):
     assert found.best.size == 100  # equals: the smallest
     words = " ".join(printed(store).split())
     assert "Of k100@10 no standard error is known" in words
+
+
+def test_the_mean_is_over_all_seeds_also_those_whose_adapter_was_deleted(seeds_of):
+    """`retention.adapters: front` leaves figures: with its files or without, the same configuration decides."""
+    store = seeds_of({1000: [40, 44], 300: [200, 12]})
+    before = asked(store)
+    worst = store.read_record("k2")
+    deleted = worst.candidates[0].model_copy(update={"adapter_path": None})
+    store.write_record(worst.model_copy(update={"candidates": (deleted,)}), 1)
+    after = asked(store)
+    assert before.best_configuration.mean == after.best_configuration.mean == pytest.approx(1 - 42 / N)
+    assert (before.point.name, before.bound_of(before.point)) == (after.point.name, after.bound_of(after.point))
+
+
+def test_of_the_seeds_one_with_a_file_is_shipped(seeds_of):
+    store = seeds_of({300: [20, 24, 22]})
+    best = store.read_record("k0")
+    deleted = best.candidates[0].model_copy(update={"adapter_path": None})
+    store.write_record(best.model_copy(update={"candidates": (deleted,)}), 1)
+    found = asked(store)
+    assert (found.point.key, len(found.chosen.points)) == ("k2", 3)
+    assert found.chosen.mean == pytest.approx(1 - 22 / N)

@@ -113,6 +113,9 @@ def test_the_command_takes_the_recommended_one_or_all_on_the_front(fill, wide, c
     assert adapters() == adapters("recommended") == adapters("a") == ["a1@10"]
     assert adapters("best") == ["b2@10"]
     assert adapters("--front") == ["a1@10", "b2@10"]
+    empty = candidate(0.7, 0, max_rank=0, adapter_path=None)  # on the front, and nothing to serve
+    store.write_record(wide("c3", empty), 1)
+    assert adapters("--front") == ["a1@10", "b2@10"]
     both = CliRunner().invoke(app, ["serving", store.uri, "best", "--front"])
     assert both.exit_code == 2
     assert "--front is all candidates on the front: name none" in " ".join(both.stderr.replace("│", "").split())

@@ -103,19 +103,52 @@ def test_a_store_that_is_read_only_is_shown_and_says_so(error, store, monkeypatc
     assert elsewhere.stderr == ""
 
 
-def test_an_object_store_that_is_read_only(store, monkeypatch):
+class AnswerError(Exception):
+    """As gcsfs and aiohttp tell what a server answered: by an attribute."""
+
+    def __init__(self, **answer):
+        super().__init__(f"answered {answer}")
+        vars(self).update(answer)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError("Access Denied"),  # s3fs
+        OSError("Forbidden: https://storage.googleapis.com/upload/…\nno storage.objects.create access"),  # gcsfs, 403
+        AnswerError(code=401),  # gcsfs, without a login
+        AnswerError(status=405),  # fsspec over HTTP
+        AnswerError(status=501),  # the same, Python's own server
+        NotImplementedError(),  # fsspec: a file system that writes nothing
+    ],
+    ids=repr,
+)
+def test_an_object_store_that_is_read_only(error, store, monkeypatch):
     """Its package says so without the system's number."""
     copy = Storage("memory://read-only/sweep")
     for name, content in contents(store.uri).items():
         copy.write_bytes(name, content)
 
     def refuse(self, path, *_, **__):
-        raise PermissionError(f"Access Denied: {path}")
+        raise error
 
     monkeypatch.setattr(MemoryFileSystem, "pipe_file", refuse)
     printed = asked(copy.uri)
     assert "Recommended: b2@10" in printed.stdout
     assert f"{copy.uri} is read-only, no report was written" in printed.stderr
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("Connection reset"), AnswerError(code=500), AnswerError(status=503)], ids=repr
+)
+def test_an_object_store_in_trouble_is_not_called_read_only(error, monkeypatch):
+    def fail(self, path, *_, **__):
+        raise error
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", fail)
+    with pytest.raises(StoreError) as raised:
+        Storage("memory://trouble").write_text("a.txt", "")
+    assert not isinstance(raised.value, NotAllowedError)
 
 
 def test_a_store_that_cannot_be_written_for_another_reason_is_an_error(store, monkeypatch):
