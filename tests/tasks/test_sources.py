@@ -2,6 +2,7 @@ import datetime
 import gzip
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from decimal import Decimal
@@ -104,7 +105,7 @@ def test_what_a_cell_of_a_csv_may_hold(tmp_path: Path) -> None:
         (b"text,label,text\na,b,c\n", "rows.csv': several columns are called 'text'"),
         (
             b'text,label\na,b\n"a,b\n',
-            r"rows.csv': the row that begins in line 3 cannot be read \(unexpected end of data\): a cell that begins with",
+            r"rows.csv': the row that begins in line 3 cannot be read \(unexpected end of data\): a cell that begins",
         ),
         (
             b"text,label\n" + b"a,b\n" * 5000 + b'"Hi" he said,b\n',
@@ -484,11 +485,31 @@ def test_empty_cells_of_a_csv_whose_card_declares_types(tmp_path: Path) -> None:
     examples = load_examples(source(tmp_path, prompt="[{text}]"), 0)
     assert sorted((e.prompt, e.target) for e in examples) == [("[NA]", "NA"), ("[]", "NA"), ("[abc]", "pos")]
     with pytest.raises(DataError, match="column 'score' has no value"):
-        targets(tmp_path, target="{score}")
+        targets(tmp_path, prompt="[{text}]", target="{score}")
     (tmp_path / "data" / "train.csv").write_text("text,label,score,year\nabc,,1,1\n")
     assert targets(tmp_path, target="{score}") == ["1.0"]
     with pytest.raises(DataError, match="row 0 has no label"):
         targets(tmp_path)
+
+
+def test_a_csv_with_declared_types_without_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a process of its own, as the one that filled the cache was: the options must be found again."""
+    (tmp_path / "rows" / "data").mkdir(parents=True)
+    (tmp_path / "rows" / "README.md").write_text(CARD)
+    (tmp_path / "rows" / "data" / "train.csv").write_text("text,label,score,year\nabc,1,,\n")
+    cache = tmp_path / "cache"
+    code = (
+        "import sys, datasets\n"
+        "from prunedlora.tasks.library_data import CSV_AS_DECLARED\n"
+        "load = datasets.load_dataset_builder\n"
+        "load(sys.argv[1], cache_dir=sys.argv[2], **CSV_AS_DECLARED).download_and_prepare()\n"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "rows", cache], check=True)
+    (cache / "rows").rename(cache / "owner___rows")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert targets(Path("owner/rows")) == ["pos"]
 
 
 @pytest.mark.parametrize("file", ["rows.csv", "data/train-0.csv"])
@@ -509,7 +530,7 @@ def test_columns_of_a_csv_that_the_library_would_type_again(tmp_path: Path) -> N
     (tmp_path / "data" / "train-0.csv").write_text(f"{','.join(names)}\n{','.join(['01'] * 1001)}\n")
     assert targets(tmp_path, prompt="{c0}", target="{c999}") == ["01"]
     with pytest.raises(
-        DataError, match="column 'c1000' is not among the first 1,000 of its csv.*give the csv file itself"
+        DataError, match=r"column 'c1000' is not among the first 1,000 of its csv.*give the csv file itself"
     ):
         targets(tmp_path, prompt="{c0}", target="{c1000}")
     assert targets(tmp_path / "data" / "train-0.csv", prompt="{c0}", target="{c1000}") == ["01"]

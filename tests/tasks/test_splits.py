@@ -292,7 +292,7 @@ def test_no_way_to_cut_helps_a_class_with_fewer_prompts_than_splits(tmp_path: Pa
         with pytest.raises(DataError, match=message):
             load_splits(source, None, None, 5, 5, seed, cut)
     other = write_rows(tmp_path / "o.jsonl", classes({"c": 1}))
-    with pytest.raises(DataError, match="cannot cut 5 validation examples .* class 'rare' has 1 and needs 2"):
+    with pytest.raises(DataError, match=r"cannot cut 5 validation examples .* class 'rare' has 1 and needs 2"):
         load_splits(source, None, other, 5, None, 0, cut)
 
 
