@@ -16,6 +16,8 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from prunedlora.tasks.batching import IGNORED
+
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 NUM_EXAMPLES = 20_000
 BATCH_SIZE = 64
@@ -75,9 +77,9 @@ def batch(tokenizer: PreTrainedTokenizerFast, chance: random.Random) -> dict[str
     """Pretraining examples; the loss is over the answers."""
     pairs = [pretraining_example(chance) for _ in range(BATCH_SIZE)]
     encoded = tokenizer([f"{prompt} {answer}{EOS}" for prompt, answer in pairs], return_tensors="pt", padding=True)
-    labels = encoded["input_ids"].masked_fill(encoded["attention_mask"] == 0, -100)
+    labels = encoded["input_ids"].masked_fill(encoded["attention_mask"] == 0, IGNORED)
     for row, (prompt, _) in zip(labels, pairs, strict=True):
-        row[: len(prompt) + 1] = -100
+        row[: len(prompt) + 1] = IGNORED
     return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"], "labels": labels}
 
 

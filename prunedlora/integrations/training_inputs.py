@@ -10,8 +10,8 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
 )
 
-IGNORED = -100
-"""The label that is no target, as everywhere in transformers."""
+from prunedlora.tasks.batching import IGNORED
+
 MOST_TOKENS = 64
 """Of the example: a language model gives logits at every token."""
 OF_TEXT_ALONE = {

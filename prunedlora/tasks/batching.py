@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from prunedlora.tasks.task import Features
 
+IGNORED = -100
+"""The label that is no target, as everywhere in transformers."""
+
 
 def pad(rows: Sequence[Sequence[int]], value: int, side: Literal["left", "right"] = "right") -> Tensor:
     """(len(rows), longest row) int64, filled up with `value`."""

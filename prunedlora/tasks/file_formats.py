@@ -11,7 +11,7 @@ import re
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
@@ -20,8 +20,13 @@ from typing import Any, BinaryIO, cast
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.table import Table, from_dataset
 
+QUOTES = (
+    'a cell that begins with " ends at the next " that is not doubled; where such quotes are text, double them and '
+    'put the cell in quotes ("""Hi"" he said"), or write the rows as jsonl'
+)
+NOT_IN_TSV = r"[\t\n\r]"
 _SPACE = re.compile(r"[ \t\n\r]*")
-UNREADABLE = (OSError, EOFError, ValueError, RuntimeError, csv.Error, zlib.error)
+UNREADABLE = (OSError, EOFError, ValueError, RuntimeError, zlib.error)
 """What the readers raise for a file that is not what its name says; Arrow's errors are among them."""
 
 
@@ -50,13 +55,19 @@ def _open(file: Path) -> BinaryIO:
 
 
 def _read_csv(file: Path, delimiter: str) -> Table:
-    """Every cell is the text that it is: 01, 1.10, true and NA are no numbers, and an empty cell is an empty text."""
+    """Every cell is the text that it is: 01, 1.10, true and NA are no numbers, and an empty cell is an empty text.
+
+    Quotes are those of csv (RFC 4180) in a tsv too, as spreadsheets write both. Many tsv files of text corpora know no
+    quotes: one that stands at the beginning of a cell would join cells and rows up to the next one. So no cell of a tsv
+    may hold a tab or a line break.
+    """
     csv.field_size_limit(sys.maxsize)  # Python's own limit is 131,072 characters; documents are longer
     with _open(file) as content:
         reader = csv.reader(TextIOWrapper(content, "utf-8-sig", newline=""), delimiter=delimiter, strict=True)
-        header = next((cells for cells in reader if cells), [])
+        rows = _rows(reader, delimiter)
+        header = next((cells for cells in rows if cells), [])
         columns: list[list[str]] = [[] for _ in header]
-        for cells in reader:
+        for cells in rows:
             if cells and len(cells) != len(header):
                 raise DataError(f"line {reader.line_num} has {len(cells)} cells, the header has {len(header)}")
             for column, cell in zip(columns, cells, strict=False):  # an empty line has no cells
@@ -64,6 +75,21 @@ def _read_csv(file: Path, delimiter: str) -> Table:
     number = len(columns[0]) if columns else 0
     by_name = dict(zip(header, columns, strict=True))
     return Table(header, number, lambda rows, names: {name: [by_name[name][row] for row in rows] for name in names})
+
+
+def _rows(reader: Any, delimiter: str) -> Iterator[list[str]]:
+    """Rows of a `csv.reader`. Raises DataError, which names the line that a row begins in, for quotes that are none."""
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise DataError(f"the row that begins in line {line} cannot be read ({error}): {QUOTES}") from error
+        if delimiter == "\t" and any(re.search(NOT_IN_TSV, cell) for cell in cells):
+            raise DataError(f"the row that begins in line {line} has a cell with a tab or a line break: {QUOTES}")
+        yield cells
 
 
 def _read_json(file: Path) -> Table:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteriaList
 
 from prunedlora.registry import register
-from prunedlora.tasks.batching import by_length, evaluating, pad, pad_inputs, to_device
+from prunedlora.tasks.batching import IGNORED, by_length, evaluating, pad, pad_inputs, to_device
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.outcomes import Outcomes
 from prunedlora.tasks.plain_text import PlainText
@@ -19,8 +19,6 @@ from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.stopping import StopInAnswer, stop_criteria
 from prunedlora.tasks.target_losses import target_losses
 from prunedlora.tasks.task import INPUTS, Features, length_limit, padding_token
-
-IGNORED = -100
 
 
 @register("task", "generation")
@@ -182,7 +180,7 @@ class Generation:
         self, model: nn.Module, features: Sequence[Features], batch_size: int, device: torch.device | str
     ) -> Outcomes:
         """Loss of every example and, for a metric that generates, whether its generated answer is right."""
-        loss_sums, correct = [0.0] * len(features), [0] * len(features)
+        loss_sums, num_targets, correct = [0.0] * len(features), [0] * len(features), [0] * len(features)
         generates = self._metric in self.generating_metrics
         with evaluating(model):
             for indices in by_length(features, batch_size):
@@ -190,12 +188,13 @@ class Generation:
                 batch = to_device(self.collate(chosen), device)
                 losses, rows = _token_losses(model, batch)
                 sums = torch.zeros(len(chosen), dtype=torch.float64, device=losses.device)
-                for index, total in zip(indices, sums.index_add_(0, rows, losses.double()).tolist(), strict=True):
-                    loss_sums[index] = total
+                sums = sums.index_add_(0, rows, losses.double())
+                counts = torch.bincount(rows, minlength=len(chosen))
+                for index, total, count in zip(indices, sums.tolist(), counts.tolist(), strict=True):
+                    loss_sums[index], num_targets[index] = total, count
                 if generates:
                     for index, answer in zip(indices, self.generate(model, chosen, device), strict=True):
                         correct[index] = int(SCORERS[self._metric](answer, features[index].example))
-        num_targets = [len(feature.labels) for feature in features]
         return Outcomes(loss_sums, num_targets, {self._metric: correct} if generates else {})
 
     def generate(self, model: nn.Module, features: Sequence[Features], device: torch.device | str) -> list[str]:

@@ -1,18 +1,30 @@
 """Data that the `datasets` library reads: of the Hub, and of local folders laid out like a repository of the Hub."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from prunedlora.tasks.data_error import DataError
+from prunedlora.tasks.file_formats import NOT_IN_TSV, QUOTES
 from prunedlora.tasks.table import Table, from_dataset
 
 MOST_CSV_COLUMNS = 1000
+AS_IT_IS = "give the {} file itself as the data, which is read as it is"
+
+
+def cell_or_nothing(cell: str) -> str | None:
+    """An empty cell is no number and no class label; of text it is an empty one (`_take`)."""
+    return cell or None
+
+
 CSV_AS_TEXT = {"converters": dict.fromkeys(range(MOST_CSV_COLUMNS), str), "na_filter": False}
 """Options of its reader of csv files (pandas, by number of the column) with which every cell is the text that it is."""
+CSV_AS_DECLARED = {"converters": dict.fromkeys(range(MOST_CSV_COLUMNS), cell_or_nothing), "na_filter": False}
+"""The same where the data's card declares the types: Arrow makes them of the text, and makes none of an empty text."""
 UNNAMED_COLUMN = "__index_level_0__"
 """What it makes of first cells that no name stands above; the others then stand under their neighbours' names."""
 
@@ -22,9 +34,9 @@ def load_from_hub(name: str, subset: str | None, split: str | None, revision: st
     return _load(name, name, subset, split, {"revision": revision})
 
 
-def load_folder(folder: Path, name: str, subset: str | None, split: str | None) -> Table:
-    """A folder laid out like a repository of the Hub, as its files are now. `name` is what messages call it. Raises as
-    `load_from_hub`.
+def load_folder(folder: Path, name: str, subset: str | None, split: str | None, columns: Sequence[str]) -> Table:
+    """A folder laid out like a repository of the Hub, as its files are now. `name` is what messages call it; `columns`
+    are those that will be taken, the others are not held in memory. Raises as `load_from_hub`.
 
     The library gets links to the files in an empty folder, with a cache of its own beside them: it looks at a file's
     time, not at its content, to see whether what it read before is still right, and takes a path for a pattern.
@@ -40,20 +52,28 @@ def load_folder(folder: Path, name: str, subset: str | None, split: str | None) 
                 link = links / file.relative_to(folder)
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.symlink_to(file.resolve())
-            return _load(name, str(links), subset, split, {"cache_dir": str(Path(scratch, "cache"))})
+            return _load(name, str(links), subset, split, {"cache_dir": str(Path(scratch, "cache"))}, columns)
     except OSError as error:
         raise DataError(
             f"cannot load dataset {name!r} through the cache {cache} (HF_DATASETS_CACHE): {error}"
         ) from error
 
 
-def _load(name: str, location: str, subset: str | None, split: str | None, settings: dict[str, Any]) -> Table:
+def _load(
+    name: str,
+    location: str,
+    subset: str | None,
+    split: str | None,
+    settings: dict[str, Any],
+    columns: Sequence[str] | None = None,
+) -> Table:
+    """`columns`: those to hold in memory, as the files that the library makes will go; None leaves all in the files."""
     import datasets  # a second of imports that no generated source needs
 
     try:
         builder = _builder(location, subset, settings)
         builder.download_and_prepare()
-        loaded = builder.as_dataset(split=split, in_memory="cache_dir" in settings)
+        loaded = builder.as_dataset(split=split)
     except StopIteration as error:  # what its reader of JSON does without a single row
         raise DataError(f"dataset {name!r} is empty") from error
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
@@ -67,11 +87,38 @@ def _load(name: str, location: str, subset: str | None, split: str | None, setti
         loaded = next(iter(loaded.values()))
     if UNNAMED_COLUMN in loaded.column_names and builder.info.builder_name == "csv":
         raise DataError(f"dataset {name!r}: the rows of its csv have more cells than the header")
-    table = from_dataset(loaded)
-    if builder.info.builder_name != "json":
-        return table
-    times = {column for column, feature in loaded.features.items() if _is_time(feature)}
-    return replace(table, take=partial(_take_but_times, table, times))
+    table = from_dataset(loaded if columns is None else _in_memory(loaded, columns))
+    table = replace(table, column_names=list(loaded.column_names), num_rows=loaded.num_rows)
+    match builder.info.builder_name:
+        case "json":
+            return replace(table, take=partial(_take, table, _times(loaded.features), set()))
+        case "csv":
+            texts = {column for column, feature in loaded.features.items() if "string" in _type(feature)}
+            if getattr(builder.config, "sep", ",") == "\t":
+                _check_tsv(name, loaded, texts)
+            return replace(table, take=partial(_take, table, _typed_again(loaded.column_names), texts))
+    return table
+
+
+def _check_tsv(name: str, dataset: Any, texts: set[str]) -> None:
+    """As file_formats.py reads one: quotes that are none would join cells and rows."""
+    import pyarrow.compute  # type: ignore[import-untyped]
+
+    for column in sorted(texts):
+        if pyarrow.compute.any(pyarrow.compute.match_substring_regex(dataset.data.column(column), NOT_IN_TSV)).as_py():
+            raise DataError(f"dataset {name!r}: a cell of {column!r} in its tsv has a tab or a line break: {QUOTES}")
+
+
+def _in_memory(dataset: Any, columns: Sequence[str]) -> Any:
+    """These columns of a dataset, as far as it has them, copied out of its files."""
+    import pyarrow
+    from datasets import Dataset
+
+    kept = dataset.select_columns([column for column in dataset.column_names if column in columns]).data.table
+    copy = pyarrow.BufferOutputStream()
+    with pyarrow.ipc.new_stream(copy, kept.schema) as stream:
+        stream.write_table(kept)
+    return Dataset(pyarrow.ipc.open_stream(copy.getvalue()).read_all())
 
 
 def _builder(location: str, subset: str | None, settings: dict[str, Any]) -> Any:
@@ -80,23 +127,49 @@ def _builder(location: str, subset: str | None, settings: dict[str, Any]) -> Any
     load = partial(datasets.load_dataset_builder, location, subset, **settings)
     try:
         builder = load()
+        if builder.info.builder_name != "csv":
+            return builder
+        with tempfile.TemporaryDirectory() as empty:  # what lies in the cache has types that were guessed
+            declared = load(cache_dir=empty).info.features is not None
     except ValueError as error:
-        try:  # without the Hub: what it made of a csv before is found under the options that it was made with
-            return load(**CSV_AS_TEXT)
-        except ValueError:
-            raise error from None
-    return load(**CSV_AS_TEXT) if builder.info.builder_name == "csv" else builder
+        # Without the Hub: what it made of a csv before is found under the options that it was made with.
+        for options in (CSV_AS_TEXT, CSV_AS_DECLARED):
+            with suppress(ValueError):
+                return load(**options)
+        raise error
+    return load(**(CSV_AS_DECLARED if declared else CSV_AS_TEXT))
 
 
-def _is_time(feature: Any) -> bool:
-    return str(getattr(feature, "dtype", "")).startswith(("timestamp", "date", "time"))
+def _type(feature: Any) -> str:
+    return str(getattr(feature, "dtype", ""))
 
 
-def _take_but_times(table: Table, times: set[str], rows: Sequence[int], columns: Sequence[str]) -> dict[str, list[Any]]:
-    """JSON has no times: what the library took for them was text that looked like one, and is lost."""
-    if lost := sorted(times.intersection(columns)):
-        raise DataError(
-            f"column {lost[0]!r} is text that the datasets library takes for times; give its JSON file itself as the "
-            "data, which is read as it is"
-        )
-    return table.take(rows, columns)
+def _times(features: Mapping[str, Any]) -> dict[str, str]:
+    """Column → what is wrong with it. JSON has no times: what the library took for them was text, and is lost."""
+    wrong = "is text that the datasets library takes for times; " + AS_IT_IS.format("JSON")
+    return {
+        name: wrong for name, feature in features.items() if _type(feature).startswith(("timestamp", "date", "time"))
+    }
+
+
+def _typed_again(columns: Sequence[str]) -> dict[str, str]:
+    """The same for the columns of a csv that are too far right to be read as text."""
+    wrong = (
+        f"is not among the first {MOST_CSV_COLUMNS:,} of its csv, and the datasets library guesses the types of the "
+        "others; " + AS_IT_IS.format("csv")
+    )
+    return dict.fromkeys(columns[MOST_CSV_COLUMNS:], wrong)
+
+
+def _take(
+    table: Table, wrong: Mapping[str, str], texts: set[str], rows: Sequence[int], columns: Sequence[str]
+) -> dict[str, list[Any]]:
+    """`wrong`: column → why it cannot be taken; `texts`: columns of text in a csv, where nothing is an empty cell."""
+    for column in columns:
+        if column in wrong:
+            raise DataError(f"column {column!r} {wrong[column]}")
+    values = table.take(rows, columns)
+    return {
+        name: ["" if value is None else value for value in found] if name in texts else found
+        for name, found in values.items()
+    }

@@ -1,11 +1,16 @@
 """Local files and folders as data sources: what a name means, and which file of a folder a split is."""
 
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.file_formats import FORMATS, UNREADABLE, read_table, split_name
 from prunedlora.tasks.library_data import load_folder
 from prunedlora.tasks.table import Table, part_of
+
+_SHARD = re.compile(r"(.+)-([0-9]{5})-of-([0-9]{5})")
+"""How the Hub writes a split in several files: train-00000-of-00002.parquet."""
 
 
 def local_path(name: str) -> Path | None:
@@ -22,9 +27,10 @@ def local_path(name: str) -> Path | None:
 
 
 def split_file(path: Path, name: str, split: str | None) -> Path | None:
-    """The file that holds a split: the path itself, or a folder's `<split>.<ext>`; None where it has no such files.
+    """The file that holds a split: the path itself, or a folder's `<split>.<ext>`; None where it has no such files, or
+    has shards, as repositories of the Hub do.
 
-    Raises DataError when a folder's files are others, or several.
+    Raises DataError when a folder's files are others, or several, or not all shards of a split are there.
     """
     if path.is_file():
         return path
@@ -33,12 +39,18 @@ def split_file(path: Path, name: str, split: str | None) -> Path | None:
         return None
     stems = {file: split_name(file)[0] for file in files}
     if split is None:
+        if len(files) > 1 and all(map(_SHARD.fullmatch, stems.values())):
+            _check_shards(name, stems.values())
+            return None
         if len(files) > 1:
             raise DataError(f"{name!r} has several files, name one as split: {', '.join(stems.values())}")
         return files[0]
     # A file's name may hold brackets itself; others begin a slice.
     wanted = split if split in stems.values() else split.partition("[")[0]
     matching = [file for file in files if stems[file] == wanted]
+    if not matching and any(shard[1] == wanted for shard in map(_SHARD.fullmatch, stems.values()) if shard):
+        _check_shards(name, stems.values())
+        return None
     if not matching:
         raise DataError(f"{name!r} has no split {split!r}; it has: {', '.join(stems.values())}")
     if len(matching) > 1:
@@ -46,17 +58,30 @@ def split_file(path: Path, name: str, split: str | None) -> Path | None:
     return matching[0]
 
 
-def load_local(path: Path, name: str, subset: str | None, split: str | None, revision: str | None) -> Table:
+def _check_shards(name: str, stems: Iterable[str]) -> None:
+    """The library reads those that are there."""
+    found = {(shard[1], int(shard[3]), int(shard[2])) for shard in map(_SHARD.fullmatch, stems) if shard}
+    for split, number, _ in sorted(found):
+        if missing := [index for index in range(number) if (split, number, index) not in found]:
+            raise DataError(
+                f"{name!r} lacks {len(missing)} of {number} files of split {split!r}, the first is number {missing[0]}"
+            )
+
+
+def load_local(
+    path: Path, name: str, subset: str | None, split: str | None, revision: str | None, columns: Sequence[str]
+) -> Table:
     """The rows of a local file, of a split's file in a folder, or of a folder laid out like a repository of the Hub.
 
-    `name` is what messages call it. Raises DataError for fields that mean nothing for it and what cannot be read.
+    `name` is what messages call it; `columns` are those that will be taken. Raises DataError for fields that mean
+    nothing for it and what cannot be read.
     """
     file = split_file(path, name, split)
     given = {"revision": revision, "subset": subset if file else None, "split": split if path.is_file() else None}
     if unused := [field for field, value in given.items() if value is not None]:
         raise DataError(f"{', '.join(unused)} has no effect on local data {name!r}; remove it")
     if file is None:
-        return load_folder(path, name, subset, split)
+        return load_folder(path, name, subset, split, columns)
     try:
         table = read_table(file)
         sliced = split is not None and split != split_name(file)[0]

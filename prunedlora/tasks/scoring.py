@@ -6,7 +6,7 @@ from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.final_answer import final_answer
 from prunedlora.tasks.sources import Example
 
-UNREADABLE = (ArithmeticError, AttributeError, LookupError, SyntaxError, TypeError, ValueError)
+VERIFIER_ERRORS = (ArithmeticError, AttributeError, LookupError, SyntaxError, TypeError, ValueError)
 """What verifiers raise on text that they cannot parse."""
 
 
@@ -29,7 +29,7 @@ def verifier(answer: str, example: Example) -> bool:
         return False
     try:
         return example.verifier(answer.strip()) == 1
-    except UNREADABLE:
+    except VERIFIER_ERRORS:
         return False
 
 

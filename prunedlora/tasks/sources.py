@@ -7,13 +7,12 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.generated_data import GENERATED, generate
 from prunedlora.tasks.library_data import load_from_hub
-from prunedlora.tasks.local_data import load_local, local_path, split_file
+from prunedlora.tasks.local_data import load_local, local_path
 from prunedlora.tasks.table import Table
 from prunedlora.tasks.templates import Template, parse
 
@@ -56,13 +55,16 @@ def load_examples(source: Source, shuffle_seed: int) -> list[Example]:
     Generated ones come in the generator's order. All others are shuffled by `shuffle_seed` before the first
     `num_examples` are taken: files are often sorted by label, and a part of them must still be a fair sample.
 
+    An empty text is a value: an empty cell of a csv, "" in JSON. None (null, NaN) is not.
+
     Raises DataError: source not found or not readable, unknown split, reasoning-gym task or option, missing column,
-    empty value, no examples, or fewer than `num_examples`.
+    missing value, a prompt, target or group without any text, no examples, or fewer than `num_examples`.
     """
     templates = tuple(parse(text) for text in (source.prompt, source.target, source.group) if text is not None)
     if source.name.startswith(GENERATED):
         return _generated(source, templates)
-    table = _load(source)
+    columns = list(dict.fromkeys(column for template in templates for column in template.columns))
+    table = _load(source, columns)
     if table.num_rows == 0:
         raise DataError(f"dataset {source.name!r} is empty")
     _check_columns(source, table.column_names, *templates)
@@ -70,7 +72,6 @@ def load_examples(source: Source, shuffle_seed: int) -> list[Example]:
     if wanted > table.num_rows:
         raise DataError(f"dataset {source.name!r} has {table.num_rows} rows, num_examples asks for {wanted}")
     chosen = sorted(range(table.num_rows), key=partial(shuffle_key, shuffle_seed))[:wanted]
-    columns = list(dict.fromkeys(column for template in templates for column in template.columns))
     values = _take(source, table, chosen, columns)
     return [
         _example(source, templates, {column: found[index] for column, found in values.items()}, row)
@@ -95,18 +96,6 @@ def load_prompts(source: Source, most: int) -> list[str]:
 def shuffle_key(seed: int, item: object) -> bytes:
     """Sort key of a seeded shuffle. A hash, not a random generator: equal for all versions of Python and numpy."""
     return hashlib.sha256(f"{seed}:{item}".encode()).digest()
-
-
-def local_files(source: Source) -> list[Path]:
-    """The local files that `load_examples` would read, sorted; none for the Hub and for generated sources.
-
-    For telling by their content whether two runs saw the same data. Raises DataError when the path does not exist.
-    """
-    path = None if source.name.startswith(GENERATED) else local_path(source.name)
-    if path is None:
-        return []
-    file = split_file(path, source.name, source.split)
-    return [file] if file else sorted(file for file in path.rglob("*") if file.is_file())
 
 
 def _take(source: Source, table: Table, rows: list[int], columns: list[str]) -> dict[str, list[Any]]:
@@ -137,11 +126,11 @@ def _check_columns(source: Source, columns: list[str], *templates: Template) -> 
         raise DataError(f"dataset {source.name!r} has no column {', '.join(missing)}; it has: {', '.join(columns)}")
 
 
-def _load(source: Source) -> Table:
+def _load(source: Source, columns: list[str]) -> Table:
     path = local_path(source.name)
     if path is None:
         return load_from_hub(source.name, source.subset, source.split, source.revision)
-    return load_local(path, source.name, source.subset, source.split, source.revision)
+    return load_local(path, source.name, source.subset, source.split, source.revision, columns)
 
 
 def _generated(source: Source, templates: tuple[Template, ...]) -> list[Example]:

@@ -74,11 +74,14 @@ def load_splits(
 
     if test is None:
         num_later = 1 if validation is not None else 2
+        _check_sizes(pool, "test", num_test, num_later, train, cut)
         test_kept, rest = taken(pool, "test", num_test, num_later=num_later)
     else:
         test_kept = load_examples(test, split_seed)
         rest = _apart(pool, test_kept)
     if validation is None:
+        if test is not None:
+            _check_sizes(rest, "validation", num_validation, 1, train, cut)
         validation_kept, train_kept = taken(rest, "validation", num_validation, num_later=1)
         validation_lost: list[Example] = []
     else:
@@ -149,6 +152,21 @@ def _cut(
     if how != "random":
         _check_classes(pool, {split: taken, "training": rest}, intro, how)
     return taken, rest
+
+
+def _check_sizes(pool: list[Example], split: str, number: int | None, num_later: int, source: Source, how: Cut) -> None:
+    """Before the first cut: neither way to cut helps a class that is in fewer prompts or groups than it needs."""
+    sizes = Counter(name for name, _ in {(example.target, _unit(example)) for example in pool})
+    small = sorted(name for name, size in sizes.items() if size <= num_later)
+    if how == "random" or not small:
+        return
+    raise DataError(
+        f"cannot cut {number} {split} examples from train source {source.name!r}: counted in distinct "
+        f"{'prompts' if source.group is None else 'groups'}, class {small[0]!r} has {sizes[small[0]]} and needs "
+        f"{num_later + 1}, one for each split"
+        + (f" ({len(small)} classes have too few)" if len(small) > 1 else "")
+        + "; take such classes out of the data, or give validation and test sources of their own"
+    )
 
 
 def _take(left: dict[str, int], name: str) -> bool:

@@ -51,6 +51,38 @@ from prunedlora.tasks.final_answer import final_answer
         ("$-5", "-5"),
         ("4 - 1 - 7 = -4", "-4"),
         ("#### 72.", "72"),
+        ("The answer is:\n5", "5"),
+        ("The answer is: \n\n5", "5"),
+        ("The answer is:\n\\boxed{5}", "5"),
+        ("So the answer is:\n$$x = 5$$", "5"),
+        ("So the answer is:\n\\[\n\\boxed{5}\n\\]", "5"),
+        ("**The answer is:** 5", "5"),
+        ("The answer is \\(5\\).", "5"),
+        ("The answer is 4. So the answer is:", "4"),
+        ("The final answer is: $5$ apples. I hope it is correct.", "5"),
+        ("The answer is 40, so 40.", "40"),
+        ("The answer is 5, since 2+3=5.", "5"),
+        ("The answer is 18 because 9*2=18", "18"),
+        ("#### 5 m", "5"),
+        ("The answer is 5g", "5"),
+        ("The answer is 5 km/h", "5"),
+        ("The answer is 5\\text{ cm}^2.", "5"),
+        ("it covers 5 cm^2", "5"),
+        ("The answer is 10 sq. ft. in all", "10"),
+        ("- 5", "-5"),
+        ("The answer is: - $5", "-5"),
+        ("The answer is 5 (five)", "5"),
+        ("The answer is 50¢", "50"),
+        ("\u20b950", "50"),
+        ("2 1/2", "5/2"),
+        ("#### -2 1/2 cups", "-5/2"),
+        ("so $2\\frac{1}{2}$.", "5/2"),
+        ("#### Step 1: add\n2+3=5\nThe answer is 5", "5"),
+        ("#### Solution 1\nso \\boxed{5}", "5"),
+        ("#### Answer: 5", "5"),
+        ("##### 5", "5"),
+        ("\\boxed{5}\nQuestion: \\boxed{7", "5"),
+        ("\\boxed{4 + \\boxed{5}}", "5"),
     ],
 )
 def test_numbers(text: str, number: str) -> None:
@@ -89,6 +121,17 @@ def test_numbers(text: str, number: str) -> None:
         ("The answer is St. Louis", "The answer is St. Paul"),
         ("yes", "no"),
         ("#### yes", "#### no"),
+        ("The answer is:\nyes", "The answer is:\nno"),
+        ("#### 5x", "5"),
+        ("#### 5k", "5"),
+        ("#### 5 M", "5"),
+        ("#### 5 bn", "5"),
+        ("#### 5 (million)", "5"),
+        ("#### x^2", "2"),
+        ("#### m^2", "2"),
+        ("2 3/2", "7/2"),
+        ("3 1/2/2020", "7/2"),
+        ("12 000/3", "12"),
     ],
 )
 def test_what_differs(one: str, other: str) -> None:
@@ -119,6 +162,8 @@ def test_what_no_answer_can_be() -> None:
     assert final_answer("\\boxed{3") == final_answer("\\BOXED{3")
 
 
-@pytest.mark.parametrize("text", ["9" * 5000, "1e999999999", f"{'7' * 5000}/3", "\\boxed{" * 3000, "#" * 5000])
+@pytest.mark.parametrize(
+    "text", ["9" * 5000, "1e999999999", f"{'7' * 5000}/3", "\\boxed{" * 3000, "#" * 5000, "answer is " * 999]
+)
 def test_what_a_model_in_a_loop_writes_is_text(text: str) -> None:
     assert isinstance(final_answer(text), str)

@@ -69,6 +69,18 @@ def test_positions_are_those_before_the_targets(task: Generation, make_splits: C
     assert batch["positions"].tolist() == (rows * batch["labels"].shape[1] + columns).tolist()
 
 
+def test_evaluation_counts_the_targets_that_something_predicts(
+    make_splits: Callable[..., Splits], byte_tokenizer: PreTrainedTokenizerBase, llama: LlamaForCausalLM
+) -> None:
+    splits = make_splits([*PAIRS, ("", "an answer by itself")])
+    task = Generation.from_splits(splits, byte_tokenizer, metric="loss")
+    features = task.encode(splits.train)
+    counts = [min(len(f.labels), len(f.input_ids) - 1) for f in features]
+    assert counts[-1] == len(features[-1].labels) - 1
+    assert task.evaluate(llama, features, 2, "cpu").num_targets == counts
+    assert sum(counts) == task.loss(llama, task.collate(features))[1]
+
+
 def test_the_loss_is_that_of_the_answer_read_alone(task: Generation, splits: Splits, llama: LlamaForCausalLM) -> None:
     features = task.encode(splits.train)
     expected = []

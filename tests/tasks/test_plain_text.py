@@ -169,3 +169,17 @@ def test_a_right_answer_scores(
 
     monkeypatch.setattr(llama, "generate", write)
     assert task.evaluate(llama, features, 3, "cpu").correct == {metric: [1, 1, 1]}
+
+
+def test_a_word_twice_at_the_end_is_no_doubled_special_token() -> None:
+    """Of a tokenizer that puts a token at the beginning only."""
+    words = {word: index for index, word in enumerate(["<s>", "<unk>", "<sep>", "no", "cat"])}
+    inner = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    inner.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", unk_token="<unk>", sep_token="<sep>")
+    plain = PlainText(tokenizer, add_special_tokens=True)
+    assert plain.ids(["cat <sep> no no"], [(" <sep> ",)]) == [[0, 4, 2, 3, 3]]
+    assert plain.ids(["cat <sep> <sep>"], [(" <sep> <sep>",)]) == [[0, 4, 2, 2]]
+    with pytest.raises(DataError, match="begins or ends with a special token that the tokenizer adds"):
+        plain.ids(["<s> cat"], [("<s> ",)])

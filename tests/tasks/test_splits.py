@@ -281,6 +281,21 @@ def test_a_random_cut_that_leaves_a_class_out_is_refused_with_the_way_out(tmp_pa
     assert kept == load_splits(plain, None, None, 20, 20, 0)
 
 
+@pytest.mark.parametrize("cut", ["complete", "stratified"])
+def test_no_way_to_cut_helps_a_class_with_fewer_prompts_than_splits(tmp_path: Path, cut: Any) -> None:
+    source = write_rows(tmp_path / "t.jsonl", classes({"a": 40, "rare": 1, "two": 2}))
+    message = (
+        r"class 'rare' has 1 and needs 3, one for each split \(2 classes have too few\); take such classes out of the "
+        "data, or give validation and test sources of their own"
+    )
+    for seed in range(20):
+        with pytest.raises(DataError, match=message):
+            load_splits(source, None, None, 5, 5, seed, cut)
+    other = write_rows(tmp_path / "o.jsonl", classes({"c": 1}))
+    with pytest.raises(DataError, match=r"cannot cut 5 validation examples .* class 'rare' has 1 and needs 2"):
+        load_splits(source, None, other, 5, None, 0, cut)
+
+
 def test_stratified_cuts_that_cannot_be(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "t.jsonl", [*classes({"a": 50, "b": 2}), *classes({"b": 2})])
     message = "cannot cut 5 test examples from train .*: counted in distinct prompts, class 'b' has 2 and needs 3"
