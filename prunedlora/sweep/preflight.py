@@ -29,7 +29,7 @@ class PreflightError(ValueError):
     """A sweep whose trials could not run; the message names the setting."""
 
 
-def preflight(config: SweepConfig, commits: Mapping[str, str] = MappingProxyType({})) -> Findings:
+def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingProxyType({})) -> Findings:
     """Loads the data, harness tasks with theirs, and builds every model of the sweep without its weights: what is worth
     saying of them. `commits`: what names on the Hub stand for (config/pins.py).
 
@@ -59,7 +59,7 @@ def preflight(config: SweepConfig, commits: Mapping[str, str] = MappingProxyType
             warnings |= dict.fromkeys(warnings_of(trial, *loaded[identity][:2]))
         splits, task, skeleton = loaded[identity]
         model = skeleton.model
-        fingerprints[trial.data.model_dump_json()] = trial.data.model_dump(mode="json"), splits.fingerprint
+        fingerprints[written.data.model_dump_json()] = written.data.model_dump(mode="json"), splits.fingerprint
         if "served_slot_bytes" in config.objectives and has_stacked_layers(model):
             raise PreflightError(
                 f"objective 'served_slot_bytes' is not known for {type(model).__name__}, which keeps several layers in "

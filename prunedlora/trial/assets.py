@@ -66,12 +66,19 @@ class AssetCache:
         self._key: str | None = None
         self._labels: tuple[str, ...] | None = None
         self._assets: Assets | None = None
-        self._examples: tuple[str, Splits] | None = None
+        self._examples: tuple[str, Splits | Exception] | None = None
 
     def examples(self, trial: TrialConfig) -> Splits:
-        """The configuration's examples, which the next `get` does not load again. Raises DataError."""
-        splits = load_examples_of(trial)
-        self._examples = trial.data.model_dump_json(), splits
+        """The configuration's examples, which the next `get` does not load again. Raises DataError, and whatever a
+        library raises at data that it does not foresee; the next `get` for these data raises the same, and does not
+        train on what loads a moment later, which nobody has looked at."""
+        data = trial.data.model_dump_json()
+        try:
+            splits = load_examples_of(trial)
+        except Exception as error:
+            self._examples = data, error
+            raise
+        self._examples = data, splits
         return splits
 
     def get(self, trial: TrialConfig, labels: tuple[str, ...] | None = None) -> Assets:
@@ -93,9 +100,11 @@ class AssetCache:
         fits = self._assets is not None and (labels == self._labels or labels == self._assets.task.labels)
         if self._assets is None or key != self._key or not fits:
             self.clear()
-            data, splits = self._examples or ("", None)
+            data, loaded = self._examples or ("", None)
             self._examples = None
-            ready = splits if data == trial.data.model_dump_json() else None
+            ready = loaded if data == trial.data.model_dump_json() else None
+            if isinstance(ready, Exception):
+                raise ready
             self._assets = load_assets(trial, self._device, labels, ready)
             self._key, self._labels = key, labels
         return self._assets
