@@ -23,6 +23,7 @@ from prunedlora.adapters.verify import VerificationError
 from prunedlora.benchmarks.comparison import ComparisonError, Contender, Training, Trainings
 from prunedlora.benchmarks.over_seeds import over_seeds
 from prunedlora.delivery.candidate_test import TEST_FILE, measure_test, read_test_figures
+from prunedlora.delivery.recorded_trial import recorded_trial
 from prunedlora.delivery.stored_adapter import StoredAdapterError
 from prunedlora.plain_print import print_plain
 from prunedlora.results.record import Candidate
@@ -162,7 +163,7 @@ def _tests(
             record, candidate = found
             path = store.trial_path(record.key, str(candidate.adapter_path), TEST_FILE)
             if not store.storage.exists(path):
-                trial = trainings.trial(Training(contender.label, power, seed))
+                trial = recorded_trial(record)  # what it trained on: a branch on the Hub may have moved since
                 try:
                     measure_test(trial, record.key, candidate.name, store=store, assets=assets, workers=workers)
                 except (StoredAdapterError, VerificationError) as error:

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from prunedlora.errors import clear_errors
+from prunedlora.storage_option import given_storage
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -52,7 +53,7 @@ def overhead(
     figures: dict[str, Any] = {}
     if full_sweep:
         with tempfile.TemporaryDirectory() as scratch:
-            uri = store or str(Path(scratch) / "store")
+            uri = given_storage(store, str(Path(scratch) / "store"), option="--store")
             if store is None:
                 with leaving_at_once():
                     run_sweep(config, uri, console=console)
@@ -206,7 +207,7 @@ def accuracy(
     config = load_sweep(sweep_file, overrides or ())
     if patterns:
         config = only(config, patterns)
-    uri = storage or config.storage
+    uri = given_storage(storage, config.storage)
     retries = iter([retry_failed])  # once: what fails again has failed
 
     def run(sweep: SweepConfig) -> None:

@@ -24,7 +24,8 @@ from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.fleet import cluster
 from prunedlora.results.store import Store
-from prunedlora.sweep.run import STATS_FILE, run_sweep
+from prunedlora.sweep.outcome import STATS_FILE
+from prunedlora.sweep.run import run_sweep
 from prunedlora.trial.assets import load_assets
 
 SHORT = {

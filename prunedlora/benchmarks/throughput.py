@@ -114,8 +114,10 @@ def head_seconds(
     )
     model = attach(base, settings, "default", 0).to(device)
     mask = torch.tensor([[1] * n + [0] * (max(lengths) - n) for n in lengths])
-    places = [r * max(lengths) + p for r, n in enumerate(lengths) for p in range(n // 2, n - 1)]
-    positions = torch.tensor(places, dtype=torch.int64)
+    positions = torch.tensor(
+        [row * max(lengths) + token for row, n in enumerate(lengths) for token in range(n // 2, n - 1)],
+        dtype=torch.int64,
+    )
     targets = ids.flatten()[positions + 1].to(device)
     inputs, positions = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}, positions.to(device)
 
@@ -129,7 +131,7 @@ def head_seconds(
     medians = take_turns(
         {"whole": train_with(_losses_by_whole_head), "target_positions": train_with(target_losses)}, num_rounds, device
     )
-    share = len(places) / ids.numel()
+    share = len(positions) / ids.numel()
     return {**medians, "ratio": medians["whole"] / medians["target_positions"], "share_of_positions": share}
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from prunedlora.cli.options import DryRun, MaxSeconds, Overrides, RetryFailed, Storage, SweepFile
 from prunedlora.errors import clear_errors
+from prunedlora.storage_option import given_storage
 
 if TYPE_CHECKING:
     from prunedlora.config.sweep import SweepConfig
@@ -36,7 +37,7 @@ def search(
         from prunedlora.config.load import load_sweep
 
         config = load_sweep(sweep_file, overrides or ())
-        uri = _given(storage, config.storage)
+        uri = given_storage(storage, config.storage)
         _run(config, uri, dry_run=dry_run, max_seconds=max_seconds, retry_failed=retry_failed)
 
 
@@ -55,20 +56,13 @@ def train(
         from prunedlora.config.load import load_sweep
 
         config = load_sweep(sweep_file, overrides or (), base_only=True)
-        uri = _given(storage, f"{config.storage}-train/{trial_key(config.trial)}")
+        uri = given_storage(storage, f"{config.storage}-train/{trial_key(config.trial)}")
         _run(config, uri, dry_run=dry_run, max_seconds=max_seconds, retry_failed=retry_failed)
 
 
-def _given(storage: str | None, default: str) -> str:
-    """The option's value; an empty one (an unset variable of the shell) is refused, not taken for none."""
-    if storage is not None and not storage.strip():
-        raise typer.BadParameter("--storage is empty")
-    return default if storage is None else storage
-
-
 def check_packages() -> None:
-    """Raises MissingPackageError, naming all that are missing, where a sweep cannot run; before its file is
-    read, whose sampler is looked up among those of Optuna."""
+    """Raises MissingPackageError, naming all that are missing, where a sweep cannot run; before its file is read, so
+    that nobody corrects a file for a sweep that cannot run here."""
     missing = [name for name in NEEDED if not _is_installed(name)]
     if missing:
         wanted = " ".join(f'"{NEEDED[name]}"' for name in missing)

@@ -37,11 +37,12 @@ def trial_key(trial: TrialConfig) -> str:
     worker draws for its part of a batch: then it is another sample of the same training. Those numbers belong to the
     cluster, so they are on record with every trial (`environment`) and not in its key.
 
-    Raises LocationError for a model, dataset or harness task's file that does not exist, or without lm-eval.
+    Raises LocationError for a model, dataset or harness task's file that does not exist, a model's name that can be
+    none on the Hub, or without lm-eval.
     """
     tree = trial.model_dump(mode="json")
     tree["schema_version"] = KEY_VERSION
-    tree["model"]["name"] = _identity(trial.model.name)
+    tree["model"]["name"] = _model_identity(trial.model.name)
     for split in ("train", "validation", "test"):
         if tree["data"][split] is not None:
             tree["data"][split]["name"] = _identity(tree["data"][split]["name"])
@@ -58,9 +59,11 @@ def contents(trials: Iterable[TrialConfig]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for trial in trials:
         sources = (trial.data.train, trial.data.validation, trial.data.test)
-        for name in (trial.model.name, *(source.name for source in sources if source is not None)):
-            if name not in found:
-                found[name] = _identity(name)
+        if trial.model.name not in found:
+            found[trial.model.name] = _model_identity(trial.model.name)
+        for source in sources:
+            if source is not None and source.name not in found:
+                found[source.name] = _identity(source.name)
         found |= {name: _harness_identity(name) for name in trial.evaluation.harness_tasks or ()}
     return found
 
@@ -74,7 +77,8 @@ def data_contents(trial: TrialConfig) -> dict[str, Any]:
 def model_location(name: str) -> str:
     """What `from_pretrained` takes: `package:<import name>/<folder>` as the folder's path, anything else as it is.
 
-    Raises LocationError for a package that is not installed or a path that does not exist.
+    Raises LocationError for a package that is not installed, a path that does not exist, or a name that is no folder
+    and can be none on the Hub.
     """
     if name.startswith("package:"):
         package, _, folder = name.removeprefix("package:").partition("/")
@@ -90,12 +94,27 @@ def model_location(name: str) -> str:
         if not path.exists():
             raise LocationError(f"{name!r} does not exist (looked for {path.resolve()})")
         return str(path.resolve())
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # not in the module's __all__
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise LocationError(
+            f"model {name!r} is neither a folder here (looked for {Path(name).resolve()}) nor a name on the Hub "
+            "(name, or owner/name)"
+        ) from error
     return name
 
 
 def looks_local(name: str) -> bool:
     """Whether a name means a path: it begins like one, or such a file or folder is here. Others are Hub names."""
     return name.startswith(("/", "./", "../", "~")) or Path(name).exists()
+
+
+def _model_identity(name: str) -> Any:
+    model_location(name)
+    return _identity(name)
 
 
 def _identity(name: str) -> Any:

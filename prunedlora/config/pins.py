@@ -19,7 +19,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 SPLITS = ("train", "validation", "test")
 
 
-class Reference(NamedTuple):
+class HubName(NamedTuple):
     """Something on the Hub, as a configuration names it."""
 
     kind: Literal["model", "dataset"]
@@ -35,30 +35,30 @@ class Reference(NamedTuple):
         return f"{self.kind} {self.name}" + ("" if self.revision is None else f"@{self.revision}")
 
 
-def references(trials: Iterable[TrialConfig]) -> list[Reference]:
+def hub_names(trials: Iterable[TrialConfig]) -> list[HubName]:
     """What these configurations name on the Hub by something else than a commit, each once."""
-    found: dict[str, Reference] = {}
+    found: dict[str, HubName] = {}
     for trial in trials:
         sections = [trial.model, *(getattr(trial.data, split) for split in SPLITS)]
         for section in sections:
-            if section is not None and (reference := _reference(section)) is not None:
-                found.setdefault(reference.text, reference)
+            if section is not None and (name := _hub_name(section)) is not None:
+                found.setdefault(name.text, name)
     return list(found.values())
 
 
-def pinned(trial: TrialConfig, commits: Mapping[str, str]) -> TrialConfig:
-    """The configuration with the commits (Reference.text → 40 hex digits) that are known in the place of revisions."""
+def pinned(trial: TrialConfig, commits: Mapping[str, str | None]) -> TrialConfig:
+    """The configuration with the commits (HubName.text → 40 hex digits) that are known in the place of revisions."""
 
     def with_commit(section: Any) -> Any:
-        reference = None if section is None else _reference(section)
-        commit = None if reference is None else commits.get(reference.text)
+        name = None if section is None else _hub_name(section)
+        commit = None if name is None else commits.get(name.text)
         return section if commit is None else section.model_copy(update={"revision": commit})
 
     data = trial.data.model_copy(update={split: with_commit(getattr(trial.data, split)) for split in SPLITS})
     return trial.model_copy(update={"model": with_commit(trial.model), "data": data})
 
 
-def _reference(section: ModelConfig | SourceConfig) -> Reference | None:
+def _hub_name(section: ModelConfig | SourceConfig) -> HubName | None:
     """None for what is not on the Hub, or named by a commit."""
     name, revision = section.name, section.revision
     if name.startswith(("package:", "reasoning_gym:")) or looks_local(name):
@@ -66,6 +66,6 @@ def _reference(section: ModelConfig | SourceConfig) -> Reference | None:
     if revision is not None and COMMIT.fullmatch(revision):
         return None
     if isinstance(section, ModelConfig):
-        return Reference("model", name, revision, section.gguf_file or "config.json")
+        return HubName("model", name, revision, section.gguf_file or "config.json")
     # A file that is not there is said where data are read.
-    return None if split_name(Path(name))[1] else Reference("dataset", name, revision, None)
+    return None if split_name(Path(name))[1] else HubName("dataset", name, revision, None)

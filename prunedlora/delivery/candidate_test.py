@@ -4,7 +4,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from prunedlora.adapters.attach import detach, load
 from prunedlora.adapters.verify import verify
@@ -71,4 +71,7 @@ def read_test_figures(store: Store, path: str) -> dict[str, Figure]:
     text, where = store.storage.read_text(path), store.storage.uri_of(path)
     if text is None:
         raise RecordError(f"{where}: the test evaluation left no figures")
-    return TypeAdapter(dict[str, Figure]).validate_python(json_object(text, where)["figures"])
+    try:
+        return TypeAdapter(dict[str, Figure]).validate_python(json_object(text, where).get("figures"))
+    except ValidationError as error:
+        raise RecordError(f"{where}: no figures: {error}") from error

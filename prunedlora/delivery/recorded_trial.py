@@ -1,6 +1,6 @@
 """The configuration of a record, as it was loaded."""
 
-from prunedlora.config.pins import COMMIT, pinned, references
+from prunedlora.config.pins import COMMIT, hub_names, pinned
 from prunedlora.config.trial import TrialConfig
 from prunedlora.results.record import TrialRecord
 
@@ -17,7 +17,7 @@ def recorded_trial(record: TrialRecord) -> TrialConfig:
     if isinstance(data, dict) and "stratify" not in data:
         trial = trial.model_copy(update={"data": trial.data.model_copy(update={"stratify": False})})
     commit = record.environment.model.get("revision")
-    models = [reference.text for reference in references([trial]) if reference.kind == "model"]
+    models = [name.text for name in hub_names([trial]) if name.kind == "model"]
     if not isinstance(commit, str) or not COMMIT.fullmatch(commit):
         return trial
     return pinned(trial, dict.fromkeys(models, commit))

@@ -4,6 +4,7 @@ Rank 0 talks to the board; the other ranks wait for its broadcast (Ray's own: it
 does) and read what they need from the store.
 """
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -16,15 +17,15 @@ from ray.train import get_context
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import get_device
 
+from prunedlora.config.identity import data_contents
 from prunedlora.config.pins import pinned
 from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.candidate_test import measure_test
 from prunedlora.fleet.answers import answer
 from prunedlora.fleet.board import Work
 from prunedlora.fleet.slot import SlotSettings
-from prunedlora.results.driver_lock import read_driver
+from prunedlora.results.driver_lock import SETTLE_SECONDS, read_driver
 from prunedlora.results.store import Store
-from prunedlora.tasks.data_error import DataError
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
 from prunedlora.trial.assets import AssetCache
@@ -53,8 +54,9 @@ class Bench:
     assets: AssetCache
     report: Callable[[str, dict[str, Any]], Verdict]
     progress: Callable[[int, int], Verdict]
-    checked: set[str] = field(default_factory=set)
-    """Data sections, as JSON, whose examples are known to be the sweep's."""
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    """Data sections with what their names stand for, as JSON → fingerprint of their examples as this worker loads
+    them."""
 
 
 def serve(settings: SlotSettings) -> None:
@@ -87,7 +89,7 @@ def serve(settings: SlotSettings) -> None:
         if work is None:
             return
         if settings.execute is None:
-            check_data(_trial_of(work, bench), bench)
+            check_data(work, bench)
         _do(work, bench)
 
 
@@ -131,35 +133,57 @@ def check_store(store: Store, settings: SlotSettings) -> None:
         )
 
 
-def check_data(trial: TrialConfig, bench: Bench) -> None:
-    """Raises OtherDataError when the configuration's examples, as this node loads them, are not those on record.
+def check_data(work: Work, bench: Bench) -> None:
+    """Raises OtherDataError when the examples of a piece of work, as this worker loads them, are not those on record.
 
     The driver has put them there for the sweep and the corners of its space; of a section between these, the first
-    worker's count.
+    worker's count. Called by all ranks, which hear from rank 0 what is on record. Data that do not load say nothing of
+    the node: the work itself meets them again, and puts the reason where it belongs.
     """
-    data = trial.data.model_dump(mode="json")
-    if (section := trial.data.model_dump_json()) in bench.checked:
-        return
-    try:
-        found = bench.assets.examples(trial).fingerprint
-    except DataError:
-        return  # what cannot be loaded is met again by the work itself, which says so where it belongs
-    known = bench.store.read_fingerprint(data)
-    if known is None and bench.workers.rank == 0:
-        bench.store.write_fingerprint(data, found)
-    elif known is not None and known != found:
+    written = _written(work, bench)
+    found = _fingerprint(written, bench)
+    known = _known_fingerprint(written, found, bench.store) if bench.workers.rank == 0 else None
+    if bench.workers.num_workers > 1:
+        known = broadcast_from_rank_zero(known)
+    if None not in (found, known) and found != known:
         raise OtherDataError(
             f"slot {bench.settings.slot} on node {ray.util.get_node_ip_address()} does not serve: its data have the "
-            f"fingerprint {found}, the sweep began with {known} (training data {trial.data.train.name!r}): files that "
-            "differ, or another version of datasets or of the generator"
+            f"fingerprint {found}, the sweep began with {known} (training data {written.data.train.name!r}): files "
+            "that differ, or another version of datasets or of the generator"
         )
-    bench.checked.add(section)
+
+
+def _fingerprint(written: TrialConfig, bench: Bench) -> str | None:
+    """Of the configuration's examples, loaded once while the files are the same; None where they do not load."""
+    trial = pinned(written, bench.store.binding.read_commits())
+    try:
+        section = json.dumps([written.data.model_dump(), data_contents(written)])
+        if section not in bench.fingerprints:
+            bench.fingerprints[section] = bench.assets.examples(trial).fingerprint
+    except Exception:  # of a generator or a data library, each with its own; `AssetCache.get` raises it again
+        return None
+    return bench.fingerprints[section]
+
+
+def _known_fingerprint(written: TrialConfig, found: str | None, store: Store) -> str | None:
+    """What is on record for the configuration's data section; where nothing is, `found` goes there."""
+    data = written.data.model_dump(mode="json")
+    known = store.binding.read_fingerprint(data)
+    if known is None and found is not None:
+        store.binding.write_fingerprint(data, found)
+        time.sleep(SETTLE_SECONDS)  # a slot that found nothing there either, at the same moment, has written by then
+        known = store.binding.read_fingerprint(data)
+    return known
 
 
 def _trial_of(work: Work, bench: Bench) -> TrialConfig:
     """The configuration that a piece of work is about, its names on the Hub pinned to the sweep's commits."""
+    return pinned(_written(work, bench), bench.store.binding.read_commits())
+
+
+def _written(work: Work, bench: Bench) -> TrialConfig:
     config = bench.settings.base_trial if work["kind"] == "base" else bench.store.read_config(work["key"])
-    return pinned(TrialConfig.model_validate(config), bench.store.read_commits())
+    return TrialConfig.model_validate(config)
 
 
 def _take(settings: SlotSettings, start: int) -> Work | None:

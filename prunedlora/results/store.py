@@ -1,13 +1,14 @@
-"""Store: the folder of one sweep, and the only module that knows where in it things lie.
+"""Store: the folder of one sweep. Only this module, and sweep_binding.py of what is its own, know where things lie.
 
     sweep.yaml                      what is asked
     driver.json                     who drives it (driver_lock.py)
     base.json                       the untrained base model on the same axes
     asks/<number>.json              what the study proposed, written before a trial is queued
-    contents.json                   what models and data are by content
+    contents.json                   what models and data are by content (this and the next three: sweep_binding.py)
     key_version.json                the version of what settings mean, with which its trials have their keys
-    commits.json                    what names on the Hub stood for when the sweep began
-    data/<hash>.json                fingerprint of the examples of one data section, by who loaded them first
+    commits.json                    what names on the Hub stood for when the sweep began; null: it was not told
+    data/<hash>.json                fingerprint of the examples of one data section, as the sweep's file writes it,
+                                    by who loaded them first
     command.txt                     how the last run was started
     importances.json                which searched fields mattered, at the end of the last run
     trials/<key>/config.json        the resolved configuration
@@ -44,11 +45,9 @@ from prunedlora.results.record import (
     to_json,
 )
 from prunedlora.results.storage import Storage, StoreError
-from prunedlora.results.sweep_binding import changed_contents, differing_fields, fingerprint_path, plain
+from prunedlora.results.sweep_binding import Binding, differing_fields, plain
 
-CONTENTS_FILE = "contents.json"
-KEY_VERSION_FILE = "key_version.json"
-COMMITS_FILE = "commits.json"
+SWEEP_FILE = "sweep.yaml"
 COMMAND_FILE = "command.txt"
 
 
@@ -62,6 +61,7 @@ class Store:
     def __init__(self, uri: str) -> None:
         """Raises StoreError when the protocol is unknown or its package is not installed."""
         self.storage = Storage(uri)
+        self.binding = Binding(self.storage)
 
     @property
     def uri(self) -> str:
@@ -72,105 +72,38 @@ class Store:
 
     def open(self) -> None:
         """Raises StoreError when this is not a store."""
-        if not self.storage.exists("sweep.yaml"):
+        if not self.storage.exists(SWEEP_FILE):
             raise StoreError(f"{self.uri} is no store: it has no sweep.yaml")
 
     def create_or_open(self, sweep: Mapping[str, Any]) -> bool:
-        """Makes the store of a sweep (True), or opens it (False) and leaves its sweep.yaml as it is. A store in which
-        nothing was asked or evaluated yet (its sweep was refused, or could not start) may become that of any sweep.
+        """Makes the store of a sweep (True), or opens one (False) and leaves its sweep.yaml as it is: another driver
+        may hold it. A store in which nothing was asked or evaluated yet (its sweep was refused, or could not start) may
+        become that of any sweep, by `write_sweep`.
 
         `sweep` is the whole resolved sweep as plain JSON data. Raises StoreError when the storage cannot be written,
         holds other files, or holds the store of another sweep; the message names the fields that differ.
         """
-        if self.check(sweep):
+        self.check(sweep)
+        if self.storage.exists(SWEEP_FILE):
             return False
         self.write_sweep(sweep)
         return True
 
     def check(self, sweep: Mapping[str, Any]) -> bool:
         """Whether the store of this sweep is there already. Raises as `create_or_open`, but writes nothing."""
-        if not self.storage.exists("sweep.yaml"):
+        if not self.storage.exists(SWEEP_FILE):
             if foreign := self.storage.names(""):
                 found = ", ".join(foreign[:5])
                 raise StoreError(f"{self.uri} is not empty and no store (it holds {found}); give another storage")
             return False
         differing = differing_fields(self.read_sweep(), sweep)
-        if differing and not self.is_bound():
+        if differing and not self.binding.is_bound():
             return False
         if differing:
             raise StoreError(
                 f"{self.uri} holds another sweep: {'; '.join(differing)}. Give another storage or set them as they were"
             )
         return True
-
-    def is_bound(self) -> bool:
-        """Whether something was asked or evaluated, so that the sweep must stay what it is."""
-        return bool(self.storage.names("asks") or self.storage.names("trials") or self.storage.exists("base.json"))
-
-    def check_key_version(self, version: int) -> None:
-        """Checks that this store's trials have their keys by the same `version` of what settings mean; writes nothing.
-
-        Raises StoreError: a store of another version can be read, reported and exported, and not gone on with.
-        """
-        if not self.is_bound():
-            return
-        text = self.storage.read_text(KEY_VERSION_FILE)
-        # Stores of before there was the file are of version 1.
-        found = 1 if text is None else json_object(text, self.storage.uri_of(KEY_VERSION_FILE)).get("key_version")
-        if found != version:
-            raise StoreError(
-                f"{self.uri} is of another version of prunedlora: its trials have keys of version {found}, this one "
-                f"makes version {version}, and equal settings give other results (prunedlora/CHANGELOG.md). It can be "
-                "read, reported, compared and exported as it is; to search, give another --storage"
-            )
-
-    def write_key_version(self, version: int) -> None:
-        """Remembers by which version the trials have their keys; for the driver that holds the lock."""
-        self.storage.write_text(KEY_VERSION_FILE, json.dumps({"key_version": version}) + "\n")
-
-    def check_contents(self, contents: Mapping[str, Any]) -> None:
-        """Checks that models and data are what they were when the sweep began; writes nothing.
-
-        `contents`: name in the configuration → identity, plain JSON. Raises StoreError naming those that changed:
-        trials on other data must not stand on one front.
-        """
-        text = self.storage.read_text(CONTENTS_FILE)
-        if text is None or not self.is_bound():
-            return
-        if changed := changed_contents(json_object(text, self.storage.uri_of(CONTENTS_FILE)), contents):
-            raise StoreError(
-                f"{self.uri}: {', '.join(changed)} changed since this sweep began (files or package versions); "
-                "put them back, or give another storage"
-            )
-
-    def write_contents(self, contents: Mapping[str, Any]) -> None:
-        """Remembers what models and data are by content; for the driver that holds the lock."""
-        self.storage.write_text(CONTENTS_FILE, json.dumps(plain(contents), indent=1, sort_keys=True) + "\n")
-
-    def read_contents(self) -> dict[str, Any]:
-        """Name of a model or data source in the configurations → its identity; empty in stores of earlier versions."""
-        text = self.storage.read_text(CONTENTS_FILE)
-        return {} if text is None else json_object(text, self.storage.uri_of(CONTENTS_FILE))
-
-    def write_commits(self, commits: Mapping[str, str]) -> None:
-        """Remembers what names on the Hub stand for: name with revision → commit; for the lock's holder."""
-        self.storage.write_text(COMMITS_FILE, json.dumps(plain(commits), indent=1, sort_keys=True) + "\n")
-
-    def read_commits(self) -> dict[str, str]:
-        """Empty where nothing is named on the Hub, and in stores of earlier versions."""
-        text = self.storage.read_text(COMMITS_FILE)
-        return {} if text is None else json_object(text, self.storage.uri_of(COMMITS_FILE))
-
-    def write_fingerprint(self, data: Mapping[str, Any], fingerprint: str) -> None:
-        """Remembers what the examples of a data section (as `DataConfig.model_dump`) are."""
-        content = {"data": plain(data), "fingerprint": fingerprint}
-        self.storage.write_text(fingerprint_path(data), json.dumps(content, indent=1, sort_keys=True) + "\n")
-
-    def read_fingerprint(self, data: Mapping[str, Any]) -> str | None:
-        """None while nobody has loaded the examples of this section."""
-        path = fingerprint_path(data)
-        text = self.storage.read_text(path)
-        return None if text is None else str(json_object(text, self.storage.uri_of(path))["fingerprint"])
 
     def write_command(self, command: str) -> None:
         """Remembers the shell command of the run; for the driver that holds the lock."""
@@ -182,15 +115,15 @@ class Store:
         return None if text is None else text.removesuffix("\n")
 
     def write_sweep(self, sweep: Mapping[str, Any]) -> None:
-        """Replaces sweep.yaml; for the driver that holds the lock, when trials, time or resources changed."""
-        self.storage.write_text("sweep.yaml", yaml.safe_dump(plain(sweep), sort_keys=False, allow_unicode=True))
+        """Replaces sweep.yaml; for the driver that holds the lock."""
+        self.storage.write_text(SWEEP_FILE, yaml.safe_dump(plain(sweep), sort_keys=False, allow_unicode=True))
 
     def read_sweep(self) -> dict[str, Any]:
         """Raises StoreError when there is none, RecordError when it is broken."""
-        text = self.storage.read_text("sweep.yaml")
+        text = self.storage.read_text(SWEEP_FILE)
         if text is None:
             raise StoreError(f"{self.uri} is no store: it has no sweep.yaml")
-        path = self.storage.uri_of("sweep.yaml")
+        path = self.storage.uri_of(SWEEP_FILE)
         try:
             sweep = yaml.safe_load(text)
         except yaml.YAMLError as error:

@@ -22,11 +22,7 @@ class Findings:
     """What part of each model is adapted."""
     warnings: tuple[str, ...]
     fingerprints: tuple[tuple[dict[str, Any], str], ...]
-    """Data sections, as `DataConfig.model_dump`, each with the fingerprint of its examples."""
-
-
-NOTHING_FOUND = Findings((), (), (), ())
-"""Where nothing had to be looked at."""
+    """Data sections as they are written, by `DataConfig.model_dump`, each with the fingerprint of its examples."""
 
 
 def data_line(splits: Splits) -> str:

@@ -25,9 +25,9 @@ def print_plan(config: SweepConfig, storage: str, console: Console, *, retry_fai
     is written here), and prints trials, slots and resources."""
     cluster.check_storage(storage)
     store = Store(storage)
-    store.check_key_version(KEY_VERSION)
+    store.binding.check_key_version(KEY_VERSION)
     exists = store.check(config.model_copy(update={"storage": store.uri}).model_dump(mode="json"))
-    store.check_contents(contents(every_trial(config)))
+    store.binding.check_contents(contents(every_trial(config)))
     found = preflight(config, commits_of(config, store))
     check_fingerprints(store, found.fingerprints)
     asker = Asker(config, store, retry_failed=retry_failed)

@@ -24,12 +24,14 @@ from prunedlora.trial.assemble import build_method, num_steps
 from prunedlora.trial.assets import Skeleton, load_skeleton, load_task, share_of
 from prunedlora.trial.trial_harness import load_harness
 
+TOKENISED_AT_ONCE = 2000
+
 
 class PreflightError(ValueError):
     """A sweep whose trials could not run; the message names the setting."""
 
 
-def preflight(config: SweepConfig, commits: Mapping[str, str] = MappingProxyType({})) -> Findings:
+def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingProxyType({})) -> Findings:
     """Loads the data, harness tasks with theirs, and builds every model of the sweep without its weights: what is worth
     saying of them. `commits`: what names on the Hub stand for (config/pins.py).
 
@@ -59,7 +61,7 @@ def preflight(config: SweepConfig, commits: Mapping[str, str] = MappingProxyType
             warnings |= dict.fromkeys(warnings_of(trial, *loaded[identity][:2]))
         splits, task, skeleton = loaded[identity]
         model = skeleton.model
-        fingerprints[trial.data.model_dump_json()] = trial.data.model_dump(mode="json"), splits.fingerprint
+        fingerprints[written.data.model_dump_json()] = written.data.model_dump(mode="json"), splits.fingerprint
         if "served_slot_bytes" in config.objectives and has_stacked_layers(model):
             raise PreflightError(
                 f"objective 'served_slot_bytes' is not known for {type(model).__name__}, which keeps several layers in "
@@ -99,10 +101,12 @@ def _distinct(config: SweepConfig) -> Iterator[TrialConfig]:
 
 
 def _load(trial: TrialConfig) -> tuple[Splits, Task, Skeleton]:
-    """Examples, task, and the model without its weights; the evaluation splits are tokenised on trial."""
+    """Examples, task, and the model without its weights; every example is tokenised on trial, a part at a time, so that
+    no large split is held in tokens here."""
     splits, task = load_task(trial)
-    for split in (splits.validation, splits.test):
-        task.encode(split)
+    for split in (splits.validation, splits.test, splits.train):
+        for start in range(0, len(split), TOKENISED_AT_ONCE):
+            task.encode(split[start : start + TOKENISED_AT_ONCE])
     return splits, task, load_skeleton(trial, splits, task)
 
 

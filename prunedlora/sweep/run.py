@@ -3,9 +3,7 @@
 Everything that must survive a killed driver is in the store; run the same command again and it goes on.
 """
 
-import json
 import os
-import shlex
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -23,17 +21,17 @@ from prunedlora.fleet.slot import Execute, SlotSettings
 from prunedlora.fleet.slots import RAY_FOLDER, Slots
 from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.pareto import Objectives
-from prunedlora.results.analysis.summary import Summary, summarize
+from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.driver_lock import DriverLock
 from prunedlora.results.importances_document import write_importances
 from prunedlora.results.report.report import write_report
-from prunedlora.results.report.tables import print_report
 from prunedlora.results.store import Store
 from prunedlora.study.asker import Asker
 from prunedlora.study.importances import find_importances
-from prunedlora.sweep.bind import bind_data, commits_of
-from prunedlora.sweep.findings import NOTHING_FOUND, Findings
+from prunedlora.sweep.bind import bind, bind_data, commits_of
+from prunedlora.sweep.findings import Findings
 from prunedlora.sweep.finish import base_work, drop_dominated, export_recommended, missing_test
+from prunedlora.sweep.outcome import SweepResult, show, typed, write_stats
 from prunedlora.sweep.preflight import every_trial, preflight
 from prunedlora.sweep.progress import Progress
 from prunedlora.sweep.signals import Signals
@@ -43,36 +41,6 @@ POLL_SECONDS = 0.5
 CLOSE_SECONDS = 60.0
 """Given to the slots to end by themselves, which takes them seconds. A thread that still waits for its slot when Ray is
 shut down takes the whole process with it, exit status and all."""
-STATS_FILE = "sweep_stats.json"
-
-
-@dataclass(frozen=True)
-class SweepResult:
-    """What one run of a sweep did. Times are wall-clock seconds of this run."""
-
-    summary: Summary
-    ending: Ending
-    num_kept: int
-    """Trials with a record from earlier runs."""
-    num_resumed: int
-    """Trials asked in earlier runs that had still to end when this one began."""
-    num_new: int
-    """Trials that this run ended beside those."""
-    num_failed: int
-    """Failed trials among all."""
-    startup_seconds: float
-    """From the start of the slots until the last was ready; 0 when none was needed."""
-    wall_seconds: float
-    problems: tuple[str, ...]
-    """What went wrong beside the trials."""
-
-    @property
-    def exit_code(self) -> int:
-        """Status for the shell: 0, 1 when no trial succeeded or something beside the trials failed, 130 interrupted."""
-        if self.ending == "interrupted":
-            return 130
-        unfinished = self.ending == "the time is up"
-        return int(bool(self.problems) or not (self.summary.points or unfinished))
 
 
 @dataclass
@@ -125,29 +93,26 @@ def run_sweep(
     store = Store(storage)
     tree = config.model_copy(update={"storage": store.uri}).model_dump(mode="json")
     names = contents(every_trial(config))
-    store.check_key_version(KEY_VERSION)
-    store.check_contents(names)
+    store.binding.check_key_version(KEY_VERSION)
+    store.binding.check_contents(names)
     commits = commits_of(config, store)
-    found = NOTHING_FOUND
+    found = None
     if not store.check(tree):
         found = preflight(config, commits)  # before the store is that of a sweep that cannot run
-    is_new = store.create_or_open(tree)
+    store.create_or_open(tree)
     with DriverLock(store.storage) as lock, ExitStack() as leaving:
-        if not is_new:
-            store.write_sweep(tree)
-        store.write_key_version(KEY_VERSION)
-        store.write_contents(names)
-        store.write_commits(commits)
+        bound = bind(store, tree, names, commits)
         if command:
-            store.write_command(_typed(command))
+            store.write_command(typed(command))
         asker = Asker(config, store, retry_failed=retry_failed)
         asker.relabel(lock.epoch)
         deadline = began + max_seconds if max_seconds is not None else float("inf")
         run = _Run(config, store, lock, asker, console, deadline, execute)
-        if not is_new and asker.num_left:
-            found = preflight(config, commits)
-        _warn(found, console)
-        bind_data(store, found.fingerprints)
+        if asker.num_left and (found is None or bound != commits):
+            found = preflight(config, bound)
+        if found is not None:
+            _warn(found, console)
+            bind_data(store, found.fingerprints)
         if asker.num_left or store.read_base() is None or missing_test(store) is not None:
             leaving.enter_context(cluster.connected())
             with Signals() as signals:
@@ -168,8 +133,8 @@ def run_sweep(
             wall_seconds=time.monotonic() - began,
             problems=tuple(run.problems),
         )
-        _write_stats(run, result)
-        _show(result, console)
+        write_stats(store, result, asker.num_slots, run.slots.values())
+        show(result, console)
     return result
 
 
@@ -262,46 +227,3 @@ def _settings(run: _Run, board: Any, slot: int) -> SlotSettings:
 def _warn(found: Findings, console: Console) -> None:
     for warning in found.warnings:
         print_plain(console, f"Warning: {warning}")
-
-
-def _typed(argv: Sequence[str]) -> str:
-    """A process's arguments as one types them: a script with its interpreter, a program by its name."""
-    program = ["python", argv[0]] if argv[0].endswith(".py") else [os.path.basename(argv[0])]
-    return shlex.join([*program, *argv[1:]])
-
-
-def _write_stats(run: _Run, result: SweepResult) -> None:
-    """Figures of the run for the benchmark: how long, how busy each slot was."""
-    stats = {
-        "ending": result.ending,
-        "num_kept": result.num_kept,
-        "num_resumed": result.num_resumed,
-        "num_new": result.num_new,
-        "num_failed": result.num_failed,
-        "num_slots": run.asker.num_slots,
-        "startup_seconds": result.startup_seconds,
-        "wall_seconds": result.wall_seconds,
-        "slots": [
-            {
-                "busy_seconds": slot["busy_seconds"],
-                "num_finished": slot["num_finished"],
-                "available_seconds": time.time() - slot["joined_at"] if slot["joined_at"] else 0.0,
-            }
-            for slot in run.slots.values()
-        ],
-    }
-    run.store.storage.write_text(STATS_FILE, json.dumps(stats, indent=1) + "\n")
-
-
-def _show(result: SweepResult, console: Console) -> None:
-    print_report(result.summary, console)
-    lines = [
-        f"Trials: {result.num_kept} kept, {result.num_resumed} resumed, {result.num_new} new, "
-        f"{result.num_failed} failed; {result.ending}. {result.wall_seconds:.0f} s, "
-        f"of which {result.startup_seconds:.0f} s start of the slots.",
-        *(f"Problem: {problem}" for problem in result.problems),
-    ]
-    if result.ending in ("interrupted", "the time is up"):
-        lines.append("Run the same command again to go on.")
-    for line in lines:
-        print_plain(console, line)

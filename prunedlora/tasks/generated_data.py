@@ -16,7 +16,8 @@ def generate(
 ) -> list[tuple[dict[str, Any], Callable[[str], float]]]:
     """(columns, the generator's own score of an answer) of every entry, in the generator's order.
 
-    Raises DataError: no seed or number, package not installed, unknown task, option or value.
+    Raises DataError: no seed or number, package not installed, unknown task, option or value, or values with which the
+    generator makes no entry.
     """
     task = name.removeprefix(GENERATED)
     if seed is None or num_examples is None:
@@ -38,9 +39,15 @@ def generate(
         )
     try:
         dataset = reasoning_gym.create_dataset(task, size=num_examples, seed=seed, **options)
-    except (AssertionError, TypeError, ValueError) as error:  # how its configurations refuse values
+    except Exception as error:  # its configurations refuse values by asserting, others by failing at them
         raise DataError(f"reasoning-gym task {task!r} refuses options {dict(options)}: {error}") from error
-    entries = [dataset[row] for row in range(num_examples)]
+    try:
+        entries = [dataset[row] for row in range(num_examples)]
+    except Exception as error:  # a hundred generators, each failing in its own way at values that nobody foresaw
+        raise DataError(
+            f"reasoning-gym task {task!r} makes no {num_examples} entries with seed {seed} and options "
+            f"{dict(options)}: {type(error).__name__}: {error}"
+        ) from error
     return [
         (
             {column: value for column, value in entry.items() if column != "metadata"},

@@ -88,7 +88,7 @@ def load_prompts(source: Source, most: int) -> list[str]:
     if source.name.startswith(GENERATED):
         number = most if source.num_examples is None else min(most, source.num_examples)
     else:
-        number = min(most, _load(source).num_rows)
+        number = min(most, _load(source, parse(source.prompt).columns).num_rows)
     asked = replace(source, target=source.prompt, group=None, num_examples=max(number, 1))
     return [example.prompt for example in load_examples(asked, shuffle_seed=0)]
 

@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -65,7 +66,9 @@ def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(settings.location, **settings.source_options())
     except (OSError, ValueError) as error:
-        raise ModelError(f"cannot load the tokenizer of model {settings.location!r}: {error}") from error
+        raise ModelError(
+            f"cannot load the tokenizer of model {settings.location!r}{_where(settings)}: {error}"
+        ) from error
 
 
 def load_model_config(settings: ModelSettings) -> PretrainedConfig:
@@ -73,7 +76,7 @@ def load_model_config(settings: ModelSettings) -> PretrainedConfig:
     try:
         config = AutoConfig.from_pretrained(settings.location, **settings.source_options())
     except (OSError, ValueError) as error:
-        raise ModelError(f"cannot load the config of model {settings.location!r}: {error}") from error
+        raise ModelError(f"cannot load the config of model {settings.location!r}{_where(settings)}: {error}") from error
     unknown = [name for name in settings.config_overrides if not hasattr(config, name)]
     if unknown:
         raise ModelError(f"model.config_overrides: {type(config).__name__} has no field {', '.join(unknown)}")
@@ -94,6 +97,11 @@ def load_without_weights(
     with torch.device("meta"):
         model: PreTrainedModel = getattr(transformers, auto_model).from_config(model_config, **options)
     return model
+
+
+def _where(settings: ModelSettings) -> str:
+    """Said of a name that is no folder, so that a misspelt one is not taken for trouble with the Hub."""
+    return "" if Path(settings.location).exists() else " (no folder here, so a name on the Hub)"
 
 
 def _usable_config(settings: ModelSettings, auto_model: str) -> PretrainedConfig:

@@ -66,17 +66,26 @@ class AssetCache:
         self._key: str | None = None
         self._labels: tuple[str, ...] | None = None
         self._assets: Assets | None = None
-        self._examples: tuple[str, Splits] | None = None
+        self._examples: tuple[str, Splits | Exception] | None = None
 
     def examples(self, trial: TrialConfig) -> Splits:
-        """The configuration's examples, which the next `get` does not load again. Raises DataError."""
-        splits = load_examples_of(trial)
-        self._examples = trial.data.model_dump_json(), splits
+        """The configuration's examples, which the next `get` does not load again. Raises DataError, and whatever a
+        library raises at data that it does not foresee; the next `get` for these data raises the same, and does not
+        train on what loads a moment later, which nobody has looked at."""
+        data = trial.data.model_dump_json()
+        try:
+            splits = load_examples_of(trial)
+        except Exception as error:
+            self._examples = data, error
+            raise
+        self._examples = data, splits
         return splits
 
     def get(self, trial: TrialConfig, labels: tuple[str, ...] | None = None) -> Assets:
         """The configuration's assets, loaded anew if the last ones were others or the data's files have changed.
         `labels` and errors as load_assets."""
+        data, loaded = self._examples or ("", None)
+        self._examples = None
         evaluation = trial.evaluation
         key = json.dumps(
             [
@@ -93,9 +102,9 @@ class AssetCache:
         fits = self._assets is not None and (labels == self._labels or labels == self._assets.task.labels)
         if self._assets is None or key != self._key or not fits:
             self.clear()
-            data, splits = self._examples or ("", None)
-            self._examples = None
-            ready = splits if data == trial.data.model_dump_json() else None
+            ready = loaded if data == trial.data.model_dump_json() else None
+            if isinstance(ready, Exception):
+                raise ready
             self._assets = load_assets(trial, self._device, labels, ready)
             self._key, self._labels = key, labels
         return self._assets
@@ -119,8 +128,9 @@ def load_assets(
     TargetError."""
     splits, task = load_task(trial, labels, examples)
     skeleton = load_skeleton(trial, splits, task)
-    base = load_base_of(trial, task.auto_model, task.model_settings, device)
+    # Before the weights: what is wrong with the data is told sooner.
     train, validation, test = (task.encode(split) for split in (splits.train, splits.validation, splits.test))
+    base = load_base_of(trial, task.auto_model, task.model_settings, device)
     return Assets(
         base=base,
         skeleton=skeleton,

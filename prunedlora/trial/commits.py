@@ -6,7 +6,7 @@ from pathlib import Path
 from huggingface_hub import HfApi, constants, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError
 
-from prunedlora.config.pins import Reference
+from prunedlora.config.pins import HubName
 
 SECONDS = 30.0
 
@@ -15,36 +15,37 @@ class CommitError(ValueError):
     """A name whose commit the Hub does not tell; the message says why."""
 
 
-def find_commits(wanted: Iterable[Reference]) -> dict[str, str]:
-    """Reference.text → commit. Asks the Hub; offline, or where it cannot be reached, a model's is that of the local
+def find_commits(names: Iterable[HubName]) -> dict[str, str | None]:
+    """HubName.text → commit. Asks the Hub; offline, or where it cannot be reached, a model's is that of the local
     cache, which is what `from_pretrained` takes then.
 
-    Left out is what only loading will tell: a model that is neither there nor here, and offline a dataset, whose
-    library has a cache of its own without commits. Data are held to what they were by their fingerprint as well.
+    None for what only loading will tell: a model that is neither there nor here, and offline a dataset, whose library
+    has a cache of its own without commits. Data are held to what they were by their fingerprint as well.
 
     Raises CommitError for what the Hub refuses (no such name or revision, no access) and the cache does not have.
     """
-    found = {reference.text: _commit(reference) for reference in wanted}
-    return {text: commit for text, commit in found.items() if commit is not None}
+    return {name.text: _commit(name) for name in names}
 
 
-def _commit(reference: Reference) -> str | None:
+def _commit(name: HubName) -> str | None:
     if constants.HF_HUB_OFFLINE:
-        return _cached(reference)
+        return _cached(name)
     try:
-        info = HfApi().repo_info(reference.name, repo_type=reference.kind, revision=reference.revision, timeout=SECONDS)
+        info = HfApi().repo_info(name.name, repo_type=name.kind, revision=name.revision, timeout=SECONDS)
     except Exception as error:  # without network its type depends on the HTTP library of the client's version
-        cached = _cached(reference)
+        cached = _cached(name)
         if cached is None and isinstance(error, HfHubHTTPError):
-            raise CommitError(f"the Hub does not tell the commit of {reference.text}: {error}") from error
+            raise CommitError(
+                f"{name.name!r} does not exist here, and the Hub does not tell the commit of {name.text}: {error}"
+            ) from error
         return cached
     return info.sha
 
 
-def _cached(reference: Reference) -> str | None:
-    if reference.file is None:
+def _cached(name: HubName) -> str | None:
+    if name.file is None:
         return None
-    path = try_to_load_from_cache(reference.name, reference.file, revision=reference.revision)
+    path = try_to_load_from_cache(name.name, name.file, revision=name.revision)
     if not isinstance(path, str):
         return None
     parts = Path(path).parts

@@ -8,17 +8,21 @@ import pytest
 import torch
 from rich.console import Console
 
+from prunedlora.benchmarks import accuracy
 from prunedlora.benchmarks.accuracy import compare
-from prunedlora.benchmarks.comparison import RATE, ComparisonError, Trainings, only
+from prunedlora.benchmarks.comparison import RATE, ComparisonError, Contender, Training, Trainings, only
 from prunedlora.benchmarks.over_seeds import over_seeds
 from prunedlora.config.identity import trial_key
 from prunedlora.config.load import ConfigError, parse_sweep
 from prunedlora.config.sweep import SweepConfig
+from prunedlora.config.trial import TrialConfig
+from prunedlora.delivery.stored_adapter import StoredAdapterError
 from prunedlora.results.store import Store
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
 from prunedlora.trial.assets import AssetCache
 from prunedlora.trial.execute import execute_trial
+from tests.inventions import invented_record
 from tests.tiny import sweep_tree
 
 CPU = torch.device("cpu")
@@ -190,3 +194,31 @@ def test_the_figures_of_one_seed_has_no_standard_error() -> None:
 def test_what_is_no_comparison_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Trainings(comparison(tmp_path, **changes), Store(str(tmp_path / "store")), lambda _: None)
+
+
+def test_adapters_are_tested_on_the_commit_that_they_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sweep's file names a branch, which may have moved since; the record names the commits."""
+    config, store = only(comparison(tmp_path), ["prun*"]), Store(str(tmp_path / "store"))
+    trainings = Trainings(config, store, lambda _: None)
+    training = Training("pruned", 0, 1)
+    trial = trainings.trial(training)
+    commits = {"model": "a" * 40, "data": "b" * 40}
+    tree = trial.model_dump(mode="json")
+    tree["model"] |= {"name": "some/model", "revision": commits["model"]}
+    tree["data"]["train"] |= {"name": "some/data", "revision": commits["data"]}
+    record = invented_record(trial_key(trial), tree, "completed")
+    last = record.candidates[0].model_copy(update={"adapter_path": "adapters/000012"})
+    store.write_record(record.model_copy(update={"candidates": (last,)}), driver_epoch=1)
+    tested: list[TrialConfig] = []
+
+    def measure(trial: TrialConfig, key: str, candidate: str, **_: Any) -> None:
+        tested.append(trial)
+        raise StoredAdapterError("enough seen")
+
+    monkeypatch.setattr(accuracy, "measure_test", measure)
+    best = {Contender("pruned", None): 0}
+    _, refused = accuracy._tests(trainings, best, [1], CPU, Console(file=io.StringIO()))
+    assert refused == {"pruned, seed 1": "enough seen"}
+    assert [(trial.model.revision, trial.data.train.revision) for trial in tested] == [("a" * 40, "b" * 40)]

@@ -39,3 +39,12 @@ def test_a_store_that_would_not_be_looked_at_is_refused() -> None:
     result = CliRunner().invoke(app, ["overhead", "--store", "runs/quickstart", "--no-full-sweep"])
     assert result.exit_code == 2
     assert "it has no use with --no-full-sweep" in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_an_empty_storage_is_none() -> None:
+    """An unset variable of the shell must not mean the storage of the file."""
+    for command, option in (("accuracy", "--storage"), ("overhead", "--store")):
+        file = ["search_spaces/compare_small.yaml"] if command == "accuracy" else []
+        result = CliRunner().invoke(app, [command, *file, option, ""])
+        assert result.exit_code == 2, result.output
+        assert f"{option} is empty" in " ".join(result.stderr.replace("│", " ").split())

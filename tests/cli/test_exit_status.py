@@ -15,7 +15,7 @@ from prunedlora.results.analysis.summary import Summary, summarize
 from prunedlora.results.record import Candidate, Environment, Figure, TrialRecord
 from prunedlora.results.store import Store
 from prunedlora.sweep import run, signals
-from prunedlora.sweep.run import SweepResult
+from prunedlora.sweep.outcome import SweepResult
 from prunedlora.sweep.signals import TERMINATED
 
 ROOT = Path(__file__).parents[2]

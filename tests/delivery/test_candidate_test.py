@@ -43,6 +43,10 @@ def test_the_exported_adapter_on_the_test_split(tmp_path: Path) -> None:
     path = store.trial_path(key, "adapters", "000012", TEST_FILE)
     with pytest.raises(RecordError, match="the test evaluation left no figures"):
         read_test_figures(store, path)
+    for text in ("{}", '{"figures": {"accuracy": {}}}'):
+        store.storage.write_text(path, text)
+        with pytest.raises(RecordError, match=r"test\.json: no figures: "):
+            read_test_figures(store, path)
     measure_test(trial, key, "12", store=store, assets=assets, workers=ALONE)
     assert read_test_figures(store, path)["accuracy"].num_examples == 20
     certificate = json.loads(store.storage.read_text(path) or "")["certificate"]

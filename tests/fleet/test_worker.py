@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,8 +22,11 @@ from prunedlora.fleet.worker import Bench, OtherDataError, SharedStorageError, c
 from prunedlora.results.driver_lock import DriverLock
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
+from prunedlora.sweep import bind
 from prunedlora.sweep.bind import bind_data, check_fingerprints, commits_of
 from prunedlora.sweep.preflight import preflight
+from prunedlora.tasks import sources
+from prunedlora.tasks.local_data import load_local
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
 from prunedlora.trial import assets
@@ -151,15 +155,15 @@ def test_a_node_with_other_data_does_not_serve(tmp_path: Path) -> None:
     store.create_or_open(tree)
     config = parse_sweep(tree, "test")
     bind_data(store, preflight(config).fingerprints)
-    check_data(config.trial, at_work(store, tree["trial"]))
-    known = store.read_fingerprint(config.trial.data.model_dump(mode="json"))
+    check_data(BASE, at_work(store, tree["trial"]))
+    known = store.binding.read_fingerprint(config.trial.data.model_dump(mode="json"))
     assert known is not None
     data = tmp_path / "data.csv"
     before = data.read_text()
     data.write_text(before.replace("river", "ocean"))
     other = at_work(store, tree["trial"])
     with pytest.raises(OtherDataError) as caught:
-        check_data(config.trial, other)
+        check_data(BASE, other)
     found = other.assets.examples(config.trial).fingerprint
     told = str(caught.value)
     assert told.startswith(f"slot 2 on node {ray.util.get_node_ip_address()} does not serve: its data have the")
@@ -182,11 +186,125 @@ def test_data_that_nobody_has_loaded_are_those_of_the_first_worker_and_loaded_on
     load = assets.load_splits
     monkeypatch.setattr(assets, "load_splits", lambda *given, **more: calls.append(given) or load(*given, **more))
     worked = at_work(store, tree["trial"])
-    check_data(trial, worked)
-    check_data(trial, worked)
+    check_data(BASE, worked)
+    check_data(BASE, worked)
     loaded = worked.assets.get(trial)
-    assert store.read_fingerprint(trial.data.model_dump(mode="json")) == loaded.data_facts["fingerprint"]
+    assert store.binding.read_fingerprint(trial.data.model_dump(mode="json")) == loaded.data_facts["fingerprint"]
     assert len(calls) == 1
+
+
+def test_a_file_that_is_written_anew_while_a_slot_works_is_looked_at_again(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    worked = at_work(store, tiny.sweep_tree(tmp_path, store.uri)["trial"])
+    check_data(BASE, worked)
+    data = tmp_path / "data.csv"
+    data.write_text(data.read_text().replace("river", "ocean"))
+    with pytest.raises(OtherDataError, match="does not serve: its data have the"):
+        check_data(BASE, worked)
+
+
+def test_data_that_a_library_fails_at_are_a_failed_record_and_the_slot_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an error that is none of this package. What loads a moment later, unlooked at, is not trained on."""
+    store = Store(str(tmp_path / "store"))
+    tree = tiny.sweep_tree(tmp_path, store.uri)
+    trial = parse_sweep(tree, "test").trial
+    key = trial_key(trial)
+    store.write_config(key, trial.model_dump(mode="json"))
+    work: Work = {"kind": "trial", "key": key, "candidate": ""}
+    load = assets.load_splits
+    calls: list[Any] = []
+
+    def once(*given: Any, **more: Any) -> Any:
+        calls.append(given)
+        if len(calls) == 1:
+            raise ZeroDivisionError("no such puzzle")
+        return load(*given, **more)
+
+    monkeypatch.setattr(assets, "load_splits", once)
+    worked = at_work(store, tree["trial"])
+    check_data(work, worked)
+    assert execute_work(work, worked) == "failed"
+    record = store.read_record(key)
+    assert record is not None
+    assert record.failure is not None
+    assert (record.failure.type, record.failure.message, record.attempts) == ("ZeroDivisionError", "no such puzzle", 1)
+    check_data(BASE, worked)
+    assert execute_work(BASE, worked) == "completed"
+
+
+def test_every_rank_is_compared_with_what_rank_0_found_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of data that nobody has loaded before: the rank hears it from rank 0, and reads and writes nothing."""
+    store = Store(str(tmp_path / "store"))
+    tree = tiny.sweep_tree(tmp_path, store.uri)
+    second = replace(at_work(store, tree["trial"]), workers=Workers(1, 2, torch.device("cpu")))
+    found = second.assets.examples(parse_sweep(tree, "test").trial).fingerprint
+    monkeypatch.setattr(worker, "broadcast_from_rank_zero", lambda mine: found)
+    check_data(BASE, second)
+    assert not store.storage.exists("data")
+    monkeypatch.setattr(worker, "broadcast_from_rank_zero", lambda mine: "other")
+    with pytest.raises(OtherDataError, match=f"fingerprint {found}, the sweep began with other"):
+        check_data(BASE, second)
+
+
+def test_a_slot_that_writes_at_the_same_moment_as_another_is_compared_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(str(tmp_path / "store"))
+    tree = tiny.sweep_tree(tmp_path, store.uri)
+    data = parse_sweep(tree, "test").trial.data.model_dump(mode="json")
+    monkeypatch.setattr(worker.time, "sleep", lambda _: store.binding.write_fingerprint(data, "other"))
+    with pytest.raises(OtherDataError, match="the sweep began with other"):
+        check_data(BASE, at_work(store, tree["trial"]))
+
+
+def test_data_whose_commit_is_known_later_are_compared_with_those_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record of a section is that of the sweep's file: by the driver and by a worker, with a commit or without."""
+    store = Store(str(tmp_path / "store"))
+    tree = tiny.sweep_tree(tmp_path, store.uri)
+    tree["trial"]["data"]["train"] |= {"name": "some/data"}
+    rows = {None: (tmp_path / "data.csv").read_text()}
+    rows["a" * 40] = rows[None].replace("river", "ocean")
+
+    def from_hub(name: str, subset: str | None, split: str | None, revision: str | None) -> Any:
+        path = tmp_path / "hub.csv"
+        path.write_text(rows[revision])
+        return load_local(path, str(path), subset, split, None)
+
+    monkeypatch.setattr(sources, "load_from_hub", from_hub)
+    config = parse_sweep(tree, "test")
+    bind_data(store, preflight(config, {"dataset some/data": None}).fingerprints)
+    store.write_config("k", tree["trial"])  # something was asked
+    pinned = {"dataset some/data": "a" * 40}
+    with pytest.raises(StoreError, match=r"the data changed since this sweep began \(training data 'some/data'\)"):
+        check_fingerprints(store, preflight(config, pinned).fingerprints)
+    store.binding.write_commits(pinned)
+    with pytest.raises(OtherDataError, match="training data 'some/data'"):
+        check_data(BASE, at_work(store, tree["trial"]))
+    store.binding.write_commits({"dataset some/data": None})
+    check_data(BASE, at_work(store, tree["trial"]))
+
+
+def test_a_name_that_had_no_commit_when_the_sweep_began_gets_none_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that a baseline brings later is looked up then."""
+    store = Store(str(tmp_path / "store"))
+    tree = tiny.sweep_tree(tmp_path, store.uri)
+    tree["trial"]["data"]["train"] |= {"name": "some/data"}
+    told: dict[str, str | None] = {"dataset some/data": None, "dataset new/data": "b" * 40}
+    monkeypatch.setattr(bind, "find_commits", lambda names: {name.text: told[name.text] for name in names})
+    config = parse_sweep(tree, "test")
+    store.binding.write_commits(commits_of(config, store))
+    told["dataset some/data"] = "a" * 40
+    assert commits_of(config, store) == {"dataset some/data": "a" * 40}  # nothing was asked yet
+    store.write_config("k", tree["trial"])
+    assert commits_of(config, store) == {"dataset some/data": None}
+    later = parse_sweep(tree | {"baselines": [{"data.train.name": "new/data"}]}, "test")
+    assert commits_of(later, store) == {"dataset some/data": None, "dataset new/data": "b" * 40}
 
 
 def test_a_trial_trains_on_the_commit_that_the_sweep_began_with(
@@ -209,7 +327,7 @@ def test_a_trial_trains_on_the_commit_that_the_sweep_began_with(
     store.create_or_open(tree)
     commits = commits_of(config, store)
     assert commits == {"model some/tiny": old}
-    store.write_commits(commits)
+    store.binding.write_commits(commits)
     (repo / "refs" / "main").write_text(new)
     key = trial_key(config.trial)
     store.write_config(key, config.trial.model_dump(mode="json"))

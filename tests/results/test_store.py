@@ -66,8 +66,8 @@ def test_trials_time_and_resources_may_change(store, sweep):
     ],
 )
 def test_another_sweep_is_refused_with_what_differs(store, sweep, change, message):
-    assert store.create_or_open(sweep | change) is True  # nothing was asked yet
-    store.write_sweep(sweep)
+    assert store.create_or_open(sweep | change) is False  # nothing was asked yet, but another driver may hold it
+    assert store.read_sweep() == sweep
     store.write_ask(ask(0))
     with pytest.raises(StoreError, match=f"holds another sweep: .*{message}"):
         store.create_or_open(sweep | change)
@@ -80,13 +80,25 @@ def test_baselines_may_change(store, sweep):
 
 
 def test_models_and_data_stay_what_they_were(store):
-    store.write_contents({"some/model": "some/model", "a.csv": {"a.csv": "1"}})
+    store.binding.write_contents({"some/model": "some/model", "a.csv": {"a.csv": "1"}})
     other = {"some/model": "some/model", "a.csv": {"a.csv": "2"}}
-    store.check_contents(other)  # nothing was asked yet
+    store.binding.check_contents(other)  # nothing was asked yet
     store.write_ask(ask(0))
-    store.check_contents({"some/model": "some/model", "a.csv": {"a.csv": "1"}, "b.csv": {"b.csv": "3"}})
+    store.binding.check_contents({"some/model": "some/model", "a.csv": {"a.csv": "1"}, "b.csv": {"b.csv": "3"}})
     with pytest.raises(StoreError, match=r"a\.csv changed since this sweep began \(files or package versions\)"):
-        store.check_contents(other)
+        store.binding.check_contents(other)
+
+
+def test_fingerprints(store):
+    data = {"train": {"name": "a.csv", "revision": None}, "split_seed": (0,)}
+    assert store.binding.read_fingerprint(data) is None
+    store.binding.write_fingerprint(data, "f1")
+    assert store.binding.read_fingerprint(data | {"split_seed": [0]}) == "f1"
+    [name] = store.storage.names("data")
+    for text, message in (("{}", "no fingerprint but None"), ("[", "not JSON")):
+        store.storage.write_text(f"data/{name}", text)
+        with pytest.raises(RecordError, match=rf"data/{name}: {message}"):
+            store.binding.read_fingerprint(data)
 
 
 def test_tuples_count_as_the_lists_that_yaml_makes_of_them(store, sweep):

@@ -10,6 +10,7 @@ from transformers import MixtralConfig
 from prunedlora.adapters.targets import TargetError
 from prunedlora.config.fields import with_values
 from prunedlora.config.load import load_sweep, parse_sweep
+from prunedlora.sweep import preflight as preflight_module
 from prunedlora.sweep.preflight import PreflightError, preflight
 from tests.families import gemma3, mixtral, put_in_place
 from tests.tiny import decoder_tree, sweep_tree
@@ -113,6 +114,24 @@ def test_label_unseen_in_training(tree: dict[str, Any], tmp_path: Path) -> None:
     values = {"trial.data.train.name": str(train), "trial.data.test": source, "trial.data.num_test": None}
     with pytest.raises(ValueError, match=r"test has labels that no training example has: 'c'"):
         preflight(parse_sweep(with_values(tree, values), "test"))
+
+
+def test_a_training_example_that_cannot_be_tokenised(tree: dict[str, Any], tmp_path: Path, monkeypatch: Any) -> None:
+    """The template has a special token, and so has one text of the training split, far down."""
+    monkeypatch.setattr(preflight_module, "TOKENISED_AT_ONCE", 7)
+    rows = [f"word {n},{['front', 'back'][n % 2]}" for n in range(80)]
+    held_out, train = tmp_path / "held_out.csv", tmp_path / "train.csv"
+    held_out.write_text("\n".join(["text,label", *[f"other {row}" for row in rows], ""]))
+    train.write_text("\n".join(["text,label", *rows, "a [SEP] b,back", ""]))
+    source = {"prompt": "{text} [SEP] x", "target": "{label}"}
+    data = {
+        "task": "text_classification",
+        "train": source | {"name": str(train)},
+        "validation": source | {"name": str(held_out), "num_examples": 20},
+        "test": source | {"name": str(held_out), "num_examples": 20},
+    }
+    with pytest.raises(ValueError, match=r"\[SEP\]"):
+        preflight(parse_sweep(with_values(tree, {"trial.data": data}), "test"))
 
 
 def test_what_the_space_may_choose_is_checked_too(tree: dict[str, Any]) -> None:

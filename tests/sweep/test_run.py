@@ -14,13 +14,16 @@ from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import trial_with
 from prunedlora.fleet import cluster
 from prunedlora.fleet.capacity import CapacityError
+from prunedlora.results.driver_lock import DriverLock, DriverLockedError
 from prunedlora.results.record import BaseReference, Figure
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
 from prunedlora.study.asker import Asker
+from prunedlora.sweep.bind import bind
+from prunedlora.sweep.outcome import SweepResult
 from prunedlora.sweep.plan import print_plan
 from prunedlora.sweep.preflight import every_trial
-from prunedlora.sweep.run import SweepResult, run_sweep
+from prunedlora.sweep.run import run_sweep
 from tests import tiny
 from tests.inventions import pretend
 
@@ -118,7 +121,7 @@ def test_storage_of_another_sweep_is_refused(folder: Path, tmp_path: Path) -> No
     config = make(folder, tmp_path / "store")
     store = Store(config.storage)
     store.create_or_open(config.model_dump(mode="json"))
-    store.write_key_version(KEY_VERSION)
+    store.binding.write_key_version(KEY_VERSION)
     store.write_base(BaseReference(figures={"accuracy": Figure(value=0.5, num_examples=2)}))
     with pytest.raises(StoreError, match=r"holds another sweep: seed was 0, is 7\. Give another storage"):
         run(make(folder, tmp_path / "store", **{"seed": 50, "sampler": "tpe"}).model_copy(update={"seed": 7}))
@@ -132,13 +135,13 @@ def test_a_store_whose_keys_mean_something_else_is_refused(folder: Path, tmp_pat
     store.write_base(BaseReference(figures={"accuracy": Figure(value=0.5, num_examples=2)}))
     for version in (1, KEY_VERSION + 1):
         if version > 1:
-            store.write_key_version(version)
+            store.binding.write_key_version(version)
         for start in (run, lambda config: print_plan(config, config.storage, Console(file=io.StringIO()))):
             with pytest.raises(
                 StoreError, match=rf"keys of version {version}, this one makes version {KEY_VERSION}, and"
             ):
                 start(config)
-    store.write_key_version(KEY_VERSION)
+    store.binding.write_key_version(KEY_VERSION)
     print_plan(config, config.storage, Console(file=io.StringIO()))
 
 
@@ -152,8 +155,8 @@ def test_data_that_changed_since_the_sweep_began_is_refused(folder: Path, tmp_pa
     config = config.model_copy(update={"trial": trial})
     store = Store(config.storage)
     store.create_or_open(config.model_copy(update={"storage": store.uri}).model_dump(mode="json"))
-    store.write_key_version(KEY_VERSION)
-    store.write_contents(contents(every_trial(config)))
+    store.binding.write_key_version(KEY_VERSION)
+    store.binding.write_contents(contents(every_trial(config)))
     store.write_base(BaseReference(figures={"accuracy": Figure(value=0.5, num_examples=2)}))
     print_plan(config, config.storage, Console(file=io.StringIO()))
     for path in (data, other):
@@ -163,6 +166,48 @@ def test_data_that_changed_since_the_sweep_began_is_refused(folder: Path, tmp_pa
             with pytest.raises(StoreError, match=rf"{path.name} changed since this sweep began"):
                 start(config)
         path.write_text(before)
+
+
+def test_a_driver_that_is_refused_changes_nothing_of_the_living_ones_sweep(folder: Path, tmp_path: Path) -> None:
+    """Nothing was asked yet, so that the store might still become that of any sweep."""
+    config = make(folder, tmp_path / "store")
+    store = Store(config.storage)
+    store.create_or_open(config.model_dump(mode="json"))
+    with DriverLock(store.storage):
+        before = {path: path.read_text() for path in (tmp_path / "store").rglob("*.*")}
+        with pytest.raises(DriverLockedError, match="is driven by process"):
+            run(config.model_copy(update={"seed": 99}))
+        assert store.read_sweep()["seed"] == config.seed
+        assert {path: path.read_text() for path in (tmp_path / "store").rglob("*.*")} == before
+
+
+def test_what_another_driver_began_meanwhile_is_found_under_the_lock(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the check without the lock and the lock it came, asked something, and ended."""
+    config = make(folder, tmp_path / "store")
+    store = Store(config.storage)
+    take = DriverLock.acquire
+
+    def acquire(lock: DriverLock) -> int:
+        store.write_sweep(config.model_dump(mode="json") | {"seed": 99})
+        store.binding.write_key_version(KEY_VERSION)
+        store.write_config("k", {})
+        return take(lock)
+
+    monkeypatch.setattr(DriverLock, "acquire", acquire)
+    with pytest.raises(StoreError, match=f"holds another sweep: seed was 99, is {config.seed}"):
+        run(config)
+    assert store.read_sweep()["seed"] == 99
+
+
+def test_commits_that_another_driver_bound_meanwhile_count(tmp_path: Path) -> None:
+    store, sweep = Store(str(tmp_path / "store")), {"seed": 0}
+    assert bind(store, sweep, {}, {"model a": "1" * 40}) == {"model a": "1" * 40}
+    assert bind(store, sweep, {}, {"model a": "2" * 40}) == {"model a": "2" * 40}  # nothing was asked yet
+    store.write_config("k", {})
+    assert bind(store, sweep, {}, {"model a": "3" * 40, "dataset b": None}) == {"model a": "2" * 40, "dataset b": None}
+    assert store.binding.read_commits() == {"model a": "2" * 40, "dataset b": None}
 
 
 def test_storage_that_cannot_be_written_is_refused(folder: Path, tmp_path: Path) -> None:

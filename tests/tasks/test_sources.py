@@ -434,6 +434,25 @@ def test_reasoning_gym_sources_that_cannot_be(wrong: Source, message: str) -> No
         load_examples(wrong, 0)
 
 
+def test_a_generator_that_fails_at_values_that_its_configuration_lets_through() -> None:
+    """With an error of any kind: what a hundred generators raise is not known beforehand."""
+    from reasoning_gym.factory import DATASETS
+
+    kind = DATASETS["family_relationships"][0]
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("no family")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, "__getitem__", fails)
+        message = "makes no 5 entries with seed 7 and options {.*}: ZeroDivisionError: no family"
+        with pytest.raises(DataError, match=f"reasoning-gym task 'family_relationships' {message}"):
+            load_examples(generated(), 0)
+        patch.setattr(kind, "__init__", fails)
+        with pytest.raises(DataError, match=r"'family_relationships' refuses options {.*}: no family"):
+            load_examples(generated(), 0)
+
+
 def test_reasoning_gym_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "reasoning_gym", None)
     with pytest.raises(DataError, match="needs a package: pip install reasoning-gym"):

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from prunedlora.config.pins import Reference
+from prunedlora.config.pins import HubName
 from prunedlora.trial.commits import CommitError, find_commits
 from tests.delivery.hub import Hub, logged_in, running_hub
 
 FIRST, SECOND = "a" * 40, "b" * 40
-MODEL = Reference("model", "some/base", None, "config.json")
-TAGGED = Reference("model", "some/base", "v1", "config.json")
-DATA = Reference("dataset", "some/data", None, None)
+MODEL = HubName("model", "some/base", None, "config.json")
+TAGGED = HubName("model", "some/base", "v1", "config.json")
+DATA = HubName("dataset", "some/data", None, None)
 
 
 @pytest.fixture
@@ -41,9 +41,10 @@ def test_the_hub_is_asked(hub: Hub) -> None:
 
 
 def test_what_the_hub_refuses_is_named(hub: Hub) -> None:
-    for reference in (MODEL, DATA):
-        with pytest.raises(CommitError, match=f"the Hub does not tell the commit of {reference.text}: .*404"):
-            find_commits([reference])
+    for wanted in (MODEL, DATA):
+        message = f"'{wanted.name}' does not exist here, and the Hub does not tell the commit of {wanted.text}: .*404"
+        with pytest.raises(CommitError, match=message):
+            find_commits([wanted])
 
 
 @pytest.mark.parametrize("offline", [True, False])
@@ -52,7 +53,11 @@ def test_without_the_hub_a_models_commit_is_that_of_the_cache(
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    assert find_commits([MODEL, DATA]) == {}
+    assert find_commits([MODEL, DATA]) == {"model some/base": None, "dataset some/data": None}
     cache(tmp_path, FIRST)
     cache(tmp_path, SECOND, "v1")
-    assert find_commits([MODEL, TAGGED, DATA]) == {"model some/base": FIRST, "model some/base@v1": SECOND}
+    assert find_commits([MODEL, TAGGED, DATA]) == {
+        "model some/base": FIRST,
+        "model some/base@v1": SECOND,
+        "dataset some/data": None,
+    }

@@ -67,7 +67,7 @@ def report_json(summary: Summary, stages: Sequence[Stage], importances: Importan
             for record in summary.stopped
         ],
         "command": summary.store.read_command(),
-        "contents": summary.store.read_contents(),
+        "contents": summary.store.binding.read_contents(),
         "sweep_file": summary.sweep,
         "environments": [
             {"num_trials": count, **environment.model_dump(mode="json")} for environment, count in environments(summary)

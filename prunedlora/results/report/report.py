@@ -84,7 +84,7 @@ def report_html(summary: Summary, stages: Sequence[Stage], importances: Importan
         _charts(summary, stages, importances, doubt, paths),
         summary=summary,
         command=summary.store.read_command(),
-        contents=summary.store.read_contents(),
+        contents=summary.store.binding.read_contents(),
         quality=quality,
         size_title=SIZE_TITLES[summary.objectives.size],
         recommended=summary.recommended,

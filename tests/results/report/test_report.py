@@ -248,7 +248,7 @@ def test_text_from_outside_is_escaped(fill, record, candidate, failed):
         **names,
     )
     store.write_command(EVIL)
-    store.write_contents({EVIL: EVIL})
+    store.binding.write_contents({EVIL: EVIL})
     choices = json.dumps({"name": "CategoricalDistribution", "attributes": {"choices": [EVIL, "x"]}})
     store.write_ask(
         Ask(number=0, key="a1", kind="search", params={EVIL: EVIL}, distributions={EVIL: choices}, system_attrs={})
@@ -329,7 +329,7 @@ def test_figures_as_text():
 
 def test_report_json_has_what_the_page_shows(filled):
     filled.write_command("prunedlora search x.yaml")
-    filled.write_contents({"package:m": "m 1.0"})
+    filled.binding.write_contents({"package:m": "m 1.0"})
     shares = {"accuracy": ObjectiveImportances(shares={"optimizer.learning_rate": 1.0})}
     write_importances(filled, Importances(evaluator="e", num_trials=12, num_best=5, objectives=shares))
     write_report(filled)

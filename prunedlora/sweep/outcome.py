@@ -1,0 +1,92 @@
+"""What one run of a sweep did, as it is told and kept at its end."""
+
+import json
+import os
+import shlex
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+
+from prunedlora.plain_print import print_plain
+from prunedlora.results.analysis.summary import Summary
+from prunedlora.results.report.tables import print_report
+from prunedlora.results.store import Store
+from prunedlora.sweep.watch import Ending
+
+STATS_FILE = "sweep_stats.json"
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What one run of a sweep did. Times are wall-clock seconds of this run."""
+
+    summary: Summary
+    ending: Ending
+    num_kept: int
+    """Trials with a record from earlier runs."""
+    num_resumed: int
+    """Trials asked in earlier runs that had still to end when this one began."""
+    num_new: int
+    """Trials that this run ended beside those."""
+    num_failed: int
+    """Failed trials among all."""
+    startup_seconds: float
+    """From the start of the slots until the last was ready; 0 when none was needed."""
+    wall_seconds: float
+    problems: tuple[str, ...]
+    """What went wrong beside the trials."""
+
+    @property
+    def exit_code(self) -> int:
+        """Status for the shell: 0, 1 when no trial succeeded or something beside the trials failed, 130 interrupted."""
+        if self.ending == "interrupted":
+            return 130
+        unfinished = self.ending == "the time is up"
+        return int(bool(self.problems) or not (self.summary.points or unfinished))
+
+
+def typed(argv: Sequence[str]) -> str:
+    """A process's arguments as one types them: a script with its interpreter, a program by its name."""
+    program = ["python", argv[0]] if argv[0].endswith(".py") else [os.path.basename(argv[0])]
+    return shlex.join([*program, *argv[1:]])
+
+
+def write_stats(store: Store, result: SweepResult, num_slots: int, slots: Iterable[Mapping[str, Any]]) -> None:
+    """Figures of the run for the benchmark: how long, how busy each slot was. `slots`: of the board's snapshot."""
+    stats = {
+        "ending": result.ending,
+        "num_kept": result.num_kept,
+        "num_resumed": result.num_resumed,
+        "num_new": result.num_new,
+        "num_failed": result.num_failed,
+        "num_slots": num_slots,
+        "startup_seconds": result.startup_seconds,
+        "wall_seconds": result.wall_seconds,
+        "slots": [
+            {
+                "busy_seconds": slot["busy_seconds"],
+                "num_finished": slot["num_finished"],
+                "available_seconds": time.time() - slot["joined_at"] if slot["joined_at"] else 0.0,
+            }
+            for slot in slots
+        ],
+    }
+    store.storage.write_text(STATS_FILE, json.dumps(stats, indent=1) + "\n")
+
+
+def show(result: SweepResult, console: Console) -> None:
+    """Prints the report and what the run did."""
+    print_report(result.summary, console)
+    lines = [
+        f"Trials: {result.num_kept} kept, {result.num_resumed} resumed, {result.num_new} new, "
+        f"{result.num_failed} failed; {result.ending}. {result.wall_seconds:.0f} s, "
+        f"of which {result.startup_seconds:.0f} s start of the slots.",
+        *(f"Problem: {problem}" for problem in result.problems),
+    ]
+    if result.ending in ("interrupted", "the time is up"):
+        lines.append("Run the same command again to go on.")
+    for line in lines:
+        print_plain(console, line)
