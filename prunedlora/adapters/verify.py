@@ -181,8 +181,8 @@ class _Answer:
     logits: Tensor
     """(examples, classes), or (real tokens, vocabulary), float64: what stands at padding is not looked at by anyone."""
     is_low_precision: bool
-    """Whether some module gave numbers in half precision. The parameters do not tell: accelerate, for one, wraps a
-    float32 model's forward in autocast."""
+    """Whether some innermost module gave numbers in half precision. The parameters do not tell: accelerate, for one,
+    wraps a float32 model's forward in autocast."""
 
 
 def _answer(model: nn.Module, inputs: Mapping[str, Tensor]) -> _Answer:
@@ -194,7 +194,8 @@ def _answer(model: nn.Module, inputs: Mapping[str, Tensor]) -> _Answer:
 
     with ExitStack() as stack:
         for module in model.modules():
-            stack.callback(module.register_forward_hook(look).remove)
+            if not any(True for _ in module.children()):
+                stack.callback(module.register_forward_hook(look).remove)
         logits: Tensor = model(**inputs).logits
     if logits.ndim == 3 and "attention_mask" in inputs:
         logits = logits[inputs["attention_mask"].bool()]

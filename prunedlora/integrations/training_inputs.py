@@ -38,9 +38,8 @@ class TrainingInputs:
         self._takes_text = kind in OF_EVERY_TOKEN | OF_WHOLE_TEXT
         self._most_tokens = MOST_TOKENS if kind in OF_EVERY_TOKEN else None
         is_causal = LOSS_MAPPING.get(str(getattr(base, "loss_type", None))) is ForCausalLMLoss
-        self._first_target = (
-            1 if is_causal and not getattr(getattr(base, "config", None), "is_encoder_decoder", False) else 0
-        )
+        is_shifted = is_causal and not getattr(getattr(base, "config", None), "is_encoder_decoder", False)
+        self._first_target = 1 if is_shifted else 0
         self._handle = model.register_forward_pre_hook(self._look, with_kwargs=True)
 
     def take_num_targets(self) -> int | None:
