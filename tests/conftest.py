@@ -60,6 +60,26 @@ def make_sweep(tmp_path: Path) -> Callable[..., SweepConfig]:
     return make
 
 
+@pytest.fixture
+def float32_products() -> Iterator[Callable[[], bool]]:
+    """Whether float32 is multiplied in full precision now; afterwards it is, by torch's default."""
+    import torch
+
+    backends: Any = torch.backends
+    by_backend = hasattr(backends, "fp32_precision")  # torch 2.9 and later
+
+    def are_full() -> bool:
+        if by_backend:
+            return backends.cuda.matmul.fp32_precision in ("none", "ieee")
+        return torch.get_float32_matmul_precision() == "highest"
+
+    yield are_full
+    torch.set_float32_matmul_precision("highest")
+    if by_backend:
+        for place in (backends, backends.cuda.matmul, backends.mkldnn.matmul):
+            place.fp32_precision = "none"
+
+
 @pytest.fixture(scope="session")
 def shared_ray() -> Iterator[None]:
     """One local Ray for all tests that need one."""

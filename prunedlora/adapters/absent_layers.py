@@ -7,6 +7,7 @@ types of one layer, which lack nothing.
 
 from collections.abc import Collection
 
+from prunedlora.adapters.layer_types import layer_type
 from prunedlora.served_slot import Widths
 
 FUSED = (("q_proj", "k_proj", "v_proj"), ("query", "key", "value"), ("gate_proj", "up_proj"))
@@ -23,12 +24,8 @@ def absent_layers(present: Collection[str], widths: Widths) -> dict[str, tuple[i
     blocks of a stack count, also those that `layers_to_transform` left out: LoRAX and TGI walk through all of them, and
     drop the type where one lacks it. PEFT, vLLM and llama.cpp need none of this, and SGLang only what is fused.
     """
-    types = {sibling for name in present for sibling in fused_with(_type_of(name))}
-    return {name: shape for name, shape in widths.items() if name not in present and _type_of(name) in types}
-
-
-def _type_of(name: str) -> str:
-    return ".".join("*" if part.isdigit() else part for part in name.split("."))
+    types = {sibling for name in present for sibling in fused_with(layer_type(name))}
+    return {name: shape for name, shape in widths.items() if name not in present and layer_type(name) in types}
 
 
 def fused_with(name: str) -> list[str]:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from prunedlora.adapters.reach import Reach, without_index
+from prunedlora.adapters.layer_types import layer_type
+from prunedlora.adapters.reach import Reach
 from prunedlora.adapters.targets import adaptable, stacked_weights
 
 
@@ -41,13 +42,13 @@ def adapted_share(model: nn.Module, heads: Sequence[str], targets: Sequence[str]
     used = linear.difference(unreached)
     stacked: Counter[str] = Counter()
     for name, size in stacked_weights(model).items():
-        stacked[without_index(name)] += size
+        stacked[layer_type(name)] += size
     return AdaptedShare(
         num_layers=len(targets),
         num_linear=len(linear),
         layer_params=sum(modules[name].weight.numel() for name in targets),
         base_params=sum(parameter.numel() for parameter in model.parameters()),
-        unreached=dict(Counter(without_index(_outermost(name, used)) for name in unreached)),
+        unreached=dict(Counter(layer_type(_outermost(name, used)) for name in unreached)),
         stacked=dict(stacked),
         problem=reach.problem,
     )

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from prunedlora.adapters.layer_types import layer_type
+from prunedlora.adapters.module_modes import in_evaluation_mode
 from prunedlora.adapters.targets import LINEAR
 
 EXPERTS = "experts"
@@ -57,7 +59,7 @@ def reached_modules(model: nn.Module, inputs: Mapping[str, Tensor]) -> frozenset
     probes: dict[str, list[Tensor]] = {name: [] for name in linear}
     modules = dict(model.named_modules())
     with ExitStack() as stack:
-        stack.enter_context(_evaluating(model))
+        stack.enter_context(in_evaluation_mode(model))
         stack.enter_context(_unfused_experts(model))
         for name in linear:
             stack.callback(modules[name].register_forward_hook(_probe(probes[name])).remove)
@@ -97,11 +99,6 @@ def check_gradients(model: nn.Module) -> None:
         )
 
 
-def without_index(name: str) -> str:
-    """The name with every number replaced by a star: "layers.*.mlp"."""
-    return ".".join("*" if part.isdigit() else part for part in name.split("."))
-
-
 def _probe(probes: list[Tensor]) -> Callable[[nn.Module, Any, Any], Any]:
     def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
         probes.append(torch.zeros((), dtype=output.dtype, requires_grad=True))
@@ -115,7 +112,7 @@ def _fellow_experts(linear: Sequence[str], reached: Iterable[str]) -> set[str]:
 
     def kind(name: str) -> str | None:
         before, found, behind = name.rpartition(f".{EXPERTS}.")
-        return f"{before}{found}{without_index(behind)}" if found else None
+        return f"{before}{found}{layer_type(behind)}" if found else None
 
     kinds = {kind(name) for name in reached} - {None}
     return {name for name in linear if kind(name) in kinds}
@@ -154,17 +151,6 @@ class _WithoutProducts(TorchFunctionMode):
 
 def _mean(x: Tensor, width: int) -> Tensor:
     return x.mean(-1, keepdim=True).repeat(*(1,) * (x.dim() - 1), width)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 @contextmanager

@@ -12,10 +12,13 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from prunedlora.adapters.attach import detach
+from prunedlora.adapters.full_float32 import full_float32
 from prunedlora.adapters.layers import AdaptedLayer, adapted_layers, wrapped_heads
+from prunedlora.adapters.module_modes import in_evaluation_mode
 from prunedlora.adapters.plain import PlainLayer, plain_layers
 
 RELOADED = "reloaded"
+HALF = (torch.bfloat16, torch.float16)
 TOLERANCE = 1e-4
 """Root mean square of the logits' difference that passes, as a share of the logits' own, or of 1.
 
@@ -69,9 +72,9 @@ def verify(
 
     `batch`: inputs of the model, on its device ("labels" are left out). `merged` compares with merged weights too,
     which are computed one layer at a time on a copy: the base is never written, and must not be quantised for it.
-    How much logits may differ: TOLERANCE, or LOW_PRECISION_TOLERANCE for a base in half precision. Call it under the
-    autocast that the model is evaluated with. The model is left as it was: active adapter, requires_grad, train mode
-    and random state.
+    How much logits may differ: TOLERANCE, or LOW_PRECISION_TOLERANCE where the model computes in half precision. Call
+    it under the autocast that the model is evaluated with; float32 is multiplied in full precision. The model is left
+    as it was: active adapter, requires_grad, train mode and random state.
 
     PEFT cannot hold AdaLoRA and LoRA on one model: there the folder is loaded onto a copy of the base.
 
@@ -79,12 +82,10 @@ def verify(
     """
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     device = next(model.parameters()).device
-    low = any(p.dtype in (torch.bfloat16, torch.float16) for p in model.parameters())
     with _left_as_it_was(model, adapter_name), torch.no_grad():
-        model.eval()
-        trained = _logits(model, inputs)
+        trained = _answer(model, inputs)
         with _without_contribution(model, adapter_name):
-            change = trained - _logits(model, inputs)
+            change = trained.logits - _answer(model, inputs).logits
         largest_change, rms_change = _largest(change), _root_mean_square(change)
         del change  # logits are large
         if largest_change == 0:
@@ -94,12 +95,12 @@ def verify(
         _compare_heads(_heads(model, adapter_name), _heads(host, RELOADED))
         host.set_adapter(RELOADED)
         what = f"the adapter reloaded from {folder}"
-        by_reloading = check_logits(trained, _logits(host, inputs), low_precision=low, what=what)
+        by_reloading = _check_answers(trained, _answer(host, inputs), what)
         by_merging: LogitDifference | None = None
         if merged:
             with _merged(adapted_layers(host, RELOADED)):
                 what = f"the base with the adapter from {folder} merged in"
-                by_merging = check_logits(trained, _logits(host, inputs), low_precision=low, what=what)
+                by_merging = _check_answers(trained, _answer(host, inputs), what)
     return Certificate(
         max_logit_difference_reloaded=by_reloading.max,
         max_logit_difference_merged=None if by_merging is None else by_merging.max,
@@ -117,34 +118,33 @@ def verify_reloaded(
     adapter_name: str,
     folder: Path,
     example: Mapping[str, Tensor] | None,
-    expected: Tensor | None,
 ) -> None:
     """Loads `folder` beside `adapter_name` with PEFT's own loader and compares modules, ranks, factors and heads, bit
-    for bit, and on `example` logits with `expected`, those of the trained adapter (`logits_of`); no logits without.
+    for bit, and the logits on `example`; no logits without.
 
     As `verify` without its questions about what the adapter does; the model is left as it was.
 
-    Raises VerificationError naming what differs.
+    Raises VerificationError naming what differs, and what the model itself raises on `example`.
     """
     device = next(model.parameters()).device
-    low = any(p.dtype in (torch.bfloat16, torch.float16) for p in model.parameters())
     with _left_as_it_was(model, adapter_name), torch.no_grad():
         host = _load(model, adapter_name, folder, device)
         _compare_layers(plain_layers(model, adapter_name), plain_layers(host, RELOADED))
         _compare_heads(_heads(model, adapter_name), _heads(host, RELOADED))
-        if example is not None and expected is not None:
+        if example is not None:
+            trained = _answer(model, example)
             host.set_adapter(RELOADED)
-            found = _logits(host.eval(), example)
-            check_logits(expected, found, low_precision=low, what=f"the adapter reloaded from {folder}")
+            _check_answers(trained, _answer(host.eval(), example), f"the adapter reloaded from {folder}")
 
 
 @torch.no_grad()
+@full_float32
 def logits_of(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     """Logits on a batch ("labels" left out) in evaluation mode, float64; of real tokens alone.
 
-    Call it under the model's autocast.
+    Call it under the model's autocast; float32 is multiplied in full precision.
     """
-    return _logits(model.eval(), {name: value for name, value in batch.items() if name != "labels"})
+    return _answer(model.eval(), {name: value for name, value in batch.items() if name != "labels"}).logits
 
 
 @dataclass(frozen=True)
@@ -176,12 +176,35 @@ def check_logits(expected: Tensor, found: Tensor, *, low_precision: bool, what: 
     return difference
 
 
-def _logits(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-    """(examples, classes), or (real tokens, vocabulary): what stands at padding is not looked at by anyone."""
-    logits: Tensor = model(**inputs).logits
+@dataclass(frozen=True)
+class _Answer:
+    logits: Tensor
+    """(examples, classes), or (real tokens, vocabulary), float64: what stands at padding is not looked at by anyone."""
+    is_low_precision: bool
+    """Whether some innermost module gave numbers in half precision. The parameters do not tell: accelerate, for one,
+    wraps a float32 model's forward in autocast."""
+
+
+def _answer(model: nn.Module, inputs: Mapping[str, Tensor]) -> _Answer:
+    dtypes: set[torch.dtype] = set()
+
+    def look(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            dtypes.add(output.dtype)
+
+    with ExitStack() as stack:
+        for module in model.modules():
+            if not any(True for _ in module.children()):
+                stack.callback(module.register_forward_hook(look).remove)
+        logits: Tensor = model(**inputs).logits
     if logits.ndim == 3 and "attention_mask" in inputs:
         logits = logits[inputs["attention_mask"].bool()]
-    return logits.double()
+    return _Answer(logits.double(), not dtypes.isdisjoint(HALF))
+
+
+def _check_answers(expected: _Answer, found: _Answer, what: str) -> LogitDifference:
+    low_precision = expected.is_low_precision or found.is_low_precision
+    return check_logits(expected.logits, found.logits, low_precision=low_precision, what=what)
 
 
 def _largest(x: Tensor) -> float:
@@ -275,16 +298,14 @@ def _merged(layers: list[AdaptedLayer]) -> Iterator[None]:
 
 @contextmanager
 def _left_as_it_was(model: PeftModel, adapter_name: str) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
+    """Inside it is in evaluation mode."""
     trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), full_float32, in_evaluation_mode(model):
         try:
             yield
         finally:
             model.set_adapter(adapter_name)
             if RELOADED in model.peft_config:
                 model.delete_adapter(RELOADED)
-            for module, mode in modes:
-                module.training = mode
             for parameter, flag in trained:
                 parameter.requires_grad_(flag)

@@ -5,9 +5,9 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from prunedlora.adapters.export import CONFIG_NAME, WEIGHTS_NAME
+from prunedlora.checksums import file_sha256
 from prunedlora.results.record import Candidate, RecordError, TrialRecord, json_object
 from prunedlora.results.store import Store
-from prunedlora.trial.candidates import file_sha256
 
 AS_RECORDED = "sha256 as recorded"
 UNCHECKED = "unchecked: the record is older than checksums"

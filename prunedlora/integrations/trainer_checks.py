@@ -2,16 +2,16 @@
 
 from typing import Any
 
+from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState
 from transformers import TrainingArguments
+from transformers.trainer_pt_utils import LayerWiseDummyOptimizer
 
 from prunedlora.pruning.averages import reads_gradients
 from prunedlora.pruning.pruning_settings import PruningSettings
 
 LONE_OR_REPLICATED = ("NO", "MULTI_")
 """How accelerate's distributed types begin under which every process holds the whole model (DDP), or is alone."""
-OWN_WEIGHTS = ("lomo", "adalomo", "schedule_free_adamw", "schedule_free_radam", "schedule_free_sgd")
-"""Optimizers that change weights in the backward pass, or train other weights than those that are evaluated."""
 
 
 class CallbackError(RuntimeError):
@@ -32,13 +32,26 @@ def check_trainer(args: TrainingArguments, settings: PruningSettings, optimizer:
         raise CallbackError(
             "load_best_model_at_end would bring an adapter back from before its last removals: set it to False"
         )
-    if args.optim in OWN_WEIGHTS or args.optim.endswith("_layerwise"):
-        raise CallbackError(
-            f"optim {args.optim!s} keeps weights of its own, or changes weights in the backward pass, where what is "
-            "removed cannot be held at zero: take another, adamw_torch for example"
-        )
+    _check_optimizer(optimizer.optimizer if isinstance(optimizer, AcceleratedOptimizer) else optimizer)
     _check_processes(args)
     _check_precision(args, optimizer)
+
+
+def _check_optimizer(optimizer: Any) -> None:
+    """By what the optimizer is, wherever it comes from (`optim`, or `optimizers` of the Trainer)."""
+    kind = type(optimizer)
+    if callable(getattr(kind, "train", None)) and callable(getattr(kind, "eval", None)):  # schedule-free
+        what = "trains other weights than those that are evaluated"
+    elif isinstance(optimizer, LayerWiseDummyOptimizer) or hasattr(kind, "fused_backward"):  # *_layerwise; lomo
+        what = "changes weights in the backward pass"
+    elif getattr(optimizer, "master_weights", None):  # fused optimizers of Apex and Transformer Engine
+        what = "keeps master copies of the weights"
+    else:
+        return
+    raise CallbackError(
+        f"the optimizer {kind.__name__} {what}, where what is removed cannot be held at zero: take another, "
+        "adamw_torch for example"
+    )
 
 
 def _check_processes(args: TrainingArguments) -> None:

@@ -19,22 +19,20 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from prunedlora.adapters.carried import check_carried
-from prunedlora.adapters.export import declare_ranks, export
+from prunedlora.adapters.export import declare_ranks
 from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
-from prunedlora.adapters.verify import VerificationError, logits_of, verify_reloaded
+from prunedlora.adapters.plain import plain_layers
 from prunedlora.config.methods import PruningConfig
 from prunedlora.config.section import section_fields
 from prunedlora.integrations.layer_checks import check_layers
+from prunedlora.integrations.saved_adapter import check_saved, save_adapter
 from prunedlora.integrations.trainer_checks import CallbackError, check_trainer
 from prunedlora.integrations.training_inputs import TrainingInputs
 from prunedlora.pruning.pruner import Event, Pruner
 from prunedlora.pruning.pruning_settings import PruningSettings
-from prunedlora.tasks.batching import evaluating
 from prunedlora.training.agreement import Agreement
 from prunedlora.training.distributed import Workers
 
-ADAPTER_FOLDER = "pruned_adapter"
-"""Inside the Trainer's output_dir."""
 STATE_FILE = "pruner.safetensors"
 """Inside each of the Trainer's checkpoints."""
 
@@ -115,42 +113,35 @@ class PrunedLoraCallback(TrainerCallback):
     ) -> None:
         """Sums the statistics over the processes and takes them in, with this step's gradients.
 
-        Raises WorkersDifferError when the processes have removed different components, CallbackError for a
-        `gradient_cap` where the number of targets is not known.
+        Raises CallbackError for a `gradient_cap` where the number of targets is not known.
         """
-        pruner = self.pruner
-        self._agreement.confirm(self._workers)
-        statistics = pruner.statistics()
-        self._workers.sum_(statistics)
-        scale = self._gradient_scale()
-        gradients = [f.grad for layer in self._layers for f in (layer.A, layer.B) if f.grad is not None]
-        # Once all is gone nothing is observed, and looking would make the device wait.
-        self._is_observed = pruner.is_done or _are_finite([*statistics, *gradients])
-        if self._is_observed:
-            pruner.observe(scale)
-        else:
-            pruner.discard()
-        self._before = [] if pruner.rate_factor == 1.0 else [factor.detach().clone() for factor in self._factors()]
+        # Once all is gone there is nothing to observe, and looking would make the device wait.
+        self._is_observed = self.pruner.is_done or self._observe()
+        self._before = [] if self.pruner.rate_factor == 1.0 else [factor.detach().clone() for factor in self._factors()]
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Lengthens the step as components have gone, holds what is gone at zero, and removes what is due.
 
-        Raises CallbackError when the step has left factors that are not finite.
+        Raises CallbackError when the step has left factors that are not finite, WorkersDifferError when the processes
+        have removed different components.
         """
         step = state.global_step + 1  # the Trainer counts after this
+        pruner, progress = self.pruner, step / state.max_steps
         for before, factor in zip(self._before, self._factors(), strict=False):  # none is kept at an unchanged rate
-            factor.data.copy_(torch.lerp(before, factor.data, self.pruner.rate_factor))
-        self.pruner.enforce()
-        if not self._is_observed:
-            if not _are_finite([factor.data for factor in self._factors()]):
-                raise CallbackError(f"the adapter is not finite after step {step}: a gradient was infinite or NaN")
-            return
-        event = self.pruner.step(step, step / state.max_steps, kwargs["optimizer"])
-        if event is not None:
-            self._agreement.add(event)
-            self.events.append(event)
+            factor.data.copy_(torch.lerp(before, factor.data, pruner.rate_factor))
+        pruner.enforce()
+        may_remove = not pruner.is_done and pruner.may_remove(step, progress)
+        if self._is_observed:
+            event = pruner.step(step, progress, kwargs["optimizer"])
+            if event is not None:
+                self._agreement.add(event)
+                self.events.append(event)
+        elif not _are_finite([factor.data for factor in self._factors()]):
+            raise CallbackError(f"the adapter is not finite after step {step}: a gradient was infinite or NaN")
+        if may_remove:  # what all processes know alike, so that none waits for the others in vain
+            self._agreement.confirm(self._workers)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Saves the pruner beside the Trainer's checkpoint."""
@@ -162,27 +153,20 @@ class PrunedLoraCallback(TrainerCallback):
     ) -> None:
         """Shrinks the adapter, saves it, and compares what was saved with what was trained.
 
-        Warns of a target that is not reached. Raises WorkersDifferError, and CallbackError for a saved adapter that is
-        another one than was trained.
+        Warns of a target that is not reached. Raises CallbackError for a saved adapter that is another one than was
+        trained, or that the model cannot be compared on: it is there nevertheless.
         """
         model: Any = kwargs["model"]
-        self._agreement.confirm(self._workers)
         example = self._watched_example(next(model.parameters()).device)
-        with evaluating(model):
-            expected = None if example is None else logits_of(model, example)
+        trained = plain_layers(model, self.adapter_name)
         self._shrink(kwargs["optimizer"])
         declare_ranks(model, self.adapter_name)
         self._has_ended = True
         if not state.is_world_process_zero:
             return
+        folder = save_adapter(model, self.adapter_name, args.output_dir)
         self._warn_of_what_is_left(state)
-        base = model.peft_config[self.adapter_name].base_model_name_or_path or ""
-        folder = Path(str(args.output_dir)) / ADAPTER_FOLDER
-        export(model, self.adapter_name, folder, base)
-        try:
-            verify_reloaded(model, self.adapter_name, folder, example, expected)
-        except VerificationError as error:
-            raise CallbackError(f"what was saved is not the adapter that was trained: {error}") from error
+        check_saved(model, self.adapter_name, folder, trained, example)
 
     def _leave_earlier(self, state: TrainerState) -> None:
         """Ends what an earlier training of this callback has left. Raises CallbackError where it cannot be gone on
@@ -206,14 +190,30 @@ class PrunedLoraCallback(TrainerCallback):
     def _factors(self) -> list[nn.Parameter]:
         return [factor for layer in self._layers for factor in (layer.A, layer.B)]
 
-    def _gradient_scale(self) -> float | None:
-        """Of this step, over all processes, each of which takes a mean over its own targets."""
-        if self._inputs is None or not self.pruner.needs_gradient_scale:
-            return None
+    def _observe(self) -> bool:
+        """Takes in this step's statistics and gradients; False, and takes in nothing, where they are not finite."""
+        pruner, statistics = self.pruner, self.pruner.statistics()
+        counts = [self._num_targets(statistics[0])] if pruner.needs_gradient_scale else []
+        self._workers.sum_([*statistics, *counts])
+        scale = self._gradient_scale(float(counts[0])) if counts else None
+        gradients = [factor.grad for factor in self._factors() if factor.grad is not None]
+        is_finite = _are_finite([*statistics, *gradients])
+        if is_finite:
+            pruner.observe(scale)
+        else:
+            pruner.discard()
+        return is_finite
+
+    def _num_targets(self, like: Tensor) -> Tensor:
+        """Of this process, (1,), NaN where it is not known; of the type of the statistics, to be summed in one with
+        them: exact up to 2²⁴ targets a step, beyond that to 7 digits."""
+        assert self._inputs is not None
         known = self._inputs.take_num_targets()
-        total = torch.tensor([math.nan if known is None else known], dtype=torch.float64, device=self._workers.device)
-        self._workers.sum_([total])
-        num_targets, num_workers = float(total), self._workers.num_workers
+        return like.new_tensor([math.nan if known is None else known])
+
+    def _gradient_scale(self, num_targets: float) -> float:
+        """`num_targets`: of this step, over all processes, each of which takes a mean over its own."""
+        num_workers = self._workers.num_workers
         if not num_targets > 0:
             raise CallbackError(
                 "gradient_cap needs the number of targets of a step, but the model is called without labels, or with "

@@ -1,7 +1,8 @@
 """The Pruner: the one object that remembers, between steps, what pruning needs, and says when the functions run.
 
 Maths is in recovery.py, criteria.py and basis.py, an event's course in event.py, choices in allocation.py, timing in
-schedules.py, statistics in curvature.py and statistics.py, their averages in averages.py.
+schedules.py, statistics in curvature.py and statistics.py, their averages in averages.py, gradients in
+gradient_form.py.
 """
 
 import math
@@ -13,11 +14,13 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from prunedlora.adapters.full_float32 import full_float32
 from prunedlora.adapters.layers import AdaptedLayer, Side
 from prunedlora.pruning.allocation import Allocation, Demand
 from prunedlora.pruning.averages import CURVATURE, H_MOMENT, U_MOMENT, Averages, collectors_of
 from prunedlora.pruning.criteria import Criterion
 from prunedlora.pruning.event import Counts, Known, gather, remove, truncate, with_gradient
+from prunedlora.pruning.gradient_form import GradientForm
 from prunedlora.pruning.live import LiveLayer
 from prunedlora.pruning.pruning_settings import PruningSettings
 from prunedlora.pruning.schedules import num_removed, removed_share
@@ -74,9 +77,7 @@ class Pruner:
         if settings.criterion is not None:
             self._criterion = lookup("criterion", settings.criterion)
         removed_share(settings.schedule, 0.0, settings.begin, settings.end)  # refuses settings that do not fit
-        self._gradients: list[Tensor] | None = None
-        self._gradient_scale = 0.0
-        """Average over steps, started at zero, as the statistics are."""
+        self._gradient_form = GradientForm(settings)
         self._is_open = not self._done()
         collectors = collectors_of(settings, self._criterion, list(layers)) if self._is_open else {}
         self._averages = Averages(collectors, self._layers, settings.ema_decay)
@@ -85,6 +86,7 @@ class Pruner:
         """This step's raw statistics, to be summed over data-parallel workers in place before `observe`."""
         return self._averages.statistics()
 
+    @full_float32
     def observe(self, gradient_scale: float | None = None) -> None:
         """Averages this step's statistics in, from complete, unclipped gradients; before the optimizer step.
 
@@ -97,23 +99,15 @@ class Pruner:
         """
         if not self._is_open:
             return
-        if self.needs_gradient_scale and gradient_scale is None:
-            raise ValueError(f"gradient_cap with curvature {self.settings.curvature!r} needs a gradient_scale")
+        self._gradient_form.check(gradient_scale)
         self._averages.observe()
-        if self.settings.gradient_cap is not None:
-            (side,) = self.settings.sides
-            self._gradients = [
-                layer.factor(side) * 0 if (gradient := layer.gradient(side)) is None else gradient.clone()
-                for layer in self._layers
-            ]
-        if self.needs_gradient_scale and gradient_scale is not None:
-            assert self.settings.ema_decay is not None
-            self._gradient_scale += (1 - self.settings.ema_decay) * (gradient_scale - self._gradient_scale)
+        self._gradient_form.observe(self._layers, gradient_scale)
 
     def discard(self) -> None:
         """Forgets what this step has collected, in the place of `observe`: for a step that is not finite."""
         self._averages.resize()
 
+    @full_float32
     def step(self, step: int, progress: float, optimizer: Optimizer | None) -> Event | None:
         """Removes what is due after optimizer step number `step`, when the share `progress` of training is done.
 
@@ -123,8 +117,7 @@ class Pruner:
         """
         if not self._is_open or self._averages.num_observed == 0:
             return None
-        end = self.settings.begin if self.settings.end is None else self.settings.end
-        if step % self.settings.every_steps and progress < end:
+        if not self.may_remove(step, progress):
             return None
         share = removed_share(self.settings.schedule, progress, self.settings.begin, self.settings.end)
         num_due = num_removed(share, self._num_to_remove) - self._num_done()
@@ -135,6 +128,13 @@ class Pruner:
             self.close()
         return Event(step, removed, self.ranks)
 
+    def may_remove(self, step: int, progress: float) -> bool:
+        """Whether an event can fall on this step: a matter of the schedule alone, so that all data-parallel workers
+        say the same, whatever they have removed."""
+        end = self.settings.begin if self.settings.end is None else self.settings.end
+        return step % self.settings.every_steps == 0 or progress >= end
+
+    @full_float32
     def scores(self, step: int = 0) -> dict[str, Tensor]:
         """Layer name → the criterion's score of each component by itself (r,), higher = keep, as things stand.
 
@@ -147,7 +147,7 @@ class Pruner:
             raise ValueError("no scores: the target is reached, nothing is observed any more")
         known = self._known(0, derive_seed(self._seed, "event", step))
         evidence = known.evidence
-        gradients = self._scaled_gradients()
+        gradients = self._gradient_form.gradients(self._averages.num_observed)
         if gradients is not None and self.settings.gradient_cap is not None:
             evidence, _ = with_gradient(self._layers, known, gradients, self.settings.gradient_cap)
         scores = self._criterion.scores(evidence)
@@ -159,10 +159,7 @@ class Pruner:
     @property
     def needs_gradient_scale(self) -> bool:
         """Whether `observe` has to be told how the gradient's loss compares with the curvature's."""
-        settings = self.settings
-        if settings.gradient_cap is None or settings.curvature is None:
-            return False
-        return not lookup("curvature", settings.curvature).reads_gradients
+        return self._gradient_form.needs_scale
 
     @property
     def is_done(self) -> bool:
@@ -208,7 +205,11 @@ class Pruner:
             for name, layer in zip(self._names, self._layers, strict=True)
             if layer.index is not None
         }
-        scale = {"gradient_scale": torch.tensor(self._gradient_scale, dtype=torch.float64)} if self._keeps_scale else {}
+        scale = (
+            {"gradient_scale": torch.tensor(self._gradient_form.scale, dtype=torch.float64)}
+            if self._keeps_scale
+            else {}
+        )
         return {**self._averages.state_dict(), **scale, **held}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -230,25 +231,17 @@ class Pruner:
             raise ValueError(f"pruner state does not fit the adapter; missing or unexpected: {', '.join(wrong)}")
         self._averages.load_state_dict(state)
         if self._keeps_scale:
-            self._gradient_scale = float(state["gradient_scale"])
+            self._gradient_form.scale = float(state["gradient_scale"])
 
     def close(self) -> None:
         """Removes hooks and averages; the pruner does nothing from then on."""
         self._averages.close()
         self._is_open = False
-        self._gradients = None
+        self._gradient_form.forget()
 
     @property
     def _keeps_scale(self) -> bool:
         return self._is_open and self.needs_gradient_scale
-
-    def _scaled_gradients(self) -> list[Tensor] | None:
-        """The last observed gradient of W (n, r) per layer, of the loss that the averaged curvature is of."""
-        if self._gradients is None or not self.needs_gradient_scale:
-            return self._gradients
-        assert self.settings.ema_decay is not None
-        scale = self._gradient_scale / (1 - self.settings.ema_decay**self._averages.num_observed)
-        return [gradient.double() * scale for gradient in self._gradients]
 
     def _num_done(self) -> int:
         return self._allocation.num_removed_so_far(
@@ -299,7 +292,7 @@ class Pruner:
             counts,
             most,
             recovery_strength=settings.recovery_strength,
-            gradients=self._scaled_gradients(),
+            gradients=self._gradient_form.gradients(self._averages.num_observed),
             gradient_cap=settings.gradient_cap,
         )
 

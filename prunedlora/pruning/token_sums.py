@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from prunedlora.adapters.full_float32 import full_float32
 from prunedlora.adapters.layers import AdaptedLayer, Side
 
 Watch = Callable[[Tensor, torch.dtype], Callable[[Tensor], tuple[Tensor, Tensor | None]]]
@@ -67,6 +68,7 @@ class TokenSums:
         return forward_hook
 
     @torch.no_grad()
+    @full_float32
     def _add(self, index: int, vectors: Tensor, count: Tensor | None) -> None:
         total = self.sums[index]
         with torch.autocast(total.device.type, enabled=False):

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from prunedlora.adapters.module_modes import in_evaluation_mode
 from prunedlora.tasks.task import Features
 
 IGNORED = -100
@@ -46,14 +47,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
     Not inference mode: tensors that a model caches under it (rotary tables) could not be used in training afterwards.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
+    with in_evaluation_mode(model), torch.no_grad():
+        yield
 
 
 def to_device(batch: dict[str, Tensor], device: torch.device | str) -> dict[str, Tensor]:

@@ -4,7 +4,6 @@ A checkpoint is a folder with `tensors.safetensors` and `state.json`; the JSON h
 file cut short is found by name instead of training on from it.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from prunedlora.checksums import file_sha256
 
 TENSORS, STATE = "tensors.safetensors", "state.json"
 
@@ -25,7 +26,7 @@ def write_checkpoint(folder: Path, tensors: dict[str, Tensor], state: dict[str, 
     """Writes both files into a new folder. `state` must be JSON without NaN."""
     folder.mkdir(parents=True)
     save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, folder / TENSORS)
-    content = {"tensors_sha256": _sha256(folder / TENSORS), "state": state}
+    content = {"tensors_sha256": file_sha256(folder / TENSORS), "state": state}
     (folder / STATE).write_text(json.dumps(content, allow_nan=False))
 
 
@@ -37,7 +38,7 @@ def read_checkpoint(folder: Path, device: torch.device, origin: str) -> tuple[di
     try:
         content = json.loads((folder / STATE).read_text())
         expected, state = content["tensors_sha256"], content["state"]
-        found = _sha256(folder / TENSORS)
+        found = file_sha256(folder / TENSORS)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"checkpoint {origin} is broken: {error!r}; delete it and run again with --retry-failed"
@@ -77,8 +78,3 @@ def load_optimizer_tensors(optimizer: Optimizer, model: nn.Module, tensors: dict
         else:
             state = value
         optimizer.state[parameter][entry] = state
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

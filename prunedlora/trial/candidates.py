@@ -1,6 +1,5 @@
 """A trial at a milestone → a Candidate: evaluated, measured, exported as a plain PEFT adapter and reloaded to check."""
 
-import hashlib
 import math
 import tempfile
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from prunedlora.adapters.export import WEIGHTS_NAME, export
 from prunedlora.adapters.size import AdapterSize, measure, measure_full
 from prunedlora.adapters.targets import resolve_head
 from prunedlora.adapters.verify import Certificate, verify
+from prunedlora.checksums import file_sha256
 from prunedlora.config.identity import model_location
 from prunedlora.config.trial import TrialConfig
 from prunedlora.results.record import Candidate, ExampleOutcomes, Figure
@@ -124,12 +124,6 @@ def checked_batch(assets: Assets, workers: Workers) -> dict[str, Tensor]:
         features = [replace(feature, input_ids=feature.input_ids[:CHECKED_TOKENS], labels=[]) for feature in features]
     batch = assets.task.collate(features)
     return {name: batch[name].to(workers.device) for name in INPUTS}
-
-
-def file_sha256(path: Path) -> str:
-    """Checksum of a file, 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def certificate_facts(certificate: Certificate) -> dict[str, Any]:

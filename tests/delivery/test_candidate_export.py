@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from typer.testing import CliRunner
 
+from prunedlora.checksums import file_sha256
 from prunedlora.cli import app
 from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
@@ -27,7 +28,6 @@ from prunedlora.results.store import Store
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
 from prunedlora.trial.assets import AssetCache
-from prunedlora.trial.candidates import file_sha256
 from prunedlora.trial.execute import execute_trial
 from tests.delivery.hub import logged_in, running_hub
 from tests.tiny import sweep_tree

@@ -11,7 +11,15 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+from transformers.trainer_pt_utils import LayerWiseDummyOptimizer
 from trl import SFTConfig, SFTTrainer
 
 from prunedlora import PrunedLoraCallback, PruningConfig
@@ -19,7 +27,7 @@ from prunedlora.adapters.export import export
 from prunedlora.adapters.layers import adapted_layers
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.trial import trial_with
-from prunedlora.integrations import transformers as callback_module
+from prunedlora.integrations import saved_adapter
 from prunedlora.integrations.trainer_checks import CallbackError
 from prunedlora.integrations.transformers import TargetNotReachedWarning
 from prunedlora.pruning import pruner as pruner_module
@@ -262,8 +270,6 @@ CONFIG = {"target_rank": 2, "schedule": SCHEDULE}
         ({"trainable_token_indices": [5, 6]}, {}, {}, r"has trainable_token_indices \[5, 6\], which an export does"),
         ({"layer_replication": [[0, 2], [0, 2]]}, {}, {}, r"has layer_replication \[.*\], which an export does not"),
         ({"bias": "all"}, {}, {}, "has bias 'all', which an export does not carry: leave it at 'none'"),
-        ({}, {"optim": "lomo"}, {}, "optim .*lomo keeps weights of its own"),
-        ({}, {"optim": "galore_adamw_layerwise"}, {}, "optim .*galore_adamw_layerwise keeps weights of its own"),
         ({}, {"fp16": True}, {}, r"fp16 scales the loss, .* train in bf16 \(bf16=True\)"),
         ({}, {"fsdp": True}, {}, "FSDP shares the factors out .* train under DDP"),
         ({}, {"deepspeed": {"zero_optimization": {"stage": 1}}}, {}, "DeepSpeed keeps master copies .* under DDP"),
@@ -303,12 +309,61 @@ def test_what_it_cannot_handle_is_refused_before_training(
         trainer.train() if not set(arguments_) & set(SET_LATER) else begin(trainer, callback)
 
 
-SET_LATER = ("fp16", "fsdp", "deepspeed", "optim")
+SET_LATER = ("fp16", "fsdp", "deepspeed")
 
 
 def begin(trainer: Trainer, callback: PrunedLoraCallback) -> None:
     """What the Trainer does first, where the rest of it cannot run here."""
     callback.on_train_begin(trainer.args, trainer.state, trainer.control, model=trainer.model, optimizer=None)
+
+
+class ScheduleFree(torch.optim.SGD):
+    """Of the shape of schedulefree's optimizers, which are not installed here."""
+
+    def train(self) -> None: ...
+
+    def eval(self) -> None: ...
+
+
+class Lomo(torch.optim.SGD):
+    """Of the shape of lomo_optim's."""
+
+    def fused_backward(self, loss: Any, lr: float) -> None: ...
+
+
+class WithMasters(torch.optim.SGD):
+    """Of the shape of FusedAdam of Apex and Transformer Engine."""
+
+    master_weights = True
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (
+            ScheduleFree,
+            "the optimizer ScheduleFree trains other weights than those that are evaluated, where .* take",
+        ),
+        (Lomo, "the optimizer Lomo changes weights in the backward pass"),
+        (WithMasters, "the optimizer WithMasters keeps master copies of the weights"),
+        (LayerWiseDummyOptimizer, "the optimizer LayerWiseDummyOptimizer changes weights in the backward pass"),
+    ],
+)
+def test_an_optimizer_with_weights_of_its_own_is_refused_wherever_it_comes_from(
+    kind: type[torch.optim.Optimizer], message: str, llama: Callable[[], LlamaForCausalLM], tmp_path: Path
+) -> None:
+    model = get_peft_model(llama(), LoraConfig(r=4, target_modules=["q_proj"]))
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    ids = torch.arange(1000, 1010)
+    trainer = Trainer(
+        model=model,
+        args=arguments(tmp_path),
+        train_dataset=[{"input_ids": ids, "labels": ids}] * 8,
+        callbacks=[PrunedLoraCallback(PruningConfig(**CONFIG))],
+        optimizers=(kind(trained), None),
+    )
+    with pytest.raises(CallbackError, match=message):
+        trainer.train()
 
 
 class InOwnLoss(Trainer):
@@ -424,9 +479,9 @@ def test_what_is_saved_is_compared_with_what_was_trained(
         file = path / "adapter_model.safetensors"
         save_file({key: tensor * 1.01 for key, tensor in load_file(file).items()}, file)
 
-    monkeypatch.setattr(callback_module, "export", export_wrongly)
+    monkeypatch.setattr(saved_adapter, "export", export_wrongly)
     with pytest.raises(
-        CallbackError, match=r"what was saved is not the adapter that was trained: layer .* other weights"
+        CallbackError, match=r"what was saved in .*pruned_adapter is not the adapter that was trained: layer .* other w"
     ):
         Setting(folder).trainer(tmp_path)[0].train()
 
