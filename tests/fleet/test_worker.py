@@ -272,7 +272,7 @@ def test_data_whose_commit_is_known_later_are_compared_with_those_of_before(
     def from_hub(name: str, subset: str | None, split: str | None, revision: str | None) -> Any:
         path = tmp_path / "hub.csv"
         path.write_text(rows[revision])
-        return load_local(path, str(path), subset, split, None)
+        return load_local(path, str(path), subset, split, None, ["text", "label"])
 
     monkeypatch.setattr(sources, "load_from_hub", from_hub)
     config = parse_sweep(tree, "test")

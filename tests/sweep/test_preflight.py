@@ -120,15 +120,16 @@ def test_a_training_example_that_cannot_be_tokenised(tree: dict[str, Any], tmp_p
     """The template has a special token, and so has one text of the training split, far down."""
     monkeypatch.setattr(preflight_module, "TOKENISED_AT_ONCE", 7)
     rows = [f"word {n},{['front', 'back'][n % 2]}" for n in range(80)]
-    held_out, train = tmp_path / "held_out.csv", tmp_path / "train.csv"
-    held_out.write_text("\n".join(["text,label", *[f"other {row}" for row in rows], ""]))
+    held_out, tested, train = (tmp_path / f"{name}.csv" for name in ("held_out", "tested", "train"))
+    for file in (held_out, tested):
+        file.write_text("\n".join(["text,label", *[f"{file.stem} {row}" for row in rows], ""]))
     train.write_text("\n".join(["text,label", *rows, "a [SEP] b,back", ""]))
     source = {"prompt": "{text} [SEP] x", "target": "{label}"}
     data = {
         "task": "text_classification",
         "train": source | {"name": str(train)},
         "validation": source | {"name": str(held_out), "num_examples": 20},
-        "test": source | {"name": str(held_out), "num_examples": 20},
+        "test": source | {"name": str(tested), "num_examples": 20},
     }
     with pytest.raises(ValueError, match=r"\[SEP\]"):
         preflight(parse_sweep(with_values(tree, {"trial.data": data}), "test"))
