@@ -4,6 +4,7 @@ A test marked `needs("harness")` needs what the extra of that name installs, and
 `pytest --needs harness` such tests alone run, and what is missing is a failure: nobody takes a skip for a pass.
 """
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Before anything that reads it: no test asks the Hub, and a look-up without network takes minutes to give up.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.sweep import SweepConfig
