@@ -139,6 +139,7 @@ def test_a_damaged_adapter_is_said_and_in_no_mean_and_ends_nothing(tmp_path: Pat
     assert mean[2] == 1
 
 
+@pytest.mark.slow
 def test_a_method_without_a_best_rate_is_left_out_and_said(tmp_path: Path) -> None:
     """Its loss is no number at any rate: it gets lower ones, and then the others are compared without it."""
     broken = METHODS[1] | {"label": "broken", RATE: 1e30}

@@ -110,6 +110,7 @@ def run(num_workers: int, folder: Path, mode: str = "") -> list[int | None]:
     return [process.exitcode for process in processes]
 
 
+@pytest.mark.slow
 def test_two_processes_remove_what_one_removes(tmp_path: Path) -> None:
     """In one all-reduce a step (all statistics, how many targets) while anything is observed, and one after each step
     that may remove (what was decided): steps 1 to 7, and 2, 4, 6 and 7."""

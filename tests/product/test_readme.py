@@ -103,6 +103,7 @@ def test_export(run: Run, storage: Path, tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_train(run: Run, tmp_path: Path) -> None:
     overrides = [part for override in QUICK[1:] for part in ("--set", override)]
     command = [*prunedlora(command_of("train"), tmp_path), *overrides, "--storage", str(tmp_path / "one")]

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from prunedlora.config.load import load_sweep
@@ -12,6 +13,7 @@ from prunedlora.sweep.preflight import preflight
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_the_small_model_and_its_task_fit_the_comparison(tmp_path: Path) -> None:
     command = [
         sys.executable,

@@ -87,6 +87,7 @@ def test_a_sweep_runs_survives_a_dead_worker_and_is_not_run_twice(
     assert [store.num_attempts(ask.key) for ask in asks] == [2, 1, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_two_workers_train_a_trial_together(folder: Path, tmp_path: Path, shared_ray: None) -> None:
     config = make(folder, tmp_path / "store", num_trials=1, resources={"num_workers": 2, "num_slots": 1})
     text = io.StringIO()
