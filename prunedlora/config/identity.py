@@ -13,7 +13,7 @@ from typing import Any
 from prunedlora.config.harness_tasks import HARNESS_EXTRA, is_path, task_files
 from prunedlora.config.trial import TrialConfig
 
-KEY_VERSION = 2
+KEY_VERSION = 3
 """Raised whenever the same settings begin to mean another result; prunedlora/CHANGELOG.md says what changed."""
 KEY_LENGTH = 16
 SETTLED_AFTER_NS = 2_000_000_000

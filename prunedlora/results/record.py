@@ -151,6 +151,9 @@ class Failure(Document):
     type: str = Field(min_length=1)
     """Name of the exception's class."""
     message: str
+    fault: Literal["trial", "node", "storage", "user"] | None = None
+    """Whose it is (trial/failures.py); None: not known, as in older records. Only of a trial's own does the study
+    learn that its settings are bad."""
     step: Count | None = None
     learning_rate: float | None = None
     traceback: str
