@@ -244,7 +244,7 @@ def _cut(trial: TrialConfig) -> Cut:
 
 def model_settings(trial: TrialConfig) -> ModelSettings:
     """How to load the configuration's model. Raises LocationError when it is not there."""
-    fields = trial.model.model_dump()
+    fields = trial.model.model_dump(exclude={"gradient_checkpointing"})  # a switch: a trial sets it itself
     return ModelSettings(location=model_location(fields.pop("name")), **fields)
 
 
