@@ -140,8 +140,9 @@ def load_base(
         options["attn_implementation"] = settings.attn_implementation
     if settings.quantization is not None:
         options["quantization_config"] = quantization_config(settings, dtype, unquantized)
-    if settings.quantization is not None or device.type == "cuda":
-        options["device_map"] = {"": device}  # weight by weight: a copy of the whole in the CPU's memory may not fit
+    if settings.quantization is not None or (device.type == "cuda" and settings.gguf_file is None):
+        # Weight by weight: a copy of the whole in the CPU's memory may not fit. GGUF is dequantised there in any case.
+        options["device_map"] = {"": device}
     try:
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(0)  # parameters that the checkpoint lacks are drawn here, the same in every slot
