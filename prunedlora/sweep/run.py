@@ -220,6 +220,7 @@ def _settings(run: _Run, board: Any, slot: int) -> SlotSettings:
         max_attempts=run.config.max_attempts,
         keep_checkpoints=run.config.retention.checkpoints == "always",
         checkpoint_every_steps=run.config.retention.checkpoint_every_steps,
+        checkpoint_every_seconds=run.config.retention.checkpoint_every_seconds,
         execute=run.execute,
     )
 

@@ -59,7 +59,7 @@ class Told:
 
 
 def bench(board: Told, execute: Any, store: Any = None, num_workers: int = 1) -> Any:
-    settings = SimpleNamespace(slot=0, board=board, execute=execute)
+    settings = SimpleNamespace(slot=0, epoch=1, board=board, execute=execute)
     return SimpleNamespace(settings=settings, store=store, workers=SimpleNamespace(rank=0, num_workers=num_workers))
 
 
@@ -120,8 +120,17 @@ def test_a_trial_that_has_ended_is_not_trained_again(tmp_path: Path, monkeypatch
     store = Store(str(tmp_path / "store"))
     trial = parse_sweep(sweep_tree(tmp_path), "test").trial.model_dump(mode="json")
     store.write_config("a", trial)
-    settings = SimpleNamespace(epoch=1, max_attempts=3, keep_checkpoints=False, checkpoint_every_steps=None)
-    bench: Any = SimpleNamespace(store=store, settings=settings, assets=None, workers=None, progress=None)
+    settings = SimpleNamespace(
+        epoch=1, max_attempts=3, keep_checkpoints=False, checkpoint_every_steps=None, checkpoint_every_seconds=None
+    )
+    bench: Any = SimpleNamespace(
+        store=store,
+        settings=settings,
+        assets=None,
+        workers=Workers(0, 1, torch.device("cpu")),
+        progress=None,
+        checkpointed=None,
+    )
     monkeypatch.setattr(worker, "execute_trial", lambda *_, **__: "trained")
     assert execute_work(TRIAL, bench) == "trained"
     for status, outcome in (("failed", "trained"), ("stopped", "stopped"), ("completed", "completed")):
@@ -140,11 +149,23 @@ def test_the_board_is_not_asked_at_every_step() -> None:
 def at_work(store: Store, base_trial: dict[str, Any]) -> Bench:
     """What a worker of one process has, without a board."""
     given: Any = SimpleNamespace(
-        slot=2, epoch=1, base_trial=base_trial, max_attempts=3, keep_checkpoints=False, checkpoint_every_steps=None
+        slot=2,
+        epoch=1,
+        base_trial=base_trial,
+        max_attempts=3,
+        keep_checkpoints=False,
+        checkpoint_every_steps=None,
+        checkpoint_every_seconds=None,
     )
     alone = Workers(0, 1, torch.device("cpu"))
     return Bench(
-        given, store, alone, AssetCache(alone.device), lambda *_: Verdict.CONTINUE, lambda *_: Verdict.CONTINUE
+        given,
+        store,
+        alone,
+        AssetCache(alone.device),
+        lambda *_: Verdict.CONTINUE,
+        lambda *_: Verdict.CONTINUE,
+        lambda: None,
     )
 
 
