@@ -31,6 +31,7 @@ from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
 from prunedlora.trial import assets
 from prunedlora.trial.assets import AssetCache
+from prunedlora.trial.outside_error import NodeError
 from tests import tiny
 from tests.inventions import invented_record, sweep_tree
 
@@ -97,6 +98,16 @@ def test_other_work_that_fails_is_told_with_its_reason_and_the_slot_goes_on() ->
     assert len(board.finished) == 2
 
 
+def test_other_work_that_its_node_cannot_do_goes_back_to_the_board() -> None:
+    def without_a_hub(work: Work, bench: Any) -> str:
+        raise ConnectionError("429")
+
+    board = Told()
+    with pytest.raises(ConnectionError, match="429"):
+        worker._do(BASE, bench(board, without_a_hub))
+    assert board.finished == []
+
+
 def test_a_failed_record_is_told_before_the_workers_are_restarted(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "store"))
     board = Told()
@@ -136,6 +147,11 @@ def test_a_trial_that_has_ended_is_not_trained_again(tmp_path: Path, monkeypatch
     for status, outcome in (("failed", "trained"), ("stopped", "stopped"), ("completed", "completed")):
         store.write_record(invented_record("a", trial, status), driver_epoch=1)
         assert execute_work(TRIAL, bench) == outcome
+    store.begin_attempt("a", 1)  # of this driver, and it left a failed record before its workers died
+    store.write_record(invented_record("a", trial, "failed"), driver_epoch=1)
+    assert execute_work(TRIAL, bench) == "failed"
+    settings.epoch = 2  # --retry-failed
+    assert execute_work(TRIAL, bench) == "trained"
 
 
 def test_the_board_is_not_asked_at_every_step() -> None:
@@ -222,6 +238,17 @@ def test_a_file_that_is_written_anew_while_a_slot_works_is_looked_at_again(tmp_p
     data.write_text(data.read_text().replace("river", "ocean"))
     with pytest.raises(OtherDataError, match="does not serve: its data have the"):
         check_data(BASE, worked)
+
+
+def test_data_that_are_gone_are_the_nodes(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    worked = at_work(store, tiny.sweep_tree(tmp_path, store.uri)["trial"])
+    (tmp_path / "data.csv").unlink()
+    told = r"^data '.*data.csv' could not be loaded on node \S+: LocationError: '.*' does not exist"
+    with pytest.raises(NodeError, match=told):
+        check_data(BASE, worked)
+    with pytest.raises(NodeError, match=r"^base model and data of the sweep could not be loaded on node \S+: Location"):
+        execute_work(BASE, worked)
 
 
 def test_data_that_a_library_fails_at_are_a_failed_record_and_the_slot_goes_on(
