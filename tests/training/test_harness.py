@@ -218,3 +218,23 @@ def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "lm_eval", None)  # as if it were not installed, where it is
     with pytest.raises(HarnessError, match=r'need lm-eval: pip install "prunedlora\[harness\]"'):
         load_tasks(of(tmp_path / "x.yaml"))
+
+
+class _Second(Workers):
+    """Rank 1 of two, which hears from rank 0 what came out."""
+
+    def from_first(self, value: Any) -> Any:
+        assert value is None
+        return HarnessError("harness/word_side/acc is nan")
+
+
+@needs_harness
+def test_a_figure_that_is_none_is_an_error_on_all_workers_alike(
+    decoder: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is left behind waiting for figures."""
+    from lm_eval import evaluator
+
+    monkeypatch.setattr(evaluator, "evaluate", lambda *_, **__: None)
+    with pytest.raises(HarnessError, match="harness/word_side/acc is nan"):
+        measure(decoder, of(folder / "word_side.yaml"), _Second(1, 2, torch.device("cpu")))
