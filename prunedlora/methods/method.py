@@ -39,6 +39,8 @@ class Method:
     """The dataclass of those settings."""
     changes_rank: ClassVar[bool] = False
     """Whether `step` changes ranks."""
+    truncates: ClassVar[bool] = False
+    """Whether `truncations` makes the adapter smaller."""
 
     _layers: Sequence[AdaptedLayer] = ()
     """The LoRA layers, once attached."""

@@ -31,7 +31,7 @@ from prunedlora.study.importances import find_importances
 from prunedlora.sweep.bind import bind, bind_data, commits_of
 from prunedlora.sweep.findings import Findings
 from prunedlora.sweep.finish import base_work, drop_dominated, export_recommended, missing_test
-from prunedlora.sweep.outcome import SweepResult, show, typed, write_stats
+from prunedlora.sweep.outcome import SweepResult, harness_problems, show, typed, write_stats
 from prunedlora.sweep.preflight import every_trial, preflight
 from prunedlora.sweep.progress import Progress
 from prunedlora.sweep.signals import Signals
@@ -131,7 +131,7 @@ def run_sweep(
             num_failed=sum(record.status == "failed" for record in store.records()),
             startup_seconds=run.startup_seconds,
             wall_seconds=time.monotonic() - began,
-            problems=tuple(run.problems),
+            problems=(*run.problems, *harness_problems(store.records())),
         )
         write_stats(store, result, asker.num_slots, run.slots.values())
         show(result, console)
@@ -220,6 +220,7 @@ def _settings(run: _Run, board: Any, slot: int) -> SlotSettings:
         max_attempts=run.config.max_attempts,
         keep_checkpoints=run.config.retention.checkpoints == "always",
         checkpoint_every_steps=run.config.retention.checkpoint_every_steps,
+        checkpoint_every_seconds=run.config.retention.checkpoint_every_seconds,
         execute=run.execute,
     )
 

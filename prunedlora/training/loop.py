@@ -93,6 +93,7 @@ def train(
     *,
     milestones: frozenset[int],
     checkpoint_every_steps: int | None,
+    checkpoint_every_seconds: float | None = None,
     on_step: Callable[[StepLog], Verdict],
     on_milestone: Callable[[], Verdict],
     save_checkpoint: Callable[[], None],
@@ -100,8 +101,11 @@ def train(
     """Trains to the last step unless told otherwise, and returns the verdict that ended it (CONTINUE at the end).
 
     `on_step` is asked on every worker, rank 0's answer counts; `on_milestone` runs on all workers (it evaluates) after
-    the steps in `milestones` and gives all of them the same answer. A checkpoint is saved every
-    `checkpoint_every_steps`, after milestones, and on PAUSE.
+    the steps in `milestones`, which may be the one that the trial stands at, and gives all of them the same answer.
+
+    A checkpoint is saved every `checkpoint_every_steps`; once `checkpoint_every_seconds` have passed since the last
+    one, which each worker finds by its own clock, so that only what one of them does alone may follow from it; after
+    milestones; before the last one, whose evaluation then costs no training should it die; and on PAUSE.
 
     Raises:
         NonFiniteError: names the step and the learning rate.
@@ -113,6 +117,11 @@ def train(
     agreement = Agreement()
     trial.model.train()
     pause_asked = False
+    last_saved = time.monotonic()
+    if trial.step in milestones:  # gone on with from the checkpoint before its evaluation
+        verdict = on_milestone()
+        if verdict is Verdict.STOP:
+            return verdict
     while trial.step < trial.num_steps:
         started = time.perf_counter()
         factor = rate_factor(trial.step, trial.num_steps, trial.warmup, trial.decay)
@@ -162,15 +171,19 @@ def train(
         pause_asked = verdict is Verdict.PAUSE
         if trial.step in milestones:
             agreement.confirm(workers)
+            if trial.step == trial.num_steps:
+                save_checkpoint()
             verdict = on_milestone()
             if verdict is Verdict.STOP:
                 return verdict
             if trial.step < trial.num_steps:
                 save_checkpoint()
+                last_saved = time.monotonic()
                 if verdict is Verdict.PAUSE:
                     return verdict
-        elif checkpoint_every_steps is not None and trial.step % checkpoint_every_steps == 0:
+        elif _is_due(trial.step, checkpoint_every_steps, last_saved, checkpoint_every_seconds):
             save_checkpoint()
+            last_saved = time.monotonic()
     return Verdict.CONTINUE
 
 
@@ -260,3 +273,10 @@ def _nothing_left(trial: Trial, lacking: Sequence[_Lacking]) -> str:
         f"{rank}, batch of {trial.order.batch_size} in passes halved {trial.fit.halvings} times); set a smaller "
         f"data.max_length or adapter.initial_rank, or {remedy}, or take a device with more memory: {worst.reason}"
     )
+
+
+def _is_due(step: int, every_steps: int | None, last_saved: float, every_seconds: float | None) -> bool:
+    """Whether it is time for a checkpoint; `last_saved`: when the last one was taken, by time.monotonic()."""
+    if every_steps is not None and step % every_steps == 0:
+        return True
+    return every_seconds is not None and time.monotonic() - last_saved >= every_seconds

@@ -53,5 +53,5 @@ def harness_settings(tasks: Sequence[str], config: HarnessConfig) -> HarnessSett
     """Tasks told apart into names and paths. Raises HarnessError for a path that does not exist."""
     paths = [Path(task).expanduser().resolve() for task in tasks if is_path(task)]
     if missing := [path for path in paths if not path.exists()]:
-        raise HarnessError(f"harness_tasks: {missing[0]} does not exist")
+        raise HarnessError(f"harness_tasks: {missing[0]} does not exist") from FileNotFoundError(str(missing[0]))
     return HarnessSettings(tuple(task for task in tasks if not is_path(task)), tuple(paths), **config.model_dump())

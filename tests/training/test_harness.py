@@ -252,3 +252,23 @@ def test_too_little_memory_halves_the_harness_s_batches(
             with pytest.raises(torch.OutOfMemoryError):
                 measure(decoder, of(*tasks, limit=8))
             assert sizes == [8, 4, 2, 1]
+
+
+class _Second(Workers):
+    """Rank 1 of two, which hears from rank 0 what came out."""
+
+    def from_first(self, value: Any) -> Any:
+        assert value is None
+        return HarnessError("harness/word_side/acc is nan")
+
+
+@needs_harness
+def test_a_figure_that_is_none_is_an_error_on_all_workers_alike(
+    decoder: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is left behind waiting for figures."""
+    from lm_eval import evaluator
+
+    monkeypatch.setattr(evaluator, "evaluate", lambda *_, **__: None)
+    with pytest.raises(HarnessError, match="harness/word_side/acc is nan"):
+        measure(decoder, of(folder / "word_side.yaml"), _Second(1, 2, torch.device("cpu")))
