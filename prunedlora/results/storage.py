@@ -18,6 +18,8 @@ from fsspec.implementations.local import LocalFileSystem
 from prunedlora.results.local_files import TEMPORARY, beside, create_file, replace_file, sync_folder
 
 MARKER = ".complete"
+LEAST_BYTES = 2**20
+"""Smaller than any sweep."""
 REFUSED = (401, 403, 405, 501)
 """Answers over HTTP to a write that is not allowed: without a login, with this one, at all, by this server."""
 
@@ -136,6 +138,20 @@ class Storage:
         if self.is_local:
             with self._named(""):
                 Path(self._root).mkdir(parents=True, exist_ok=True)
+
+    def check_writable(self) -> None:
+        """Whether a local root can be written, or made, and has space; of object stores the first write tells. Writes
+        nothing. Raises StoreError when it has no space, NotAllowedError when we may not."""
+        if not self.is_local:
+            return
+        with self._named(""):
+            folder = next(folder for folder in (Path(self._root), *Path(self._root).parents) if os.path.lexists(folder))
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(f"{folder} may not be written (by user {os.geteuid()})")
+            if not folder.is_dir():
+                raise NotADirectoryError(f"{folder} is no folder")
+            if (free := shutil.disk_usage(folder).free) < LEAST_BYTES:
+                raise OSError(f"{folder} is full: {free} bytes are left")
 
     def append_text(self, path: str, text: str) -> None:
         """Adds to the end of a file with a single writer; object stores cannot append and write it anew."""

@@ -224,6 +224,23 @@ def test_what_may_not_be_looked_at_is_not_missing(tmp_path, monkeypatch):
         Storage(str(tmp_path)).exists("sweep.yaml")
 
 
+def test_a_root_that_cannot_be_written_is_told_before_anything_is(tmp_path, monkeypatch):
+    deep = Storage(str(tmp_path / "a/b"))
+    deep.check_writable()
+    assert os.listdir(tmp_path) == []
+    Storage("memory://anywhere/at all").check_writable()
+    monkeypatch.setattr("prunedlora.results.storage.LEAST_BYTES", 2**80)
+    with pytest.raises(StoreError, match=r"a/b: OSError: .* is full: \d+ bytes are left"):
+        deep.check_writable()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(NotAllowedError, match=rf"a/b: PermissionError: {tmp_path} may not be written \(by user \d+\)"):
+        deep.check_writable()
+    monkeypatch.undo()
+    (tmp_path / "a").write_text("")
+    with pytest.raises(StoreError, match=r"a/b: (NotADirectoryError|PermissionError): .*/a "):
+        deep.check_writable()
+
+
 def test_what_is_refused(storage, tmp_path, folder):
     with pytest.raises(StoreError, match=r"'\.\./x' does not lie inside the store"):
         storage.read_text("../x")
