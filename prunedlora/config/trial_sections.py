@@ -1,10 +1,10 @@
 """Sections of a trial that every method has: model, data, adapter, optimizer, training, evaluation."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from prunedlora.config.section import Progress, Section, registered
+from prunedlora.config.section import Options, Progress, Section, registered
 from prunedlora.registry import lookup
 
 
@@ -21,7 +21,7 @@ class ModelConfig(Section):
     """Recompute activations in the backward pass: less memory, more time."""
     quantization: Literal["nf4"] | None = None
     """4-bit base weights through bitsandbytes (CUDA only), all but the head; None keeps the dtype."""
-    config_overrides: dict[str, Any] = Field(default={})
+    config_overrides: Options = Field(default={})
     """Fields of the model's own config to change at load, for example {hidden_dropout_prob: 0.0}."""
     trust_remote_code: bool = False
     """Run model code that comes with the model files. Off unless asked for by name."""
@@ -56,7 +56,7 @@ class SourceConfig(Section):
     """Hub revision; None takes the default branch."""
     split: str | None = None
     """Split at the source; None for sources that have just one (a single file, a reasoning-gym task)."""
-    options: dict[str, Any] = Field(default={})
+    options: Options = Field(default={})
     """Options of a reasoning-gym task."""
     seed: int | None = None
     """Seed of a reasoning-gym task (required there)."""
