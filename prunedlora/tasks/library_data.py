@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from prunedlora.missing_path import looked_for
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.file_formats import NOT_IN_TSV, QUOTES
 from prunedlora.tasks.table import Table, from_dataset
@@ -80,7 +81,12 @@ def _load(
         if "corresponds to no data" in str(error):
             raise DataError(f"dataset {name!r} is empty") from error
         cause = error.__cause__ or error  # the library's own message often says no more than that something failed
-        raise DataError(f"cannot load dataset {name!r}: {type(cause).__name__}: {cause}") from error
+        reason = f"{type(cause).__name__}: {cause}"
+        if datasets.config.HF_HUB_OFFLINE and isinstance(error, ConnectionError):  # to which it did not try to connect
+            reason = "HF_HUB_OFFLINE is set, and this machine's cache does not have it"
+        if location == name:
+            reason += f"; nor is there such a file or folder here ({looked_for(name)})"
+        raise DataError(f"cannot load dataset {name!r}: {reason}") from error
     if isinstance(loaded, dict):
         if len(loaded) > 1:
             raise DataError(f"dataset {name!r} has several splits, name one as split: {', '.join(loaded)}")

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from prunedlora.missing_path import looked_for
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.file_formats import FORMATS, UNREADABLE, read_table, split_name
 from prunedlora.tasks.library_data import load_folder
@@ -22,7 +23,7 @@ def local_path(name: str) -> Path | None:
             raise DataError(f"file {name!r} has a suffix that is not known; known: {known}")
         return path
     if name.startswith(("./", "../", "/", "~")) or split_name(path)[1]:
-        raise DataError(f"data path {name!r} does not exist (looked for {path.absolute()})")
+        raise DataError(f"data path {name!r} does not exist ({looked_for(name)})")
     return None
 
 

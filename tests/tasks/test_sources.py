@@ -411,6 +411,24 @@ def test_a_hub_dataset_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -
         load_examples(source("no-such-owner/no-such-data", subset="main", split="train"), 0)
 
 
+def test_a_misspelt_folder_is_not_trouble_with_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    (tmp_path / "data" / "train.jsonl").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as caught:
+        load_examples(source("data/trian"), 0)
+    assert str(caught.value) == (
+        "cannot load dataset 'data/trian': HF_HUB_OFFLINE is set, and this machine's cache does not have it; nor is "
+        f"there such a file or folder here (looked for {tmp_path}/data/trian; there is {tmp_path}/data/train)"
+    )
+    with pytest.raises(
+        DataError, match=rf"'data/trian.jsonl' does not exist \(.*; there is {tmp_path}/data/train.jsonl"
+    ):
+        load_examples(source("data/trian.jsonl"), 0)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
