@@ -1,10 +1,10 @@
 """Sections of a trial that every method has: model, data, adapter, optimizer, training, evaluation."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from prunedlora.config.section import Progress, Section, registered
+from prunedlora.config.section import Options, Progress, Section, registered
 from prunedlora.registry import lookup
 
 
@@ -28,7 +28,7 @@ class ModelConfig(Section):
     """Base weights of 4 or 8 bits through bitsandbytes (CUDA only), all but the head; None keeps the dtype."""
     double_quantization: bool = False
     """Quantise the scales of nf4 weights too: 0.4 bits a weight less."""
-    config_overrides: dict[str, Any] = Field(default={})
+    config_overrides: Options = Field(default={})
     """Fields of the model's own config to change at load, for example {hidden_dropout_prob: 0.0}."""
     trust_remote_code: bool = False
     """Run model code that comes with the model files. Off unless asked for by name."""
@@ -75,17 +75,23 @@ class SourceConfig(Section):
     """Where the examples of one split come from."""
 
     name: str = Field(min_length=1)
-    """Hub dataset, local csv/tsv/json/jsonl/parquet file (all but parquet also as .gz), folder that has such a file
-    `<split>.<ext>` or is laid out like a repository of the Hub, or `reasoning_gym:<task>`. Cells of a csv and numbers
-    of a local json file are the text that stands there; other values are as Python prints them, truth values true and
-    false."""
+    """Hub dataset, local csv/tsv/json/jsonl/parquet file (all but parquet also as .gz and .zst), folder that has such a
+    file `<split>.<ext>` or is laid out like a repository of the Hub, or `reasoning_gym:<task>`. Cells of a csv and
+    numbers of local json files are the text that stands there; other values are as Python prints them, truth values
+    true and false."""
+    delimiter: str | None = Field(default=None, min_length=1, max_length=1)
+    """Character between the cells of a local csv or tsv; None: a comma, a tab in a tsv."""
+    encoding: str | None = None
+    """Of a local csv, tsv, json or jsonl: utf-16, cp1252, … by Python's names; None: UTF-8."""
+    column_names: list[str] | None = Field(default=None, min_length=1)
+    """Names of the columns of a local csv or tsv that has no header line; None: the first line is the header."""
     subset: str | None = None
     """Configuration name of a Hub dataset."""
     revision: str | None = None
     """Hub revision; None takes the default branch."""
     split: str | None = None
     """Split at the source; None for sources that have just one (a single file, a reasoning-gym task)."""
-    options: dict[str, Any] = Field(default={})
+    options: Options = Field(default={})
     """Options of a reasoning-gym task."""
     seed: int | None = None
     """Seed of a reasoning-gym task (required there)."""
@@ -100,11 +106,25 @@ class SourceConfig(Section):
     the document, the author, the patient. For every source or for none; None: only equal prompts stay together."""
 
     @model_validator(mode="after")
+    def _text_files(self) -> Self:
+        if self.delimiter is not None and self.delimiter in '"\r\n':
+            raise ValueError(f"delimiter {self.delimiter!r} is part of the format itself; give another, as ';'")
+        if self.column_names is not None and len(set(self.column_names)) < len(self.column_names):
+            raise ValueError(f"column_names has a name twice: {self.column_names}")
+        if self.encoding is not None:
+            try:
+                "".encode(self.encoding)
+            except LookupError:
+                raise ValueError(f"encoding {self.encoding!r} is not known; give utf-8, utf-16, cp1252, …") from None
+        return self
+
+    @model_validator(mode="after")
     def _reasoning_gym_settings(self) -> Self:
         if self.name.startswith("reasoning_gym:"):
             if self.seed is None or self.num_examples is None:
                 raise ValueError("a reasoning_gym source needs seed and num_examples")
-            unused = [field for field in ("subset", "revision", "split") if getattr(self, field) is not None]
+            text = ("delimiter", "encoding", "column_names")
+            unused = [field for field in ("subset", "revision", "split", *text) if getattr(self, field) is not None]
         else:
             unused = [field for field, unset in (("options", {}), ("seed", None)) if getattr(self, field) != unset]
         if unused:

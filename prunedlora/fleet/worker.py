@@ -24,7 +24,8 @@ from prunedlora.delivery.candidate_test import measure_test
 from prunedlora.fleet.answers import answer
 from prunedlora.fleet.board import Work
 from prunedlora.fleet.slot import SlotSettings
-from prunedlora.results.driver_lock import SETTLE_SECONDS, read_driver
+from prunedlora.results.driver import read_driver
+from prunedlora.results.driver_lock import SETTLE_SECONDS
 from prunedlora.results.store import Store
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict

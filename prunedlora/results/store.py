@@ -1,7 +1,8 @@
 """Store: the folder of one sweep. Only this module, and sweep_binding.py of what is its own, know where things lie.
 
     sweep.yaml                      what is asked
-    driver.json                     who drives it (driver_lock.py)
+    driver.json                     who drives it, with a heartbeat (driver_lock.py)
+    drivers/<epoch>.json            who took it, for each time that it was taken; created, never replaced
     base.json                       the untrained base model on the same axes
     asks/<number>.json              what the study proposed, written before a trial is queued
     contents.json                   what models and data are by content (this and the next three: sweep_binding.py)
@@ -138,11 +139,10 @@ class Store:
     # --- asks
 
     def write_ask(self, ask: Ask) -> None:
-        """Raises StoreError when the number is taken: an ask is never edited."""
+        """Raises StoreError when the number is taken by another ask: it is never edited. May be tried again."""
         path = f"asks/{ask.number:06d}.json"
-        if self.storage.exists(path):
+        if not self.storage.create_text(path, to_json(ask)):
             raise StoreError(f"{self.storage.uri_of(path)}: ask {ask.number} is already written")
-        self.storage.write_text(path, to_json(ask))
 
     def asks(self) -> list[Ask]:
         """All asks in the order of their numbers. Raises RecordError naming a broken one."""
@@ -226,9 +226,10 @@ class Store:
             raise StaleWriterError(f"trial {key}: attempt {attempt} was replaced by {latest}; not written")
 
     def read_record(self, key: str) -> TrialRecord | None:
-        """None while there is none. Raises RecordError naming a broken or newer one."""
+        """None while there is none: as the folder says now, not as it was remembered on this machine. Raises
+        RecordError naming a broken or newer one."""
         path = self.trial_path(key, "record.json")
-        text = self.storage.read_text(path)
+        text = self.storage.read_awaited_text(path)
         return None if text is None else from_json(TrialRecord, text, self.storage.uri_of(path))
 
     def write_outcomes(self, key: str, candidate: str, outcomes: ExampleOutcomes) -> None:

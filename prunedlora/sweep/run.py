@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -15,6 +16,7 @@ from rich.console import Console
 from prunedlora.config.identity import KEY_VERSION, contents
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.fleet import cluster
+from prunedlora.fleet.address import check_address
 from prunedlora.fleet.answers import BoardLostError, answer
 from prunedlora.fleet.capacity import num_slots
 from prunedlora.fleet.slot import Execute, SlotSettings
@@ -84,6 +86,7 @@ def run_sweep(
         StoreError: the storage cannot be written, or holds something else.
         RecordError: a document in the store is broken.
         DriverLockedError: another driver runs this sweep.
+        ClusterError: no Ray can be joined or started.
         CapacityError: a slot does not fit on the cluster.
         SlotsLostError: no slot could be kept running.
         and what `preflight` finds wrong with models and data.
@@ -91,6 +94,7 @@ def run_sweep(
     began = time.monotonic()
     cluster.check_storage(storage)
     store = Store(storage)
+    store.storage.check_writable()
     tree = config.model_copy(update={"storage": store.uri}).model_dump(mode="json")
     names = contents(every_trial(config))
     store.binding.check_key_version(KEY_VERSION)
@@ -98,9 +102,10 @@ def run_sweep(
     commits = commits_of(config, store)
     found = None
     if not store.check(tree):
+        check_address()
         found = preflight(config, commits)  # before the store is that of a sweep that cannot run
     store.create_or_open(tree)
-    with DriverLock(store.storage) as lock, ExitStack() as leaving:
+    with DriverLock(store.storage, say=partial(print_plain, console)) as lock, ExitStack() as leaving:
         bound = bind(store, tree, names, commits)
         if command:
             store.write_command(typed(command))

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub.constants import HF_HUB_OFFLINE
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -18,6 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from prunedlora.missing_path import looked_for
 from prunedlora.seeds import generator
 from prunedlora.training.causal import CAUSAL, class_problem, reads_ahead
 
@@ -68,7 +70,7 @@ def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(settings.location, **settings.source_options())
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"cannot load the tokenizer of model {settings.location!r}{_where(settings)}: {error}"
+            f"cannot load the tokenizer of model {settings.location!r}{_where(settings)}: {_reason(settings, error)}"
         ) from error
 
 
@@ -77,7 +79,9 @@ def load_model_config(settings: ModelSettings) -> PretrainedConfig:
     try:
         config = AutoConfig.from_pretrained(settings.location, **settings.source_options())
     except (OSError, ValueError) as error:
-        raise ModelError(f"cannot load the config of model {settings.location!r}{_where(settings)}: {error}") from error
+        raise ModelError(
+            f"cannot load the config of model {settings.location!r}{_where(settings)}: {_reason(settings, error)}"
+        ) from error
     unknown = [name for name in settings.config_overrides if not hasattr(config, name)]
     if unknown:
         raise ModelError(f"model.config_overrides: {type(config).__name__} has no field {', '.join(unknown)}")
@@ -102,7 +106,16 @@ def load_without_weights(
 
 def _where(settings: ModelSettings) -> str:
     """Said of a name that is no folder, so that a misspelt one is not taken for trouble with the Hub."""
-    return "" if Path(settings.location).exists() else " (no folder here, so a name on the Hub)"
+    if Path(settings.location).exists():
+        return ""
+    return f" (no folder here, so a name on the Hub; {looked_for(settings.location)})"
+
+
+def _reason(settings: ModelSettings, error: Exception) -> str:
+    """The library tells of a connection that it did not try."""
+    if HF_HUB_OFFLINE and not Path(settings.location).exists():
+        return "HF_HUB_OFFLINE is set, and this machine's cache does not have it"
+    return str(error)
 
 
 def _usable_config(settings: ModelSettings, auto_model: str) -> PretrainedConfig:
