@@ -1,4 +1,4 @@
-"""A cluster of several raylets on this machine: a node that comes gets a slot, one that dies loses its trial at once."""
+"""A cluster of several raylets on one machine: a node that comes gets a slot, one that dies gives its trial back."""
 
 import contextlib
 import os
