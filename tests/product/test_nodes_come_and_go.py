@@ -15,7 +15,9 @@ import yaml
 from prunedlora.results.store import Store
 from tests import tiny
 from tests.product.conftest import ROOT
-from tests.product.test_job import BIN, free_port
+from tests.product.test_job import BIN, free_port, variables
+
+__all__ = ["variables"]
 
 SWEEP = """
 import sys, time
@@ -46,7 +48,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
-def start_node(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
+def start_node(tmp_path: Path, variables: dict[str, str]) -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
     """Starts `ray start` with some arguments; all that were started end with the test."""
     nodes: list[subprocess.Popen[bytes]] = []
 
@@ -56,7 +58,7 @@ def start_node(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[bytes
             str(BIN / "ray"), "start", *arguments, "--num-cpus=1", "--disable-usage-stats", "--block",
             "--object-store-memory=100000000", f"--dashboard-agent-listen-port={free_port()}",
         ]  # fmt: skip
-        environment |= {"PATH": f"{BIN}:{environment['PATH']}", "PYTHONPATH": str(ROOT)}
+        environment |= {"PATH": f"{BIN}:{environment['PATH']}", "PYTHONPATH": str(ROOT), **variables}
         with (tmp_path / "ray.txt").open("ab") as text:
             nodes.append(subprocess.Popen(command, env=environment, stdout=text, stderr=text))
         return nodes[-1]
@@ -78,10 +80,14 @@ def kill(node: "subprocess.Popen[bytes]") -> None:
 
 
 def test_a_node_that_comes_gets_a_slot_and_one_that_dies_gives_its_trial_back(
-    start_node: Callable[..., "subprocess.Popen[bytes]"], tmp_path: Path
+    start_node: Callable[..., "subprocess.Popen[bytes]"], variables: dict[str, str], tmp_path: Path
 ) -> None:
     port = free_port()
     start_node("--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=false")
+    deadline = time.monotonic() + 120
+    while "Ray runtime started" not in (tmp_path / "ray.txt").read_text():
+        assert time.monotonic() < deadline, (tmp_path / "ray.txt").read_text()
+        time.sleep(0.5)
     tree = tiny.sweep_tree(tmp_path / "tiny", tmp_path / "store") | {"num_trials": 12}
     tree["trial"]["seed"] = 999  # seconds / 1000 of a pretended trial; none dies by itself
     sweep, log, text = tmp_path / "sweep.yaml", tmp_path / "log.txt", tmp_path / "sweep.txt"
@@ -93,7 +99,7 @@ def test_a_node_that_comes_gets_a_slot_and_one_that_dies_gives_its_trial_back(
             "def execute", SLOWLY + "def execute"
         )
     )
-    environment = os.environ | {"RAY_ADDRESS": f"127.0.0.1:{port}", "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"RAY_ADDRESS": f"127.0.0.1:{port}", "PYTHONPATH": str(ROOT), **variables}
 
     def seen(done: Callable[[list[list[str]]], bool], what: str) -> list[list[str]]:
         deadline = time.monotonic() + 300
