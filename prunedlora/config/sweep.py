@@ -30,7 +30,8 @@ class ResourcesConfig(Section):
     gpus_per_worker: NonNegativeFloat = 0
     """0, 1, or a part of one GPU, 0.25 for four slots on each: small models leave most of a GPU idle."""
     num_slots: PositiveInt | None = None
-    """Slots to run at once; None: as many as the cluster's resources allow."""
+    """Slots to run at once; None: as many as the cluster's resources allow, more when nodes come. A number is believed
+    on a cluster: slots that find no place wait for an autoscaler's nodes, or for what others hold."""
 
     @model_validator(mode="after")
     def _gpus_can_be_shared(self) -> Self:

@@ -3,28 +3,47 @@
 Proxies put trials on it, slots take them; candidates flow back, and so does the answer to "shall I go on?". It holds
 nothing that cannot be rebuilt from the store: a new driver starts with an empty board. No torch, no Ray in here; it
 becomes an actor where it is started (cluster.py). All methods run on one event loop, so none needs a lock.
+
+What a slot's workers say carries the number of their start, which `join` gave them: a late word of workers that others
+have replaced must not end what these have in hand. Such workers hear REPLACED.
 """
 
 import asyncio
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict
+from typing import Any, Final, Literal, TypedDict
 
-Answer = Literal["continue", "pause", "stop"]
-"""Verdict on a running trial, as text."""
+REPLACED: Final = "replaced"
+"""What workers hear whose place others have taken, or whose work others do by now."""
+Answer = Literal["continue", "pause", "stop", "replaced"]
+"""Verdict on a running trial, as text, or REPLACED."""
 
 
 class Work(TypedDict):
     """What a slot is to do: train a trial, evaluate the base model, or test an exported adapter."""
 
-    kind: Literal["trial", "base", "test", "wait"]
+    kind: Literal["trial", "base", "test", "wait", "replaced"]
     key: str
     candidate: str
     """Name of the candidate to test; empty for other work."""
 
 
+class Standing(TypedDict):
+    """How far a slot had come when its workers were lost."""
+
+    node: str
+    """Address of the node of its first worker; empty when none ever joined."""
+    num_advances: int
+    """Pieces of work brought to an end and checkpoints written, since the slot was opened."""
+    joined: bool
+    """Whether its last workers were ready."""
+    stepped: bool
+    """Whether they did a first step of anything."""
+
+
 WAIT: Work = {"kind": "wait", "key": "", "candidate": ""}
+GONE: Work = {"kind": "replaced", "key": "", "candidate": ""}
 MOST_RETURNS = 2
 """Workers that an evaluation of the base model, or a test, may cost before it is left out."""
 
@@ -39,6 +58,13 @@ class _Trial:
 @dataclass
 class _Slot:
     state: str = "starting"
+    """starting, waiting for resources, idle, busy, closed."""
+    start: int = 0
+    """Start of the workers that are listened to; 0: none are."""
+    node: str = ""
+    stepped: bool = False
+    num_checkpoints: int = 0
+    num_waits: int = 0
     work: Work | None = None
     step: int = 0
     num_steps: int = 0
@@ -64,8 +90,11 @@ class Board:
     # --- proxies
 
     async def put(self, key: str) -> None:
-        """Queues a trial; nothing to do when it is known already."""
-        if key in self._trials:
+        """Queues a trial; nothing to do while it is queued or trained.
+
+        One that has ended is queued again: it is asked for anew when the driver saw no record of it.
+        """
+        if key in self._trials and self._trials[key].status is None:
             return
         self._trials[key] = _Trial(status="paused" if self._paused else None)
         if not self._paused:
@@ -83,53 +112,69 @@ class Board:
 
     # --- slots
 
-    async def join(self, slot: int) -> int:
+    async def join(self, slot: int, node: str) -> int:
         """A slot's workers have (re)started: what their predecessors had in hand goes to the front of the queue.
 
-        Returns the number of this start, from 1.
+        `node`: the address of the first worker's. Returns the number of this start, from 1.
         """
-        self.return_work(slot)
+        self._return_work(slot, died=True)
         state = self._slots.setdefault(slot, _Slot())
-        state.state, state.num_starts = "idle", state.num_starts + 1
+        state.num_starts += 1
+        state.state, state.start, state.node, state.stepped = "idle", state.num_starts, node, False
         state.joined_at = state.joined_at or time.time()
         self._wake()
-        return state.num_starts
+        return state.start
 
-    async def take(self, slot: int, timeout: float, start: int = 1) -> Work | None:
+    async def take(self, slot: int, start: int, timeout: float) -> Work | None:
         """The next piece of work; WAIT when there was none for `timeout` seconds, None when the sweep is over.
 
-        `start` is what `join` returned: a question left over from workers that died gets nothing, or the work would be
-        lost with them.
+        A question left over from workers that died gets GONE, or the work would be lost with them.
         """
         state = self._slots[slot]
-        await self._wait(lambda: bool(self._closed or self._queue or self._later or state.num_starts != start), timeout)
+        await self._wait(lambda: bool(self._closed or self._queue or self._later or state.start != start), timeout)
         if self._closed:
             return None
+        if state.start != start:
+            return GONE
         queue = self._queue or self._later
-        if not queue or state.num_starts != start:
+        if not queue:
             return WAIT
         work = queue.popleft()
         state.state, state.work, state.step, state.num_steps = "busy", work, 0, 0
         return work
 
-    async def report(self, key: str, candidate: dict[str, Any]) -> Answer:
+    async def report(self, slot: int, start: int, key: str, candidate: dict[str, Any]) -> Answer:
         """Takes a candidate of the trial in hand; the answer says whether to go on."""
+        if not self._listens(slot, start):
+            return REPLACED
+        self._slots[slot].stepped = True
         self._trials[key].candidates.append(candidate)
         self._wake()
         return self._answer()
 
-    async def progress(self, slot: int, step: int, num_steps: int) -> Answer:
+    async def progress(self, slot: int, start: int, step: int, num_steps: int) -> Answer:
         """Notes how far the trial in hand is; the answer says whether to go on."""
+        if not self._listens(slot, start):
+            return REPLACED
         state = self._slots[slot]
         state.step, state.num_steps = step, num_steps
+        state.stepped = state.stepped or step > 0
         return self._answer()
 
-    async def finish(self, slot: int, status: str, seconds: float, message: str = "") -> None:
+    async def advance(self, slot: int, start: int) -> Answer:
+        """The trial in hand has a new checkpoint: what fails from here on does not lose what came before."""
+        if not self._listens(slot, start):
+            return REPLACED
+        self._slots[slot].num_checkpoints += 1
+        return self._answer()
+
+    async def finish(self, slot: int, start: int, status: str, seconds: float, message: str = "") -> Answer:
         """The work in hand is done, after so many seconds; `message` says why it failed."""
+        if not self._listens(slot, start):
+            return REPLACED
         state = self._slots[slot]
         work = state.work
-        if work is None:
-            return
+        assert work is not None
         state.state, state.work = "idle", None
         state.busy_seconds += seconds
         state.num_finished += status != "paused"
@@ -138,6 +183,15 @@ class Board:
         else:
             self._outcomes[work["kind"]] = message or status
         self._wake()
+        return self._answer()
+
+    async def hand_back(self, slot: int, start: int) -> None:
+        """Something around the work in hand failed, by no fault of its own: another slot takes it."""
+        state = self._slots[slot]
+        if state.start == start and state.work is not None:
+            self._return_work(slot, died=False)
+            state.state = "idle"
+            self._wake()
 
     # --- the driver
 
@@ -151,15 +205,32 @@ class Board:
         await self._wait(lambda: kind in self._outcomes, timeout)
         return self._outcomes.get(kind)
 
-    async def num_finished(self, slot: int) -> int:
-        """Pieces of work that the slot has brought to an end."""
-        return self._slots[slot].num_finished if slot in self._slots else 0
+    async def open(self, slot: int) -> None:
+        """The driver starts a slot."""
+        self._slots.setdefault(slot, _Slot())
 
-    async def give_up(self, slot: int) -> None:
-        """A slot will not come back: others take what it had in hand."""
-        self.return_work(slot)
-        self._slots.setdefault(slot, _Slot()).state = "given up"
+    async def wait_for_place(self, slot: int) -> None:
+        """No node has room for a slot now."""
+        state = self._slots[slot]
+        state.state, state.num_waits = "waiting for resources", state.num_waits + 1
+
+    async def lose(self, slot: int) -> Standing:
+        """A slot's workers are gone: others take what it had in hand, and nothing more is heard of them."""
+        state = self._slots[slot]
+        standing: Standing = {
+            "node": state.node,
+            "num_advances": state.num_finished + state.num_checkpoints,
+            "joined": state.start > 0,
+            "stepped": state.stepped,
+        }
+        self._return_work(slot, died=True)
+        state.state, state.start, state.stepped = "starting", 0, False
         self._wake()
+        return standing
+
+    async def shut(self, slot: int) -> None:
+        """A slot that was lost will not come back."""
+        self._slots[slot].state = "closed"
 
     async def pause(self) -> None:
         """Trials in training keep a checkpoint and end, queued ones end at once; all stay in flight in the store."""
@@ -190,13 +261,19 @@ class Board:
                     "busy_seconds": slot.busy_seconds,
                     "num_finished": slot.num_finished,
                     "num_starts": slot.num_starts,
+                    "num_waits": slot.num_waits,
                     "joined_at": slot.joined_at,
                 }
                 for number, slot in sorted(self._slots.items())
             },
         }
 
-    def return_work(self, slot: int) -> None:
+    def _listens(self, slot: int, start: int) -> bool:
+        """Whether these workers are the slot's, and still have its work in hand."""
+        state = self._slots[slot]
+        return state.start == start and state.work is not None
+
+    def _return_work(self, slot: int, *, died: bool) -> None:
         """Puts what a slot has in hand back to the front of the queue."""
         state = self._slots.get(slot)
         if state is None or state.work is None:
@@ -209,7 +286,7 @@ class Board:
         else:
             # An evaluation that kills its workers must not take slot after slot with it.
             kind = work["kind"]
-            self._returns[kind] = self._returns.get(kind, 0) + 1
+            self._returns[kind] = self._returns.get(kind, 0) + died
             if self._returns[kind] < MOST_RETURNS:
                 self._later.append(work)
             else:

@@ -24,9 +24,10 @@ ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
     "TUNE_WARN_THRESHOLD_S": "10",
-    # Train: how soon it notices that a slot has ended, and how long it waits for resources before it asks again.
+    # Train: how soon it notices that a slot has ended, and how long a request for a place stands before the slot's
+    # thread looks whether the sweep is over (slots.py asks again).
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
     # Paths in a configuration are meant from where the command was given.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     # No warning about a change to come in a default that nothing here depends on.
@@ -100,6 +101,16 @@ def connected() -> Iterator[None]:
         ray.shutdown()
         raise
     ray.shutdown()
+
+
+def may_grow() -> bool:
+    """Whether nodes may come while a sweep runs: not on a Ray that was started here."""
+    return bool(os.environ.get("RAY_ADDRESS"))
+
+
+def available() -> dict[str, float]:
+    """What nobody holds, on all nodes together."""
+    return dict(ray.available_resources())
 
 
 def nodes() -> list[dict[str, float]]:

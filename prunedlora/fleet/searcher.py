@@ -3,11 +3,20 @@
 Tune's own results are not looked at: what became of a trial is in the store, under its key.
 """
 
+from collections import Counter
 from typing import Any, Protocol
 
 from ray.tune.search import Searcher
 
 from prunedlora.results.ask import Ask
+from prunedlora.results.record import TrialRecord
+
+MOST_ENDS = 5
+"""Ends of one trial without a record that the driver sees, after which the sweep is broken off."""
+
+
+class RecordMissingError(RuntimeError):
+    """A trial that ends again and again, and never has a record; the message names it."""
 
 
 class Asks(Protocol):
@@ -20,8 +29,12 @@ class Asks(Protocol):
     def next(self) -> Ask | None:
         """The next ask to run; None when there is none now."""
 
-    def end(self, number: int) -> Any:
-        """The trial of an ask has ended."""
+    @property
+    def num_concurrent(self) -> int:
+        """Trials that may be out at once; grows with the slots."""
+
+    def end(self, number: int) -> TrialRecord | None:
+        """The trial of an ask has ended; its record, or None when it has none: the ask is handed out again."""
 
 
 class StoreSearcher(Searcher):
@@ -30,7 +43,8 @@ class StoreSearcher(Searcher):
     def __init__(self, asks: Asks) -> None:
         super().__init__()
         self._asks = asks
-        self._numbers: dict[str, int] = {}
+        self._out: dict[str, Ask] = {}
+        self._num_ends: Counter[str] = Counter()
         self._ended = False
 
     def end(self) -> None:
@@ -38,16 +52,34 @@ class StoreSearcher(Searcher):
         self._ended = True
 
     def suggest(self, trial_id: str) -> Any:
-        """The next trial's key and number for the proxy, None when there is none now, FINISHED when never again."""
+        """The next trial's key and number for the proxy, None when there is none now, FINISHED when never again.
+
+        Tune's own limit of trials at once is fixed when it starts; this one grows.
+        """
+        if not self._ended and len(self._out) >= self._asks.num_concurrent:
+            return None
         ask = None if self._ended else self._asks.next()
         if ask is None:
-            return Searcher.FINISHED if self._ended or self._asks.finished else None
-        self._numbers[trial_id] = ask.number
+            # Tune never asks again after FINISHED, and a trial that is out may come back without a record.
+            is_over = self._ended or (self._asks.finished and not self._out)
+            return Searcher.FINISHED if is_over else None
+        self._out[trial_id] = ask
         return {"key": ask.key, "number": ask.number}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Takes the trial back; its record decides what the study is told, a trial without one stays in flight."""
-        self._asks.end(self._numbers.pop(trial_id))
+        """Takes the trial back; its record decides what the study is told, a trial without one stays in flight.
+
+        Raises RecordMissingError when it has come back without one too often, by no end of the sweep.
+        """
+        ask = self._out.pop(trial_id)
+        if self._asks.end(ask.number) is not None or self._ended:
+            return
+        self._num_ends[ask.key] += 1
+        if self._num_ends[ask.key] >= MOST_ENDS:
+            raise RecordMissingError(
+                f"trial {ask.key} came to an end {MOST_ENDS} times, and the driver saw no record of it in the store: "
+                "its proxies die, or what workers write does not reach this node (an NFS client's cache?)"
+            )
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the search is rebuilt from the store."""

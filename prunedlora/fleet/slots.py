@@ -2,60 +2,89 @@
 
 import threading
 import time
+from typing import Any
 
 import fsspec
 import pyarrow.fs  # type: ignore[import-untyped]
-from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
+from ray.exceptions import RayError
+from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.exceptions import (
+    WorkerGroupStartupTimeoutError,
+    WorkerHealthCheckFailedError,
+    WorkerHealthCheckTimeoutError,
+)
 
 from prunedlora.config.sweep import ResourcesConfig
+from prunedlora.fleet import cluster
 from prunedlora.fleet.answers import answer
-from prunedlora.fleet.capacity import worker_needs
+from prunedlora.fleet.capacity import has_room, waiting_text, worker_needs
 from prunedlora.fleet.entry import train_loop
+from prunedlora.fleet.failure_count import FailureCount
 from prunedlora.fleet.slot import SlotSettings
 from prunedlora.results.storage import Storage
 
-MOST_FAILURES = 3
-"""Failures in a row, without a finished trial between, after which a slot is given up."""
 BACK_OFF_SECONDS = 2.0
+MOST_BACK_OFF_SECONDS = 60.0
+PLACE_SECONDS = 30.0
+"""Between two requests for a place while the cluster has none. Only a request makes an autoscaler add nodes."""
+LOOK_SECONDS = 2.0
 RAY_FOLDER = "ray"
+# Not all versions of Ray count preemptions apart.
+NO_RESTARTS = {
+    name: 0
+    for name in ("max_failures", "controller_failure_limit", "max_preemption_failures")
+    if name in FailureConfig.__dataclass_fields__
+}
 
 
 class SlotsLostError(RuntimeError):
-    """All slots were given up; the message has the last one's reason."""
+    """All slots were closed; the message has the reasons."""
 
 
 class Slots:
     """The slots of a sweep, each held by a thread of its own that waits for its `TorchTrainer.fit()`."""
 
-    def __init__(self, settings: list[SlotSettings], resources: ResourcesConfig, storage: Storage) -> None:
+    def __init__(self, resources: ResourcesConfig, storage: Storage) -> None:
         self._resources = resources
         self._storage = storage
         self._closing = threading.Event()
-        self._errors: dict[int, str] = {}
-        self._threads = [
-            threading.Thread(target=self._keep, args=(one,), name=f"slot-{one.slot}", daemon=True) for one in settings
-        ]
+        self._closed: dict[int, str] = {}
+        self._threads: list[threading.Thread] = []
 
-    def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
+    def open(self, settings: SlotSettings) -> None:
+        """Starts one more slot."""
+        answer(settings.board.open.remote(settings.slot))
+        thread = threading.Thread(target=self._keep, args=(settings,), name=f"slot-{settings.slot}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def check(self) -> None:
         """Raises SlotsLostError when no slot is left."""
-        if len(self._errors) == len(self._threads):
-            slot, reason = sorted(self._errors.items())[-1]
-            raise SlotsLostError(f"all {len(self._threads)} slots failed; slot {slot}: {reason}")
+        if len(self._closed) == len(self._threads):
+            reasons = "; ".join(text for _, text in sorted(self._closed.items()))
+            raise SlotsLostError(f"no slot is left: {reasons}. No trial has failed by this: run the same command again")
 
     @property
-    def errors(self) -> dict[int, str]:
-        """Slots that were given up, with the reason."""
-        return dict(self._errors)
+    def num_opened(self) -> int:
+        """Slots started so far, those included that were closed since."""
+        return len(self._threads)
+
+    @property
+    def closed(self) -> dict[int, str]:
+        """Slots that were closed before the sweep was over: a sentence that says why."""
+        return dict(self._closed)
 
     @property
     def running(self) -> bool:
         """Whether a slot has still to end."""
         return any(thread.is_alive() for thread in self._threads)
+
+    def waiting_text(self, snapshot: dict[str, Any]) -> str:
+        """That slots wait for resources, for which, and what the cluster has. `snapshot`: the board's."""
+        open_slots = [slot for slot in snapshot["slots"].values() if slot["state"] != "closed"]
+        num_started = sum(slot["state"] in ("idle", "busy") for slot in open_slots)
+        return waiting_text(self._resources, cluster.nodes(), num_started, len(open_slots))
 
     def close(self, timeout: float) -> None:
         """No slot is started again; waits up to `timeout` seconds for those that run to end."""
@@ -65,28 +94,40 @@ class Slots:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _keep(self, settings: SlotSettings) -> None:
-        failures = run = 0
+        count, run = FailureCount(settings.max_attempts), 0
         while not self._closing.is_set():
-            finished = _num_finished(settings)
             try:
                 self._fit(settings, run)
                 return
             except Exception as error:  # whatever it is: a slot that ends unseen would leave its trial waiting
                 if self._closing.is_set():
                     return
-                # Ray Train has started the workers again as often as is worthwhile before it raises WorkerGroupError.
-                failures += MOST_FAILURES if isinstance(error, WorkerGroupError) else 1
-                if _num_finished(settings) > finished:
-                    failures = 1
-                if failures >= MOST_FAILURES:
-                    self._errors[settings.slot] = _reason(error)
-                    answer(settings.board.give_up.remote(settings.slot))
+                standing = answer(settings.board.lose.remote(settings.slot))
+                if _found_no_place(error):
+                    answer(settings.board.wait_for_place.remote(settings.slot))
+                    self._wait_for_place()
+                elif why := count.note(standing, died=_died(error)):
+                    answer(settings.board.shut.remote(settings.slot))
+                    node = f" on node {standing['node']}" if standing["node"] else ""
+                    self._closed[settings.slot] = f"slot {settings.slot}{node} was closed {why}: {_reason(error)}"
                     return
+                else:
+                    self._closing.wait(min(BACK_OFF_SECONDS * 2 ** (count.in_a_row - 1), MOST_BACK_OFF_SECONDS))
             run += 1
-            self._closing.wait(BACK_OFF_SECONDS * 2**failures)
+
+    def _wait_for_place(self) -> None:
+        """Until the cluster may have room for a slot, or it is time to ask for some again."""
+        deadline = time.monotonic() + PLACE_SECONDS
+        while time.monotonic() < deadline and not self._closing.wait(LOOK_SECONDS):
+            if has_room(self._resources, cluster.available()):
+                return
 
     def _fit(self, settings: SlotSettings, run: int) -> None:
-        """Serves until the sweep is over. Raises TrainingFailedError when the workers failed too often."""
+        """Serves until the sweep is over. Raises TrainingFailedError when workers failed, or found no place.
+
+        Ray Train starts no workers again by itself: its count is per run and knows of no progress, and while it looks
+        for a place it keeps what they had in hand.
+        """
         filesystem, folder = fsspec.core.url_to_fs(self._storage.uri_of(RAY_FOLDER))
         TorchTrainer(
             train_loop,
@@ -101,24 +142,37 @@ class Slots:
                 name=f"epoch{settings.epoch}-slot{settings.slot}-run{run}",
                 storage_path=folder,
                 storage_filesystem=pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(filesystem)),
-                # A trial that kills its workers gets its failed record at attempt max_attempts + 1 and must not take
-                # the slot with it.
-                # Without a limit a slot whose node is gone for good would look for a place for ever.
-                failure_config=FailureConfig(max_failures=settings.max_attempts + 1, controller_failure_limit=1),
+                failure_config=FailureConfig(**NO_RESTARTS),
             ),
         ).fit()
 
 
-def _num_finished(settings: SlotSettings) -> int:
-    return int(answer(settings.board.num_finished.remote(settings.slot)))
+def _found_no_place(error: Exception) -> bool:
+    """Whether no node had room for the slot's workers, which is no failure of theirs."""
+    return isinstance(error, ControllerError) and isinstance(error.controller_failure, WorkerGroupStartupTimeoutError)
+
+
+def _failures(error: Exception) -> list[Exception]:
+    """What the workers, or Ray Train itself, failed with."""
+    if isinstance(error, ControllerError):
+        return [error.controller_failure]
+    if not isinstance(error, WorkerGroupError):
+        return [error]
+    return [
+        failure.health_check_failure if isinstance(failure, WorkerHealthCheckFailedError) else failure
+        # Ray wraps the workers' exceptions in one whose text is the traceback.
+        for failure in (getattr(wrapped, "_base_exc", wrapped) for wrapped in error.worker_failures.values())
+    ]
+
+
+def _died(error: Exception) -> bool:
+    """Whether a worker's process was gone, killed or with its node, or did not answer."""
+    gone = (RayError, WorkerHealthCheckTimeoutError)
+    preempted = isinstance(error, TrainingFailedError) and not isinstance(error, (ControllerError, WorkerGroupError))
+    return preempted or any(isinstance(failure, gone) for failure in _failures(error))
 
 
 def _reason(error: Exception) -> str:
-    """What the workers, or Ray Train itself, failed with: type and message, each once."""
-    failures: list[Exception] = [error]
-    if isinstance(error, WorkerGroupError):
-        # Ray wraps the workers' exceptions in one whose text is the traceback.
-        failures = [getattr(failure, "_base_exc", failure) for failure in error.worker_failures.values()]
-    elif isinstance(error, ControllerError):
-        failures = [error.controller_failure]
-    return "; ".join(dict.fromkeys(f"{type(failure).__name__}: {failure}" for failure in failures))
+    """Type and message of what failed, each once and in one line."""
+    texts = (f"{type(failure).__name__}: {' '.join(str(failure).split())}" for failure in _failures(error))
+    return "; ".join(dict.fromkeys(texts))

@@ -11,6 +11,8 @@ from prunedlora.fleet.proxy import make_proxy
 from prunedlora.fleet.searcher import StoreSearcher
 
 MOST_PROXY_FAILURES = 10
+MOST_CONCURRENT = 100_000
+"""The searcher holds the limit, which grows with the slots."""
 
 
 class SilentTrials(TrialProgressCallback):
@@ -23,11 +25,10 @@ class SilentTrials(TrialProgressCallback):
 class TuneThread(threading.Thread):
     """One `Tuner.fit()`. Its folder is thrown away: what counts is in the store."""
 
-    def __init__(self, searcher: StoreSearcher, board: Any, num_concurrent: int) -> None:
+    def __init__(self, searcher: StoreSearcher, board: Any) -> None:
         super().__init__(name="tune", daemon=True)
         self._searcher = searcher
         self._board = board
-        self._num_concurrent = num_concurrent
         self.error: BaseException | None = None
 
     def run(self) -> None:
@@ -38,7 +39,7 @@ class TuneThread(threading.Thread):
                     tune_config=tune.TuneConfig(
                         search_alg=self._searcher,
                         num_samples=-1,
-                        max_concurrent_trials=self._num_concurrent,
+                        max_concurrent_trials=MOST_CONCURRENT,
                         reuse_actors=True,
                     ),
                     run_config=tune.RunConfig(

@@ -22,7 +22,7 @@ from prunedlora.config.pins import pinned
 from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.candidate_test import measure_test
 from prunedlora.fleet.answers import answer
-from prunedlora.fleet.board import Work
+from prunedlora.fleet.board import REPLACED, Work
 from prunedlora.fleet.slot import SlotSettings
 from prunedlora.results.driver import read_driver
 from prunedlora.results.driver_lock import SETTLE_SECONDS
@@ -47,6 +47,10 @@ class OtherDataError(OutsideError):
     """A node whose data are not those that the sweep began with."""
 
 
+class ReplacedError(OutsideError):
+    """Workers that others have replaced, as when their node was thought lost: they end."""
+
+
 @dataclass(frozen=True)
 class Bench:
     """What a piece of work is done with: kept by the slot from one to the next."""
@@ -58,7 +62,7 @@ class Bench:
     report: Callable[[str, dict[str, Any]], Verdict]
     progress: Callable[[int, int], Verdict]
     checkpointed: Callable[[], None]
-    """Called on rank 0 after a new checkpoint of the trial in hand is in the store."""
+    """Tells the board that the trial in hand has a new checkpoint."""
     fingerprints: dict[str, str] = field(default_factory=dict)
     """Data sections with what their names stand for, as JSON → fingerprint of their examples as this worker loads
     them."""
@@ -76,6 +80,7 @@ def serve(settings: SlotSettings) -> None:
     torch.set_num_threads(settings.cpus_per_worker)
     if os.path.isdir(settings.folder):
         os.chdir(settings.folder)
+    words = _Words(settings, _join(settings) if workers.rank == 0 else 0)
     store = Store(settings.store_uri)
     check_store(store, settings)
     bench = Bench(
@@ -83,20 +88,24 @@ def serve(settings: SlotSettings) -> None:
         store=store,
         workers=workers,
         assets=AssetCache(workers.device),
-        report=lambda key, candidate: Verdict(answer(settings.board.report.remote(key, candidate))),
-        progress=_throttled_progress(settings),
-        checkpointed=lambda: None,
+        report=words.report,
+        progress=words.progress,
+        checkpointed=words.checkpointed,
     )
-    start = answer(settings.board.join.remote(settings.slot)) if workers.rank == 0 else 0
     while True:
-        work = _take(settings, start) if workers.rank == 0 else None
+        work = words.take() if workers.rank == 0 else None
         if workers.num_workers > 1:
             work = broadcast_from_rank_zero(work)
         if work is None:
             return
-        if settings.execute is None:
-            check_data(work, bench)
-        _do(work, bench)
+        try:
+            if settings.execute is None:
+                check_data(work, bench)
+            _do(work, bench, words)
+        except Exception:
+            if workers.rank == 0:
+                words.hand_back()
+            raise
 
 
 def execute_work(work: Work, bench: Bench) -> str:
@@ -208,27 +217,19 @@ def _written(work: Work, bench: Bench) -> TrialConfig:
     return TrialConfig.model_validate(config)
 
 
-def _take(settings: SlotSettings, start: int) -> Work | None:
-    while True:
-        work: Work | None = answer(settings.board.take.remote(settings.slot, TAKE_SECONDS, start))
-        if work is None or work["kind"] != "wait":
-            return work
-
-
-def _do(work: Work, bench: Bench) -> None:
+def _do(work: Work, bench: Bench, words: "_Words") -> None:
     """Does a piece of work and tells the board. A trial's failures are handled in `execute_trial`; what it lets through
     goes on to Ray Train, after the board knows of a failed record, so that the trial is not begun again. Other work
-    that was interrupted (trial/failures.py) goes back to the board with its workers."""
-    settings, is_first = bench.settings, bench.workers.rank == 0
+    that was interrupted (trial/failures.py) goes back to the board with its workers: another slot does it."""
+    is_first = bench.workers.rank == 0
     began = time.monotonic()
 
     def finish(status: str, message: str = "") -> None:
         if is_first:
-            seconds = time.monotonic() - began
-            answer(settings.board.finish.remote(settings.slot, status, seconds, message))
+            words.finish(status, time.monotonic() - began, message)
 
     try:
-        status = (settings.execute or execute_work)(work, bench)
+        status = (bench.settings.execute or execute_work)(work, bench)
     except Exception as error:
         if work["kind"] != "trial":
             if not row_of(error, loading=False).consequence.has_record:
@@ -236,22 +237,66 @@ def _do(work: Work, bench: Bench) -> None:
             finish("failed", f"{type(error).__name__}: {error}")
             if bench.workers.num_workers == 1:
                 return
-        elif is_first and bench.store.has_failed(work["key"], settings.epoch):
+        elif is_first and bench.store.has_failed(work["key"], bench.settings.epoch):
             finish("failed")
         raise
     finish(status)
 
 
-def _throttled_progress(settings: SlotSettings) -> Callable[[int, int], Verdict]:
-    """Asks the board at most every PROGRESS_SECONDS; between, the answer is to go on."""
-    last_asked = 0.0
+def _join(settings: SlotSettings) -> int:
+    return int(answer(settings.board.join.remote(settings.slot, ray.util.get_node_ip_address())))
 
-    def progress(step: int, num_steps: int) -> Verdict:
-        nonlocal last_asked
+
+class _Words:
+    """What rank 0 says to the board, with the number of its workers' start.
+
+    Raises ReplacedError where the board listens to others by now.
+    """
+
+    def __init__(self, settings: SlotSettings, start: int) -> None:
+        self._board = settings.board
+        self._slot = settings.slot
+        self._start = start
+        self._last_asked = 0.0
+
+    def take(self) -> Work | None:
+        """The next piece of work; None: the sweep is over."""
+        while True:
+            work: Work | None = answer(self._board.take.remote(self._slot, self._start, TAKE_SECONDS))
+            if work is None:
+                return None
+            if work["kind"] == "replaced":
+                raise self._replaced()
+            if work["kind"] != "wait":
+                self._last_asked = 0.0  # its first step is told at once
+                return work
+
+    def progress(self, step: int, num_steps: int) -> Verdict:
+        """Asks the board at most every PROGRESS_SECONDS; between, the answer is to go on."""
         now = time.monotonic()
-        if now - last_asked < PROGRESS_SECONDS:
+        if now - self._last_asked < PROGRESS_SECONDS:
             return Verdict.CONTINUE
-        last_asked = now
-        return Verdict(answer(settings.board.progress.remote(settings.slot, step, num_steps)))
+        self._last_asked = now
+        return self._verdict(self._board.progress.remote(self._slot, self._start, step, num_steps))
 
-    return progress
+    def report(self, key: str, candidate: dict[str, Any]) -> Verdict:
+        return self._verdict(self._board.report.remote(self._slot, self._start, key, candidate))
+
+    def checkpointed(self) -> None:
+        self._verdict(self._board.advance.remote(self._slot, self._start))
+
+    def finish(self, status: str, seconds: float, message: str) -> None:
+        self._verdict(self._board.finish.remote(self._slot, self._start, status, seconds, message))
+
+    def hand_back(self) -> None:
+        """The work in hand goes to another slot, at once: these workers end."""
+        answer(self._board.hand_back.remote(self._slot, self._start))
+
+    def _verdict(self, question: Any) -> Verdict:
+        said = answer(question)
+        if said == REPLACED:
+            raise self._replaced()
+        return Verdict(said)
+
+    def _replaced(self) -> ReplacedError:
+        return ReplacedError(f"the workers of start {self._start} of slot {self._slot} have been replaced: they end")

@@ -11,7 +11,7 @@ from prunedlora.config.identity import KEY_VERSION, contents
 from prunedlora.config.sweep import ResourcesConfig, SweepConfig
 from prunedlora.fleet import cluster
 from prunedlora.fleet.address import check_address, given_address
-from prunedlora.fleet.capacity import num_slots, worker_needs
+from prunedlora.fleet.capacity import num_fitting, num_slots, worker_needs
 from prunedlora.plain_print import print_plain
 from prunedlora.results.driver_lock import DriverLock
 from prunedlora.results.record import TrialRecord
@@ -42,7 +42,9 @@ def print_plan(config: SweepConfig, storage: str, console: Console, *, retry_fai
     else:
         nodes, where = cluster.local_nodes(), "a Ray started on this machine"
     resources = config.resources
-    slots = num_slots(resources, nodes, asker.num_left)
+    slots = num_slots(resources, nodes, asker.num_left, may_grow=cluster.may_grow())
+    fitting = num_fitting(resources, nodes)
+    waiting = f"; {fitting} fit there now, the others wait for more nodes" if fitting < slots else ""
     needs = ", ".join(f"{amount:g} {name}" for name, amount in worker_needs(resources).items())
     workers = f"{resources.num_workers} worker{'s' if resources.num_workers > 1 else ''}"
     lines = [
@@ -54,7 +56,7 @@ def print_plan(config: SweepConfig, storage: str, console: Console, *, retry_fai
         f"Storage: {store.uri} ({'goes on' if exists else 'new'})",
         f"Trials: {asker.num_kept} kept, {asker.num_resumed} to resume, "
         f"{asker.num_left - asker.num_resumed} new at most",
-        f"Slots: {slots} on {where}, each {workers} of {needs}",
+        f"Slots: {slots} on {where}, each {workers} of {needs}{waiting}",
         *other_workers(store.records() if exists else [], resources),
         *(f"Warning: {warning}" for warning in found.warnings),
     ]

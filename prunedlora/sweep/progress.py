@@ -26,12 +26,11 @@ MOST_FRONT_ROWS = 8
 class Progress:
     """Call `update` as often as is handy; used as a context manager it keeps the terminal tidy."""
 
-    def __init__(self, store: Store, objectives: Objectives, num_trials: int, num_slots: int, console: Console) -> None:
+    def __init__(self, store: Store, objectives: Objectives, num_trials: int, console: Console) -> None:
         """`num_trials`: trials of the sweep, those of earlier runs included."""
         self._store = store
         self._objectives = objectives
         self._num_trials = num_trials
-        self._num_slots = num_slots
         self._console = console
         self._records: dict[str, TrialRecord] = {record.key: record for record in store.records()}
         self._num_before = len(self._records)
@@ -87,7 +86,8 @@ class Progress:
         mean = sum(times) / len(times)
         steps = [slot for slot in snapshot["slots"].values() if slot["work"] is not None and slot["num_steps"]]
         begun = sum(slot["step"] / slot["num_steps"] for slot in steps)
-        return max(0.0, (self._num_trials - len(self._records) - begun) * mean / self._num_slots)
+        num_open = sum(slot["state"] not in ("closed", "waiting for resources") for slot in snapshot["slots"].values())
+        return max(0.0, (self._num_trials - len(self._records) - begun) * mean / max(1, num_open))
 
     def _best(self) -> Point | None:
         every = self._points()
@@ -103,7 +103,10 @@ class Progress:
         best = self._best()
         if best is not None:
             parts.append(f"best {self._objectives.quality} {figure_text(best.quality)}")
-        if not snapshot["slots"]:
+        states = [slot["state"] for slot in snapshot["slots"].values()]
+        if "waiting for resources" in states:
+            parts.append(f"{states.count('waiting for resources')} of {len(states)} slots wait for resources")
+        elif all(state == "starting" for state in states):
             parts.append("slots are starting")
         left = self.seconds_left(snapshot)
         parts.append(f"{_clock(time.monotonic() - self._began)} elapsed")
@@ -132,11 +135,7 @@ class Progress:
         table = Table(box=None, pad_edge=False)
         for name in ("slot", "state", "trial", "step"):
             table.add_column(name, style="dim" if name == "slot" else "")
-        for number in range(self._num_slots):
-            slot = snapshot["slots"].get(number)
-            if slot is None:
-                table.add_row(str(number), "starting", "", "")
-                continue
+        for number, slot in snapshot["slots"].items():
             work = slot["work"]
             what = "" if work is None else work["key"] if work["kind"] == "trial" else f"{work['kind']} evaluation"
             step = f"{slot['step']}/{slot['num_steps']}" if slot["num_steps"] else ""

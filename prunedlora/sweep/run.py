@@ -18,9 +18,9 @@ from prunedlora.config.sweep import SweepConfig
 from prunedlora.fleet import cluster
 from prunedlora.fleet.address import check_address
 from prunedlora.fleet.answers import BoardLostError, answer
-from prunedlora.fleet.capacity import num_slots
+from prunedlora.fleet.capacity import num_fitting, num_slots
 from prunedlora.fleet.slot import Execute, SlotSettings
-from prunedlora.fleet.slots import RAY_FOLDER, Slots
+from prunedlora.fleet.slots import RAY_FOLDER, Slots, SlotsLostError
 from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.pareto import Objectives
 from prunedlora.results.analysis.summary import summarize
@@ -40,6 +40,8 @@ from prunedlora.sweep.signals import Signals
 from prunedlora.sweep.watch import Ending, watch
 
 POLL_SECONDS = 0.5
+GROW_SECONDS = 5.0
+"""Between two looks for nodes that have come."""
 CLOSE_SECONDS = 60.0
 """Given to the slots to end by themselves, which takes them seconds. A thread that still waits for its slot when Ray is
 shut down takes the whole process with it, exit status and all."""
@@ -59,7 +61,7 @@ class _Run:
     ending: Ending = "all trials are done"
     num_ended: int = 0
     startup_seconds: float = 0.0
-    slots: dict[str, Any] = field(default_factory=dict)
+    slots: dict[int, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
@@ -149,11 +151,12 @@ def _run_on_cluster(run: _Run, signals: Signals, leaving: ExitStack) -> None:
     Leaves it to `leaving` to wait for the slots: Ray Train takes 12 s to end a run, and the report need not wait.
     """
     config, store, asker = run.config, run.store, run.asker
-    asker.num_slots = num_slots(config.resources, cluster.nodes(), asker.num_left)
+    asker.num_slots = num_slots(config.resources, cluster.nodes(), asker.num_left, may_grow=cluster.may_grow())
     board = cluster.start_board()
-    slots = Slots([_settings(run, board, slot) for slot in range(asker.num_slots)], config.resources, store.storage)
-    started = time.time()
-    slots.start()
+    slots = Slots(config.resources, store.storage)
+    started, at_first = time.time(), asker.num_slots
+    for slot in range(at_first):
+        slots.open(_settings(run, board, slot))
 
     def wait_for_slots(kind: type[BaseException] | None, *_: object) -> None:
         if kind is not SystemExit:  # terminated: there is no time, and what is left ends with the driver
@@ -165,13 +168,12 @@ def _run_on_cluster(run: _Run, signals: Signals, leaving: ExitStack) -> None:
     leaving.push(wait_for_slots)
     if store.read_base() is None:
         answer(board.put_work.remote(base_work(), later=True))
-    progress = Progress(
-        store, Objectives.parse(config.objectives), asker.num_kept + asker.num_left, asker.num_slots, run.console
-    )
+    progress = Progress(store, Objectives.parse(config.objectives), asker.num_kept + asker.num_left, run.console)
     try:
         with progress:
             if asker.num_left:
-                run.ending = watch(board, asker, slots, run.lock, signals, progress, run.deadline)
+                grow = _Growth(run, board, slots)
+                run.ending = watch(board, asker, slots, run.lock, signals, progress, run.deadline, grow)
             if run.ending not in ("interrupted", "the time is up"):
                 _finish(run, board, slots)
     except BaseException:
@@ -184,33 +186,63 @@ def _run_on_cluster(run: _Run, signals: Signals, leaving: ExitStack) -> None:
     slots.close(0.0)
     run.num_ended = sum(status != "paused" for status in snapshot["ended"].values())
     run.slots = snapshot["slots"]
-    joined = [slot["joined_at"] - started for slot in run.slots.values() if slot["joined_at"]]
-    run.startup_seconds = max(joined, default=0.0)
-    run.problems += [f"slot {slot} was given up: {reason}" for slot, reason in sorted(slots.errors.items())]
+    begun = [slot for number, slot in snapshot["slots"].items() if number < at_first and slot["joined_at"]]
+    run.startup_seconds = max((slot["joined_at"] - started for slot in begun if not slot["num_waits"]), default=0.0)
+    run.problems += [text for _, text in sorted(slots.closed.items())]
 
 
 def _finish(run: _Run, board: Any, slots: Slots) -> None:
     """The base model's figures, and test figures and a copy of the recommended adapter, by slots that wait anyway."""
     if run.store.read_base() is None:
-        outcome = _wait_for(board, "base", slots)
+        outcome = _wait_for(run, board, "base", slots)
         if outcome != "completed":
             run.problems.append(f"the base model was not evaluated: {outcome}")
     work = missing_test(run.store)
     if work is not None:
         answer(board.put_work.remote(work, later=False))
-        outcome = _wait_for(board, "test", slots)
+        outcome = _wait_for(run, board, "test", slots)
         if outcome == "completed":
             export_recommended(run.store, work)
         else:
             run.problems.append(f"the recommended adapter was not tested and not exported: {outcome}")
 
 
-def _wait_for(board: Any, kind: str, slots: Slots) -> str:
+def _wait_for(run: _Run, board: Any, kind: str, slots: Slots) -> str:
+    """How it ended, or why nobody does it: what the trials found is told all the same."""
     while True:
         outcome = answer(board.outcome.remote(kind, POLL_SECONDS))
         if outcome is not None:
             return str(outcome)
-        slots.check()
+        try:
+            slots.check()
+        except SlotsLostError as error:
+            return str(error)
+        if time.monotonic() > run.deadline:
+            works = [slot["work"] for slot in answer(board.snapshot.remote())["slots"].values()]
+            if all(work is None or work["kind"] != kind for work in works):
+                return "the time is up, and no slot was free for it; the same command goes on with it"
+
+
+class _Growth:
+    """Opens slots where nodes have come that have room for more, unless the number of slots is given."""
+
+    def __init__(self, run: _Run, board: Any, slots: Slots) -> None:
+        self._run = run
+        self._board = board
+        self._slots = slots
+        self._looked_at = time.monotonic()
+
+    def __call__(self) -> None:
+        resources, asker = self._run.config.resources, self._run.asker
+        now = time.monotonic()
+        if resources.num_slots is not None or now - self._looked_at < GROW_SECONDS:
+            return
+        self._looked_at = now
+        # A slot that was closed counts: its place is free, and no better than before.
+        wanted = min(num_fitting(resources, cluster.nodes()), asker.num_left)
+        for slot in range(self._slots.num_opened, wanted):
+            self._slots.open(_settings(self._run, self._board, slot))
+            asker.num_slots = max(asker.num_slots, slot + 1)
 
 
 def _settings(run: _Run, board: Any, slot: int) -> SlotSettings:

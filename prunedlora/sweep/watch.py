@@ -2,6 +2,7 @@
 
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -13,8 +14,11 @@ from prunedlora.results.driver_lock import DriverLock
 from prunedlora.study.asker import Asker
 from prunedlora.sweep.progress import Progress
 from prunedlora.sweep.signals import TERMINATED, Signals
+from prunedlora.sweep.slot_news import SlotNews
 
 WATCH_SECONDS = 1.0
+PAUSE_SECONDS = 600.0
+"""Given to running trials to write a checkpoint when the sweep ends early. A worker that hangs must not keep it."""
 TERM_SECONDS = 1.5
 """Given to running trials to write a checkpoint after SIGTERM; `ray job stop` leaves 3 s in all."""
 
@@ -29,22 +33,30 @@ def watch(
     signals: Signals,
     progress: Progress,
     deadline: float,
+    grow: Callable[[], None],
 ) -> Ending:
     """Has all trials tried that the asker hands out; returns why it ended. `deadline`: by time.monotonic().
+
+    `grow` is called again and again: it starts slots where there is room for more.
 
     Raises SlotsLostError when no slot is left, DriverLockedError when another driver took over, SystemExit at SIGTERM.
     """
     ending: Ending = "all trials are done"
     searcher = StoreSearcher(asker)
-    trials = TuneThread(searcher, board, asker.num_concurrent)
+    trials = TuneThread(searcher, board)
+    news = SlotNews(progress)
+    paused_at = float("inf")
     trials.start()
     signals.watching = True
     try:
         while trials.is_alive():
             trials.join(WATCH_SECONDS)
+            snapshot = answer(board.snapshot.remote())
+            news.tell(snapshot, slots)
             slots.check()
             lock.check()
-            progress.update(answer(board.snapshot.remote()))
+            progress.update(snapshot)
+            grow()
             if signals.received is signal.SIGTERM:
                 _leave(board, searcher, lock)
             if ending == "all trials are done" and (signals.received or time.monotonic() > deadline):
@@ -52,6 +64,12 @@ def watch(
                 progress.say(f"{ending}: trials in training write a checkpoint and go on in the next run")
                 searcher.end()
                 answer(board.pause.remote())
+                paused_at = time.monotonic()
+            if time.monotonic() > paused_at + PAUSE_SECONDS:
+                progress.say(
+                    f"trials in training gave no answer in {PAUSE_SECONDS:g} s: they go on from their last checkpoint"
+                )
+                break
     except SystemExit:  # `_leave` has paused what there was
         raise
     except BaseException:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
-from prunedlora.fleet.board import WAIT, Board, Work
+from prunedlora.fleet.board import GONE, REPLACED, WAIT, Board, Work
 
 T = TypeVar("T")
 BASE: Work = {"kind": "base", "key": "", "candidate": ""}
@@ -27,14 +27,14 @@ def test_trials_are_taken_in_order_and_their_candidates_come_back() -> None:
         await board.put("a")
         await board.put("b")
         await board.put("a")
-        await board.join(0)
-        assert await board.take(0, 0) == trial("a")
-        assert await board.report("a", {"step": 1}) == "continue"
+        await board.join(0, "10.0.0.0")
+        assert await board.take(0, 1, 0) == trial("a")
+        assert await board.report(0, 1, "a", {"step": 1}) == "continue"
         assert await board.candidates("a", 0, 0) == ([{"step": 1}], None)
         assert await board.candidates("a", 1, 0) == ([], None)
-        await board.finish(0, "completed", 1.5)
+        await board.finish(0, 1, "completed", 1.5)
         assert await board.candidates("a", 1, 9) == ([], "completed")
-        assert await board.take(0, 0) == trial("b")
+        assert await board.take(0, 1, 0) == trial("b")
         snapshot = await board.snapshot()
         assert snapshot["ended"] == {"a": "completed"}
         assert snapshot["slots"][0]["busy_seconds"] == 1.5
@@ -46,17 +46,17 @@ def test_trials_are_taken_in_order_and_their_candidates_come_back() -> None:
 def test_waiting_ends_when_something_comes() -> None:
     async def story() -> None:
         board = Board()
-        await board.join(0)
-        assert await board.take(0, 0.01) == WAIT
-        taking = asyncio.create_task(board.take(0, 60))
+        await board.join(0, "10.0.0.0")
+        assert await board.take(0, 1, 0.01) == WAIT
+        taking = asyncio.create_task(board.take(0, 1, 60))
         await asyncio.sleep(0)
         await board.put("a")
         assert await taking == trial("a")
         watching = asyncio.create_task(board.candidates("a", 0, 60))
         await asyncio.sleep(0)
-        await board.finish(0, "failed", 0.0)
+        await board.finish(0, 1, "failed", 0.0)
         assert await watching == ([], "failed")
-        ending = asyncio.create_task(board.take(0, 60))
+        ending = asyncio.create_task(board.take(0, 1, 60))
         await asyncio.sleep(0)
         await board.close()
         assert await ending is None
@@ -69,15 +69,18 @@ def test_what_a_dead_slot_had_in_hand_goes_first() -> None:
         board = Board()
         for key in ("a", "b"):
             await board.put(key)
-        assert await board.join(0) == 1
-        await board.take(0, 0, 1)
-        assert await board.join(0) == 2
-        assert await board.take(0, 0, 2) == trial("a")
-        await board.give_up(0)
-        await board.join(1)
-        assert await board.take(1, 0) == trial("a")
-        assert (await board.snapshot())["slots"][0]["state"] == "given up"
-        await board.finish(0, "completed", 1.0)
+        assert await board.join(0, "10.0.0.0") == 1
+        await board.take(0, 1, 0)
+        assert await board.join(0, "10.0.0.0") == 2
+        assert await board.take(0, 2, 0) == trial("a")
+        await board.progress(0, 2, 1, 9)
+        standing = await board.lose(0)
+        assert standing == {"node": "10.0.0.0", "num_advances": 0, "joined": True, "stepped": True}
+        await board.shut(0)
+        await board.join(1, "10.0.0.1")
+        assert await board.take(1, 1, 0) == trial("a")
+        assert (await board.snapshot())["slots"][0]["state"] == "closed"
+        assert await board.finish(0, 2, "completed", 1.0) == REPLACED
         assert (await board.candidates("a", 0, 0))[1] is None
 
     run(story())
@@ -86,13 +89,99 @@ def test_what_a_dead_slot_had_in_hand_goes_first() -> None:
 def test_a_question_left_over_from_dead_workers_gets_no_work() -> None:
     async def story() -> None:
         board = Board()
-        await board.join(0)
-        left_over = asyncio.create_task(board.take(0, 60, 1))
+        await board.join(0, "10.0.0.0")
+        left_over = asyncio.create_task(board.take(0, 1, 60))
         await asyncio.sleep(0)
-        await board.join(0)
-        assert await left_over == WAIT
+        await board.join(0, "10.0.0.0")
+        assert await left_over == GONE
         await board.put("a")
-        assert await board.take(0, 0, 2) == trial("a")
+        assert await board.take(0, 2, 0) == trial("a")
+
+    run(story())
+
+
+def test_a_late_word_of_workers_that_were_replaced_ends_nothing() -> None:
+    """Their node was thought lost, or their process took its time to die: others have the slot and its trial by now."""
+
+    async def story() -> None:
+        board = Board()
+        await board.put("a")
+        await board.join(0, "10.0.0.0")
+        await board.take(0, 1, 0)
+        await board.join(0, "10.0.0.1")
+        for _ in range(2):
+            assert await board.progress(0, 1, 9, 10) == REPLACED
+            assert await board.report(0, 1, "a", {"step": 9}) == REPLACED
+            assert await board.advance(0, 1) == REPLACED
+            assert await board.finish(0, 1, "failed", 1.0) == REPLACED
+            await board.hand_back(0, 1)
+            assert await board.take(0, 1, 0) == GONE
+            await board.take(0, 2, 0)
+        assert await board.candidates("a", 0, 0) == ([], None)
+        slot = (await board.snapshot())["slots"][0]
+        assert (slot["state"], slot["work"], slot["step"]) == ("busy", trial("a"), 0)
+        assert await board.finish(0, 2, "completed", 1.0) == "continue"
+        assert await board.finish(0, 2, "completed", 1.0) == REPLACED
+        assert await board.candidates("a", 0, 0) == ([], "completed")
+
+    run(story())
+
+
+def test_work_that_is_handed_back_goes_to_another_slot_and_counts_no_death() -> None:
+    async def story() -> None:
+        board = Board()
+        await board.put_work(BASE, later=True)
+        for slot in range(4):
+            await board.join(slot, f"10.0.0.{slot}")
+            assert await board.take(slot, 1, 0) == BASE
+            await board.hand_back(slot, 1)
+            assert (await board.snapshot())["slots"][slot]["state"] == "idle"
+        assert await board.take(0, 1, 0) == BASE
+
+    run(story())
+
+
+def test_a_trial_that_has_ended_is_queued_again_when_it_is_put_again() -> None:
+    """The driver saw no record of it: its proxy died too often, or the storage shows it late."""
+
+    async def story() -> None:
+        board = Board()
+        await board.join(0, "10.0.0.0")
+        for status in ("completed", "failed"):
+            await board.put("a")
+            await board.put("a")
+            assert await board.take(0, 1, 0) == trial("a")
+            await board.put("a")
+            assert await board.take(0, 1, 0) == WAIT
+            await board.report(0, 1, "a", {"step": 1})
+            await board.finish(0, 1, status, 1.0)
+            assert await board.candidates("a", 0, 0) == ([{"step": 1}], status)
+        await board.pause()
+        await board.put("a")
+        assert await board.candidates("a", 0, 0) == ([], "paused")
+
+    run(story())
+
+
+def test_progress_of_a_slot_is_its_work_and_its_checkpoints() -> None:
+    async def story() -> None:
+        board = Board()
+        await board.open(0)
+        assert (await board.snapshot())["slots"][0]["state"] == "starting"
+        assert await board.lose(0) == {"node": "", "num_advances": 0, "joined": False, "stepped": False}
+        await board.wait_for_place(0)
+        assert (await board.snapshot())["slots"][0]["state"] == "waiting for resources"
+        await board.put("a")
+        await board.join(0, "10.0.0.7")
+        await board.take(0, 1, 0)
+        assert await board.advance(0, 1) == "continue"
+        assert await board.lose(0) == {"node": "10.0.0.7", "num_advances": 1, "joined": True, "stepped": False}
+        await board.join(0, "10.0.0.7")
+        await board.take(0, 2, 0)
+        await board.report(0, 2, "a", {})
+        await board.finish(0, 2, "completed", 1.0)
+        assert await board.lose(0) == {"node": "10.0.0.7", "num_advances": 2, "joined": True, "stepped": True}
+        assert await board.lose(0) == {"node": "10.0.0.7", "num_advances": 2, "joined": False, "stepped": False}
 
     run(story())
 
@@ -103,15 +192,15 @@ def test_an_evaluation_that_kills_its_workers_is_left_out() -> None:
     async def story() -> None:
         board = Board()
         await board.put_work(BASE, later=True)
-        await board.join(0)
-        assert await board.take(0, 0, 1) == BASE
+        await board.join(0, "10.0.0.0")
+        assert await board.take(0, 1, 0) == BASE
         await board.put("a")
-        await board.join(0)
-        assert await board.take(0, 0, 2) == trial("a")
-        await board.finish(0, "completed", 1.0)
-        assert await board.take(0, 0, 2) == BASE
-        await board.join(0)
-        assert await board.take(0, 0, 3) == WAIT
+        await board.join(0, "10.0.0.0")
+        assert await board.take(0, 2, 0) == trial("a")
+        await board.finish(0, 2, "completed", 1.0)
+        assert await board.take(0, 2, 0) == BASE
+        await board.join(0, "10.0.0.0")
+        assert await board.take(0, 3, 0) == WAIT
         assert await board.outcome("base", 0) == "its workers died 2 times"
 
     run(story())
@@ -122,18 +211,18 @@ def test_pause_ends_queued_trials_at_once_and_running_ones_when_they_ask() -> No
         board = Board()
         for key in ("a", "b"):
             await board.put(key)
-        await board.join(0)
-        await board.take(0, 0)
+        await board.join(0, "10.0.0.0")
+        await board.take(0, 1, 0)
         await board.pause()
         assert await board.candidates("b", 0, 0) == ([], "paused")
-        assert await board.progress(0, 3, 10) == "pause"
-        assert await board.report("a", {}) == "pause"
-        await board.finish(0, "paused", 1.0)
+        assert await board.progress(0, 1, 3, 10) == "pause"
+        assert await board.report(0, 1, "a", {}) == "pause"
+        await board.finish(0, 1, "paused", 1.0)
         assert (await board.candidates("a", 1, 0))[1] == "paused"
         await board.put("c")
         assert (await board.candidates("c", 0, 0))[1] == "paused"
-        assert await board.take(0, 0) == WAIT
-        assert await board.num_finished(0) == 0
+        assert await board.take(0, 1, 0) == WAIT
+        assert (await board.lose(0))["num_advances"] == 0
 
     run(story())
 
@@ -142,12 +231,12 @@ def test_a_trial_whose_slot_dies_while_pausing_is_paused() -> None:
     async def story() -> None:
         board = Board()
         await board.put("a")
-        await board.join(0)
-        await board.take(0, 0)
+        await board.join(0, "10.0.0.0")
+        await board.take(0, 1, 0)
         await board.pause()
-        await board.join(0)
+        await board.join(0, "10.0.0.0")
         assert (await board.candidates("a", 0, 0))[1] == "paused"
-        assert await board.take(0, 0) == WAIT
+        assert await board.take(0, 2, 0) == WAIT
 
     run(story())
 
@@ -157,12 +246,12 @@ def test_work_for_later_waits_for_trials() -> None:
         board = Board()
         await board.put_work(BASE, later=True)
         await board.put("a")
-        await board.join(0)
-        assert await board.take(0, 0) == trial("a")
-        await board.finish(0, "completed", 0.0)
-        assert await board.take(0, 0) == BASE
+        await board.join(0, "10.0.0.0")
+        assert await board.take(0, 1, 0) == trial("a")
+        await board.finish(0, 1, "completed", 0.0)
+        assert await board.take(0, 1, 0) == BASE
         assert await board.outcome("base", 0) is None
-        await board.finish(0, "failed", 0.0, "no such model")
+        await board.finish(0, 1, "failed", 0.0, "no such model")
         assert await board.outcome("base", 5) == "no such model"
 
     run(story())

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from prunedlora.config.sweep import ResourcesConfig
-from prunedlora.fleet.capacity import CapacityError, num_slots
+from prunedlora.fleet.capacity import CapacityError, has_room, num_fitting, num_slots, waiting_text
 
 
 def resources(**values: Any) -> ResourcesConfig:
@@ -29,7 +29,7 @@ def resources(**values: Any) -> ResourcesConfig:
     ],
 )
 def test_slots_that_fit(wanted: dict[str, Any], nodes: list[dict[str, float]], trials: int, slots: int) -> None:
-    assert num_slots(resources(**wanted), nodes, trials) == slots
+    assert num_slots(resources(**wanted), nodes, trials, may_grow=False) == slots
 
 
 @pytest.mark.parametrize(
@@ -63,4 +63,31 @@ def test_a_sweep_that_cannot_fit_is_refused_with_the_arithmetic(
     wanted: dict[str, Any], nodes: list[dict[str, float]], message: str
 ) -> None:
     with pytest.raises(CapacityError, match=re.escape(message)):
-        num_slots(resources(**wanted), nodes, 12)
+        num_slots(resources(**wanted), nodes, 12, may_grow=False)
+
+
+def test_a_given_number_of_slots_is_believed_where_nodes_may_come() -> None:
+    """An autoscaler at zero GPUs; not on a Ray of this machine alone, where nothing can come."""
+    gpu = {"gpus_per_worker": 1}
+    for nodes in ([], [{"CPU": 8.0}], [{"CPU": 8.0, "GPU": 1.0}]):
+        assert num_slots(resources(num_slots=4, **gpu), nodes, 12, may_grow=True) == 4
+        assert num_slots(resources(num_slots=4, **gpu), nodes, 2, may_grow=True) == 2
+        with pytest.raises(CapacityError, match="4 slots are asked for; a slot needs 1 CPU and 1 GPU"):
+            num_slots(resources(num_slots=4, **gpu), nodes, 12, may_grow=False)
+    with pytest.raises(CapacityError, match=r"give resources\.num_slots: the sweep then waits$"):
+        num_slots(resources(**gpu), [{"CPU": 8.0}], 12, may_grow=True)
+    assert num_fitting(resources(**gpu), [{"CPU": 8.0}]) == 0
+
+
+def test_room_is_what_nobody_holds() -> None:
+    wanted = resources(num_workers=2, gpus_per_worker=1)
+    assert has_room(wanted, {"CPU": 2.0, "GPU": 2.0, "memory": 1.0})
+    assert not has_room(wanted, {"CPU": 8.0, "GPU": 1.0})
+    assert not has_room(wanted, {"CPU": 8.0})
+
+
+def test_waiting_is_told_with_what_is_needed_and_what_there_is() -> None:
+    assert waiting_text(resources(gpus_per_worker=1), [{"CPU": 8.0}], 0, 4) == (
+        "waiting for resources: 0 of 4 slots have started; a slot needs 1 CPU and 1 GPU, "
+        "the cluster has 1 node with 8 CPUs and 0 GPUs, of which others may hold some"
+    )

@@ -17,8 +17,16 @@ from transformers.utils import hub
 from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
 from prunedlora.fleet import worker
-from prunedlora.fleet.board import Work
-from prunedlora.fleet.worker import Bench, OtherDataError, SharedStorageError, check_data, check_store, execute_work
+from prunedlora.fleet.board import WAIT, Work
+from prunedlora.fleet.worker import (
+    Bench,
+    OtherDataError,
+    ReplacedError,
+    SharedStorageError,
+    check_data,
+    check_store,
+    execute_work,
+)
 from prunedlora.results.driver_lock import DriverLock
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
@@ -31,7 +39,7 @@ from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
 from prunedlora.trial import assets
 from prunedlora.trial.assets import AssetCache
-from prunedlora.trial.outside_error import NodeError
+from prunedlora.trial.outside_error import NodeError, OutsideError
 from tests import tiny
 from tests.inventions import invented_record, sweep_tree
 
@@ -50,9 +58,21 @@ class Told:
     def __init__(self, answer: str = "continue") -> None:
         self.finished: list[tuple[Any, ...]] = []
         self.asked = 0
-        self.finish = SimpleNamespace(remote=lambda slot, status, seconds, why: self.finished.append((status, why)))
+        self.handed_back: list[tuple[int, int]] = []
+        self.checkpoints: list[tuple[int, int]] = []
+        self.works: list[Any] = []
+        self.join = SimpleNamespace(remote=lambda slot, node: 5)
+        self.take = SimpleNamespace(remote=lambda slot, start, seconds: self.works.pop(0))
+        self.finish = SimpleNamespace(remote=self._finish)
         self.progress = SimpleNamespace(remote=self._progress)
+        self.advance = SimpleNamespace(remote=lambda *given: self.checkpoints.append(given) or answer)
+        self.hand_back = SimpleNamespace(remote=lambda *given: self.handed_back.append(given))
         self._answer = answer
+
+    def _finish(self, slot: int, start: int, status: str, seconds: float, message: str) -> str:
+        assert (slot, start) == (0, 5)
+        self.finished.append((status, message))
+        return self._answer
 
     def _progress(self, *_: Any) -> str:
         self.asked += 1
@@ -62,6 +82,14 @@ class Told:
 def bench(board: Told, execute: Any, store: Any = None, num_workers: int = 1) -> Any:
     settings = SimpleNamespace(slot=0, epoch=1, board=board, execute=execute)
     return SimpleNamespace(settings=settings, store=store, workers=SimpleNamespace(rank=0, num_workers=num_workers))
+
+
+def do(work: Work, board: Told, bench: Any) -> None:
+    worker._do(work, bench, words(board))
+
+
+def words(board: Told) -> Any:
+    return worker._Words(SimpleNamespace(slot=0, board=board), 5)  # type: ignore[arg-type]
 
 
 def failing(work: Work, bench: Any) -> str:
@@ -85,16 +113,16 @@ def test_a_store_that_is_not_shared_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_work_that_is_done_is_told() -> None:
     board = Told()
-    worker._do(TRIAL, bench(board, lambda work, bench: "paused"))
+    do(TRIAL, board, bench(board, lambda work, bench: "paused"))
     assert board.finished == [("paused", "")]
 
 
 def test_other_work_that_fails_is_told_with_its_reason_and_the_slot_goes_on() -> None:
     board = Told()
-    worker._do(BASE, bench(board, failing))
+    do(BASE, board, bench(board, failing))
     assert board.finished == [("failed", "ValueError: no such model")]
     with pytest.raises(ValueError, match="no such model"):
-        worker._do(BASE, bench(board, failing, num_workers=2))
+        do(BASE, board, bench(board, failing, num_workers=2))
     assert len(board.finished) == 2
 
 
@@ -112,18 +140,18 @@ def test_a_failed_record_is_told_before_the_workers_are_restarted(tmp_path: Path
     store = Store(str(tmp_path / "store"))
     board = Told()
     with pytest.raises(ValueError, match="no such model"):
-        worker._do(TRIAL, bench(board, failing, store, num_workers=2))
+        do(TRIAL, board, bench(board, failing, store, num_workers=2))
     assert board.finished == []
     store.begin_attempt("a", 1)
     failed = invented_record("a", sweep_tree(tmp_path)["trial"], "failed").model_copy(update={"attempts": 1})
     store.write_record(failed, driver_epoch=1)
     store.begin_attempt("a", 1)  # --retry-failed: the record of the time before is there, and says nothing of this one
     with pytest.raises(ValueError, match="no such model"):
-        worker._do(TRIAL, bench(board, failing, store, num_workers=2))
+        do(TRIAL, board, bench(board, failing, store, num_workers=2))
     assert board.finished == []
     store.write_record(failed.model_copy(update={"attempts": 2}), driver_epoch=1)
     with pytest.raises(ValueError, match="no such model"):
-        worker._do(TRIAL, bench(board, failing, store, num_workers=2))
+        do(TRIAL, board, bench(board, failing, store, num_workers=2))
     assert board.finished == [("failed", "")]
 
 
@@ -156,10 +184,52 @@ def test_a_trial_that_has_ended_is_not_trained_again(tmp_path: Path, monkeypatch
 
 def test_the_board_is_not_asked_at_every_step() -> None:
     board = Told("pause")
-    progress = worker._throttled_progress(SimpleNamespace(slot=0, board=board))  # type: ignore[arg-type]
+    progress = words(board).progress
     assert progress(1, 100) is Verdict.PAUSE
     assert [progress(step, 100) for step in range(2, 50)] == [Verdict.CONTINUE] * 48
     assert board.asked == 1
+
+
+def test_workers_that_were_replaced_end() -> None:
+    board = Told("replaced")
+    told = words(board)
+    board.works = [{"kind": "replaced", "key": "", "candidate": ""}]
+    for say in (told.take, told.checkpointed, lambda: told.progress(1, 2), lambda: told.finish("completed", 1.0, "")):
+        with pytest.raises(ReplacedError, match="the workers of start 5 of slot 0 have been replaced: they end"):
+            say()
+
+
+def test_a_new_checkpoint_is_told() -> None:
+    board = Told()
+    words(board).checkpointed()
+    assert board.checkpoints == [(0, 5)]
+
+
+def out_of_disk(work: Work, bench: Any) -> str:
+    raise OutsideError("the base model did not load: OSError: [Errno 28] No space left on device")
+
+
+@pytest.mark.parametrize("work", [TRIAL, BASE])
+def test_trouble_around_any_work_hands_it_back_and_ends_the_workers(
+    work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is finished for nobody: a sick node must not use up trials, nor the base model's evaluation."""
+    board = Told()
+    board.works = [WAIT, work]
+    context = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 1)
+    monkeypatch.setattr(worker, "get_context", lambda: context)
+    monkeypatch.setattr(worker, "get_device", lambda: torch.device("cpu"))
+    monkeypatch.chdir(tmp_path)
+    store = Store(str(tmp_path / "store"))
+    with DriverLock(store.storage) as lock:
+        settings: Any = SimpleNamespace(
+            slot=0, board=board, execute=out_of_disk, cpus_per_worker=torch.get_num_threads(), folder=str(tmp_path),
+            store_uri=store.uri, epoch=lock.epoch,
+        )  # fmt: skip
+        with pytest.raises(OutsideError, match="No space left on device"):
+            worker.serve(settings)
+    assert board.handed_back == [(0, 5)]
+    assert board.finished == []
 
 
 def at_work(store: Store, base_trial: dict[str, Any]) -> Bench:

@@ -2,6 +2,7 @@ import io
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from prunedlora.results.store import Store
 from prunedlora.sweep.outcome import harness_problems
 from prunedlora.sweep.progress import Progress
 from prunedlora.sweep.signals import TERMINATED, Signals
+from prunedlora.sweep.slot_news import SlotNews
 from tests.inventions import invented_record, sweep_tree
 
 OBJECTIVES = Objectives("accuracy", True, "adapter_params")
@@ -21,7 +23,8 @@ OBJECTIVES = Objectives("accuracy", True, "adapter_params")
 def snapshot(ended: dict[str, str], step: int = 5) -> dict[str, Any]:
     work = {"kind": "trial", "key": "running", "candidate": ""}
     slot = {"state": "busy", "work": work, "step": step, "num_steps": 10}
-    return {"queued": 0, "running": 1, "ended": ended, "slots": {0: slot}}
+    starting = {"state": "starting", "work": None, "step": 0, "num_steps": 0}
+    return {"queued": 0, "running": 1, "ended": ended, "slots": {0: slot, 1: starting}}
 
 
 @pytest.fixture
@@ -35,7 +38,7 @@ def store(tmp_path: Path) -> Store:
 
 def test_a_log_gets_a_line_for_every_change(store: Store) -> None:
     text = io.StringIO()
-    progress = Progress(store, OBJECTIVES, num_trials=4, num_slots=2, console=Console(file=text, width=60))
+    progress = Progress(store, OBJECTIVES, num_trials=4, console=Console(file=text, width=60))
     with progress:
         progress.update(snapshot({}))
         progress.update(snapshot({}))
@@ -66,7 +69,7 @@ def test_a_harness_that_failed_is_told(store: Store, tmp_path: Path) -> None:
 
 def test_a_terminal_shows_slots_and_front(store: Store) -> None:
     console = Console(file=io.StringIO(), width=100, force_terminal=True, record=True)
-    progress = Progress(store, OBJECTIVES, num_trials=4, num_slots=2, console=console)
+    progress = Progress(store, OBJECTIVES, num_trials=4, console=console)
     with progress:
         progress.update(snapshot({"a": "completed"}))
         console.print(progress._view(snapshot({"a": "completed"})))
@@ -76,10 +79,30 @@ def test_a_terminal_shows_slots_and_front(store: Store) -> None:
 
 
 def test_time_left_counts_what_is_begun(store: Store) -> None:
-    progress = Progress(store, OBJECTIVES, num_trials=4, num_slots=2, console=Console(file=io.StringIO()))
+    progress = Progress(store, OBJECTIVES, num_trials=4, console=Console(file=io.StringIO()))
     assert progress.seconds_left(snapshot({})) is None
     progress.update(snapshot({"a": "completed"}))
     assert progress.seconds_left(snapshot({}, step=5)) == pytest.approx((4 - 2 - 0.5) * 1.0 / 2)
+
+
+def test_waiting_and_closed_slots_are_shown_and_said_once(store: Store) -> None:
+    text = io.StringIO()
+    progress = Progress(store, OBJECTIVES, num_trials=4, console=Console(file=text, width=200))
+    slots: Any = SimpleNamespace(closed={}, waiting_text=lambda snapshot: "waiting for resources: 1 of 3")
+    news = SlotNews(progress)
+    now = snapshot({"a": "completed"})
+    news.tell(now, slots)
+    now["slots"][1]["state"] = "waiting for resources"
+    for _ in range(3):
+        news.tell(now, slots)
+    slots.closed[2] = "slot 2 on node 10.0.0.2 was closed after 3 failures before the first step: OSError: disk"
+    now["slots"][2] = now["slots"][1] | {"state": "closed"}
+    for _ in range(3):
+        news.tell(now, slots)
+    assert text.getvalue().splitlines() == ["waiting for resources: 1 of 3", slots.closed[2]]
+    progress.update(now)
+    assert "1 of 3 slots wait for resources" in text.getvalue()
+    assert progress.seconds_left(now) == pytest.approx((4 - 2 - 0.5) * 1.0)
 
 
 def test_signals_are_noted_while_watching_and_end_at_once_otherwise() -> None:
