@@ -132,7 +132,7 @@ def test_other_work_that_its_node_cannot_do_goes_back_to_the_board() -> None:
 
     board = Told()
     with pytest.raises(ConnectionError, match="429"):
-        worker._do(BASE, bench(board, without_a_hub))
+        do(BASE, board, bench(board, without_a_hub))
     assert board.finished == []
 
 
