@@ -76,7 +76,7 @@ def test_no_hook_and_no_statistic_before_the_first_step_that_counts(
     model, layers = make_network()
     pruner, optimizer = Pruner(make_settings(**LATE | form), layers, num_steps=NUM_STEPS), make_optimizer(model)
     for step in range(1, NUM_STEPS + 1):
-        is_watching = 8 <= step and not pruner.is_done
+        is_watching = step >= 8 and not pruner.is_done
         hooks = any(module._forward_hooks for module in model.modules())
         reads_gradients = form.get("curvature") == "batch" or form.get("criterion") == "taylor"
         assert hooks == bool(pruner.statistics()) == (is_watching and not reads_gradients)
