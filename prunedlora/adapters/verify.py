@@ -36,7 +36,7 @@ Errors that are local, in a row of the vocabulary, say, can hide in a mean: fact
 
 
 class VerificationError(RuntimeError):
-    """An exported adapter is not the trained one, or does nothing; the message says what differs."""
+    """An exported adapter is not the trained one; the message says what differs."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class Certificate:
     rms_logit_difference_merged: float | None
     """None when not asked for. Where it is not far below `rms_logit_change`, merging rounds the adapter away."""
     max_logit_change: float
-    """Between the trained adapter and the same head without A and B: what the adapter does."""
+    """Between the trained adapter and the same head without A and B: what the adapter does. 0 is no error: early in a
+    warm-up, in half precision, an adapter does nothing yet that logits show."""
     rms_logit_change: float
     num_examples: int
     tolerance: float
@@ -78,7 +79,7 @@ def verify(
 
     PEFT cannot hold AdaLoRA and LoRA on one model: there the folder is loaded onto a copy of the base.
 
-    Raises VerificationError naming what differs, or that the adapter changes nothing.
+    Raises VerificationError naming what differs.
     """
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     device = next(model.parameters()).device
@@ -88,8 +89,6 @@ def verify(
             change = trained.logits - _answer(model, inputs).logits
         largest_change, rms_change = _largest(change), _root_mean_square(change)
         del change  # logits are large
-        if largest_change == 0:
-            raise VerificationError(f"adapter {adapter_name!r} is not live: logits are the same without it")
         host = _load(model, adapter_name, folder, device)
         _compare_layers(plain_layers(model, adapter_name), plain_layers(host, RELOADED))
         _compare_heads(_heads(model, adapter_name), _heads(host, RELOADED))

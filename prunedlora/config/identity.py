@@ -12,6 +12,7 @@ from typing import Any
 
 from prunedlora.config.harness_tasks import HARNESS_EXTRA, is_path, task_files
 from prunedlora.config.trial import TrialConfig
+from prunedlora.missing_path import looked_for
 
 KEY_VERSION = 3
 """Raised whenever the same settings begin to mean another result; prunedlora/CHANGELOG.md says what changed."""
@@ -92,7 +93,7 @@ def model_location(name: str) -> str:
     if looks_local(name):
         path = Path(name).expanduser()
         if not path.exists():
-            raise LocationError(f"{name!r} does not exist (looked for {path.resolve()})")
+            raise LocationError(f"{name!r} does not exist ({looked_for(name)})")
         return str(path.resolve())
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # not in the module's __all__
@@ -101,8 +102,7 @@ def model_location(name: str) -> str:
         validate_repo_id(name)
     except HFValidationError as error:
         raise LocationError(
-            f"model {name!r} is neither a folder here (looked for {Path(name).resolve()}) nor a name on the Hub "
-            "(name, or owner/name)"
+            f"model {name!r} is neither a folder here ({looked_for(name)}) nor a name on the Hub (name, or owner/name)"
         ) from error
     return name
 
@@ -145,7 +145,7 @@ def _harness_identity(name: str) -> dict[str, Any]:
         return identity | {"name": name}
     path = Path(name).expanduser()
     if not path.exists():
-        raise LocationError(f"evaluation.harness_tasks: {name!r} does not exist (looked for {path.resolve()})")
+        raise LocationError(f"evaluation.harness_tasks: {name!r} does not exist ({looked_for(name)})")
     return identity | {"files": sorted([p.name, _sha256(p)] for p in task_files(path))}
 
 

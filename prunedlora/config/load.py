@@ -1,8 +1,9 @@
 """YAML file + overrides → a checked configuration, or one error that lists everything that is wrong with it."""
 
 import difflib
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,27 @@ class ConfigError(ValueError):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as people mean it: 1e-3 is a number (YAML 1.1 reads text), and a key given twice is an error."""
+    """YAML as people mean it: 1e-3 is a number (YAML 1.1 reads text), 2024-01-31 a text (no setting is a date), and a
+    key given twice is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise ConfigError(f"line {node.start_mark.line + 1}: key {key!r} is given twice")
+        first: dict[Any, yaml.Mark] = {}
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key, mark = self.construct_object(key_node, deep=True), key_node.start_mark
+            if isinstance(key, Hashable) and (before := first.setdefault(key, mark)) is not mark:
+                raise ConfigError(
+                    f"line {mark.line + 1}, column {mark.column + 1}: key {key!r} is given twice, first in line "
+                    f"{before.line + 1}, column {before.column + 1}"
+                )
         return super().construct_mapping(node, deep)
 
 
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
@@ -46,7 +58,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), *, base_only: bool = F
         ConfigError: the file cannot be read or parsed, or any of its settings is wrong; all problems at once.
     """
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        tree = _parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -82,6 +94,20 @@ def parse_harness(given: Mapping[str, Any]) -> HarnessConfig:
         raise ConfigError("\n".join(line for details in error.errors() for line in _explain(details))) from error
 
 
+def _parse(text: str) -> Any:
+    """YAML as plain data. Raises yaml.YAMLError, ConfigError."""
+    try:
+        tree = yaml.load(text, _Loader)
+        json.dumps(tree, default=str, skipkeys=True)  # refuses an alias within itself
+    except RecursionError as error:
+        raise ConfigError("nested too deeply") from error
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"a value that cannot be read: {error}") from error
+    return tree
+
+
 def _parse_override(override: str) -> tuple[str, Any]:
     path, equals, text = override.partition("=")
     if not equals:
@@ -91,9 +117,11 @@ def _parse_override(override: str) -> tuple[str, Any]:
         close = difflib.get_close_matches(path, all_fields(SweepConfig), n=1)
         raise ConfigError(f"--set {path}: no such field" + (f"; did you mean {close[0]}?" if close else ""))
     try:
-        return path, yaml.load(text, _Loader)
+        return path, _parse(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override!r}: the value is no valid YAML") from error
+    except ConfigError as error:
+        raise ConfigError(f"--set {override!r}, {error}") from error
 
 
 def _explain(details: ErrorDetails) -> list[str]:

@@ -2,11 +2,15 @@
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from prunedlora.registry import lookup
 
 Progress = Annotated[float, Field(ge=0.0, le=1.0)]  # share of the optimizer steps done
+
+
+Options = dict[str, JsonValue]
+"""Settings of a library by name, which a trial's key can be made of: texts, finite numbers, lists of them."""
 
 
 class Section(BaseModel):

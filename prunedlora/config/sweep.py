@@ -54,7 +54,11 @@ class RetentionConfig(Section):
     checkpoints: Literal["until_completed", "always"] = "until_completed"
     """Whether a completed trial's checkpoints are deleted."""
     checkpoint_every_steps: PositiveInt | None = None
-    """Optimizer steps between checkpoints to resume from; None: at milestones, and when the sweep is paused."""
+    """Optimizer steps between checkpoints to resume from; None: not by steps."""
+    checkpoint_every_seconds: PositiveFloat | None = 600
+    """Seconds of training, evaluations included, after which a checkpoint is left besides; None: not by time. Whatever
+    both say, one is left after every milestone, before the last evaluation, and when the sweep is paused. They are
+    written beside the training, which waits only to copy what trains."""
     adapters: Literal["all", "front"] = "all"
     """front: after the sweep, adapters are deleted that no recommendation, at any margin and on any axis of size, can
     name (their figures stay): those of configurations that another beats for certain."""
@@ -72,8 +76,10 @@ class SweepConfig(Section):
     max_seconds: PositiveFloat | None = None
     """End cleanly after this time: trials in flight keep a checkpoint and go on in the next run."""
     max_attempts: PositiveInt = 3
-    """How often a trial is started, per run of the sweep, whose worker died or met trouble that is not the trial's own
-    (another worker lost, Ray, the storage); it goes on from its last checkpoint."""
+    """How often a trial is started, per run of the sweep, without getting as far as a new checkpoint: its worker died,
+    or met trouble that is not the trial's own (another worker lost, a node, Ray, the storage). It goes on from its last
+    checkpoint, and each new one gives it all its starts again: a long trial may be preempted as often as it likes. A
+    node that cannot load the base model or the data has not started it."""
     recommend_within: float = Field(default=0.01, ge=0.0)
     """The recommended adapter is the smallest whose quality is at most this much worse than the best's."""
     seed: NonNegativeInt = 0
@@ -110,11 +116,16 @@ class SweepConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _quantization_has_a_gpu(self) -> Self:
-        if self.trial.model.quantization is not None and self.resources.gpus_per_worker == 0:
+    def _what_needs_a_gpu_has_one(self) -> Self:
+        model = self.trial.model
+        if model.quantization is not None and self.resources.gpus_per_worker == 0:
             raise ValueError(
-                f"trial.model.quantization {self.trial.model.quantization!r} needs CUDA, "
-                "but resources.gpus_per_worker is 0"
+                f"trial.model.quantization {model.quantization!r} needs CUDA, but resources.gpus_per_worker is 0"
+            )
+        if model.needs_half_precision and self.resources.gpus_per_worker == 0:
+            raise ValueError(
+                f"trial.model.attn_implementation {model.attn_implementation!r} needs CUDA, but "
+                "resources.gpus_per_worker is 0"
             )
         return self
 

@@ -1,10 +1,10 @@
 """Sections of a trial that every method has: model, data, adapter, optimizer, training, evaluation."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from prunedlora.config.section import Progress, Section, registered
+from prunedlora.config.section import Options, Progress, Section, registered
 from prunedlora.registry import lookup
 
 
@@ -16,12 +16,19 @@ class ModelConfig(Section):
     gguf_file: str | None = None
     """File inside the model folder or repository, for models stored as GGUF."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Type of the base weights and of autocast; auto: bfloat16 on a GPU, float32 on a CPU. Adapters are float32."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, more time."""
-    quantization: Literal["nf4"] | None = None
-    """4-bit base weights through bitsandbytes (CUDA only), all but the head; None keeps the dtype."""
-    config_overrides: dict[str, Any] = Field(default={})
+    """Type of the base weights and of autocast; auto: bfloat16 on a GPU, float32 on a CPU. Adapters are float32. On a
+    GPU float32 matrices are multiplied in TF32 while the model trains, in full precision everywhere else."""
+    gradient_checkpointing: bool | None = None
+    """Recompute activations in the backward pass: less memory, more time, the same result. None: only once a single
+    example does not fit into memory; false: not even then."""
+    attn_implementation: str | None = Field(default=None, min_length=1)
+    """How attention is computed, under transformers' names: eager, sdpa, flash_attention_2 (a GPU, half precision and
+    the package flash-attn), …; None: as transformers has it for the model."""
+    quantization: Literal["nf4", "int8"] | None = None
+    """Base weights of 4 or 8 bits through bitsandbytes (CUDA only), all but the head; None keeps the dtype."""
+    double_quantization: bool = False
+    """Quantise the scales of nf4 weights too: 0.4 bits a weight less."""
+    config_overrides: Options = Field(default={})
     """Fields of the model's own config to change at load, for example {hidden_dropout_prob: 0.0}."""
     trust_remote_code: bool = False
     """Run model code that comes with the model files. Off unless asked for by name."""
@@ -36,6 +43,28 @@ class ModelConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _double_quantization_has_an_effect(self) -> Self:
+        if self.double_quantization and self.quantization != "nf4":
+            raise ValueError(
+                f"double_quantization has no effect on quantization {self.quantization!r}: it is for nf4; remove it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _attention_fits_the_type(self) -> Self:
+        if self.needs_half_precision and self.dtype == "float32":
+            raise ValueError(
+                f"attn_implementation {self.attn_implementation!r} computes in half precision: set dtype to bfloat16, "
+                "or attn_implementation to sdpa"
+            )
+        return self
+
+    @property
+    def needs_half_precision(self) -> bool:
+        """Whether attention is computed by FlashAttention's kernels, which are for GPUs and half precision."""
+        return self.attn_implementation is not None and self.attn_implementation.startswith("flash_attention")
+
+    @model_validator(mode="after")
     def _revision_has_an_effect(self) -> Self:
         if self.revision is not None and self.name.startswith(("package:", "/", "./", "../", "~")):
             raise ValueError(f"revision has no effect on model {self.name!r}, which is not from the Hub; remove it")
@@ -46,17 +75,23 @@ class SourceConfig(Section):
     """Where the examples of one split come from."""
 
     name: str = Field(min_length=1)
-    """Hub dataset, local csv/tsv/json/jsonl/parquet file (all but parquet also as .gz), folder that has such a file
-    `<split>.<ext>` or is laid out like a repository of the Hub, or `reasoning_gym:<task>`. Cells of a csv and numbers
-    of a local json file are the text that stands there; other values are as Python prints them, truth values true and
-    false."""
+    """Hub dataset, local csv/tsv/json/jsonl/parquet file (all but parquet also as .gz and .zst), folder that has such a
+    file `<split>.<ext>` or is laid out like a repository of the Hub, or `reasoning_gym:<task>`. Cells of a csv and
+    numbers of local json files are the text that stands there; other values are as Python prints them, truth values
+    true and false."""
+    delimiter: str | None = Field(default=None, min_length=1, max_length=1)
+    """Character between the cells of a local csv or tsv; None: a comma, a tab in a tsv."""
+    encoding: str | None = None
+    """Of a local csv, tsv, json or jsonl: utf-16, cp1252, … by Python's names; None: UTF-8."""
+    column_names: list[str] | None = Field(default=None, min_length=1)
+    """Names of the columns of a local csv or tsv that has no header line; None: the first line is the header."""
     subset: str | None = None
     """Configuration name of a Hub dataset."""
     revision: str | None = None
     """Hub revision; None takes the default branch."""
     split: str | None = None
     """Split at the source; None for sources that have just one (a single file, a reasoning-gym task)."""
-    options: dict[str, Any] = Field(default={})
+    options: Options = Field(default={})
     """Options of a reasoning-gym task."""
     seed: int | None = None
     """Seed of a reasoning-gym task (required there)."""
@@ -71,11 +106,25 @@ class SourceConfig(Section):
     the document, the author, the patient. For every source or for none; None: only equal prompts stay together."""
 
     @model_validator(mode="after")
+    def _text_files(self) -> Self:
+        if self.delimiter is not None and self.delimiter in '"\r\n':
+            raise ValueError(f"delimiter {self.delimiter!r} is part of the format itself; give another, as ';'")
+        if self.column_names is not None and len(set(self.column_names)) < len(self.column_names):
+            raise ValueError(f"column_names has a name twice: {self.column_names}")
+        if self.encoding is not None:
+            try:
+                "".encode(self.encoding)
+            except LookupError:
+                raise ValueError(f"encoding {self.encoding!r} is not known; give utf-8, utf-16, cp1252, …") from None
+        return self
+
+    @model_validator(mode="after")
     def _reasoning_gym_settings(self) -> Self:
         if self.name.startswith("reasoning_gym:"):
             if self.seed is None or self.num_examples is None:
                 raise ValueError("a reasoning_gym source needs seed and num_examples")
-            unused = [field for field in ("subset", "revision", "split") if getattr(self, field) is not None]
+            text = ("delimiter", "encoding", "column_names")
+            unused = [field for field in ("subset", "revision", "split", *text) if getattr(self, field) is not None]
         else:
             unused = [field for field, unset in (("options", {}), ("seed", None)) if getattr(self, field) != unset]
         if unused:
@@ -181,7 +230,7 @@ class TrainingConfig(Section):
     """Examples per optimizer step, over all workers."""
     micro_batch_size: PositiveInt | None = None
     """Examples per forward pass and worker; None: no limit of this kind. Without either limit a worker's whole share of
-    a step is one pass."""
+    a step is one pass. Where memory does not suffice, either limit is halved until it does."""
     micro_batch_tokens: PositiveInt | None = None
     """Instead: tokens per forward pass and worker, padding included. Examples of like length go together, as many as
     fit; one that is longer goes alone."""
@@ -216,7 +265,7 @@ class HarnessConfig(Section):
     limit: Annotated[int | float | None, AfterValidator(_number_or_share)] = None
     """Documents of each task: the first n, or their share below 1; None takes all."""
     batch_size: PositiveInt = 8
-    """Requests per forward pass and worker."""
+    """Requests per forward pass and worker; halved where memory does not suffice."""
     unsafe_code: bool = False
     """Allow tasks that run code which the model writes. Off unless asked for by name."""
 
@@ -229,6 +278,7 @@ class EvaluationConfig(Section):
     max_examples: PositiveInt | None = None
     """Validation examples used (the first of the split); None uses all."""
     batch_size: PositiveInt = 64
+    """Examples per forward pass and worker; halved where memory does not suffice."""
     max_new_tokens: PositiveInt | None = None
     """Longest generated answer in tokens; needed by metrics that generate, refused otherwise."""
     stop: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = None

@@ -33,9 +33,9 @@ def export_candidate(store: Store, candidate: str, to: Path, *, check: bool, for
     a model card, a certificate, and the names of its classes.
 
     Returns what was checked: whether its weights are the recorded ones, and, with `check`, logits of the adapter as
-    PEFT loads it against those of the merged model and of the form that is handed over, and that it changes them. That
-    needs the base model, as on record, and a few prompts of the data (merging needs them anyway, and is always
-    checked).
+    PEFT loads it against those of the merged model and of the form that is handed over, and how far it changes them
+    (0 where it does nothing). That needs the base model, as on record, and a few prompts of the data (merging needs
+    them anyway, and is always checked).
 
     Raises:
         UnknownCandidateError: no such trial or step.

@@ -18,6 +18,7 @@ from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import autocast, evaluate
 from prunedlora.trial.assets import AssetCache
 from prunedlora.trial.candidates import ADAPTER, certificate_facts, checked_batch, recorded
+from prunedlora.trial.failures import loading
 
 TEST_FILE = "test.json"
 """Beside an adapter that was measured."""
@@ -32,10 +33,12 @@ def measure_test(
     Raises:
         StoredAdapterError: the adapter is gone, or is not the one that was recorded.
         VerificationError: the model with the adapter merged into its weights gives other logits.
+        NodeError: this node cannot load the base model or the data.
     """
     record = store.read_record(key)
     assert record is not None
-    loaded = assets.get(config, recorded_labels(record))
+    with loading(f"base model and data of trial {key}"):
+        loaded = assets.get(config, recorded_labels(record))
     tested = record.candidate(candidate)
     path = adapter_path(store, record, tested)
     with tempfile.TemporaryDirectory() as scratch:

@@ -103,6 +103,9 @@ def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], fol
     title = f"{base} with a LoRA adapter merged in" if form.merged else f"LoRA adapter for {base}"
     head = f", beside a task head of {candidate.head_params:,}" if candidate.head_params else ""
     changed = f" Here {form.sentence()}." if form.sentence() else ""
+    idle = " It does nothing: on the examples that were checked the logits are the same without it."
+    if candidate.certificate is None or candidate.certificate.get("max_logit_change") != 0:
+        idle = ""
     share = record_share_text(record)
     adapts = "" if share is None else f"\n\nThe training {share}."
     ranks = "\n".join(f"| `{name}` | {rank} |" for name, rank in sorted(candidate.ranks.items()) if rank)
@@ -114,7 +117,7 @@ def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], fol
 
 {metric} {figure_text(figure)} on the {split} split ({figure.num_examples:,} examples, one training run).
 {candidate.adapter_params:,} parameters in A and B ({bytes_text(candidate.adapter_bytes)} as trained), largest rank \
-{candidate.max_rank}{head}.{changed}{adapts}
+{candidate.max_rank}{head}.{idle}{changed}{adapts}
 
 Found by a sweep of [prunedlora](https://arxiv.org/abs/2510.00192): trial `{record.key}`, method \
 `{config.method}`, after step {candidate.step:,}. The scaling is folded into B.

@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from prunedlora.fleet.address import ClusterError, check_address, given_address
 from prunedlora.fleet.board import Board
 from prunedlora.results.storage import StoreError
 
@@ -60,25 +62,34 @@ def connected() -> Iterator[None]:
     """Joined to a cluster: the one this process is in already, the one of RAY_ADDRESS (set inside a job), or a local
     one that listens on the loopback interface only and ends with the block.
 
-    Not at SystemExit, when the process is about to end: Ray shut down under threads that still wait for their slots
-    ends it with a status of its own.
+    An error ends it too, but not SystemExit, when the process is about to end: Ray shut down under threads that still
+    wait for their slots ends it with a status of its own.
+
+    Raises ClusterError where no Ray can be joined or started.
     """
     if ray.is_initialized():
         yield
         return
     set_environment(ENVIRONMENT)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(**quiet)
-    else:
-        set_environment(LOCAL_ENVIRONMENT)
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            _node_ip_address="127.0.0.1",
-            **quiet,
-        )
+    check_address()
+    address = given_address()
+    try:
+        if address is not None:
+            ray.init(**quiet)
+        else:
+            set_environment(LOCAL_ENVIRONMENT)
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                _node_ip_address="127.0.0.1",
+                **quiet,
+            )
+    except (OSError, ValueError, RuntimeError, RayError) as error:
+        ray.shutdown()
+        what = "start a Ray on this machine" if address is None else f"join the Ray at RAY_ADDRESS={address}"
+        raise ClusterError(f"cannot {what}: {error}") from error
     for name in ("ray.train", "ray.tune", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:

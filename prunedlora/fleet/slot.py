@@ -28,5 +28,6 @@ class SlotSettings:
     max_attempts: int
     keep_checkpoints: bool
     checkpoint_every_steps: int | None
+    checkpoint_every_seconds: float | None
     execute: Execute | None = None
     """None trains for real; tests of the plumbing put something else."""

@@ -24,23 +24,26 @@ from prunedlora.delivery.candidate_test import measure_test
 from prunedlora.fleet.answers import answer
 from prunedlora.fleet.board import Work
 from prunedlora.fleet.slot import SlotSettings
-from prunedlora.results.driver_lock import SETTLE_SECONDS, read_driver
+from prunedlora.results.driver import read_driver
+from prunedlora.results.driver_lock import SETTLE_SECONDS
 from prunedlora.results.store import Store
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
 from prunedlora.trial.assets import AssetCache
 from prunedlora.trial.base_reference import measure_base
 from prunedlora.trial.execute import execute_trial
+from prunedlora.trial.failures import loading, row_of
+from prunedlora.trial.outside_error import OutsideError
 
 TAKE_SECONDS = 30.0
 PROGRESS_SECONDS = 0.5
 
 
-class SharedStorageError(RuntimeError):
+class SharedStorageError(OutsideError):
     """A slot that does not see the sweep's store."""
 
 
-class OtherDataError(RuntimeError):
+class OtherDataError(OutsideError):
     """A node whose data are not those that the sweep began with."""
 
 
@@ -54,6 +57,8 @@ class Bench:
     assets: AssetCache
     report: Callable[[str, dict[str, Any]], Verdict]
     progress: Callable[[int, int], Verdict]
+    checkpointed: Callable[[], None]
+    """Called on rank 0 after a new checkpoint of the trial in hand is in the store."""
     fingerprints: dict[str, str] = field(default_factory=dict)
     """Data sections with what their names stand for, as JSON → fingerprint of their examples as this worker loads
     them."""
@@ -80,6 +85,7 @@ def serve(settings: SlotSettings) -> None:
         assets=AssetCache(workers.device),
         report=lambda key, candidate: Verdict(answer(settings.board.report.remote(key, candidate))),
         progress=_throttled_progress(settings),
+        checkpointed=lambda: None,
     )
     start = answer(settings.board.join.remote(settings.slot)) if workers.rank == 0 else 0
     while True:
@@ -103,10 +109,12 @@ def execute_work(work: Work, bench: Bench) -> str:
     if work["kind"] == "test":
         measure_test(trial, key, work["candidate"], store=store, assets=bench.assets, workers=bench.workers)
         return "completed"
-    record = store.read_record(key)
-    if record is not None and record.status != "failed":
-        # The workers died between the record and telling the board: the trial is over.
-        return record.status
+    # The workers died between the record and telling the board: the trial is over.
+    ended: str | None = bench.workers.from_first(
+        _ended(store, key, settings.epoch) if bench.workers.rank == 0 else None
+    )
+    if ended is not None:
+        return ended
     return execute_trial(
         trial,
         key,
@@ -119,7 +127,17 @@ def execute_work(work: Work, bench: Bench) -> str:
         progress=bench.progress,
         keep_checkpoints=settings.keep_checkpoints,
         checkpoint_every_steps=settings.checkpoint_every_steps,
+        checkpoint_every_seconds=settings.checkpoint_every_seconds,
+        checkpointed=bench.checkpointed,
     )
+
+
+def _ended(store: Store, key: str, epoch: int) -> str | None:
+    """How a trial has ended already; None: it has not, or has failed in an earlier run and is tried again."""
+    record = store.read_record(key)
+    if record is None or (record.status == "failed" and not store.has_failed(key, epoch)):
+        return None
+    return record.status
 
 
 def check_store(store: Store, settings: SlotSettings) -> None:
@@ -137,8 +155,8 @@ def check_data(work: Work, bench: Bench) -> None:
     """Raises OtherDataError when the examples of a piece of work, as this worker loads them, are not those on record.
 
     The driver has put them there for the sweep and the corners of its space; of a section between these, the first
-    worker's count. Called by all ranks, which hear from rank 0 what is on record. Data that do not load say nothing of
-    the node: the work itself meets them again, and puts the reason where it belongs.
+    worker's count. Called by all ranks, which hear from rank 0 what is on record. Raises NodeError for data that this
+    node does not get; others that do not load the work itself meets again, and puts the reason where it belongs.
     """
     written = _written(work, bench)
     found = _fingerprint(written, bench)
@@ -154,12 +172,16 @@ def check_data(work: Work, bench: Bench) -> None:
 
 
 def _fingerprint(written: TrialConfig, bench: Bench) -> str | None:
-    """Of the configuration's examples, loaded once while the files are the same; None where they do not load."""
+    """Of the configuration's examples, loaded once while the files are the same; None where they do not load, by no
+    fault of the node. Raises NodeError."""
     trial = pinned(written, bench.store.binding.read_commits())
     try:
-        section = json.dumps([written.data.model_dump(), data_contents(written)])
-        if section not in bench.fingerprints:
-            bench.fingerprints[section] = bench.assets.examples(trial).fingerprint
+        with loading(f"data {written.data.train.name!r}"):
+            section = json.dumps([written.data.model_dump(), data_contents(written)])
+            if section not in bench.fingerprints:
+                bench.fingerprints[section] = bench.assets.examples(trial).fingerprint
+    except OutsideError:
+        raise
     except Exception:  # of a generator or a data library, each with its own; `AssetCache.get` raises it again
         return None
     return bench.fingerprints[section]
@@ -195,7 +217,8 @@ def _take(settings: SlotSettings, start: int) -> Work | None:
 
 def _do(work: Work, bench: Bench) -> None:
     """Does a piece of work and tells the board. A trial's failures are handled in `execute_trial`; what it lets through
-    goes on to Ray Train, after the board knows of a failed record, so that the trial is not begun again."""
+    goes on to Ray Train, after the board knows of a failed record, so that the trial is not begun again. Other work
+    that was interrupted (trial/failures.py) goes back to the board with its workers."""
     settings, is_first = bench.settings, bench.workers.rank == 0
     began = time.monotonic()
 
@@ -208,19 +231,15 @@ def _do(work: Work, bench: Bench) -> None:
         status = (settings.execute or execute_work)(work, bench)
     except Exception as error:
         if work["kind"] != "trial":
+            if not row_of(error, loading=False).consequence.has_record:
+                raise
             finish("failed", f"{type(error).__name__}: {error}")
             if bench.workers.num_workers == 1:
                 return
-        elif is_first and _has_failed(work["key"], bench.store):
+        elif is_first and bench.store.has_failed(work["key"], settings.epoch):
             finish("failed")
         raise
     finish(status)
-
-
-def _has_failed(key: str, store: Store) -> bool:
-    """Whether this attempt is on record as failed: that of an earlier run stays until a trial that is retried ends."""
-    record = store.read_record(key)
-    return record is not None and record.status == "failed" and record.attempts == store.num_attempts(key)
 
 
 def _throttled_progress(settings: SlotSettings) -> Callable[[int, int], Verdict]:

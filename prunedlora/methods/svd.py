@@ -39,6 +39,7 @@ class Svd(Method):
 
     section = "svd"
     settings_type = SvdSettings
+    truncates = True
     settings: SvdSettings
 
     def truncations(self) -> Iterator[int]:

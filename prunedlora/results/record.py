@@ -14,6 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, Va
 from prunedlora.sizes import SIZES
 
 SCHEMA_VERSION: Final = 1
+Fault = Literal["trial", "node", "storage", "user"]
+"""Whose a failure is."""
 
 
 class RecordError(ValueError):
@@ -73,6 +75,18 @@ class ExampleOutcomes(Document):
     """Metric → 1 for a correct example, 0 for a wrong one."""
 
 
+class Failure(Document):
+    type: str = Field(min_length=1)
+    """Name of the exception's class."""
+    message: str
+    fault: Fault | None = None
+    """Whose it is (trial/failures.py); None: not known, as in older records. Only of a trial's own does the study
+    learn that its settings are bad."""
+    step: Count | None = None
+    learning_rate: float | None = None
+    traceback: str
+
+
 class Candidate(Document):
     """One evaluated adapter: a milestone or the end of a trial."""
 
@@ -109,7 +123,10 @@ class Candidate(Document):
     tokens_seen: Count
     examples_seen: Count
     certificate: dict[str, Json] | None = None
-    """What was checked when the adapter was exported."""
+    """What was checked when the adapter was exported. A `max_logit_change` of 0: it changed nothing there."""
+    harness_failure: Failure | None = None
+    """Why lm-evaluation-harness has no figures of this adapter, which is none the worse for it; None: it has, or was
+    not asked."""
 
     @property
     def name(self) -> str:
@@ -147,18 +164,6 @@ class BaseReference(Document):
     max_rank: Literal[0] = 0
 
 
-class Failure(Document):
-    type: str = Field(min_length=1)
-    """Name of the exception's class."""
-    message: str
-    fault: Literal["trial", "node", "storage", "user"] | None = None
-    """Whose it is (trial/failures.py); None: not known, as in older records. Only of a trial's own does the study
-    learn that its settings are bad."""
-    step: Count | None = None
-    learning_rate: float | None = None
-    traceback: str
-
-
 class Environment(Document):
     packages: dict[str, str]
     """Distribution → version."""
@@ -174,6 +179,20 @@ class Environment(Document):
     """Name, revision, dtype, number of parameters, … as loaded."""
     data: dict[str, Json]
     """Fingerprint of the splits, duplicates removed, examples truncated, …"""
+
+
+class MemoryFit(Document):
+    """How much went through the model at once in the end, which is less than was asked for where memory did not
+    suffice. It changes how sums round, and nothing else."""
+
+    halvings: Count
+    """How often the passes of a training step were halved."""
+    evaluation_halvings: Count
+    """How often the batches of an evaluation were halved."""
+    gradient_checkpointing: bool
+    micro_batch_size: int | None = Field(default=None, ge=1)
+    """Examples of one pass after the halvings; None where tokens are its limit."""
+    micro_batch_tokens: int | None = Field(default=None, ge=1)
 
 
 class TrialRecord(Document):
@@ -196,6 +215,8 @@ class TrialRecord(Document):
     bases whose layers cannot be told apart."""
     embedding_widths: dict[str, tuple[int, int]] | None = None
     """The same of the input and output embedding, which some servers adapt too."""
+    fit: MemoryFit | None = None
+    """None in older records, and where no training began."""
 
     @property
     def last_trained(self) -> Candidate | None:

@@ -5,8 +5,8 @@ write is atomic there; a folder, which is many objects, counts as there once its
 """
 
 import errno
+import inspect
 import os
-import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,8 +15,11 @@ from pathlib import Path, PurePosixPath
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from prunedlora.results.local_files import TEMPORARY, beside, create_file, replace_file, sync_folder
+
 MARKER = ".complete"
-TEMPORARY = ".tmp-"
+LEAST_BYTES = 2**20
+"""Smaller than any sweep."""
 REFUSED = (401, 403, 405, 501)
 """Answers over HTTP to a write that is not allowed: without a login, with this one, at all, by this server."""
 
@@ -52,7 +55,13 @@ class Storage:
 
     def exists(self, path: str) -> bool:
         with self._named(path):
-            return bool(self._fs.exists(self._full(path)))
+            if not self.is_local:
+                return bool(self._fs.exists(self._full(path)))
+            try:
+                os.stat(self._full(path))
+            except (FileNotFoundError, NotADirectoryError):
+                return False  # any other error says nothing about what is there
+            return True
 
     def names(self, path: str) -> list[str]:
         """Names of the files and folders in a folder, sorted; none when there is no such folder."""
@@ -69,11 +78,21 @@ class Storage:
         """Content of a file, None when there is no such file."""
         return self.read_texts([path])[0]
 
+    def read_awaited_text(self, path: str) -> str | None:
+        """As `read_text`, for a file that another machine has just written: an NFS client that has looked for it before
+        may remember for a minute that it is not there, until it reads the folder anew."""
+        text = self.read_text(path)
+        if text is None and self.is_local:
+            self.names(path.rpartition("/")[0])
+            text = self.read_text(path)
+        return text
+
     def read_texts(self, paths: Sequence[str]) -> list[str | None]:
         """Contents of many files, fetched together where the filesystem can; None for those that do not exist."""
         texts: list[str | None] = []
         # Not `cat`, which would take brackets in a folder's name for a pattern.
-        contents = self._fs.cat_ranges([self._full(path) for path in paths], None, None, on_error="return")
+        with self._named(paths[0] if len(paths) == 1 else ""):
+            contents = self._fs.cat_ranges([self._full(path) for path in paths], None, None, on_error="return")
         for path, content in zip(paths, contents, strict=True):
             with self._named(path):
                 if isinstance(content, FileNotFoundError):
@@ -92,21 +111,26 @@ class Storage:
         """As `write_text`, for what is no text."""
         full = self._full(path)
         with self._named(path):
-            if not self.is_local:
+            if self.is_local:
+                replace_file(Path(full), content)
+            else:
                 self._fs.pipe_file(full, content)
-                return
-            target = Path(full)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = _beside(target)
-            try:
-                with open(temporary, "xb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(temporary, target)
-            finally:
-                temporary.unlink(missing_ok=True)
-            _sync_folder(target.parent)
+
+    def create_text(self, path: str, text: str) -> bool:
+        """Writes a file that is not there yet, whole; False, and nothing is written, where another one is there.
+
+        Of several that create one at the same moment, exactly one gets True: on local file systems and NFS, on S3 and
+        GCS (by conditional writes). Where the server or the package knows no such condition, it is looked for first and
+        written then, so that two may get True and the later one's text stays: read it back where that matters.
+        A file with this very text counts as ours, since a write whose answer is lost is made again: give the text
+        something of its writer where writers must be told apart.
+
+        Raises StoreError as `write_text`.
+        """
+        full, content = self._full(path), text.encode()
+        with self._named(path):
+            created = create_file(Path(full), content) if self.is_local else self._create_object(full, content)
+        return created or self.read_text(path) == text
 
     def make_root(self) -> None:
         """Makes the root where it is a local folder that is not there yet; object stores have no folders. Raises
@@ -114,6 +138,20 @@ class Storage:
         if self.is_local:
             with self._named(""):
                 Path(self._root).mkdir(parents=True, exist_ok=True)
+
+    def check_writable(self) -> None:
+        """Whether a local root can be written, or made, and has space; of object stores the first write tells. Writes
+        nothing. Raises StoreError when it has no space, NotAllowedError when we may not."""
+        if not self.is_local:
+            return
+        with self._named(""):
+            folder = next(folder for folder in (Path(self._root), *Path(self._root).parents) if os.path.lexists(folder))
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(f"{folder} may not be written (by user {os.geteuid()})")
+            if not folder.is_dir():
+                raise NotADirectoryError(f"{folder} is no folder")
+            if (free := shutil.disk_usage(folder).free) < LEAST_BYTES:
+                raise OSError(f"{folder} is full: {free} bytes are left")
 
     def append_text(self, path: str, text: str) -> None:
         """Adds to the end of a file with a single writer; object stores cannot append and write it anew."""
@@ -172,11 +210,27 @@ class Storage:
                 target = Path(self._full(path))
                 if target.is_dir():
                     # Renamed first, so that a kill in the middle leaves no half folder that looks whole.
-                    doomed = _beside(target)
+                    doomed = beside(target)
                     os.replace(target, doomed)
                     shutil.rmtree(doomed)
             else:
                 self._delete_objects(path)
+
+    def _create_object(self, full: str, content: bytes) -> bool:
+        """Whether an object was not there and is now."""
+        if "mode" in inspect.signature(getattr(self._fs, "_pipe_file", self._fs.pipe_file)).parameters:
+            try:
+                self._fs.pipe_file(full, content, mode="create")
+                return True
+            except FileExistsError:
+                return False
+            except Exception:
+                # Refused perhaps for its condition alone, by servers and packages each in its own way.
+                pass
+        if self._fs.exists(full):
+            return False
+        self._fs.pipe_file(full, content)
+        return True
 
     def _delete_objects(self, path: str) -> None:
         if self._fs.exists(self._full(f"{path}/{MARKER}")):
@@ -186,14 +240,14 @@ class Storage:
 
     def _move_in(self, local: Path, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _beside(target)
+        temporary = beside(target)
         try:
             shutil.copytree(local, temporary)
             for file in _files(temporary):
                 with open(file, "rb") as opened:
                     os.fsync(opened.fileno())
             if target.is_dir():
-                replaced = _beside(target)
+                replaced = beside(target)
                 os.replace(target, replaced)
                 os.replace(temporary, target)
                 shutil.rmtree(replaced)
@@ -201,7 +255,7 @@ class Storage:
                 os.replace(temporary, target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
 
     def _full(self, path: str) -> str:
         if ".." in path.split("/") or path.startswith("/"):
@@ -233,17 +287,5 @@ def _is_refusal(error: Exception) -> bool:
     return isinstance(error, NotImplementedError) or any(answer in REFUSED for answer in answers)
 
 
-def _beside(target: Path) -> Path:
-    return target.parent / f"{TEMPORARY}{secrets.token_hex(8)}-{target.name}"
-
-
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

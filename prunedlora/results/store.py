@@ -1,7 +1,8 @@
 """Store: the folder of one sweep. Only this module, and sweep_binding.py of what is its own, know where things lie.
 
     sweep.yaml                      what is asked
-    driver.json                     who drives it (driver_lock.py)
+    driver.json                     who drives it, with a heartbeat (driver_lock.py)
+    drivers/<epoch>.json            who took it, for each time that it was taken; created, never replaced
     base.json                       the untrained base model on the same axes
     asks/<number>.json              what the study proposed, written before a trial is queued
     contents.json                   what models and data are by content (this and the next three: sweep_binding.py)
@@ -13,6 +14,8 @@
     importances.json                which searched fields mattered, at the end of the last run
     trials/<key>/config.json        the resolved configuration
     trials/<key>/attempts.json      starts of the trial, per driver
+    trials/<key>/checkpointed.json  the start that left the last new checkpoint, per driver
+    trials/<key>/failures/          what ranks had to say that could not go on (trial/failures.py)
     trials/<key>/log.jsonl          figures along the way
     trials/<key>/checkpoints/<…>/   to resume from
     trials/<key>/adapters/<step>/   plain PEFT adapters
@@ -49,6 +52,7 @@ from prunedlora.results.sweep_binding import Binding, differing_fields, plain
 
 SWEEP_FILE = "sweep.yaml"
 COMMAND_FILE = "command.txt"
+ATTEMPTS, CHECKPOINTED = "attempts.json", "checkpointed.json"
 
 
 class StaleWriterError(RuntimeError):
@@ -135,11 +139,10 @@ class Store:
     # --- asks
 
     def write_ask(self, ask: Ask) -> None:
-        """Raises StoreError when the number is taken: an ask is never edited."""
+        """Raises StoreError when the number is taken by another ask: it is never edited. May be tried again."""
         path = f"asks/{ask.number:06d}.json"
-        if self.storage.exists(path):
+        if not self.storage.create_text(path, to_json(ask)):
             raise StoreError(f"{self.storage.uri_of(path)}: ask {ask.number} is already written")
-        self.storage.write_text(path, to_json(ask))
 
     def asks(self) -> list[Ask]:
         """All asks in the order of their numbers. Raises RecordError naming a broken one."""
@@ -177,14 +180,31 @@ class Store:
 
     def begin_attempt(self, key: str, driver_epoch: int) -> int:
         """Counts one more start of a trial; returns its number among those under this driver, from 1."""
-        attempts = self._attempts(key)
+        attempts = self._counts(key, ATTEMPTS)
         attempts[str(driver_epoch)] = attempts.get(str(driver_epoch), 0) + 1
-        self.storage.write_text(self.trial_path(key, "attempts.json"), json.dumps(attempts, sort_keys=True) + "\n")
+        self.storage.write_text(self.trial_path(key, ATTEMPTS), json.dumps(attempts, sort_keys=True) + "\n")
         return attempts[str(driver_epoch)]
 
-    def num_attempts(self, key: str) -> int:
-        """Starts of a trial under all drivers."""
-        return sum(self._attempts(key).values())
+    def num_attempts(self, key: str, driver_epoch: int | None = None) -> int:
+        """Starts of a trial under a driver; None: under all of them."""
+        attempts = self._counts(key, ATTEMPTS)
+        return sum(attempts.values()) if driver_epoch is None else attempts.get(str(driver_epoch), 0)
+
+    def note_checkpoint(self, key: str, driver_epoch: int, attempt: int) -> None:
+        """Remembers that this attempt has left a checkpoint further on than any before it."""
+        noted = self._counts(key, CHECKPOINTED) | {str(driver_epoch): attempt}
+        self.storage.write_text(self.trial_path(key, CHECKPOINTED), json.dumps(noted, sort_keys=True) + "\n")
+
+    def num_attempts_since_checkpoint(self, key: str, driver_epoch: int) -> int:
+        """Starts of a trial under a driver after the one that left the last new checkpoint."""
+        return self.num_attempts(key, driver_epoch) - self._counts(key, CHECKPOINTED).get(str(driver_epoch), 0)
+
+    def has_failed(self, key: str, driver_epoch: int) -> bool:
+        """Whether the trial's last start was under this driver and is on record as failed. The failed record of an
+        earlier one stays until a trial that is retried ends."""
+        record = self.read_record(key)
+        failed = record is not None and record.status == "failed" and record.attempts == self.num_attempts(key)
+        return failed and self.num_attempts(key, driver_epoch) > 0
 
     def write_record(self, record: TrialRecord, driver_epoch: int, attempt: int | None = None) -> None:
         """Replaces the record of a trial.
@@ -201,14 +221,15 @@ class Store:
         current = driver_epoch if text is None else json_object(text, self.storage.uri_of("driver.json")).get("epoch")
         if current != driver_epoch:
             raise StaleWriterError(f"trial {key}: driver epoch {driver_epoch} was replaced by {current}; not written")
-        latest = self._attempts(key).get(str(driver_epoch))
+        latest = self._counts(key, ATTEMPTS).get(str(driver_epoch))
         if attempt is not None and latest is not None and attempt != latest:
             raise StaleWriterError(f"trial {key}: attempt {attempt} was replaced by {latest}; not written")
 
     def read_record(self, key: str) -> TrialRecord | None:
-        """None while there is none. Raises RecordError naming a broken or newer one."""
+        """None while there is none: as the folder says now, not as it was remembered on this machine. Raises
+        RecordError naming a broken or newer one."""
         path = self.trial_path(key, "record.json")
-        text = self.storage.read_text(path)
+        text = self.storage.read_awaited_text(path)
         return None if text is None else from_json(TrialRecord, text, self.storage.uri_of(path))
 
     def write_outcomes(self, key: str, candidate: str, outcomes: ExampleOutcomes) -> None:
@@ -295,10 +316,10 @@ class Store:
             if text is not None:
                 yield path, text
 
-    def _attempts(self, key: str) -> dict[str, int]:
-        path = self.trial_path(key, "attempts.json")
+    def _counts(self, key: str, name: str) -> dict[str, int]:
+        path = self.trial_path(key, name)
         text = self.storage.read_text(path)
-        attempts = {} if text is None else json_object(text, self.storage.uri_of(path))
-        if not all(isinstance(count, int) for count in attempts.values()):
-            raise RecordError(f"{self.storage.uri_of(path)}: not counts: {attempts}")
-        return attempts
+        counts = {} if text is None else json_object(text, self.storage.uri_of(path))
+        if not all(isinstance(count, int) for count in counts.values()):
+            raise RecordError(f"{self.storage.uri_of(path)}: not counts: {counts}")
+        return counts

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.summary import Summary
+from prunedlora.results.record import TrialRecord
 from prunedlora.results.report.tables import print_report
 from prunedlora.results.store import Store
 from prunedlora.sweep.watch import Ending
@@ -46,6 +47,16 @@ class SweepResult:
             return 130
         unfinished = self.ending == "the time is up"
         return int(bool(self.problems) or not (self.summary.points or unfinished))
+
+
+def harness_problems(records: Iterable[TrialRecord]) -> list[str]:
+    """Candidates that lm-evaluation-harness has no figures of, with why, one line each."""
+    return [
+        f"lm-evaluation-harness has not measured {record.key}@{candidate.name}: {failure.type}: {failure.message}"
+        for record in records
+        for candidate in record.candidates
+        if (failure := candidate.harness_failure) is not None
+    ]
 
 
 def typed(argv: Sequence[str]) -> str:

@@ -1,17 +1,19 @@
 """Plan: what a sweep would do, for --dry-run. Nothing is written and no Ray is started."""
 
-import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
+from functools import partial
 
 from rich.console import Console
 
 from prunedlora.config.identity import KEY_VERSION, contents
 from prunedlora.config.sweep import ResourcesConfig, SweepConfig
 from prunedlora.fleet import cluster
+from prunedlora.fleet.address import check_address, given_address
 from prunedlora.fleet.capacity import num_slots, worker_needs
 from prunedlora.plain_print import print_plain
+from prunedlora.results.driver_lock import DriverLock
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.share_text import share_text
 from prunedlora.results.store import Store
@@ -21,19 +23,22 @@ from prunedlora.sweep.preflight import every_trial, preflight
 
 
 def print_plan(config: SweepConfig, storage: str, console: Console, *, retry_failed: bool = False) -> None:
-    """Checks what `run_sweep` would check, with the same errors (but that of a storage which cannot be written: nothing
-    is written here), and prints trials, slots and resources."""
+    """Checks what `run_sweep` would check, with the same errors (but for what the first write to an object store would
+    tell: nothing is written here), and prints trials, slots and resources. Raises DriverLockedError as it."""
     cluster.check_storage(storage)
+    check_address()
     store = Store(storage)
+    store.storage.check_writable()
     store.binding.check_key_version(KEY_VERSION)
     exists = store.check(config.model_copy(update={"storage": store.uri}).model_dump(mode="json"))
     store.binding.check_contents(contents(every_trial(config)))
+    DriverLock(store.storage, say=partial(print_plain, console)).refuse_living()
     found = preflight(config, commits_of(config, store))
     check_fingerprints(store, found.fingerprints)
     asker = Asker(config, store, retry_failed=retry_failed)
-    if os.environ.get("RAY_ADDRESS"):
+    if given_address() is not None:
         with cluster.connected():
-            nodes, where = cluster.nodes(), f"the cluster at {os.environ['RAY_ADDRESS']}"
+            nodes, where = cluster.nodes(), f"the cluster at {given_address()}"
     else:
         nodes, where = cluster.local_nodes(), "a Ray started on this machine"
     resources = config.resources

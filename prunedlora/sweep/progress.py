@@ -144,9 +144,11 @@ class Progress:
         if last is None:
             return f"trial {record.key} {record.status}"
         quality = figure_text(last.figures[self._objectives.quality])
+        failure = last.harness_failure
+        further = "" if failure is None else f"; lm-evaluation-harness failed: {failure.type}: {failure.message}"
         return (
             f"trial {record.key} {record.status}: {self._objectives.quality} {quality}, "
-            f"{last.adapter_params:,} parameters, {record.train_seconds:.0f} s"
+            f"{last.adapter_params:,} parameters, {record.train_seconds:.0f} s{further}"
         )
 
     def _view(self, snapshot: dict[str, Any]) -> RenderableType:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -15,6 +16,7 @@ from rich.console import Console
 from prunedlora.config.identity import KEY_VERSION, contents
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.fleet import cluster
+from prunedlora.fleet.address import check_address
 from prunedlora.fleet.answers import BoardLostError, answer
 from prunedlora.fleet.capacity import num_slots
 from prunedlora.fleet.slot import Execute, SlotSettings
@@ -32,7 +34,7 @@ from prunedlora.study.importances import find_importances
 from prunedlora.sweep.bind import bind, bind_data, commits_of
 from prunedlora.sweep.findings import Findings
 from prunedlora.sweep.finish import base_work, drop_dominated, export_recommended, missing_test
-from prunedlora.sweep.outcome import SweepResult, show, typed, write_stats
+from prunedlora.sweep.outcome import SweepResult, harness_problems, show, typed, write_stats
 from prunedlora.sweep.preflight import every_trial, preflight
 from prunedlora.sweep.progress import Progress
 from prunedlora.sweep.signals import Signals
@@ -93,6 +95,7 @@ def run_sweep(
         StoreError: the storage cannot be written, or holds something else.
         RecordError: a document in the store is broken.
         DriverLockedError: another driver runs this sweep.
+        ClusterError: no Ray can be joined or started.
         CapacityError: a slot does not fit on the cluster.
         SlotsLostError: no slot could be kept running.
         and what `preflight` finds wrong with models and data.
@@ -100,6 +103,7 @@ def run_sweep(
     began = time.monotonic()
     cluster.check_storage(storage)
     store = Store(storage)
+    store.storage.check_writable()
     tree = config.model_copy(update={"storage": store.uri}).model_dump(mode="json")
     names = contents(every_trial(config))
     store.binding.check_key_version(KEY_VERSION)
@@ -107,9 +111,10 @@ def run_sweep(
     commits = commits_of(config, store)
     found = None
     if not store.check(tree):
+        check_address()
         found = preflight(config, commits)  # before the store is that of a sweep that cannot run
     store.create_or_open(tree)
-    with DriverLock(store.storage) as lock, ExitStack() as leaving:
+    with DriverLock(store.storage, say=partial(print_plain, console)) as lock, ExitStack() as leaving:
         bound = bind(store, tree, names, commits)
         if command:
             store.write_command(typed(command))
@@ -142,7 +147,7 @@ def run_sweep(
             num_failed=len(summary.failed),
             startup_seconds=run.startup_seconds,
             wall_seconds=time.monotonic() - began,
-            problems=tuple(run.problems),
+            problems=(*run.problems, *harness_problems(summary.records)),
         )
         write_stats(store, result, asker.num_slots, run.slots.values())
         show(result, console)
@@ -236,6 +241,7 @@ def _settings(run: _Run, board: Any, slot: int) -> SlotSettings:
         max_attempts=run.config.max_attempts,
         keep_checkpoints=run.config.retention.checkpoints == "always",
         checkpoint_every_steps=run.config.retention.checkpoint_every_steps,
+        checkpoint_every_seconds=run.config.retention.checkpoint_every_seconds,
         execute=run.execute,
     )
 

@@ -1,9 +1,10 @@
-"""What a local file of rows holds: csv, tsv, json, jsonl (each also as .gz) and parquet, by its name.
+"""What a local file of rows holds: csv, tsv, json, jsonl (each also as .gz and .zst) and parquet, by its name.
 
 Read here and not through `datasets`: that library takes a path for a pattern, keeps what it read and looks at a file's
 time to see whether it changed, and gives the cells of a csv the types it guesses from each block of 10,000 rows.
 """
 
+import codecs
 import csv
 import gzip
 import json
@@ -12,8 +13,8 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from io import TextIOWrapper
+from dataclasses import dataclass
+from io import BufferedReader, TextIOWrapper
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -26,6 +27,7 @@ QUOTES = (
 )
 NOT_IN_TSV = r"[\t\n\r]"
 _SPACE = re.compile(r"[ \t\n\r]*")
+PACKED = (".gz", ".zst")
 UNREADABLE = (OSError, EOFError, ValueError, RuntimeError, zlib.error)
 """What the readers raise for a file that is not what its name says; Arrow's errors are among them."""
 
@@ -33,8 +35,8 @@ UNREADABLE = (OSError, EOFError, ValueError, RuntimeError, zlib.error)
 def split_name(file: Path) -> tuple[str, str]:
     """(name without its endings, format): `train.CSV.gz` is ("train", ".csv"); format "" for what is not read."""
     name = file.name
-    if name.lower().endswith(".gz"):
-        name = name[: -len(".gz")]
+    if packed := next((ending for ending in PACKED if name.lower().endswith(ending)), ""):
+        name = name[: -len(packed)]
     stem, dot, ending = name.rpartition(".")
     known = f"{dot}{ending}".lower()
     if not stem or known not in FORMATS or (known == ".parquet" and name != file.name):
@@ -42,34 +44,91 @@ def split_name(file: Path) -> tuple[str, str]:
     return stem, known
 
 
-def read_table(file: Path) -> Table:
+@dataclass(frozen=True)
+class Reading:
+    """How a file of text is to be read, where its name and first line do not say it; None: as they do."""
+
+    delimiter: str | None = None
+    """Between the cells of a csv or tsv."""
+    encoding: str | None = None
+    """Of anything but parquet; None: UTF-8."""
+    column_names: tuple[str, ...] | None = None
+    """Of a csv or tsv whose first line is a row already."""
+
+    def unused(self, ending: str) -> list[str]:
+        """What is given and has no effect on a file of this format; "" for data that are no file."""
+        used = {"encoding"} if ending in (".json", ".jsonl") else set()
+        if ending in (".csv", ".tsv"):
+            used = {"delimiter", "encoding", "column_names"}
+        return [name for name, value in vars(self).items() if value is not None and name not in used]
+
+
+AS_NAMED = Reading()
+
+
+def read_table(file: Path, reading: Reading = AS_NAMED) -> Table:
     """All rows of a file. Raises DataError for a table that is malformed, and one of UNREADABLE."""
-    table = FORMATS[split_name(file)[1]](file)
+    try:
+        table = FORMATS[split_name(file)[1]](file, reading)
+    except UnicodeDecodeError as error:
+        raise DataError(_not_in(file, reading)) from error
     if twice := [name for name, number in Counter(table.column_names).items() if number > 1]:
         raise DataError(f"several columns are called {twice[0]!r}")
     return table
 
 
 def _open(file: Path) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(file)) if file.name.lower().endswith(".gz") else file.open("rb")
+    match next((ending for ending in PACKED if file.name.lower().endswith(ending)), None):
+        case ".gz":
+            return cast(BinaryIO, gzip.open(file))
+        case ".zst":
+            import pyarrow  # type: ignore[import-untyped]  # half a second
+
+            return cast(BinaryIO, BufferedReader(pyarrow.input_stream(str(file), compression="zstd")))
+    return file.open("rb")
 
 
-def _read_csv(file: Path, delimiter: str) -> Table:
+def _encoding(reading: Reading) -> str:
+    """A mark at the beginning of UTF-8, which spreadsheets write, is no part of the first cell."""
+    given = reading.encoding or "utf-8"
+    return "utf-8-sig" if codecs.lookup(given).name == "utf-8" else given
+
+
+def _not_in(file: Path, reading: Reading) -> str:
+    """Where a file is not in its encoding, and how the text there would read in others."""
+    with _open(file) as opened:
+        content = opened.read()
+    encoding = _encoding(reading).removesuffix("-sig")
+    try:
+        content.decode(encoding)
+    except UnicodeDecodeError as error:
+        start, byte = error.start, content[error.start]
+    guesses = ["utf-16"] if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else ["utf-8", "cp1252"]
+    around = content[max(0, start - 20) : start + 20]
+    if guesses == ["utf-16"]:
+        around = content[:40]
+    shown = [f"{guess} would read {around.decode(guess, 'replace')!r} there" for guess in guesses if guess != encoding]
+    return f"byte {start} ({byte:#04x}) is not {encoding}; {', '.join(shown)}: say it as encoding"
+
+
+def _read_csv(file: Path, reading: Reading) -> Table:
     """Every cell is the text that it is: 01, 1.10, true and NA are no numbers, and an empty cell is an empty text.
 
     Quotes are those of csv (RFC 4180) in a tsv too, as spreadsheets write both. Many tsv files of text corpora know no
     quotes: one that stands at the beginning of a cell would join cells and rows up to the next one. So no cell of a tsv
     may hold a tab or a line break.
     """
+    delimiter = reading.delimiter or ("\t" if split_name(file)[1] == ".tsv" else ",")
     csv.field_size_limit(sys.maxsize)  # Python's own limit is 131,072 characters; documents are longer
     with _open(file) as content:
-        reader = csv.reader(TextIOWrapper(content, "utf-8-sig", newline=""), delimiter=delimiter, strict=True)
+        reader = csv.reader(TextIOWrapper(content, _encoding(reading), newline=""), delimiter=delimiter, strict=True)
         rows = _rows(reader, delimiter)
-        header = next((cells for cells in rows if cells), [])
+        named = "the header" if reading.column_names is None else "column_names"
+        header = list(reading.column_names or next((cells for cells in rows if cells), []))
         columns: list[list[str]] = [[] for _ in header]
         for cells in rows:
             if cells and len(cells) != len(header):
-                raise DataError(f"line {reader.line_num} has {len(cells)} cells, the header has {len(header)}")
+                raise DataError(f"line {reader.line_num} has {len(cells)} cells, {named} has {len(header)}")
             for column, cell in zip(columns, cells, strict=False):  # an empty line has no cells
                 column.append(cell)
     number = len(columns[0]) if columns else 0
@@ -92,10 +151,10 @@ def _rows(reader: Any, delimiter: str) -> Iterator[list[str]]:
         yield cells
 
 
-def _read_json(file: Path) -> Table:
+def _read_json(file: Path, reading: Reading) -> Table:
     """One list of objects, or objects one after another. A number is the text that it is: 1.10 and 1e3 stay so."""
     with _open(file) as content:
-        text = content.read().decode("utf-8-sig")
+        text = content.read().decode(_encoding(reading))
     decoder = json.JSONDecoder(parse_int=str, parse_float=str)
     found: list[Any] = []
     position = _after_space(text, 0)
@@ -119,7 +178,7 @@ def _after_space(text: str, position: int) -> int:
     return cast(re.Match[str], _SPACE.match(text, position)).end()
 
 
-def _read_parquet(file: Path) -> Table:
+def _read_parquet(file: Path, _: Reading) -> Table:
     """Only the columns that are asked for are read; the others may be large, and of any type."""
     import pyarrow.parquet  # type: ignore[import-untyped]  # these two take a second
     from datasets import Dataset
@@ -136,10 +195,10 @@ def _read_parquet(file: Path) -> Table:
     return Table(opened.schema_arrow.names, opened.metadata.num_rows, take)
 
 
-FORMATS: dict[str, Callable[[Path], Table]] = {
-    ".csv": partial(_read_csv, delimiter=","),
+FORMATS: dict[str, Callable[[Path, Reading], Table]] = {
+    ".csv": _read_csv,
     ".json": _read_json,
     ".jsonl": _read_json,
     ".parquet": _read_parquet,
-    ".tsv": partial(_read_csv, delimiter="\t"),
+    ".tsv": _read_csv,
 }

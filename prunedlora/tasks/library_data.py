@@ -8,11 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from prunedlora.missing_path import looked_for
 from prunedlora.tasks.data_error import DataError
-from prunedlora.tasks.file_formats import NOT_IN_TSV, QUOTES
+from prunedlora.tasks.file_formats import NOT_IN_TSV, QUOTES, UNREADABLE, read_table, split_name
 from prunedlora.tasks.table import Table, from_dataset
 
 MOST_CSV_COLUMNS = 1000
+JSON = (".json", ".jsonl")
 AS_IT_IS = "give the {} file itself as the data, which is read as it is"
 
 
@@ -72,15 +74,24 @@ def _load(
 
     try:
         builder = _builder(location, subset, settings)
+        if columns is not None and _is_json_as_written(builder):
+            return _json_as_written(name, builder.config.data_files, split, columns)
         builder.download_and_prepare()
         loaded = builder.as_dataset(split=split)
+    except DataError:
+        raise
     except StopIteration as error:  # what its reader of JSON does without a single row
         raise DataError(f"dataset {name!r} is empty") from error
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, datasets.exceptions.DatasetsError) as error:
         if "corresponds to no data" in str(error):
             raise DataError(f"dataset {name!r} is empty") from error
         cause = error.__cause__ or error  # the library's own message often says no more than that something failed
-        raise DataError(f"cannot load dataset {name!r}: {type(cause).__name__}: {cause}") from error
+        reason = f"{type(cause).__name__}: {cause}"
+        if datasets.config.HF_HUB_OFFLINE and isinstance(error, ConnectionError):  # to which it did not try to connect
+            reason = "HF_HUB_OFFLINE is set, and this machine's cache does not have it"
+        if location == name:
+            reason += f"; nor is there such a file or folder here ({looked_for(name)})"
+        raise DataError(f"cannot load dataset {name!r}: {reason}") from error
     if isinstance(loaded, dict):
         if len(loaded) > 1:
             raise DataError(f"dataset {name!r} has several splits, name one as split: {', '.join(loaded)}")
@@ -98,6 +109,49 @@ def _load(
                 _check_tsv(name, loaded, texts)
             return replace(table, take=partial(_take, table, _typed_again(loaded.column_names), texts))
     return table
+
+
+def _is_json_as_written(builder: Any) -> bool:
+    """Whether it reads local JSON whose types no card declares: it would guess them, and take 2024-01-31 for a time."""
+    if builder.info.builder_name != "json" or builder.info.features is not None:
+        return False
+    return all(split_name(Path(file))[1] in JSON for files in builder.config.data_files.values() for file in files)
+
+
+def _json_as_written(
+    name: str, data_files: Mapping[Any, Sequence[str]], split: str | None, columns: Sequence[str]
+) -> Table:
+    """The rows of a split, as file_formats.py reads each of its files; only `columns` are held in memory."""
+    from datasets import ReadInstruction
+
+    files = {str(found): [Path(path) for path in paths] for found, paths in data_files.items()}
+    if split is None and len(files) > 1:
+        raise DataError(f"dataset {name!r} has several splits, name one as split: {', '.join(files)}")
+    spec = ReadInstruction.from_spec(split or next(iter(files)))
+    wanted = {piece.splitname for piece in spec._relative_instructions}
+    if unknown := sorted(wanted - files.keys()):
+        raise DataError(f"dataset {name!r} has no split {unknown[0]!r}; it has: {', '.join(files)}")
+    names: dict[str, None] = {}
+    values: dict[str, list[dict[str, Any]]] = {part: [] for part in sorted(wanted)}
+    for part, rows in values.items():
+        for path in files[part]:
+            try:
+                table = read_table(path)
+            except DataError as error:
+                raise DataError(f"dataset {name!r}, {path.name}: {error}") from error
+            except UNREADABLE as error:
+                raise DataError(f"dataset {name!r}, {path.name}: {type(error).__name__}: {error}") from error
+            names |= dict.fromkeys(table.column_names)
+            held = [column for column in columns if column in table.column_names]
+            taken = table.take(range(table.num_rows), held)
+            rows.extend({column: taken[column][row] for column in held} for row in range(table.num_rows))
+    pieces = spec.to_absolute({part: len(rows) for part, rows in values.items()})
+    kept = [row for piece in pieces for row in values[piece.splitname][piece.from_ : piece.to]]
+    return Table(
+        list(names),
+        len(kept),
+        lambda rows, asked: {column: [kept[row].get(column) for row in rows] for column in asked},
+    )
 
 
 def _check_tsv(name: str, dataset: Any, texts: set[str]) -> None:

@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from prunedlora.missing_path import looked_for
 from prunedlora.tasks.data_error import DataError
-from prunedlora.tasks.file_formats import FORMATS, UNREADABLE, read_table, split_name
+from prunedlora.tasks.file_formats import AS_NAMED, FORMATS, PACKED, UNREADABLE, Reading, read_table, split_name
 from prunedlora.tasks.library_data import load_folder
 from prunedlora.tasks.table import Table, part_of
 
@@ -18,11 +19,11 @@ def local_path(name: str) -> Path | None:
     path = Path(name).expanduser()
     if path.exists():
         if path.is_file() and not split_name(path)[1]:
-            known = f"{', '.join(FORMATS)}; all but .parquet also with .gz"
+            known = f"{', '.join(FORMATS)}; all but .parquet also with {' or '.join(PACKED)}"
             raise DataError(f"file {name!r} has a suffix that is not known; known: {known}")
         return path
     if name.startswith(("./", "../", "/", "~")) or split_name(path)[1]:
-        raise DataError(f"data path {name!r} does not exist (looked for {path.absolute()})")
+        raise DataError(f"data path {name!r} does not exist ({looked_for(name)})")
     return None
 
 
@@ -69,7 +70,13 @@ def _check_shards(name: str, stems: Iterable[str]) -> None:
 
 
 def load_local(
-    path: Path, name: str, subset: str | None, split: str | None, revision: str | None, columns: Sequence[str]
+    path: Path,
+    name: str,
+    subset: str | None,
+    split: str | None,
+    revision: str | None,
+    columns: Sequence[str],
+    reading: Reading = AS_NAMED,
 ) -> Table:
     """The rows of a local file, of a split's file in a folder, or of a folder laid out like a repository of the Hub.
 
@@ -78,12 +85,13 @@ def load_local(
     """
     file = split_file(path, name, split)
     given = {"revision": revision, "subset": subset if file else None, "split": split if path.is_file() else None}
-    if unused := [field for field, value in given.items() if value is not None]:
+    unused = [field for field, value in given.items() if value is not None]
+    if unused := unused + reading.unused(split_name(file)[1] if file else ""):
         raise DataError(f"{', '.join(unused)} has no effect on local data {name!r}; remove it")
     if file is None:
         return load_folder(path, name, subset, split, columns)
     try:
-        table = read_table(file)
+        table = read_table(file, reading)
         sliced = split is not None and split != split_name(file)[0]
         return part_of(table, split) if split is not None and sliced else table
     except DataError as error:

@@ -4,12 +4,13 @@ Imports neither torch nor a tokenizer: an example is two texts.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from prunedlora.tasks.data_error import DataError
+from prunedlora.tasks.file_formats import Reading
 from prunedlora.tasks.generated_data import GENERATED, generate
 from prunedlora.tasks.library_data import load_from_hub
 from prunedlora.tasks.local_data import load_local, local_path
@@ -31,6 +32,9 @@ class Source:
     seed: int | None = None
     num_examples: int | None = None
     group: str | None = None
+    delimiter: str | None = None
+    encoding: str | None = None
+    column_names: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -123,14 +127,23 @@ def _example(source: Source, templates: tuple[Template, ...], values: Mapping[st
 def _check_columns(source: Source, columns: list[str], *templates: Template) -> None:
     missing = sorted({column for template in templates for column in template.columns} - set(columns))
     if missing:
-        raise DataError(f"dataset {source.name!r} has no column {', '.join(missing)}; it has: {', '.join(columns)}")
+        hint = ""
+        if len(columns) == 1 and (found := next((mark for mark in ";\t|," if mark in columns[0]), None)):
+            hint = f" (one column: if {found!r} parts the cells, say it as delimiter)"
+        raise DataError(
+            f"dataset {source.name!r} has no column {', '.join(missing)}; it has: {', '.join(columns)}{hint}"
+        )
 
 
 def _load(source: Source, columns: list[str]) -> Table:
     path = local_path(source.name)
+    names = None if source.column_names is None else tuple(source.column_names)
+    reading = Reading(source.delimiter, source.encoding, names)
     if path is None:
+        if unused := reading.unused(""):
+            raise DataError(f"{', '.join(unused)} has no effect on dataset {source.name!r} of the Hub; remove it")
         return load_from_hub(source.name, source.subset, source.split, source.revision)
-    return load_local(path, source.name, source.subset, source.split, source.revision, columns)
+    return load_local(path, source.name, source.subset, source.split, source.revision, columns, reading)
 
 
 def _generated(source: Source, templates: tuple[Template, ...]) -> list[Example]:

@@ -60,7 +60,8 @@ def load_tasks(settings: HarnessSettings) -> dict[str, Any]:
             the prompt is fixed, that shows more than text, or that comes twice.
     """
     if find_spec("lm_eval") is None:
-        raise HarnessError('harness tasks need lm-eval: pip install "prunedlora[harness]"')
+        missing = ModuleNotFoundError("No module named 'lm_eval'")  # of this node: the driver has looked for its own
+        raise HarnessError('harness tasks need lm-eval: pip install "prunedlora[harness]"') from missing
     from lm_eval.tasks import TaskManager
 
     folders = [str(path) for path in settings.paths if path.is_dir()]
@@ -105,7 +106,7 @@ def evaluate_harness(
     `dtype` is that of autocast, as in training. `tokenizer` must be one that may be changed. The model and the random
     state of the process are left as they were.
 
-    Raises HarnessError for a metric that is not finite.
+    Raises HarnessError, on all workers alike, for a metric that is not finite.
     """
     from lm_eval.defaults import DEFAULT_OTHER_SEED
     from lm_eval.evaluator import evaluate
@@ -125,7 +126,11 @@ def evaluate_harness(
             fewshot_as_multiturn=True,  # as `lm_eval` has it
             confirm_run_unsafe_code=settings.unsafe_code,
         )
-    found: dict[str, Figure] = workers.from_first(None if measured is None else _figures(measured["results"]))
+    found: dict[str, Figure] | HarnessError = workers.from_first(
+        None if measured is None else _figures_or_error(measured["results"])
+    )
+    if isinstance(found, HarnessError):
+        raise found
     return found
 
 
@@ -209,6 +214,14 @@ def _check_task(name: str, task: Any, settings: HarnessSettings) -> None:
             f"harness task {name!r} is defined without examples in its prompt: num_fewshot {settings.num_fewshot} has "
             "no effect on it; measure it apart"
         )
+
+
+def _figures_or_error(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Figure] | HarnessError:
+    """Rank 0 alone has results: the others hear of an error from it, or they would wait for figures."""
+    try:
+        return _figures(results)
+    except HarnessError as error:
+        return error
 
 
 def _figures(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Figure]:

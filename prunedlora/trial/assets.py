@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,9 +12,10 @@ from transformers import PreTrainedModel
 from prunedlora.adapters.adapted_share import AdaptedShare, adapted_share
 from prunedlora.adapters.reach import Reach, find_reach
 from prunedlora.adapters.targets import resolve_head, resolve_targets
-from prunedlora.config.identity import data_contents, model_location
+from prunedlora.config.identity import LocationError, data_contents, model_location
 from prunedlora.config.trial import TrialConfig
 from prunedlora.config.trial_sections import SourceConfig
+from prunedlora.missing_path import looked_for
 from prunedlora.registry import lookup
 from prunedlora.tasks.sources import Source
 from prunedlora.tasks.splits import Cut, Splits, load_splits
@@ -244,8 +246,11 @@ def _cut(trial: TrialConfig) -> Cut:
 
 def model_settings(trial: TrialConfig) -> ModelSettings:
     """How to load the configuration's model. Raises LocationError when it is not there."""
-    fields = trial.model.model_dump()
-    return ModelSettings(location=model_location(fields.pop("name")), **fields)
+    fields = trial.model.model_dump(exclude={"gradient_checkpointing"})  # a switch: a trial sets it itself
+    location, file = model_location(fields.pop("name")), trial.model.gguf_file
+    if file is not None and Path(location).is_dir() and not Path(location, file).is_file():
+        raise LocationError(f"model.gguf_file {file!r} does not exist ({looked_for(str(Path(location, file)))})")
+    return ModelSettings(location=location, **fields)
 
 
 def source_of(config: SourceConfig) -> Source:

@@ -8,12 +8,18 @@ from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import evaluate
 from prunedlora.trial.assets import AssetCache
 from prunedlora.trial.candidates import recorded, validation_examples
+from prunedlora.trial.failures import loading
 from prunedlora.trial.trial_harness import load_harness
 
 
 def measure_base(config: TrialConfig, *, store: Store, assets: AssetCache, workers: Workers) -> None:
-    """Evaluates the untrained base model on the validation split, and by its harness tasks, and writes base.json."""
-    loaded = assets.get(config)
+    """Evaluates the untrained base model on the validation split, and by its harness tasks, and writes base.json.
+
+    Raises NodeError for what this node cannot load.
+    """
+    with loading("base model and data of the sweep"):
+        harness = load_harness(config, workers.num_workers)
+        loaded = assets.get(config)
     outcomes = evaluate(
         loaded.base.model,
         loaded.task,
@@ -23,7 +29,7 @@ def measure_base(config: TrialConfig, *, store: Store, assets: AssetCache, worke
         workers=workers,
     )
     measured = recorded(figures(outcomes))
-    if (harness := load_harness(config, workers.num_workers)) is not None:
+    if harness is not None:
         measured |= harness.measure(loaded.base.model, config, loaded.base.dtype, workers)
     if workers.rank == 0:
         store.write_base(BaseReference(figures=measured))

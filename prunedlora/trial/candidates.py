@@ -49,7 +49,8 @@ def make_candidate(
 
     Raises:
         NonFiniteError: the validation loss is NaN or infinite.
-        VerificationError: the exported adapter, reloaded by PEFT, does not give the training model's logits.
+        VerificationError: the exported adapter, reloaded by PEFT, is not the trained one or does not give its logits.
+            One that does nothing yet is a candidate like another; its certificate says so.
         StaleWriterError: by `check_writer`, before anything is stored.
     """
     outcomes = evaluate(
@@ -59,6 +60,7 @@ def make_candidate(
         batch_size=config.evaluation.batch_size,
         dtype=live.dtype,
         workers=workers,
+        fit=live.fit,
     )
     measured = figures(outcomes)
     if not all(math.isfinite(figure.value) for figure in measured.values()):

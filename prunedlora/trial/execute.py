@@ -3,41 +3,47 @@
 All workers of a slot call these functions alike; rank 0 alone writes to the store.
 """
 
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+from torch import nn
 
-from prunedlora.adapters.adapted_share import AdaptedShare
 from prunedlora.adapters.size import ServedLayers, served_layers
 from prunedlora.config.trial import TrialConfig
-from prunedlora.results.record import Candidate, Failure, TrialRecord
+from prunedlora.results.record import Candidate, Failure, MemoryFit, TrialRecord
 from prunedlora.results.storage import StoreError
-from prunedlora.results.store import StaleWriterError, Store
+from prunedlora.results.store import Store
 from prunedlora.training.distributed import PeerLostError, Workers
+from prunedlora.training.harness import HarnessError
 from prunedlora.training.loop import NonFiniteError, StepLog, Trial, Verdict, train
+from prunedlora.training.memory import TooLittleMemoryError
 from prunedlora.training.model import draw_new_parameters, release_memory
 from prunedlora.trial.assemble import build_method, build_trial, milestone_steps, num_steps
-from prunedlora.trial.assets import AssetCache, Assets, share_of
-from prunedlora.trial.candidates import (
-    ADAPTER,
-    make_candidate,
-)
+from prunedlora.trial.assets import AssetCache
+from prunedlora.trial.begin import Loaded, begin, load
+from prunedlora.trial.candidates import ADAPTER, make_candidate
+from prunedlora.trial.checkpoint_writer import CheckpointWriter
 from prunedlora.trial.environment import environment
 from prunedlora.trial.failures import (
-    OUTSIDE,
-    TooManyAttemptsError,
-    begin_attempt,
-    last_words,
+    FAILED,
+    HARNESS,
+    INTERRUPTED,
+    OWN,
+    REPLACED,
+    failure_of,
     leave_words,
+    node_error,
     rank_that_failed,
+    row_of,
 )
-from prunedlora.trial.resume import load_checkpoint, save_checkpoint
-from prunedlora.trial.trial_harness import load_harness
+from prunedlora.trial.outside_error import OutsideError
+from prunedlora.trial.resume import load_checkpoint, snapshot
 
+ON_ALL_ALIKE = (NonFiniteError, TooLittleMemoryError)
+"""Found by all ranks at once, which stay in step."""
 TERMINAL = {Verdict.CONTINUE: "completed", Verdict.STOP: "stopped", Verdict.PAUSE: "paused"}
 
 
@@ -51,10 +57,11 @@ class _Run:
     workers: Workers
     epoch: int
     attempt: int
-    assets: Assets | None = None
+    loaded: Loaded | None
+    harness_failure: Failure | None
+    """Of the attempt before: the harness is not asked again."""
     live: Trial | None = None
     served: ServedLayers | None = None
-    share: AdaptedShare | None = None
     candidates: list[Candidate] = field(default_factory=list)
     log: list[dict[str, Any]] = field(default_factory=list)
     rate: float | None = None
@@ -68,6 +75,13 @@ class _Run:
             self.check()
             self.store.append_log(self.key, self.log)
             self.log = []
+
+    def failure(self, error: Exception) -> Failure:
+        step = self.live.step if self.live else None
+        return failure_of(error, loading=False, step=step, learning_rate=self.rate)
+
+    def leave_words(self, failure: Failure, about: str) -> None:
+        leave_words(self.store, self.key, (self.epoch, self.attempt), self.workers.rank, failure, about)
 
 
 def execute_trial(
@@ -83,74 +97,76 @@ def execute_trial(
     progress: Callable[[int, int], Verdict],
     keep_checkpoints: bool = False,
     checkpoint_every_steps: int | None = None,
+    checkpoint_every_seconds: float | None = None,
+    checkpointed: Callable[[], None] = lambda: None,
 ) -> str:
     """Trains one configuration, from its last checkpoint if it has one, and leaves its record in the store.
 
     Args:
         epoch: number of the driver on whose behalf; a replaced driver's slot cannot write any more.
+        max_attempts: starts under this driver without a new checkpoint, after which the trial fails.
         report: called on rank 0 with every candidate; its verdict is obeyed.
         progress: called on rank 0 with (steps done, steps in all) after every step; PAUSE is obeyed.
+        checkpointed: called on rank 0 after a new checkpoint is in the store, in the training's thread.
 
     Returns:
         "completed", "stopped", "failed" (the reason is in the record) or "paused" (a checkpoint, no record).
 
     Raises:
-        OutsideError, StoreError, PeerLostError: what is not the trial's doing leaves no record: the workers must be
-            restarted, and the trial goes on from its last checkpoint.
+        OutsideError, StoreError, PeerLostError, WorkersDifferError: what is not the trial's doing (failures.py) leaves
+            no record: the workers must be restarted, and the trial goes on from its last checkpoint. What a node
+            cannot load (NodeError) is no attempt of the trial either.
+        StaleWriterError: another driver or attempt has taken over.
         Exception: with several workers, and after a CUDA error that took the device, whatever failed the trial is
             raised again once it is on record: the ranks are out of step, or the device is gone, and the workers must be
-            restarted. A loss that is not finite is found by all ranks at once and is no such case.
+            restarted. A loss that is not finite, or memory that does not suffice for a single example, is found by all
+            ranks at once and is no such case.
     """
-    attempt = workers.from_first(begin_attempt(store, key, epoch, max_attempts) if workers.rank == 0 else None)
-    run = _Run(key, config, store, workers, epoch, attempt)
     try:
-        if attempt > max_attempts:
-            raise TooManyAttemptsError(f"the workers of this trial died {attempt - 1} times; {last_words(store, key)}")
-        run.assets = assets.get(config)
-        verdict = _train(run, run.assets, report, progress, checkpoint_every_steps)
-    except StaleWriterError:
-        raise
-    except OUTSIDE as error:
-        assets.clear_if_adapted()
-        with suppress(StoreError):  # the store may be what is gone
-            failed = rank_that_failed(store, key) if workers.rank == 0 and isinstance(error, PeerLostError) else None
-            if failed is None:
-                leave_words(store, key, workers.rank, _failure(run, error), outside=True)
-            else:
-                _write_record(run, "failed", failed)
-                run.flush_log()
-        raise
-    except Exception as error:
-        assets.clear_if_adapted()
+        loaded = load(config, key, assets, workers)
+        problem, ready = (loaded, None) if isinstance(loaded, Failure) else (None, loaded)
+        begun = workers.from_first(begin(store, key, epoch, max_attempts, problem) if workers.rank == 0 else None)
+        run = _Run(key, config, store, workers, epoch, begun.attempt, ready, begun.harness_failure)
+        if ready is None or begun.failure is not None:
+            if workers.rank == 0:
+                _write_record(run, "failed", begun.failure)
+            return "failed"
+        writer = CheckpointWriter(store, key, (epoch, begun.attempt), run.check, checkpointed)
+        try:
+            verdict = _train(run, ready, writer, report, progress, checkpoint_every_steps, checkpoint_every_seconds)
+            if verdict is Verdict.PAUSE:
+                writer.wait()  # it is what a pause is for
+        except Exception as error:
+            if (beside := writer.end()) is not None:
+                error.add_note(f"Its checkpoint was not stored either: {type(beside).__name__}: {beside}")
+            assets.clear_if_adapted()
+            _end_early(run, error)
+            return "failed"
+        finally:
+            unsaved = writer.end()
         if workers.rank == 0:
-            _write_record(run, "failed", error)
+            if unsaved is not None:  # nobody needs it any more
+                run.log.append({"checkpoint_not_stored": f"{type(unsaved).__name__}: {unsaved}"})
             run.flush_log()
-        elif not isinstance(error, NonFiniteError):
-            leave_words(store, key, workers.rank, _failure(run, error), outside=False)
-        if _is_out_of_step(error, workers):
-            raise
-        return "failed"
+            if verdict is not Verdict.PAUSE:
+                _write_record(run, TERMINAL[verdict], None)
+                if not keep_checkpoints:
+                    store.delete_folder(store.trial_path(key, "checkpoints"))
+        return TERMINAL[verdict]
     finally:
         release_memory(workers.device)
-    if workers.rank == 0:
-        run.flush_log()
-        if verdict is not Verdict.PAUSE:
-            _write_record(run, TERMINAL[verdict], None)
-            if not keep_checkpoints:
-                store.delete_folder(store.trial_path(key, "checkpoints"))
-    return TERMINAL[verdict]
 
 
 def _train(
     run: _Run,
-    assets: Assets,
+    loaded: Loaded,
+    writer: CheckpointWriter,
     report: Callable[[dict[str, Any]], Verdict],
     progress: Callable[[int, int], Verdict],
     checkpoint_every_steps: int | None,
+    checkpoint_every_seconds: float | None,
 ) -> Verdict:
-    config, workers = run.config, run.workers
-    harness = load_harness(config, workers.num_workers)  # first: what is missing on this node must not cost a training
-    run.share = share_of(config, assets.skeleton)
+    config, workers, assets = run.config, run.workers, loaded.assets
     method = build_method(config, num_steps(config, len(assets.train)), assets.skeleton.reach.modules)
     model = method.attach(assets.base.model, ADAPTER)
     try:
@@ -164,74 +180,131 @@ def _train(
         def on_step(log: StepLog) -> Verdict:
             run.rate = log.learning_rate
             run.log.append({name: value for name, value in vars(log).items() if value is not None})
+            writer.look()
             return progress(live.step, live.num_steps) if workers.rank == 0 else Verdict.CONTINUE
 
         def on_milestone(truncated_rank: int | None = None) -> Verdict:
+            halvings = live.fit.evaluation_halvings
             candidate = make_candidate(
                 live, config, assets, run.store, run.key, workers, run.check, truncated_rank=truncated_rank
             )
             run.candidates.append(candidate)
-            if harness is not None and live.step == live.num_steps:
+            if live.fit.evaluation_halvings > halvings:
+                run.log.append({"step": live.step, "fit": asdict(live.fit)})
+            if loaded.harness is not None and live.step == live.num_steps:
                 # The candidate is on record and its adapter in the store already, should the harness fail.
-                further = harness.measure(model, config, live.dtype, workers)
-                candidate = candidate.model_copy(update={"figures": candidate.figures | further})
+                candidate = _with_harness(run, loaded, model, candidate)
                 run.candidates[-1] = candidate
             run.flush_log()
             return Verdict(workers.from_first(report(candidate.model_dump(mode="json")) if workers.rank == 0 else None))
 
         def checkpoint() -> None:
             run.flush_log()  # first, so that the log has no hole where a killed trial goes on
-            save_checkpoint(run.store, run.key, live, run.candidates, workers, run.check)
+            if workers.rank == 0:
+                writer.save(snapshot(live, run.candidates))
 
         verdict = train(
             live,
             workers,
-            milestones=milestone_steps(config, live.num_steps),
+            milestones=milestone_steps(config, live.num_steps) - {candidate.step for candidate in run.candidates},
             checkpoint_every_steps=checkpoint_every_steps,
+            checkpoint_every_seconds=checkpoint_every_seconds,
             on_step=on_step,
             on_milestone=on_milestone,
             save_checkpoint=checkpoint,
         )
         if verdict is Verdict.CONTINUE:
+            trained = snapshot(live, run.candidates) if method.truncates and workers.rank == 0 else None
+            known = {candidate.truncated_rank for candidate in run.candidates}
             for rank in method.truncations():
-                on_milestone(rank)
+                if rank not in known:
+                    if trained is not None:  # what goes on from it truncates again, and evaluates the others alone
+                        writer.save(trained.with_candidates(run.candidates))
+                    on_milestone(rank)
         return verdict
     finally:
         method.close()
         method.detach(model)
 
 
-def _write_record(run: _Run, status: Any, error: Exception | None) -> None:
-    live = run.live
+def _with_harness(run: _Run, loaded: Loaded, model: nn.Module, candidate: Candidate) -> Candidate:
+    """The candidate with what lm-evaluation-harness measures, or with why there is nothing: the training is over, and
+    its result is none the worse.
+
+    Raises what interrupts a trial, OutsideError where the harness has left the workers out of step: the next attempt
+    hears of it and does without.
+    """
+    assert loaded.harness is not None
+    if run.harness_failure is not None:
+        return candidate.model_copy(update={"harness_failure": run.harness_failure})
+    try:
+        further = loaded.harness.measure(model, run.config, loaded.assets.base.dtype, run.workers)
+    except Exception as error:  # tasks run code of their own: any error is possible
+        if not row_of(error, loading=False).consequence.has_record:
+            raise
+        failure = run.failure(error)
+        if not isinstance(error, HarnessError) and _is_out_of_step(error, run.workers):
+            run.leave_words(failure, HARNESS)
+            raise OutsideError(f"lm-evaluation-harness failed: {failure.type}: {failure.message}") from error
+        return candidate.model_copy(update={"harness_failure": failure})
+    return candidate.model_copy(update={"figures": candidate.figures | further})
+
+
+def _end_early(run: _Run, error: Exception) -> None:
+    """Puts on record what ended a trial early, or leaves words where that is not the trial's to answer for; raises
+    where the workers must be restarted."""
+    consequence, is_first = row_of(error, loading=False).consequence, run.workers.rank == 0
+    if consequence == REPLACED:
+        raise error
+    if not consequence.has_record:
+        with suppress(StoreError):  # the store may be what is gone
+            alone = None
+            if is_first and isinstance(error, PeerLostError):
+                alone = rank_that_failed(run.store, run.key, (run.epoch, run.attempt))
+            if alone is None:
+                run.leave_words(run.failure(error), INTERRUPTED)
+            else:
+                _write_record(run, "failed", alone)
+                run.flush_log()
+        if isinstance(error, OWN):
+            raise error
+        raise node_error(error, f"trial {run.key} was interrupted") from error
+    if is_first:
+        _write_record(run, "failed", run.failure(error))
+        run.flush_log()
+    elif not isinstance(error, ON_ALL_ALIKE):
+        run.leave_words(run.failure(error), FAILED)
+    if _is_out_of_step(error, run.workers):
+        raise error
+
+
+def _write_record(run: _Run, status: Any, failure: Failure | None) -> None:
+    live, loaded = run.live, run.loaded
     record = TrialRecord(
         key=run.key,
         label=run.store.read_label(run.key),
         config=run.config.model_dump(mode="json"),
         status=status,
-        failure=None if error is None else _failure(run, error),
+        failure=failure,
         attempts=run.store.num_attempts(run.key),
         candidates=tuple(run.candidates),
-        environment=environment(run.workers, run.assets, run.share),
+        environment=environment(run.workers, loaded.assets if loaded else None, loaded.share if loaded else None),
         train_seconds=live.train_seconds if live else 0.0,
         layer_widths=run.served.linear if run.served else None,
         embedding_widths=run.served.embeddings if run.served else None,
+        fit=_recorded_fit(live, run.workers) if live else None,
     )
     run.store.write_record(record, run.epoch, run.attempt)
 
 
-def _failure(run: _Run, error: Exception) -> Failure:
-    return Failure(
-        type=type(error).__name__,
-        message=str(error),
-        step=run.live.step if run.live else None,
-        learning_rate=run.rate,
-        traceback="".join(traceback.format_exception(error)),
-    )
+def _recorded_fit(live: Trial, workers: Workers) -> MemoryFit:
+    examples, tokens = live.order.limits(workers.num_workers, live.fit.halvings)
+    return MemoryFit(**asdict(live.fit), micro_batch_size=examples, micro_batch_tokens=tokens)
 
 
 def _is_out_of_step(error: Exception, workers: Workers) -> bool:
     """Whether the workers must be restarted: some ranks may be elsewhere, or the device does not answer any more."""
-    if workers.num_workers > 1 and not isinstance(error, NonFiniteError):
+    if workers.num_workers > 1 and not isinstance(error, ON_ALL_ALIKE):
         return True
     if workers.device.type != "cuda":
         return False

@@ -1,8 +1,10 @@
 """Checkpoints of a running trial in the store: everything that resuming bit for bit needs, and nothing per worker."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,26 +19,34 @@ from prunedlora.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Trial
+from prunedlora.training.memory import Fit
+from prunedlora.training.model import set_gradient_checkpointing
 from prunedlora.trial.candidates import ADAPTER
 
 
-def save_checkpoint(
-    store: Store,
-    key: str,
-    live: Trial,
-    candidates: list[Candidate],
-    workers: Workers,
-    check_writer: Callable[[], None],
-) -> None:
-    """Rank 0 stores the trial as it stands under `checkpoints/<step>`; the one before it goes afterwards.
+@dataclass(frozen=True)
+class Snapshot:
+    """A trial as it stood, in memory of its own: the training goes on while it is stored."""
 
-    Raises StaleWriterError, by `check_writer`, before anything is stored.
-    """
-    if workers.rank != 0:
-        return
-    check_writer()
+    step: int
+    tensors: dict[str, Tensor]
+    """On the CPU."""
+    state: dict[str, Any]
+
+    def with_candidates(self, candidates: Sequence[Candidate]) -> "Snapshot":
+        """The same with more of what was found since."""
+        return replace(self, state=self.state | {"candidates": _plain(candidates)})
+
+    @property
+    def name(self) -> str:
+        """Rises with steps and candidates, so that no checkpoint is replaced by a later one: between the two there
+        would be none."""
+        return f"{self.step:08d}-{len(self.state['candidates']):03d}"
+
+
+def snapshot(live: Trial, candidates: Sequence[Candidate]) -> Snapshot:
+    """Everything that resuming needs, copied: parameters and the optimizer's state are changed in place."""
     trained = {name: parameter for name, parameter in live.model.named_parameters() if parameter.requires_grad}
     tensors: dict[str, Tensor] = {f"parameter:{name}": parameter for name, parameter in trained.items()}
     tensors |= {f"optimizer:{name}": value for name, value in optimizer_tensors(live.optimizer, live.model).items()}
@@ -45,16 +55,31 @@ def save_checkpoint(
         "step": live.step,
         "train_seconds": live.train_seconds,
         "tokens_seen": live.tokens_seen,
-        "candidates": [candidate.model_dump(mode="json") for candidate in candidates],
+        "fit": asdict(live.fit),
+        "candidates": _plain(candidates),
     }
+    return Snapshot(live.step, {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}, state)
+
+
+def store_checkpoint(store: Store, key: str, taken: Snapshot, check_writer: Callable[[], None]) -> bool:
+    """Stores a snapshot under `checkpoints/<its name>`; the ones before it go afterwards. Returns whether it is new.
+
+    Raises StaleWriterError, by `check_writer`, before anything is stored.
+    """
     older = store.checkpoints(key)
-    name = f"{live.step:08d}"
+    if taken.name in older:
+        return False
     with tempfile.TemporaryDirectory() as scratch:
-        write_checkpoint(Path(scratch) / name, tensors, state)
-        store.upload_folder(Path(scratch) / name, store.trial_path(key, "checkpoints", name))
+        write_checkpoint(Path(scratch) / taken.name, taken.tensors, taken.state)
+        check_writer()
+        store.upload_folder(Path(scratch) / taken.name, store.trial_path(key, "checkpoints", taken.name))
     for old in older:
-        if old != name:
-            store.delete_folder(store.trial_path(key, "checkpoints", old))
+        store.delete_folder(store.trial_path(key, "checkpoints", old))
+    return True
+
+
+def _plain(candidates: Sequence[Candidate]) -> list[Any]:
+    return [candidate.model_dump(mode="json") for candidate in candidates]
 
 
 def load_checkpoint(store: Store, key: str, live: Trial, candidates: list[Candidate]) -> None:
@@ -87,4 +112,6 @@ def load_checkpoint(store: Store, key: str, live: Trial, candidates: list[Candid
     live.method.load_state_dict(parts["method"])
     live.step, live.train_seconds = state["step"], state["train_seconds"]
     live.tokens_seen = state["tokens_seen"]
+    live.fit = Fit(**state["fit"])
+    set_gradient_checkpointing(live.model, live.fit.gradient_checkpointing)
     candidates[:] = [Candidate.model_validate(candidate) for candidate in state["candidates"]]

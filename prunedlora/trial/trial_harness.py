@@ -15,6 +15,7 @@ from torch import nn
 from prunedlora.config.harness_tasks import is_path
 from prunedlora.config.trial import TrialConfig
 from prunedlora.config.trial_sections import HarnessConfig
+from prunedlora.missing_path import looked_for
 from prunedlora.results.record import Figure
 from prunedlora.training.distributed import Workers
 from prunedlora.training.harness import HarnessError, HarnessSettings, check_share, evaluate_harness, load_tasks
@@ -53,5 +54,8 @@ def harness_settings(tasks: Sequence[str], config: HarnessConfig) -> HarnessSett
     """Tasks told apart into names and paths. Raises HarnessError for a path that does not exist."""
     paths = [Path(task).expanduser().resolve() for task in tasks if is_path(task)]
     if missing := [path for path in paths if not path.exists()]:
-        raise HarnessError(f"harness_tasks: {missing[0]} does not exist")
+        missing_path = str(missing[0])
+        raise HarnessError(
+            f"harness_tasks: {missing_path} does not exist ({looked_for(missing_path)})"
+        ) from FileNotFoundError(missing_path)
     return HarnessSettings(tuple(task for task in tasks if not is_path(task)), tuple(paths), **config.model_dump())

@@ -80,7 +80,11 @@ def test_verbs_that_read_a_store_do_not_ask_for_them(tmp_path: Path) -> None:
     ("name", "message"),
     [
         ("models/my/llama", r"error: model 'models/my/llama' is neither a folder here \(looked for .*\) nor a name on"),
-        ("my/llama", r"error: cannot load the .* of model 'my/llama' \(no folder here, so a name on the Hub\): "),
+        (
+            "my/llama",
+            r"error: cannot load the .* of model 'my/llama' \(no folder here, so a name on the Hub; looked for .*\): "
+            "HF_HUB_OFFLINE is set, and this machine's cache does not have it",
+        ),
     ],
 )
 def test_a_base_model_that_is_not_there(name: str, message: str, tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ def test_the_base_alone(tmp_path: Path, tree: dict[str, Any]) -> None:
         ("trial.pruning.recovery_strenght=1", "no such field; did you mean trial.pruning.recovery_strength?"),
         ("space.seed=1", "--set space.seed: no such field"),
         ("seed=[", "--set 'seed=[': the value is no valid YAML"),
+        ("trial.pruning={a: 1, a: 2}", "--set 'trial.pruning={a: 1, a: 2}', line 1, column 8: key 'a' is given twice"),
     ],
 )
 def test_bad_overrides(tmp_path: Path, tree: dict[str, Any], override: str, message: str) -> None:
@@ -89,7 +90,12 @@ def test_bad_overrides(tmp_path: Path, tree: dict[str, Any], override: str, mess
         (None, "cannot read"),
         ("a: [", "is no valid YAML"),
         ("- a", "must hold a mapping of settings, not list"),
-        ("a: 1\na: 2", "key 'a' is given twice"),
+        ("a: 1\nb: 2\na: 2", "x.yaml, line 3, column 1: key 'a' is given twice, first in line 1, column 1"),
+        ("b:\n- c: 1\n  d: {e: 0, e: 1}", "line 3, column 13: key 'e' is given twice, first in line 3, column 7"),
+        ("a: &a [*a]", "x.yaml, a value that cannot be read: Circular reference detected"),
+        ("a: " + "[" * 3000, "x.yaml, nested too deeply"),
+        ("a: !!int x", "x.yaml, a value that cannot be read: invalid literal for int()"),
+        ("{[a]: 1}", "is no valid YAML: while constructing a mapping"),
     ],
 )
 def test_bad_files(tmp_path: Path, text: str | None, message: str) -> None:
@@ -109,6 +115,33 @@ def test_scientific_notation_is_a_number(tmp_path: Path, tree: dict[str, Any]) -
     tree["space"]["optimizer.learning_rate"] = {"choice": ["PLACE", 2]}
     path.write_text(yaml.safe_dump(tree).replace("PLACE", "1e-3"))
     assert load_sweep(path).space["optimizer.learning_rate"].corners() == [1e-3, 2]
+
+
+def test_what_looks_like_a_date_is_text(tmp_path: Path, tree: dict[str, Any]) -> None:
+    """No setting is a date, and a trial's key cannot be made of one."""
+    path = tmp_path / "x.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    sweep = load_sweep(path, ["trial.model.config_overrides={a: 2024-01-31, b: 2024-13-45}"])
+    assert sweep.trial.model.config_overrides == {"a": "2024-01-31", "b": "2024-13-45"}
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (".nan", "trial.model.config_overrides.a.float: Input should be a finite number (got nan)"),
+        (
+            "[1, {b: .inf}]",
+            "trial.model.config_overrides.a.list.1.dict.b.float: Input should be a finite number (got inf)",
+        ),
+        ("!!set {b}", "trial.model.config_overrides.a: input was not a valid JSON value (got {'b'})"),
+    ],
+)
+def test_options_that_no_key_can_be_made_of(tmp_path: Path, tree: dict[str, Any], value: str, message: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    with pytest.raises(ConfigError) as caught:
+        load_sweep(path, [f"trial.model.config_overrides={{a: {value}}}"])
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("path", sorted(Path("search_spaces").glob("*.yaml")), ids=lambda path: path.stem)

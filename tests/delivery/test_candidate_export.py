@@ -167,6 +167,18 @@ def test_the_card_is_one_that_the_hub_reads_and_the_certificate_says_what_was_ch
     assert certificate["config"]["adapter"]["initial_rank"] == 6
 
 
+def test_the_card_says_of_an_adapter_that_it_does_nothing(trained: tuple[Store, str, Path]) -> None:
+    store, key, _ = trained
+    record = store.read_record(key)
+    assert record is not None
+    last, adapter = record.candidates[-1], Path(store.uri, "trials", key, "adapters", "000012")
+    said = "It does nothing: on the examples that were checked the logits are the same without it."
+    assert said not in card(record, last, {}, adapter, Form())
+    assert last.certificate is not None
+    idle = last.model_copy(update={"certificate": last.certificate | {"max_logit_change": 0.0}})
+    assert said in card(record, idle, {}, adapter, Form())
+
+
 def test_the_card_speaks_of_what_is_handed_over(trained: tuple[Store, str, Path], tmp_path: Path) -> None:
     store, key, _ = trained
     export_candidate(store, key, tmp_path / "padded", check=False, form=Form(slot=8, dtype="bfloat16"))

@@ -4,7 +4,7 @@ import pytest
 import ray
 
 from prunedlora.fleet.answers import BoardLostError, answer
-from prunedlora.trial.failures import OUTSIDE
+from prunedlora.trial.outside_error import OutsideError
 
 
 @ray.remote(num_cpus=0)
@@ -22,5 +22,5 @@ def test_answers_and_errors(shared_ray: None) -> None:
     with pytest.raises(BoardLostError, match="not that word"):
         answer(talker.say.remote("no"))
     ray.kill(talker)
-    with pytest.raises(OUTSIDE, match="ActorDiedError"):
+    with pytest.raises(OutsideError, match="ActorDiedError"):
         answer(talker.say.remote("yes"))

@@ -31,6 +31,7 @@ from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
 from prunedlora.trial import assets
 from prunedlora.trial.assets import AssetCache
+from prunedlora.trial.outside_error import NodeError
 from tests import tiny
 from tests.inventions import invented_record, sweep_tree
 
@@ -59,7 +60,7 @@ class Told:
 
 
 def bench(board: Told, execute: Any, store: Any = None, num_workers: int = 1) -> Any:
-    settings = SimpleNamespace(slot=0, board=board, execute=execute)
+    settings = SimpleNamespace(slot=0, epoch=1, board=board, execute=execute)
     return SimpleNamespace(settings=settings, store=store, workers=SimpleNamespace(rank=0, num_workers=num_workers))
 
 
@@ -97,6 +98,16 @@ def test_other_work_that_fails_is_told_with_its_reason_and_the_slot_goes_on() ->
     assert len(board.finished) == 2
 
 
+def test_other_work_that_its_node_cannot_do_goes_back_to_the_board() -> None:
+    def without_a_hub(work: Work, bench: Any) -> str:
+        raise ConnectionError("429")
+
+    board = Told()
+    with pytest.raises(ConnectionError, match="429"):
+        worker._do(BASE, bench(board, without_a_hub))
+    assert board.finished == []
+
+
 def test_a_failed_record_is_told_before_the_workers_are_restarted(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "store"))
     board = Told()
@@ -120,13 +131,27 @@ def test_a_trial_that_has_ended_is_not_trained_again(tmp_path: Path, monkeypatch
     store = Store(str(tmp_path / "store"))
     trial = parse_sweep(sweep_tree(tmp_path), "test").trial.model_dump(mode="json")
     store.write_config("a", trial)
-    settings = SimpleNamespace(epoch=1, max_attempts=3, keep_checkpoints=False, checkpoint_every_steps=None)
-    bench: Any = SimpleNamespace(store=store, settings=settings, assets=None, workers=None, progress=None)
+    settings = SimpleNamespace(
+        epoch=1, max_attempts=3, keep_checkpoints=False, checkpoint_every_steps=None, checkpoint_every_seconds=None
+    )
+    bench: Any = SimpleNamespace(
+        store=store,
+        settings=settings,
+        assets=None,
+        workers=Workers(0, 1, torch.device("cpu")),
+        progress=None,
+        checkpointed=None,
+    )
     monkeypatch.setattr(worker, "execute_trial", lambda *_, **__: "trained")
     assert execute_work(TRIAL, bench) == "trained"
     for status, outcome in (("failed", "trained"), ("stopped", "stopped"), ("completed", "completed")):
         store.write_record(invented_record("a", trial, status), driver_epoch=1)
         assert execute_work(TRIAL, bench) == outcome
+    store.begin_attempt("a", 1)  # of this driver, and it left a failed record before its workers died
+    store.write_record(invented_record("a", trial, "failed"), driver_epoch=1)
+    assert execute_work(TRIAL, bench) == "failed"
+    settings.epoch = 2  # --retry-failed
+    assert execute_work(TRIAL, bench) == "trained"
 
 
 def test_the_board_is_not_asked_at_every_step() -> None:
@@ -140,11 +165,23 @@ def test_the_board_is_not_asked_at_every_step() -> None:
 def at_work(store: Store, base_trial: dict[str, Any]) -> Bench:
     """What a worker of one process has, without a board."""
     given: Any = SimpleNamespace(
-        slot=2, epoch=1, base_trial=base_trial, max_attempts=3, keep_checkpoints=False, checkpoint_every_steps=None
+        slot=2,
+        epoch=1,
+        base_trial=base_trial,
+        max_attempts=3,
+        keep_checkpoints=False,
+        checkpoint_every_steps=None,
+        checkpoint_every_seconds=None,
     )
     alone = Workers(0, 1, torch.device("cpu"))
     return Bench(
-        given, store, alone, AssetCache(alone.device), lambda *_: Verdict.CONTINUE, lambda *_: Verdict.CONTINUE
+        given,
+        store,
+        alone,
+        AssetCache(alone.device),
+        lambda *_: Verdict.CONTINUE,
+        lambda *_: Verdict.CONTINUE,
+        lambda: None,
     )
 
 
@@ -201,6 +238,17 @@ def test_a_file_that_is_written_anew_while_a_slot_works_is_looked_at_again(tmp_p
     data.write_text(data.read_text().replace("river", "ocean"))
     with pytest.raises(OtherDataError, match="does not serve: its data have the"):
         check_data(BASE, worked)
+
+
+def test_data_that_are_gone_are_the_nodes(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    worked = at_work(store, tiny.sweep_tree(tmp_path, store.uri)["trial"])
+    (tmp_path / "data.csv").unlink()
+    told = r"^data '.*data.csv' could not be loaded on node \S+: LocationError: '.*' does not exist"
+    with pytest.raises(NodeError, match=told):
+        check_data(BASE, worked)
+    with pytest.raises(NodeError, match=r"^base model and data of the sweep could not be loaded on node \S+: Location"):
+        execute_work(BASE, worked)
 
 
 def test_data_that_a_library_fails_at_are_a_failed_record_and_the_slot_goes_on(

@@ -4,12 +4,15 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from prunedlora.results import driver_lock
-from prunedlora.results.driver_lock import DriverLock, DriverLockedError, read_driver
+from prunedlora.results.driver import claim_path, process_start, read_driver, this_driver
+from prunedlora.results.driver_lock import DriverLock, DriverLockedError
 from prunedlora.results.record import RecordError, to_json
 from prunedlora.results.storage import Storage, StoreError
 
@@ -37,14 +40,20 @@ def storage(uri):
 
 
 @pytest.fixture
-def other_host(storage):
-    """Takes the store as a driver of another machine whose last heartbeat is `age` seconds old."""
+def elsewhere(storage):
+    """Takes the store as a driver of another machine whose clock is `ahead` seconds before ours; returns what it wrote,
+    and a function that writes its next heartbeat."""
 
-    def take(age):
-        DriverLock(storage).acquire()
-        driver = read_driver(storage)
-        foreign = driver.model_copy(update={"host": "elsewhere", "machine": "m", "heartbeat": time.time() - age})
-        storage.write_text("driver.json", to_json(foreign))
+    def take(ahead=0.0):
+        driver = this_driver(1).model_copy(update={"host": "elsewhere", "machine": "m"})
+
+        def beat(**changes):
+            now = driver.model_copy(update={"heartbeat": time.time() + ahead, **changes})
+            storage.write_text("driver.json", to_json(now))
+            return now
+
+        assert storage.create_text(claim_path(1), to_json(driver))
+        return beat(), beat
 
     return take
 
@@ -74,13 +83,13 @@ def test_a_living_driver_is_refused_and_a_killed_one_replaced_at_once(tmp_path):
     with drive(tmp_path) as driver:
         try:
             assert driver.stdout.readline() == "epoch 1\n"
-            message = rf"process {driver.pid} on {socket.gethostname()} \(epoch 1, .*it runs on this machine: end it"
+            message = rf"process {driver.pid} on {socket.gethostname()} \(epoch 1, .*second driver is refused; end it"
             with pytest.raises(DriverLockedError, match=message):
                 DriverLock(storage, expiry_seconds=0.0).acquire()
             driver.send_signal(signal.SIGKILL)
             # Not waited for: the zombie that is left is no living driver.
             deadline = time.monotonic() + 10
-            while driver_lock._process_start(driver.pid) is not None:
+            while process_start(driver.pid) is not None:
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
             start = time.monotonic()
@@ -102,14 +111,82 @@ def test_of_two_that_start_together_one_drives(tmp_path):
             driver.communicate()
 
 
-def test_two_that_write_in_the_same_moment(storage, monkeypatch):
-    def another_writes(_):
-        driver = read_driver(storage)
-        storage.write_text("driver.json", to_json(driver.model_copy(update={"token": "other", "pid": 77})))
+def take_together(storages, **settings):
+    """What comes of drivers that start at the same moment: epochs and errors."""
+    start, outcomes = threading.Barrier(len(storages)), []
 
-    monkeypatch.setattr(time, "sleep", another_writes)
-    with pytest.raises(DriverLockedError, match="another driver started at the same moment: process 77 on "):
+    def take(storage):
+        start.wait()
+        try:
+            outcomes.append(DriverLock(storage, **settings).acquire())
+        except DriverLockedError as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=take, args=(storage,)) for storage in storages]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return outcomes
+
+
+def test_of_many_that_start_at_the_same_moment_one_drives(storage, monkeypatch):
+    """Also where reading back at once shows each what it wrote itself."""
+    monkeypatch.setattr(driver_lock, "SETTLE_SECONDS", 0.0)
+    outcomes = take_together([Storage(storage.uri) for _ in range(8)])
+    assert [outcome for outcome in outcomes if not isinstance(outcome, DriverLockedError)] == [1]
+    refused = [str(outcome) for outcome in outcomes if isinstance(outcome, DriverLockedError)]
+    assert all("is driven by process" in text or "started at the same moment: process" in text for text in refused)
+
+
+def test_where_the_storage_has_no_condition_reading_back_tells(monkeypatch):
+    """The other one wrote between our look and our write: whose text stays drives."""
+
+    def pipe_file(self, path, value):
+        real(self, path, value)
+        if "drivers/" in path:
+            real(self, path, to_json(this_driver(1)).encode())
+
+    real = MemoryFileSystem.pipe_file
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", pipe_file)
+    with pytest.raises(DriverLockedError, match=rf"another driver started at the same moment: process {os.getpid()} "):
+        DriverLock(Storage("memory://unconditional/sweep")).acquire()
+
+
+def test_an_epoch_whose_driver_died_before_it_drove_is_passed_over(storage):
+    dead = this_driver(1).model_copy(update={"process_start": "1"})
+    assert storage.create_text(claim_path(1), to_json(dead))
+    with DriverLock(storage) as lock:
+        assert lock.epoch == 2
+
+
+def test_another_that_took_the_store_meanwhile(storage, monkeypatch, elsewhere):
+    """Between our look at driver.json and our writing it; and while we slept between claiming and writing."""
+    before = DriverLock.refuse_living
+
+    def slowly(self):
+        found = before(self)
+        elsewhere()
+        return found
+
+    monkeypatch.setattr(DriverLock, "_claim", lambda _self, last: this_driver(last + 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(DriverLock, "refuse_living", slowly)
+        with pytest.raises(DriverLockedError, match=r"started at the same moment: process \d+ on elsewhere"):
+            DriverLock(storage).acquire()
+    monkeypatch.setattr(DriverLock, "refuse_living", lambda self: read_driver(storage))
+    assert storage.create_text(claim_path(3), to_json(this_driver(3)))
+    with pytest.raises(DriverLockedError, match=r"started at the same moment: process .*epoch 3"):
         DriverLock(storage).acquire()
+
+
+def test_what_a_sleeper_of_an_earlier_epoch_writes_late_does_not_stay(storage, elsewhere):
+    _, beat = elsewhere()
+    beat(released=True)
+    with DriverLock(storage, expiry_seconds=0.3) as lock:
+        beat()
+        wait_for(lambda: read_driver(storage).epoch == 2)
+        lock.check()
 
 
 def test_a_process_number_that_was_given_again_is_no_driver(storage):
@@ -129,17 +206,43 @@ def test_without_process_start_times_a_missing_process_is_dead_and_a_present_one
     with DriverLock(storage) as lock:
         assert lock.epoch == 2
     for pid in (os.getpid(), 1):
-        storage.write_text("driver.json", to_json(unknown.model_copy(update={"pid": pid})))
-        with pytest.raises(DriverLockedError, match="it counts as dead at "):
-            DriverLock(storage).acquire()
+        storage.write_text("driver.json", to_json(unknown.model_copy(update={"pid": pid, "epoch": 2})))
+        said = []
+        with DriverLock(storage, expiry_seconds=0.2, say=said.append) as lock:
+            assert lock.epoch == 3
+        assert "waiting up to 0 s to see whether it lives" in said[0]
+        storage.delete_folder("drivers")
 
 
-def test_another_machine_is_judged_by_its_heartbeat(storage, other_host):
-    other_host(age=59)
-    with pytest.raises(DriverLockedError, match=r"on elsewhere .*it counts as dead at \d{4}-.* UTC, then run"):
-        DriverLock(storage).acquire()
-    with DriverLock(storage, expiry_seconds=58) as lock:
+@pytest.mark.parametrize("ahead", [-61.0, 61.0])
+def test_another_machine_is_judged_by_a_change_of_its_heartbeat_and_not_by_its_clock(storage, elsewhere, ahead):
+    first, beat = elsewhere(ahead)
+    said = []
+    lock = DriverLock(storage, expiry_seconds=1.0, say=lambda text: (said.append(text), timer.start()))
+    timer = threading.Timer(0.3, beat)
+    with pytest.raises(DriverLockedError, match=r"is driven by process \d+ on elsewhere .*second driver is refused"):
+        lock.acquire()
+    assert said == [
+        f"The last driver of this store was {first}, and did not say that it ended: waiting up to 1 s to see whether "
+        "it lives"
+    ]
+    start = time.monotonic()
+    assert DriverLock(storage, expiry_seconds=0.4).acquire() == 2
+    assert time.monotonic() - start >= 0.4
+
+
+def test_another_machines_driver_that_ends_while_it_is_watched(storage, elsewhere):
+    _, beat = elsewhere()
+    timer = threading.Timer(0.2, beat, kwargs={"released": True})
+    with DriverLock(storage, expiry_seconds=30.0, say=lambda _: timer.start()) as lock:
         assert lock.epoch == 2
+
+
+def test_of_two_that_wait_for_the_same_dead_one_one_drives(storage, elsewhere):
+    """With clocks that differ by two minutes, which say nothing."""
+    elsewhere(ahead=-61.0)
+    outcomes = take_together([Storage(storage.uri) for _ in range(2)], expiry_seconds=0.4)
+    assert sorted(isinstance(outcome, DriverLockedError) for outcome in outcomes) == [False, True]
 
 
 def test_the_heartbeat_is_refreshed(storage):
@@ -148,7 +251,7 @@ def test_the_heartbeat_is_refreshed(storage):
         wait_for(lambda: read_driver(storage).heartbeat > first)
 
 
-def test_a_driver_that_was_replaced_notices_and_leaves_the_lock_alone(storage, other_host):
+def test_a_driver_that_was_replaced_notices_and_leaves_the_lock_alone(storage):
     lock = DriverLock(storage, expiry_seconds=0.3)
     lock.acquire()
     thread = lock._thread

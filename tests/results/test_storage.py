@@ -1,11 +1,13 @@
+import errno
 import os
 import threading
 
 import fsspec
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from prunedlora.results.storage import TEMPORARY, Storage, StoreError
+from prunedlora.results.storage import TEMPORARY, NotAllowedError, Storage, StoreError
 
 
 @pytest.fixture
@@ -116,6 +118,127 @@ def test_readers_never_see_half_a_file(tmp_path):
 def test_leftovers_of_a_killed_writer_are_not_listed(tmp_path):
     (tmp_path / f"{TEMPORARY}0-a.json").touch()
     assert Storage(str(tmp_path)).names("") == []
+
+
+def create_together(storages, path):
+    start, outcomes = threading.Barrier(len(storages)), []
+
+    def create(number, storage):
+        start.wait()
+        outcomes.append((number, storage.create_text(path, f"by {number}")))
+
+    threads = [threading.Thread(target=create, args=each) for each in enumerate(storages)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [number for number, created in outcomes if created]
+
+
+def test_of_many_that_create_a_file_one_does(storage):
+    for turn in range(10):
+        winners = create_together([Storage(storage.uri) for _ in range(8)], f"asks/{turn}")
+        assert len(winners) == 1
+        assert storage.read_text(f"asks/{turn}") == f"by {winners[0]}"
+    assert storage.names("asks") == sorted(map(str, range(10)))
+
+
+def test_a_file_that_is_there_stays(storage):
+    assert storage.create_text("a/b", "old")
+    assert not storage.create_text("a/b", "new")
+    assert storage.create_text("a/b", "old")  # the answer to our own write was lost, and it was made again
+    assert storage.read_text("a/b") == "old"
+
+
+@pytest.mark.parametrize("kind", [errno.EPERM, errno.EOPNOTSUPP])
+def test_creating_where_there_are_no_hard_links(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(kind, "no links")))
+    assert len(create_together([Storage(str(tmp_path)) for _ in range(8)], "a")) == 1
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_creating_on_a_full_disk_is_no_dispute(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(StoreError, match=r"/a: OSError: \[Errno 28\] No space left on device"):
+        Storage(str(tmp_path)).create_text("a", "")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_link_whose_answer_was_lost_over_nfs(tmp_path, monkeypatch):
+    real = os.link
+
+    def twice(source, target):
+        real(source, target)
+        real(source, target)
+
+    monkeypatch.setattr(os, "link", twice)
+    assert Storage(str(tmp_path)).create_text("a", "x")
+
+
+@pytest.mark.parametrize("fault", ["no such parameter", "refuses the condition"])
+def test_creating_where_there_is_no_conditional_write(monkeypatch, fault):
+    """Packages of before there was one, and servers that answer it with an error of their own."""
+    real = MemoryFileSystem.pipe_file
+
+    def old(self, path, value):
+        real(self, path, value)
+
+    def refusing(self, path, value, mode="overwrite"):
+        if mode == "create":
+            raise OSError("501 NotImplemented")
+        real(self, path, value)
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", old if fault == "no such parameter" else refusing)
+    storage = Storage(f"memory://old {fault}")
+    assert storage.create_text("a", "x")
+    assert not storage.create_text("a", "y")
+    assert storage.read_text("a") == "x"
+
+
+def test_a_file_that_was_remembered_as_missing_is_found_once_its_folder_is_read(tmp_path, monkeypatch):
+    """What an NFS client does: a name that it looked up before stays missing until it reads the folder."""
+    storage = Storage(str(tmp_path))
+    storage.write_text("trials/k/record.json", "there")
+    remembered = {"record.json"}
+    cat, ls = LocalFileSystem.cat_file, LocalFileSystem.ls
+
+    def cat_file(self, path, *rest, **named):
+        if os.path.basename(path) in remembered:
+            raise FileNotFoundError(path)
+        return cat(self, path, *rest, **named)
+
+    def listed(self, path, **named):
+        remembered.clear()
+        return ls(self, path, **named)
+
+    monkeypatch.setattr(LocalFileSystem, "cat_file", cat_file)
+    monkeypatch.setattr(LocalFileSystem, "ls", listed)
+    assert storage.read_text("trials/k/record.json") is None
+    assert storage.read_awaited_text("trials/k/record.json") == "there"
+    assert storage.read_awaited_text("trials/none/record.json") is None
+
+
+def test_what_may_not_be_looked_at_is_not_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "stat", lambda *_, **__: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    with pytest.raises(NotAllowedError, match=r"sweep\.yaml: PermissionError: \[Errno 13\] Permission denied"):
+        Storage(str(tmp_path)).exists("sweep.yaml")
+
+
+def test_a_root_that_cannot_be_written_is_told_before_anything_is(tmp_path, monkeypatch):
+    deep = Storage(str(tmp_path / "a/b"))
+    deep.check_writable()
+    assert os.listdir(tmp_path) == []
+    Storage("memory://anywhere/at all").check_writable()
+    monkeypatch.setattr("prunedlora.results.storage.LEAST_BYTES", 2**80)
+    with pytest.raises(StoreError, match=r"a/b: OSError: .* is full: \d+ bytes are left"):
+        deep.check_writable()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(NotAllowedError, match=rf"a/b: PermissionError: {tmp_path} may not be written \(by user \d+\)"):
+        deep.check_writable()
+    monkeypatch.undo()
+    (tmp_path / "a").write_text("")
+    with pytest.raises(StoreError, match=r"a/b: (NotADirectoryError|PermissionError): .*/a "):
+        deep.check_writable()
 
 
 def test_what_is_refused(storage, tmp_path, folder):

@@ -5,7 +5,7 @@ import pytest
 
 from prunedlora.results.ask import Ask
 from prunedlora.results.exported_adapter import ExportedAdapter
-from prunedlora.results.record import BaseReference, Figure, RecordError, to_json
+from prunedlora.results.record import BaseReference, Failure, Figure, RecordError, to_json
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import StaleWriterError, Store
 
@@ -141,6 +141,7 @@ def test_asks_come_back_in_order_and_are_never_edited(store):
     assert store.asks() == [ask(2), ask(10)]
     with pytest.raises(StoreError, match=r"000002\.json: ask 2 is already written"):
         store.write_ask(ask(2, kind="baseline"))
+    store.write_ask(ask(2))  # again, since the answer to a write may be lost
     store.storage.write_text("asks/000003.json", "{}")
     with pytest.raises(RecordError, match=r"asks/000003\.json: not a valid Ask: number: Field required"):
         store.asks()
@@ -189,6 +190,32 @@ def test_attempts_are_counted_per_driver(store):
     store.storage.write_text("trials/a1/attempts.json", '{"1": "two"}')
     with pytest.raises(RecordError, match=r"attempts\.json: not counts: "):
         store.begin_attempt("a1", 1)
+
+
+def test_starts_are_counted_since_the_last_new_checkpoint_under_a_driver(store):
+    assert [store.begin_attempt("a1", driver_epoch=1) for _ in range(3)] == [1, 2, 3]
+    assert store.num_attempts_since_checkpoint("a1", 1) == 3
+    store.note_checkpoint("a1", 1, attempt=2)
+    assert store.num_attempts_since_checkpoint("a1", 1) == 1
+    assert store.begin_attempt("a1", driver_epoch=1) == 4
+    assert store.num_attempts_since_checkpoint("a1", 1) == 2
+    assert store.begin_attempt("a1", driver_epoch=2) == 1
+    assert store.num_attempts_since_checkpoint("a1", 2) == 1
+    assert (store.num_attempts("a1"), store.num_attempts("a1", 1), store.num_attempts("a1", 3)) == (5, 4, 0)
+
+
+def test_a_trial_has_failed_once_its_last_start_is_on_record(store, record):
+    """Not by the record of an earlier driver, which stays until a trial that is retried ends."""
+    assert not store.has_failed("a1", 1)
+    store.begin_attempt("a1", 1)
+    failed = record("a1", status="failed", candidates=(), failure=Failure(type="A", message="b", traceback=""))
+    store.write_record(failed.model_copy(update={"attempts": 1}), driver_epoch=1)
+    assert store.has_failed("a1", 1)
+    assert not store.has_failed("a1", 2)
+    store.begin_attempt("a1", 2)
+    assert not store.has_failed("a1", 2)
+    store.write_record(failed.model_copy(update={"attempts": 2}), driver_epoch=2)
+    assert store.has_failed("a1", 2)
 
 
 def test_stale_writers_are_refused(store, record):

@@ -13,7 +13,8 @@ import yaml
 from rich.console import Console
 
 from prunedlora.config.load import load_sweep
-from prunedlora.results.driver_lock import DriverLockedError, read_driver
+from prunedlora.results.driver import read_driver
+from prunedlora.results.driver_lock import DriverLockedError
 from prunedlora.results.store import Store
 from prunedlora.study.asker import Asker
 from prunedlora.sweep.run import run_sweep

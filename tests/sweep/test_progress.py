@@ -8,8 +8,10 @@ import pytest
 from rich.console import Console
 
 from prunedlora.results.analysis.pareto import Objectives
+from prunedlora.results.record import Failure
 from prunedlora.results.store import Store
 from prunedlora.sweep import progress as progress_module
+from prunedlora.sweep.outcome import harness_problems
 from prunedlora.sweep.progress import Progress
 from prunedlora.sweep.signals import TERMINATED, Signals
 from tests.inventions import invented_record, sweep_tree
@@ -81,6 +83,21 @@ def test_a_log_gets_a_line_for_every_change(store: Store) -> None:
     assert {line.split(":")[0] for line in lines[1:3]} == {"trial a completed", "trial b failed"}
     assert "trial b failed: ValueError: invented" in lines
     assert "about" in lines[3]
+
+
+def test_a_harness_that_failed_is_told(store: Store, tmp_path: Path) -> None:
+    """In the trial's line, and among the problems at the end."""
+    record = invented_record("h", sweep_tree(tmp_path)["trial"])
+    failure = Failure(type="HarnessError", message="harness/a/acc is nan", traceback="")
+    last = record.candidates[-1].model_copy(update={"harness_failure": failure})
+    store.write_record(record.model_copy(update={"candidates": (last,)}), driver_epoch=1)
+    text = io.StringIO()
+    progress = started(store, Console(file=text, width=60))
+    progress.update(snapshot({"h": "completed"}))
+    assert "s; lm-evaluation-harness failed: HarnessError: harness/a/acc is nan\n" in text.getvalue()
+    assert harness_problems(store.records()) == [
+        f"lm-evaluation-harness has not measured h@{last.name}: HarnessError: harness/a/acc is nan"
+    ]
 
 
 def test_a_terminal_shows_slots_and_front(store: Store) -> None:

@@ -13,6 +13,7 @@ from prunedlora.config.load import parse_sweep
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import trial_with
 from prunedlora.fleet import cluster
+from prunedlora.fleet.address import ClusterError
 from prunedlora.fleet.capacity import CapacityError
 from prunedlora.results.driver_lock import DriverLock, DriverLockedError
 from prunedlora.results.record import BaseReference, Figure
@@ -196,6 +197,8 @@ def test_a_driver_that_is_refused_changes_nothing_of_the_living_ones_sweep(folde
         before = {path: path.read_text() for path in (tmp_path / "store").rglob("*.*")}
         with pytest.raises(DriverLockedError, match="is driven by process"):
             run(config.model_copy(update={"seed": 99}))
+        with pytest.raises(DriverLockedError, match=r"is driven by process \d+ on .*, and a second driver is refused"):
+            print_plan(config, config.storage, Console(file=io.StringIO()))
         assert store.read_sweep()["seed"] == config.seed
         assert {path: path.read_text() for path in (tmp_path / "store").rglob("*.*")} == before
 
@@ -233,6 +236,22 @@ def test_storage_that_cannot_be_written_is_refused(folder: Path, tmp_path: Path)
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="file/store"):
         run(make(folder, tmp_path / "file/store"))
+
+
+@pytest.mark.parametrize("address", ["ray://head:10001", "nonsense"])
+def test_a_ray_that_cannot_be_joined_is_told_before_data_are_loaded(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    config = make(folder, tmp_path / "store", num_trials=1)
+    config = config.model_copy(update={"trial": trial_with(config.trial, {"data.train.name": "./nowhere.csv"})})
+    monkeypatch.setattr("prunedlora.sweep.run.contents", lambda _: {})
+    monkeypatch.setattr("prunedlora.sweep.plan.contents", lambda _: {})
+    for start in (run, lambda config: print_plan(config, config.storage, Console(file=io.StringIO()))):
+        with pytest.raises(ClusterError, match=f"RAY_ADDRESS={address}"):
+            start(config)
+    assert not (tmp_path / "store").exists()
 
 
 def test_the_plan_tells_trials_slots_and_resources_and_starts_nothing(

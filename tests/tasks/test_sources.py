@@ -15,6 +15,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from prunedlora.tasks import library_data
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.library_data import CSV_AS_TEXT, load_folder
 from prunedlora.tasks.sources import Example, Source, load_examples
@@ -111,7 +112,11 @@ def test_what_a_cell_of_a_csv_may_hold(tmp_path: Path) -> None:
             b"text,label\n" + b"a,b\n" * 5000 + b'"Hi" he said,b\n',
             "line 5002 cannot be read .*or write the rows as jsonl",
         ),
-        (b"text,label\n\xe9,b\n", "cannot load dataset '.*rows.csv': UnicodeDecodeError: 'utf-8' codec"),
+        (
+            b"text,label\n" + b"a,b\n" * 5000 + b"caf\xe9,b\n",
+            r"byte 20014 \(0xe9\) is not utf-8; cp1252 would read '.*café,b.n' there: say it as encoding",
+        ),
+        ("text,label\né,b\n".encode("utf-16"), r"byte 0 \(0xff\) is not utf-8; utf-16 would read 'text,label.*' there"),
         (b"", "rows.csv' is empty"),
     ],
 )
@@ -156,14 +161,35 @@ def test_malformed_json(tmp_path: Path, content: str, message: str) -> None:
         load_examples(source(tmp_path / "rows.json"), 0)
 
 
-def test_json_times_that_the_library_made_are_refused(tmp_path: Path) -> None:
-    """The text is lost: 2024-01-31 would become 2024-01-31 00:00:00."""
+@pytest.mark.parametrize("ending", ["jsonl", "json.gz", "jsonl.zst"])
+def test_json_in_a_copy_of_a_hub_repository_is_the_text_in_its_files(tmp_path: Path, ending: str) -> None:
+    """The library would guess types: 2024-01-31 a time, 1.10 the number 1.1, 1 in the second file a 1.0."""
     (tmp_path / "data").mkdir()
-    write_jsonl(tmp_path / "data" / "train-0.jsonl", [{"text": "2024-01-31", "label": "x"}])
+    pack = {"jsonl": bytes, "json.gz": gzip.compress, "jsonl.zst": lambda text: pyarrow.compress(text, "zstd", True)}
+    contents = [b'{"text": "2024-01-31", "label": 1.10}', b'{"text": "2024-02-01T00:00:00Z", "label": 1}\n']
+    for number, content in enumerate(contents):
+        (tmp_path / "data" / f"train-{number}.{ending}").write_bytes(pack[ending](content))
+    found = load_examples(source(tmp_path), 0)
+    assert sorted((e.prompt, e.target) for e in found) == [("2024-01-31", "1.10"), ("2024-02-01T00:00:00Z", "1")]
+    assert targets(tmp_path, split="train[:1]") == ["1.10"]
+    assert sorted(targets(tmp_path, split="train[:1]+train[1:]")) == ["1", "1.10"]
+    with pytest.raises(DataError, match="has no split 'dev'; it has: train"):
+        targets(tmp_path, split="dev")
+    (tmp_path / "data" / f"train-0.{ending}").write_bytes(pack[ending](b"[1]"))
+    with pytest.raises(DataError, match=rf"dataset '.*', train-0.{ending}: row 0 is no object: .1."):
+        targets(tmp_path)
+    (tmp_path / "data" / f"train-0.{ending}").write_bytes(pack[ending](b"{"))
+    with pytest.raises(DataError, match=rf"dataset '.*', train-0.{ending}: JSONDecodeError: Expecting property name"):
+        targets(tmp_path)
+
+
+def test_json_times_that_the_library_made_are_refused(tmp_path: Path) -> None:
+    """Of the Hub: the text is lost, 2024-01-31 would become 2024-01-31 00:00:00."""
+    write_jsonl(tmp_path / "train.jsonl", [{"text": "2024-01-31", "label": "x"}])
+    table = library_data._load("owner/rows", str(tmp_path), None, "train", {})
     with pytest.raises(DataError, match="column 'text' is text that the datasets library takes for times"):
-        load_examples(source(tmp_path), 0)
-    assert targets(tmp_path, prompt="{label}", target="{label}") == ["x"]
-    assert targets(tmp_path / "data", prompt="{label}", target="{text}", split="train-0") == ["2024-01-31"]
+        table.take([0], ["text"])
+    assert table.take([0], ["label"]) == {"label": ["x"]}
 
 
 @pytest.mark.parametrize("file", ["rows.parquet", "data/train-0.parquet"])
@@ -264,6 +290,54 @@ def test_compressed_files_and_upper_case_endings(tmp_path: Path, suffix: str) ->
     (tmp_path / f"broken.{suffix}.gz").write_bytes(gzip.compress(content.encode())[:-10])
     with pytest.raises(DataError, match=f"cannot load dataset '.*broken.{suffix}.gz': EOFError"):
         load_examples(source(tmp_path / f"broken.{suffix}.gz"), 0)
+
+
+def pack(content: bytes, suffix: str) -> bytes:
+    packers = {"": bytes, ".gz": gzip.compress, ".ZST": lambda text: pyarrow.Codec("zstd").compress(text, asbytes=True)}
+    return packers[suffix](content)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".ZST"])
+def test_delimiter_encoding_and_column_names_can_be_said(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"rows.csv{suffix}").write_bytes(pack("é, a;01\n\nb;02\n".encode("cp1252"), suffix))
+    read = {"delimiter": ";", "encoding": "cp1252", "column_names": ["text", "label"]}
+    found = load_examples(source(tmp_path / f"rows.csv{suffix}", **read), 0)
+    assert sorted((e.prompt, e.target) for e in found) == [("b", "02"), ("é, a", "01")]
+    with pytest.raises(DataError, match="line 1 has 2 cells, column_names has 1"):
+        targets(tmp_path / f"rows.csv{suffix}", **{**read, "column_names": ["text"]})
+    (tmp_path / f"rows.jsonl{suffix}").write_bytes(pack('{"text": "é", "label": "1"}'.encode("utf-16"), suffix))
+    assert load_examples(source(tmp_path / f"rows.jsonl{suffix}", encoding="utf-16"), 0) == [Example("é", "1")]
+    with pytest.raises(DataError, match=r"delimiter, column_names has no effect on local data '.*rows.jsonl"):
+        targets(tmp_path / f"rows.jsonl{suffix}", **read)
+
+
+def test_utf8_said_and_unsaid_are_the_same(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("\ufefftext,label\na,1\n")
+    for encoding in (None, "utf-8", "UTF8"):
+        assert targets(tmp_path / "rows.csv", encoding=encoding) == ["1"]
+    with pytest.raises(DataError, match=r"is not ascii; utf-8 would read '.*text,label.*', cp1252|is not ascii; utf-8"):
+        targets(tmp_path / "rows.csv", encoding="ascii")
+
+
+def test_how_to_read_where_it_has_no_effect(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "rows.parquet", ROWS)
+    with pytest.raises(DataError, match=r"encoding has no effect on local data '.*rows.parquet'; remove it"):
+        targets(tmp_path / "rows.parquet", encoding="utf-8")
+    (tmp_path / "copy" / "data").mkdir(parents=True)
+    write_csv(tmp_path / "copy" / "data" / "train-0.csv", ROWS)
+    with pytest.raises(DataError, match=r"delimiter has no effect on local data '.*copy'; remove it"):
+        targets(tmp_path / "copy", delimiter=";")
+    with pytest.raises(DataError, match=r"encoding has no effect on dataset 'owner/rows' of the Hub; remove it"):
+        targets(Path("owner/rows"), encoding="utf-8")
+
+
+def test_another_delimiter_is_guessed_in_words(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("text;label\na;b\n")
+    with pytest.raises(
+        DataError, match=r"it has: text;label \(one column: if ';' parts the cells, say it as delimiter\)"
+    ):
+        targets(tmp_path / "rows.csv")
+    assert targets(tmp_path / "rows.csv", delimiter=";") == ["b"]
 
 
 def test_slices_of_a_split(tmp_path: Path) -> None:
@@ -409,6 +483,24 @@ def test_a_hub_dataset_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(DataError, match="cannot load dataset 'no-such-owner/no-such-data': "):
         load_examples(source("no-such-owner/no-such-data", subset="main", split="train"), 0)
+
+
+def test_a_misspelt_folder_is_not_trouble_with_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    (tmp_path / "data" / "train.jsonl").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as caught:
+        load_examples(source("data/trian"), 0)
+    assert str(caught.value) == (
+        "cannot load dataset 'data/trian': HF_HUB_OFFLINE is set, and this machine's cache does not have it; nor is "
+        f"there such a file or folder here (looked for {tmp_path}/data/trian; there is {tmp_path}/data/train)"
+    )
+    with pytest.raises(
+        DataError, match=rf"'data/trian.jsonl' does not exist \(.*; there is {tmp_path}/data/train.jsonl"
+    ):
+        load_examples(source("data/trian.jsonl"), 0)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,8 @@ def test_the_hub_is_asked(hub: Hub) -> None:
 
 def test_what_the_hub_refuses_is_named(hub: Hub) -> None:
     for wanted in (MODEL, DATA):
-        message = f"'{wanted.name}' does not exist here, and the Hub does not tell the commit of {wanted.text}: .*404"
+        reason = rf"\(looked for .*\), and the Hub does not tell the commit of {wanted.text}: .*404"
+        message = f"'{wanted.name}' does not exist here {reason}"
         with pytest.raises(CommitError, match=message):
             find_commits([wanted])
 

@@ -28,8 +28,9 @@ from prunedlora.training.agreement import WorkersDifferError
 from prunedlora.training.distributed import PeerLostError, Workers
 from prunedlora.training.loop import Verdict
 from prunedlora.trial.assets import AssetCache
+from prunedlora.trial.begin import Begun, begin
 from prunedlora.trial.execute import execute_trial
-from prunedlora.trial.failures import begin_attempt, last_words, leave_words, rank_that_failed
+from prunedlora.trial.failures import FAILED, INTERRUPTED, last_words, leave_words, rank_that_failed
 from prunedlora.trial.outside_error import OutsideError
 from tests.tiny import decoder_tree, sweep_tree
 
@@ -72,7 +73,7 @@ def run(
     report: Callable[[dict[str, Any]], Verdict] = carry_on,
     progress: Callable[[int, int], Verdict] = carry_on,
     epoch: int = 1,
-    checkpoint_every_steps: int | None = None,
+    **more: Any,
 ) -> str:
     return execute_trial(
         trial,
@@ -84,7 +85,7 @@ def run(
         max_attempts=2,
         report=report,
         progress=progress,
-        checkpoint_every_steps=checkpoint_every_steps,
+        **more,
     )
 
 
@@ -261,16 +262,19 @@ def test_a_trial_whose_workers_keep_dying_fails(tree: dict[str, Any], store: Sto
 
 
 def test_a_rank_that_fails_alone_leaves_its_reason(tree: dict[str, Any], store: Store) -> None:
-    """Rank 0 never hears of it: Ray Train restarts the workers; at the last attempt the record quotes it."""
+    """Rank 0 never hears of it: Ray Train restarts the workers, and the next attempt is over before it trains."""
     trial = trial_of(tree, training__batch_size=1)
+    store.begin_attempt(trial_key(trial), 1)
     with pytest.raises(ValueError, match="below the 2 workers"):
         run(trial, store, workers=_Alone(1, 2, CPU))
-    for _ in range(2):
-        store.begin_attempt(trial_key(trial), 1)
-    assert run(trial, store) == "failed"
-    failure = record_of(trial, store).failure
-    assert failure is not None
-    assert "died 2 times; rank 1 failed: ValueError: training.batch_size 1 is below the 2 workers" in failure.message
+    steps: list[int] = []
+    assert run(trial, store, progress=lambda step, _: (steps.append(step), Verdict.CONTINUE)[1]) == "failed"
+    assert steps == []
+    record = record_of(trial, store)
+    assert record.failure is not None
+    assert record.failure.message == "rank 1 failed: ValueError: training.batch_size 1 is below the 2 workers"
+    assert (record.failure.type, record.failure.fault, record.attempts) == ("RankFailedError", "user", 2)
+    assert run(trial, store, epoch=2) == "completed"  # --retry-failed
 
 
 @pytest.mark.parametrize(
@@ -307,6 +311,8 @@ class _LosesItsPeer(Workers):
         return value
 
     def gather(self, value: Any) -> list[Any]:
+        if value is None:  # nothing is wrong with what was loaded
+            return [None, None]
         raise PeerLostError("another worker is gone: Connection closed by peer")
 
     def sum_(self, tensors: Any) -> None:
@@ -322,7 +328,7 @@ def test_a_rank_that_hears_of_anothers_failure_puts_it_on_record(tree: dict[str,
     why = Failure(type="OutOfMemoryError", message="no room", step=6, learning_rate=0.1, traceback="")
 
     def fails_meanwhile(*_: Any) -> Verdict:
-        leave_words(store, key, 1, why, outside=False)
+        leave_words(store, key, (1, 2), 1, why, FAILED)
         return Verdict.CONTINUE
 
     with pytest.raises(PeerLostError):
@@ -332,20 +338,35 @@ def test_a_rank_that_hears_of_anothers_failure_puts_it_on_record(tree: dict[str,
     assert (failure.type, failure.message) == ("RankFailedError", "rank 1 failed: OutOfMemoryError: no room")
 
 
-def test_words_of_an_earlier_attempt_are_forgotten(tree: dict[str, Any], store: Store) -> None:
+def words(kind: str, message: str) -> Failure:
+    return Failure(type=kind, message=message, fault="trial", step=None, learning_rate=None, traceback="")
+
+
+def test_words_belong_to_their_attempt_and_are_forgotten(tree: dict[str, Any], store: Store) -> None:
     key = trial_key(trial_of(tree))
-    begin_attempt(store, key, 1, 2)
-    leave_words(
-        store, key, 1, Failure(type="A", message="b", step=None, learning_rate=None, traceback=""), outside=False
+    for attempt in (1, 2):
+        assert begin(store, key, 1, 9, None).attempt == attempt
+        leave_words(store, key, (1, attempt), 1, words("A", "b"), INTERRUPTED)
+        assert last_words(store, key, (1, attempt)) == "rank 1 was interrupted: A: b"
+    leave_words(store, key, (1, 2), 0, words("C", "d"), FAILED)
+    assert rank_that_failed(store, key, (1, 1)) is None
+    assert last_words(store, key, (1, 2)) == "rank 0 failed: C: d"
+    failure = begin(store, key, 1, 9, None).failure
+    assert failure is not None
+    assert (failure.type, failure.message, failure.fault) == ("RankFailedError", "rank 0 failed: C: d", "trial")
+    assert last_words(store, key, (1, 1)) == (
+        "they left no reason (killed, for memory perhaps, or the storage took none); see the workers' logs"
     )
-    assert str(rank_that_failed(store, key)) == "rank 1 failed: A: b"
-    begin_attempt(store, key, 1, 2)
-    assert rank_that_failed(store, key) is None
-    leave_words(
-        store, key, 0, Failure(type="C", message="d", step=None, learning_rate=None, traceback=""), outside=True
-    )
-    begin_attempt(store, key, 1, 2)  # one too many: what the last one left is for the record
-    assert last_words(store, key) == "rank 0 was interrupted: C: d"
+    assert begin(store, key, 1, 9, None).failure is None
+    assert store.storage.names(store.trial_path(key, "failures")) == []
+
+
+def test_words_under_an_earlier_driver_do_not_count(tree: dict[str, Any], store: Store) -> None:
+    """`--retry-failed` trains again."""
+    key = trial_key(trial_of(tree))
+    begin(store, key, 1, 9, None)
+    leave_words(store, key, (1, 1), 1, words("A", "b"), FAILED)
+    assert begin(store, key, 2, 9, None).failure is None
 
 
 def test_a_gradient_that_is_not_finite_fails_the_trial(
@@ -446,7 +467,7 @@ class _Alone(Workers):
     """One of two workers, the other one saying the same; rank 0 says that this is the first attempt."""
 
     def from_first(self, value: Any) -> Any:
-        return value or 1
+        return value or Begun(1, None, None)
 
     def gather(self, value: Any) -> list[Any]:
         return [value] * self.num_workers

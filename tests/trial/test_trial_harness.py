@@ -77,7 +77,7 @@ def test_the_base_model_has_them_too(trained: tuple[Store, TrialRecord, Path]) -
 def test_a_harness_that_fails_leaves_the_candidate_on_record(
     trained: tuple[Store, TrialRecord, Path], tmp_path: Path
 ) -> None:
-    """The metric of this task is not finite: the trial says so, its adapter can still be had."""
+    """The metric of this task is not finite: the candidate says so, and is completed all the same."""
     _, record, tasks = trained
     path = tmp_path / "x.yaml"
     text = (tasks / "word_side.yaml").read_text()
@@ -87,11 +87,14 @@ def test_a_harness_that_fails_leaves_the_candidate_on_record(
     trial = TrialConfig.model_validate({**record.config, "evaluation": evaluation})
     store = Store(str(tmp_path / "store"))
     store.create_or_open(decoder_tree(tasks.parent, store.uri))
-    failed = run(trial, store, AssetCache(ALONE.device))
-    assert failed.failure is not None
-    assert failed.failure.message == "harness/word_side/acc is nan"
-    assert [candidate.step for candidate in failed.candidates] == [6, 12]
-    assert (Path(store.uri) / "trials" / failed.key / str(failed.candidates[-1].adapter_path)).is_dir()
+    without = run(trial, store, AssetCache(ALONE.device))
+    assert (without.status, [candidate.step for candidate in without.candidates]) == ("completed", [6, 12])
+    milestone, last = without.candidates
+    assert (milestone.harness_failure, further(last.figures)) == (None, {})
+    assert last.harness_failure is not None
+    assert last.harness_failure.message == "harness/word_side/acc is nan"
+    assert (last.harness_failure.type, last.harness_failure.fault) == ("HarnessError", "user")
+    assert (Path(store.uri) / "trials" / without.key / str(last.adapter_path)).is_dir()
 
 
 @needs_harness

@@ -1,0 +1,391 @@
+"""A trial that is interrupted, by a node, a kill, or at its very end: nothing is lost that was there already."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from safetensors.torch import load_file
+
+from prunedlora.config.identity import trial_key
+from prunedlora.config.load import parse_sweep
+from prunedlora.config.trial import TrialConfig, trial_with
+from prunedlora.results.record import Failure, TrialRecord
+from prunedlora.results.store import Store
+from prunedlora.training.distributed import Workers
+from prunedlora.training.harness import HarnessError
+from prunedlora.training.loop import Verdict
+from prunedlora.trial import begin as begin_module
+from prunedlora.trial import candidates as candidates_module
+from prunedlora.trial import execute as execute_module
+from prunedlora.trial import resume
+from prunedlora.trial.assets import AssetCache
+from prunedlora.trial.begin import load
+from prunedlora.trial.execute import execute_trial
+from prunedlora.trial.failures import last_words
+from prunedlora.trial.outside_error import NodeError, OutsideError
+from tests.tiny import sweep_tree
+
+CPU = torch.device("cpu")
+ALONE = Workers(0, 1, CPU)
+SVD = {"adapter.method": "svd", "pruning": None, "svd": {"ranks": [4, 1]}}
+
+
+class KilledError(BaseException):
+    """What no `except Exception` sees."""
+
+
+@pytest.fixture(scope="module")
+def assets() -> AssetCache:
+    return AssetCache(CPU)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return sweep_tree(tmp_path_factory.mktemp("tiny"), "unused")
+
+
+@pytest.fixture
+def store(tree: dict[str, Any], tmp_path: Path) -> Store:
+    return new_store(tree, tmp_path / "store")
+
+
+def new_store(tree: dict[str, Any], path: Path) -> Store:
+    store = Store(str(path))
+    store.create_or_open(tree)
+    return store
+
+
+def trial_of(tree: dict[str, Any], values: dict[str, Any] | None = None) -> TrialConfig:
+    return trial_with(parse_sweep(tree, "test").trial, values or {})
+
+
+def run(
+    trial: TrialConfig,
+    store: Store,
+    assets: AssetCache,
+    progress: Callable[[int, int], Verdict] = lambda *_: Verdict.CONTINUE,
+    workers: Workers = ALONE,
+    key: str | None = None,
+    **more: Any,
+) -> str:
+    return execute_trial(
+        trial, key or trial_key(trial), store=store, assets=assets, workers=workers, epoch=1, max_attempts=2,
+        report=lambda _: Verdict.CONTINUE, progress=progress, **more,
+    )  # fmt: skip
+
+
+def record_of(trial: TrialConfig, store: Store) -> TrialRecord:
+    record = store.read_record(trial_key(trial))
+    assert record is not None
+    return record
+
+
+def results(trial: TrialConfig, store: Store) -> list[Any]:
+    """Figures and weights of every candidate."""
+    found = []
+    for candidate in record_of(trial, store).candidates:
+        path = Path(store.uri, "trials", trial_key(trial), str(candidate.adapter_path), "adapter_model.safetensors")
+        weights = {name: tensor.tolist() for name, tensor in load_file(path).items()}
+        found.append((candidate.name, candidate.figures, candidate.ranks, candidate.tokens_seen, weights))
+    return found
+
+
+def killed_at(*steps: int) -> Callable[[int, int], Verdict]:
+    """Kills each time one of these steps is done for the first time."""
+    left = list(steps)
+
+    def progress(step: int, _: int) -> Verdict:
+        if step in left:
+            left.remove(step)
+            raise KilledError
+        return Verdict.CONTINUE
+
+    return progress
+
+
+# --- loading
+
+
+def test_a_file_that_vanishes_is_the_nodes_and_no_attempt(tmp_path: Path) -> None:
+    own = sweep_tree(tmp_path, "unused")
+    store, trial = new_store(own, tmp_path / "store"), trial_of(own)
+    data, key = Path(own["trial"]["data"]["train"]["name"]), trial_key(trial)
+    data.rename(tmp_path / "elsewhere.csv")
+    with pytest.raises(NodeError, match=rf"trial {key} could not be loaded on node \S+: LocationError: '{data}' does"):
+        run(trial, store, AssetCache(CPU), key=key)
+    assert store.read_record(key) is None
+    assert store.num_attempts(key) == 0
+    (tmp_path / "elsewhere.csv").rename(data)
+    assert run(trial, store, AssetCache(CPU)) == "completed"
+
+
+def test_what_the_configuration_asks_for_in_vain_is_the_users(
+    tree: dict[str, Any], store: Store, assets: AssetCache
+) -> None:
+    trial = trial_of(tree, {"adapter.target_modules": ["no_such_layer"]})
+    assert run(trial, store, assets) == "failed"
+    record = record_of(trial, store)
+    assert record.failure is not None
+    assert (record.failure.type, record.failure.fault, record.attempts) == ("TargetError", "user", 1)
+
+
+class _Hears(Workers):
+    """Rank 0 of two; rank 1 says something of its own."""
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value, HEARD]
+
+
+HEARD: Any = None
+
+
+def test_workers_hear_of_what_another_one_cannot_load(
+    tree: dict[str, Any], assets: AssetCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial, workers = trial_of(tree), _Hears(0, 2, CPU)
+    failure = Failure(type="OSError", message="429 Client Error", fault="node", traceback="")
+    monkeypatch.setitem(globals(), "HEARD", (False, failure))
+    with pytest.raises(NodeError, match=r"^rank 1: 429 Client Error$"):
+        load(trial, "k", assets, workers)
+    monkeypatch.setitem(globals(), "HEARD", (True, failure))
+    assert load(trial, "k", assets, workers) is failure
+
+
+# --- after loading
+
+
+def test_a_full_disk_is_the_nodes_and_the_trial_goes_on(
+    tree: dict[str, Any], store: Store, assets: AssetCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = trial_of(tree)
+
+    def export_to_a_full_disk(*_: Any) -> None:
+        with open("/dev/full", "wb", buffering=0) as file:
+            file.write(b"x")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(candidates_module, "export", export_to_a_full_disk)
+        with pytest.raises(NodeError, match=r"was interrupted on node \S+: OSError: .*\(a disk is full: \[Errno 28\]"):
+            run(trial, store, assets)
+    assert store.read_record(trial_key(trial)) is None
+    assert "rank 0 was interrupted: OSError: [Errno 28] No space left" in last_words(store, trial_key(trial), (1, 1))
+    assert run(trial, store, assets) == "completed"
+    whole = new_store(tree, tmp_path / "whole")
+    run(trial, whole, assets)
+    assert results(trial, store) == results(trial, whole)
+
+
+def test_an_adapter_that_does_nothing_yet_is_a_candidate(
+    tree: dict[str, Any], store: Store, assets: AssetCache
+) -> None:
+    """Its certificate says so; the trial goes on."""
+    trial = trial_of(tree, {"optimizer.learning_rate": 1e-30})
+    assert run(trial, store, assets) == "completed", record_of(trial, store).failure
+    for candidate in record_of(trial, store).candidates:
+        assert candidate.certificate is not None
+        assert candidate.certificate["max_logit_change"] == 0.0
+
+
+# --- the harness at the end
+
+
+class FakeHarness:
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.num_calls = 0
+
+    def measure(self, *_: Any) -> Any:
+        self.num_calls += 1
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [HarnessError("harness/a/acc is nan"), RuntimeError("a task's own")], ids=type)
+def test_a_harness_that_fails_leaves_a_completed_trial(
+    tree: dict[str, Any], store: Store, assets: AssetCache, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    harness, trial = FakeHarness(error), trial_of(tree, SVD)
+    monkeypatch.setattr(begin_module, "load_harness", lambda *_: harness)
+    assert run(trial, store, assets) == "completed"
+    candidates = record_of(trial, store).candidates
+    assert [candidate.name for candidate in candidates] == ["6", "12", "12r4", "12r1"]
+    assert candidates[0].harness_failure is None
+    for candidate in candidates[1:]:
+        assert candidate.harness_failure is not None
+        assert (candidate.harness_failure.type, candidate.harness_failure.message) == (type(error).__name__, str(error))
+
+
+def test_a_harness_that_loses_the_node_interrupts(
+    tree: dict[str, Any], store: Store, assets: AssetCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = trial_of(tree)
+    monkeypatch.setattr(begin_module, "load_harness", lambda *_: FakeHarness(ConnectionError("reset")))
+    with pytest.raises(NodeError, match="ConnectionError: reset"):
+        run(trial, store, assets)
+    assert store.read_record(trial_key(trial)) is None
+
+
+def test_a_harness_that_leaves_workers_out_of_step_is_done_without_in_the_next_attempt(
+    tree: dict[str, Any], store: Store, assets: AssetCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness, trial = FakeHarness(torch.OutOfMemoryError("no room")), trial_of(tree)
+    monkeypatch.setattr(begin_module, "load_harness", lambda *_: harness)
+    with monkeypatch.context() as patch:
+        patch.setattr(execute_module, "_is_out_of_step", lambda *_: True)
+        with pytest.raises(OutsideError, match="lm-evaluation-harness failed: OutOfMemoryError: no room"):
+            run(trial, store, assets)
+    assert store.read_record(trial_key(trial)) is None
+    assert run(trial, store, assets, killed_at(*range(13))) == "completed"  # no step is done again
+    last = record_of(trial, store).candidates[-1]
+    assert harness.num_calls == 1
+    assert last.harness_failure is not None
+    assert (last.harness_failure.type, last.harness_failure.message) == ("OutOfMemoryError", "no room")
+
+
+# --- kills, attempts, checkpoints
+
+
+@pytest.mark.parametrize(("values", "dies_at"), [({}, "12"), (SVD, "12"), (SVD, "12r4"), (SVD, "12r1")])
+def test_a_kill_in_a_last_evaluation_costs_no_training(
+    tree: dict[str, Any],
+    store: Store,
+    assets: AssetCache,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    values: dict[str, Any],
+    dies_at: str,
+) -> None:
+    """And no evaluation that was through: of a training that is truncated afterwards, the others alone are left."""
+    trial, make = trial_of(tree, values), execute_module.make_candidate
+    whole = new_store(tree, tmp_path / "whole")
+    assert run(trial, whole, assets) == "completed"
+    made: list[str] = []
+
+    def make_or_die(*given: Any, truncated_rank: int | None) -> Any:
+        made.append(f"{given[0].step}" + (f"r{truncated_rank}" if truncated_rank else ""))
+        if made[-1] == dies_at and made.count(dies_at) == 1:
+            raise KilledError
+        return make(*given, truncated_rank=truncated_rank)
+
+    monkeypatch.setattr(execute_module, "make_candidate", make_or_die)
+    with pytest.raises(KilledError):
+        run(trial, store, assets)
+    num_made = len(made)
+    assert run(trial, store, assets, killed_at(*range(13))) == "completed"
+    names = [candidate.name for candidate in record_of(trial, store).candidates]
+    assert made[num_made:] == names[names.index(dies_at) :]
+    assert results(trial, store) == results(trial, whole)
+    assert store.checkpoints(trial_key(trial)) == []
+
+
+def test_preemptions_with_checkpoints_between_do_not_fail_a_trial(
+    tree: dict[str, Any], store: Store, assets: AssetCache, tmp_path: Path
+) -> None:
+    """Of at most two starts without a new checkpoint; five kills later it is what it would have been."""
+    trial, told = trial_of(tree), list[None]()
+    kills = killed_at(3, 5, 7, 9, 11)
+    for _ in range(5):
+        with pytest.raises(KilledError):
+            run(trial, store, assets, kills, checkpoint_every_steps=1, checkpointed=lambda: told.append(None))
+    assert run(trial, store, assets, checkpoint_every_steps=1) == "completed"
+    assert len(told) >= 5
+    whole = new_store(tree, tmp_path / "whole")
+    run(trial, whole, assets)
+    assert results(trial, store) == results(trial, whole)
+
+
+def test_deaths_without_a_new_checkpoint_fail_a_trial(tree: dict[str, Any], store: Store, assets: AssetCache) -> None:
+    trial = trial_of(tree)
+    with pytest.raises(KilledError):
+        run(trial, store, assets, killed_at(5), checkpoint_every_steps=4)
+    for _ in range(2):
+        with pytest.raises(KilledError):
+            run(trial, store, assets, killed_at(5))
+    assert run(trial, store, assets) == "failed"
+    failure = record_of(trial, store).failure
+    assert failure is not None
+    assert failure.message.startswith("the workers of this trial died 3 times since its last new checkpoint; they left")
+    assert failure.fault is None
+
+
+def test_checkpoints_are_left_by_time(tree: dict[str, Any], store: Store, assets: AssetCache) -> None:
+    trial, seen = trial_of(tree), list[int]()
+    with pytest.raises(KilledError):
+        run(trial, store, assets, killed_at(4), checkpoint_every_seconds=1e-9)
+    assert [int(name.partition("-")[0]) for name in store.checkpoints(trial_key(trial))] == [3]
+    run(trial, store, assets, lambda step, _: (seen.append(step), Verdict.CONTINUE)[1], checkpoint_every_seconds=3600.0)
+    assert seen == list(range(4, 13))
+
+
+def test_a_pause_waits_for_its_checkpoint(
+    tree: dict[str, Any], store: Store, assets: AssetCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, trial = resume.write_checkpoint, trial_of(tree)
+    monkeypatch.setattr(resume, "write_checkpoint", lambda *given: (time.sleep(0.3), write(*given)))
+    assert run(trial, store, assets, lambda *_: Verdict.PAUSE) == "paused"
+    assert store.checkpoints(trial_key(trial)) == ["00000001-000"]
+
+
+def test_a_checkpoint_that_cannot_be_written_is_raised_in_the_training(
+    tree: dict[str, Any], store: Store, assets: AssetCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(resume, "write_checkpoint", full)
+    trial = trial_of(tree)
+    with pytest.raises(NodeError, match="a disk is full"):
+        run(trial, store, assets, checkpoint_every_steps=1)
+    assert store.read_record(trial_key(trial)) is None
+    other = trial_of(tree, {"evaluation.milestones": []})
+    assert run(other, store, assets) == "completed"  # the one before the last evaluation is needed no more
+    (line,) = [line for line in store.read_log(trial_key(other)) if "checkpoint_not_stored" in line]
+    assert line["checkpoint_not_stored"] == "OSError: [Errno 28] No space left on device"
+
+
+def _fails_alone(rank: int, uri: str, config: dict[str, Any], rendezvous: str) -> None:
+    """Rank 1 fails at its third step; rank 0 is killed before it hears of it."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
+
+    def progress(step: int, _: int) -> Verdict:
+        if step == 2:
+            os._exit(9)
+        return Verdict.CONTINUE
+
+    assets, trial = AssetCache(CPU), TrialConfig.model_validate(config)
+    if rank == 1:
+        task, calls = assets.get(trial).task, list[None]()
+        collate = task.collate
+
+        def collate_twice(features: Any) -> Any:
+            calls.append(None)
+            if len(calls) == 2:
+                raise ValueError("a row that no other rank has")
+            return collate(features)
+
+        object.__setattr__(task, "collate", collate_twice)
+    run(trial, Store(uri), assets, progress, Workers(rank, 2, CPU))
+
+
+@pytest.mark.slow
+def test_a_rank_that_fails_alone_costs_one_training(
+    tree: dict[str, Any], store: Store, assets: AssetCache, tmp_path: Path
+) -> None:
+    trial, context = trial_of(tree), mp.get_context("spawn")
+    arguments = (store.uri, trial.model_dump(), str(tmp_path / "rendezvous"))
+    processes = [context.Process(target=_fails_alone, args=(rank, *arguments)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    if store.read_record(trial_key(trial)) is None:  # rank 0 may have heard of it at its next sum
+        assert run(trial, store, assets, killed_at(*range(13))) == "failed"
+    failure = record_of(trial, store).failure
+    assert failure is not None
+    assert failure.message == "rank 1 failed: ValueError: a row that no other rank has"
