@@ -1,4 +1,4 @@
-"""What pruning costs per training step: watching, and after shrinking, against LoRA at both ranks.
+"""What pruning costs per training step: before watching, watching, and after shrinking, against LoRA at both ranks.
 
 Variants take turns on the same machine and the same batches, each on a base model of its own; medians are compared.
 Peak memory is that of a process (CPU) or of the device (CUDA) that trains one variant alone.
@@ -35,16 +35,19 @@ class MemoryMeasurementError(RuntimeError):
 
 
 def variants(base: TrialConfig, initial_rank: int, target_rank: int, num_steps: int) -> dict[str, TrialConfig]:
-    """The five trainings, all `num_steps` long."""
+    """The six trainings, all `num_steps` long."""
     lora: dict[str, Any] = {"adapter.method": "lora", "pruning": None}
     pruned: dict[str, Any] = {"adapter.method": "prunedlora", "adapter.initial_rank": initial_rank}
 
-    def pruning(begin: float, curvature: str) -> dict[str, Any]:
+    def pruning(begin: float, curvature: str, decay: float = 1 - 1 / num_steps) -> dict[str, Any]:
+        """By default all steps count, so that all are watched; at decay 0 the event's alone."""
         schedule = {"name": "one_shot", "begin": begin, "every_steps": 1}
-        return {"pruning": {"target_rank": target_rank, "curvature": curvature, "schedule": schedule}}
+        settings = {"target_rank": target_rank, "curvature": curvature, "ema_decay": decay, "schedule": schedule}
+        return {"pruning": settings}
 
     changes = {
         "lora_initial": lora | {"adapter.initial_rank": initial_rank},
+        "waiting": pruned | pruning(1.0, "token", 0.0),
         "observing_batch": pruned | pruning(1.0, "batch"),
         "observing_token": pruned | pruning(1.0, "token"),
         "shrunk": pruned | pruning(SHRINK_AT / num_steps, "token"),
@@ -71,6 +74,7 @@ def step_costs(
     release_memory(device)
     memory = {name: peak_bytes(name, config, device) for name, config in configs.items()}
     return {
+        "waiting_ratio": medians["waiting"] / medians["lora_initial"],
         "observe_ratio_batch": medians["observing_batch"] / medians["lora_initial"],
         "observe_ratio_token": medians["observing_token"] / medians["lora_initial"],
         "shrunk_ratio": medians["shrunk"] / medians["lora_target"],

@@ -16,6 +16,7 @@ from typing import Any
 import torch.distributed
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch._dynamo import OptimizedModule
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from prunedlora.adapters.carried import check_carried
@@ -100,7 +101,8 @@ class PrunedLoraCallback(TrainerCallback):
         check_trainer(args, self.settings, kwargs["optimizer"])
         try:
             check_carried(model, self.adapter_name)
-            self._pruner = Pruner(self.settings, layers, seed=args.seed, hold=True)
+            num_steps = None if _is_compiled(args, model) else state.max_steps
+            self._pruner = Pruner(self.settings, layers, seed=args.seed, hold=True, num_steps=num_steps)
         except ValueError as error:  # NotCarriedError, or a target or schedule that cannot be
             raise CallbackError(str(error)) from error
         self._inputs = TrainingInputs(model)
@@ -133,13 +135,12 @@ class PrunedLoraCallback(TrainerCallback):
             factor.data.copy_(torch.lerp(before, factor.data, pruner.rate_factor))
         pruner.enforce()
         may_remove = not pruner.is_done and pruner.may_remove(step, progress)
-        if self._is_observed:
-            event = pruner.step(step, progress, kwargs["optimizer"])
-            if event is not None:
-                self._agreement.add(event)
-                self.events.append(event)
-        elif not _are_finite([factor.data for factor in self._factors()]):
+        if not self._is_observed and not _are_finite([factor.data for factor in self._factors()]):
             raise CallbackError(f"the adapter is not finite after step {step}: a gradient was infinite or NaN")
+        event = pruner.step(step, progress, kwargs["optimizer"])
+        if event is not None:
+            self._agreement.add(event)
+            self.events.append(event)
         if may_remove:  # what all processes know alike, so that none waits for the others in vain
             self._agreement.confirm(self._workers)
 
@@ -193,7 +194,9 @@ class PrunedLoraCallback(TrainerCallback):
     def _observe(self) -> bool:
         """Takes in this step's statistics and gradients; False, and takes in nothing, where they are not finite."""
         pruner, statistics = self.pruner, self.pruner.statistics()
-        counts = [self._num_targets(statistics[0])] if pruner.needs_gradient_scale else []
+        like = statistics[0] if statistics else torch.zeros(1, device=self._workers.device)
+        # From the first step on: that nobody can tell must not come out when observing begins.
+        counts = [self._num_targets(like)] if pruner.needs_gradient_scale else []
         self._workers.sum_([*statistics, *counts])
         scale = self._gradient_scale(float(counts[0])) if counts else None
         gradients = [factor.grad for factor in self._factors() if factor.grad is not None]
@@ -246,6 +249,14 @@ class PrunedLoraCallback(TrainerCallback):
             TargetNotReachedWarning,
             stacklevel=2,
         )
+
+
+def _is_compiled(args: TrainingArguments, model: nn.Module) -> bool:
+    """Whether torch compiles any of it: hooks that come after the first pass are then not seen (torch 2.13,
+    `skip_nnmodule_hook_guards`), so that they must be there from the beginning."""
+    return args.torch_compile or any(
+        isinstance(module, OptimizedModule) or module._compiled_call_impl is not None for module in model.modules()
+    )
 
 
 def _workers(args: TrainingArguments) -> Workers:

@@ -54,6 +54,7 @@ class Method:
         """
         self.adapter = adapter
         self.seed = seed
+        self.num_steps = num_steps
         self.settings = settings
 
     def attach(self, model: nn.Module, adapter_name: str) -> nn.Module:

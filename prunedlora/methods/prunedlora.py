@@ -30,13 +30,13 @@ class PrunedLora(Method):
         return self._pruner
 
     def attach(self, model: nn.Module, adapter_name: str) -> nn.Module:
-        """The model with the adapter, hooks for the curvature in place.
+        """The model with the adapter; hooks for the curvature come with the first step that is observed.
 
         Raises TargetError for modules that do not fit the model, ValueError for a target that cannot be reached.
         """
         adapted = super().attach(model, adapter_name)
         try:
-            self._pruner = Pruner(self.settings, self._layers, seed=self.seed)
+            self._pruner = Pruner(self.settings, self._layers, seed=self.seed, num_steps=self.num_steps)
         except ValueError:
             self.detach(adapted)  # the base serves other trials
             raise

@@ -1,6 +1,7 @@
 """What pruning observes of the layers' components, step by step, and averaged over the steps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,18 +20,23 @@ H_MOMENT, U_MOMENT = "activation", "output_gradient"
 """The statistics that basis "whitened" is made of."""
 
 
-def collectors_of(
-    settings: PruningSettings, criterion: Criterion | None, layers: Sequence[AdaptedLayer]
-) -> dict[str, Any]:
-    """What has to be collected under these settings: name → its curvature or statistic, which watches the layers."""
+Watch = Callable[[Sequence[AdaptedLayer]], Any]
+"""Makes the curvature or statistic that watches these layers from then on."""
+
+
+def watched(settings: PruningSettings, criterion: Criterion | None) -> dict[str, Watch]:
+    """What has to be collected under these settings: name → what makes its curvature or statistic.
+
+    Raises UnknownNameError.
+    """
     names = {H_MOMENT, U_MOMENT} if settings.basis == "whitened" else set()
-    collectors = {}
+    found: dict[str, Watch] = {}
     if criterion is not None:
         names |= {*criterion.statistics, *([criterion.own_curvature] if criterion.own_curvature else [])}
         if settings.curvature is not None:
             kind = lookup("curvature", settings.curvature)
-            collectors = {f"{CURVATURE}{side}": kind(layers, side) for side in settings.sides}
-    return collectors | {name: lookup("statistic", name)(layers) for name in sorted(names)}
+            found = {f"{CURVATURE}{side}": partial(kind, side=side) for side in settings.sides}
+    return found | {name: lookup("statistic", name) for name in sorted(names)}
 
 
 def reads_gradients(settings: PruningSettings) -> bool:
@@ -45,20 +51,29 @@ def reads_gradients(settings: PruningSettings) -> bool:
 class Averages:
     """Exponential averages over steps of what the collectors see, of the live components of each layer.
 
-    Owns the collectors, whose hooks `close` removes; from then on nothing is averaged.
+    Owns the collectors, whose hooks `begin` sets and `close` removes; before and after nothing is averaged.
     """
 
-    def __init__(self, collectors: Mapping[str, Any], layers: Sequence[LiveLayer], decay: float | None) -> None:
+    def __init__(self, watched: Mapping[str, Watch], layers: Sequence[LiveLayer], decay: float | None) -> None:
         """`decay` per step in [0, 1); None where nothing is collected."""
-        self._collectors = dict(collectors)
+        self._watched = watched
         self._layers = layers
         self._decay = decay
+        self.is_watching = False
         self.num_observed = 0
         """Steps averaged so far."""
+        self._collectors: dict[str, Any] = {}
+        self._values: dict[str, list[Tensor]] = {}
+
+    def begin(self) -> None:
+        """Watches from here on, all averages zero."""
+        layers = [live.layer for live in self._layers]
+        self._collectors = {name: watch(layers) for name, watch in self._watched.items()}
         self._values = {
-            name: [torch.zeros_like(value) for value in collector.collect()]
+            name: [torch.zeros_like(value) for value in self._live(collector.collect())]
             for name, collector in self._collectors.items()
         }
+        self.is_watching = True
 
     def statistics(self) -> list[Tensor]:
         """This step's raw statistics, to be summed over data-parallel workers in place before `observe`."""
@@ -101,6 +116,7 @@ class Averages:
         for collector in self._collectors.values():
             collector.close()
         self._collectors, self._values = {}, {}
+        self.is_watching = False
 
     def state_dict(self) -> dict[str, Tensor]:
         """Averages (`average.<statistic>.<layer>`) and the number of steps in them (`num_observed`)."""

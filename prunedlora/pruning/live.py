@@ -20,6 +20,9 @@ class LiveLayer:
         self.layer = layer
         self._held: Tensor | None = torch.arange(layer.rank) if hold else None
         """Indices of the live components; None: all."""
+        self._there: tuple[Tensor, Tensor] | None = None
+        """Those indices, and which components (r,) are gone, where the factors are: both are wanted at every step, and
+        a copy of the host's makes the device wait. None until they are asked for."""
 
     @property
     def name(self) -> str:
@@ -57,13 +60,13 @@ class LiveLayer:
         if self._held is None:
             whole.copy_(weight)
         else:
-            whole[:, self._held.to(whole.device)] = weight.to(whole.dtype)
+            whole[:, self._index_at(whole)] = weight.to(whole.dtype)
 
     def select(self, statistic: Tensor) -> Tensor:
         """The live part of a statistic (r,) or (r, r) that was collected for all components."""
-        if self._held is None:
+        if self._is_whole:
             return statistic
-        index = self._held.to(statistic.device)
+        index = self._index_at(statistic)
         return statistic[index] if statistic.ndim == 1 else statistic[index][:, index]
 
     def remove(self, keep: Tensor, optimizer: Optimizer | None) -> None:
@@ -71,7 +74,7 @@ class LiveLayer:
         if self._held is None:
             shrink(self.layer, keep.cpu(), optimizer)
         else:
-            self._held = self._held[keep.cpu()]
+            self._held, self._there = self._held[keep.cpu()], None
             self.enforce()
 
     def change_basis(self, T: Tensor, T_inverse: Tensor, optimizer: Optimizer | None, moments: Moments) -> None:
@@ -84,25 +87,39 @@ class LiveLayer:
     @torch.no_grad()
     def enforce(self) -> None:
         """Sets what is held to zero, after a step of an optimizer whose momentum or weight decay moves it."""
-        if self._held is None or len(self._held) == self.layer.rank:
+        if self._is_whole:
             return
-        gone = torch.ones(self.layer.rank, dtype=torch.bool)
-        gone[self._held] = False
-        gone = gone.to(self.layer.B.device)
-        self.layer.A.data[gone] = 0.0
-        self.layer.B.data[:, gone] = 0.0
+        _, gone = self._at_factors()
+        self.layer.A.data.masked_fill_(gone[:, None], 0.0)
+        self.layer.B.data.masked_fill_(gone, 0.0)
 
     def shrink(self, optimizer: Optimizer | None) -> None:
         """Really drops what was held; from then on removal is physical."""
         if self._held is not None:
             shrink(self.layer, self._held, optimizer)
-            self._held = None
+            self._held = self._there = None
 
     def restore(self, index: Tensor) -> None:
         """Goes on with these live components, from a state that was saved. Raises ValueError where nothing is held."""
         if self._held is None:
             raise ValueError(f"layer {self.layer.name!r} removes physically; the state is one of held components")
-        self._held = index.cpu()
+        self._held, self._there = index.cpu(), None
+
+    @property
+    def _is_whole(self) -> bool:
+        return self._held is None or len(self._held) == self.layer.rank
 
     def _columns(self, whole: Tensor) -> Tensor:
-        return whole if self._held is None else whole[:, self._held.to(whole.device)]
+        return whole if self._held is None else whole[:, self._index_at(whole)]
+
+    def _index_at(self, tensor: Tensor) -> Tensor:
+        return self._at_factors()[0].to(tensor.device)
+
+    def _at_factors(self) -> tuple[Tensor, Tensor]:
+        assert self._held is not None
+        if self._there is None:
+            gone = torch.ones(self.layer.rank, dtype=torch.bool)
+            gone[self._held] = False
+            device = self.layer.B.device
+            self._there = self._held.to(device), gone.to(device)
+        return self._there

@@ -1,8 +1,8 @@
 """The Pruner: the one object that remembers, between steps, what pruning needs, and says when the functions run.
 
 Maths is in recovery.py, criteria.py and basis.py, an event's course in event.py, choices in allocation.py, timing in
-schedules.py, statistics in curvature.py and statistics.py, their averages in averages.py, gradients in
-gradient_form.py.
+schedules.py and observed_steps.py, statistics in curvature.py and statistics.py, their averages in averages.py,
+gradients in gradient_form.py.
 """
 
 import math
@@ -17,11 +17,12 @@ from torch.optim import Optimizer
 from prunedlora.adapters.full_float32 import full_float32
 from prunedlora.adapters.layers import AdaptedLayer, Side
 from prunedlora.pruning.allocation import Allocation, Demand
-from prunedlora.pruning.averages import CURVATURE, H_MOMENT, U_MOMENT, Averages, collectors_of
+from prunedlora.pruning.averages import CURVATURE, H_MOMENT, U_MOMENT, Averages, watched
 from prunedlora.pruning.criteria import Criterion
 from prunedlora.pruning.event import Counts, Known, gather, remove, truncate, with_gradient
 from prunedlora.pruning.gradient_form import GradientForm
 from prunedlora.pruning.live import LiveLayer
+from prunedlora.pruning.observed_steps import first_observed, may_remove
 from prunedlora.pruning.pruning_settings import PruningSettings
 from prunedlora.pruning.schedules import num_removed, removed_share
 from prunedlora.registry import lookup
@@ -43,17 +44,25 @@ class Event:
 class Pruner:
     """Prunes the layers of one adapter while it trains: observe → step → state_dict.
 
-    Owns the averaged statistics; changes the layers' Parameters and the optimizer's state at events only. With nothing
-    to remove it never touches anything, and once the target is reached it stops collecting.
+    Owns the averaged statistics; changes the layers' Parameters and the optimizer's state at events only. It begins to
+    collect as late as its settings and the length of the training allow (observed_steps.py), and stops once the target
+    is reached; with nothing to remove it never touches anything.
 
     With `hold`, for a trainer under which shapes must not change, what is removed stays at zero: call `enforce` after
     every optimizer step and `shrink` at the end. The choices are the same.
     """
 
     def __init__(
-        self, settings: PruningSettings, layers: Sequence[AdaptedLayer], *, seed: int = 0, hold: bool = False
+        self,
+        settings: PruningSettings,
+        layers: Sequence[AdaptedLayer],
+        *,
+        seed: int = 0,
+        hold: bool = False,
+        num_steps: int | None = None,
     ) -> None:
-        """`layers` in their initial state, all of one rank. `seed`: of what is drawn (criterion "random").
+        """`layers` in their initial state, all of one rank. `seed`: of what is drawn (criterion "random"). `num_steps`:
+        length of the training in optimizer steps; None: it is not known, and everything is observed from here on.
 
         Raises ValueError for a target or a schedule that cannot be, UnknownNameError for an unknown name.
         """
@@ -78,17 +87,25 @@ class Pruner:
             self._criterion = lookup("criterion", settings.criterion)
         removed_share(settings.schedule, 0.0, settings.begin, settings.end)  # refuses settings that do not fit
         self._gradient_form = GradientForm(settings)
-        self._is_open = not self._done()
-        collectors = collectors_of(settings, self._criterion, list(layers)) if self._is_open else {}
-        self._averages = Averages(collectors, self._layers, settings.ema_decay)
+        self._averages = Averages(watched(settings, self._criterion), self._layers, settings.ema_decay)
+        self._is_discarded = False
+        self._take_stock()
+        self._is_open = not self.is_done
+        least = self._allocation.least_due(self._target)
+        self._first_observed = (
+            1 if num_steps is None else first_observed(settings, num_steps, self._num_to_remove, least)
+        )
+        self._watch(1)
 
     def statistics(self) -> list[Tensor]:
-        """This step's raw statistics, to be summed over data-parallel workers in place before `observe`."""
+        """This step's raw statistics, to be summed over data-parallel workers in place before `observe`; none in a step
+        that is not observed."""
         return self._averages.statistics()
 
     @full_float32
     def observe(self, gradient_scale: float | None = None) -> None:
-        """Averages this step's statistics in, from complete, unclipped gradients; before the optimizer step.
+        """Averages this step's statistics in, from complete, unclipped gradients; before the optimizer step. Does
+        nothing in a step that is not observed.
 
         `gradient_scale`: what makes the mean gradient G and the curvature H ones of the same loss, where
         `needs_gradient_scale`; without effect elsewhere. Of a step with N targets, whose losses counted c times each in
@@ -97,42 +114,50 @@ class Pruner:
 
         Raises ValueError where it is needed and not given.
         """
-        if not self._is_open:
+        if not self._averages.is_watching:
             return
         self._gradient_form.check(gradient_scale)
         self._averages.observe()
         self._gradient_form.observe(self._layers, gradient_scale)
 
     def discard(self) -> None:
-        """Forgets what this step has collected, in the place of `observe`: for a step that is not finite."""
+        """Forgets what this step has collected, in the place of `observe`: for a step that is not finite. Nothing is
+        removed after it."""
         self._averages.resize()
+        self._is_discarded = True
 
     @full_float32
     def step(self, step: int, progress: float, optimizer: Optimizer | None) -> Event | None:
-        """Removes what is due after optimizer step number `step`, when the share `progress` of training is done.
+        """Removes what is due after optimizer step number `step`, when the share `progress` of training is done; to be
+        called after every step.
 
         Events fall on multiples of `every_steps`; the last one on the first step at or after the schedule's end, so
         that the target is met there whatever `every_steps` is. There is none before the first observation or while
         every B is zero: the gradient of A is then zero too.
         """
-        if not self._is_open or self._averages.num_observed == 0:
+        event = self._event(step, progress, optimizer)
+        self._is_discarded = False
+        self._watch(step + 1)
+        return event
+
+    def _event(self, step: int, progress: float, optimizer: Optimizer | None) -> Event | None:
+        if not self._is_open or self._averages.num_observed == 0 or self._is_discarded:
             return None
         if not self.may_remove(step, progress):
             return None
         share = removed_share(self.settings.schedule, progress, self.settings.begin, self.settings.end)
-        num_due = num_removed(share, self._num_to_remove) - self._num_done()
+        num_due = num_removed(share, self._num_to_remove) - self._num_done
         if num_due < self._allocation.least_due(self._target) or not self._started():
             return None
         removed = self._remove(num_due, optimizer, derive_seed(self._seed, "event", step))
-        if self._done():
+        if self.is_done:
             self.close()
         return Event(step, removed, self.ranks)
 
     def may_remove(self, step: int, progress: float) -> bool:
         """Whether an event can fall on this step: a matter of the schedule alone, so that all data-parallel workers
         say the same, whatever they have removed."""
-        end = self.settings.begin if self.settings.end is None else self.settings.end
-        return step % self.settings.every_steps == 0 or progress >= end
+        return may_remove(self.settings, step, progress)
 
     @full_float32
     def scores(self, step: int = 0) -> dict[str, Tensor]:
@@ -164,12 +189,12 @@ class Pruner:
     @property
     def is_done(self) -> bool:
         """Whether the target is reached: nothing is observed or removed any more."""
-        return self._done()
+        return self._num_done >= self._num_to_remove
 
     @property
     def done_share(self) -> float:
         """How much of what is to go is gone, in components or, where the allocation counts those, in parameters."""
-        return min(self._num_done() / self._num_to_remove, 1.0) if self._num_to_remove else 1.0
+        return min(self._num_done / self._num_to_remove, 1.0) if self._num_to_remove else 1.0
 
     @property
     def ranks(self) -> dict[str, int]:
@@ -180,10 +205,7 @@ class Pruner:
     def rate_factor(self) -> float:
         """What the factors' learning rate is to be multiplied by, at the present ranks of the layers that have any; 1
         when nothing is left."""
-        ranks = [layer.rank for layer in self._layers if layer.rank]
-        if not ranks:
-            return 1.0
-        return float((self._initial_rank * len(ranks) / sum(ranks)) ** self.settings.rate_growth)
+        return self._rate_factor
 
     def enforce(self) -> None:
         """Sets held components to zero; after every step of an optimizer whose momentum or weight decay moves them."""
@@ -195,11 +217,12 @@ class Pruner:
         self.close()
         for layer in self._layers:
             layer.shrink(optimizer)
+        self._take_stock()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Averaged statistics (`average.<statistic>.<layer>`), the number of steps in them, the average
-        `gradient_scale` where it is needed, and where components are held which are live (`live.<layer>`); take it
-        between steps."""
+        """Averaged statistics (`average.<statistic>.<layer>`; none before the first step that is observed), the number
+        of steps in them, the average `gradient_scale` where it is needed, and where components are held which are live
+        (`live.<layer>`); take it between steps."""
         held = {
             f"live.{name}": layer.index
             for name, layer in zip(self._names, self._layers, strict=True)
@@ -222,8 +245,11 @@ class Pruner:
             for name, live in zip(self._names, self._layers, strict=True):
                 if self._hold:
                     live.restore(state[f"live.{name}"])
-        if self._done():
+        self._take_stock()
+        if self.is_done:
             self.close()
+        if any(name.startswith("average.") for name in state):
+            self._watch(self._first_observed)
         scale = {"gradient_scale"} if self._keeps_scale else set()
         expected = self._averages.state_dict().keys() | held | scale
         if state.keys() != expected:
@@ -241,20 +267,26 @@ class Pruner:
 
     @property
     def _keeps_scale(self) -> bool:
-        return self._is_open and self.needs_gradient_scale
+        return self._averages.is_watching and self.needs_gradient_scale
 
-    def _num_done(self) -> int:
-        return self._allocation.num_removed_so_far(
-            [layer.rank for layer in self._layers], [layer.width for layer in self._layers], self._initial_rank
-        )
+    def _watch(self, step: int) -> None:
+        """Before step number `step`: begins where it is the first that is observed."""
+        if self._is_open and not self._averages.is_watching and step >= self._first_observed:
+            self._averages.begin()
+
+    def _take_stock(self) -> None:
+        """After a change of ranks: what follows from them, and is asked for at every step."""
+        ranks = [layer.rank for layer in self._layers]
+        widths = [layer.width for layer in self._layers]
+        self._num_done = self._allocation.num_removed_so_far(ranks, widths, self._initial_rank)
+        left = [rank for rank in ranks if rank]
+        mean_growth = self._initial_rank * len(left) / sum(left) if left else 1.0
+        self._rate_factor = float(mean_growth**self.settings.rate_growth)
 
     def _started(self) -> bool:
         """Whether any B has left zero."""
         device = self._layers[0].layer.B.device
         return bool(torch.stack([layer.layer.B.detach().any().to(device) for layer in self._layers]).any())
-
-    def _done(self) -> bool:
-        return self._num_done() >= self._num_to_remove
 
     def _remove(self, num: int, optimizer: Optimizer | None, seed: int) -> dict[str, list[int]]:
         """Layer name → indices that went."""
@@ -276,6 +308,7 @@ class Pruner:
             self._layers[index].remove(keep, optimizer)
             self._averages.keep(index, keep)
         self._averages.resize()
+        self._take_stock()
         return removed
 
     def _choose(self, counts: Counts, components: int, seed: int) -> dict[int, Tensor]:

@@ -19,7 +19,7 @@ class PruningSettings:
     curvature: str | None
     """Scored by (if the criterion does) and compensated with; raw basis."""
     ema_decay: float | None
-    """Decay per step of averaged statistics, in [0, 1)."""
+    """Decay per step of averaged statistics, in [0, 1); it says how early they are collected (observed_steps.py)."""
     damping: float | None
     """Added to the diagonal of curvatures and moments, as a share of its mean."""
     recovery_strength: float | None

@@ -74,6 +74,11 @@ class Asker:
                 self._store.write_record(self._records[key], epoch)
 
     @property
+    def records(self) -> list[TrialRecord]:
+        """Of the trials that have one and are not run again, as far as it has been read."""
+        return list(self._records.values())
+
+    @property
     def num_concurrent(self) -> int:
         """Trials out at once: one in every slot and one that waits, so that no slot does."""
         return self.num_slots + 1

@@ -1,4 +1,4 @@
-"""Importances: which searched fields set the best trials apart, one answer per objective, from the store alone.
+"""Importances: which searched fields set the best trials apart, one answer per objective, from asks and records alone.
 
 By PED-ANOVA (https://arxiv.org/abs/2304.10255) as Optuna has it: it knows conditional fields
 (https://arxiv.org/abs/2601.20800), draws nothing at random, so that the same records give the same importances, and
@@ -7,14 +7,15 @@ needs no scikit-learn, which fANOVA and the forests would.
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import optuna
 from optuna.trial import FrozenTrial
 
+from prunedlora.results.ask import Ask
 from prunedlora.results.importances_document import Importances, ObjectiveImportances
-from prunedlora.results.store import Store
+from prunedlora.results.record import TrialRecord
 from prunedlora.study.rebuild import quiet, rebuild
 
 FEWEST_BEST = 5
@@ -24,11 +25,12 @@ BEST_SHARE = 0.1
 """Of the trials, Optuna's default, where that is at least FEWEST_BEST."""
 
 
-def find_importances(store: Store, objectives: Mapping[str, Literal["maximize", "minimize"]]) -> Importances:
-    """Importances over the completed search trials on record. Raises RecordError when a document is broken."""
-    records = {record.key: record for record in store.records()}
-    asks = store.asks()
-    told = {ask.number: records[ask.key] for ask in asks if ask.key in records}
+def find_importances(
+    asks: Sequence[Ask], records: Iterable[TrialRecord], objectives: Mapping[str, Literal["maximize", "minimize"]]
+) -> Importances:
+    """Importances over the completed search trials on record, of all asks and records of a store."""
+    by_key = {record.key: record for record in records}
+    told = {ask.number: by_key[ask.key] for ask in asks if ask.key in by_key}
     with quiet():
         study = rebuild(asks, told, objectives, optuna.samplers.RandomSampler(seed=0))
     num_trials = len(study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)))

@@ -7,8 +7,9 @@ from prunedlora.delivery.candidate_test import TEST_FILE, read_test_figures
 from prunedlora.delivery.class_names import write_labels
 from prunedlora.fleet.board import Work
 from prunedlora.results.analysis.nameable import nameable
-from prunedlora.results.analysis.summary import Summary, summarize
+from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.exported_adapter import ExportedAdapter
+from prunedlora.results.record import TrialRecord
 from prunedlora.results.store import Store
 
 RECOMMENDED_FOLDER = "recommended"
@@ -18,9 +19,8 @@ def base_work() -> Work:
     return {"kind": "base", "key": "", "candidate": ""}
 
 
-def missing_test(store: Store) -> Work | None:
+def missing_test(summary: Summary) -> Work | None:
     """The test evaluation that is still missing; None when there is nothing to recommend or it is done."""
-    summary = summarize(store)
     if summary.recommended is None or summary.exported is not None:
         return None
     return {"kind": "test", "key": summary.recommended.key, "candidate": summary.recommended.candidate.name}
@@ -54,13 +54,14 @@ def export_recommended(store: Store, work: Work) -> ExportedAdapter:
     return exported
 
 
-def drop_dominated(summary: Summary, epoch: int) -> int:
-    """Deletes the adapters that no command can name any more (results/analysis/nameable.py); returns how many.
+def drop_dominated(summary: Summary, epoch: int) -> list[TrialRecord]:
+    """Deletes the adapters that no command can name any more (results/analysis/nameable.py); returns all records as
+    they are then.
 
     Their figures stay: the records are replaced by ones without the paths, before the files go.
     """
     store, kept = summary.store, nameable(summary)
-    num_dropped = 0
+    records = {record.key: record for record in summary.records}
     for record in summary.records:
         if record.status == "failed":  # --retry-failed may go on from its checkpoint, which names its adapters
             continue
@@ -68,8 +69,8 @@ def drop_dominated(summary: Summary, epoch: int) -> int:
         if not doomed:
             continue
         candidates = tuple(c.model_copy(update={"adapter_path": None}) if c in doomed else c for c in record.candidates)
-        store.write_record(record.model_copy(update={"candidates": candidates}), epoch)
+        records[record.key] = record.model_copy(update={"candidates": candidates})
+        store.write_record(records[record.key], epoch)
         for candidate in doomed:
             store.delete_folder(store.trial_path(record.key, str(candidate.adapter_path)))
-        num_dropped += len(doomed)
-    return num_dropped
+    return list(records.values())

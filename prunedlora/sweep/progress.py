@@ -4,6 +4,8 @@ Reads only the board's snapshots and the store's records.
 """
 
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,17 +25,35 @@ LINE_SECONDS = 60.0
 MOST_FRONT_ROWS = 8
 
 
+@dataclass(frozen=True)
+class _Standing:
+    """How the sweep stands by the trials that have ended; worked out when one has, not whenever it is shown."""
+
+    num_failed: int
+    mean_seconds: float | None
+    """Training time of a trial that did not fail; None while there is none."""
+    best: Point | None
+    front: list[Point]
+
+
 class Progress:
     """Call `update` as often as is handy; used as a context manager it keeps the terminal tidy."""
 
-    def __init__(self, store: Store, objectives: Objectives, num_trials: int, console: Console) -> None:
-        """`num_trials`: trials of the sweep, those of earlier runs included."""
+    def __init__(
+        self,
+        store: Store,
+        objectives: Objectives,
+        num_trials: int,
+        console: Console,
+        records: Iterable[TrialRecord],
+    ) -> None:
+        """`num_trials`: trials of the sweep, those of earlier runs included, whose `records` these are."""
         self._store = store
         self._objectives = objectives
         self._num_trials = num_trials
         self._console = console
-        self._records: dict[str, TrialRecord] = {record.key: record for record in store.records()}
-        self._num_before = len(self._records)
+        self._records: dict[str, TrialRecord] = {record.key: record for record in records}
+        self._standing = self._stand()
         self._seen: set[str] = set()
         self._live = Live(console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
         self._began = time.monotonic()
@@ -57,7 +77,8 @@ class Progress:
     def update(self, snapshot: dict[str, Any]) -> None:
         """Shows how things stand: on a terminal always, elsewhere when a trial has ended or a minute has passed."""
         fresh = []
-        for key in snapshot["ended"].keys() - self._seen:
+        ended = {key for key, status in snapshot["ended"].items() if status != "paused"}  # which leaves no record
+        for key in ended - self._seen:
             try:
                 record = self._store.read_record(key)
             except StoreError:  # what is shown can wait for the next look; what cannot be done without is read again
@@ -66,6 +87,8 @@ class Progress:
                 self._seen.add(key)
                 fresh.append(record)
                 self._records[key] = record
+        if fresh:
+            self._standing = self._stand()
         if self._live is not None:
             self._live.update(self._view(snapshot))
             return
@@ -80,27 +103,29 @@ class Progress:
 
     def seconds_left(self, snapshot: dict[str, Any]) -> float | None:
         """Estimate from the mean training time so far; None while no trial of this run has ended."""
-        times = [record.train_seconds for record in self._records.values() if record.status != "failed"]
-        if not times or not self._seen:
+        mean = self._standing.mean_seconds
+        if mean is None or not self._seen:
             return None
-        mean = sum(times) / len(times)
         steps = [slot for slot in snapshot["slots"].values() if slot["work"] is not None and slot["num_steps"]]
         begun = sum(slot["step"] / slot["num_steps"] for slot in steps)
         num_open = sum(slot["state"] not in ("closed", "waiting for resources") for slot in snapshot["slots"].values())
         return max(0.0, (self._num_trials - len(self._records) - begun) * mean / max(1, num_open))
 
-    def _best(self) -> Point | None:
-        every = self._points()
-        return max(every, key=lambda point: self._objectives.gain(point.quality.value), default=None)
-
-    def _points(self) -> list[Point]:
-        return points(self._records.values(), self._objectives)
+    def _stand(self) -> _Standing:
+        every = points(self._records.values(), self._objectives)
+        times = [record.train_seconds for record in self._records.values() if record.status != "failed"]
+        return _Standing(
+            num_failed=len(self._records) - len(times),
+            mean_seconds=sum(times) / len(times) if times else None,
+            best=max(every, key=lambda point: self._objectives.gain(point.quality.value), default=None),
+            front=front(every, self._objectives),
+        )
 
     def _summary_line(self, snapshot: dict[str, Any]) -> str:
-        failed = sum(record.status == "failed" for record in self._records.values())
+        failed = self._standing.num_failed
         parts = [f"{len(self._records) - failed}/{self._num_trials} done", f"{snapshot['running']} running"]
         parts.append(f"{failed} failed")
-        best = self._best()
+        best = self._standing.best
         if best is not None:
             parts.append(f"best {self._objectives.quality} {figure_text(best.quality)}")
         states = [slot["state"] for slot in snapshot["slots"].values()]
@@ -146,7 +171,7 @@ class Progress:
         table = Table(box=None, pad_edge=False)
         for name in (self._objectives.quality, self._objectives.size, "trial", "step"):
             table.add_column(name, justify="right")
-        best = front(self._points(), self._objectives)
+        best = self._standing.front
         for point in best[:MOST_FRONT_ROWS]:
             table.add_row(figure_text(point.quality), f"{point.size:,.0f}", point.key, point.candidate.name)
         if len(best) > MOST_FRONT_ROWS:

@@ -23,10 +23,11 @@ from prunedlora.fleet.slot import Execute, SlotSettings
 from prunedlora.fleet.slots import RAY_FOLDER, Slots, SlotsLostError
 from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.pareto import Objectives
-from prunedlora.results.analysis.summary import summarize
+from prunedlora.results.analysis.summary import Summary, summarize
 from prunedlora.results.driver_lock import DriverLock
 from prunedlora.results.importances_document import write_importances
-from prunedlora.results.report.report import write_report
+from prunedlora.results.record import TrialRecord
+from prunedlora.results.report.report import write_report_of
 from prunedlora.results.store import Store
 from prunedlora.study.asker import Asker
 from prunedlora.study.importances import find_importances
@@ -59,10 +60,18 @@ class _Run:
     deadline: float
     execute: Execute | None
     ending: Ending = "all trials are done"
+    records: list[TrialRecord] | None = None
+    """All of the store's, once nothing trains any more."""
     num_ended: int = 0
     startup_seconds: float = 0.0
     slots: dict[int, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+
+    def summary(self) -> Summary:
+        """When nothing trains any more: the records, which there may be thousands of, are read once."""
+        if self.records is None:
+            self.records = self.store.records()
+        return summarize(self.store, records=self.records)
 
 
 def run_sweep(
@@ -120,25 +129,27 @@ def run_sweep(
         if found is not None:
             _warn(found, console)
             bind_data(store, found.fingerprints)
-        if asker.num_left or store.read_base() is None or missing_test(store) is not None:
+        if asker.num_left or store.read_base() is None or missing_test(run.summary()) is not None:
             leaving.enter_context(cluster.connected())
             with Signals() as signals:
                 _run_on_cluster(run, signals, leaving)
         if config.retention.adapters == "front" and run.ending != "interrupted":
-            drop_dominated(summarize(store), lock.epoch)
+            run.records = drop_dominated(run.summary(), lock.epoch)
         if asker.exhausted:
             run.ending = "the space is exhausted"
-        write_importances(store, find_importances(store, config.objectives))
+        summary = run.summary()
+        write_importances(store, find_importances(summary.asks, summary.records, config.objectives))
+        write_report_of(summary)
         result = SweepResult(
-            summary=write_report(store),
+            summary=summary,
             ending=run.ending,
             num_kept=asker.num_kept,
             num_resumed=asker.num_resumed,
             num_new=max(0, run.num_ended - asker.num_resumed),
-            num_failed=sum(record.status == "failed" for record in store.records()),
+            num_failed=len(summary.failed),
             startup_seconds=run.startup_seconds,
             wall_seconds=time.monotonic() - began,
-            problems=(*run.problems, *harness_problems(store.records())),
+            problems=(*run.problems, *harness_problems(summary.records)),
         )
         write_stats(store, result, asker.num_slots, run.slots.values())
         show(result, console)
@@ -168,7 +179,13 @@ def _run_on_cluster(run: _Run, signals: Signals, leaving: ExitStack) -> None:
     leaving.push(wait_for_slots)
     if store.read_base() is None:
         answer(board.put_work.remote(base_work(), later=True))
-    progress = Progress(store, Objectives.parse(config.objectives), asker.num_kept + asker.num_left, run.console)
+    progress = Progress(
+        store,
+        Objectives.parse(config.objectives),
+        asker.num_kept + asker.num_left,
+        run.console,
+        asker.records,
+    )
     try:
         with progress:
             if asker.num_left:
@@ -197,7 +214,7 @@ def _finish(run: _Run, board: Any, slots: Slots) -> None:
         outcome = _wait_for(run, board, "base", slots)
         if outcome != "completed":
             run.problems.append(f"the base model was not evaluated: {outcome}")
-    work = missing_test(run.store)
+    work = missing_test(run.summary())
     if work is not None:
         answer(board.put_work.remote(work, later=False))
         outcome = _wait_for(run, board, "test", slots)

@@ -41,6 +41,7 @@ def test_every_variant_is_timed_in_the_shape_that_its_name_says(base: TrialConfi
     ranks = {name: {layer.rank for layer in adapted_layers(live.model, "default")} for name, live in lives.items()}
     assert ranks == {
         "lora_initial": {6},
+        "waiting": {6},
         "observing_batch": {6},
         "observing_token": {6},
         "shrunk": {2},
@@ -48,6 +49,7 @@ def test_every_variant_is_timed_in_the_shape_that_its_name_says(base: TrialConfi
     }
     hooks = {name: any(m._forward_hooks for m in live.model.modules()) for name, live in lives.items()}
     assert hooks["observing_token"]
+    assert not hooks["waiting"]
     assert not hooks["shrunk"]
     assert not hooks["lora_initial"]
     assert min(live.step for live in lives.values()) > SHRINK_AT

@@ -182,21 +182,83 @@ def test_the_gradient_s_step_is_that_of_our_loop(
     assert steps[0] == pytest.approx(ours, rel=1e-3)
 
 
-def test_a_resumed_training_goes_on_as_if_it_had_not_stopped(folder: Path, tmp_path: Path) -> None:
-    whole, _ = Setting(folder).trainer(tmp_path / "whole")
+LATE = {"ema_decay": 0.01, "schedule.begin": 0.6, "schedule.end": 0.9}
+"""Two steps count: of 12, the first event is on step 8, the first observed step 7."""
+
+
+def has_hooks(model: torch.nn.Module) -> bool:
+    return any(module._forward_hooks for module in model.modules())
+
+
+def test_statistics_are_collected_from_where_they_count_on(folder: Path, tmp_path: Path) -> None:
+    ours, _ = Setting(folder, **LATE).by_our_loop()
+    trainer, callback = Setting(folder, **LATE).trainer(tmp_path)
+    seen: list[bool] = []
+    for step in range(1, 13):
+        with_act(trainer, Act(step, lambda model, _: seen.append(has_hooks(model))), first=True)
+    trainer.train()
+    assert [event.step for event in ours] == [8, 10, 11]
+    assert [event.removed for event in callback.events] == [event.removed for event in ours]
+    assert seen == [7 <= step <= 11 for step in range(1, 13)]
+
+
+@pytest.mark.parametrize("how", ["a module", "the whole", "by the trainer"])
+def test_a_compiled_model_is_watched_from_the_beginning(how: str, folder: Path, tmp_path: Path) -> None:
+    """What is compiled does not see hooks that come later."""
+    trainer, callback = Setting(folder, **LATE).trainer(tmp_path)
+    trainer.state.max_steps = 12
+    begin(trainer, callback)
+    assert not has_hooks(trainer.model)
+    if how == "a module":
+        adapted_layers(trainer.model, "default")[0].lora_B.compile(backend="eager")
+    elif how == "the whole":
+        trainer.model.compile(backend="eager")
+    else:
+        trainer.args.torch_compile = True
+    begin(trainer, callback)
+    assert has_hooks(trainer.model)
+
+
+def test_a_gradient_cap_without_labels_is_refused_at_once(
+    llama: Callable[[], LlamaForCausalLM], tmp_path: Path
+) -> None:
+    """Though targets count only once observing begins."""
+    model = get_peft_model(llama(), LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
+    schedule = SCHEDULE | {"begin": 0.6, "end": 0.9}
+    pruning = PruningConfig(target_rank=2, gradient_cap=0.1, ema_decay=0.01, schedule=schedule)
+    trainer = InOwnLoss(
+        model=model,
+        args=arguments(tmp_path, max_grad_norm=0.0),
+        train_dataset=[{"input_ids": torch.arange(1000, 1010)}] * 8,
+        callbacks=[PrunedLoraCallback(pruning)],
+    )
+    with pytest.raises(CallbackError, match="needs the number of targets of a step"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+
+
+@pytest.mark.parametrize(
+    ("pruning", "done"), [({}, 6), (LATE, 5), (LATE, 6), (LATE | {"gradient_cap": 0.1}, 5)], ids=str
+)
+def test_a_resumed_training_goes_on_as_if_it_had_not_stopped(
+    pruning: dict[str, Any], done: int, folder: Path, tmp_path: Path
+) -> None:
+    clip = {"max_grad_norm": 0.0}
+    whole, _ = Setting(folder, **pruning).trainer(tmp_path / "whole", **clip)
     whole.train()
-    saved = {"save_strategy": "steps", "save_steps": 6}
-    Setting(folder).trainer(tmp_path / "two", **saved)[0].train()
-    resumed, callback = Setting(folder).trainer(tmp_path / "two", **saved)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "two" / "checkpoint-6"))
+    saved = {"save_strategy": "steps", "save_steps": done} | clip
+    Setting(folder, **pruning).trainer(tmp_path / "two", **saved)[0].train()
+    resumed, callback = Setting(folder, **pruning).trainer(tmp_path / "two", **saved)
+    checkpoint = tmp_path / "two" / f"checkpoint-{done}"
+    resumed.train(resume_from_checkpoint=str(checkpoint))
     assert callback.events
-    assert min(event.step for event in callback.events) > 6
+    assert min(event.step for event in callback.events) > done
     left, right = (dict(trainer.model.named_parameters()) for trainer in (whole, resumed))
     assert left.keys() == right.keys()
     assert all(torch.equal(left[name], right[name]) for name in left)
-    (tmp_path / "two" / "checkpoint-6" / "pruner.safetensors").unlink()
-    with pytest.raises(CallbackError, match=r"cannot resume: .*checkpoint-6 has no pruner\.safetensors"):
-        Setting(folder).trainer(tmp_path / "two")[0].train(resume_from_checkpoint=str(tmp_path / "two/checkpoint-6"))
+    (checkpoint / "pruner.safetensors").unlink()
+    with pytest.raises(CallbackError, match=rf"cannot resume: .*checkpoint-{done} has no pruner\.safetensors"):
+        Setting(folder, **pruning).trainer(tmp_path / "two", **clip)[0].train(resume_from_checkpoint=str(checkpoint))
 
 
 @pytest.fixture

@@ -81,3 +81,15 @@ def test_the_seed_decides_the_start(make_base, make_method):
         starts.append([layer.A for layer in adapted_layers(method.attach(make_base(), "default"), "default")])
     assert all(torch.equal(a, b) for a, b in zip(starts[0], starts[1], strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(starts[0], starts[2], strict=True))
+
+
+def test_until_statistics_count_it_is_plain_lora_without_a_hook(make_base, make_method, make_optimizer, train):
+    """Decay 0.2: five steps count; the first event is on step 9 of 12."""
+    method = make_method("prunedlora", ema_decay=0.2, begin=0.7)
+    model = method.attach(make_base(), "default")
+    optimizer = make_optimizer(model, method)
+    for step in range(1, 9):
+        assert any(module._forward_hooks for module in model.modules()) == bool(method.statistics()) == (step >= 5)
+        assert train(method, model, optimizer, first=step, last=step) == []
+    assert [event.step for event in train(method, model, optimizer, first=9)] == [9, 11]
+    assert method.state_dict()["num_observed"] == 11 - 4

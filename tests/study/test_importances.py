@@ -9,7 +9,7 @@ import pytest
 from optuna.distributions import FloatDistribution, IntDistribution, distribution_to_json
 
 from prunedlora.results.ask import Ask
-from prunedlora.results.importances_document import read_importances, write_importances
+from prunedlora.results.importances_document import Importances, read_importances, write_importances
 from prunedlora.results.record import Figure
 from prunedlora.results.store import Store
 from prunedlora.study.importances import find_importances
@@ -22,6 +22,10 @@ SPACE = {
     RANK: distribution_to_json(IntDistribution(1, 16)),
     DAMPING: distribution_to_json(FloatDistribution(0.0, 1.0)),
 }
+
+
+def importances_of(store: Store) -> Importances:
+    return find_importances(store.asks(), store.records(), OBJECTIVES)
 
 
 def searched(folder: Path, num_trials: int, **fixed: Any) -> Store:
@@ -53,7 +57,7 @@ def searched(folder: Path, num_trials: int, **fixed: Any) -> Store:
 
 def test_they_point_at_the_field_that_decides(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     store = searched(tmp_path / "store", 80)
-    found = find_importances(store, OBJECTIVES)
+    found = importances_of(store)
     assert (found.num_trials, found.num_best) == (80, 8)
     assert found.evaluator.startswith("PED-ANOVA of Optuna ")
     for name, path in (("accuracy", RATE), ("adapter_params", RANK)):
@@ -63,14 +67,14 @@ def test_they_point_at_the_field_that_decides(tmp_path: Path, capfd: pytest.Capt
         assert sum(shares.values()) == pytest.approx(1.0)
         assert shares[path] > 0.6
     assert "study created" not in capfd.readouterr().err
-    assert find_importances(store, OBJECTIVES) == found
+    assert importances_of(store) == found
     write_importances(store, found)
     assert read_importances(store) == found
 
 
 def test_few_trials_are_compared_by_their_five_best(tmp_path: Path) -> None:
-    assert find_importances(searched(tmp_path / "a", 12), OBJECTIVES).num_best == 5
-    found = find_importances(searched(tmp_path / "b", 9), OBJECTIVES)
+    assert importances_of(searched(tmp_path / "a", 12)).num_best == 5
+    found = importances_of(searched(tmp_path / "b", 9))
     assert (found.num_trials, found.num_best) == (9, 0)
     assert found.objectives["accuracy"].reason == "9 completed search trials are too few: it takes 10"
 
@@ -83,18 +87,18 @@ def test_trials_that_failed_stopped_or_were_not_searched_do_not_count(tmp_path: 
     baseline: dict[str, Any] = {"params": {}, "distributions": {}, "system_attrs": {}}
     store.write_ask(Ask(number=12, key="baseline", kind="baseline", **baseline))
     store.write_record(invented_record("baseline", tree["trial"]), driver_epoch=0)
-    assert find_importances(store, OBJECTIVES).num_trials == 10
+    assert importances_of(store).num_trials == 10
 
 
 def test_an_objective_that_does_not_vary_has_a_reason(tmp_path: Path) -> None:
-    found = find_importances(searched(tmp_path / "store", 12, accuracy=0.5), OBJECTIVES)
+    found = importances_of(searched(tmp_path / "store", 12, accuracy=0.5))
     assert found.objectives["accuracy"].reason == "all 12 trials have the same accuracy"
     assert found.objectives["adapter_params"].shares is not None
 
 
 def test_fields_of_one_value_are_left_out(tmp_path: Path) -> None:
     store = searched(tmp_path / "a", 20, params={RANK: 4, DAMPING: 0.5})
-    shares = find_importances(store, OBJECTIVES).objectives["accuracy"].shares
+    shares = importances_of(store).objectives["accuracy"].shares
     assert shares == {RATE: 1.0}
     # Accuracies that differ although nothing was varied: seeds of a sampler that knows one point only.
     store = searched(tmp_path / "b", 12, params={RATE: 1e-3, RANK: 4, DAMPING: 0.5})
@@ -104,5 +108,5 @@ def test_fields_of_one_value_are_left_out(tmp_path: Path) -> None:
         figures = {"accuracy": Figure(value=number / 100, num_examples=100)}
         last = record.candidates[-1].model_copy(update={"figures": figures})
         store.write_record(record.model_copy(update={"candidates": (last,)}), driver_epoch=0)
-    reason = find_importances(store, OBJECTIVES).objectives["accuracy"].reason
+    reason = importances_of(store).objectives["accuracy"].reason
     assert reason == "every field has one value in all 12 trials"

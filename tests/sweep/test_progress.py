@@ -11,6 +11,7 @@ from rich.console import Console
 from prunedlora.results.analysis.pareto import Objectives
 from prunedlora.results.record import Failure
 from prunedlora.results.store import Store
+from prunedlora.sweep import progress as progress_module
 from prunedlora.sweep.outcome import harness_problems
 from prunedlora.sweep.progress import Progress
 from prunedlora.sweep.signals import TERMINATED, Signals
@@ -36,9 +37,44 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
+def started(store: Store, console: Console) -> Progress:
+    return Progress(store, OBJECTIVES, num_trials=4, console=console, records=store.records())
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_points_and_front_are_worked_out_when_there_is_news_alone(
+    is_terminal: bool, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = {"points": 0, "front": 0}
+
+    def counted(name: str, function: Any) -> Any:
+        def count(*inputs: Any) -> Any:
+            calls[name] += 1
+            return function(*inputs)
+
+        return count
+
+    for name in calls:
+        monkeypatch.setattr(progress_module, name, counted(name, getattr(progress_module, name)))
+    with started(store, Console(file=io.StringIO(), width=100, force_terminal=is_terminal)) as progress:
+        for _ in range(50):
+            progress.update(snapshot({}))
+        assert calls == {"points": 1, "front": 1}
+        store.write_record(invented_record("c", sweep_tree(tmp_path)["trial"]), driver_epoch=1)
+        for _ in range(50):
+            progress.update(snapshot({"c": "completed"}))
+        assert calls == {"points": 2, "front": 2}
+
+
+def test_of_a_paused_trial_no_record_is_looked_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    progress = started(store, Console(file=io.StringIO()))
+    monkeypatch.setattr(store, "read_record", lambda key: pytest.fail(f"read {key}"))
+    progress.update(snapshot({"c": "paused"}))
+
+
 def test_a_log_gets_a_line_for_every_change(store: Store) -> None:
     text = io.StringIO()
-    progress = Progress(store, OBJECTIVES, num_trials=4, console=Console(file=text, width=60))
+    progress = started(store, Console(file=text, width=60))
     with progress:
         progress.update(snapshot({}))
         progress.update(snapshot({}))
@@ -59,7 +95,7 @@ def test_a_harness_that_failed_is_told(store: Store, tmp_path: Path) -> None:
     last = record.candidates[-1].model_copy(update={"harness_failure": failure})
     store.write_record(record.model_copy(update={"candidates": (last,)}), driver_epoch=1)
     text = io.StringIO()
-    progress = Progress(store, OBJECTIVES, num_trials=4, num_slots=2, console=Console(file=text, width=60))
+    progress = started(store, Console(file=text, width=60))
     progress.update(snapshot({"h": "completed"}))
     assert "s; lm-evaluation-harness failed: HarnessError: harness/a/acc is nan\n" in text.getvalue()
     assert harness_problems(store.records()) == [
@@ -69,7 +105,7 @@ def test_a_harness_that_failed_is_told(store: Store, tmp_path: Path) -> None:
 
 def test_a_terminal_shows_slots_and_front(store: Store) -> None:
     console = Console(file=io.StringIO(), width=100, force_terminal=True, record=True)
-    progress = Progress(store, OBJECTIVES, num_trials=4, console=console)
+    progress = started(store, console)
     with progress:
         progress.update(snapshot({"a": "completed"}))
         console.print(progress._view(snapshot({"a": "completed"})))
@@ -79,7 +115,7 @@ def test_a_terminal_shows_slots_and_front(store: Store) -> None:
 
 
 def test_time_left_counts_what_is_begun(store: Store) -> None:
-    progress = Progress(store, OBJECTIVES, num_trials=4, console=Console(file=io.StringIO()))
+    progress = started(store, Console(file=io.StringIO()))
     assert progress.seconds_left(snapshot({})) is None
     progress.update(snapshot({"a": "completed"}))
     assert progress.seconds_left(snapshot({}, step=5)) == pytest.approx((4 - 2 - 0.5) * 1.0 / 2)

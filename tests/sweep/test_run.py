@@ -46,9 +46,23 @@ def run(config: SweepConfig, **options: Any) -> tuple[SweepResult, str]:
     return result, text.getvalue()
 
 
+def count_calls(monkeypatch: pytest.MonkeyPatch, name: str, calls: dict[str, int]) -> None:
+    """Of a method of Store, in this process: what the driver reads."""
+    method = getattr(Store, name)
+
+    def counted(store: Store, *inputs: Any) -> Any:
+        calls[name] += 1
+        return method(store, *inputs)
+
+    monkeypatch.setattr(Store, name, counted)
+
+
 def test_a_sweep_runs_survives_a_dead_worker_and_is_not_run_twice(
     folder: Path, tmp_path: Path, shared_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    reads = {"records": 0, "asks": 0}
+    for name in reads:
+        count_calls(monkeypatch, name, reads)
     dying = {"optimizer.learning_rate": 0.5, "seed": 1000}
     config = make(folder, tmp_path / "store", num_trials=4, baselines=[dying], retention={"adapters": "front"})
     result, text = run(config, command=["prunedlora", "search", "x.yaml"])
@@ -56,6 +70,8 @@ def test_a_sweep_runs_survives_a_dead_worker_and_is_not_run_twice(
         "all trials are done", 0, 0, 5, 0,
     )  # fmt: skip
     assert result.problems == ()
+    # All of them when it begins, and once more when nothing trains any more.
+    assert reads == {"records": 2, "asks": 2}
     assert 0 < result.startup_seconds < result.wall_seconds
     store = Store(config.storage)
     asks = store.asks()
@@ -82,8 +98,10 @@ def test_a_sweep_runs_survives_a_dead_worker_and_is_not_run_twice(
     assert "prunedlora search x.yaml" in (tmp_path / "store/report/report.html").read_text()
 
     monkeypatch.setattr(cluster, "connected", lambda: pytest.fail("nothing is left to run"))
+    reads.update(records=0, asks=0)
     again, text = run(config)
     assert (again.num_kept, again.num_new, again.startup_seconds) == (5, 0, 0.0)
+    assert reads == {"records": 2, "asks": 2}
     assert "Trials: 5 kept, 0 resumed, 0 new, 0 failed; all trials are done." in text
     assert [store.num_attempts(ask.key) for ask in asks] == [2, 1, 1, 1, 1]
 

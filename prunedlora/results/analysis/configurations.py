@@ -53,8 +53,12 @@ def configurations(
     Trials on other data are other configurations.
     """
     groups: dict[tuple[str, str, str | None], list[Point]] = {}
+    known: dict[int, tuple[str, str | None]] = {}  # by object: a record has many points, and JSON is slow
     for point in points:
-        groups.setdefault((identity(point.record), point.candidate.name, data_of(point)), []).append(point)
+        if id(point.record) not in known:
+            known[id(point.record)] = identity(point.record), data_of(point)
+        same, data = known[id(point.record)]
+        groups.setdefault((same, point.candidate.name, data), []).append(point)
     trials: dict[str, list[TrialRecord]] = {}
     for record in records:
         trials.setdefault(identity(record), []).append(record)

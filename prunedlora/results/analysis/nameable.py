@@ -26,11 +26,12 @@ def nameable(summary: Summary) -> frozenset[str]:
     A configuration is judged by all of its seeds, also those whose file is gone; the files of the others are kept or go
     as one, so that the best of them can be shipped.
     """
-    axes = _axes(summary)
+    placed = _placed(summary)
+    axes = [axis for axis, _ in placed]
     on_fronts = {
         point.name
-        for axis in axes
-        for point in front([p for p in points(summary.records, axis) if p.candidate.adapter_path is not None], axis)
+        for axis, placed_points in placed
+        for point in front([p for p in placed_points if p.candidate.adapter_path is not None], axis)
     }
     measured = configurations(summary.points, summary.records, summary.objectives)
     found = [configuration for configuration in measured if configuration.is_shippable]
@@ -82,17 +83,16 @@ def _is_beaten(entry: _Entry, entries: list[_Entry]) -> bool:
     )
 
 
-def _axes(summary: Summary) -> list[Objectives]:
-    """The quality against every size that the records have: no command can ask for the others."""
-    found = []
+def _placed(summary: Summary) -> list[tuple[Objectives, list[Point]]]:
+    """The quality against every size that the records have, with the points there: no command can ask for others."""
+    placed = []
     for size in SIZES:
         axis = summary.objectives.with_size(size)
         try:
-            points(summary.records, axis)
+            placed.append((axis, points(summary.records, axis)))
         except ObjectiveError:
             continue
-        found.append(axis)
-    return found
+    return placed
 
 
 def _size(point: Point, axis: Objectives) -> float:

@@ -2,6 +2,7 @@
 
 import functools
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,9 +94,15 @@ class Summary:
         return "No candidate has an adapter file (all ranks are 0, or the files were deleted): nothing to recommend."
 
 
-def summarize(store: Store, within: float | None = None, size: str | None = None) -> Summary:
+def summarize(
+    store: Store,
+    within: float | None = None,
+    size: str | None = None,
+    *,
+    records: Sequence[TrialRecord] | None = None,
+) -> Summary:
     """Reads a whole store. `within`: as for `recommend`; None takes the sweep's `recommend_within`. `size`: the
-    axis, one of SIZES; None takes the sweep's own.
+    axis, one of SIZES; None takes the sweep's own. `records`: all of the store's, by key, where they have been read.
 
     Raises StoreError when there is no store, RecordError naming a broken or newer document, ObjectivesError or
     ObjectiveError when the sweep's objectives are not those of the records.
@@ -104,7 +111,7 @@ def summarize(store: Store, within: float | None = None, size: str | None = None
     objectives = Objectives.parse(sweep.get("objectives", {}))
     if size is not None:
         objectives = objectives.with_size(size)
-    records = store.records()
+    records = store.records() if records is None else list(records)
     base = store.read_base()
     if within is None:
         within = float(sweep.get("recommend_within", 0.01))

@@ -33,13 +33,17 @@ MOST_ROWS = 100
 
 
 def write_report(store: Store, within: float | None = None, size: str | None = None) -> Summary:
-    """Writes the files of `report_files` into the store's `report_folder`.
-
-    `within` and `size` are as for `summarize`, whose errors it raises; RecordError too for a broken importances.json.
-    """
+    """Writes the report of a store as it is now (`write_report_of`). `within` and `size` are as for `summarize`, whose
+    errors it raises."""
     summary = summarize(store, within, size)
-    write_files(report_files(summary), store.storage, report_folder(summary))
+    write_report_of(summary)
     return summary
+
+
+def write_report_of(summary: Summary) -> None:
+    """Writes the files of `report_files` into the store's `report_folder`. Raises RecordError for a broken
+    importances.json, or outcomes that are broken."""
+    write_files(report_files(summary), summary.store.storage, report_folder(summary))
 
 
 def report_folder(summary: Summary) -> str:

@@ -1,0 +1,47 @@
+"""Which steps are observed: those that still count, in an exponential average, at the first event. No torch here.
+
+An average with decay d gives what came before its last k steps a share of at most dᵏ. So watching begins k steps before
+the first event, where dᵏ is NEGLIGIBLE; until then training is plain LoRA. All of it follows from the schedule and the
+length of the training, so that all workers, and a training that is resumed, say the same.
+"""
+
+import math
+
+from prunedlora.pruning.pruning_settings import PruningSettings
+from prunedlora.pruning.schedules import num_removed, removed_share
+
+NEGLIGIBLE = 1e-3
+"""Share of an average that is given up. Tried on a small network, 120 removals each in six forms: all 720 were those of
+averages over all steps (at 1e-2: 718; with a decay of 0.82 in the place of 0.8: 709)."""
+
+
+def num_that_count(decay: float) -> int:
+    """The fewest last steps, k ≥ 1, before which nothing counts any more: `decay`ᵏ ≤ NEGLIGIBLE."""
+    return 1 if decay == 0.0 else max(1, math.ceil(math.log(NEGLIGIBLE) / math.log(decay)))
+
+
+def may_remove(settings: PruningSettings, step: int, progress: float) -> bool:
+    """Whether an event can fall on this step: on multiples of `every_steps` from `begin` on, on any step from `end`."""
+    end = settings.begin if settings.end is None else settings.end
+    return progress >= settings.begin and (step % settings.every_steps == 0 or progress >= end)
+
+
+def first_event(settings: PruningSettings, num_steps: int, num_to_remove: int, least_due: int) -> int:
+    """The step (from 1) of a training of `num_steps` on which the schedule has its first removal.
+
+    `num_to_remove` in all, `least_due` at once, in what the allocation counts.
+    """
+    for step in range(max(1, math.floor(settings.begin * num_steps)), num_steps):
+        progress = step / num_steps
+        share = removed_share(settings.schedule, progress, settings.begin, settings.end)
+        if may_remove(settings, step, progress) and num_removed(share, num_to_remove) >= least_due:
+            return step
+    return num_steps
+
+
+def first_observed(settings: PruningSettings, num_steps: int, num_to_remove: int, least_due: int) -> int:
+    """The first step (from 1) that is observed; 1 where nothing is averaged."""
+    if settings.ema_decay is None:
+        return 1
+    event = first_event(settings, num_steps, num_to_remove, least_due)
+    return max(1, event - num_that_count(settings.ema_decay) + 1)
