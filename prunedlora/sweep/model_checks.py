@@ -7,6 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from prunedlora.adapters.peft_limits import refused_by_peft
+from prunedlora.adapters.size import served_layers
 from prunedlora.adapters.targets import ALL_LINEAR, adaptable, resolve_head, resolve_targets
 from prunedlora.config.trial import TrialConfig
 from prunedlora.tasks.task import Features, Task
@@ -83,6 +84,8 @@ def check_attached(
     method = build_method(trial, num_steps, skeleton.reach.modules)
     try:
         adapted = method.attach(model, ADAPTER)
+        if trial.adapter is not None:
+            served_layers(adapted)
     except (AttributeError, NotImplementedError, RuntimeError, TypeError) as error:
         raise ModelError(f"method {trial.method!r} cannot be put on {type(model).__name__}: {error}") from error
     try:

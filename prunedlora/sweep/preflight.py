@@ -57,6 +57,7 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
             examples than workers or than asked for, or a classification head that would not train.
     """
     loaded: dict[str, _Loaded] = {}
+    attached: dict[str, set[str]] = {}
     lines: dict[str, None] = {}
     shares: list[AdaptedShare] = []
     warnings: dict[str, None] = {}
@@ -87,13 +88,15 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
         share = share_of(trial, skeleton)
         if share is not None and share not in shares:
             shares.append(share)
-        warnings |= dict.fromkeys(model_warnings(trial, skeleton))
         _check_method(trial, splits)
         _check_head(trial, task, model, heads)
         steps = num_steps(trial, len(splits.train))
-        check_attached(trial, task, skeleton, steps, found.missing)
-        if is_small(skeleton):
+        if identity not in attached and is_small(skeleton):
             try_batch(trial, task, skeleton, steps, found.tokens.examples())
+        if (shape := _shape(trial)) not in attached.setdefault(identity, set()):
+            attached[identity].add(shape)
+            warnings |= dict.fromkeys(model_warnings(trial, skeleton))
+            check_attached(trial, task, skeleton, steps, found.missing)
         _check_sizes(trial, splits, config.resources.num_workers)
         load_harness(trial, config.resources.num_workers)
     return Findings(tuple(lines), tuple(shares), tuple(warnings), tuple(fingerprints.values()))
@@ -119,6 +122,12 @@ def _distinct(config: SweepConfig) -> Iterator[TrialConfig]:
         if identity not in seen:
             seen.add(identity)
             yield trial
+
+
+def _shape(trial: TrialConfig) -> str:
+    """What of a trial decides whether its adapter goes onto a model, numbers that only train left out."""
+    adapter = trial.adapter and trial.adapter.model_dump(include={"target_modules", "layers_to_transform"})
+    return json.dumps([trial.method, trial.head_modules, adapter])
 
 
 def _load(trial: TrialConfig) -> _Loaded:
