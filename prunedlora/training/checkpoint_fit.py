@@ -42,10 +42,14 @@ def missing_weights(
     except Exception as error:  # broken files raise whatever their reader raises
         if not is_here and isinstance(error, OSError):
             return None
-        raise ModelError(f"cannot load the weights of model {settings.location!r}: {error}{access_hint(error)}") from error
+        raise ModelError(
+            f"cannot load the weights of model {settings.location!r}: {error}{access_hint(error)}"
+        ) from error
     if info["mismatched_keys"]:
         name, stored, wanted = sorted(info["mismatched_keys"])[0]
-        overrides = f" (with model.config_overrides {dict(settings.config_overrides)})" * bool(settings.config_overrides)
+        overrides = f" (with model.config_overrides {dict(settings.config_overrides)})" * bool(
+            settings.config_overrides
+        )
         raise ModelError(
             f"model {settings.location!r}: {name} has shape {tuple(stored)} in the checkpoint and {tuple(wanted)} by "
             f"the config{overrides}; {len(info['mismatched_keys'])} weights in all are not of the config's shapes"

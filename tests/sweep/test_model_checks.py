@@ -79,7 +79,9 @@ def test_a_padding_token_without_a_row(tmp_path: Path) -> None:
 def test_mamba_adapts_what_peft_can_and_says_what_it_leaves_out(tmp_path: Path) -> None:
     found = preflight(decoder(tmp_path, MAMBA))
     (warning,) = found.warnings
-    assert "'all-linear' leaves 1 layers out: backbone.layers.0.mixer.out_proj is used by the kernels of mamba" in warning
+    assert (
+        "'all-linear' leaves 1 layers out: backbone.layers.0.mixer.out_proj is used by the kernels of mamba" in warning
+    )
     assert "target module 'out_proj' cannot be adapted: 'backbone.layers.0.mixer.out_proj' is used by" in message(
         decoder(tmp_path, adapter__target_modules=["in_proj", "out_proj"])
     )
@@ -120,8 +122,9 @@ def test_a_checkpoint_without_its_pooler(tmp_path: Path) -> None:
     sweep = encoder(tmp_path, adapter__head_modules=["classifier"])
     config = BertConfig.from_pretrained(tmp_path / "model")
     BertModel(config, add_pooling_layer=False).save_pretrained(tmp_path / "model")
-    assert "the checkpoint has no bert.pooler.dense.bias and 1 others that the model needs, so it must train" in message(
-        sweep
+    assert (
+        "the checkpoint has no bert.pooler.dense.bias and 1 others that the model needs, so it must train"
+        in message(sweep)
     )
 
 
