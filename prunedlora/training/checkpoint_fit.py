@@ -1,4 +1,4 @@
-"""Whether a checkpoint holds what its model needs: found from the names and shapes of its weights, which are not read."""
+"""Whether a checkpoint holds what its model needs: found from names and shapes of its weights, which are not read."""
 
 import logging
 from collections.abc import Iterator, Mapping

@@ -37,7 +37,8 @@ def _commit(name: HubName) -> str | None:
         cached = _cached(name)
         if cached is None and isinstance(error, HfHubHTTPError):
             raise CommitError(
-                f"{name.name!r} does not exist here, and the Hub does not tell the commit of {name.text}: {error}{access_hint(error)}"
+                f"{name.name!r} does not exist here, and the Hub does not tell the commit of {name.text}: {error}"
+                f"{access_hint(error)}"
             ) from error
         return cached
     return info.sha

@@ -190,7 +190,7 @@ def test_gradient_checkpointing_where_there_is_none(tmp_path: Path, monkeypatch:
     from transformers import LlamaForCausalLM
 
     monkeypatch.setattr(LlamaForCausalLM, "supports_gradient_checkpointing", False)
-    with pytest.raises(ModelError, match="model.gradient_checkpointing: LlamaForCausalLM has none; set it to false"):
+    with pytest.raises(ModelError, match=r"model\.gradient_checkpointing: LlamaForCausalLM has none; set it to false"):
         preflight(decoder(tmp_path, model__gradient_checkpointing=True))
 
 
@@ -199,7 +199,7 @@ def test_a_model_that_does_not_generate(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(LlamaForCausalLM, "can_generate", lambda _: False)
     values = {"evaluation__metric": "exact_match", "evaluation__max_new_tokens": 3}
-    with pytest.raises(ModelError, match="LlamaForCausalLM does not generate: take evaluation.metric loss"):
+    with pytest.raises(ModelError, match=r"LlamaForCausalLM does not generate: take evaluation.metric loss"):
         preflight(decoder(tmp_path, **values))
 
 
