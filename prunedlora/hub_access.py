@@ -20,8 +20,9 @@ def access_hint(error: BaseException) -> str:
         return ""
     here = "has no token" if get_token() is None else "has a token whose account may not read it"
     return (
-        f"; it is gated, private or not there, and {socket.gethostname()} {here}: ask for access on its page, then give every node a token of that account, as HF_TOKEN in the "
-        "environment that Ray is started in (a Ray job: in env_vars of its runtime environment) or by `hf auth login`"
+        f"; it is gated, private or not there, and {socket.gethostname()} {here}: ask for access on its page, then "
+        "give every node a token of that account, as HF_TOKEN in the environment that Ray is started in (a Ray job: in "
+        "env_vars of its runtime environment) or by `hf auth login`"
     )
 
 
