@@ -135,10 +135,12 @@ def detach(model: PeftModel) -> nn.Module:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """The caller's random state is left as it was, and its warnings free of one that it can do nothing about."""
+    """The caller's random state is left as it was, and its warnings free of what it can do nothing about."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())), warnings.catch_warnings():
         # PEFT 0.21 reads a property that transformers 5 calls deprecated.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        # repack.merge sees to it.
+        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True` and a tied layer", UserWarning)
         yield
 
 

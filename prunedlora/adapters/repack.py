@@ -70,5 +70,31 @@ def _padded(name: str, tensor: Tensor, rank: int) -> Tensor:
 
 
 def merge(base: nn.Module, folder: Path) -> Any:
-    """The base model with the adapter's update in its weights and its head in place. `base` is spent after it."""
-    return load(base, folder, "merged").merge_and_unload()
+    """The base model with the adapter's update in its weights and its head in place. `base` is spent after it.
+
+    Where the output embedding is the input embedding too (tied) and the adapter changes one of them alone, the merged
+    model has both: it is larger by one, and its config says that they are not tied.
+    """
+    model = load(base, folder, "merged")
+    _untie(model)
+    return model.merge_and_unload()
+
+
+def _untie(model: Any) -> None:
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    if head is None or not (_is_changed(head) or _is_changed(embedding)):
+        return
+    own = _without_wrapper(head)
+    if own.weight is not _without_wrapper(embedding).weight:
+        return
+    own.weight = nn.Parameter(own.weight.detach().clone(), requires_grad=False)
+    for config in (model.config, model.config.get_text_config()):
+        config.tie_word_embeddings = False
+
+
+def _is_changed(module: nn.Module) -> bool:
+    return hasattr(module, "base_layer") or hasattr(module, "modules_to_save")
+
+
+def _without_wrapper(module: Any) -> Any:
+    return getattr(module, "base_layer", None) or getattr(module, "original_module", None) or module

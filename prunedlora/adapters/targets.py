@@ -8,6 +8,8 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from transformers.pytorch_utils import Conv1D
 
+from prunedlora.adapters.peft_limits import refused_by_peft
+
 ALL_LINEAR = "all-linear"
 # bitsandbytes' quantised layers are subclasses of nn.Linear; Conv1D is GPT-2's linear layer with a transposed weight.
 LINEAR = (nn.Linear, Conv1D)
@@ -59,8 +61,11 @@ def resolve_targets(
     a list of full names or endings after a dot. Of either, only modules that are in `reached` (adapters/reach.py) are
     taken; None: all.
 
+    What PEFT cannot adapt (adapters/peft_limits.py) is left out of "all-linear".
+
     Raises TargetError when nothing, one of the entries or one of the layers matches nothing, a full name or everything
-    that an ending matches is not reached, or a matched module is not linear: stacked experts are not.
+    that an ending matches is not reached, a matched module is not linear (stacked experts are not), or PEFT cannot
+    adapt it.
     """
     names = _all_targets(model, targets, heads, reached)
     if layers is None:
@@ -111,7 +116,11 @@ def _all_targets(
         if targets != ALL_LINEAR:
             raise TargetError(f"target_modules is {targets!r}; give {ALL_LINEAR!r} or a list of module names")
         possible = adaptable(model, heads)
-        found = [name for name in possible if reached is None or name in reached]
+        refused = refused_by_peft(model, possible)
+        found = [name for name in possible if (reached is None or name in reached) and name not in refused]
+        if refused and not found:
+            name, reason = next(iter(refused.items()))
+            raise TargetError(f"target_modules {ALL_LINEAR!r} leaves nothing: {name!r} and the like {reason}")
         if possible and not found:
             raise TargetError(f"the task reaches none of the model's {len(possible)} linear layers")
         if not found:
@@ -138,6 +147,9 @@ def _all_targets(
                 f"target module {entry!r} gets no gradient: the task does not reach "
                 f"{', '.join(name for name in matched if name not in useful)}; leave it out"
             )
+        if refused := refused_by_peft(model, useful):
+            name, reason = next(iter(refused.items()))
+            raise TargetError(f"target module {entry!r} cannot be adapted: {name!r} {reason}; leave it out")
         chosen.update(useful)
     if not chosen:
         raise TargetError("target_modules is empty; name at least one module")

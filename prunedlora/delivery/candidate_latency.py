@@ -23,6 +23,7 @@ from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.recorded_base import RecordedBases, task_settings
 from prunedlora.delivery.recorded_trial import recorded_trial
 from prunedlora.delivery.stored_adapter import fetch_adapter
+from prunedlora.registry import lookup
 from prunedlora.results.analysis.find import find_candidate
 from prunedlora.results.analysis.latency_document import Conditions, Latency, write_latency
 from prunedlora.results.record import Candidate, TrialRecord
@@ -30,7 +31,8 @@ from prunedlora.results.storage import NotAllowedError
 from prunedlora.results.store import Store
 from prunedlora.seeds import generator
 from prunedlora.training.evaluate import autocast
-from prunedlora.training.model import BaseModel, load_model_config, position_limit, release_memory
+from prunedlora.training.model import BaseModel, release_memory
+from prunedlora.training.positions import position_limit
 from prunedlora.trial.assets import model_settings
 from prunedlora.trial.candidates import ADAPTER
 from prunedlora.trial.environment import versions
@@ -157,7 +159,7 @@ def _inputs(base: BaseModel, shape: Shape, device: torch.device) -> Mapping[str,
 
 
 def _check_length(config: TrialConfig, num_tokens: int) -> None:
-    limit = position_limit(load_model_config(model_settings(config)))
+    limit = position_limit(model_settings(config), lookup("task", config.data.task).auto_model)
     if limit is not None and num_tokens > limit:
         raise LatencyError(f"{num_tokens} tokens are more than {config.model.name} takes: at most {limit}")
 

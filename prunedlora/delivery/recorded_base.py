@@ -19,7 +19,8 @@ from prunedlora.tasks.batching import pad_inputs
 from prunedlora.tasks.sources import load_prompts
 from prunedlora.tasks.task import length_limit, padding_token
 from prunedlora.tasks.text_classification import classifier_settings
-from prunedlora.training.model import BaseModel, load_model_config, load_tokenizer, position_limit, release_memory
+from prunedlora.training.model import BaseModel, load_tokenizer, release_memory
+from prunedlora.training.positions import position_limit
 from prunedlora.trial.assets import load_base_of, model_settings, source_of
 from prunedlora.trial.candidates import CHECKED_EXAMPLES, CHECKED_TOKENS
 
@@ -67,9 +68,10 @@ def prompt_batch(trial: TrialConfig, device: torch.device) -> dict[str, Tensor]:
     Raises DataError, ModelError, LocationError.
     """
     data, settings = trial.data, model_settings(trial)
+    kind = lookup("task", data.task)
     tokenizer = load_tokenizer(settings)
-    most = length_limit(tokenizer, data.max_length, position_limit(load_model_config(settings)))
-    if not lookup("task", data.task).has_classes:
+    most = length_limit(tokenizer, data.max_length, position_limit(settings, kind.auto_model))
+    if not kind.has_classes:
         most = CHECKED_TOKENS if most is None else min(most, CHECKED_TOKENS)
     prompts = load_prompts(source_of(data.validation or data.train), CHECKED_EXAMPLES)
     options = {} if most is None else {"truncation": True, "max_length": most}

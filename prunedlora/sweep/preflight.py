@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +19,8 @@ from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.registry import lookup
 from prunedlora.sweep.findings import Findings, data_line, warnings_of
+from prunedlora.sweep.model_checks import TokenFacts, check_attached, check_tokens, missing_of, model_warnings
+from prunedlora.sweep.tiny_batch import is_small, try_batch
 from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.task import Task
 from prunedlora.trial.assemble import build_method, num_steps
@@ -31,6 +34,18 @@ class PreflightError(ValueError):
     """A sweep whose trials could not run; the message names the setting."""
 
 
+@dataclass(frozen=True)
+class _Loaded:
+    """What several trials of a sweep share."""
+
+    splits: Splits
+    task: Task
+    skeleton: Skeleton
+    tokens: TokenFacts
+    missing: frozenset[str] | None
+    """Parameters that the checkpoint lacks, where known."""
+
+
 def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingProxyType({})) -> Findings:
     """Loads the data, harness tasks with theirs, and builds every model of the sweep without its weights: what is worth
     saying of them. `commits`: what names on the Hub stand for (config/pins.py).
@@ -41,7 +56,8 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
         PreflightError: an objective that the model has no figure for, 4-bit weights without bitsandbytes, fewer
             examples than workers or than asked for, or a classification head that would not train.
     """
-    loaded: dict[str, tuple[Splits, Task, Skeleton]] = {}
+    loaded: dict[str, _Loaded] = {}
+    attached: dict[str, set[str]] = {}
     lines: dict[str, None] = {}
     shares: list[AdaptedShare] = []
     warnings: dict[str, None] = {}
@@ -57,9 +73,10 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
         identity = json.dumps([trial.data.model_dump(), trial.model.model_dump(), trial.evaluation.model_dump()])
         if identity not in loaded:
             loaded[identity] = _load(trial)
-            lines[data_line(loaded[identity][0])] = None
-            warnings |= dict.fromkeys(warnings_of(trial, *loaded[identity][:2]))
-        splits, task, skeleton = loaded[identity]
+            lines[data_line(loaded[identity].splits)] = None
+            warnings |= dict.fromkeys(warnings_of(trial, loaded[identity].splits, loaded[identity].task))
+        found = loaded[identity]
+        splits, task, skeleton = found.splits, found.task, found.skeleton
         model = skeleton.model
         fingerprints[written.data.model_dump_json()] = written.data.model_dump(mode="json"), splits.fingerprint
         if "served_slot_bytes" in config.objectives and has_stacked_layers(model):
@@ -73,6 +90,13 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
             shares.append(share)
         _check_method(trial, splits)
         _check_head(trial, task, model, heads)
+        steps = num_steps(trial, len(splits.train))
+        if identity not in attached and is_small(skeleton):
+            try_batch(trial, task, skeleton, steps, found.tokens.examples())
+        if (shape := _shape(trial)) not in attached.setdefault(identity, set()):
+            attached[identity].add(shape)
+            warnings |= dict.fromkeys(model_warnings(trial, skeleton))
+            check_attached(trial, task, skeleton, steps, found.missing)
         _check_sizes(trial, splits, config.resources.num_workers)
         load_harness(trial, config.resources.num_workers)
     return Findings(tuple(lines), tuple(shares), tuple(warnings), tuple(fingerprints.values()))
@@ -100,14 +124,23 @@ def _distinct(config: SweepConfig) -> Iterator[TrialConfig]:
             yield trial
 
 
-def _load(trial: TrialConfig) -> tuple[Splits, Task, Skeleton]:
+def _shape(trial: TrialConfig) -> str:
+    """What of a trial decides whether its adapter goes onto a model, numbers that only train left out."""
+    adapter = trial.adapter and trial.adapter.model_dump(include={"target_modules", "layers_to_transform"})
+    return json.dumps([trial.method, trial.head_modules, adapter])
+
+
+def _load(trial: TrialConfig) -> _Loaded:
     """Examples, task, and the model without its weights; every example is tokenised on trial, a part at a time, so that
     no large split is held in tokens here."""
     splits, task = load_task(trial)
+    tokens = TokenFacts()
     for split in (splits.validation, splits.test, splits.train):
         for start in range(0, len(split), TOKENISED_AT_ONCE):
-            task.encode(split[start : start + TOKENISED_AT_ONCE])
-    return splits, task, load_skeleton(trial, splits, task)
+            tokens.add(task.encode(split[start : start + TOKENISED_AT_ONCE]))
+    skeleton = load_skeleton(trial, splits, task)
+    check_tokens(trial, skeleton.model, tokens)
+    return _Loaded(splits, task, skeleton, tokens, missing_of(trial, task))
 
 
 def _check_method(trial: TrialConfig, splits: Splits) -> None:

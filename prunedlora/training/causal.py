@@ -9,6 +9,9 @@ from transformers import PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 CAUSAL = "AutoModelForCausalLM"
+BY_FIELD = {"xlnet": None, "xlm": "causal", "flaubert": "causal"}
+"""Model types that transformers lists among the causal models and that see the whole text → the field of their config
+that makes them causal; None: nothing does."""
 HALF = 4
 TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-8}
 """Largest change before what was changed, as a share of the change behind, that is rounding."""
@@ -23,11 +26,23 @@ def class_problem(config: PretrainedConfig, auto_model: str) -> str | None:
     kind, own_code = type(config).__name__, getattr(config, "auto_map", None) or {}
     if auto_model in own_code:
         return None
+    if auto_model == CAUSAL and getattr(config, "is_encoder_decoder", False):
+        return (
+            f"{kind} is an encoder-decoder, which reads with one half and writes with the other: generation needs a "
+            "language model that is a decoder alone (Llama, Qwen, Gemma, GPT-2, …)"
+        )
     if type(config) not in getattr(transformers, auto_model)._model_mapping:
         return f"transformers has no {auto_model} for {kind}, which this task needs"
+    if auto_model == CAUSAL and config.model_type in BY_FIELD:
+        field = BY_FIELD[config.model_type]
+        if field is not None and getattr(config, field, False):
+            return None
+        return (
+            f"{kind} is of a model whose every position sees the whole text: generation needs a causal language model"
+        )
     if auto_model != CAUSAL or config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
         return None
-    if getattr(config, "is_encoder_decoder", False) or getattr(config, "is_decoder", True):
+    if getattr(config, "is_decoder", True):
         return None
     return (
         f"{kind} without is_decoder is an encoder, whose every position sees the whole text: generation needs a causal "

@@ -1,7 +1,7 @@
 """The base model and its tokenizer, loaded once per slot and never written."""
 
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from prunedlora.hub_access import access_hint
 from prunedlora.missing_path import looked_for
 from prunedlora.seeds import generator
 from prunedlora.training.causal import CAUSAL, class_problem, reads_ahead
@@ -68,25 +69,25 @@ def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
     """The model's tokenizer. Raises ModelError."""
     try:
         return AutoTokenizer.from_pretrained(settings.location, **settings.source_options())
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"cannot load the tokenizer of model {settings.location!r}{_where(settings)}: {_reason(settings, error)}"
-        ) from error
+    except Exception as error:  # broken files raise whatever their reader raises, tokenizers a bare Exception
+        raise ModelError(f"cannot load the tokenizer of {_told(settings, error)}") from error
 
 
 def load_model_config(settings: ModelSettings) -> PretrainedConfig:
-    """The model's own config with the overrides. Raises ModelError for an override of a field that it does not have."""
+    """The model's own config with the overrides. Raises ModelError for an override of a field that it does not have, or
+    of another type."""
     try:
         config = AutoConfig.from_pretrained(settings.location, **settings.source_options())
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"cannot load the config of model {settings.location!r}{_where(settings)}: {_reason(settings, error)}"
-        ) from error
+    except Exception as error:  # broken files raise whatever their reader raises, GGUF without its package ImportError
+        raise ModelError(f"cannot load the config of {_told(settings, error)}") from error
     unknown = [name for name in settings.config_overrides if not hasattr(config, name)]
     if unknown:
         raise ModelError(f"model.config_overrides: {type(config).__name__} has no field {', '.join(unknown)}")
     for name, value in settings.config_overrides.items():
-        setattr(config, name, value)
+        try:
+            setattr(config, name, value)
+        except Exception as error:  # transformers checks fields by a class of its own, and by properties
+            raise ModelError(f"model.config_overrides: {name} cannot be {value!r}: {_last_line(error)}") from error
     return config
 
 
@@ -94,28 +95,59 @@ def load_without_weights(
     settings: ModelSettings, auto_model: str, model_settings: Mapping[str, Any]
 ) -> PreTrainedModel:
     """The model's modules on the meta device, as the task asks for them. Raises ModelError as load_model_config, and
-    for an architecture that the task cannot use."""
+    for an architecture that the task cannot use or that its config does not describe."""
+    with torch.device("meta"):
+        return _from_config(settings, auto_model, model_settings)
+
+
+def load_random(settings: ModelSettings, auto_model: str, model_settings: Mapping[str, Any]) -> PreTrainedModel:
+    """The same on the CPU in float32, with random weights, in evaluation mode. The caller's random state is left as it
+    was. Raises ModelError as load_without_weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return _from_config(settings, auto_model, model_settings).float().eval()
+
+
+def _from_config(settings: ModelSettings, auto_model: str, model_settings: Mapping[str, Any]) -> PreTrainedModel:
     model_config = _usable_config(settings, auto_model)
+    if taken := sorted(model_settings.keys() & settings.config_overrides.keys()):
+        raise ModelError(f"model.config_overrides sets {', '.join(taken)}, which the task sets by the data; remove it")
+    _check_padding(settings, model_config, model_settings)
     for name, value in model_settings.items():
         setattr(model_config, name, value)
     options = {"trust_remote_code": True} if settings.trust_remote_code else {}
-    with torch.device("meta"):
+    try:
         model: PreTrainedModel = getattr(transformers, auto_model).from_config(model_config, **options)
+    except Exception as error:  # model code checks its config by whatever error it likes
+        overrides = f" with model.config_overrides {dict(settings.config_overrides)}" * bool(settings.config_overrides)
+        raise ModelError(
+            f"model {settings.location!r} cannot be built from its config{overrides}: {type(error).__name__}: {error}"
+        ) from error
     return model
 
 
-def _where(settings: ModelSettings) -> str:
-    """Said of a name that is no folder, so that a misspelt one is not taken for trouble with the Hub."""
+def _check_padding(settings: ModelSettings, model_config: PretrainedConfig, model_settings: Mapping[str, Any]) -> None:
+    padding, rows = model_settings.get("pad_token_id"), getattr(model_config.get_text_config(), "vocab_size", None)
+    if padding is not None and rows is not None and padding >= rows:
+        raise ModelError(
+            f"the tokenizer pads with token {padding}, but model {settings.location!r} has {rows} tokens (vocab_size): "
+            "tokenizer and model are not of one checkpoint; take its own tokenizer, or a model whose embedding was "
+            "enlarged (resize_token_embeddings)"
+        )
+
+
+def _told(settings: ModelSettings, error: Exception) -> str:
+    """Which model, whether it is a folder (so that a misspelt one is not taken for trouble with the Hub), and why: the
+    library tells of a connection that it did not try."""
     if Path(settings.location).exists():
-        return ""
-    return f" (no folder here, so a name on the Hub; {looked_for(settings.location)})"
+        return f"model {settings.location!r}: {error}{access_hint(error)}"
+    where = f"no folder here, so a name on the Hub; {looked_for(settings.location)}"
+    why = "HF_HUB_OFFLINE is set, and this machine's cache does not have it" if HF_HUB_OFFLINE else str(error)
+    return f"model {settings.location!r} ({where}): {why}{access_hint(error)}"
 
 
-def _reason(settings: ModelSettings, error: Exception) -> str:
-    """The library tells of a connection that it did not try."""
-    if HF_HUB_OFFLINE and not Path(settings.location).exists():
-        return "HF_HUB_OFFLINE is set, and this machine's cache does not have it"
-    return str(error)
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1].strip()
 
 
 def _usable_config(settings: ModelSettings, auto_model: str) -> PretrainedConfig:
@@ -161,17 +193,22 @@ def load_base(
             torch.manual_seed(0)  # parameters that the checkpoint lacks are drawn here, the same in every slot
             model, info = getattr(transformers, auto_model).from_pretrained(settings.location, **options)
     except (ImportError, OSError, ValueError) as error:
-        raise ModelError(f"cannot load model {settings.location!r}: {error}") from error
+        raise ModelError(f"cannot load {_told(settings, error)}") from error
     if "device_map" not in options:
         model.to(device)
     model.requires_grad_(False)
     model.eval()
+    check_causal(settings, auto_model, model)
+    return BaseModel(model, dtype, frozenset(info["missing_keys"]))
+
+
+def check_causal(settings: ModelSettings, auto_model: str, model: PreTrainedModel) -> None:
+    """Raises ModelError where a causal model is asked for and this one is not; it must be in evaluation mode."""
     if auto_model == CAUSAL and reads_ahead(model):
         raise ModelError(
             f"model {settings.location!r} ({type(model).__name__}) is not causal: its logits change with later tokens, "
             "so it would read the answer that it should learn to write; generation needs a causal language model"
         )
-    return BaseModel(model, dtype, frozenset(info["missing_keys"]))
 
 
 def quantization_config(
@@ -236,26 +273,17 @@ def compute_dtype(name: str, device: torch.device) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
 
 
-def position_limit(model_config: Any) -> int | None:
-    """Longest input in tokens that the architecture takes, where it states one."""
-    limit = getattr(model_config, "max_position_embeddings", None)
-    return int(limit) if limit and limit > 0 else None  # XLNet says -1 for none
-
-
 def draw_new_parameters(model: nn.Module, base: BaseModel, seed: int) -> None:
     """Draws the trained copies of the parameters that the checkpoint lacks: weights from N(0, initializer_range²),
     biases 0 (others, a norm's weight, as the model class starts them). The trial seeds them, so that trials differ by
     their seed alone and not by what ran before.
 
-    Raises:
-        ModelError: such a parameter is not trained; it would be random, and missing from the exported adapter.
+    Raises ModelError as check_new_parameters.
     """
-    trained = {_base_name(name): parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    check_new_parameters(model, base.new_parameters)
+    trained = _trained(model)
     std = float(getattr(base.model.config, "initializer_range", 0.02))
     for name in sorted(base.new_parameters):
-        if name not in trained:
-            head = name.rpartition(".")[0]
-            raise ModelError(f"the checkpoint has no {name}, so it must train: add {head!r} to adapter.head_modules")
         with torch.no_grad():
             parameter = trained[name]
             if parameter.dim() > 1:
@@ -263,6 +291,24 @@ def draw_new_parameters(model: nn.Module, base: BaseModel, seed: int) -> None:
                 parameter.copy_(drawn)
             elif name.endswith("bias"):
                 parameter.zero_()
+
+
+def check_new_parameters(model: nn.Module, names: Collection[str]) -> None:
+    """Raises ModelError where one of `names`, parameters that the checkpoint lacks, is not trained in `model`: it would
+    be random, and missing from the exported adapter."""
+    untrained = sorted(set(names) - _trained(model).keys())
+    if untrained:
+        head = untrained[0].rpartition(".")[0]
+        others = f" and {len(untrained) - 1} others that the model needs" * (len(untrained) > 1)
+        raise ModelError(
+            f"the checkpoint has no {untrained[0]}{others}, so it must train: add {head!r} to adapter.head_modules, or "
+            "take a checkpoint that has it"
+        )
+
+
+def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters that train, by their names in the base model."""
+    return {_base_name(name): parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def _base_name(name: str) -> str:

@@ -25,12 +25,11 @@ from prunedlora.training.model import (
     ModelError,
     ModelSettings,
     load_base,
-    load_model_config,
     load_tokenizer,
     load_without_weights,
-    position_limit,
     release_memory,
 )
+from prunedlora.training.positions import position_limit
 
 PROBE_TOKENS = 8
 """Length of the example that a model's reach is found with."""
@@ -224,12 +223,13 @@ def load_task(
     DataError, ModelError, LocationError."""
     data, settings = trial.data, model_settings(trial)
     splits = load_examples_of(trial) if examples is None else examples
-    task: Task = lookup("task", data.task).from_splits(
+    kind = lookup("task", data.task)
+    task: Task = kind.from_splits(
         splits,
         load_tokenizer(settings),
         metric=trial.evaluation.metric,
         max_length=data.max_length,
-        model_limit=position_limit(load_model_config(settings)),
+        model_limit=position_limit(settings, kind.auto_model),
         max_new_tokens=trial.evaluation.max_new_tokens,
         stop=trial.evaluation.stop or (),
         labels=labels,

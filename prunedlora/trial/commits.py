@@ -7,6 +7,7 @@ from huggingface_hub import HfApi, constants, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError
 
 from prunedlora.config.pins import HubName
+from prunedlora.hub_access import access_hint
 from prunedlora.missing_path import looked_for
 
 SECONDS = 30.0
@@ -38,7 +39,7 @@ def _commit(name: HubName) -> str | None:
         if cached is None and isinstance(error, HfHubHTTPError):
             raise CommitError(
                 f"{name.name!r} does not exist here ({looked_for(name.name)}), and the Hub does not tell the commit of "
-                f"{name.text}: {error}"
+                f"{name.text}: {error}{access_hint(error)}"
             ) from error
         return cached
     return info.sha

@@ -208,7 +208,7 @@ def test_nothing_reached_is_refused() -> None:
     [
         ("llama", 14, 14, {}, []),
         ("gemma3", 14, 29, {"model.vision_tower": 15}, []),
-        ("mamba", 6, 8, {"backbone.layers.*.mixer.dt_proj": 2}, []),
+        ("mamba", 4, 8, {"backbone.layers.*.mixer.dt_proj": 2}, []),
         ("mixtral", 8, 8, {}, ["model.layers.*.mlp.experts.down_proj", "model.layers.*.mlp.experts.gate_up_proj"]),
     ],
 )

@@ -59,8 +59,7 @@ def test_slot_bytes_of_stacked_experts_are_no_objective(tmp_path: Path) -> None:
     tree = decoder_tree(tmp_path, tmp_path / "store")
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
     experts = MixtralConfig(vocab_size=200, num_key_value_heads=2, num_local_experts=4, pad_token_id=None, **shape)
-    experts.architectures = ["MixtralForCausalLM"]
-    experts.save_pretrained(tmp_path / "decoder")
+    put_in_place(tmp_path / "decoder", experts)
     preflight(parse_sweep(tree, "test"))
     tree["objectives"] = {"loss": "minimize", "served_slot_bytes": "minimize"}
     with pytest.raises(PreflightError, match="'served_slot_bytes' is not known for MixtralForCausalLM"):

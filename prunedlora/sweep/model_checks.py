@@ -1,0 +1,127 @@
+"""Whether model, tokenizer, data and adapter fit together, found on the model without its weights."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from prunedlora.adapters.peft_limits import refused_by_peft
+from prunedlora.adapters.size import served_layers
+from prunedlora.adapters.targets import ALL_LINEAR, adaptable, resolve_head, resolve_targets
+from prunedlora.config.trial import TrialConfig
+from prunedlora.tasks.task import Features, Task
+from prunedlora.training.checkpoint_fit import missing_weights
+from prunedlora.training.model import ModelError, check_new_parameters
+from prunedlora.trial.assemble import build_method
+from prunedlora.trial.assets import Skeleton, model_settings
+from prunedlora.trial.candidates import ADAPTER
+
+MOST_TOKENS = 512
+"""Longest example that a batch is tried with."""
+
+
+@dataclass
+class TokenFacts:
+    """What is kept of examples that were tokenised on trial."""
+
+    largest_id: int = -1
+    shortest: Features | None = None
+    longest: Features | None = None
+    """Of those with at most MOST_TOKENS."""
+
+    def add(self, features: Sequence[Features]) -> None:
+        """Takes a part of the examples in."""
+        for feature in features:
+            length = len(feature.input_ids)
+            self.largest_id = max(self.largest_id, *map(int, feature.input_ids))
+            if self.shortest is None or length < len(self.shortest.input_ids):
+                self.shortest = feature
+            if length <= MOST_TOKENS and (self.longest is None or length > len(self.longest.input_ids)):
+                self.longest = feature
+
+    def examples(self) -> list[Features]:
+        """The shortest and the longest, for a batch with padding."""
+        return [feature for feature in (self.shortest, self.longest) if feature is not None]
+
+
+def check_tokens(trial: TrialConfig, model: PreTrainedModel, facts: TokenFacts) -> None:
+    """Raises ModelError for a token of the data that the model's embedding has no row for."""
+    rows = embedding_rows(model)
+    if rows is not None and facts.largest_id >= rows:
+        raise ModelError(
+            f"the data hold token {facts.largest_id}, but the embedding of model {trial.model.name!r} has {rows} rows: "
+            "its tokenizer has tokens that the model does not know; take the tokenizer of the same checkpoint, or save "
+            "the model with a row for each (model.resize_token_embeddings(len(tokenizer)))"
+        )
+
+
+def embedding_rows(model: PreTrainedModel) -> int | None:
+    """Number of tokens that the model knows; None for a model that has no embedding of tokens."""
+    try:
+        embedding = model.get_input_embeddings()
+    except NotImplementedError:  # characters, not tokens: Canine
+        return None
+    return embedding.num_embeddings if isinstance(embedding, nn.Embedding) else None
+
+
+def check_attached(
+    trial: TrialConfig, task: Task, skeleton: Skeleton, num_steps: int, missing: frozenset[str] | None
+) -> None:
+    """Attaches the trial's method to the model without its weights, and takes it off again. `missing`: what the
+    checkpoint lacks, as far as it is known.
+
+    Raises:
+        TargetError: as attaching does.
+        ModelError: PEFT, or the method, does not take this model; or the checkpoint lacks a parameter that would not
+            train.
+    """
+    model = skeleton.model
+    if trial.model.gradient_checkpointing and not model.supports_gradient_checkpointing:
+        raise ModelError(f"model.gradient_checkpointing: {type(model).__name__} has none; set it to false")
+    if trial.evaluation.max_new_tokens is not None and not model.can_generate():
+        raise ModelError(f"{type(model).__name__} does not generate: take evaluation.metric loss, or another model")
+    method = build_method(trial, num_steps, skeleton.reach.modules)
+    try:
+        adapted = method.attach(model, ADAPTER)
+        if trial.adapter is not None:
+            served_layers(adapted)
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError) as error:
+        raise ModelError(f"method {trial.method!r} cannot be put on {type(model).__name__}: {error}") from error
+    try:
+        check_new_parameters(adapted, missing or ())
+    finally:
+        method.close()
+        method.detach(adapted)
+
+
+def missing_of(trial: TrialConfig, task: Task) -> frozenset[str] | None:
+    """What the configuration's checkpoint lacks (training/checkpoint_fit.py). Raises ModelError, LocationError."""
+    return missing_weights(model_settings(trial), task.auto_model, task.model_settings)
+
+
+def model_warnings(trial: TrialConfig, skeleton: Skeleton) -> Iterator[str]:
+    """What the adapter leaves out or changes otherwise than one may think."""
+    if trial.adapter is None:
+        return
+    model, adapter = skeleton.model, trial.adapter
+    heads = resolve_head(model, trial.head_modules)
+    if adapter.target_modules == ALL_LINEAR and (refused := refused_by_peft(model, adaptable(model, heads))):
+        name, reason = next(iter(refused.items()))
+        yield f"target_modules {ALL_LINEAR!r} leaves {len(refused)} layers out: {name} {reason}"
+    targets = resolve_targets(model, adapter.target_modules, heads, adapter.layers_to_transform, skeleton.reach.modules)
+    modules = dict(model.named_modules())
+    tied = [name for name in (*targets, *heads) if _is_tied(model, modules[name])]
+    if tied:
+        yield (
+            f"{tied[0]} has the weights of the other embedding (tied), which the adapter leaves as they are: a merged "
+            "model has both, and a server or converter that keeps them tied needs them merged"
+        )
+
+
+def _is_tied(model: PreTrainedModel, module: nn.Module) -> bool:
+    output = model.get_output_embeddings()
+    if output is None or embedding_rows(model) is None:
+        return False
+    embedding = model.get_input_embeddings()
+    return module in (output, embedding) and bool(model.config.get_text_config().tie_word_embeddings)
