@@ -31,7 +31,7 @@ from prunedlora.results.store import Store
 from prunedlora.seeds import generator
 from prunedlora.training.evaluate import autocast
 from prunedlora.training.model import BaseModel, load_model_config, position_limit, release_memory
-from prunedlora.trial.assets import model_settings
+from prunedlora.trial.base_cache import model_settings
 from prunedlora.trial.candidates import ADAPTER
 from prunedlora.trial.environment import versions
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from prunedlora.adapters.module_modes import in_evaluation_mode
 from prunedlora.tasks.task import Features
+from prunedlora.tasks.tokenised import lengths_of
 
 IGNORED = -100
 """The label that is no target, as everywhere in transformers."""
@@ -36,7 +37,8 @@ def pad_inputs(
 
 def by_length(features: Sequence[Features], batch_size: int) -> Iterator[list[int]]:
     """Indices of the features of each batch, longest first: little padding, and too little memory shows at once."""
-    indices = sorted(range(len(features)), key=lambda index: -len(features[index].input_ids))
+    lengths = lengths_of(features)
+    indices = sorted(range(len(features)), key=lambda index: -lengths[index])
     for start in range(0, len(indices), batch_size):
         yield indices[start : start + batch_size]
 

@@ -13,7 +13,8 @@ from prunedlora.config.load import parse_sweep
 from prunedlora.config.trial import trial_with
 from prunedlora.training.model import ModelError, load_base, load_without_weights
 from prunedlora.trial.assemble import build_method
-from prunedlora.trial.assets import load_assets, model_settings
+from prunedlora.trial.assets import load_assets
+from prunedlora.trial.base_cache import model_settings
 from tests.tiny import sweep_tree
 
 CLASSIFIER = "AutoModelForSequenceClassification"

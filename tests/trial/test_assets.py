@@ -18,7 +18,7 @@ from tests.tiny import decoder_tree, sweep_tree
 def test_data_that_changed_are_loaded_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the key of the new file would stand over what was learned from the old one."""
     loads: list[TrialConfig] = []
-    monkeypatch.setattr(assets, "load_assets", lambda trial, *_: loads.append(trial) or object())
+    monkeypatch.setattr(assets, "load_examples_of", lambda trial: loads.append(trial) or load_examples_of(trial))
     path = tmp_path / "train.csv"
     train: dict[str, Any] = {"name": str(path), "prompt": "{text}", "target": "{label}"}
     fields = load_sweep(Path("search_spaces/quickstart.yaml")).trial.model_dump()
