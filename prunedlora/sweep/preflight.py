@@ -22,9 +22,8 @@ from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.task import Task
 from prunedlora.trial.assemble import build_method, num_steps
 from prunedlora.trial.assets import Skeleton, load_skeleton, load_task, share_of
+from prunedlora.trial.token_cache import tokenised
 from prunedlora.trial.trial_harness import load_harness
-
-TOKENISED_AT_ONCE = 2000
 
 
 class PreflightError(ValueError):
@@ -101,12 +100,10 @@ def _distinct(config: SweepConfig) -> Iterator[TrialConfig]:
 
 
 def _load(trial: TrialConfig) -> tuple[Splits, Task, Skeleton]:
-    """Examples, task, and the model without its weights; every example is tokenised on trial, a part at a time, so that
-    no large split is held in tokens here."""
+    """Examples, task, and the model without its weights; every example is tokenised, into the files that the trials of
+    this node open."""
     splits, task = load_task(trial)
-    for split in (splits.validation, splits.test, splits.train):
-        for start in range(0, len(split), TOKENISED_AT_ONCE):
-            task.encode(split[start : start + TOKENISED_AT_ONCE])
+    tokenised(task, splits)
     return splits, task, load_skeleton(trial, splits, task)
 
 

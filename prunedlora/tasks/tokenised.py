@@ -19,7 +19,7 @@ import pyarrow  # type: ignore[import-untyped]
 from prunedlora.tasks.sources import Example
 from prunedlora.tasks.task import Features, Task
 
-PART = 4096
+PART = 1024
 """Examples that are tokenised at once; so many lie in each record batch of a file, fewer in the last."""
 _IDS = pyarrow.large_list(pyarrow.int32())
 SCHEMA = pyarrow.schema([("input_ids", _IDS), ("labels", _IDS), ("truncated", pyarrow.uint8())])
