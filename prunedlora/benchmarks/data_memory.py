@@ -20,6 +20,7 @@ from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.tasks.task import Features, Task
 from prunedlora.training.data import BatchOrder
 from prunedlora.trial.assets import TaskData, load_data, load_task
+from prunedlora.trial.freed_memory import return_freed_memory
 from prunedlora.trial.token_cache import SPLITS
 
 EXAMPLE_WORDS = 100
@@ -100,12 +101,14 @@ def _memory(trial: TrialConfig, load: Callable[[], TaskData]) -> dict[str, Any]:
     # What libraries load at the first use, and the tokenizer, are no cost of the data.
     first = load_data(trial_with(trial, {"data.train.num_examples": WARM_EXAMPLES}))
     gc.collect()
+    return_freed_memory()
     before, objects = _resident(), len(gc.get_objects())
     began = time.perf_counter()
     kept = load()
     seconds = time.perf_counter() - began
     del first
     gc.collect()
+    return_freed_memory()
     after, more = _resident(), len(gc.get_objects()) - objects
     collecting = _seconds_of(gc.collect)
     num_tokens = sum(len(feature.input_ids) for split in kept.features.values() for feature in split)

@@ -11,7 +11,7 @@ from prunedlora.checksums import file_sha256
 
 
 def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """Its class and a sha256 over the files that it is saved as: vocabulary, rules, special tokens, sides.
+    """Its class and a sha256 over the files that it is saved as: vocabulary, rules, special tokens.
 
     The class of a tokenizer that brings its own code is in a module named after the repository's commit, or is saved
     with the rest.
@@ -22,4 +22,8 @@ def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         tokenizer.save_pretrained(folder)
         for file in sorted(file for file in Path(folder).rglob("*") if file.is_file()):
             digest.update(f"{file.relative_to(folder).as_posix()} {file_sha256(file)}\n".encode())
-    return {"class": f"{kind.__module__}.{kind.__qualname__}", "files": digest.hexdigest()}
+    return {
+        "class": f"{kind.__module__}.{kind.__qualname__}",
+        "files": digest.hexdigest(),
+        "truncation_side": tokenizer.truncation_side,  # saved as it was loaded
+    }

@@ -28,6 +28,7 @@ from prunedlora.training.model import (
     position_limit,
 )
 from prunedlora.trial.base_cache import BaseCache, base_key, model_facts, model_settings
+from prunedlora.trial.freed_memory import return_freed_memory
 from prunedlora.trial.token_cache import SplitName, tokenised
 
 PROBE_TOKENS = 8
@@ -125,17 +126,24 @@ class AssetCache:
         self._base.clear_if_adapted()
 
     def _data_of(self, trial: TrialConfig, labels: tuple[str, ...] | None) -> TaskData:
-        written, examples = self._examples or ("", None)
-        self._examples = None
         key = _data_key(trial)
         found = next((kept for kept in self._kept if kept.serves(key, labels)), None)
         if found is None:
-            ready = examples if written == trial.data.model_dump_json() else None
-            if isinstance(ready, Exception):
-                raise ready
-            found = _Kept(key, labels, load_data(trial, labels, ready))
+            found = _Kept(key, labels, load_data(trial, labels, self._ready(trial)))
+            return_freed_memory()  # of the texts
+        self._examples = None
         self._kept = [*(kept for kept in self._kept if kept is not found), found][-MOST_DATA:]
         return found.data
+
+    def _ready(self, trial: TrialConfig) -> Splits | None:
+        """What `examples` loaded or met last, if it was for these data; no longer held here."""
+        data, examples = self._examples or ("", None)
+        self._examples = None
+        if data != trial.data.model_dump_json():
+            return None
+        if isinstance(examples, Exception):
+            raise examples
+        return examples
 
     def _skeleton_of(self, trial: TrialConfig, data: TaskData) -> Skeleton:
         probe = probe_tokens(data.task, data.features["validation"])

@@ -10,8 +10,8 @@ from transformers import MixtralConfig
 from prunedlora.adapters.targets import TargetError
 from prunedlora.config.fields import with_values
 from prunedlora.config.load import load_sweep, parse_sweep
-from prunedlora.sweep import preflight as preflight_module
 from prunedlora.sweep.preflight import PreflightError, preflight
+from prunedlora.tasks import tokenised
 from tests.families import gemma3, mixtral, put_in_place
 from tests.tiny import decoder_tree, sweep_tree
 
