@@ -110,11 +110,16 @@ class SweepConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _quantization_has_a_gpu(self) -> Self:
-        if self.trial.model.quantization is not None and self.resources.gpus_per_worker == 0:
+    def _what_needs_a_gpu_has_one(self) -> Self:
+        model = self.trial.model
+        if model.quantization is not None and self.resources.gpus_per_worker == 0:
             raise ValueError(
-                f"trial.model.quantization {self.trial.model.quantization!r} needs CUDA, "
-                "but resources.gpus_per_worker is 0"
+                f"trial.model.quantization {model.quantization!r} needs CUDA, but resources.gpus_per_worker is 0"
+            )
+        if model.needs_half_precision and self.resources.gpus_per_worker == 0:
+            raise ValueError(
+                f"trial.model.attn_implementation {model.attn_implementation!r} needs CUDA, but "
+                "resources.gpus_per_worker is 0"
             )
         return self
 

@@ -16,11 +16,18 @@ class ModelConfig(Section):
     gguf_file: str | None = None
     """File inside the model folder or repository, for models stored as GGUF."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Type of the base weights and of autocast; auto: bfloat16 on a GPU, float32 on a CPU. Adapters are float32."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, more time."""
-    quantization: Literal["nf4"] | None = None
-    """4-bit base weights through bitsandbytes (CUDA only), all but the head; None keeps the dtype."""
+    """Type of the base weights and of autocast; auto: bfloat16 on a GPU, float32 on a CPU. Adapters are float32. On a
+    GPU float32 matrices are multiplied in TF32 while the model trains, in full precision everywhere else."""
+    gradient_checkpointing: bool | None = None
+    """Recompute activations in the backward pass: less memory, more time, the same result. None: only once a single
+    example does not fit into memory; false: not even then."""
+    attn_implementation: str | None = Field(default=None, min_length=1)
+    """How attention is computed, under transformers' names: eager, sdpa, flash_attention_2 (a GPU, half precision and
+    the package flash-attn), …; None: as transformers has it for the model."""
+    quantization: Literal["nf4", "int8"] | None = None
+    """Base weights of 4 or 8 bits through bitsandbytes (CUDA only), all but the head; None keeps the dtype."""
+    double_quantization: bool = False
+    """Quantise the scales of nf4 weights too: 0.4 bits a weight less."""
     config_overrides: dict[str, Any] = Field(default={})
     """Fields of the model's own config to change at load, for example {hidden_dropout_prob: 0.0}."""
     trust_remote_code: bool = False
@@ -34,6 +41,28 @@ class ModelConfig(Section):
                 "weights are dequantized at load; remove one"
             )
         return self
+
+    @model_validator(mode="after")
+    def _double_quantization_has_an_effect(self) -> Self:
+        if self.double_quantization and self.quantization != "nf4":
+            raise ValueError(
+                f"double_quantization has no effect on quantization {self.quantization!r}: it is for nf4; remove it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _attention_fits_the_type(self) -> Self:
+        if self.needs_half_precision and self.dtype == "float32":
+            raise ValueError(
+                f"attn_implementation {self.attn_implementation!r} computes in half precision: set dtype to bfloat16, "
+                "or attn_implementation to sdpa"
+            )
+        return self
+
+    @property
+    def needs_half_precision(self) -> bool:
+        """Whether attention is computed by FlashAttention's kernels, which are for GPUs and half precision."""
+        return self.attn_implementation is not None and self.attn_implementation.startswith("flash_attention")
 
     @model_validator(mode="after")
     def _revision_has_an_effect(self) -> Self:
@@ -181,7 +210,7 @@ class TrainingConfig(Section):
     """Examples per optimizer step, over all workers."""
     micro_batch_size: PositiveInt | None = None
     """Examples per forward pass and worker; None: no limit of this kind. Without either limit a worker's whole share of
-    a step is one pass."""
+    a step is one pass. Where memory does not suffice, either limit is halved until it does."""
     micro_batch_tokens: PositiveInt | None = None
     """Instead: tokens per forward pass and worker, padding included. Examples of like length go together, as many as
     fit; one that is longer goes alone."""
@@ -216,7 +245,7 @@ class HarnessConfig(Section):
     limit: Annotated[int | float | None, AfterValidator(_number_or_share)] = None
     """Documents of each task: the first n, or their share below 1; None takes all."""
     batch_size: PositiveInt = 8
-    """Requests per forward pass and worker."""
+    """Requests per forward pass and worker; halved where memory does not suffice."""
     unsafe_code: bool = False
     """Allow tasks that run code which the model writes. Off unless asked for by name."""
 
@@ -229,6 +258,7 @@ class EvaluationConfig(Section):
     max_examples: PositiveInt | None = None
     """Validation examples used (the first of the split); None uses all."""
     batch_size: PositiveInt = 64
+    """Examples per forward pass and worker; halved where memory does not suffice."""
     max_new_tokens: PositiveInt | None = None
     """Longest generated answer in tokens; needed by metrics that generate, refused otherwise."""
     stop: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = None

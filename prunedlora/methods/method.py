@@ -26,9 +26,9 @@ class Method:
     """A way for an adapter to start and to change; a subclass carries `@register("method", name)`.
 
     One object serves one trial on one model. The loop calls, in this order: `attach` once; then per optimizer step
-    backward passes, `statistics` (sums them over the workers in place), `penalise`, `observe`, the optimizer, `step`;
-    after the last step `truncations`; `close` and `detach` at the end. All workers hold equal objects and decide alike,
-    because all they see is reduced.
+    backward passes (and `discard`, where they have to begin anew), `statistics` (sums them over the workers in place),
+    `penalise`, `observe`, the optimizer, `step`; after the last step `truncations`; `close` and `detach` at the end.
+    All workers hold equal objects and decide alike, because all they see is reduced.
 
     A subclass overrides what it does otherwise. What it keeps is a LoRA adapter of fixed rank that remembers nothing.
     """
@@ -75,6 +75,9 @@ class Method:
     def statistics(self) -> list[Tensor]:
         """This step's raw statistics, to be summed over data-parallel workers in place before `observe`."""
         return []
+
+    def discard(self) -> None:
+        """Forgets what hooks have collected since the last `step`: its backward passes begin anew."""
 
     def penalise(self) -> None:
         """Adds to complete gradients (averaged over targets and workers, not clipped), in place, the gradient of a

@@ -51,6 +51,10 @@ class PrunedLora(Method):
         """Raw curvature sums of this step, to be summed over workers in place."""
         return self.pruner.statistics()
 
+    def discard(self) -> None:
+        """Forgets the curvature sums of this step."""
+        self.pruner.discard()
+
     def observe(self, num_targets: float) -> None:
         """Averages this step's curvature in; the losses of its targets are summed."""
         self.pruner.observe(num_targets)

@@ -176,6 +176,20 @@ class Environment(Document):
     """Fingerprint of the splits, duplicates removed, examples truncated, …"""
 
 
+class MemoryFit(Document):
+    """How much went through the model at once in the end, which is less than was asked for where memory did not
+    suffice. It changes how sums round, and nothing else."""
+
+    halvings: Count
+    """How often the passes of a training step were halved."""
+    evaluation_halvings: Count
+    """How often the batches of an evaluation were halved."""
+    gradient_checkpointing: bool
+    micro_batch_size: int | None = Field(default=None, ge=1)
+    """Examples of one pass after the halvings; None where tokens are its limit."""
+    micro_batch_tokens: int | None = Field(default=None, ge=1)
+
+
 class TrialRecord(Document):
     schema_version: Literal[1] = SCHEMA_VERSION
     key: Key
@@ -196,6 +210,8 @@ class TrialRecord(Document):
     bases whose layers cannot be told apart."""
     embedding_widths: dict[str, tuple[int, int]] | None = None
     """The same of the input and output embedding, which some servers adapt too."""
+    fit: MemoryFit | None = None
+    """None in older records, and where no training began."""
 
     @property
     def last_trained(self) -> Candidate | None:

@@ -9,6 +9,7 @@ import torch
 
 from prunedlora.seeds import generator
 from prunedlora.tasks.task import Features
+from prunedlora.training.memory import halved
 
 
 @dataclass(frozen=True)
@@ -29,28 +30,33 @@ class BatchOrder:
     """Tokens per forward pass, padding included; an example that is longer goes alone. None: no limit."""
     seed: int
 
-    def micro_batches(self, step: int, rank: int, num_workers: int) -> Iterator[list[Features]]:
+    def limits(self, num_workers: int, halvings: int = 0) -> tuple[int | None, int | None]:
+        """(examples, tokens) that one forward pass takes at most, halved so often; None: no limit of this kind."""
+        if self.micro_batch_tokens is not None:
+            return None, halved(self.micro_batch_tokens, halvings)
+        share = ceil(self.batch_size / num_workers)
+        return halved(min(self.micro_batch_size or share, share), halvings), None
+
+    def micro_batches(self, step: int, rank: int, num_workers: int, *, halvings: int = 0) -> Iterator[list[Features]]:
         """This worker's share of one optimizer step, in forward passes, the longest examples first, so that too little
-        memory shows at once.
+        memory shows at once. `halvings`: how often the limits of a pass are halved.
 
         A function of the step's examples and the arguments. All workers get equally many passes; the last is empty for
         some of them where it holds the one example that they have fewer.
         """
+        most_examples, most_tokens = self.limits(num_workers, halvings)
         start = step * self.batch_size
         batch = [self._at(start + i) for i in range(self.batch_size)]
         batch.sort(key=lambda feature: -len(feature.input_ids))
         share, longest = batch[rank::num_workers], batch[::num_workers]  # rank 0 has the longest of each round
         begin = 0
         while begin < len(longest):
-            end = begin + self._num_together(len(longest[begin].input_ids))
-            yield share[begin:end]
-            begin = end
-
-    def _num_together(self, num_tokens: int) -> int:
-        """Examples of up to `num_tokens` in one forward pass."""
-        if self.micro_batch_tokens is not None:
-            return max(1, self.micro_batch_tokens // num_tokens)
-        return self.micro_batch_size or self.batch_size
+            num_together = most_examples
+            if most_tokens is not None:
+                num_together = max(1, most_tokens // len(longest[begin].input_ids))
+            assert num_together is not None
+            yield share[begin : begin + num_together]
+            begin += num_together
 
     def _at(self, position: int) -> Features:
         epoch, index = divmod(position, len(self.features))

@@ -1,13 +1,21 @@
 """An evaluation shared by all workers: each scores every num_workers-th example, the outcomes come back in order."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from operator import itemgetter
+from typing import TypeVar
 
 import torch
 from torch import nn
 
+from prunedlora.tasks.batching import by_length
 from prunedlora.tasks.outcomes import Outcomes, interleave
 from prunedlora.tasks.task import Features, Task
 from prunedlora.training.distributed import Workers
+from prunedlora.training.memory import Fit, TooLittleMemoryError, halved, is_out_of_memory
+from prunedlora.training.model import release_memory
+
+T = TypeVar("T")
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
@@ -23,11 +31,70 @@ def evaluate(
     batch_size: int,
     dtype: torch.dtype,
     workers: Workers,
+    fit: Fit | None = None,
 ) -> Outcomes:
-    """Outcomes of all examples in order, on every worker. Raises ValueError for fewer examples than workers."""
+    """Outcomes of all examples in order, on every worker.
+
+    Where memory does not suffice for a batch, this one and those after it are halved. `fit` says how often they are
+    from the start, and is told what the worker with the least memory found.
+
+    Raises:
+        ValueError: fewer examples than workers.
+        TooLittleMemoryError: a single example does not fit; on all workers alike.
+    """
     if len(features) < workers.num_workers:
         raise ValueError(f"{len(features)} examples to evaluate are fewer than {workers.num_workers} workers")
     shard = features[workers.rank :: workers.num_workers]
+    fit = fit or Fit()
     with autocast(workers.device, dtype):
-        outcomes = task.evaluate(model, shard, batch_size, workers.device)
-    return interleave(workers.gather(outcomes))
+        found = _evaluate(model, task, shard, batch_size, fit.evaluation_halvings, workers.device)
+    shards: list[Outcomes] = []
+    for rank, (outcomes, halvings) in enumerate(workers.gather(found)):
+        if isinstance(outcomes, str):
+            raise TooLittleMemoryError(
+                f"evaluation: memory does not suffice for one example at a time, on worker {rank} (batch_size "
+                f"{batch_size} was halved {halvings} times): {outcomes}"
+            )
+        shards.append(outcomes)
+        fit.evaluation_halvings = max(fit.evaluation_halvings, halvings)
+    return interleave(shards)
+
+
+def _evaluate(
+    model: nn.Module, task: Task, features: Sequence[Features], batch_size: int, halvings: int, device: torch.device
+) -> tuple[Outcomes | str, int]:
+    """Outcomes in the order of `features`, or why a single example does not fit, and how often batches were halved."""
+    (order,) = by_length(features, len(features))
+    parts: list[Outcomes] = []
+    begin = 0
+    while begin < len(order):
+        size = halved(batch_size, halvings)
+        chosen = [features[index] for index in order[begin : begin + size]]
+        try:
+            parts.append(task.evaluate(model, chosen, size, device))
+            begin += size
+            continue
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = str(error)
+        release_memory(device)  # out of the handler: the error holds what the pass had made
+        if len(chosen) == 1:
+            return reason, halvings
+        halvings += 1
+    return _in_place(parts, order), halvings
+
+
+def _in_place(parts: Sequence[Outcomes], order: Sequence[int]) -> Outcomes:
+    """One after the other the outcomes of the examples `order`, each put in its place."""
+
+    def placed(values: Iterable[T]) -> list[T]:
+        return [value for _, value in sorted(zip(order, values, strict=True), key=itemgetter(0))]
+
+    return Outcomes(
+        loss_sums=placed(chain.from_iterable(part.loss_sums for part in parts)),
+        num_targets=placed(chain.from_iterable(part.num_targets for part in parts)),
+        correct={
+            metric: placed(chain.from_iterable(part.correct[metric] for part in parts)) for metric in parts[0].correct
+        },
+    )

@@ -1,5 +1,6 @@
 """A model in memory as lm-evaluation-harness calls it. The only module that imports the harness at its top."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,11 +9,15 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from prunedlora.training.distributed import Workers
+from prunedlora.training.memory import halved, is_out_of_memory
+from prunedlora.training.model import release_memory
 
 
 class HarnessModel(HFLM):
     """The harness's own model class on a causal language model (with or without an adapter), whose requests are shared
     by all workers: its data parallelism is accelerate's, here it is ours."""
+
+    batch_size_per_gpu: int
 
     def __init__(
         self,
@@ -47,3 +52,32 @@ class HarnessModel(HFLM):
     def barrier(self) -> None:
         """Waits for all workers."""
         self._workers.gather(None)
+
+    def _loglikelihood_tokens(
+        self,
+        requests: list[tuple[tuple[str, str], list[int], list[int]]],
+        disable_tqdm: bool = False,
+        override_bs: int | None = None,
+    ) -> list[tuple[float, bool]]:
+        """As the harness has it, with halved batches where memory does not suffice."""
+        likelihoods: list[tuple[float, bool]] = self._fitting(
+            lambda: super(HarnessModel, self)._loglikelihood_tokens(requests, disable_tqdm, override_bs)
+        )
+        return likelihoods
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        """As the harness has it, with halved batches where memory does not suffice."""
+        answers: list[str] = self._fitting(lambda: super(HarnessModel, self).generate_until(requests, disable_tqdm))
+        return answers
+
+    def _fitting(self, answer: Callable[[], list[Any]]) -> list[Any]:
+        """What `answer` gives: no worker waits for another in it, so that each may begin anew. The longest requests go
+        first: too little memory shows at once."""
+        while True:
+            try:
+                return answer()
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or self.batch_size_per_gpu == 1:
+                    raise
+            release_memory(self._workers.device)
+            self.batch_size_per_gpu = halved(self.batch_size_per_gpu, 1)

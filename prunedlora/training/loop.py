@@ -2,14 +2,16 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from prunedlora.adapters.full_float32 import fast_float32
 from prunedlora.adapters.reach import check_gradients
 from prunedlora.methods.method import Method
 from prunedlora.seeds import seed_dropout
@@ -18,6 +20,8 @@ from prunedlora.training.agreement import Agreement
 from prunedlora.training.data import BatchOrder
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import autocast
+from prunedlora.training.memory import Fit, TooLittleMemoryError, is_out_of_memory
+from prunedlora.training.model import release_memory, set_gradient_checkpointing
 from prunedlora.training.rate import Decay, rate_factor
 
 
@@ -58,6 +62,10 @@ class Trial:
     peak_rates: list[float] = field(default_factory=list)
     """Peak learning rates of the first parameter groups, the adapter's before the head's; those after them keep their
     own rate throughout."""
+    fit: Fit = field(default_factory=Fit)
+    """How much goes through the model at once."""
+    may_checkpoint: bool = False
+    """Whether gradient checkpointing may be switched on where a single example does not fit."""
 
     @property
     def progress(self) -> float:
@@ -75,6 +83,8 @@ class StepLog:
     """Before clipping."""
     ranks: Mapping[str, int] | None
     """Rank of every layer, after a pruning event only."""
+    fit: Mapping[str, Any] | None = None
+    """The fields of Fit, after a step only that was begun anew with less at once."""
 
 
 def train(
@@ -95,43 +105,25 @@ def train(
 
     Raises:
         NonFiniteError: names the step and the learning rate.
+        TooLittleMemoryError: not even a single example fits; on all workers alike.
         NoGradientError: after the first backward pass, names the adapted layers that the loss does not depend on.
         WorkersDifferError: workers have changed their adapters differently; before that step's gradients are summed,
             and before a milestone.
     """
-    device = workers.device
     agreement = Agreement()
     trial.model.train()
     pause_asked = False
     while trial.step < trial.num_steps:
         started = time.perf_counter()
-        seed_dropout(trial.seed, trial.step, workers.rank)
         factor = rate_factor(trial.step, trial.num_steps, trial.warmup, trial.decay)
         for group, peak in zip(trial.optimizer.param_groups, trial.peak_rates, strict=False):
             group["lr"] = peak * factor
         trial.optimizer.param_groups[0]["lr"] *= trial.method.rate_factor
 
-        # loss sum, targets, tokens, whether rank 0 was asked to pause, and what the workers have decided so far:
-        # reduced before the gradients, whose shapes differ where workers differ.
-        counts = torch.zeros(4, dtype=torch.float64, device=device)
-        for features in trial.order.micro_batches(trial.step, workers.rank, workers.num_workers):
-            if not features:  # another worker's last pass; no pass waits for those of the others
-                continue
-            batch = {name: tensor.to(device) for name, tensor in trial.task.collate(features).items()}
-            with autocast(device, trial.dtype):
-                loss_sum, num_targets = trial.task.loss(trial.model, batch)
-            loss_sum.backward()
-            counts[0] += loss_sum.detach()
-            counts[1] += num_targets
-            counts[2] += batch["attention_mask"].sum()
-        counts[3] = float(pause_asked and workers.rank == 0)
+        before = replace(trial.fit)
+        loss_total, num_targets_total, tokens, pause = _accumulate(trial, workers, agreement, pause_asked)
         if trial.step == 0:
             check_gradients(trial.model)
-
-        counts = torch.cat([counts, agreement.numbers(device)])
-        workers.sum_([counts])
-        loss_total, num_targets_total, tokens, pause, *decided = counts.tolist()
-        agreement.check(decided, workers.num_workers)
         loss = loss_total / num_targets_total if num_targets_total else math.nan
         rate = trial.optimizer.param_groups[0]["lr"]
         if not math.isfinite(loss):
@@ -164,7 +156,9 @@ def train(
         trial.tokens_seen += int(tokens)
         trial.train_seconds += time.perf_counter() - started
 
-        verdict = on_step(StepLog(trial.step, loss, rate, norm, event.ranks if event else None))
+        ranks = event.ranks if event else None
+        fit = None if trial.fit == before else asdict(trial.fit)
+        verdict = on_step(StepLog(trial.step, loss, rate, norm, ranks, fit))
         pause_asked = verdict is Verdict.PAUSE
         if trial.step in milestones:
             agreement.confirm(workers)
@@ -178,3 +172,91 @@ def train(
         elif checkpoint_every_steps is not None and trial.step % checkpoint_every_steps == 0:
             save_checkpoint()
     return Verdict.CONTINUE
+
+
+def _accumulate(
+    trial: Trial, workers: Workers, agreement: Agreement, pause_asked: bool
+) -> tuple[float, float, float, float]:
+    """Leaves in the adapter this worker's gradients of a step, and in the method its statistics. Over all workers:
+    loss sum, targets, tokens, whether rank 0 was asked to pause.
+
+    Where memory does not suffice for a worker, all of them begin the step anew with less at once.
+    """
+    device = workers.device
+    while True:
+        seed_dropout(trial.seed, trial.step, workers.rank)
+        sums, lacking = _passes(trial, workers)
+        # Loss sum, targets, tokens; pause; whether memory lacked for several examples, for one; what the workers have
+        # decided so far: reduced before the gradients, whose shapes differ where workers differ.
+        flags = [float(pause_asked and workers.rank == 0), lacking.num_examples > 1, lacking.num_examples == 1]
+        told = torch.tensor(flags, dtype=torch.float64, device=device)
+        counts = torch.cat([sums, told, agreement.numbers(device)])
+        workers.sum_([counts])
+        loss, num_targets, tokens, pause, num_halving, num_single, *decided = counts.tolist()
+        agreement.check(decided, workers.num_workers)
+        if not num_halving and not num_single:
+            return loss, num_targets, tokens, pause
+        trial.optimizer.zero_grad(set_to_none=True)
+        trial.method.discard()
+        release_memory(device)
+        if not num_single:
+            trial.fit.halvings += 1
+        elif trial.may_checkpoint and not trial.fit.gradient_checkpointing:
+            set_gradient_checkpointing(trial.model, True)
+            trial.fit.gradient_checkpointing = True
+        else:
+            raise TooLittleMemoryError(_nothing_left(trial, workers.gather(lacking)))
+
+
+@dataclass(frozen=True)
+class _Lacking:
+    """The pass for which memory did not suffice; of 0 examples: there was none."""
+
+    num_examples: int = 0
+    num_tokens: int = 0
+    """Of the longest of them."""
+    reason: str = ""
+
+
+def _passes(trial: Trial, workers: Workers) -> tuple[Tensor, _Lacking]:
+    """This worker's forward and backward passes of a step: loss sum, targets and tokens, (3,) float64. Zeros where
+    memory did not suffice for one of them; gradients and statistics are then of no use."""
+    device, features = workers.device, []
+    sums = torch.zeros(3, dtype=torch.float64, device=device)
+    halvings = trial.fit.halvings
+    try:
+        for features in trial.order.micro_batches(trial.step, workers.rank, workers.num_workers, halvings=halvings):
+            if not features:  # another worker's last pass; no pass waits for those of the others
+                continue
+            batch = {name: tensor.to(device) for name, tensor in trial.task.collate(features).items()}
+            with fast_float32(device.type == "cuda" and trial.dtype == torch.float32):
+                with autocast(device, trial.dtype):
+                    loss_sum, num_targets = trial.task.loss(trial.model, batch)
+                loss_sum.backward()
+            sums[0] += loss_sum.detach()
+            sums[1] += num_targets
+            sums[2] += batch["attention_mask"].sum()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = str(error)
+    else:
+        return sums, _Lacking()
+    # Out of the handler: the error holds what the pass had made.
+    return torch.zeros_like(sums), _Lacking(len(features), max(len(f.input_ids) for f in features), reason)
+
+
+def _nothing_left(trial: Trial, lacking: Sequence[_Lacking]) -> str:
+    """What is said when a single example does not fit on some worker."""
+    rank, worst = next((rank, each) for rank, each in enumerate(lacking) if each.num_examples == 1)
+    if trial.fit.gradient_checkpointing:
+        tried = "with gradient checkpointing"
+        remedy = "a model.quantization"
+    else:
+        tried = "without gradient checkpointing, which model.gradient_checkpointing or the model does not allow"
+        remedy = "model.gradient_checkpointing: true"
+    return (
+        f"memory does not suffice for a single example of {worst.num_tokens} tokens {tried} (step {trial.step}, worker "
+        f"{rank}, batch of {trial.order.batch_size} in passes halved {trial.fit.halvings} times); set a smaller "
+        f"data.max_length or adapter.initial_rank, or {remedy}, or take a device with more memory: {worst.reason}"
+    )

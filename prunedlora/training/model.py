@@ -35,8 +35,9 @@ class ModelSettings:
     revision: str | None
     gguf_file: str | None
     dtype: str
-    gradient_checkpointing: bool
+    attn_implementation: str | None
     quantization: str | None
+    double_quantization: bool
     config_overrides: Mapping[str, Any]
     trust_remote_code: bool
 
@@ -123,8 +124,8 @@ def load_base(
     `unquantized`: full names of modules that keep their type where the weights of the others are quantised.
 
     Raises:
-        ModelError: the files are not there or do not fit, a package for 4-bit weights is missing, or a causal model is
-            asked for and this one is not (training/causal.py).
+        ModelError: the files are not there or do not fit, a package for quantised weights or a way of attention is
+            missing, or a causal model is asked for and this one is not (training/causal.py).
     """
     _usable_config(settings, auto_model)
     dtype = compute_dtype(settings.dtype, device)
@@ -135,21 +136,20 @@ def load_base(
         **settings.config_overrides,
         **settings.source_options(),
     }
+    if settings.attn_implementation is not None:
+        options["attn_implementation"] = settings.attn_implementation
     if settings.quantization is not None:
-        options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type=settings.quantization,
-            bnb_4bit_compute_dtype=dtype,
-            llm_int8_skip_modules=list(unquantized),
-        )
+        options["quantization_config"] = quantization_config(settings, dtype, unquantized)
+    if settings.quantization is not None or (device.type == "cuda" and settings.gguf_file is None):
+        # Weight by weight: a copy of the whole in the CPU's memory may not fit. GGUF is dequantised there in any case.
         options["device_map"] = {"": device}
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(0)  # parameters that the checkpoint lacks are drawn here, the same in every slot
             model, info = getattr(transformers, auto_model).from_pretrained(settings.location, **options)
     except (ImportError, OSError, ValueError) as error:
         raise ModelError(f"cannot load model {settings.location!r}: {error}") from error
-    if settings.quantization is None:
+    if "device_map" not in options:
         model.to(device)
     model.requires_grad_(False)
     model.eval()
@@ -158,9 +158,55 @@ def load_base(
             f"model {settings.location!r} ({type(model).__name__}) is not causal: its logits change with later tokens, "
             "so it would read the answer that it should learn to write; generation needs a causal language model"
         )
-    if settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return BaseModel(model, dtype, frozenset(info["missing_keys"]))
+
+
+def quantization_config(
+    settings: ModelSettings, dtype: torch.dtype, unquantized: Sequence[str] = ()
+) -> BitsAndBytesConfig:
+    """How bitsandbytes is to load the weights: computed in `dtype`, those of the modules `unquantized` left alone."""
+    skipped = list(unquantized)
+    if settings.quantization == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=settings.quantization,
+        bnb_4bit_use_double_quant=settings.double_quantization,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=skipped,
+    )
+
+
+def can_checkpoint(model: nn.Module) -> bool:
+    """Whether the model, adapted or not, knows gradient checkpointing."""
+    return bool(getattr(_transformers_model(model), "supports_gradient_checkpointing", False))
+
+
+def set_gradient_checkpointing(model: nn.Module, on: bool) -> None:
+    """Switches the recomputation of activations in the backward pass on or off, on the base itself where `model` is
+    adapted. What it gives is the same either way.
+
+    Raises ModelError for a model that does not know it.
+    """
+    base = _transformers_model(model)
+    if not can_checkpoint(base):
+        if on:
+            raise ModelError(
+                f"model.gradient_checkpointing: {type(base).__name__} has no gradient checkpointing; set it to false"
+            )
+        return
+    # transformers 5.24 renames both, and warns of the older names.
+    prefix = "activation" if hasattr(base, "activation_checkpointing_enable") else "gradient"
+    if on:
+        getattr(base, f"{prefix}_checkpointing_enable")({"use_reentrant": False})
+    else:
+        getattr(base, f"{prefix}_checkpointing_disable")()
+
+
+def _transformers_model(model: nn.Module) -> nn.Module:
+    """The model itself, out of PEFT's wrapper."""
+    inner: nn.Module = getattr(model, "get_base_model", lambda: model)()
+    return inner
 
 
 def release_memory(device: torch.device) -> None:

@@ -14,6 +14,8 @@ from prunedlora.registry import lookup
 from prunedlora.training.data import BatchOrder, num_epoch_steps
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Trial
+from prunedlora.training.memory import Fit
+from prunedlora.training.model import can_checkpoint, set_gradient_checkpointing
 from prunedlora.trial.assets import Assets
 
 FUSED_DEVICES = ("cpu", "cuda")
@@ -48,8 +50,11 @@ def milestone_steps(config: TrialConfig, num_steps: int) -> frozenset[int]:
 
 
 def build_trial(config: TrialConfig, assets: Assets, model: Any, method: Any, workers: Workers) -> Trial:
-    """The live objects of a configuration on an attached model, before its first step."""
+    """The live objects of a configuration on an attached model, before its first step; gradient checkpointing is as the
+    configuration says, whatever a trial before it has left on the base."""
     settings, training = config.optimizer, config.training
+    checkpointing = config.model.gradient_checkpointing
+    set_gradient_checkpointing(model, checkpointing is True)
     if training.batch_size < workers.num_workers:
         raise ValueError(f"training.batch_size {training.batch_size} is below the {workers.num_workers} workers")
     own = method.own_groups()
@@ -88,6 +93,8 @@ def build_trial(config: TrialConfig, assets: Assets, model: Any, method: Any, wo
         dtype=assets.base.dtype,
         seed=config.seed,
         peak_rates=rates,
+        fit=Fit(gradient_checkpointing=checkpointing is True),
+        may_checkpoint=checkpointing is None and can_checkpoint(model),
     )
 
 

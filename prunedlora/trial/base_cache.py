@@ -65,7 +65,7 @@ def base_key(trial: TrialConfig, task: Task) -> str:
 
 def model_settings(trial: TrialConfig) -> ModelSettings:
     """How to load the configuration's model. Raises LocationError when it is not there."""
-    fields = trial.model.model_dump()
+    fields = trial.model.model_dump(exclude=SWITCHES)
     return ModelSettings(location=model_location(fields.pop("name")), **fields)
 
 

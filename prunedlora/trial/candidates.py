@@ -59,6 +59,7 @@ def make_candidate(
         batch_size=config.evaluation.batch_size,
         dtype=live.dtype,
         workers=workers,
+        fit=live.fit,
     )
     measured = figures(outcomes)
     if not all(math.isfinite(figure.value) for figure in measured.values()):

@@ -6,7 +6,7 @@ All workers of a slot call these functions alike; rank 0 alone writes to the sto
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -14,11 +14,12 @@ import torch
 from prunedlora.adapters.adapted_share import AdaptedShare
 from prunedlora.adapters.size import ServedLayers, served_layers
 from prunedlora.config.trial import TrialConfig
-from prunedlora.results.record import Candidate, Failure, TrialRecord
+from prunedlora.results.record import Candidate, Failure, MemoryFit, TrialRecord
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import StaleWriterError, Store
 from prunedlora.training.distributed import PeerLostError, Workers
 from prunedlora.training.loop import NonFiniteError, StepLog, Trial, Verdict, train
+from prunedlora.training.memory import TooLittleMemoryError
 from prunedlora.training.model import draw_new_parameters, release_memory
 from prunedlora.trial.assemble import build_method, build_trial, milestone_steps, num_steps
 from prunedlora.trial.assets import AssetCache, Assets, share_of
@@ -38,6 +39,8 @@ from prunedlora.trial.failures import (
 from prunedlora.trial.resume import load_checkpoint, save_checkpoint
 from prunedlora.trial.trial_harness import load_harness
 
+ON_ALL_ALIKE = (NonFiniteError, TooLittleMemoryError)
+"""Found by all ranks at once, which stay in step."""
 TERMINAL = {Verdict.CONTINUE: "completed", Verdict.STOP: "stopped", Verdict.PAUSE: "paused"}
 
 
@@ -99,7 +102,8 @@ def execute_trial(
             restarted, and the trial goes on from its last checkpoint.
         Exception: with several workers, and after a CUDA error that took the device, whatever failed the trial is
             raised again once it is on record: the ranks are out of step, or the device is gone, and the workers must be
-            restarted. A loss that is not finite is found by all ranks at once and is no such case.
+            restarted. A loss that is not finite, or memory that does not suffice for a single example, is found by all
+            ranks at once and is no such case.
     """
     attempt = workers.from_first(begin_attempt(store, key, epoch, max_attempts) if workers.rank == 0 else None)
     run = _Run(key, config, store, workers, epoch, attempt)
@@ -125,7 +129,7 @@ def execute_trial(
         if workers.rank == 0:
             _write_record(run, "failed", error)
             run.flush_log()
-        elif not isinstance(error, NonFiniteError):
+        elif not isinstance(error, ON_ALL_ALIKE):
             leave_words(store, key, workers.rank, _failure(run, error), outside=False)
         if _is_out_of_step(error, workers):
             raise
@@ -167,10 +171,13 @@ def _train(
             return progress(live.step, live.num_steps) if workers.rank == 0 else Verdict.CONTINUE
 
         def on_milestone(truncated_rank: int | None = None) -> Verdict:
+            halvings = live.fit.evaluation_halvings
             candidate = make_candidate(
                 live, config, assets, run.store, run.key, workers, run.check, truncated_rank=truncated_rank
             )
             run.candidates.append(candidate)
+            if live.fit.evaluation_halvings > halvings:
+                run.log.append({"step": live.step, "fit": asdict(live.fit)})
             if harness is not None and live.step == live.num_steps:
                 # The candidate is on record and its adapter in the store already, should the harness fail.
                 further = harness.measure(model, config, live.dtype, workers)
@@ -215,8 +222,14 @@ def _write_record(run: _Run, status: Any, error: Exception | None) -> None:
         train_seconds=live.train_seconds if live else 0.0,
         layer_widths=run.served.linear if run.served else None,
         embedding_widths=run.served.embeddings if run.served else None,
+        fit=_recorded_fit(live, run.workers) if live else None,
     )
     run.store.write_record(record, run.epoch, run.attempt)
+
+
+def _recorded_fit(live: Trial, workers: Workers) -> MemoryFit:
+    examples, tokens = live.order.limits(workers.num_workers, live.fit.halvings)
+    return MemoryFit(**asdict(live.fit), micro_batch_size=examples, micro_batch_tokens=tokens)
 
 
 def _failure(run: _Run, error: Exception) -> Failure:
@@ -231,7 +244,7 @@ def _failure(run: _Run, error: Exception) -> Failure:
 
 def _is_out_of_step(error: Exception, workers: Workers) -> bool:
     """Whether the workers must be restarted: some ranks may be elsewhere, or the device does not answer any more."""
-    if workers.num_workers > 1 and not isinstance(error, NonFiniteError):
+    if workers.num_workers > 1 and not isinstance(error, ON_ALL_ALIKE):
         return True
     if workers.device.type != "cuda":
         return False

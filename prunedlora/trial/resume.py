@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -19,6 +20,8 @@ from prunedlora.training.checkpoint import (
 )
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Trial
+from prunedlora.training.memory import Fit
+from prunedlora.training.model import set_gradient_checkpointing
 from prunedlora.trial.candidates import ADAPTER
 
 
@@ -45,6 +48,7 @@ def save_checkpoint(
         "step": live.step,
         "train_seconds": live.train_seconds,
         "tokens_seen": live.tokens_seen,
+        "fit": asdict(live.fit),
         "candidates": [candidate.model_dump(mode="json") for candidate in candidates],
     }
     older = store.checkpoints(key)
@@ -87,4 +91,6 @@ def load_checkpoint(store: Store, key: str, live: Trial, candidates: list[Candid
     live.method.load_state_dict(parts["method"])
     live.step, live.train_seconds = state["step"], state["train_seconds"]
     live.tokens_seen = state["tokens_seen"]
+    live.fit = Fit(**state["fit"])
+    set_gradient_checkpointing(live.model, live.fit.gradient_checkpointing)
     candidates[:] = [Candidate.model_validate(candidate) for candidate in state["candidates"]]

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from prunedlora.adapters.full_float32 import full_float32
+from prunedlora.adapters.full_float32 import fast_float32, full_float32
 
 BY_BACKEND = pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="torch before 2.9")
 
@@ -75,3 +75,22 @@ def test_the_last_one_out_puts_it_back(float32_products):
     leave.set()
     thread.join()
     assert torch.get_float32_matmul_precision() == "high"
+
+
+@pytest.mark.parametrize("by_backend", [False, pytest.param(True, marks=BY_BACKEND)])
+def test_fast_for_a_while_with_full_precision_inside(by_backend, float32_products):
+    """As a training step is computed and its statistics, where a user has set nothing, or what he pleases."""
+    if by_backend:
+        torch.backends.cuda.matmul.fp32_precision = "ieee"
+    with fast_float32(True):
+        assert not float32_products()
+        assert torch.backends.cuda.matmul.allow_tf32
+        with full_float32:
+            assert float32_products()
+        assert not float32_products()
+        with pytest.raises(KeyError), fast_float32(True):
+            raise KeyError
+        assert not float32_products()
+    assert float32_products()
+    with fast_float32(False):
+        assert float32_products()

@@ -13,6 +13,12 @@ from tests.config.refused import error_of, put
     [
         ("sampler", "x", "sampler: Input should be 'gp', 'nsga2', 'random' or 'tpe' (got 'x')"),
         ("trial.model.quantization", "nf4", "needs CUDA, but resources.gpus_per_worker is 0"),
+        ("trial.model.quantization", "int8", "'int8' needs CUDA, but resources.gpus_per_worker is 0"),
+        (
+            "trial.model.attn_implementation",
+            "flash_attention_2",
+            "trial.model.attn_implementation 'flash_attention_2' needs CUDA, but resources.gpus_per_worker is 0",
+        ),
         ("resources", {"gpus_per_worker": 1.5}, "gpus_per_worker must be 0, 1 or a part of one GPU, got 1.5"),
         ("resources", {"gpus_per_worker": 2}, "a worker trains on one GPU; for more of them raise num_workers"),
         ("resources", {"gpus_per_worker": 0.001}, "gpus_per_worker must be 0 or at least 0.01, got 0.001"),

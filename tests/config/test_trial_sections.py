@@ -30,6 +30,21 @@ from tests.config.refused import error_of, put
             {"name": "a/b", "quantization": "nf4", "gguf_file": "x"},
             "cannot be combined with gguf_file 'x'",
         ),
+        (
+            "trial.model",
+            {"name": "a/b", "double_quantization": True},
+            "double_quantization has no effect on quantization None: it is for nf4; remove it",
+        ),
+        (
+            "trial.model",
+            {"name": "a/b", "double_quantization": True, "quantization": "int8"},
+            "double_quantization has no effect on quantization 'int8'",
+        ),
+        (
+            "trial.model",
+            {"name": "a/b", "attn_implementation": "flash_attention_2", "dtype": "float32"},
+            "attn_implementation 'flash_attention_2' computes in half precision: set dtype to bfloat16, or",
+        ),
         ("trial.data.train.seed", 0, "seed has no effect on source 'some/data'; remove it"),
         ("trial.data.train.seed", 3, "seed has no effect on source 'some/data'; remove it"),
         ("trial.data.train.name", "reasoning_gym:chain_sum", "a reasoning_gym source needs seed and num_examples"),

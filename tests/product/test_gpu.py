@@ -25,6 +25,7 @@ from prunedlora.pruning.pruning_settings import PruningSettings
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.store import Store
 from prunedlora.sweep.run import run_sweep
+from prunedlora.tasks.text_classification import TextClassification
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
 from prunedlora.trial.assets import AssetCache
@@ -94,10 +95,64 @@ def test_a_paused_trial_goes_on(tmp_path: Path) -> None:
     check(record)
 
 
-def test_a_base_of_four_bits(tmp_path: Path) -> None:
-    store, key, record = trained(tmp_path, {"quantization": "nf4"})
+@pytest.mark.parametrize(
+    "weights",
+    [{"quantization": "nf4"}, {"quantization": "nf4", "double_quantization": True}, {"quantization": "int8"}],
+    ids=["nf4", "nf4, double", "int8"],
+)
+def test_a_base_of_few_bits(tmp_path: Path, weights: dict[str, Any]) -> None:
+    store, key, record = trained(tmp_path, weights)
     check(record)
     export_candidate(store, key, tmp_path / "plain", check=True, form=Form())
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_attention_as_asked(tmp_path: Path, attention: str) -> None:
+    _, _, record = trained(tmp_path, {"attn_implementation": attention})
+    check(record)
+
+
+def test_a_batch_that_does_not_fit_is_halved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An example holds a sixth of the GPU's memory: of a step's eight four fit, and two or so of an evaluation's."""
+    share = torch.cuda.get_device_properties(0).total_memory // 6
+    for name, count in (("loss", lambda batch: len(batch["labels"])), ("evaluate", len)):
+        monkeypatch.setattr(TextClassification, name, _hungry(getattr(TextClassification, name), share, count))
+    _, _, record = trained(tmp_path, {"dtype": "bfloat16"})
+    check(record)
+    assert record.fit is not None
+    assert (record.fit.halvings, record.fit.micro_batch_size) == (1, 4)
+    assert record.fit.evaluation_halvings > 0
+    assert torch.cuda.memory_reserved() < 3 * share
+
+
+def _hungry(original: Callable[..., Any], share: int, count: Callable[[Any], int]) -> Callable[..., Any]:
+    def call(task: Any, model: nn.Module, examples: Any, *rest: Any) -> Any:
+        held = torch.empty(count(examples), share, dtype=torch.uint8, device="cuda")
+        result = original(task, model, examples, *rest)
+        del held
+        return result
+
+    return call
+
+
+def _looking(original: Callable[..., Any], flags: set[bool]) -> Callable[..., Any]:
+    def call(*inputs: Any) -> Any:
+        flags.add(torch.backends.cuda.matmul.allow_tf32)
+        return original(*inputs)
+
+    return call
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [("float32", {True}), ("bfloat16", {False})])
+def test_tf32_in_the_passes_of_a_training_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, expected: set[bool]
+) -> None:
+    seen: dict[str, set[bool]] = {"loss": set(), "evaluate": set()}
+    for name, flags in seen.items():
+        monkeypatch.setattr(TextClassification, name, _looking(getattr(TextClassification, name), flags))
+    trained(tmp_path, {"dtype": dtype})
+    assert seen == {"loss": expected, "evaluate": {False}}
+    assert not torch.backends.cuda.matmul.allow_tf32
 
 
 def test_every_form_out_of_bfloat16(tmp_path: Path) -> None:

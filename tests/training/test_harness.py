@@ -218,3 +218,37 @@ def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "lm_eval", None)  # as if it were not installed, where it is
     with pytest.raises(HarnessError, match=r'need lm-eval: pip install "prunedlora\[harness\]"'):
         load_tasks(of(tmp_path / "x.yaml"))
+
+
+@needs_harness
+def test_too_little_memory_halves_the_harness_s_batches(
+    decoder: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Likelihoods and generated answers; what comes out is what batches of that size give."""
+    from prunedlora.training.harness_model import HarnessModel
+
+    tasks = [folder / "word_side.yaml", folder / "first_word.yaml"]
+    expected = measure(decoder, of(*tasks, limit=8, batch_size=2))
+    sizes: list[int] = []
+
+    def limited(original: Any, most: int) -> Any:
+        def call(self: Any, *inputs: Any, **named: Any) -> Any:
+            sizes.append(len([*inputs, *named.values()][0]))
+            if sizes[-1] > most:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return original(self, *inputs, **named)
+
+        return call
+
+    originals = HarnessModel._model_call, HarnessModel._model_generate
+    for most in (2, 0):
+        monkeypatch.setattr(HarnessModel, "_model_call", limited(originals[0], most))
+        monkeypatch.setattr(HarnessModel, "_model_generate", limited(originals[1], most))
+        sizes.clear()
+        if most == 2:
+            assert measure(decoder, of(*tasks, limit=8)) == expected
+            assert max(sizes) == 8
+        else:
+            with pytest.raises(torch.OutOfMemoryError):
+                measure(decoder, of(*tasks, limit=8))
+            assert sizes == [8, 4, 2, 1]

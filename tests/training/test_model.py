@@ -6,12 +6,20 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from transformers import AutoModelForSequenceClassification
 
 from prunedlora.adapters.plain import plain_layers
 from prunedlora.adapters.targets import resolve_head
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.trial import trial_with
-from prunedlora.training.model import ModelError, load_base, load_without_weights
+from prunedlora.training.model import (
+    ModelError,
+    can_checkpoint,
+    load_base,
+    load_without_weights,
+    quantization_config,
+    set_gradient_checkpointing,
+)
 from prunedlora.trial.assemble import build_method
 from prunedlora.trial.assets import load_assets
 from prunedlora.trial.base_cache import model_settings
@@ -25,11 +33,18 @@ ADALORA = {"adapter.method": "adalora", "pruning": None, "adalora": {"target_ran
 
 @pytest.mark.needs("cuda")
 @pytest.mark.parametrize("method", [{}, ADALORA], ids=["prunedlora", "adalora"])
-def test_a_base_of_four_bits_takes_adapters_and_a_head(tmp_path: Path, method: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "weights",
+    [{"model.quantization": "nf4"}, {"model.quantization": "nf4", "model.double_quantization": True}],
+    ids=["nf4", "double"],
+)
+def test_a_base_of_four_bits_takes_adapters_and_a_head(
+    tmp_path: Path, weights: dict[str, Any], method: dict[str, Any]
+) -> None:
     import bitsandbytes
 
     trial = parse_sweep(sweep_tree(tmp_path, "unused"), "test").trial
-    trial = trial_with(trial, {"model.quantization": "nf4", **method})
+    trial = trial_with(trial, weights | method)
     settings = model_settings(trial)
     empty = load_without_weights(settings, CLASSIFIER, {"num_labels": 2})
     assert {parameter.device.type for parameter in empty.parameters()} == {"meta"}
@@ -52,3 +67,63 @@ def test_four_bits_without_a_gpu_are_refused(tmp_path: Path) -> None:
     trial = parse_sweep(sweep_tree(tmp_path, "unused"), "test").trial
     with pytest.raises(ModelError, match=r"model.quantization 'nf4' needs CUDA; this worker has cpu"):
         load_assets(trial_with(trial, {"model.quantization": "nf4"}), torch.device("cpu"))
+
+
+@pytest.mark.needs("cuda")
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ({"quantization": "nf4"}, (True, False, "nf4", False)),
+        ({"quantization": "nf4", "double_quantization": True}, (True, False, "nf4", True)),
+        ({"quantization": "int8"}, (False, True, "fp4", False)),
+    ],
+)
+def test_what_bitsandbytes_is_told(tmp_path: Path, weights: dict[str, Any], expected: tuple[Any, ...]) -> None:
+    trial = parse_sweep(sweep_tree(tmp_path, "unused"), "test").trial
+    trial = trial_with(trial, {f"model.{name}": value for name, value in weights.items()})
+    told = quantization_config(model_settings(trial), torch.bfloat16, ["classifier"])
+    asked = (told.load_in_4bit, told.load_in_8bit, told.bnb_4bit_quant_type, told.bnb_4bit_use_double_quant)
+    assert asked == expected
+    assert told.llm_int8_skip_modules == ["classifier"]
+
+
+def test_attention_is_computed_as_asked(tmp_path: Path) -> None:
+    trial = parse_sweep(sweep_tree(tmp_path, "unused"), "test").trial
+    for asked in ("eager", "sdpa"):
+        settings = model_settings(trial_with(trial, {"model.attn_implementation": asked}))
+        base = load_base(settings, CLASSIFIER, {"num_labels": 2}, torch.device("cpu"))
+        assert base.model.config._attn_implementation == asked
+    settings = model_settings(trial_with(trial, {"model.attn_implementation": "none such"}))
+    with pytest.raises(ModelError, match=r"cannot load model .*none such"):
+        load_base(settings, CLASSIFIER, {"num_labels": 2}, torch.device("cpu"))
+
+
+def test_on_a_gpu_no_copy_is_made_on_the_cpu_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial, asked = parse_sweep(sweep_tree(tmp_path, "unused"), "test").trial, {}
+
+    def from_pretrained(_: str, **options: Any) -> None:
+        asked.update(options)
+        raise OSError("that is all")
+
+    monkeypatch.setattr(AutoModelForSequenceClassification, "from_pretrained", from_pretrained)
+    for device in (torch.device("cuda"), torch.device("cpu")):
+        asked.clear()
+        with pytest.raises(ModelError, match=r"that is all"):
+            load_base(model_settings(trial), CLASSIFIER, {"num_labels": 2}, device)
+        assert asked.get("device_map") == ({"": device} if device.type == "cuda" else None)
+
+
+def test_gradient_checkpointing_is_a_switch(tmp_path: Path) -> None:
+    trial = parse_sweep(sweep_tree(tmp_path, "unused"), "test").trial
+    model = load_base(model_settings(trial), CLASSIFIER, {"num_labels": 2}, torch.device("cpu")).model
+    adapted = build_method(trial, 12).attach(model, "default")
+    for on in (True, True, False, False, True):
+        set_gradient_checkpointing(adapted, on)
+        assert {m.gradient_checkpointing for m in model.modules() if hasattr(m, "gradient_checkpointing")} == {on}
+    assert can_checkpoint(adapted)
+    assert can_checkpoint(model)
+    plain = nn.Linear(2, 2)
+    assert not can_checkpoint(plain)
+    set_gradient_checkpointing(plain, False)
+    with pytest.raises(ModelError, match=r"gradient_checkpointing: Linear has no gradient checkpointing; set it to f"):
+        set_gradient_checkpointing(plain, True)
