@@ -305,6 +305,23 @@ def pruning(
 
 @app.command()
 @clear_errors()
+def data(
+    sweep_file: SweepFile = Path("search_spaces/quickstart.yaml"),
+    overrides: Overrides = None,
+    num_tokens: Annotated[int, typer.Option(min=1, help="Of the made-up data.")] = 2_000_000,
+    num_steps: Annotated[int, typer.Option(min=1, help="Batches that are timed, either way in turns.")] = 300,
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples per step.")] = 32,
+) -> None:
+    """Tokenised data as lists and as mapped files: memory, objects to collect, seconds to load, a step's batch."""
+    from prunedlora.benchmarks.data_memory import data_costs
+    from prunedlora.config.load import load_sweep
+
+    trial = load_sweep(sweep_file, overrides or (), base_only=True).trial
+    typer.echo(json.dumps(data_costs(trial, num_tokens=num_tokens, num_steps=num_steps, batch_size=batch_size)))
+
+
+@app.command()
+@clear_errors()
 def coverage(
     num_sweeps: Annotated[int, typer.Option(min=1, help="Simulated sweeps of each scenario.")] = 1000,
     num_draws: Annotated[int, typer.Option(min=100, help="Resamplings of each.")] = 1000,

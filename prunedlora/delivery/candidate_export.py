@@ -24,7 +24,7 @@ from prunedlora.results.record import TrialRecord
 from prunedlora.results.store import Store
 from prunedlora.training.evaluate import autocast
 from prunedlora.training.model import load_tokenizer
-from prunedlora.trial.assets import model_settings
+from prunedlora.trial.base_cache import model_settings
 from prunedlora.trial.candidates import ADAPTER, certificate_facts
 
 

@@ -16,7 +16,7 @@ from prunedlora.results.harness_document import HarnessRun
 from prunedlora.results.store import Store
 from prunedlora.training.distributed import Workers
 from prunedlora.training.harness import HarnessError, load_tasks
-from prunedlora.trial.assets import load_base_of, model_facts
+from prunedlora.trial.base_cache import load_base_of, model_facts
 from prunedlora.trial.candidates import ADAPTER
 from prunedlora.trial.environment import environment
 from prunedlora.trial.trial_harness import Harness, harness_settings

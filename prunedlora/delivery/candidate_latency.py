@@ -33,7 +33,7 @@ from prunedlora.seeds import generator
 from prunedlora.training.evaluate import autocast
 from prunedlora.training.model import BaseModel, release_memory
 from prunedlora.training.positions import position_limit
-from prunedlora.trial.assets import model_settings
+from prunedlora.trial.base_cache import model_settings
 from prunedlora.trial.candidates import ADAPTER
 from prunedlora.trial.environment import versions
 

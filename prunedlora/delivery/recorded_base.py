@@ -21,7 +21,8 @@ from prunedlora.tasks.task import length_limit, padding_token
 from prunedlora.tasks.text_classification import classifier_settings
 from prunedlora.training.model import BaseModel, load_tokenizer, release_memory
 from prunedlora.training.positions import position_limit
-from prunedlora.trial.assets import load_base_of, model_settings, source_of
+from prunedlora.trial.assets import source_of
+from prunedlora.trial.base_cache import load_base_of, model_settings
 from prunedlora.trial.candidates import CHECKED_EXAMPLES, CHECKED_TOKENS
 
 

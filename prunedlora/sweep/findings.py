@@ -10,7 +10,7 @@ from prunedlora.tasks.borders import border_warning
 from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.task import Task
 from prunedlora.training.model import load_tokenizer
-from prunedlora.trial.assets import model_settings
+from prunedlora.trial.base_cache import model_settings
 
 
 @dataclass(frozen=True)

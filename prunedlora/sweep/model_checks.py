@@ -1,8 +1,9 @@
 """Whether model, tokenizer, data and adapter fit together, found on the model without its weights."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -11,38 +12,38 @@ from prunedlora.adapters.size import served_layers
 from prunedlora.adapters.targets import ALL_LINEAR, adaptable, resolve_head, resolve_targets
 from prunedlora.config.trial import TrialConfig
 from prunedlora.tasks.task import Features, Task
+from prunedlora.tasks.tokenised import TokenisedSplit
 from prunedlora.training.checkpoint_fit import missing_weights
 from prunedlora.training.model import ModelError, check_new_parameters
 from prunedlora.trial.assemble import build_method
-from prunedlora.trial.assets import Skeleton, model_settings
+from prunedlora.trial.assets import Skeleton
+from prunedlora.trial.base_cache import model_settings
 from prunedlora.trial.candidates import ADAPTER
 
 MOST_TOKENS = 512
 """Longest example that a batch is tried with."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class TokenFacts:
-    """What is kept of examples that were tokenised on trial."""
+    """What tokenised examples ask of a model."""
 
-    largest_id: int = -1
-    shortest: Features | None = None
-    longest: Features | None = None
-    """Of those with at most MOST_TOKENS."""
+    largest_id: int
+    tried: tuple[Features, ...]
+    """The shortest example, and the longest of at most MOST_TOKENS: for a batch with padding."""
 
-    def add(self, features: Sequence[Features]) -> None:
-        """Takes a part of the examples in."""
-        for feature in features:
-            length = len(feature.input_ids)
-            self.largest_id = max(self.largest_id, *map(int, feature.input_ids))
-            if self.shortest is None or length < len(self.shortest.input_ids):
-                self.shortest = feature
-            if length <= MOST_TOKENS and (self.longest is None or length > len(self.longest.input_ids)):
-                self.longest = feature
 
-    def examples(self) -> list[Features]:
-        """The shortest and the longest, for a batch with padding."""
-        return [feature for feature in (self.shortest, self.longest) if feature is not None]
+def token_facts(splits: Iterable[TokenisedSplit]) -> TokenFacts:
+    """Of all splits of a configuration."""
+    every = [split for split in splits if len(split)]
+    tried: list[Features] = []
+    shortest = min(every, key=lambda split: split.lengths.min())
+    tried.append(shortest[int(shortest.lengths.argmin())])
+    longest = [split[int(np.where(split.lengths <= MOST_TOKENS, split.lengths, 0).argmax())] for split in every]
+    fitting = [feature for feature in longest if len(feature.input_ids) <= MOST_TOKENS]
+    if fitting:
+        tried.append(max(fitting, key=lambda feature: len(feature.input_ids)))
+    return TokenFacts(max(split.largest_id for split in every), tuple(tried))
 
 
 def check_tokens(trial: TrialConfig, model: PreTrainedModel, facts: TokenFacts) -> None:

@@ -19,15 +19,21 @@ from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.registry import lookup
 from prunedlora.sweep.findings import Findings, data_line, warnings_of
-from prunedlora.sweep.model_checks import TokenFacts, check_attached, check_tokens, missing_of, model_warnings
+from prunedlora.sweep.model_checks import (
+    TokenFacts,
+    check_attached,
+    check_tokens,
+    missing_of,
+    model_warnings,
+    token_facts,
+)
 from prunedlora.sweep.tiny_batch import is_small, try_batch
 from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.task import Task
 from prunedlora.trial.assemble import build_method, num_steps
 from prunedlora.trial.assets import Skeleton, load_skeleton, load_task, share_of
+from prunedlora.trial.token_cache import tokenised
 from prunedlora.trial.trial_harness import load_harness
-
-TOKENISED_AT_ONCE = 2000
 
 
 class PreflightError(ValueError):
@@ -92,7 +98,7 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
         _check_head(trial, task, model, heads)
         steps = num_steps(trial, len(splits.train))
         if identity not in attached and is_small(skeleton):
-            try_batch(trial, task, skeleton, steps, found.tokens.examples())
+            try_batch(trial, task, skeleton, steps, found.tokens.tried)
         if (shape := _shape(trial)) not in attached.setdefault(identity, set()):
             attached[identity].add(shape)
             warnings |= dict.fromkeys(model_warnings(trial, skeleton))
@@ -131,13 +137,10 @@ def _shape(trial: TrialConfig) -> str:
 
 
 def _load(trial: TrialConfig) -> _Loaded:
-    """Examples, task, and the model without its weights; every example is tokenised on trial, a part at a time, so that
-    no large split is held in tokens here."""
+    """Examples, task, and the model without its weights; every example is tokenised, into the files that the trials of
+    this node open."""
     splits, task = load_task(trial)
-    tokens = TokenFacts()
-    for split in (splits.validation, splits.test, splits.train):
-        for start in range(0, len(split), TOKENISED_AT_ONCE):
-            tokens.add(task.encode(split[start : start + TOKENISED_AT_ONCE]))
+    tokens = token_facts(tokenised(task, splits).values())
     skeleton = load_skeleton(trial, splits, task)
     check_tokens(trial, skeleton.model, tokens)
     return _Loaded(splits, task, skeleton, tokens, missing_of(trial, task))

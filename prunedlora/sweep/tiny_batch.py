@@ -10,7 +10,8 @@ from prunedlora.tasks.batching import evaluating
 from prunedlora.tasks.task import Features, Task
 from prunedlora.training.model import ModelError, check_causal, load_random
 from prunedlora.trial.assemble import build_method
-from prunedlora.trial.assets import Skeleton, model_settings
+from prunedlora.trial.assets import Skeleton
+from prunedlora.trial.base_cache import model_settings
 from prunedlora.trial.candidates import ADAPTER
 
 MOST_PARAMS = 50_000_000

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from prunedlora.adapters.module_modes import in_evaluation_mode
 from prunedlora.tasks.task import Features
+from prunedlora.tasks.tokenised import lengths_of
 
 IGNORED = -100
 """The label that is no target, as everywhere in transformers."""
@@ -16,27 +19,37 @@ IGNORED = -100
 
 def pad(rows: Sequence[Sequence[int]], value: int, side: Literal["left", "right"] = "right") -> Tensor:
     """(len(rows), longest row) int64, filled up with `value`."""
-    width = max(len(row) for row in rows)
-    filled = []
-    for row in rows:
-        padding = [value] * (width - len(row))
-        filled.append([*padding, *row] if side == "left" else [*row, *padding])
-    return torch.tensor(filled, dtype=torch.int64)
+    return _filled(rows, value, _places(rows, side))
 
 
 def pad_inputs(
     rows: Sequence[Sequence[int]], pad_token_id: int, side: Literal["left", "right"] = "right"
 ) -> dict[str, Tensor]:
     """`input_ids` and `attention_mask`, both (len(rows), longest row) int64; the mask is 0 on padding."""
+    places = _places(rows, side)
     return {
-        "input_ids": pad(rows, pad_token_id, side),
-        "attention_mask": pad([[1] * len(row) for row in rows], 0, side),
+        "input_ids": _filled(rows, pad_token_id, places),
+        "attention_mask": torch.from_numpy(places.astype(np.int64)),
     }
+
+
+def _places(rows: Sequence[Sequence[int]], side: Literal["left", "right"]) -> np.ndarray:
+    """(len(rows), longest row) bool: where the rows' own entries stand."""
+    lengths = np.array([len(row) for row in rows])
+    right = np.arange(lengths.max()) < lengths[:, None]
+    return right if side == "right" else right[:, ::-1]
+
+
+def _filled(rows: Sequence[Sequence[int]], value: int, places: np.ndarray) -> Tensor:
+    filled = np.full(places.shape, value, np.int64)
+    filled[places] = np.fromiter(chain.from_iterable(rows), np.int64)
+    return torch.from_numpy(filled)
 
 
 def by_length(features: Sequence[Features], batch_size: int) -> Iterator[list[int]]:
     """Indices of the features of each batch, longest first: little padding, and too little memory shows at once."""
-    indices = sorted(range(len(features)), key=lambda index: -len(features[index].input_ids))
+    lengths = lengths_of(features)
+    indices = sorted(range(len(features)), key=lambda index: -lengths[index])
     for start in range(0, len(indices), batch_size):
         yield indices[start : start + batch_size]
 

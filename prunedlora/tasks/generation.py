@@ -19,6 +19,7 @@ from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.stopping import StopInAnswer, stop_criteria
 from prunedlora.tasks.target_losses import target_losses
 from prunedlora.tasks.task import INPUTS, Features, length_limit, padding_token
+from prunedlora.tasks.tokenizer_identity import tokenizer_identity
 
 
 @register("task", "generation")
@@ -108,6 +109,12 @@ class Generation:
         """Nothing: the model's own config fits."""
         return {}
 
+    @property
+    def encoding(self) -> dict[str, Any]:
+        """The limit, the room that an answer gets, the tokenizer."""
+        room = None if self._max_length is None else self._max_new_tokens
+        return {"max_length": self._max_length, "room": room, "tokenizer": tokenizer_identity(self._tokenizer)}
+
     def encode(self, examples: Sequence[Example]) -> list[Features]:
         """Features in the order of the examples."""
         if not examples:
@@ -194,7 +201,9 @@ class Generation:
                     loss_sums[index], num_targets[index] = total, count
                 if generates:
                     for index, answer in zip(indices, self.generate(model, chosen, device), strict=True):
-                        correct[index] = int(SCORERS[self._metric](answer, features[index].example))
+                        example = features[index].example
+                        assert example is not None  # what is evaluated keeps its texts
+                        correct[index] = int(SCORERS[self._metric](answer, example))
         return Outcomes(loss_sums, num_targets, {self._metric: correct} if generates else {})
 
     def generate(self, model: nn.Module, features: Sequence[Features], device: torch.device | str) -> list[str]:

@@ -27,7 +27,8 @@ class Features:
     """Classification: the class. Generation: the tokens of the answer, which are the last ones of `input_ids`."""
     truncated: bool
     """Whether tokens were cut off to keep within the limit."""
-    example: Example
+    example: Example | None
+    """Its texts; None where they are not kept: in training, which needs the tokens alone."""
 
 
 class Task(Protocol):
@@ -70,8 +71,14 @@ class Task(Protocol):
     def model_settings(self) -> dict[str, Any]:
         """Settings of the model's config that the task fixes: pass them to `from_pretrained`."""
 
+    @property
+    def encoding(self) -> dict[str, Any]:
+        """What of the task decides its features, as plain data, the tokenizer included: where it is equal, in whatever
+        process, equal examples have equal features."""
+
     def encode(self, examples: Sequence[Example]) -> list[Features]:
-        """The examples tokenised, in their order. Once per split and tokenizer: it is slow and the result small."""
+        """The examples tokenised, in their order: each for itself, so that parts of a split together are the split.
+        For a few; a split's features are some 40 bytes a token as lists, and lie in a file (tokenised.py)."""
 
     def collate(self, features: Sequence[Features]) -> dict[str, Tensor]:
         """One padded batch: INPUTS (batch, tokens), `labels` and what else says where the targets are, all int64, on

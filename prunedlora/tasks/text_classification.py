@@ -18,6 +18,7 @@ from prunedlora.tasks.plain_text import PlainText
 from prunedlora.tasks.sources import Example
 from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.task import Features, length_limit, padding_token
+from prunedlora.tasks.tokenizer_identity import tokenizer_identity
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 
@@ -96,6 +97,12 @@ class TextClassification:
     def model_settings(self) -> dict[str, Any]:
         """Number and names of the classes, and the padding token, for `from_pretrained`."""
         return classifier_settings(self._labels, self._pad_token_id)
+
+    @property
+    def encoding(self) -> dict[str, Any]:
+        """The classes in their order, the limit, the tokenizer."""
+        identity = tokenizer_identity(self._tokenizer)
+        return {"labels": list(self._labels), "max_length": self._max_length, "tokenizer": identity}
 
     def encode(self, examples: Sequence[Example]) -> list[Features]:
         """Features in the order of the examples.

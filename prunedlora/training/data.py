@@ -60,7 +60,7 @@ class BatchOrder:
 
     def _at(self, position: int) -> Features:
         epoch, index = divmod(position, len(self.features))
-        return self.features[_permutation(self.seed, epoch, len(self.features))[index]]
+        return self.features[int(_permutation(self.seed, epoch, len(self.features))[index])]
 
 
 def num_epoch_steps(num_examples: int, batch_size: int, num_epochs: float) -> int:
@@ -69,5 +69,5 @@ def num_epoch_steps(num_examples: int, batch_size: int, num_epochs: float) -> in
 
 
 @lru_cache(maxsize=2)
-def _permutation(seed: int, epoch: int, size: int) -> list[int]:
-    return torch.randperm(size, generator=generator(seed, "order", epoch)).tolist()
+def _permutation(seed: int, epoch: int, size: int) -> torch.Tensor:
+    return torch.randperm(size, generator=generator(seed, "order", epoch))

@@ -3,36 +3,37 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from prunedlora.adapters.adapted_share import AdaptedShare, adapted_share
 from prunedlora.adapters.reach import Reach, find_reach
 from prunedlora.adapters.targets import resolve_head, resolve_targets
-from prunedlora.config.identity import LocationError, data_contents, model_location
+from prunedlora.config.identity import data_contents
 from prunedlora.config.trial import TrialConfig
 from prunedlora.config.trial_sections import SourceConfig
-from prunedlora.missing_path import looked_for
 from prunedlora.registry import lookup
 from prunedlora.tasks.sources import Source
 from prunedlora.tasks.splits import Cut, Splits, load_splits
 from prunedlora.tasks.task import Features, Task
+from prunedlora.tasks.tokenised import TokenisedSplit
 from prunedlora.training.model import (
     BaseModel,
-    ModelError,
-    ModelSettings,
-    load_base,
     load_tokenizer,
     load_without_weights,
-    release_memory,
 )
 from prunedlora.training.positions import position_limit
+from prunedlora.trial.base_cache import BaseCache, base_key, model_facts, model_settings
+from prunedlora.trial.freed_memory import return_freed_memory
+from prunedlora.trial.token_cache import SplitName, tokenised
 
 PROBE_TOKENS = 8
 """Length of the example that a model's reach is found with."""
+MOST_DATA = 4
+"""Data that a slot keeps; each holds the texts of its validation and test examples."""
 
 
 @dataclass(frozen=True)
@@ -45,28 +46,51 @@ class Skeleton:
 
 
 @dataclass(frozen=True)
+class TaskData:
+    """Task and tokenised examples of a configuration."""
+
+    task: Task
+    features: Mapping[SplitName, TokenisedSplit]
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Assets:
     """Base model and data of a configuration; equal for all trials that differ in neither."""
 
     base: BaseModel
     skeleton: Skeleton
     task: Task
-    train: list[Features]
-    validation: list[Features]
-    test: list[Features]
+    train: Sequence[Features]
+    """Tokens alone, no texts."""
+    validation: Sequence[Features]
+    test: Sequence[Features]
     model_facts: dict[str, Any]
     """What was loaded, for the record."""
     data_facts: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class _Kept:
+    key: str
+    labels: tuple[str, ...] | None
+    """As they were asked for."""
+    data: TaskData
+
+    def serves(self, key: str, labels: tuple[str, ...] | None) -> bool:
+        """Most often the order on record is that of today, and what is loaded serves."""
+        return key == self.key and (labels == self.labels or labels == self.data.task.labels)
+
+
 class AssetCache:
-    """Keeps the assets of the last configuration: sweeps rarely vary model or data, and two models may not fit."""
+    """Keeps the last base model and, apart from it, the last few data: those are small, as their tokens lie in files,
+    and a space over what they alone depend on leaves the model where it is."""
 
     def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._key: str | None = None
-        self._labels: tuple[str, ...] | None = None
-        self._assets: Assets | None = None
+        self._base = BaseCache(device)
+        self._skeleton: tuple[str, Skeleton] | None = None
+        self._kept: list[_Kept] = []
+        self._assets: tuple[tuple[Any, ...], Assets] | None = None
         self._examples: tuple[str, Splits | Exception] | None = None
 
     def examples(self, trial: TrialConfig) -> Splits:
@@ -83,83 +107,114 @@ class AssetCache:
         return splits
 
     def get(self, trial: TrialConfig, labels: tuple[str, ...] | None = None) -> Assets:
-        """The configuration's assets, loaded anew if the last ones were others or the data's files have changed.
-        `labels` and errors as load_assets."""
-        data, loaded = self._examples or ("", None)
-        self._examples = None
-        evaluation = trial.evaluation
-        key = json.dumps(
-            [
-                trial.model.model_dump(),
-                trial.data.model_dump(),
-                data_contents(trial),  # a file that was written anew is another one
-                evaluation.metric,
-                evaluation.max_new_tokens,
-                evaluation.stop,
-                trial.head_modules if trial.model.quantization is not None else None,
-            ]
-        )
-        # Most often the order on record is that of today, and what is loaded serves.
-        fits = self._assets is not None and (labels == self._labels or labels == self._assets.task.labels)
-        if self._assets is None or key != self._key or not fits:
-            self.clear()
-            ready = loaded if data == trial.data.model_dump_json() else None
-            if isinstance(ready, Exception):
-                raise ready
-            self._assets = load_assets(trial, self._device, labels, ready)
-            self._key, self._labels = key, labels
-        return self._assets
-
-    def clear(self) -> None:
-        """Lets go of everything; the next trial loads anew."""
-        self._assets = self._key = None
-        release_memory(self._device)
+        """The configuration's assets: of base model and data what is there already, and the rest loaded; data anew
+        where their files have changed. `labels` and errors as load_assets."""
+        data = self._data_of(trial, labels)  # before the weights: what is wrong with the data is told sooner
+        skeleton = self._skeleton_of(trial, data)
+        if not self._base.has(trial, data.task):
+            self._assets = None  # holds the model that is about to go
+        base = self._base.get(trial, data.task)
+        parts = base, skeleton, data
+        if self._assets is None or any(part is not other for part, other in zip(parts, self._assets[0], strict=True)):
+            self._assets = parts, _assembled(trial, base, skeleton, data)
+        return self._assets[1]
 
     def clear_if_adapted(self) -> None:
         """After a failure: lets go of a base model that an adapter could not be taken off from."""
-        if self._assets and any(hasattr(module, "lora_A") for module in self._assets.base.model.modules()):
-            self.clear()
+        self._assets = None
+        self._base.clear_if_adapted()
+
+    def _data_of(self, trial: TrialConfig, labels: tuple[str, ...] | None) -> TaskData:
+        key = _data_key(trial)
+        found = next((kept for kept in self._kept if kept.serves(key, labels)), None)
+        if found is None:
+            found = _Kept(key, labels, load_data(trial, labels, self._ready(trial)))
+            return_freed_memory()  # of the texts
+        self._examples = None
+        self._kept = [*(kept for kept in self._kept if kept is not found), found][-MOST_DATA:]
+        return found.data
+
+    def _ready(self, trial: TrialConfig) -> Splits | None:
+        """What `examples` loaded or met last, if it was for these data; no longer held here."""
+        data, examples = self._examples or ("", None)
+        self._examples = None
+        if data != trial.data.model_dump_json():
+            return None
+        if isinstance(examples, Exception):
+            raise examples
+        return examples
+
+    def _skeleton_of(self, trial: TrialConfig, data: TaskData) -> Skeleton:
+        probe = probe_tokens(data.task, data.features["validation"])
+        key = json.dumps([base_key(trial, data.task), probe.tolist()])
+        if self._skeleton is None or key != self._skeleton[0]:
+            self._skeleton = key, _skeleton(trial, data.task, probe)
+        return self._skeleton[1]
 
 
-def load_assets(
-    trial: TrialConfig, device: torch.device, labels: tuple[str, ...] | None = None, examples: Splits | None = None
-) -> Assets:
-    """Loads model and data of a configuration. `labels`: the classes in the order on record, for an adapter that is
-    trained already; `examples`: its own, where they are there already. Raises ModelError, DataError, LocationError,
-    TargetError."""
+def _data_key(trial: TrialConfig) -> str:
+    """All that decides task and examples: data and what stands in their files, the tokenizer and the model's own limit,
+    how answers are scored."""
+    model, evaluation = trial.model, trial.evaluation
+    return json.dumps(
+        [
+            [model.name, model.revision, model.gguf_file, model.trust_remote_code, model.config_overrides],
+            trial.data.model_dump(),
+            data_contents(trial),  # a file that was written anew is another one
+            [evaluation.metric, evaluation.max_new_tokens, evaluation.stop],
+        ]
+    )
+
+
+def load_assets(trial: TrialConfig, device: torch.device) -> Assets:
+    """Loads model and data of a configuration. Raises ModelError, DataError, LocationError, TargetError, and OSError of
+    a node that cannot hold the tokenised data."""
+    return AssetCache(device).get(trial)
+
+
+def load_data(trial: TrialConfig, labels: tuple[str, ...] | None = None, examples: Splits | None = None) -> TaskData:
+    """Task and tokenised examples of a configuration. `labels`: the classes in the order on record, for an adapter that
+    is trained already; `examples`: its own, where they are there already. Errors as load_assets."""
     splits, task = load_task(trial, labels, examples)
-    skeleton = load_skeleton(trial, splits, task)
-    # Before the weights: what is wrong with the data is told sooner.
-    train, validation, test = (task.encode(split) for split in (splits.train, splits.validation, splits.test))
-    base = load_base_of(trial, task.auto_model, task.model_settings, device)
+    features = tokenised(task, splits)
+    facts = {
+        "fingerprint": splits.fingerprint,
+        "num_examples": {name: len(split) for name, split in features.items()},
+        "num_duplicates_removed": dict(splits.num_duplicates_removed),
+        "num_siblings_removed": dict(splits.num_siblings_removed),
+        "num_groups": splits.num_groups,
+        "num_truncated": {name: split.num_truncated for name, split in features.items()},
+    }
+    return TaskData(task, features, facts)
+
+
+def _assembled(trial: TrialConfig, base: BaseModel, skeleton: Skeleton, data: TaskData) -> Assets:
     return Assets(
         base=base,
         skeleton=skeleton,
-        task=task,
-        train=train,
-        validation=validation,
-        test=test,
-        model_facts=model_facts(trial, base, task.labels),
-        data_facts={
-            "fingerprint": splits.fingerprint,
-            "num_examples": {"train": len(train), "validation": len(validation), "test": len(test)},
-            "num_duplicates_removed": dict(splits.num_duplicates_removed),
-            "num_siblings_removed": dict(splits.num_siblings_removed),
-            "num_groups": splits.num_groups,
-            "num_truncated": {
-                name: sum(feature.truncated for feature in split)
-                for name, split in (("train", train), ("validation", validation), ("test", test))
-            },
-        },
+        task=data.task,
+        train=data.features["train"],
+        validation=data.features["validation"],
+        test=data.features["test"],
+        model_facts=model_facts(trial, base, data.task.labels),
+        data_facts=data.facts,
     )
 
 
 def load_skeleton(trial: TrialConfig, splits: Splits, task: Task) -> Skeleton:
     """The configuration's model without weights. Its reach is found with the last tokens of the first validation
     example, so that it is the same for the driver and every worker. Raises ModelError, LocationError, DataError."""
+    return _skeleton(trial, task, probe_tokens(task, task.encode(splits.validation[:1])))
+
+
+def probe_tokens(task: Task, validation: Sequence[Features]) -> Tensor:
+    """The last tokens (1, PROBE_TOKENS or fewer) of the first example."""
+    batch = task.collate(validation[:1])
+    return batch["input_ids"][:, batch["attention_mask"][0].bool()][:, -PROBE_TOKENS:]
+
+
+def _skeleton(trial: TrialConfig, task: Task, tokens: Tensor) -> Skeleton:
     model = load_without_weights(model_settings(trial), task.auto_model, task.model_settings)
-    batch = task.collate(task.encode(splits.validation[:1]))
-    tokens = batch["input_ids"][:, batch["attention_mask"][0].bool()][:, -PROBE_TOKENS:]
     return Skeleton(model, find_reach(model, {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}))
 
 
@@ -171,35 +226,6 @@ def share_of(trial: TrialConfig, skeleton: Skeleton) -> AdaptedShare | None:
     adapter, reach = trial.adapter, skeleton.reach
     targets = resolve_targets(skeleton.model, adapter.target_modules, heads, adapter.layers_to_transform, reach.modules)
     return adapted_share(skeleton.model, heads, targets, reach)
-
-
-def model_facts(trial: TrialConfig, base: BaseModel, labels: Sequence[str] | None = None) -> dict[str, Any]:
-    """What was loaded as the configuration's model, before anything is attached to it."""
-    return {
-        "name": trial.model.name,
-        "revision": getattr(base.model.config, "_commit_hash", None) or trial.model.revision,
-        "dtype": str(base.dtype).removeprefix("torch."),
-        "num_params": sum(parameter.numel() for parameter in base.model.parameters()),
-        "labels": list(labels) if labels is not None else None,
-        "pad_token_id": getattr(base.model.config, "pad_token_id", None),
-    }
-
-
-def load_base_of(
-    trial: TrialConfig, auto_model: str, task_settings: Mapping[str, Any], device: torch.device
-) -> BaseModel:
-    """The configuration's base model, its weights quantised where asked for, all but what trains whole and the output
-    embedding. Raises ModelError, LocationError, TargetError."""
-    settings = model_settings(trial)
-    unquantized: list[str] = []
-    if settings.quantization is not None:
-        if device.type != "cuda":  # where bitsandbytes has kernels for CPUs, they repack the shared base's weights
-            raise ModelError(f"model.quantization {settings.quantization!r} needs CUDA; this worker has {device.type}")
-        empty = load_without_weights(settings, auto_model, task_settings)
-        output = empty.get_output_embeddings()
-        unquantized = [name for name, module in empty.named_modules() if module is output]
-        unquantized += resolve_head(empty, trial.head_modules)
-    return load_base(settings, auto_model, task_settings, device, unquantized)
 
 
 def load_examples_of(trial: TrialConfig) -> Splits:
@@ -219,7 +245,7 @@ def load_examples_of(trial: TrialConfig) -> Splits:
 def load_task(
     trial: TrialConfig, labels: tuple[str, ...] | None = None, examples: Splits | None = None
 ) -> tuple[Splits, Task]:
-    """Examples and task of a configuration, no model weights; `labels` and `examples` as for `load_assets`. Raises
+    """Examples and task of a configuration, no model weights; `labels` and `examples` as for `load_data`. Raises
     DataError, ModelError, LocationError."""
     data, settings = trial.data, model_settings(trial)
     splits = load_examples_of(trial) if examples is None else examples
@@ -242,15 +268,6 @@ def _cut(trial: TrialConfig) -> Cut:
         return "random"
     ways: dict[bool | None, Cut] = {True: "stratified", False: "random", None: "complete"}
     return ways[trial.data.stratify]
-
-
-def model_settings(trial: TrialConfig) -> ModelSettings:
-    """How to load the configuration's model. Raises LocationError when it is not there."""
-    fields = trial.model.model_dump(exclude={"gradient_checkpointing"})  # a switch: a trial sets it itself
-    location, file = model_location(fields.pop("name")), trial.model.gguf_file
-    if file is not None and Path(location).is_dir() and not Path(location, file).is_file():
-        raise LocationError(f"model.gguf_file {file!r} does not exist ({looked_for(str(Path(location, file)))})")
-    return ModelSettings(location=location, **fields)
 
 
 def source_of(config: SourceConfig) -> Source:

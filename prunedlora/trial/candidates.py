@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,7 @@ def _size(live: Trial, config: TrialConfig) -> AdapterSize:
     return measure_full(live.model, resolve_head(live.model, config.head_modules))
 
 
-def validation_examples(config: TrialConfig, assets: Assets) -> list[Features]:
+def validation_examples(config: TrialConfig, assets: Assets) -> Sequence[Features]:
     """The validation examples that this configuration is evaluated on."""
     return assets.validation[: config.evaluation.max_examples]
 

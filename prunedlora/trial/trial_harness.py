@@ -20,7 +20,7 @@ from prunedlora.results.record import Figure
 from prunedlora.training.distributed import Workers
 from prunedlora.training.harness import HarnessError, HarnessSettings, check_share, evaluate_harness, load_tasks
 from prunedlora.training.model import load_tokenizer
-from prunedlora.trial.assets import model_settings
+from prunedlora.trial.base_cache import model_settings
 from prunedlora.trial.candidates import recorded
 
 

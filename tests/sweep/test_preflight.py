@@ -10,8 +10,8 @@ from transformers import MixtralConfig
 from prunedlora.adapters.targets import TargetError
 from prunedlora.config.fields import with_values
 from prunedlora.config.load import load_sweep, parse_sweep
-from prunedlora.sweep import preflight as preflight_module
 from prunedlora.sweep.preflight import PreflightError, preflight
+from prunedlora.tasks import tokenised
 from tests.families import gemma3, mixtral, put_in_place
 from tests.tiny import decoder_tree, sweep_tree
 
@@ -117,7 +117,7 @@ def test_label_unseen_in_training(tree: dict[str, Any], tmp_path: Path) -> None:
 
 def test_a_training_example_that_cannot_be_tokenised(tree: dict[str, Any], tmp_path: Path, monkeypatch: Any) -> None:
     """The template has a special token, and so has one text of the training split, far down."""
-    monkeypatch.setattr(preflight_module, "TOKENISED_AT_ONCE", 7)
+    monkeypatch.setattr(tokenised, "PART", 7)
     rows = [f"word {n},{['front', 'back'][n % 2]}" for n in range(80)]
     held_out, tested, train = (tmp_path / f"{name}.csv" for name in ("held_out", "tested", "train"))
     for file in (held_out, tested):

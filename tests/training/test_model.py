@@ -21,7 +21,8 @@ from prunedlora.training.model import (
     set_gradient_checkpointing,
 )
 from prunedlora.trial.assemble import build_method
-from prunedlora.trial.assets import load_assets, model_settings
+from prunedlora.trial.assets import load_assets
+from prunedlora.trial.base_cache import model_settings
 from tests.tiny import sweep_tree
 
 CLASSIFIER = "AutoModelForSequenceClassification"

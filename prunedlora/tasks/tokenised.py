@@ -1,0 +1,176 @@
+"""A split in tokens, memory-mapped: one Arrow file, written part by part, read by any number of processes at once.
+
+Resident are 4 bytes a token, once for all processes, and nothing that the garbage collector walks; as lists of Python's
+own numbers it is some 40 bytes for each of them. Through pyarrow itself: the datasets library keeps the same format,
+and takes 0.35-2.5 ms for the 32 examples of a step that are 0.07 ms here.
+"""
+
+import operator
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import pyarrow  # type: ignore[import-untyped]
+
+from prunedlora.tasks.sources import Example
+from prunedlora.tasks.task import Features, Task
+
+PART = 1024
+"""Examples that are tokenised at once; so many lie in each record batch of a file, fewer in the last."""
+_IDS = pyarrow.large_list(pyarrow.int32())
+SCHEMA = pyarrow.schema([("input_ids", _IDS), ("labels", _IDS), ("truncated", pyarrow.uint8())])
+CHECKSUM = "crc32"
+
+
+class BrokenTokensError(ValueError):
+    """A file of tokens that is not whole, or another one than was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The examples of one record batch, as views of the file."""
+
+    ids: np.ndarray
+    """(tokens,) int32, one example behind the other."""
+    id_ends: np.ndarray
+    """(examples + 1,) int64: example i has ids[id_ends[i] : id_ends[i + 1]]."""
+    labels: np.ndarray
+    label_ends: np.ndarray
+    truncated: np.ndarray
+    """(examples,) uint8."""
+
+    def checksum(self) -> str:
+        """Over all numbers."""
+        views = (self.ids, self.id_ends, self.labels, self.label_ends, self.truncated)
+        crc = 0
+        for view in views:
+            crc = zlib.crc32(view.data, crc)
+        return str(crc)
+
+
+class TokenisedSplit(Sequence[Features]):
+    """The features of a split's examples, each made when it is asked for. A slice is a view and copies nothing."""
+
+    def __init__(
+        self, parts: Sequence[_Part], rows: range, lengths: np.ndarray, truncated: np.ndarray, texts: Sequence[Example]
+    ) -> None:
+        """`rows`: which examples of the file, in their order; `lengths` and `truncated` are theirs; `texts`: all
+        examples of the file, or none."""
+        self._parts = parts
+        self._rows = rows
+        self._texts = texts
+        self.lengths = lengths
+        """(examples,) int64: tokens of each, known without reading it."""
+        self._truncated = truncated
+
+    @property
+    def num_truncated(self) -> int:
+        """Examples that lost tokens to keep within the limit."""
+        return int(self._truncated.sum())
+
+    @property
+    def largest_id(self) -> int:
+        """Of all tokens in the file; -1 where there are none."""
+        return max((int(part.ids.max()) for part in self._parts if part.ids.size), default=-1)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Features: ...
+    @overload
+    def __getitem__(self, index: slice) -> "TokenisedSplit": ...
+    def __getitem__(self, index: int | slice) -> "Features | TokenisedSplit":
+        if isinstance(index, slice):
+            return TokenisedSplit(
+                self._parts, self._rows[index], self.lengths[index], self._truncated[index], self._texts
+            )
+        row = self._rows[operator.index(index)]
+        number, i = divmod(row, PART)
+        part = self._parts[number]
+        return Features(
+            part.ids[part.id_ends[i] : part.id_ends[i + 1]].tolist(),
+            part.labels[part.label_ends[i] : part.label_ends[i + 1]].tolist(),
+            bool(part.truncated[i]),
+            self._texts[row] if self._texts else None,
+        )
+
+
+def lengths_of(features: Sequence[Features]) -> Sequence[int]:
+    """Tokens of each."""
+    if isinstance(features, TokenisedSplit):
+        lengths: list[int] = features.lengths.tolist()
+        return lengths
+    return [len(feature.input_ids) for feature in features]
+
+
+def write_tokens(path: Path, task: Task, examples: Sequence[Example]) -> None:
+    """Writes the features of these examples to a new file, which is on disk when this returns.
+
+    Raises DataError as `task.encode`, and OSError where it cannot be written.
+    """
+    with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_file(file, SCHEMA) as writer:
+        for start in range(0, len(examples), PART):
+            batch = _batch(task.encode(examples[start : start + PART]))
+            writer.write_batch(batch, custom_metadata={CHECKSUM: _part(batch).checksum()})
+    with path.open("rb") as written:
+        os.fsync(written.fileno())
+
+
+def read_tokens(path: Path, num_examples: int, texts: Sequence[Example] = ()) -> TokenisedSplit:
+    """The features in a file that `write_tokens` wrote. `texts`: the examples themselves, where they will be needed.
+
+    The file may be removed at any time after. Raises BrokenTokensError for one that is not whole or has not
+    `num_examples`, OSError where it cannot be read.
+    """
+    try:
+        reader = pyarrow.ipc.open_file(pyarrow.memory_map(str(path)))
+        if reader.schema != SCHEMA:
+            raise BrokenTokensError(f"{path} has other columns than {SCHEMA.names}")
+        parts = list(_parts(reader, path))
+    except pyarrow.ArrowInvalid as error:
+        raise BrokenTokensError(f"{path} is no whole Arrow file: {error}") from error
+    found = [len(part.truncated) for part in parts]
+    if sum(found) != num_examples or any(size != PART for size in found[:-1]):
+        raise BrokenTokensError(f"{path} has {sum(found)} examples, not {num_examples}")
+    lengths = _joined([np.diff(part.id_ends) for part in parts], np.int64)
+    truncated = _joined([part.truncated for part in parts], np.uint8)
+    return TokenisedSplit(parts, range(num_examples), lengths, truncated, texts)
+
+
+def _joined(views: list[np.ndarray], dtype: Any) -> np.ndarray:
+    return np.concatenate([np.empty(0, dtype), *views])
+
+
+def _parts(reader: Any, path: Path) -> Iterator[_Part]:
+    for number in range(reader.num_record_batches):
+        batch, metadata = reader.get_batch_with_custom_metadata(number)
+        batch.validate(full=True)
+        part = _part(batch)
+        if metadata.get(CHECKSUM) != part.checksum().encode():
+            raise BrokenTokensError(f"{path}: the checksum of part {number} is not that of its numbers")
+        yield part
+
+
+def _batch(features: Sequence[Features]) -> Any:
+    columns = [
+        pyarrow.array([feature.input_ids for feature in features], _IDS),
+        pyarrow.array([feature.labels for feature in features], _IDS),
+        pyarrow.array([int(feature.truncated) for feature in features], pyarrow.uint8()),
+    ]
+    return pyarrow.record_batch(columns, schema=SCHEMA)
+
+
+def _part(batch: Any) -> _Part:
+    ids, labels, truncated = batch.columns
+    return _Part(
+        ids.values.to_numpy(),
+        ids.offsets.to_numpy(),
+        labels.values.to_numpy(),
+        labels.offsets.to_numpy(),
+        truncated.to_numpy(),
+    )

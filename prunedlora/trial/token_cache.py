@@ -1,0 +1,156 @@
+"""Tokenised splits, each made once per node: whoever comes first writes a file, all processes of all slots map it.
+
+The files lie in a folder of the node's own, `prunedlora-<user id>/tokens` where Python puts temporary files (TMPDIR),
+each named after all that decides its content. They stay for the next sweep. Whoever writes one removes those that
+nobody has opened for a day, and the oldest ones while all together take more than a tenth of the disk. That takes
+nothing from a process that has one open.
+"""
+
+import fcntl
+import hashlib
+import importlib.metadata
+import inspect
+import json
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal
+
+import prunedlora.tasks
+from prunedlora.checksums import file_sha256
+from prunedlora.tasks.sources import Example
+from prunedlora.tasks.splits import Splits
+from prunedlora.tasks.task import Task
+from prunedlora.tasks.tokenised import PART, BrokenTokensError, TokenisedSplit, read_tokens, write_tokens
+
+UNUSED_SECONDS = 24 * 3600.0
+MOST_OF_DISK = 0.1
+PACKAGES = ("tokenizers", "transformers", "sentencepiece", "tiktoken", "mistral-common", "pyarrow")
+"""Whose versions may change tokens, or the file."""
+
+SplitName = Literal["train", "validation", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+
+
+def tokenised(task: Task, splits: Splits) -> dict[SplitName, TokenisedSplit]:
+    """The features of all splits, out of this node's files, which are written where they are not there. Validation and
+    test keep their texts, which answers are compared with.
+
+    Raises DataError as `task.encode`, OSError where the node cannot hold the files.
+    """
+    encoding, code = task.encoding, _code(type(task))
+    found: dict[SplitName, TokenisedSplit] = {}
+    for split in SPLITS:
+        examples: tuple[Example, ...] = getattr(splits, split)
+        key = _key([splits.fingerprint, split, _templates(examples), encoding, code, _versions(), PART])
+        found[split] = _read_or_write(key, task, examples, () if split == "train" else examples)
+    return found
+
+
+def _read_or_write(key: str, task: Task, examples: Sequence[Example], texts: Sequence[Example]) -> TokenisedSplit:
+    folder = node_folder()
+    path = folder / f"{key}.arrow"
+    with _alone(folder / f"{key}.lock"):
+        try:
+            split = read_tokens(path, len(examples), texts)
+            os.utime(path)
+        except (FileNotFoundError, BrokenTokensError):  # of a machine that went down: what it has is written again
+            split = _write(path, task, examples, texts)
+            _tidy(folder, path)
+    return split
+
+
+def _write(path: Path, task: Task, examples: Sequence[Example], texts: Sequence[Example]) -> TokenisedSplit:
+    """Appears whole under its name, and is open before that: whoever tidies comes too late."""
+    handle, name = tempfile.mkstemp(".part", path.stem, path.parent)
+    os.close(handle)
+    part = Path(name)
+    try:
+        write_tokens(part, task, examples)
+        split = read_tokens(part, len(examples), texts)
+        part.replace(path)
+    except OSError as error:
+        free = shutil.disk_usage(path.parent).free
+        raise OSError(
+            error.errno,
+            f"cannot write the tokenised data, {free / 1e6:,.0f} MB are free ({error.strerror or error}); TMPDIR names "
+            "another place",
+            str(path.parent),
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+    return split
+
+
+def node_folder() -> Path:
+    """This user's folder of tokens on this node. Raises PermissionError where others may write to it."""
+    own = Path(tempfile.gettempdir()) / f"prunedlora-{os.getuid()}"
+    own.mkdir(mode=0o700, exist_ok=True)
+    found = own.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        raise PermissionError(
+            f"{own} must be a folder of user {os.getuid()} that no one else may enter (mode 700), it is of user "
+            f"{found.st_uid} with mode {stat.S_IMODE(found.st_mode):o}: remove it, or let TMPDIR name another place"
+        )
+    folder = own / "tokens"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Waits for the process that is at work on this key. Spares work and nothing else: files appear whole, so that it
+    does no harm if a lock that is tidied away has two owners."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # ends with the process, however that ends
+        yield
+
+
+def _tidy(folder: Path, newest: Path) -> None:
+    """Removes what nobody has used for long, and the oldest files where there is too much; never the newest."""
+    files = []
+    for file in folder.iterdir():
+        with suppress(FileNotFoundError):  # another process tidies too
+            found = file.stat()
+            files.append((found.st_mtime, found.st_blocks * 512, file))
+    oldest, total = time.time() - UNUSED_SECONDS, sum(size for _, size, _ in files)
+    most = MOST_OF_DISK * shutil.disk_usage(folder).total
+    for used, size, file in sorted(files):
+        if file != newest and (used < oldest or (total > most and file.suffix == ".arrow")):
+            file.unlink(missing_ok=True)
+            total -= size
+
+
+def _key(parts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _templates(examples: Sequence[Example]) -> list[Any]:
+    """What the examples' templates say themselves, which the fingerprint of their texts does not tell; a row of equal
+    ones is one entry."""
+    runs = groupby(examples, key=lambda example: (example.prompt_literals, example.target_literals))
+    return [[literals, sum(1 for _ in run)] for literals, run in runs]
+
+
+@cache
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+@cache
+def _code(kind: type) -> str:
+    """sha256 over the source of tasks/ and of the task's own file: no version number to forget."""
+    files = [file for home in prunedlora.tasks.__path__ for file in sorted(Path(home).glob("*.py"))]
+    digests = [file_sha256(file) for file in (*files, Path(inspect.getfile(kind)))]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
