@@ -23,6 +23,9 @@ class Asks(Protocol):
     def end(self, number: int) -> Any:
         """The trial of an ask has ended."""
 
+    def close(self) -> None:
+        """Nothing more is asked or handed out in this run."""
+
 
 class StoreSearcher(Searcher):
     """Bridge between Tune's trial ids and the numbers of asks; no policy of its own."""
@@ -36,6 +39,7 @@ class StoreSearcher(Searcher):
     def end(self) -> None:
         """No more trials are handed out."""
         self._ended = True
+        self._asks.close()
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's key and number for the proxy, None when there is none now, FINISHED when never again."""

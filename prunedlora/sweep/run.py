@@ -119,7 +119,7 @@ def run_sweep(
                 _run_on_cluster(run, signals, leaving)
         if config.retention.adapters == "front" and run.ending != "interrupted":
             drop_dominated(summarize(store), lock.epoch)
-        if asker.exhausted:
+        if asker.exhausted and run.ending == "all trials are done":
             run.ending = "the space is exhausted"
         write_importances(store, find_importances(store, config.objectives))
         result = SweepResult(
@@ -131,7 +131,8 @@ def run_sweep(
             num_failed=sum(record.status == "failed" for record in store.records()),
             startup_seconds=run.startup_seconds,
             wall_seconds=time.monotonic() - began,
-            problems=tuple(run.problems),
+            num_repeats=asker.num_repeats,
+            problems=(*run.problems, *asker.problems),
         )
         write_stats(store, result, asker.num_slots, run.slots.values())
         show(result, console)
