@@ -87,7 +87,7 @@ def show(result: SweepResult, console: Console) -> None:
         f"Trials: {result.num_kept} kept, {result.num_resumed} resumed, {result.num_new} new, "
         f"{result.num_failed} failed; {result.ending}. {result.wall_seconds:.0f} s, "
         f"of which {result.startup_seconds:.0f} s start of the slots.",
-        *_repeats(result.num_repeats),
+        *repeat_lines(result.num_repeats),
         *(f"Problem: {problem}" for problem in result.problems),
     ]
     if result.ending in ("interrupted", "the time is up"):
@@ -96,7 +96,8 @@ def show(result: SweepResult, console: Console) -> None:
         print_plain(console, line)
 
 
-def _repeats(number: int) -> list[str]:
+def repeat_lines(number: int) -> list[str]:
+    """What is told at the end of asks that repeated one."""
     if number == 0:
         return []
     asks = "1 ask was" if number == 1 else f"{number} asks were"

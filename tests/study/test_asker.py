@@ -1,13 +1,14 @@
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from prunedlora.config.space import Choice
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.registry import names
 from prunedlora.results.ask import Ask
@@ -15,9 +16,8 @@ from prunedlora.results.record import TrialRecord
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
 from prunedlora.study import ask_writer
-from prunedlora.study.asked import MOST_IN_VAIN, REPEATED
 from prunedlora.study.asker import MOST_LOST, Asker
-from prunedlora.study.rebuild import INVALID
+from prunedlora.study.kept_study import KeptStudy
 from tests.inventions import invented_record, next_ask
 
 ROOT = Path(__file__).parents[2]
@@ -227,3 +227,110 @@ def test_a_moments_trouble_with_the_storage_ends_nothing(
     record = asker.end(ask.number)
     assert record is not None
     assert record.key == ask.key
+
+
+def test_whoever_hands_out_trials_does_not_wait_for_the_sampler(
+    make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    propose = KeptStudy.propose
+
+    def slow(study: KeptStudy, asks: list[Ask], *given: Any, **named: Any) -> Any:
+        if len(asks) > 1:
+            assert go_on.wait(10)
+        return propose(study, asks, *given, **named)
+
+    monkeypatch.setattr(KeptStudy, "propose", slow)
+    asker = Asker(make_sweep(), Store(str(tmp_path / "s")), num_slots=2)
+    assert next_ask(asker) is not None
+    assert next_ask(asker) is not None  # the first waited for, the second begun as the first was handed out
+    began = time.monotonic()
+    assert asker.next() is None
+    assert asker.asking
+    assert not asker.finished
+    assert time.monotonic() - began < 5
+    go_on.set()
+    assert next_ask(asker) is not None
+
+
+def test_what_a_thread_met_is_raised_where_the_trial_was_wanted(
+    make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*given: Any, **named: Any) -> Any:
+        raise RuntimeError("the sampler broke")
+
+    monkeypatch.setattr(KeptStudy, "propose", fails)
+    with pytest.raises(RuntimeError, match="the sampler broke"):
+        Asker(make_sweep(), Store(str(tmp_path / "s"))).next()
+
+
+def test_a_trial_without_a_record_is_handed_out_again_and_given_up_at_last(
+    make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One slot: what the study must know of it would be waited for without end."""
+    monkeypatch.setattr(ask_writer, "RETRY_SECONDS", (0.0, 0.0))
+    store = Store(str(tmp_path / "s"))
+    config = make_sweep(num_trials=3)
+    asker = Asker(config, store, num_slots=1)
+    lost, second = next_ask(asker), next_ask(asker)
+    assert lost is not None
+    assert second is not None
+    finish(store, second)
+    asker.end(second.number)
+    for _ in range(MOST_LOST - 1):
+        assert asker.end(lost.number) is None
+        assert not asker.finished
+        assert next_ask(asker) == lost
+        assert asker.next() is None
+    assert asker.problems == []
+    assert asker.end(lost.number) is None
+    (problem,) = asker.problems
+    assert problem.startswith(f"trial {lost.key} ended 3 times without a record in {store.uri}")
+    assert problem.endswith("it was left to the next run of the same command")
+    third = next_ask(asker)
+    assert third is not None
+    finish(store, third)
+    asker.end(third.number)
+    assert asker.finished
+    assert Asker(config, store).next() == lost
+
+
+def test_a_record_that_is_seen_late_is_taken(make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ask_writer, "RETRY_SECONDS", (0.0, 0.0))
+    store = Store(str(tmp_path / "s"))
+    asker = Asker(make_sweep(num_trials=1), store, num_slots=1)
+    ask = next_ask(asker)
+    assert ask is not None
+    read, looks = store.read_record, iter([True] * 2)
+    finish(store, ask)
+    monkeypatch.setattr(store, "read_record", lambda key: None if next(looks, False) else read(key))
+    assert asker.end(ask.number) is not None
+    assert asker.finished
+
+    asker = Asker(make_sweep(num_trials=2), store, num_slots=1)
+    ask = next_ask(asker)
+    assert ask is not None
+    assert asker.end(ask.number) is None
+    finish(store, ask)  # seen only now: it is not run again
+    assert next_ask(asker) is None
+    assert asker.finished
+
+
+def test_slots_may_be_added_and_lost_while_trials_run(make_sweep: Make, tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "s"))
+    asker = Asker(make_sweep(num_trials=12), store, num_slots=1)
+    out = []
+    for num_slots in (1, 3, 2, 1):
+        asker.num_slots = num_slots
+        while (ask := next_ask(asker)) is not None:
+            out.append(ask)
+        assert len(out) <= max(num_slots + 1, 4)
+        for _ in range(2):
+            finish(store, out[0])
+            asker.end(out.pop(0).number)
+    while not asker.finished:
+        while (ask := next_ask(asker)) is not None:
+            out.append(ask)
+        finish(store, out[0])
+        asker.end(out.pop(0).number)
+    assert len(store.records()) == 12
