@@ -2,7 +2,6 @@
 
 import datetime
 import hashlib
-import math
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -101,7 +100,6 @@ def outcome(record: TrialRecord, objectives: Collection[str]) -> tuple[TrialStat
     if record.failure is not None:
         return TrialState.FAIL, None
     try:
-        values = objective_values(record, objectives)
+        return TrialState.COMPLETE, objective_values(record, objectives)
     except ObjectiveError:
         return TrialState.FAIL, None
-    return (TrialState.FAIL, None) if any(map(math.isnan, values)) else (TrialState.COMPLETE, values)
