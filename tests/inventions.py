@@ -95,7 +95,7 @@ def invented_record(key: str, config: dict[str, Any], status: Any = "completed")
 def next_ask(asker: "Asker") -> Ask | None:
     """What the asker hands out next, once the study has been asked."""
     while (ask := asker.next()) is None and asker.asking:
-        time.sleep(0.001)
+        time.sleep(0.005)
     return ask
 
 
