@@ -53,6 +53,10 @@ class StoreSearcher(Searcher):
         """Takes the trial back; its record decides what the study is told, a trial without one stays in flight."""
         self._asks.end(self._numbers.pop(trial_id))
 
+    def __reduce__(self) -> Any:
+        """Tune pickles what it is given, to restore a search from: nothing of this one, with threads and all records."""
+        return object, ()
+
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the search is rebuilt from the store."""
 
