@@ -54,7 +54,7 @@ class StoreSearcher(Searcher):
         self._asks.end(self._numbers.pop(trial_id))
 
     def __reduce__(self) -> Any:
-        """Tune pickles what it is given, to restore a search from: nothing of this one, with threads and all records."""
+        """Tune pickles what it is given, to restore it from: nothing of this one, with its threads and all records."""
         return object, ()
 
     def save(self, checkpoint_path: str) -> None:
