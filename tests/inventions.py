@@ -8,11 +8,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prunedlora.results.ask import Ask
 from prunedlora.results.record import BaseReference, Candidate, Environment, Failure, Figure, TrialRecord
 
 if TYPE_CHECKING:
     from prunedlora.fleet.board import Work
     from prunedlora.fleet.worker import Bench
+    from prunedlora.study.asker import Asker
 
 SPACE: dict[str, Any] = {
     "adapter.initial_rank": {"choice": [4, 8, 16]},
@@ -88,6 +90,13 @@ def invented_record(key: str, config: dict[str, Any], status: Any = "completed")
         environment=Environment(packages={}, device="cpu", num_workers=1, model={}, data={}),
         train_seconds=1.0,
     )
+
+
+def next_ask(asker: "Asker") -> Ask | None:
+    """What the asker hands out next, once the study has been asked."""
+    while (ask := asker.next()) is None and asker.asking:
+        time.sleep(0.005)
+    return ask
 
 
 def pretend(work: "Work", bench: "Bench") -> str:

@@ -30,7 +30,7 @@ from prunedlora.results.record import (
 from prunedlora.results.report.report import report_html, write_report
 from prunedlora.results.store import Store
 from prunedlora.study.importances import find_importances
-from prunedlora.study.rebuild import propose
+from prunedlora.study.kept_study import propose
 
 NUM_LAYERS, WIDTH = 24, 384
 NUM_EXAMPLES = 400

@@ -73,7 +73,10 @@ class SweepConfig(Section):
     """One quality figure of the metric (accuracy: maximize, or loss: minimize) and one size (minimize)."""
     sampler: SamplerName = "tpe"
     num_trials: NonNegativeInt
-    """Suggestions to try, besides the baselines; 0 (with an empty space) runs the baselines alone."""
+    """Trials that the search makes, besides the baselines; 0 (with an empty space) runs the baselines alone. A
+    suggestion that had been tried counts as none: in a space of at most 10,000 configurations the nearest that is still
+    untried is taken instead, until none is left; elsewhere the search is asked again, and ends after 20 such in a
+    row."""
     max_seconds: PositiveFloat | None = None
     """End cleanly after this time: trials in flight keep a checkpoint and go on in the next run."""
     max_attempts: PositiveInt = 3

@@ -3,20 +3,11 @@
 Tune's own results are not looked at: what became of a trial is in the store, under its key.
 """
 
-from collections import Counter
 from typing import Any, Protocol
 
 from ray.tune.search import Searcher
 
 from prunedlora.results.ask import Ask
-from prunedlora.results.record import TrialRecord
-
-MOST_ENDS = 5
-"""Ends of one trial without a record that the driver sees, after which the sweep is broken off."""
-
-
-class RecordMissingError(RuntimeError):
-    """A trial that ends again and again, and never has a record; the message names it."""
 
 
 class Asks(Protocol):
@@ -33,8 +24,11 @@ class Asks(Protocol):
     def num_concurrent(self) -> int:
         """Trials that may be out at once; grows with the slots."""
 
-    def end(self, number: int) -> TrialRecord | None:
-        """The trial of an ask has ended; its record, or None when it has none: the ask is handed out again."""
+    def end(self, number: int) -> Any:
+        """The trial of an ask has ended. One without a record is handed out again, a few times at most."""
+
+    def close(self) -> None:
+        """Nothing more is asked or handed out in this run."""
 
 
 class StoreSearcher(Searcher):
@@ -44,12 +38,12 @@ class StoreSearcher(Searcher):
         super().__init__()
         self._asks = asks
         self._out: dict[str, Ask] = {}
-        self._num_ends: Counter[str] = Counter()
         self._ended = False
 
     def end(self) -> None:
         """No more trials are handed out."""
         self._ended = True
+        self._asks.close()
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's key and number for the proxy, None when there is none now, FINISHED when never again.
@@ -67,19 +61,12 @@ class StoreSearcher(Searcher):
         return {"key": ask.key, "number": ask.number}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Takes the trial back; its record decides what the study is told, a trial without one stays in flight.
+        """Takes the trial back; its record decides what the study is told, a trial without one stays in flight."""
+        self._asks.end(self._out.pop(trial_id).number)
 
-        Raises RecordMissingError when it has come back without one too often, by no end of the sweep.
-        """
-        ask = self._out.pop(trial_id)
-        if self._asks.end(ask.number) is not None or self._ended:
-            return
-        self._num_ends[ask.key] += 1
-        if self._num_ends[ask.key] >= MOST_ENDS:
-            raise RecordMissingError(
-                f"trial {ask.key} came to an end {MOST_ENDS} times, and the driver saw no record of it in the store: "
-                "its proxies die, or what workers write does not reach this node (an NFS client's cache?)"
-            )
+    def __reduce__(self) -> Any:
+        """Tune pickles what it is given, to restore it from: nothing of this one, with its threads and all records."""
+        return object, ()
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the search is rebuilt from the store."""

@@ -1,64 +1,64 @@
 """Asker: which trial comes next, and when the sweep has asked enough. Everything it knows is derived from the store.
 
 Order: trials in flight from an earlier run, then baselines, then what the study asks for. An ask is written before
-its trial is handed out, so a killed driver finds it again.
+its trial is handed out, so a killed driver finds it again. The study is asked in a thread, as soon as it may be, and
+whoever hands out trials does not wait for the sampler while any trial is out.
 
 Killed + resumed = uninterrupted (one slot). With one slot two trials are out at once, one training and one waiting, so
 each ask is made when the last but one has ended and the last has not. Whether the last one's record is there already
 is a matter of milliseconds, so it does not count: what the study is told is decided by the numbers of the asks alone.
 """
 
-import time
-from collections import deque
-from typing import Any, Literal
-
-from pydantic import ValidationError
+from collections import Counter, deque
+from typing import Any
 
 from prunedlora.config.identity import trial_key
 from prunedlora.config.sweep import SweepConfig
-from prunedlora.config.trial import TrialConfig, trial_with
+from prunedlora.config.trial import TrialConfig
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import TrialRecord
-from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
-from prunedlora.study.rebuild import propose
+from prunedlora.study.ask_writer import AskWriter
+from prunedlora.study.asked import REPEATED, Asked, is_trial
+from prunedlora.study.asking import Asking
+from prunedlora.study.search import Search
 
-MOST_REPEATS = 20
-RETRY_SECONDS = (1.0, 5.0, 20.0)
-REPEATED = "prunedlora:repeated"
-"""System attribute of an ask whose configuration had been asked or recorded before: it counts, but nothing is run."""
-
-
-class AskError(ValueError):
-    """An ask of the study that is no valid trial, which none that was checked before showed; the message names it."""
+MOST_LOST = 3
+"""So often may a trial of one run end without a record before it is left to the next run."""
 
 
 class Asker:
-    """Hands out trials and takes back what became of them.
+    """Hands out trials and takes back what became of them; for one thread, but for `close` and the counts.
 
     `retry_failed`: failed trials of earlier runs are run again. Raises RecordError when the store is broken.
     """
 
     def __init__(self, config: SweepConfig, store: Store, *, num_slots: int = 1, retry_failed: bool = False) -> None:
         self.num_slots = num_slots
-        """May be set until the first trial is handed out."""
-        self._config = config
+        """May be set at any time. What is said of one slot holds for one from beginning to end."""
+        self.problems: list[str] = []
+        """What went wrong beside the trials."""
         self._store = store
-        self._asks = store.asks()
+        self._asked = Asked(store.asks(), config.space, config.num_trials)
         self._records = {record.key: record for record in store.records()}
         if retry_failed:
             self._records = {key: record for key, record in self._records.items() if record.status != "failed"}
-        first = {ask.key: ask for ask in reversed(self._asks)}
-        self._waiting = deque(sorted((a for k, a in first.items() if k not in self._records), key=lambda a: a.number))
+        self._writer = AskWriter(store)
+        self._search = Search(config, self._asked, self._writer, self.problems)
+        self._asking: Asking | None = None
+        ran = [ask for ask in self._asked.asks if is_trial(ask)]
+        self._waiting = deque(ask for ask in ran if ask.key not in self._records)
         self._out: dict[int, Ask] = {}
-        self.num_kept = len(first) - len(self._waiting)
+        self._num_lost: Counter[str] = Counter()
+        self._given_up: set[str] = set()
+        self.num_kept = len(ran) - len(self._waiting)
         """Trials of earlier runs that have a record and are not run again."""
         self.num_resumed = len(self._waiting)
         """Trials asked in earlier runs that have still to end."""
         labelled = zip(config.baseline_trials(), config.baseline_labels(), strict=True)
         fresh = {trial_key(trial): (trial, label) for trial, label in labelled}
         self._labels = {key: label for key, (_, label) in fresh.items() if label is not None}
-        asked = {ask.key for ask in self._asks if ask.kind == "baseline"}
+        asked = {ask.key for ask in self._asked.asks if ask.kind == "baseline"}
         self._baselines = deque(baseline for key, baseline in fresh.items() if key not in asked)
 
     def relabel(self, epoch: int) -> None:
@@ -84,109 +84,128 @@ class Asker:
         return self.num_slots + 1
 
     @property
+    def num_configurations(self) -> int | None:
+        """Configurations of the space; None when they are not finitely many, or too many to list."""
+        return self._asked.num_configurations
+
+    @property
+    def num_repeats(self) -> int:
+        """Asks of the search, of all runs, for what had been asked for or recorded before; they count as no trials."""
+        return self._asked.num_repeats
+
+    @property
     def num_left(self) -> int:
         """Trials that have still to end, at most (an ask may turn out to be a repeat)."""
-        return len(self._waiting) + len(self._out) + len(self._baselines) + self._num_asks_left()
+        return len(self._waiting) + len(self._out) + len(self._baselines) + self._asked.num_left
 
     @property
     def exhausted(self) -> bool:
-        """Whether the last MOST_REPEATS asks of the study were all repeats."""
-        last = [ask for ask in self._asks if ask.kind == "search"][-MOST_REPEATS:]
-        return len(last) == MOST_REPEATS and all(REPEATED in ask.system_attrs for ask in last)
+        """Whether the search ended before `num_trials`, since there is nothing new left to try."""
+        return self._asked.exhausted
+
+    @property
+    def asking(self) -> bool:
+        """Whether the study is being asked, so that `next` may have a trial in a moment."""
+        return self._asking is not None
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more will be handed out."""
-        return not self._waiting and not self._baselines and not self._num_asks_left()
+        """Whether nothing more will be handed out: a trial that is out may have to be handed out again."""
+        return not (self._waiting or self._out or self._baselines or self._asked.num_left) and self._asking is None
+
+    def close(self) -> None:
+        """Ends it for this run, from any thread: nothing is handed out and, from the return on, no ask is written.
+
+        Trials that end without a record are paused, and stay in flight.
+        """
+        self._writer.close()
 
     def next(self) -> Ask | None:
-        """The next trial to run; None when there is none now (`finished` says whether there will be)."""
-        if self._waiting:
-            return self._hand_out(self._waiting.popleft())
-        while self._baselines:
-            nothing: dict[str, Any] = {"params": {}, "distributions": {}, "system_attrs": {}}
-            trial, label = self._baselines.popleft()
-            ask = self._write(trial, "baseline", nothing, label)
-            if REPEATED not in ask.system_attrs:
+        """The next trial to run; None when there is none now (`finished` says whether there will be).
+
+        Waits for the study only when no trial is out: there is nothing else to do then. Raises StoreError when the
+        storage stays out of reach, or another driver writes asks.
+        """
+        while self._waiting and not self._writer.closed:
+            ask = self._waiting.popleft()
+            if ask.key not in self._num_lost or not self._found(ask):
                 return self._hand_out(ask)
-        while self._num_asks_left():
-            told = self._told()
-            if told is None:
-                return None
-            ask = self._ask_study(told)
-            if REPEATED not in ask.system_attrs:
-                return self._hand_out(ask)
-        return None
+        while self._baselines and not self._writer.closed:
+            baseline = self._write_baseline(*self._baselines.popleft())
+            if baseline is not None and is_trial(baseline):
+                return self._hand_out(baseline)
+        self._begin()
+        if self._asking is None or (self._out and self._asking.is_alive()):
+            return None
+        asking, self._asking = self._asking, None
+        found = asking.result()
+        return None if found is None else self._hand_out(found)
 
     def end(self, number: int) -> TrialRecord | None:
-        """Takes a trial back; its record, or None when it has none (paused: it stays in flight)."""
+        """Takes a trial back; its record, or None when it has none.
+
+        Once closed such a trial is paused. Before, what ended it left no record that can be seen from here (its proxy
+        died, a file system shows new files late): after another look it is handed out again, MOST_LOST times at most.
+        """
         ask = self._out.pop(number)
-        record = self._read_record(ask.key)
+        record = self._writer.read_record(ask.key)
         if record is not None:
             self._records[ask.key] = record
+        elif not self._writer.closed:
+            self._lost(ask)
+        self._begin()
         return record
 
-    def _read_record(self, key: str) -> TrialRecord | None:
-        """A moment's trouble with the storage must not end a sweep."""
-        for seconds in RETRY_SECONDS:
-            try:
-                return self._store.read_record(key)
-            except StoreError:
-                time.sleep(seconds)
-        return self._store.read_record(key)
+    def _write_baseline(self, trial: TrialConfig, label: str | None) -> Ask | None:
+        key = trial_key(trial)
+        repeated = key in self._asked or key in self._records
+        part: dict[str, Any] = {
+            "params": {},
+            "distributions": {},
+            "system_attrs": {REPEATED: True} if repeated else {},
+        }
+        return self._writer.write(
+            self._asked, key, None if repeated else trial, part, kind="baseline", label=None if repeated else label
+        )
+
+    def _lost(self, ask: Ask) -> None:
+        self._num_lost[ask.key] += 1
+        if self._num_lost[ask.key] < MOST_LOST:
+            self._waiting.appendleft(ask)
+            return
+        self._given_up.add(ask.key)
+        self.problems.append(
+            f"trial {ask.key} ended {MOST_LOST} times without a record in {self._store.uri} that the driver can see; "
+            "it was left to the next run of the same command"
+        )
+
+    def _found(self, ask: Ask) -> bool:
+        """Whether a trial that was lost has a record by now."""
+        record = self._store.read_record(ask.key)
+        if record is not None:
+            self._records[ask.key] = record
+        return record is not None
 
     def _hand_out(self, ask: Ask) -> Ask:
         self._out[ask.number] = ask
+        self._begin()
         return ask
 
-    def _num_asks_left(self) -> int:
-        if self.exhausted:
-            return 0
-        return max(0, self._config.num_trials - sum(ask.kind == "search" for ask in self._asks))
+    def _begin(self) -> None:
+        """Has the study asked for the next trial, if one is due and the study may know by now what it must."""
+        due = not self._waiting and not self._baselines and len(self._out) < self.num_concurrent
+        if due and self._asking is None and self._asked.num_left and not self._writer.closed:
+            visible = self._visible()
+            if visible is not None:
+                concurrent = self.num_concurrent
+                self._asking = Asking(lambda: self._search.next(visible, num_concurrent=concurrent))
 
-    def _told(self) -> dict[int, TrialRecord] | None:
-        """Ask number → record, as far as the study may know; None while a trial that it must know has not ended."""
+    def _visible(self) -> dict[str, TrialRecord] | None:
+        """The records that the study may know; None while a trial that it must know has not ended."""
+        ran = self._asked.ran
         hidden: set[str] = set()
         if self.num_slots == 1:
-            ran = [ask.key for ask in self._asks if REPEATED not in ask.system_attrs]
             hidden = set(ran[max(0, len(ran) - (self.num_concurrent - 1)) :])
-            if any(ask.key not in self._records and ask.key not in hidden for ask in self._asks):
+            if any(key not in self._records and key not in hidden | self._given_up for key in ran):
                 return None
-        visible = self._records.keys() - hidden
-        return {ask.number: self._records[ask.key] for ask in self._asks if ask.key in visible}
-
-    def _ask_study(self, told: dict[int, TrialRecord]) -> Ask:
-        config = self._config
-        values, part = propose(
-            self._asks,
-            told,
-            space=config.space,
-            objectives=config.objectives,
-            sampler=config.sampler,
-            seed=config.seed,
-            num_concurrent=self.num_concurrent,
-        )
-        try:
-            trial = trial_with(config.trial, values)
-        except ValidationError as error:
-            shown = ", ".join(f"{path}={value}" for path, value in values.items())
-            raise AskError(
-                f"the space allows {shown}, which is no trial: {error}; give another --storage with a narrower space"
-            ) from error
-        return self._write(trial, "search", part)
-
-    def _write(
-        self, trial: TrialConfig, kind: Literal["baseline", "search"], part: dict[str, Any], label: str | None = None
-    ) -> Ask:
-        key = trial_key(trial)
-        if key in self._records or any(ask.key == key for ask in self._asks):
-            part["system_attrs"][REPEATED] = True
-        else:
-            self._store.write_config(key, trial.model_dump(mode="json"))
-            if label is not None:
-                self._store.write_label(key, label)
-        number = self._asks[-1].number + 1 if self._asks else 0
-        ask = Ask(number=number, key=key, kind=kind, **part)
-        self._store.write_ask(ask)
-        self._asks.append(ask)
-        return ask
+        return {key: record for key, record in self._records.items() if key not in hidden}

@@ -1,28 +1,23 @@
-"""The study, derived from the store: asks and records in, the next ask out.
-
-Nothing is remembered between asks: for each one the study is built anew from what is stored, and the sampler is made
-with a seed of that ask alone. So a driver that was killed and one that never was propose the same.
-"""
+"""The study, derived from the store: what Optuna is told of asks and records."""
 
 import datetime
 import hashlib
-import json
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Literal
 
 import optuna
-from optuna.distributions import distribution_to_json, json_to_distribution
+from optuna.distributions import json_to_distribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from prunedlora.config.space import SpaceEntry
-from prunedlora.registry import lookup
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import ObjectiveError, TrialRecord
-from prunedlora.study.suggest import suggest
 
 Direction = Literal["maximize", "minimize"]
+INVALID = "prunedlora:invalid"
+"""System attribute of an ask that is no trial, which none that was checked before showed: nothing is run, and the study
+is told that its settings are bad."""
 _EPOCH = datetime.datetime(2000, 1, 1)  # Optuna wants a time; none of ours may reach a result.
 
 
@@ -38,32 +33,8 @@ def rebuild(
     )
     for ask in asks:
         if ask.kind == "search":
-            study.add_trial(_frozen(ask, told.get(ask.number), list(objectives)))
+            study.add_trial(frozen(ask, told.get(ask.number), list(objectives)))
     return study
-
-
-def propose(
-    asks: Sequence[Ask],
-    told: Mapping[int, TrialRecord],
-    *,
-    space: Mapping[str, SpaceEntry],
-    objectives: Mapping[str, Direction],
-    sampler: str,
-    seed: int,
-    num_concurrent: int,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The next ask: (field path → value, what an Ask must hold of it: params, distributions, system_attrs)."""
-    num_asked = sum(ask.kind == "search" for ask in asks)
-    made = lookup("sampler", sampler)(seed=ask_seed(seed, num_asked), num_concurrent=num_concurrent)
-    with quiet():
-        study = rebuild(asks, told, objectives, made)
-        values = suggest(study.ask(), space)
-    trial = study.get_trials(deepcopy=False)[-1]
-    return values, {
-        "params": dict(trial.params),
-        "distributions": {name: distribution_to_json(d) for name, d in trial.distributions.items()},
-        "system_attrs": json.loads(json.dumps(trial.system_attrs, allow_nan=False)),
-    }
 
 
 @contextmanager
@@ -97,15 +68,19 @@ def objective_values(record: TrialRecord, objectives: Collection[str]) -> list[f
     return [told.objective(name) for name in objectives]
 
 
-def _frozen(ask: Ask, record: TrialRecord | None, objectives: Collection[str]) -> FrozenTrial:
-    state, values, attrs = (TrialState.RUNNING, None, {}) if record is None else _outcome(record, objectives)
+def frozen(ask: Ask, record: TrialRecord | None, objectives: Collection[str]) -> FrozenTrial:
+    """An ask as the study holds it; without a record it is running, or pruned when it is no trial at all."""
+    state, values = TrialState.RUNNING, None
+    if INVALID in ask.system_attrs:
+        state = TrialState.PRUNED
+    elif record is not None:
+        state, values = outcome(record, objectives)
     trial = create_trial(
         # create_trial gives a finished trial its times by itself; the state is set afterwards for all alike.
         state=TrialState.FAIL,
         params=dict(ask.params),
         distributions={name: json_to_distribution(text) for name, text in ask.distributions.items()},
         system_attrs=dict(ask.system_attrs),
-        user_attrs=attrs,
     )
     trial.state, trial.values = state, values
     trial.datetime_start = _EPOCH
@@ -113,12 +88,18 @@ def _frozen(ask: Ask, record: TrialRecord | None, objectives: Collection[str]) -
     return trial
 
 
-def _outcome(record: TrialRecord, objectives: Collection[str]) -> tuple[TrialState, list[float] | None, dict[str, Any]]:
-    if record.status == "stopped":
-        return TrialState.PRUNED, None, {}
+def outcome(record: TrialRecord, objectives: Collection[str]) -> tuple[TrialState, list[float] | None]:
+    """What the study is told of a trial: how it ended, and its values if it completed.
+
+    PRUNED, without intermediate values, is what its own settings ruined (not finite, out of memory) or a rule stopped:
+    TPE counts it among the bad and keeps away. FAIL teaches nothing: what node, storage or user failed at, failures of
+    older records that do not say whose they are, and a completed trial without a value of an objective.
+    """
+    if record.status == "stopped" or (record.failure is not None and record.failure.fault == "trial"):
+        return TrialState.PRUNED, None
     if record.failure is not None:
-        return TrialState.FAIL, None, {"reason": f"{record.failure.type}: {record.failure.message}"}
+        return TrialState.FAIL, None
     try:
-        return TrialState.COMPLETE, objective_values(record, objectives), {}
-    except ObjectiveError as error:
-        return TrialState.FAIL, None, {"reason": str(error)}
+        return TrialState.COMPLETE, objective_values(record, objectives)
+    except ObjectiveError:
+        return TrialState.FAIL, None

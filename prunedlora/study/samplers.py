@@ -10,10 +10,13 @@ from typing import Protocol
 import optuna
 
 from prunedlora.registry import register
+from prunedlora.study.generations import GenerationsSampler
 
 NUM_STARTUP_TRIALS = 5
 """Random asks before TPE learns from them; half of Optuna's, since sweeps of fine-tuning runs are short."""
 POPULATION_SIZE = 16
+LEARN_FROM_COMPLETED_ONLY = ("gp", "nsga2")
+"""Samplers that see neither failed nor stopped trials. No values are invented for them, to be learnt as if true."""
 
 
 class SamplerFactory(Protocol):
@@ -38,7 +41,7 @@ def tpe(seed: int, num_concurrent: int) -> optuna.samplers.BaseSampler:
 @register("sampler", "nsga2")
 def nsga2(seed: int, num_concurrent: int) -> optuna.samplers.BaseSampler:
     """Genetic search; populations of 16, since Optuna's 50 would spend most sweeps on the first, random one."""
-    return optuna.samplers.NSGAIISampler(seed=seed, population_size=POPULATION_SIZE)
+    return GenerationsSampler(seed=seed, population_size=POPULATION_SIZE)
 
 
 @register("sampler", "gp")

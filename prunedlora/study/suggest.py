@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import optuna
+from optuna.distributions import distribution_to_json
 
 from prunedlora.config.corners import applies, ask_order
 from prunedlora.config.space import Choice, IntRange, LogInt, LogUniform, SpaceEntry, Uniform, Value
 
 
-def suggest(trial: optuna.Trial, space: Mapping[str, SpaceEntry]) -> dict[str, Any]:
+def suggest(trial: optuna.trial.BaseTrial, space: Mapping[str, SpaceEntry]) -> dict[str, Any]:
     """Field path → value for every entry that applies; fixed values of conditional entries included."""
     values: dict[str, Any] = {}
     for path in ask_order(space):
@@ -19,7 +20,7 @@ def suggest(trial: optuna.Trial, space: Mapping[str, SpaceEntry]) -> dict[str, A
     return values
 
 
-def _suggest_entry(trial: optuna.Trial, path: str, entry: SpaceEntry) -> Any:
+def _suggest_entry(trial: optuna.trial.BaseTrial, path: str, entry: SpaceEntry) -> Any:
     match entry:
         case Choice():
             options = choice_options(entry)
@@ -41,3 +42,10 @@ def choice_options(entry: Choice) -> list[Any]:
     if all(value is None or isinstance(value, bool | int | float | str) for value in entry.choice):
         return list(entry.choice)
     return [json.dumps(value, sort_keys=True, separators=(",", ":")) for value in entry.choice]
+
+
+def fixed(params: Mapping[str, Any], space: Mapping[str, SpaceEntry]) -> tuple[dict[str, Any], dict[str, str]]:
+    """(field path → value, parameter → distribution as an Ask has it) of parameters given as Optuna has them."""
+    trial = optuna.trial.FixedTrial(dict(params))
+    values = suggest(trial, space)
+    return values, {name: distribution_to_json(d) for name, d in trial.distributions.items()}

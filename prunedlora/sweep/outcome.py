@@ -34,6 +34,8 @@ class SweepResult:
     """Trials that this run ended beside those."""
     num_failed: int
     """Failed trials among all."""
+    num_repeats: int
+    """Asks of all runs for what had been asked for or recorded before: nothing was trained for them."""
     startup_seconds: float
     """From the start of the slots until the last was ready; 0 when none was needed."""
     wall_seconds: float
@@ -73,6 +75,7 @@ def write_stats(store: Store, result: SweepResult, num_slots: int, slots: Iterab
         "num_resumed": result.num_resumed,
         "num_new": result.num_new,
         "num_failed": result.num_failed,
+        "num_repeats": result.num_repeats,
         "num_slots": num_slots,
         "startup_seconds": result.startup_seconds,
         "wall_seconds": result.wall_seconds,
@@ -95,9 +98,18 @@ def show(result: SweepResult, console: Console) -> None:
         f"Trials: {result.num_kept} kept, {result.num_resumed} resumed, {result.num_new} new, "
         f"{result.num_failed} failed; {result.ending}. {result.wall_seconds:.0f} s, "
         f"of which {result.startup_seconds:.0f} s start of the slots.",
+        *repeat_lines(result.num_repeats),
         *(f"Problem: {problem}" for problem in result.problems),
     ]
     if result.ending in ("interrupted", "the time is up"):
         lines.append("Run the same command again to go on.")
     for line in lines:
         print_plain(console, line)
+
+
+def repeat_lines(number: int) -> list[str]:
+    """What is told at the end of asks that repeated one."""
+    if number == 0:
+        return []
+    asks = "1 ask was" if number == 1 else f"{number} asks were"
+    return [f"Repeats: {asks} for a configuration that had been tried, and counted as no trial."]

@@ -18,6 +18,7 @@ from prunedlora.results.record import TrialRecord
 from prunedlora.results.share_text import share_text
 from prunedlora.results.store import Store
 from prunedlora.study.asker import Asker
+from prunedlora.study.samplers import LEARN_FROM_COMPLETED_ONLY
 from prunedlora.sweep.bind import check_fingerprints, commits_of
 from prunedlora.sweep.preflight import every_trial, preflight
 
@@ -57,11 +58,26 @@ def print_plan(config: SweepConfig, storage: str, console: Console, *, retry_fai
         f"Trials: {asker.num_kept} kept, {asker.num_resumed} to resume, "
         f"{asker.num_left - asker.num_resumed} new at most",
         f"Slots: {slots} on {where}, each {workers} of {needs}{waiting}",
+        *search_lines(config, asker.num_configurations),
         *other_workers(store.records() if exists else [], resources),
         *(f"Warning: {warning}" for warning in found.warnings),
     ]
     for line in lines:
         print_plain(console, line)
+
+
+def search_lines(config: SweepConfig, num_configurations: int | None) -> list[str]:
+    """What is to be known of the search: what its sampler does not learn from, and a space that is tried whole."""
+    lines = []
+    if config.num_trials > 0 and config.sampler in LEARN_FROM_COMPLETED_ONLY:
+        lines.append(
+            f"Sampler: {config.sampler} does not learn from failed or stopped trials: it may come back to settings "
+            "that break a training; tpe keeps away from them"
+        )
+    if num_configurations is not None and num_configurations <= config.num_trials:
+        most = "" if num_configurations == config.num_trials else f"; num_trials {config.num_trials} asks for more"
+        lines.append(f"Space: it has {num_configurations} configurations: all are tried{most}")
+    return lines
 
 
 def other_workers(records: Iterable[TrialRecord], resources: ResourcesConfig) -> list[str]:

@@ -135,7 +135,7 @@ def run_sweep(
                 _run_on_cluster(run, signals, leaving)
         if config.retention.adapters == "front" and run.ending != "interrupted":
             run.records = drop_dominated(run.summary(), lock.epoch)
-        if asker.exhausted:
+        if asker.exhausted and run.ending == "all trials are done":
             run.ending = "the space is exhausted"
         summary = run.summary()
         write_importances(store, find_importances(summary.asks, summary.records, config.objectives))
@@ -149,7 +149,8 @@ def run_sweep(
             num_failed=len(summary.failed),
             startup_seconds=run.startup_seconds,
             wall_seconds=time.monotonic() - began,
-            problems=(*run.problems, *harness_problems(summary.records)),
+            num_repeats=asker.num_repeats,
+            problems=(*run.problems, *asker.problems, *harness_problems(summary.records)),
         )
         write_stats(store, result, asker.num_slots, run.slots.values())
         show(result, console)

@@ -59,7 +59,7 @@ def status(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int
 def test_a_sweep(summary: Summary, status: Callable[..., int]) -> None:
     fine = SweepResult(
         summary=summary, ending="all trials are done", num_kept=0, num_resumed=0, num_new=1, num_failed=3,
-        startup_seconds=0.0, wall_seconds=0.0, problems=(),
+        num_repeats=0, startup_seconds=0.0, wall_seconds=0.0, problems=(),
     )  # fmt: skip
     nothing = replace(summary, points=[])
     assert status(fine) == 0

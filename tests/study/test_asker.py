@@ -1,22 +1,24 @@
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from prunedlora.config.space import Choice
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.registry import names
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
-from prunedlora.study import asker as asker_module
-from prunedlora.study.asker import MOST_REPEATS, REPEATED, Asker, AskError
-from tests.inventions import invented_record
+from prunedlora.study import ask_writer
+from prunedlora.study.asker import MOST_LOST, Asker
+from prunedlora.study.kept_study import KeptStudy
+from tests.inventions import invented_record, next_ask
 
 ROOT = Path(__file__).parents[2]
 Make = Callable[..., SweepConfig]
@@ -32,6 +34,13 @@ def finish(store: Store, ask: Ask) -> None:
 def drive(config: SweepConfig, store: Store, most_events: int | None = None) -> bool:
     """One slot, two trials out at once. Stops dead after so many events; returns whether it got through."""
     asker = Asker(config, store, num_slots=1)
+    try:
+        return _drive(asker, store, most_events)
+    finally:
+        asker.close()  # dead is dead: its thread must not write on
+
+
+def _drive(asker: Asker, store: Store, most_events: int | None) -> bool:
     out: list[Ask] = []
     events = 0
 
@@ -44,7 +53,7 @@ def drive(config: SweepConfig, store: Store, most_events: int | None = None) -> 
         while len(out) < 2:
             if killed():
                 return False
-            ask = asker.next()
+            ask = next_ask(asker)
             if ask is None:
                 break
             out.append(ask)
@@ -135,32 +144,17 @@ def test_a_baseline_keeps_its_label(make_sweep: Make, tmp_path: Path) -> None:
     assert [store.read_label(ask.key) for ask in store.asks()] == ["small LoRA", None]
 
 
-def test_a_recorded_key_counts_and_an_exhausted_space_ends_the_sweep(make_sweep: Make, tmp_path: Path) -> None:
-    store = Store(str(tmp_path / "s"))
-    config = make_sweep(num_trials=500, space={"adapter.initial_rank": {"choice": [4, 8]}})
-    assert drive(config, store)
-    asks = store.asks()
-    assert len({ask.key for ask in asks}) == 2
-    assert len(asks) < 100
-    assert all(REPEATED in ask.system_attrs for ask in asks[-MOST_REPEATS:])
-    again = Asker(config, store, num_slots=1)
-    assert again.exhausted
-    assert again.finished
-    assert again.next() is None
-    assert (again.num_kept, again.num_resumed, again.num_left) == (2, 0, 0)
-
-
 def test_trials_in_flight_go_first(make_sweep: Make, tmp_path: Path) -> None:
     store = Store(str(tmp_path / "s"))
     config = make_sweep()
     first = Asker(config, store, num_slots=2)
-    asks = [first.next() for _ in range(3)]
+    asks = [next_ask(first) for _ in range(3)]
     assert asks[1] is not None
     finish(store, asks[1])
     second = Asker(config, store, num_slots=2)
     assert (second.num_kept, second.num_resumed, second.num_left) == (1, 2, 5)
     assert [second.next(), second.next()] == [asks[0], asks[2]]
-    third = second.next()
+    third = next_ask(second)
     assert third is not None
     assert third.number == 3
 
@@ -170,7 +164,9 @@ def test_a_paused_trial_stays_in_flight(make_sweep: Make, tmp_path: Path) -> Non
     asker = Asker(make_sweep(num_trials=1), store, num_slots=1)
     ask = asker.next()
     assert ask is not None
+    asker.close()
     assert asker.end(ask.number) is None
+    assert asker.next() is None
     assert Asker(make_sweep(num_trials=1), store, num_slots=1).next() == ask
 
 
@@ -199,7 +195,7 @@ def test_a_label_that_is_changed_or_added_reaches_trials_of_earlier_runs(make_sw
     store = Store(str(tmp_path / "store"))
     ranks = [{"adapter.initial_rank": rank} for rank in (2, 4, 8)]
     first = Asker(make_sweep(baselines=[ranks[0] | {"label": "small"}, *ranks[1:]]), store)
-    asks = [first.next(), first.next(), first.next()]
+    asks = [next_ask(first) for _ in range(3)]
     for ask in asks[:2]:
         assert ask is not None
         finish(store, ask)
@@ -214,7 +210,7 @@ def test_a_label_that_is_changed_or_added_reaches_trials_of_earlier_runs(make_sw
 def test_a_moments_trouble_with_the_storage_ends_nothing(
     make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asker_module, "RETRY_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(ask_writer, "RETRY_SECONDS", (0.0, 0.0))
     store = Store(str(tmp_path / "store"))
     asker = Asker(make_sweep(), store)
     ask = asker.next()
@@ -233,11 +229,108 @@ def test_a_moments_trouble_with_the_storage_ends_nothing(
     assert record.key == ask.key
 
 
-def test_a_suggestion_that_is_no_trial_is_named_and_never_asked_for(make_sweep: Make, tmp_path: Path) -> None:
-    """What the checks of the space cannot see in full: the error says what to narrow."""
-    config = make_sweep(baselines=[])
-    config = config.model_copy(update={"space": {"adapter.initial_rank": Choice(choice=[-1])}})
-    store = Store(str(tmp_path / "store"))
-    with pytest.raises(AskError, match=r"the space allows adapter\.initial_rank=-1, which is no trial"):
-        Asker(config, store).next()
-    assert store.asks() == []
+def test_whoever_hands_out_trials_does_not_wait_for_the_sampler(
+    make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    propose = KeptStudy.propose
+
+    def slow(study: KeptStudy, asks: list[Ask], *given: Any, **named: Any) -> Any:
+        if len(asks) > 1:
+            assert go_on.wait(10)
+        return propose(study, asks, *given, **named)
+
+    monkeypatch.setattr(KeptStudy, "propose", slow)
+    asker = Asker(make_sweep(), Store(str(tmp_path / "s")), num_slots=2)
+    assert next_ask(asker) is not None
+    assert next_ask(asker) is not None  # the first waited for, the second begun as the first was handed out
+    began = time.monotonic()
+    assert asker.next() is None
+    assert asker.asking
+    assert not asker.finished
+    assert time.monotonic() - began < 5
+    go_on.set()
+    assert next_ask(asker) is not None
+
+
+def test_what_a_thread_met_is_raised_where_the_trial_was_wanted(
+    make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*given: Any, **named: Any) -> Any:
+        raise RuntimeError("the sampler broke")
+
+    monkeypatch.setattr(KeptStudy, "propose", fails)
+    with pytest.raises(RuntimeError, match="the sampler broke"):
+        Asker(make_sweep(), Store(str(tmp_path / "s"))).next()
+
+
+def test_a_trial_without_a_record_is_handed_out_again_and_given_up_at_last(
+    make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One slot: what the study must know of it would be waited for without end."""
+    monkeypatch.setattr(ask_writer, "RETRY_SECONDS", (0.0, 0.0))
+    store = Store(str(tmp_path / "s"))
+    config = make_sweep(num_trials=3)
+    asker = Asker(config, store, num_slots=1)
+    lost, second = next_ask(asker), next_ask(asker)
+    assert lost is not None
+    assert second is not None
+    finish(store, second)
+    asker.end(second.number)
+    for _ in range(MOST_LOST - 1):
+        assert asker.end(lost.number) is None
+        assert not asker.finished
+        assert next_ask(asker) == lost
+        assert asker.next() is None
+    assert asker.problems == []
+    assert asker.end(lost.number) is None
+    (problem,) = asker.problems
+    assert problem.startswith(f"trial {lost.key} ended 3 times without a record in {store.uri}")
+    assert problem.endswith("it was left to the next run of the same command")
+    third = next_ask(asker)
+    assert third is not None
+    finish(store, third)
+    asker.end(third.number)
+    assert asker.finished
+    assert Asker(config, store).next() == lost
+
+
+def test_a_record_that_is_seen_late_is_taken(make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ask_writer, "RETRY_SECONDS", (0.0, 0.0))
+    store = Store(str(tmp_path / "s"))
+    asker = Asker(make_sweep(num_trials=1), store, num_slots=1)
+    ask = next_ask(asker)
+    assert ask is not None
+    read, looks = store.read_record, iter([True] * 2)
+    finish(store, ask)
+    monkeypatch.setattr(store, "read_record", lambda key: None if next(looks, False) else read(key))
+    assert asker.end(ask.number) is not None
+    assert asker.finished
+
+    asker = Asker(make_sweep(num_trials=2), store, num_slots=1)
+    ask = next_ask(asker)
+    assert ask is not None
+    assert asker.end(ask.number) is None
+    finish(store, ask)  # seen only now: it is not run again
+    assert next_ask(asker) is None
+    assert asker.finished
+
+
+def test_slots_may_be_added_and_lost_while_trials_run(make_sweep: Make, tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "s"))
+    asker = Asker(make_sweep(num_trials=12), store, num_slots=1)
+    out = []
+    for num_slots in (1, 3, 2, 1):
+        asker.num_slots = num_slots
+        while (ask := next_ask(asker)) is not None:
+            out.append(ask)
+        assert len(out) <= max(num_slots + 1, 4)
+        for _ in range(2):
+            finish(store, out[0])
+            asker.end(out.pop(0).number)
+    while not asker.finished:
+        while (ask := next_ask(asker)) is not None:
+            out.append(ask)
+        finish(store, out[0])
+        asker.end(out.pop(0).number)
+    assert len(store.records()) == 12

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+from optuna.trial import TrialState
 
-from prunedlora.results.record import Figure, ObjectiveError, TrialRecord
-from prunedlora.study.rebuild import objective_values
+from prunedlora.results.record import Failure, Figure, ObjectiveError, TrialRecord
+from prunedlora.study.rebuild import objective_values, outcome
 from tests.inventions import invented_record, sweep_tree
 
 
@@ -38,3 +39,27 @@ def test_truncations_alone_are_no_value(tmp_path: Path) -> None:
     cut = record.model_copy(update={"candidates": record.candidates[1:]})
     with pytest.raises(ObjectiveError, match="trial a has no candidate that is as it was trained"):
         objective_values(cut, ["loss"])
+
+
+@pytest.mark.parametrize(
+    ("fault", "state"),
+    [
+        ("trial", TrialState.PRUNED),
+        ("node", TrialState.FAIL),
+        ("storage", TrialState.FAIL),
+        ("user", TrialState.FAIL),
+        (None, TrialState.FAIL),
+    ],
+)
+def test_the_study_learns_from_failures_of_the_trials_own_alone(fault: str | None, state: TrialState) -> None:
+    record = invented_record("a", sweep_tree(Path("unused"))["trial"], "failed")
+    failure = Failure.model_validate({"type": "OutOfMemory", "message": "", "fault": fault, "traceback": ""})
+    assert outcome(record.model_copy(update={"failure": failure}), ["accuracy"]) == (state, None)
+
+
+def test_a_stopped_trial_is_pruned_and_one_without_a_value_teaches_nothing() -> None:
+    record = invented_record("a", sweep_tree(Path("unused"))["trial"], "stopped")
+    assert outcome(record, ["accuracy"]) == (TrialState.PRUNED, None)
+    record = record.model_copy(update={"status": "completed"})
+    assert outcome(record, ["accuracy"])[0] is TrialState.COMPLETE
+    assert outcome(record, ["accuracy", "tasks/none"]) == (TrialState.FAIL, None)

@@ -9,7 +9,8 @@ from prunedlora.config.load import ConfigError
 from prunedlora.config.space import Choice
 from prunedlora.config.sweep import SamplerName, SweepConfig
 from prunedlora.registry import lookup, names
-from prunedlora.study.rebuild import ask_seed, propose
+from prunedlora.study.kept_study import propose
+from prunedlora.study.rebuild import ask_seed
 from prunedlora.study.suggest import choice_options, suggest
 
 Make = Callable[..., SweepConfig]

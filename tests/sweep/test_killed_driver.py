@@ -19,6 +19,7 @@ from prunedlora.results.store import Store
 from prunedlora.study.asker import Asker
 from prunedlora.sweep.run import run_sweep
 from tests import tiny
+from tests.inventions import next_ask
 
 ROOT = Path(__file__).parents[2]
 NUM_TRIALS = 8
@@ -93,7 +94,7 @@ def test_a_killed_sweep_goes_on_where_it_was_and_asks_what_it_would_have_asked(t
     asker = Asker(config, other)
     out = []
     while not asker.finished or out:
-        while len(out) < 2 and (ask := asker.next()) is not None:
+        while len(out) < 2 and (ask := next_ask(asker)) is not None:
             out.append(ask)
         other.write_record(records[out[0].key], driver_epoch=0)
         asker.end(out.pop(0).number)

@@ -1,0 +1,72 @@
+"""Search: the study's next trial. Every ask is written; a repeat, or one that is no trial, is followed by another."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from prunedlora.config.identity import trial_key
+from prunedlora.config.sweep import SweepConfig
+from prunedlora.config.trial import TrialConfig, trial_with
+from prunedlora.results.ask import Ask
+from prunedlora.results.record import TrialRecord
+from prunedlora.study.ask_writer import AskWriter
+from prunedlora.study.asked import REPEATED, Asked, is_trial
+from prunedlora.study.configurations import identity
+from prunedlora.study.kept_study import KeptStudy
+from prunedlora.study.rebuild import INVALID, ask_seed
+from prunedlora.study.suggest import fixed
+
+
+class Search:
+    """Asks the study; for one thread at a time. It adds to `asked` and to `problems`."""
+
+    def __init__(self, config: SweepConfig, asked: Asked, writer: AskWriter, problems: list[str]) -> None:
+        self._config = config
+        self._asked = asked
+        self._writer = writer
+        self._problems = problems
+        self._study = KeptStudy(config.space, config.objectives, config.sampler, config.seed)
+
+    def next(self, records: Mapping[str, TrialRecord], *, num_concurrent: int) -> Ask | None:
+        """The next trial, its ask written; None when the search is at its end, or the writer was closed.
+
+        `records`: key → record, of all trials that the study may know. Raises StoreError.
+        """
+        while self._asked.num_left and not self._writer.closed:
+            told = {ask.number: records[ask.key] for ask in self._asked.asks if ask.key in records}
+            values, part = self._study.propose(self._asked.asks, told, num_concurrent=num_concurrent)
+            key, trial = self._resolve(values)
+            seed = ask_seed(self._config.seed, self._asked.next_number)
+            other = self._asked.other_than(key, part["params"], seed)
+            if other is not None:
+                values, distributions = fixed(other, self._config.space)
+                part |= {"params": other, "distributions": distributions}
+                key, trial = self._resolve(values)
+            if isinstance(trial, ValidationError):
+                part["system_attrs"][INVALID] = self._say_invalid(values, trial)
+            elif key in self._asked or key in records:
+                part["system_attrs"][REPEATED] = True
+            new = trial if isinstance(trial, TrialConfig) and REPEATED not in part["system_attrs"] else None
+            ask = self._writer.write(self._asked, key, new, part, kind="search")
+            if ask is None or is_trial(ask):
+                return ask
+        return None
+
+    def _resolve(self, values: Mapping[str, Any]) -> tuple[str, TrialConfig | ValidationError]:
+        """Key and trial of a suggestion, or what is wrong with it, which no corner of the space showed."""
+        try:
+            trial = trial_with(self._config.trial, values)
+        except ValidationError as error:
+            return "no-trial-" + hashlib.sha256(identity(values).encode()).hexdigest()[:16], error
+        return trial_key(trial), trial
+
+    def _say_invalid(self, values: Mapping[str, Any], error: ValidationError) -> str:
+        shown = ", ".join(f"{path}={value}" for path, value in values.items())
+        problem = f"the space allows {shown}, which is no trial: {error}"
+        self._problems.append(
+            f"{problem}; it was passed over and the search went on; to be rid of it narrow the space, in another "
+            "--storage"
+        )
+        return problem

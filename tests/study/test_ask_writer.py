@@ -1,0 +1,82 @@
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prunedlora.config.sweep import SweepConfig
+from prunedlora.results.ask import Ask
+from prunedlora.results.storage import StoreError
+from prunedlora.results.store import Store
+from prunedlora.study import ask_writer
+from prunedlora.study.asker import Asker
+from tests.inventions import next_ask
+
+Make = Callable[..., SweepConfig]
+
+
+@pytest.mark.parametrize("method", ["write_ask", "write_config"])
+def test_a_moments_trouble_in_writing_ends_nothing(
+    method: str, make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ask_writer, "RETRY_SECONDS", (0.0, 0.0))
+    store = Store(str(tmp_path / "store"))
+    write, failures = getattr(store, method), iter([True, True])
+
+    def flaky(*given: Any) -> None:
+        if next(failures, False):
+            raise StoreError("503 slow down")
+        write(*given)
+
+    monkeypatch.setattr(store, method, flaky)
+    ask = next_ask(Asker(make_sweep(), store))
+    assert store.asks()[:1] == [ask]
+
+
+def test_trouble_that_stays_is_told(make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ask_writer, "RETRY_SECONDS", (0.0, 0.0))
+    store = Store(str(tmp_path / "store"))
+
+    def fails(ask: Ask) -> None:
+        raise StoreError("503 slow down")
+
+    monkeypatch.setattr(store, "write_ask", fails)
+    with pytest.raises(StoreError, match="503 slow down"):
+        next_ask(Asker(make_sweep(), store))
+
+
+def test_a_number_that_another_driver_took_is_told_at_once(make_sweep: Make, tmp_path: Path) -> None:
+    """With the patience of 26 s this test would be a slow one."""
+    one, other = (Asker(make_sweep(seed=seed), Store(str(tmp_path / "store"))) for seed in (0, 1))
+    ask = next_ask(one)
+    assert ask is not None
+    one.close()
+    with pytest.raises(StoreError, match="ask 0 is already written"):
+        next_ask(other)
+
+
+def test_nothing_is_written_once_closed(make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(str(tmp_path / "store"))
+    reached, go_on = threading.Event(), threading.Event()
+    write = store.write_config
+
+    def slow(*given: Any) -> None:
+        reached.set()
+        go_on.wait(10)
+        write(*given)
+
+    monkeypatch.setattr(store, "write_config", slow)
+    asker = Asker(make_sweep(), store)
+    asking = threading.Thread(target=asker.next)
+    asking.start()
+    assert reached.wait(10)
+    closing = threading.Thread(target=asker.close)
+    closing.start()
+    closing.join(0.1)
+    assert closing.is_alive()  # it waits for what is being written
+    go_on.set()
+    closing.join(10)
+    asking.join(10)
+    assert store.asks() == []
+    assert asker.next() is None
