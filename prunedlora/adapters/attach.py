@@ -13,7 +13,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from prunedlora.adapters.layers import wrapped_heads
-from prunedlora.adapters.plain import plain_layers
+from prunedlora.adapters.plain import adapted_names
 from prunedlora.adapters.targets import exact_selection, resolve_head, resolve_targets
 
 LOW_PRECISION = (torch.bfloat16, torch.float16)
@@ -83,7 +83,7 @@ def attach(
         # No task type: PEFT's task classes add head modules of their own.
         adapted = get_peft_model(model, config, adapter_name=adapter_name)
     adapted.state_before_attach = state
-    assert [layer.name for layer in plain_layers(adapted, adapter_name)] == targets
+    assert adapted_names(adapted, adapter_name) == targets
     for head in wrapped_heads(adapted).values():
         _raise_precision(head.modules_to_save[adapter_name])
     return adapted

@@ -34,13 +34,23 @@ def plain_layers(model: nn.Module, adapter_name: str) -> list[PlainLayer]:
     B · E · s / (ranknum + 1e-5), as PEFT scales it in its forward.
     """
     layers = [_from_lora(layer) for layer in adapted_layers(model, adapter_name)]
-    if layers or not hasattr(model, "get_base_model"):
-        return layers
-    return [
-        _from_adalora(name, module, adapter_name)
-        for name, module in model.get_base_model().named_modules()  # type: ignore[operator]
-        if adapter_name in getattr(module, "lora_E", ())
+    return layers or [
+        _from_adalora(name, module, adapter_name) for name, module in adalora_modules(model, adapter_name).items()
     ]
+
+
+def adapted_names(model: nn.Module, adapter_name: str) -> list[str]:
+    """The names of `plain_layers`, in its order: known of a model without its weights too."""
+    lora = [layer.name for layer in adapted_layers(model, adapter_name)]
+    return lora or list(adalora_modules(model, adapter_name))
+
+
+def adalora_modules(model: nn.Module, adapter_name: str) -> dict[str, Any]:
+    """Full name in the base model → PEFT's module of singular triplets, in module order; empty for other adapters."""
+    if not hasattr(model, "get_base_model"):
+        return {}
+    modules = model.get_base_model().named_modules()  # type: ignore[operator]
+    return {name: module for name, module in modules if adapter_name in getattr(module, "lora_E", ())}
 
 
 def _from_lora(layer: AdaptedLayer) -> PlainLayer:

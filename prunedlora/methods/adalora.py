@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from prunedlora.adapters.attach import AdapterSettings, attach
-from prunedlora.adapters.plain import plain_layers
+from prunedlora.adapters.plain import adalora_modules, plain_layers
 from prunedlora.methods.method import Method
 from prunedlora.pruning.pruner import Event
 from prunedlora.registry import register
@@ -83,11 +83,7 @@ class AdaLora(Method):
         }
         self._model = attach(model, self.adapter, adapter_name, self.seed, fields)
         self._name = adapter_name
-        self._modules = {
-            name: module
-            for name, module in self._model.get_base_model().named_modules()
-            if adapter_name in getattr(module, "lora_E", ())
-        }
+        self._modules = adalora_modules(self._model, adapter_name)
         adapted: nn.Module = self._model
         return adapted
 

@@ -1,5 +1,6 @@
 """Whether model, tokenizer, data and adapter fit together, found on the model without its weights."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from prunedlora.config.trial import TrialConfig
 from prunedlora.tasks.task import Features, Task
 from prunedlora.tasks.tokenised import TokenisedSplit
 from prunedlora.training.checkpoint_fit import missing_weights
-from prunedlora.training.model import ModelError, check_new_parameters
+from prunedlora.training.model import ModelError, can_checkpoint, check_new_parameters, embedding_rows
 from prunedlora.trial.assemble import build_method
 from prunedlora.trial.assets import Skeleton
 from prunedlora.trial.base_cache import model_settings
@@ -22,6 +23,8 @@ from prunedlora.trial.candidates import ADAPTER
 
 MOST_TOKENS = 512
 """Longest example that a batch is tried with."""
+NEEDS_WEIGHTS = re.compile(r"\bmeta\b|register_meta", re.IGNORECASE)
+"""In torch's words where numbers are asked of a tensor without any."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def token_facts(splits: Iterable[TokenisedSplit]) -> TokenFacts:
 
 def check_tokens(trial: TrialConfig, model: PreTrainedModel, facts: TokenFacts) -> None:
     """Raises ModelError for a token of the data that the model's embedding has no row for."""
-    rows = embedding_rows(model)
+    rows = embedding_rows(model.config)
     if rows is not None and facts.largest_id >= rows:
         raise ModelError(
             f"the data hold token {facts.largest_id}, but the embedding of model {trial.model.name!r} has {rows} rows: "
@@ -57,20 +60,13 @@ def check_tokens(trial: TrialConfig, model: PreTrainedModel, facts: TokenFacts) 
         )
 
 
-def embedding_rows(model: PreTrainedModel) -> int | None:
-    """Number of tokens that the model knows; None for a model that has no embedding of tokens."""
-    try:
-        embedding = model.get_input_embeddings()
-    except NotImplementedError:  # characters, not tokens: Canine
-        return None
-    return embedding.num_embeddings if isinstance(embedding, nn.Embedding) else None
-
-
 def check_attached(
     trial: TrialConfig, task: Task, skeleton: Skeleton, num_steps: int, missing: frozenset[str] | None
-) -> None:
+) -> bool:
     """Attaches the trial's method to the model without its weights, and takes it off again. `missing`: what the
     checkpoint lacks, as far as it is known.
+
+    False, and `skeleton` is spent, where the method computes with the weights: then only the trial can tell.
 
     Raises:
         TargetError: as attaching does.
@@ -78,7 +74,7 @@ def check_attached(
             train.
     """
     model = skeleton.model
-    if trial.model.gradient_checkpointing and not model.supports_gradient_checkpointing:
+    if trial.model.gradient_checkpointing and not can_checkpoint(model):
         raise ModelError(f"model.gradient_checkpointing: {type(model).__name__} has none; set it to false")
     if trial.evaluation.max_new_tokens is not None and not model.can_generate():
         raise ModelError(f"{type(model).__name__} does not generate: take evaluation.metric loss, or another model")
@@ -88,12 +84,16 @@ def check_attached(
         if trial.adapter is not None:
             served_layers(adapted)
     except (AttributeError, NotImplementedError, RuntimeError, TypeError) as error:
+        if NEEDS_WEIGHTS.search(str(error)):
+            method.close()
+            return False
         raise ModelError(f"method {trial.method!r} cannot be put on {type(model).__name__}: {error}") from error
     try:
         check_new_parameters(adapted, missing or ())
     finally:
         method.close()
         method.detach(adapted)
+    return True
 
 
 def missing_of(trial: TrialConfig, task: Task) -> frozenset[str] | None:
@@ -122,7 +122,7 @@ def model_warnings(trial: TrialConfig, skeleton: Skeleton) -> Iterator[str]:
 
 def _is_tied(model: PreTrainedModel, module: nn.Module) -> bool:
     output = model.get_output_embeddings()
-    if output is None or embedding_rows(model) is None:
+    if output is None or embedding_rows(model.config) is None:
         return False
     embedding = model.get_input_embeddings()
     return module in (output, embedding) and bool(model.config.get_text_config().tie_word_embeddings)

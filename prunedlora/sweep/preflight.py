@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any
@@ -102,7 +102,9 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
         if (shape := _shape(trial)) not in attached.setdefault(identity, set()):
             attached[identity].add(shape)
             warnings |= dict.fromkeys(model_warnings(trial, skeleton))
-            check_attached(trial, task, skeleton, steps, found.missing)
+            if not check_attached(trial, task, skeleton, steps, found.missing):
+                warnings[f"method {trial.method!r} needs the weights: whether it goes onto the model is not known"] = None
+                loaded[identity] = replace(found, skeleton=load_skeleton(trial, splits, task))
         _check_sizes(trial, splits, config.resources.num_workers)
         load_harness(trial, config.resources.num_workers)
     return Findings(tuple(lines), tuple(shares), tuple(warnings), tuple(fingerprints.values()))

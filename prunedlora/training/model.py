@@ -126,8 +126,15 @@ def _from_config(settings: ModelSettings, auto_model: str, model_settings: Mappi
     return model
 
 
+def embedding_rows(model_config: PretrainedConfig) -> int | None:
+    """Number of tokens that a model of this config knows; None where it reads characters, not tokens (Canine). Known
+    before the model is built, which many do not outlive whose padding lies above it."""
+    rows: int | None = getattr(model_config.get_text_config(), "vocab_size", None)
+    return rows
+
+
 def _check_padding(settings: ModelSettings, model_config: PretrainedConfig, model_settings: Mapping[str, Any]) -> None:
-    padding, rows = model_settings.get("pad_token_id"), getattr(model_config.get_text_config(), "vocab_size", None)
+    padding, rows = model_settings.get("pad_token_id"), embedding_rows(model_config)
     if padding is not None and rows is not None and padding >= rows:
         raise ModelError(
             f"the tokenizer pads with token {padding}, but model {settings.location!r} has {rows} tokens (vocab_size): "
