@@ -1,7 +1,9 @@
 """Errors as people see them on the command line."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 
 import typer
 from rich.console import Console
@@ -10,7 +12,11 @@ from rich.text import Text
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """The package's own errors are messages for people and are told in a few lines; others keep their traceback."""
+    """The package's own errors are messages for people and are told in a few lines; others keep their traceback. What a
+    terminal cannot show, a ± in ASCII, is a ? there and no error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         yield
     except Exception as error:

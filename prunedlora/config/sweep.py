@@ -8,7 +8,12 @@ from prunedlora.config.baselines import LABEL, label_problems, without_label
 from prunedlora.config.corners import ask_order
 from prunedlora.config.section import Section
 from prunedlora.config.space import SpaceEntry, Value
-from prunedlora.config.sweep_problems import baseline_field_problems, space_field_problems, suggestion_problems
+from prunedlora.config.sweep_problems import (
+    baseline_field_problems,
+    gpu_problems,
+    space_field_problems,
+    suggestion_problems,
+)
 from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.sizes import SIZES
 
@@ -121,16 +126,8 @@ class SweepConfig(Section):
 
     @model_validator(mode="after")
     def _what_needs_a_gpu_has_one(self) -> Self:
-        model = self.trial.model
-        if model.quantization is not None and self.resources.gpus_per_worker == 0:
-            raise ValueError(
-                f"trial.model.quantization {model.quantization!r} needs CUDA, but resources.gpus_per_worker is 0"
-            )
-        if model.needs_half_precision and self.resources.gpus_per_worker == 0:
-            raise ValueError(
-                f"trial.model.attn_implementation {model.attn_implementation!r} needs CUDA, but "
-                "resources.gpus_per_worker is 0"
-            )
+        if problems := [] if self.resources.gpus_per_worker else gpu_problems(self.trial):
+            raise ValueError("\n".join(f"trial.{problem}" for problem in problems))
         return self
 
     @model_validator(mode="after")
@@ -152,7 +149,9 @@ class SweepConfig(Section):
 
     @model_validator(mode="after")
     def _every_suggestion_is_valid(self) -> Self:
-        if problems := suggestion_problems(self.trial, self.space, self.baselines, self.quality):
+        if problems := suggestion_problems(
+            self.trial, self.space, self.baselines, self.quality, has_gpu=self.resources.gpus_per_worker > 0
+        ):
             raise ValueError("\n".join(problems))
         return self
 

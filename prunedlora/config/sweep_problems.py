@@ -42,22 +42,39 @@ def baseline_field_problems(baselines: Sequence[Mapping[str, Any]]) -> list[str]
     ]
 
 
+def gpu_problems(trial: TrialConfig) -> list[str]:
+    """What of a trial needs a GPU, where workers get none."""
+    model, needs = trial.model, "needs CUDA, but resources.gpus_per_worker is 0"
+    problems = []
+    if model.quantization is not None:
+        problems.append(f"model.quantization {model.quantization!r} {needs}")
+    if model.needs_half_precision:
+        problems.append(f"model.attn_implementation {model.attn_implementation!r} {needs}")
+    return problems
+
+
 def suggestion_problems(
-    base: TrialConfig, space: Mapping[str, SpaceEntry], baselines: Sequence[Mapping[str, Any]], quality: str
+    base: TrialConfig,
+    space: Mapping[str, SpaceEntry],
+    baselines: Sequence[Mapping[str, Any]],
+    quality: str,
+    *,
+    has_gpu: bool,
 ) -> list[str]:
-    """Baselines and corners of the space that are no valid trial, or do not record the objective `quality`.
+    """Baselines and corners of the space that are no valid trial, do not record the objective `quality`, or need a GPU
+    where workers have none.
 
     A problem is told once, at the first place that has it; those of the space end after MOST_PROBLEMS with their count.
     """
     problems: dict[str, str] = {}
     for i, baseline in enumerate(baselines):
-        for message in _trial_problems(base, without_label(baseline), quality):
+        for message in _trial_problems(base, without_label(baseline), quality, has_gpu):
             problems.setdefault(message, f"baselines[{i}]")
     if not problems:
         problems |= same_trials(base, baselines)
     of_space: dict[str, str] = {}
     for values in corners(space, inner=True):
-        for message in _trial_problems(base, values, quality):
+        for message in _trial_problems(base, values, quality, has_gpu):
             shown = ", ".join(f"{path}={value}" for path, value in values.items())
             if message not in problems:
                 of_space.setdefault(message, f"space at {shown}")
@@ -83,7 +100,7 @@ def _field_problem(path: str, where: str) -> list[str]:
     return [f"{where}: {path!r} is no field of a trial" + (f"; did you mean {close[0]!r}?" if close else "")]
 
 
-def _trial_problems(base: TrialConfig, values: Mapping[str, Any], quality: str) -> list[str]:
+def _trial_problems(base: TrialConfig, values: Mapping[str, Any], quality: str, has_gpu: bool) -> list[str]:
     try:
         trial = trial_with(base, values)
     except ValidationError as error:
@@ -95,4 +112,4 @@ def _trial_problems(base: TrialConfig, values: Mapping[str, Any], quality: str) 
     metric = trial.evaluation.metric
     if quality not in (metric, "loss"):
         return [f"evaluation.metric {metric!r} does not record the objective {quality!r}"]
-    return []
+    return [] if has_gpu else gpu_problems(trial)

@@ -1,11 +1,15 @@
 """Sections of a trial that every method has: model, data, adapter, optimizer, training, evaluation."""
 
+import codecs
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from prunedlora.config.section import Options, Progress, Section, registered
 from prunedlora.registry import lookup
+
+NO_FILES = ("idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape")
+"""Python's codecs between texts that no file is written in: names of hosts, literals of Python."""
 
 
 class ModelConfig(Section):
@@ -114,8 +118,11 @@ class SourceConfig(Section):
         if self.encoding is not None:
             try:
                 "".encode(self.encoding)
-            except LookupError:
-                raise ValueError(f"encoding {self.encoding!r} is not known; give utf-8, utf-16, cp1252, …") from None
+                known = codecs.lookup(self.encoding).name not in NO_FILES
+            except (LookupError, ValueError):
+                known = False
+            if not known:
+                raise ValueError(f"encoding {self.encoding!r} is none of text files; give utf-8, utf-16, cp1252, …")
         return self
 
     @model_validator(mode="after")

@@ -150,7 +150,10 @@ class Storage:
                 raise PermissionError(f"{folder} may not be written (by user {os.geteuid()})")
             if not folder.is_dir():
                 raise NotADirectoryError(f"{folder} is no folder")
-            if (free := shutil.disk_usage(folder).free) < LEAST_BYTES:
+            total, _, free = shutil.disk_usage(folder)
+            if total == 0:
+                raise OSError(f"{folder} is in a file system without any space for files")
+            if free < LEAST_BYTES:
                 raise OSError(f"{folder} is full: {free} bytes are left")
 
     def append_text(self, path: str, text: str) -> None:

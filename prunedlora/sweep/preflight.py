@@ -17,6 +17,7 @@ from prunedlora.config.identity import trial_key
 from prunedlora.config.pins import pinned
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import TrialConfig, trial_with
+from prunedlora.config.trial_sections import ModelConfig
 from prunedlora.registry import lookup
 from prunedlora.sweep.findings import Findings, data_line, warnings_of
 from prunedlora.sweep.model_checks import (
@@ -34,6 +35,13 @@ from prunedlora.trial.assemble import build_method, num_steps
 from prunedlora.trial.assets import Skeleton, load_skeleton, load_task, share_of
 from prunedlora.trial.token_cache import tokenised
 from prunedlora.trial.trial_harness import load_harness
+
+FLASH_PACKAGES = {
+    "flash_attention_2": "flash_attn",
+    "flash_attention_3": "flash_attn_interface",
+    "flash_attention_4": "flash_attn",
+}
+"""What each is imported from; without, transformers takes its kernels from the Hub through the package kernels."""
 
 
 class PreflightError(ValueError):
@@ -59,8 +67,8 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
     Raises:
         LocationError, DataError, ModelError, TargetError, HarnessError: a model, dataset, column, label, length, module
             or harness task that is not as the configuration says.
-        PreflightError: an objective that the model has no figure for, 4-bit weights without bitsandbytes, fewer
-            examples than workers or than asked for, or a classification head that would not train.
+        PreflightError: an objective that the model has no figure for, quantised weights or FlashAttention without
+            their package, fewer examples than workers or than asked for, or a classification head that would not train.
     """
     loaded: dict[str, _Loaded] = {}
     attached: dict[str, set[str]] = {}
@@ -71,11 +79,7 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
     for written in _distinct(config):
         trial_key(written)
         trial = pinned(written, commits)
-        if trial.model.quantization is not None and find_spec("bitsandbytes") is None:
-            raise PreflightError(
-                f"model.quantization {trial.model.quantization!r} needs the package bitsandbytes: "
-                "pip install 'prunedlora[cuda]' on every node"
-            )
+        _check_packages(trial.model)
         identity = json.dumps([trial.data.model_dump(), trial.model.model_dump(), trial.evaluation.model_dump()])
         if identity not in loaded:
             loaded[identity] = _load(trial)
@@ -103,7 +107,9 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
             attached[identity].add(shape)
             warnings |= dict.fromkeys(model_warnings(trial, skeleton))
             if not check_attached(trial, task, skeleton, steps, found.missing):
-                warnings[f"method {trial.method!r} needs the weights: whether it goes onto the model is not known"] = None
+                warnings[f"method {trial.method!r} needs the weights: whether it goes onto the model is not known"] = (
+                    None
+                )
                 loaded[identity] = replace(found, skeleton=load_skeleton(trial, splits, task))
         _check_sizes(trial, splits, config.resources.num_workers)
         load_harness(trial, config.resources.num_workers)
@@ -146,6 +152,22 @@ def _load(trial: TrialConfig) -> _Loaded:
     skeleton = load_skeleton(trial, splits, task)
     check_tokens(trial, skeleton.model, tokens)
     return _Loaded(splits, task, skeleton, tokens, missing_of(trial, task))
+
+
+def _check_packages(model: ModelConfig) -> None:
+    if model.quantization is not None and find_spec("bitsandbytes") is None:
+        raise PreflightError(
+            f"model.quantization {model.quantization!r} needs the package bitsandbytes: "
+            "pip install 'prunedlora[cuda]' on every node"
+        )
+    if not model.needs_half_precision:
+        return
+    attention = f"model.attn_implementation {model.attn_implementation!r}"
+    if model.attn_implementation not in FLASH_PACKAGES:
+        raise PreflightError(f"{attention} is not known; known: {', '.join(FLASH_PACKAGES)}")
+    package = FLASH_PACKAGES[model.attn_implementation]
+    if find_spec(package) is None and find_spec("kernels") is None:
+        raise PreflightError(f"{attention} needs the package {package}, or kernels, on every node")
 
 
 def _check_method(trial: TrialConfig, splits: Splits) -> None:

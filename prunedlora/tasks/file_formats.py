@@ -13,7 +13,7 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BufferedReader, TextIOWrapper
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -67,14 +67,21 @@ AS_NAMED = Reading()
 
 
 def read_table(file: Path, reading: Reading = AS_NAMED) -> Table:
-    """All rows of a file. Raises DataError for a table that is malformed, and one of UNREADABLE."""
+    """All rows of a file. Raises DataError for a table that is malformed, and one of UNREADABLE; `take` of the table
+    raises DataError for a name that several columns have. Where nobody asks for them they may be: a spreadsheet writes
+    its empty columns as columns without a name."""
     try:
         table = FORMATS[split_name(file)[1]](file, reading)
     except UnicodeDecodeError as error:
         raise DataError(_not_in(file, reading)) from error
-    if twice := [name for name, number in Counter(table.column_names).items() if number > 1]:
-        raise DataError(f"several columns are called {twice[0]!r}")
-    return table
+    numbers = Counter(table.column_names)
+
+    def take(rows: Sequence[int], columns: Sequence[str]) -> dict[str, list[Any]]:
+        if twice := [name for name in columns if numbers[name] > 1]:
+            raise DataError(f"several columns are called {twice[0]!r}")
+        return table.take(rows, columns)
+
+    return replace(table, take=take)
 
 
 def _open(file: Path) -> BinaryIO:
@@ -132,7 +139,7 @@ def _read_csv(file: Path, reading: Reading) -> Table:
             for column, cell in zip(columns, cells, strict=False):  # an empty line has no cells
                 column.append(cell)
     number = len(columns[0]) if columns else 0
-    by_name = dict(zip(header, columns, strict=True))
+    by_name = dict(zip(header, columns, strict=True))  # of several columns of one name nobody is given any
     return Table(header, number, lambda rows, names: {name: [by_name[name][row] for row in rows] for name in names})
 
 

@@ -45,12 +45,15 @@ def load_folder(folder: Path, name: str, subset: str | None, split: str | None, 
     """
     import datasets
 
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    if not files:
+        raise DataError(f"folder {name!r} holds no file of data")
     cache = Path(datasets.config.HF_DATASETS_CACHE)  # what it reads is written once more: where it would be anyway
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache, prefix="prunedlora-") as scratch:
             links = Path(scratch, "data")
-            for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+            for file in files:
                 link = links / file.relative_to(folder)
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.symlink_to(file.resolve())
@@ -72,6 +75,8 @@ def _load(
     """`columns`: those to hold in memory, as the files that the library makes will go; None leaves all in the files."""
     import datasets  # a second of imports that no generated source needs
 
+    from prunedlora.hub_access import access_hint
+
     try:
         builder = _builder(location, subset, settings)
         if columns is not None and _is_json_as_written(builder):
@@ -86,7 +91,7 @@ def _load(
         if "corresponds to no data" in str(error):
             raise DataError(f"dataset {name!r} is empty") from error
         cause = error.__cause__ or error  # the library's own message often says no more than that something failed
-        reason = f"{type(cause).__name__}: {cause}"
+        reason = f"{type(cause).__name__}: {cause}{access_hint(error)}".replace(location, name)
         if datasets.config.HF_HUB_OFFLINE and isinstance(error, ConnectionError):  # to which it did not try to connect
             reason = "HF_HUB_OFFLINE is set, and this machine's cache does not have it"
         if location == name:

@@ -15,9 +15,12 @@ _SHARD = re.compile(r"(.+)-([0-9]{5})-of-([0-9]{5})")
 
 
 def local_path(name: str) -> Path | None:
-    """The local path that a source's name means, or None for a Hub name. Raises DataError when it does not exist."""
+    """The local path that a source's name means, or None for a Hub name. Raises DataError when it does not exist, or
+    is something else than a file of a known format or a folder."""
     path = Path(name).expanduser()
     if path.exists():
+        if not path.is_file() and not path.is_dir():
+            raise DataError(f"data path {name!r} is neither a file nor a folder; give one of them")
         if path.is_file() and not split_name(path)[1]:
             known = f"{', '.join(FORMATS)}; all but .parquet also with {' or '.join(PACKED)}"
             raise DataError(f"file {name!r} has a suffix that is not known; known: {known}")

@@ -49,11 +49,14 @@ class Template:
 
 
 def parse(text: str) -> Template:
-    """The parsed template. Raises DataError when it has no column, or more than a column's name in its braces."""
+    """The parsed template. Raises DataError when it has no column, more than a column's name in its braces, or
+    halves of characters."""
     try:
         parsed = list(Formatter().parse(text))
     except ValueError as error:
         raise DataError(f"template {text!r} is malformed: {error}; write {{{{ and }}}} for braces") from error
+    if problem := _half_character(text):
+        raise DataError(f"template {text!r} holds {problem}")
     pieces: list[tuple[str, str | None]] = []
     for literal, column, form, conversion in parsed:
         if column == "" or form or conversion:
@@ -64,6 +67,15 @@ def parse(text: str) -> Template:
     return Template(text, tuple(pieces))
 
 
+def _half_character(text: str) -> str:
+    """What is wrong with text that UTF-8 cannot hold; empty where it can. JSON may write such halves as \\ud83d."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"{text[error.start]!r} at character {error.start}, half of a character (a surrogate without the other)"
+    return ""
+
+
 def _text(value: Any, column: str) -> str:
     """The text of a value: as Python prints it, but for truth values (as JSON and the Hub's pages show them: true) and
     decimals (digits, never an exponent)."""
@@ -72,7 +84,11 @@ def _text(value: Any, column: str) -> str:
     match value:
         case bool():
             return "true" if value else "false"
-        case str() | int() | float() | np.floating() | datetime.date() | datetime.time():
+        case str():
+            if problem := _half_character(value):
+                raise DataError(f"column {column!r} holds {problem}")
+            return str(value)
+        case int() | float() | np.floating() | datetime.date() | datetime.time():
             return str(value)
         case Decimal():
             return format(value, "f")

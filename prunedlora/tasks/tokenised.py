@@ -139,7 +139,9 @@ def read_tokens(path: Path, num_examples: int, texts: Sequence[Example] = ()) ->
         if reader.schema != SCHEMA:
             raise BrokenTokensError(f"{path} has other columns than {SCHEMA.names}")
         parts = list(_parts(reader, path))
-    except pyarrow.ArrowInvalid as error:
+    except (pyarrow.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's; Arrow's own have no number
+            raise
         raise BrokenTokensError(f"{path} is no whole Arrow file: {error}") from error
     found = [len(part.truncated) for part in parts]
     if sum(found) != num_examples or any(size != PART for size in found[:-1]):
@@ -158,7 +160,7 @@ def _parts(reader: Any, path: Path) -> Iterator[_Part]:
         batch, metadata = reader.get_batch_with_custom_metadata(number)
         batch.validate(full=True)
         part = _part(batch)
-        if metadata.get(CHECKSUM) != part.checksum().encode():
+        if (metadata or {}).get(CHECKSUM) != part.checksum().encode():
             raise BrokenTokensError(f"{path}: the checksum of part {number} is not that of its numbers")
         yield part
 

@@ -24,6 +24,9 @@ from prunedlora.missing_path import looked_for
 from prunedlora.seeds import generator
 from prunedlora.training.causal import CAUSAL, class_problem, reads_ahead
 
+CPU_ATTENTION = ("eager", "sdpa")
+"""Ways of attention that a CPU trains with."""
+
 
 class ModelError(ValueError):
     """A base model that cannot be loaded or used as the configuration asks."""
@@ -95,9 +98,14 @@ def load_without_weights(
     settings: ModelSettings, auto_model: str, model_settings: Mapping[str, Any]
 ) -> PreTrainedModel:
     """The model's modules on the meta device, as the task asks for them. Raises ModelError as load_model_config, and
-    for an architecture that the task cannot use or that its config does not describe."""
+    for an architecture that the task cannot use or that its config does not describe, and a way of attention that
+    there is not, or not for this model. Kernels that a GPU alone loads are not asked for; the model that is returned
+    computes attention as a CPU can, since its reach is found on one."""
+    asked = settings.attn_implementation
     with torch.device("meta"):
-        return _from_config(settings, auto_model, model_settings)
+        if asked is not None and not asked.startswith("flash_attention") and "/" not in asked:
+            _from_config(settings, auto_model, model_settings, asked)
+        return _from_config(settings, auto_model, model_settings, _attention_on_cpu(settings))
 
 
 def load_random(settings: ModelSettings, auto_model: str, model_settings: Mapping[str, Any]) -> PreTrainedModel:
@@ -105,21 +113,31 @@ def load_random(settings: ModelSettings, auto_model: str, model_settings: Mappin
     was. Raises ModelError as load_without_weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return _from_config(settings, auto_model, model_settings).float().eval()
+        model = _from_config(settings, auto_model, model_settings, _attention_on_cpu(settings))
+        return model.float().eval()
 
 
-def _from_config(settings: ModelSettings, auto_model: str, model_settings: Mapping[str, Any]) -> PreTrainedModel:
+def _attention_on_cpu(settings: ModelSettings) -> str | None:
+    return settings.attn_implementation if settings.attn_implementation in CPU_ATTENTION else None
+
+
+def _from_config(
+    settings: ModelSettings, auto_model: str, model_settings: Mapping[str, Any], attention: str | None
+) -> PreTrainedModel:
     model_config = _usable_config(settings, auto_model)
     if taken := sorted(model_settings.keys() & settings.config_overrides.keys()):
         raise ModelError(f"model.config_overrides sets {', '.join(taken)}, which the task sets by the data; remove it")
     _check_padding(settings, model_config, model_settings)
     for name, value in model_settings.items():
         setattr(model_config, name, value)
-    options = {"trust_remote_code": True} if settings.trust_remote_code else {}
+    options: dict[str, Any] = {"trust_remote_code": True} if settings.trust_remote_code else {}
+    if attention is not None:
+        options["attn_implementation"] = attention
     try:
         model: PreTrainedModel = getattr(transformers, auto_model).from_config(model_config, **options)
     except Exception as error:  # model code checks its config by whatever error it likes
         overrides = f" with model.config_overrides {dict(settings.config_overrides)}" * bool(settings.config_overrides)
+        overrides += f" with model.attn_implementation {attention!r}" * (attention is not None)
         raise ModelError(
             f"model {settings.location!r} cannot be built from its config{overrides}: {type(error).__name__}: {error}"
         ) from error

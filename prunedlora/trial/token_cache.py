@@ -6,6 +6,7 @@ nobody has opened for a day, and the oldest ones while all together take more th
 nothing from a process that has one open.
 """
 
+import errno
 import fcntl
 import hashlib
 import importlib.metadata
@@ -39,11 +40,15 @@ SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
+class TokenFolderError(OSError):
+    """This node cannot keep tokenised data; `errno` is the system's."""
+
+
 def tokenised(task: Task, splits: Splits) -> dict[SplitName, TokenisedSplit]:
     """The features of all splits, out of this node's files, which are written where they are not there. Validation and
     test keep their texts, which answers are compared with.
 
-    Raises DataError as `task.encode`, OSError where the node cannot hold the files.
+    Raises DataError as `task.encode`, TokenFolderError where the node cannot hold the files.
     """
     encoding, code = task.encoding, _code(type(task))
     found: dict[SplitName, TokenisedSplit] = {}
@@ -57,7 +62,7 @@ def tokenised(task: Task, splits: Splits) -> dict[SplitName, TokenisedSplit]:
 def _read_or_write(key: str, task: Task, examples: Sequence[Example], texts: Sequence[Example]) -> TokenisedSplit:
     folder = node_folder()
     path = folder / f"{key}.arrow"
-    with _alone(folder / f"{key}.lock"):
+    with _told(folder), _alone(folder / f"{key}.lock"):
         try:
             split = read_tokens(path, len(examples), texts)
             os.utime(path)
@@ -76,32 +81,52 @@ def _write(path: Path, task: Task, examples: Sequence[Example], texts: Sequence[
         write_tokens(part, task, examples)
         split = read_tokens(part, len(examples), texts)
         part.replace(path)
-    except OSError as error:
-        free = shutil.disk_usage(path.parent).free
-        raise OSError(
-            error.errno,
-            f"cannot write the tokenised data, {free / 1e6:,.0f} MB are free ({error.strerror or error}); TMPDIR names "
-            "another place",
-            str(path.parent),
-        ) from error
     finally:
         part.unlink(missing_ok=True)
     return split
 
 
 def node_folder() -> Path:
-    """This user's folder of tokens on this node. Raises PermissionError where others may write to it."""
-    own = Path(tempfile.gettempdir()) / f"prunedlora-{os.getuid()}"
-    own.mkdir(mode=0o700, exist_ok=True)
-    found = own.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
-        raise PermissionError(
-            f"{own} must be a folder of user {os.getuid()} that no one else may enter (mode 700), it is of user "
-            f"{found.st_uid} with mode {stat.S_IMODE(found.st_mode):o}: remove it, or let TMPDIR name another place"
-        )
-    folder = own / "tokens"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    """This user's folder of tokens on this node. Raises TokenFolderError where there can be none, or others may write
+    to it."""
+    try:
+        own = Path(tempfile.gettempdir()) / f"prunedlora-{os.getuid()}"
+        folder = own / "tokens"
+        with suppress(FileExistsError):  # a file or a link too; what it is is looked at below
+            own.mkdir(mode=0o700)
+        found = own.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+            raise TokenFolderError(
+                errno.EACCES,
+                f"the folder of tokenised data must be a folder of user {os.getuid()} that no one else may enter (mode "
+                f"700), it is of user {found.st_uid} with mode {stat.S_IMODE(found.st_mode):o}: remove it, or let "
+                "TMPDIR name another place",
+                str(own),
+            )
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except TokenFolderError:
+        raise
+    except OSError as error:
+        raise TokenFolderError(
+            error.errno,
+            f"there can be no folder of tokenised data ({error.strerror or error}); TMPDIR names another place",
+            error.filename,
+        ) from error
     return folder
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """The system's errors with what to do about them."""
+    try:
+        yield
+    except OSError as error:
+        free = f", {shutil.disk_usage(folder).free / 1e6:,.0f} MB are free" if folder.is_dir() else ""
+        raise TokenFolderError(
+            error.errno,
+            f"cannot write the tokenised data{free} ({error.strerror or error}); TMPDIR names another place",
+            str(folder),
+        ) from error
 
 
 @contextmanager
