@@ -10,13 +10,18 @@ from rich.console import Console
 from rich.text import Text
 
 
-@contextmanager
-def clear_errors() -> Iterator[None]:
-    """The package's own errors are messages for people and are told in a few lines; others keep their traceback. What a
-    terminal cannot show, a ± in ASCII, is a ? there and no error."""
+def show_anything() -> None:
+    """From here on, what a terminal cannot show, a ± in ASCII, is a ? there and no error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """The package's own errors are messages for people and are told in a few lines; others keep their traceback. The
+    terminal is one that shows anything."""
+    show_anything()
     try:
         yield
     except Exception as error:

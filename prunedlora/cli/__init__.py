@@ -12,6 +12,7 @@ from prunedlora import __version__
 from prunedlora.cli.adapter_verbs import export, harness, latency, serving
 from prunedlora.cli.store_verbs import compare, recommend, report
 from prunedlora.cli.sweep_verbs import search, train
+from prunedlora.errors import show_anything
 
 __all__ = ["app", "report", "search", "train"]
 
@@ -33,3 +34,4 @@ def main(
     ] = False,
 ) -> None:
     """How small can a LoRA adapter be, for a task, and which settings get there?"""
+    show_anything()  # the help of a verb, which no verb's own code prints

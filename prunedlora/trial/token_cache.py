@@ -50,25 +50,26 @@ def tokenised(task: Task, splits: Splits) -> dict[SplitName, TokenisedSplit]:
 
     Raises DataError as `task.encode`, TokenFolderError where the node cannot hold the files.
     """
-    encoding, code = task.encoding, _code(type(task))
+    folder, code = node_folder(), _code(type(task))
     found: dict[SplitName, TokenisedSplit] = {}
-    for split in SPLITS:
-        examples: tuple[Example, ...] = getattr(splits, split)
-        key = _key([splits.fingerprint, split, _templates(examples), encoding, code, _versions(), PART])
-        found[split] = _read_or_write(key, task, examples, () if split == "train" else examples)
+    with _told(folder):
+        encoding = task.encoding  # which writes a tokenizer's files, there too
+        for split in SPLITS:
+            examples: tuple[Example, ...] = getattr(splits, split)
+            key = _key([splits.fingerprint, split, _templates(examples), encoding, code, _versions(), PART])
+            path = folder / f"{key}.arrow"
+            found[split] = _read_or_write(path, task, examples, () if split == "train" else examples)
     return found
 
 
-def _read_or_write(key: str, task: Task, examples: Sequence[Example], texts: Sequence[Example]) -> TokenisedSplit:
-    folder = node_folder()
-    path = folder / f"{key}.arrow"
-    with _told(folder), _alone(folder / f"{key}.lock"):
+def _read_or_write(path: Path, task: Task, examples: Sequence[Example], texts: Sequence[Example]) -> TokenisedSplit:
+    with _alone(path.with_suffix(".lock")):
         try:
             split = read_tokens(path, len(examples), texts)
             os.utime(path)
         except (FileNotFoundError, BrokenTokensError):  # of a machine that went down: what it has is written again
             split = _write(path, task, examples, texts)
-            _tidy(folder, path)
+            _tidy(path)
     return split
 
 
@@ -138,9 +139,9 @@ def _alone(lock: Path) -> Iterator[None]:
         yield
 
 
-def _tidy(folder: Path, newest: Path) -> None:
+def _tidy(newest: Path) -> None:
     """Removes what nobody has used for long, and the oldest files where there is too much; never the newest."""
-    files = []
+    folder, files = newest.parent, []
     for file in folder.iterdir():
         with suppress(FileNotFoundError):  # another process tidies too
             found = file.stat()

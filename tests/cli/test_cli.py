@@ -1,6 +1,7 @@
 """The command as a whole: its version, its help, its completion, and that none of them waits for torch."""
 
 import importlib.metadata
+import os
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,7 @@ import prunedlora
 from prunedlora.cli import app
 
 ROOT = Path(__file__).parents[2]
+STORE = ROOT / "tests/stores/376ef23/store"
 VERBS = ("search", "train", "report", "recommend", "compare", "export", "serving", "latency", "harness")
 
 
@@ -62,3 +64,14 @@ from prunedlora.cli import app
 app(prog_name="prunedlora")
 """
     assert python("-c", code).split() == ["report"]
+
+
+@pytest.mark.parametrize("arguments", [["report", str(STORE), "--to", "TO"], ["search", "--help"]])
+def test_a_terminal_that_has_no_plus_minus(arguments: list[str], tmp_path: Path) -> None:
+    """As in a container without a locale."""
+    ascii_only = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    arguments = [str(tmp_path) if word == "TO" else word for word in arguments]
+    command = [sys.executable, "-m", "prunedlora", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=ascii_only, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "?" in done.stdout

@@ -1,5 +1,6 @@
 """What a sweep refuses beside its trial."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -48,3 +49,20 @@ def test_the_method_is_searched_like_any_other_field(tree: dict[str, Any]) -> No
     tree["baselines"] = [{"adapter": None, "pruning": None, "full": {}}]
     sweep = parse_sweep(tree, "x.yaml")
     assert sweep.baseline_trials()[0].method == "full"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("model.quantization", "int8"), ("model.attn_implementation", "flash_attention_2")]
+)
+def test_what_needs_a_gpu_in_a_baseline_or_a_corner(tree: dict[str, Any], field: str, value: str) -> None:
+    needs = f"{field} {value!r} needs CUDA, but resources.gpus_per_worker is 0"
+    baseline = copy.deepcopy(tree) | {"baselines": [{field: value}]}
+    assert f"baselines[0]: {needs}" in error_of(baseline)
+    corner = copy.deepcopy(tree)
+    corner["space"][field] = {"choice": [None, value]}
+    message = error_of(corner)
+    assert needs in message
+    assert "space at " in message
+    for sweep in (baseline, corner):
+        sweep["resources"] = {"gpus_per_worker": 1}
+        parse_sweep(sweep, "x.yaml")

@@ -48,8 +48,12 @@ from tests.config.refused import error_of, put
         ("trial.data.train.seed", 0, "seed has no effect on source 'some/data'; remove it"),
         ("trial.data.train.delimiter", "\n", "delimiter '\\n' is part of the format itself; give another, as ';'"),
         ("trial.data.train.column_names", ["a", "b", "a"], "column_names has a name twice: ['a', 'b', 'a']"),
-        ("trial.data.train.encoding", "utf9", "encoding 'utf9' is not known; give utf-8, utf-16, cp1252, …"),
-        ("trial.data.train.encoding", "hex", "encoding 'hex' is not known; give utf-8, utf-16, cp1252, …"),
+        ("trial.data.train.encoding", "utf9", "encoding 'utf9' is none of text files; give utf-8, utf-16, cp1252, …"),
+        ("trial.data.train.encoding", "hex", "encoding 'hex' is none of text files; give utf-8, utf-16, cp1252, …"),
+        *(
+            ("trial.data.train.encoding", name, f"encoding {name!r} is none of text files; give utf-8, utf-16, cp1252")
+            for name in ("undefined", "idna", "punycode", "unicode_escape", "raw_unicode_escape", "a\0b", "")
+        ),
         ("trial.data.train.seed", 3, "seed has no effect on source 'some/data'; remove it"),
         ("trial.data.train.name", "reasoning_gym:chain_sum", "a reasoning_gym source needs seed and num_examples"),
     ],

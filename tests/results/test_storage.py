@@ -279,3 +279,8 @@ def test_errors_of_object_stores_are_named_and_own_mistakes_are_not_hidden(tmp_p
         Storage("sealed://b").write_text("a", "")
     with pytest.raises(AttributeError):
         Storage(str(tmp_path)).write_text("a", None)  # type: ignore[arg-type]
+
+
+def test_a_file_system_that_holds_no_files_is_not_full():
+    with pytest.raises(StoreError, match="OSError: /proc is in a file system without any space for files"):
+        Storage("/proc/store").check_writable()

@@ -1,6 +1,7 @@
 """What would fail every trial for the model's sake is a sentence of the dry run: by trying, on tiny models."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformers import (
     CanineConfig,
     DeepseekV3Config,
     GPT2Config,
+    LlamaForCausalLM,
     MambaConfig,
     NystromformerConfig,
     PreTrainedConfig,
@@ -22,6 +24,8 @@ from transformers import (
 
 from prunedlora.config.fields import with_values
 from prunedlora.config.load import parse_sweep
+from prunedlora.methods.prunedlora import PrunedLora
+from prunedlora.registry import names
 from prunedlora.sweep.preflight import preflight
 from prunedlora.training.model import ModelError
 from tests.tiny import decoder_tree, sweep_tree
@@ -206,3 +210,53 @@ def test_a_model_that_does_not_generate(tmp_path: Path, monkeypatch: pytest.Monk
 def test_an_adapter_on_tied_embeddings_is_told(tmp_path: Path) -> None:
     (warning,) = preflight(decoder(tmp_path, adapter__target_modules=["q_proj", "lm_head"])).warnings
     assert "lm_head has the weights of the other embedding (tied)" in warning
+
+
+OF_METHODS: dict[str, dict[str, Any]] = {
+    "adalora": {"adalora": {"target_rank": 2, "begin": 0.2, "end": 0.7}},
+    "droplora": {"droplora": {"probability": 0.3}},
+    "full": {"adapter": None, "full": {}},
+    "l1ra": {"l1ra": {}},
+    "lora": {},
+    "prunedlora": {"pruning": {"target_rank": 2, "schedule": {"name": "one_shot", "begin": 0.5, "every_steps": 1}}},
+    "rslora": {"adapter.use_rslora": True},
+    "svd": {"svd": {"ranks": [2, 1]}},
+}
+"""Fields of a trial for each registered method."""
+
+
+@pytest.mark.parametrize("method", names("method"))
+def test_every_method_passes_the_dry_run(tmp_path: Path, method: str) -> None:
+    tree = decoder_tree(tmp_path, tmp_path / "store")
+    named = {} if method == "full" else {"adapter.method": method}
+    values = {"pruning": None, **named, **OF_METHODS[method]}
+    sweep = parse_sweep(with_values(tree, {f"trial.{path}": value for path, value in values.items()}), "test")
+    assert preflight(sweep).warnings == ()
+
+
+@pytest.mark.parametrize("ask", [lambda x: x[x != 0], lambda x: x.tolist(), lambda x: x.sum().item(), torch.unique])
+def test_a_method_that_reads_the_weights_is_no_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Callable[[torch.Tensor], Any]
+) -> None:
+    """And the model that it half changed is not the one that the next is tried on."""
+    attach = PrunedLora.attach
+
+    def attach_by_weights(self: PrunedLora, model: torch.nn.Module, adapter_name: str) -> torch.nn.Module:
+        adapted = attach(self, model, adapter_name)
+        ask(next(model.parameters()))
+        return adapted
+
+    monkeypatch.setattr(PrunedLora, "attach", attach_by_weights)
+    sweep = decoder(tmp_path)
+    baselines = [{"adapter.method": "lora", "pruning": None}]
+    found = preflight(parse_sweep({**sweep.model_dump(mode="json"), "baselines": baselines}, "test"))
+    assert found.warnings == ("method 'prunedlora' needs the weights: whether it goes onto the model is not known",)
+
+
+def test_a_way_of_attention_that_there_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for attention in ("eager", "sdpa", "flex_attention"):
+        preflight(decoder(tmp_path, model__attn_implementation=attention))
+    found = message(decoder(tmp_path, model__attn_implementation="spda"))
+    assert "cannot be built from its config with model.attn_implementation 'spda': ValueError" in found
+    monkeypatch.setattr(LlamaForCausalLM, "_supports_flex_attn", False)
+    assert "flex_attention" in message(decoder(tmp_path, model__attn_implementation="flex_attention"))

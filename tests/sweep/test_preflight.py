@@ -10,6 +10,7 @@ from transformers import MixtralConfig
 from prunedlora.adapters.targets import TargetError
 from prunedlora.config.fields import with_values
 from prunedlora.config.load import load_sweep, parse_sweep
+from prunedlora.sweep import preflight as preflight_module
 from prunedlora.sweep.preflight import PreflightError, preflight
 from prunedlora.tasks import tokenised
 from tests.families import gemma3, mixtral, put_in_place
@@ -167,3 +168,23 @@ def test_a_training_too_short_for_its_method(tree: dict[str, Any], values: dict[
     baseline = {**tree, "baselines": [{**values, "pruning": None}]}
     with pytest.raises(PreflightError):
         preflight(parse_sweep(baseline, "test"))
+
+
+@pytest.mark.parametrize(
+    ("attention", "expected"),
+    [
+        ("flash_attention_2", "'flash_attention_2' needs the package flash_attn, or kernels, on every node"),
+        ("flash_attention_3", "'flash_attention_3' needs the package flash_attn_interface, or kernels, on every node"),
+        ("flash_attention_9", "'flash_attention_9' is not known; known: flash_attention_2, flash_attention_3, flash_"),
+    ],
+)
+def test_flash_attention_without_its_package(
+    tree: dict[str, Any], attention: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight_module, "find_spec", lambda _: None)
+    values = {"trial.model.attn_implementation": attention, "resources.gpus_per_worker": 1}
+    with pytest.raises(PreflightError, match=f"model.attn_implementation {expected}"):
+        preflight(parse_sweep(with_values(tree, values), "test"))
+    monkeypatch.setattr(preflight_module, "find_spec", lambda name: name == "kernels" or None)
+    if attention in preflight_module.FLASH_PACKAGES:
+        preflight(parse_sweep(with_values(tree, values), "test"))

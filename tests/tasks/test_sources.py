@@ -8,6 +8,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import datasets
 import huggingface_hub
@@ -103,7 +104,7 @@ def test_what_a_cell_of_a_csv_may_hold(tmp_path: Path) -> None:
     [
         (b"text,label\na,b\na\n", "rows.csv': line 3 has 1 cells, the header has 2"),
         (b"text,label\na,b,\n", "rows.csv': line 2 has 3 cells, the header has 2"),
-        (b"text,label,text\na,b,c\n", "rows.csv': several columns are called 'text'"),
+        (b"text,label,text\na,b,c\n", "rows.csv', several columns are called 'text'"),
         (
             b'text,label\na,b\n"a,b\n',
             r"rows.csv': the row that begins in line 3 cannot be read \(unexpected end of data\): a cell that begins",
@@ -679,3 +680,49 @@ def test_only_the_columns_that_are_taken_are_held_in_memory(tmp_path: Path) -> N
     assert pyarrow.total_allocated_bytes() - before < 1_000_000
     assert table.column_names == ["text", "label", "page"]
     assert table.take([1], ["label"]) == {"label": ["b"]}
+
+
+def test_columns_of_one_name_that_nobody_asks_for(tmp_path: Path) -> None:
+    """A spreadsheet writes its empty columns as columns without a name."""
+    rows = "".join(f"{row['text']},{row['label']},,\n" for row in ROWS)
+    (tmp_path / "rows.csv").write_text(f"text,label,,\n{rows}")
+    assert sorted(targets(tmp_path / "rows.csv")) == sorted(row["label"] for row in ROWS)
+
+
+def test_half_a_character_is_told_with_its_row(tmp_path: Path) -> None:
+    rows = [{"text": "fine", "label": "x"}, {"text": "not \ud800", "label": "x"}]
+    for name, content in (("a.json", json.dumps(rows)), ("b.jsonl", "\n".join(map(json.dumps, rows)))):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(DataError, match=rf"{name}', row 1: column 'text' holds '.ud800' at character 4, half of a"):
+            load_examples(source(tmp_path / name), 0)
+
+
+def test_what_is_neither_file_nor_folder(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    for name in ("/dev/null", str(tmp_path / "pipe.csv")):
+        with pytest.raises(DataError, match=f"data path '{name}' is neither a file nor a folder"):
+            load_examples(source(name), 0)
+
+
+def test_a_folder_without_data(tmp_path: Path) -> None:
+    folder = tmp_path / "x.csv"
+    folder.mkdir()
+    with pytest.raises(DataError, match=r"folder '.*x\.csv' holds no file of data"):
+        load_examples(source(folder), 0)
+    (folder / "README.md").write_text("nothing here\n")
+    with pytest.raises(DataError) as caught:
+        load_examples(source(folder), 0)
+    assert str(folder) in str(caught.value)
+    assert "prunedlora-" not in str(caught.value)  # the folder of links, which is gone
+
+
+def test_a_gated_dataset_says_how_to_get_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    response = Mock(status_code=403, headers={})
+    refused = huggingface_hub.errors.GatedRepoError("no", response=response)
+
+    def load(*_: Any, **__: Any) -> None:
+        raise datasets.exceptions.DatasetNotFoundError("Dataset 'a/gated' is a gated dataset on the Hub.") from refused
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", load)
+    with pytest.raises(DataError, match=r"'a/gated'.* it is gated, private or not there, and .* as HF_TOKEN in the"):
+        load_examples(source("a/gated", split="train"), 0)

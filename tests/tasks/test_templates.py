@@ -45,6 +45,7 @@ def test_the_text_of_a_value(value: object, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("{q} \ud83d", "holds '.ud83d' at character 4, half of a character"),
         ("{question", "template '{question' is malformed: expected '}' before end of string"),
         ("{}", "template '{}': braces must hold a column name and nothing else"),
         ("{q!r}", "braces must hold a column name"),

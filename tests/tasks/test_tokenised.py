@@ -1,5 +1,6 @@
 """A split in a file: the features that `encode` gives, and nothing that is not whole."""
 
+import errno
 import random
 from pathlib import Path
 
@@ -91,3 +92,32 @@ def test_a_file_that_is_not_whole_is_told(path: Path) -> None:
 def test_a_full_disk_is_an_error_of_the_system() -> None:
     with pytest.raises(OSError, match="No space left on device"):
         write_tokens(Path("/dev/full"), Numbers(), EXAMPLES)  # type: ignore[arg-type]
+
+
+def test_no_damage_is_read_or_left_to_whoever_asks(path: Path) -> None:
+    """Wherever it is: in numbers, in Arrow's own records, in the checksum. What it hits that means nothing is read."""
+    written, rng = path.read_bytes(), random.Random(0)
+    told = 0
+    for _ in range(600):
+        broken = bytearray(written)
+        for _ in range(rng.choice([1, 2, 8, 40])):
+            broken[rng.randrange(len(broken))] = rng.randrange(256)
+        path.unlink()
+        path.write_bytes(broken)
+        try:
+            assert list(read_tokens(path, 23, EXAMPLES)) == FEATURES
+        except BrokenTokensError:
+            told += 1
+    assert told > 400
+
+
+def test_an_error_of_the_system_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_tokens(tmp_path / "nothing.arrow", 1)
+
+    def fail(_: str) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(pyarrow, "memory_map", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        read_tokens(tmp_path, 1)

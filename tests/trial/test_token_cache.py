@@ -20,7 +20,7 @@ from prunedlora.tasks.sources import Example, Source
 from prunedlora.tasks.splits import Splits, load_splits
 from prunedlora.tasks.task import Task
 from prunedlora.trial import token_cache
-from prunedlora.trial.token_cache import SPLITS, node_folder, tokenised
+from prunedlora.trial.token_cache import SPLITS, TokenFolderError, node_folder, tokenised
 from tests.tiny import make_data, minilm_folder
 
 ANSWERS = {"metric": "exact_match", "max_new_tokens": 3}
@@ -177,30 +177,57 @@ def test_texts_that_cannot_be_tokenised_leave_nothing(splits: Splits, folder: Pa
     assert {file.suffix for file in folder.iterdir()} == {".lock"}
 
 
-def test_a_node_without_room_says_so(splits: Splits, folder: Path, encoded: list[str]) -> None:
-    """An error of the system, so that it is the node's and not the trial's."""
-    node_folder()
+@pytest.mark.parametrize("known", [False, True], ids=["tokenizer", "tokens"])
+def test_a_node_without_room_says_so(
+    splits: Splits, folder: Path, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of the system, so that it is the node's and not the trial's: for the tokenizer's files, or the tokens'."""
+    task = task_of(splits)
+    if known:
+        monkeypatch.setattr(type(task), "encoding", {})
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
     try:
-        with pytest.raises(OSError, match=r"cannot write the tokenised data, [\d,]+ MB are free .*TMPDIR") as caught:
-            token_cache._write(folder / "x.arrow", task_of(splits), splits.train, ())
+        with pytest.raises(TokenFolderError, match=r"cannot write .* data, [\d,]+ MB are free .*TMPDIR") as caught:
+            tokenised(task, splits)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert caught.value.errno == errno.EFBIG
     assert isinstance(caught.value.__cause__, OSError)
-    assert list(folder.iterdir()) == []
+    assert {file.suffix for file in folder.iterdir()} == ({".lock"} if known else set())
 
 
 def test_a_folder_that_others_may_enter_is_refused(folder: Path) -> None:
     folder.parent.mkdir(mode=0o755)
-    with pytest.raises(PermissionError, match=r"must be a folder of user \d+ .*mode 755: remove it, or let TMPDIR"):
+    with pytest.raises(TokenFolderError, match=r"must be a folder of user \d+ .*mode 755: remove it, or let TMPDIR"):
         node_folder()
     folder.parent.rmdir()
     elsewhere = folder.parent.with_name("elsewhere")
     elsewhere.mkdir(mode=0o700)
     folder.parent.symlink_to(elsewhere)
-    with pytest.raises(PermissionError, match="must be a folder"):
+    with pytest.raises(TokenFolderError, match="must be a folder") as caught:
+        node_folder()
+    assert caught.value.errno == errno.EACCES
+
+
+def test_what_lies_in_the_folders_way(splits: Splits, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is told as the package's own error, with what to do."""
+    folder.parent.write_text("")
+    with pytest.raises(TokenFolderError, match=r"must be a folder of user .*remove it, or let TMPDIR"):
+        node_folder()
+    folder.parent.unlink()
+    folder.parent.mkdir(mode=0o700)
+    folder.write_text("")
+    with pytest.raises(TokenFolderError, match=r"no folder of tokenised data \(File exists\); TMPDIR names") as caught:
+        node_folder()
+    assert caught.value.errno == errno.EEXIST
+    folder.unlink()
+    monkeypatch.setattr(token_cache, "_key", lambda _: "key")
+    (node_folder() / "key.lock").mkdir()
+    with pytest.raises(TokenFolderError, match=r"cannot write the tokenised data, .*\(Is a directory\); TMPDIR names"):
+        tokenised(task_of(splits), splits)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder / "gone"))
+    with pytest.raises(TokenFolderError, match=r"no folder of tokenised data \(No such file or directory\)"):
         node_folder()
 
 
