@@ -181,7 +181,7 @@ def test_texts_that_cannot_be_tokenised_leave_nothing(splits: Splits, folder: Pa
 def test_a_node_without_room_says_so(
     splits: Splits, folder: Path, known: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An error of the system, so that it is the node's and not the trial's: for the tokenizer's files, or the tokens'."""
+    """An error of the system, so that it is the node's and not the trial's: for a tokenizer's files, and for tokens."""
     task = task_of(splits)
     if known:
         monkeypatch.setattr(type(task), "encoding", {})
