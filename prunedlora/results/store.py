@@ -15,7 +15,7 @@
     trials/<key>/config.json        the resolved configuration
     trials/<key>/attempts.json      starts of the trial, per driver
     trials/<key>/checkpointed.json  the start that left the last new checkpoint, per driver
-    trials/<key>/failures/          what ranks had to say that could not go on (trial/failures.py)
+    trials/<key>/failures/          what ranks had to say that could not go on (trial/last_words.py)
     trials/<key>/log.jsonl          figures along the way
     trials/<key>/checkpoints/<…>/   to resume from
     trials/<key>/adapters/<step>/   plain PEFT adapters

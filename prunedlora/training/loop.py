@@ -250,7 +250,7 @@ def _passes(trial: Trial, workers: Workers) -> tuple[Tensor, _Lacking]:
             sums[1] += num_targets
             sums[2] += batch["attention_mask"].sum()
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
+        if not is_out_of_memory(error) or not features:  # before the first pass, or after all: none can be halved
             raise
         reason = str(error)
     else:

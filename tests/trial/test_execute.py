@@ -272,7 +272,7 @@ def test_a_rank_that_fails_alone_leaves_its_reason(tree: dict[str, Any], store: 
     assert steps == []
     record = record_of(trial, store)
     assert record.failure is not None
-    assert record.failure.message == "rank 1 failed: ValueError: training.batch_size 1 is below the 2 workers"
+    assert record.failure.message == "rank 1 failed: SettingsError: training.batch_size 1 is below the 2 workers"
     assert (record.failure.type, record.failure.fault, record.attempts) == ("RankFailedError", "user", 2)
     assert run(trial, store, epoch=2) == "completed"  # --retry-failed
 
