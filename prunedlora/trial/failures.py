@@ -175,7 +175,7 @@ def failure_of(
     """An error as records and ranks' words have it."""
     return Failure(
         type=type(error).__name__,
-        message=f"{error}{_hint(error)}{_memory_hint(error, loading)}",
+        message=f"{error}{_hint(error)}",
         fault=fault_of(error, loading=loading),
         step=step,
         learning_rate=learning_rate,
@@ -194,15 +194,6 @@ def _hint(error: BaseException) -> str:
         return ""
     where = getattr(full, "filename", None)
     return f" (a disk is full{'' if where is None else f': {where}'}: {full})"
-
-
-def _memory_hint(error: BaseException, loading: bool) -> str:
-    if loading or isinstance(error, TooLittleMemoryError) or not any(map(is_out_of_memory, causes(error))):
-        return ""
-    return (
-        " (not in a pass, which would have been halved: set a smaller adapter.initial_rank, or take a device with more "
-        "memory)"
-    )
 
 
 @contextmanager
