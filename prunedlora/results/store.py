@@ -199,6 +199,11 @@ class Store:
         """Starts of a trial under a driver after the one that left the last new checkpoint."""
         return self.num_attempts(key, driver_epoch) - self._counts(key, CHECKPOINTED).get(str(driver_epoch), 0)
 
+    def last_checkpointed(self, key: str) -> tuple[int, int]:
+        """The start that left the last new checkpoint: its driver's epoch, and its number under it; (0, 0): none."""
+        noted = self._counts(key, CHECKPOINTED)
+        return max(((int(epoch), attempt) for epoch, attempt in noted.items()), default=(0, 0))
+
     def has_failed(self, key: str, driver_epoch: int) -> bool:
         """Whether the trial's last start was under this driver and is on record as failed. The failed record of an
         earlier one stays until a trial that is retried ends."""

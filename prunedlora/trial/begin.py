@@ -24,8 +24,9 @@ from prunedlora.trial.outside_error import NodeError
 from prunedlora.trial.trial_harness import Harness, load_harness
 
 MOST_NOT_BEGUN = 5
-"""Attempts that nodes ended before a step of their own, after which the trial fails: not for one sick device, whose
-slot is closed after three (fleet/failure_count.py), but before a trial that breaks every device closes the next."""
+"""Attempts that nodes ended before a step of their own, after which the trial fails: more than one sick device takes,
+whose slot is closed after three (fleet/failure_count.py), and fewer than close the next slot too, where the trial
+breaks every device."""
 MOST_HARNESS = 2
 """Attempts of which the node could not measure by lm-evaluation-harness, after which it is not asked again."""
 
@@ -87,7 +88,7 @@ def begin(store: Store, key: str, epoch: int, max_attempts: int, problem: Failur
 
     It ends at once for a `problem` in loading, for a rank that failed alone (which would fail again, after as long a
     training), and after `max_attempts` without a new checkpoint. An attempt that a node ended before a step of its own
-    is none of these `max_attempts`; there may be MOST_NOT_BEGUN of such.
+    is none of these `max_attempts`; there may be MOST_NOT_BEGUN of such without a new checkpoint, under all drivers.
     """
     attempt = store.begin_attempt(key, epoch)
     record = store.read_record(key)
@@ -104,7 +105,8 @@ def _too_many(
     """That a trial has been interrupted too often; None: it has not."""
     epoch, number = attempt
     since = store.num_attempts_since_checkpoint(key, epoch)
-    not_begun = attempts_with(left, NOT_BEGUN)
+    # Under whichever driver: a trial that breaks every device may close all slots of one.
+    not_begun = {other for other in attempts_with(left, NOT_BEGUN) if other > store.last_checkpointed(key)}
     if len(not_begun) >= MOST_NOT_BEGUN:
         times = f"{len(not_begun)} times before it had done a step"
         why = last_words(left, max(not_begun))

@@ -28,7 +28,7 @@ from prunedlora.trial import candidates as candidates_module
 from prunedlora.trial import execute as execute_module
 from prunedlora.trial import resume
 from prunedlora.trial.assets import AssetCache
-from prunedlora.trial.begin import load
+from prunedlora.trial.begin import begin, load
 from prunedlora.trial.execute import execute_trial
 from prunedlora.trial.last_words import last_words, words_left
 from prunedlora.trial.outside_error import NodeError, OutsideError
@@ -411,6 +411,27 @@ def test_a_trial_that_breaks_every_device_fails_before_it_closes_a_second_slot(
     assert "before its first step: RuntimeError: CUDA error: an illegal" in failure.message
 
 
+def test_sick_devices_before_a_new_checkpoint_are_forgiven(
+    tree: dict[str, Any], store: Store, assets: AssetCache, sick: Callable[[], Any]
+) -> None:
+    """Whatever broke them, the trial has gone on elsewhere since then; under another driver too."""
+    trial, key = trial_of(tree), trial_key(trial_of(tree))
+
+    def breaks() -> None:
+        with sick():
+            for _ in range(4):
+                with pytest.raises(NodeError, match="CUDA error"):
+                    run(trial, store, assets)
+
+    breaks()
+    with pytest.raises(KilledError):
+        run(trial, store, assets, killed_at(8))
+    assert store.last_checkpointed(key) == (1, 5)
+    breaks()
+    assert begin(store, key, 2, 2, None).failure is None
+    assert run(trial, store, assets) == "completed"
+
+
 def test_a_device_that_fails_later_counts(
     tree: dict[str, Any], store: Store, assets: AssetCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -488,6 +509,13 @@ def test_memory_that_lacks_between_passes_is_told_as_what_it_is(
     assert failure is not None
     assert (failure.type, failure.fault) == ("MemoryError", None)
     assert failure.message == "no room for indices"
+
+
+def test_the_store_knows_which_attempt_left_the_last_checkpoint(store: Store) -> None:
+    assert store.last_checkpointed("k") == (0, 0)
+    for epoch, attempt in ((9, 7), (10, 1), (10, 2)):
+        store.note_checkpoint("k", epoch, attempt)
+    assert store.last_checkpointed("k") == (10, 2)
 
 
 def test_checkpoints_are_left_by_time(tree: dict[str, Any], store: Store, assets: AssetCache) -> None:
