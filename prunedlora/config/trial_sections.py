@@ -16,10 +16,10 @@ class ModelConfig(Section):
     gguf_file: str | None = None
     """File inside the model folder or repository, for models stored as GGUF."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Type of the base weights and of autocast; auto: bfloat16 on a GPU, float32 on a CPU. Adapters are float32. float16
-    is for GPUs without bfloat16 (V100, T4), where auto is refused: the loss is scaled in it, and a model whose
-    activations pass 65,504 cannot be trained. On a GPU float32 matrices are multiplied in TF32 while the model trains,
-    in full precision everywhere else."""
+    """Type of the base weights and of autocast; auto: bfloat16 on a GPU, float32 on a CPU. Adapters are float32. For
+    GPUs without bfloat16 (V100, T4), where auto is refused, there is float16: its losses are scaled, and a model whose
+    activations pass 65,504 cannot be trained in it. On a GPU float32 matrices are multiplied in TF32 while the model
+    trains, in full precision everywhere else."""
     gradient_checkpointing: bool | None = None
     """Recompute activations in the backward pass: less memory, more time, the same result. None: only once a single
     example does not fit into memory; false: not even then."""
