@@ -106,7 +106,8 @@ def test_attention_is_computed_as_asked(tmp_path: Path) -> None:
 
 
 def test_on_a_gpu_no_copy_is_made_on_the_cpu_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trial, asked = parse_sweep(sweep_tree(tmp_path, "unused"), "test").trial, {}
+    trial = trial_with(parse_sweep(sweep_tree(tmp_path, "unused"), "test").trial, {"model.dtype": "bfloat16"})
+    asked: dict[str, Any] = {}
 
     def from_pretrained(_: str, **options: Any) -> None:
         asked.update(options)
