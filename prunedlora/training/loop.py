@@ -113,8 +113,8 @@ def train(
     milestones; before the last one, whose evaluation then costs no training should it die; and on PAUSE.
 
     Raises:
-        NonFiniteError: names the step and the learning rate. Where losses are scaled, gradients must not be finite
-            without it either.
+        NonFiniteError: names the step and the learning rate; where losses are scaled, of a loss, or of gradients and
+            statistics that are not finite at scale 1 either.
         TooLittleMemoryError: not even a single example fits; on all workers alike.
         NoGradientError: after the first backward pass, names the adapted layers that the loss does not depend on.
         WorkersDifferError: workers have changed their adapters differently; before that step's gradients are summed,
