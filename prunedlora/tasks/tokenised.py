@@ -100,6 +100,13 @@ class TokenisedSplit(Sequence[Features]):
         )
 
 
+def length_of(features: Sequence[Features], index: int) -> int:
+    """Tokens of one of them."""
+    if isinstance(features, TokenisedSplit):
+        return int(features.lengths[index])
+    return len(features[index].input_ids)
+
+
 def lengths_of(features: Sequence[Features]) -> Sequence[int]:
     """Tokens of each."""
     if isinstance(features, TokenisedSplit):

@@ -9,6 +9,7 @@ import torch
 
 from prunedlora.seeds import generator
 from prunedlora.tasks.task import Features
+from prunedlora.tasks.tokenised import length_of
 from prunedlora.training.memory import halved
 
 
@@ -46,21 +47,26 @@ class BatchOrder:
         """
         most_examples, most_tokens = self.limits(num_workers, halvings)
         start = step * self.batch_size
+        # By number: of an example that another worker has, its length is all that must be known.
         batch = [self._at(start + i) for i in range(self.batch_size)]
-        batch.sort(key=lambda feature: -len(feature.input_ids))
+        batch.sort(key=lambda index: -self._length(index))
         share, longest = batch[rank::num_workers], batch[::num_workers]  # rank 0 has the longest of each round
         begin = 0
         while begin < len(longest):
             num_together = most_examples
             if most_tokens is not None:
-                num_together = max(1, most_tokens // len(longest[begin].input_ids))
+                num_together = max(1, most_tokens // self._length(longest[begin]))
             assert num_together is not None
-            yield share[begin : begin + num_together]
+            yield [self.features[index] for index in share[begin : begin + num_together]]
             begin += num_together
 
-    def _at(self, position: int) -> Features:
+    def _at(self, position: int) -> int:
+        """Which example comes at a place in the endless order."""
         epoch, index = divmod(position, len(self.features))
-        return self.features[int(_permutation(self.seed, epoch, len(self.features))[index])]
+        return int(_permutation(self.seed, epoch, len(self.features))[index])
+
+    def _length(self, index: int) -> int:
+        return length_of(self.features, index)
 
 
 def num_epoch_steps(num_examples: int, batch_size: int, num_epochs: float) -> int:

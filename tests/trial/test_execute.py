@@ -519,7 +519,9 @@ def test_workers_that_remove_different_components_are_started_again(tree: dict[s
         process.join()
     assert [process.exitcode for process in processes] == [7, 7]
     assert store.read_record(trial_key(trial)) is None
-    assert re.search(r"rank \d was interrupted: WorkersDifferError: the 2 workers", last_words(store, trial_key(trial)))
+    assert re.search(
+        r"rank \d was interrupted: WorkersDifferError: the 2 workers", last_words(store, trial_key(trial), (1, 1))
+    )
     store.begin_attempt(trial_key(trial), 1)
     assert run(trial, store) == "failed"  # it had its attempts
     failure = record_of(trial, store).failure
