@@ -15,6 +15,7 @@ from prunedlora.settings_error import SettingsError
 from prunedlora.training.data import BatchOrder, num_epoch_steps
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Trial
+from prunedlora.training.loss_scale import loss_scale_for
 from prunedlora.training.memory import Fit
 from prunedlora.training.model import can_checkpoint, set_gradient_checkpointing
 from prunedlora.trial.assets import Assets
@@ -96,6 +97,7 @@ def build_trial(config: TrialConfig, assets: Assets, model: Any, method: Any, wo
         peak_rates=rates,
         fit=Fit(gradient_checkpointing=checkpointing is True),
         may_checkpoint=checkpointing is None and can_checkpoint(model),
+        loss_scale=loss_scale_for(assets.base.dtype),
     )
 
 

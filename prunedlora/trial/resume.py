@@ -24,6 +24,7 @@ from prunedlora.training.checkpoint import (
     write_checkpoint,
 )
 from prunedlora.training.loop import Trial
+from prunedlora.training.loss_scale import LossScale
 from prunedlora.training.memory import Fit
 from prunedlora.training.model import set_gradient_checkpointing
 from prunedlora.trial.candidates import ADAPTER
@@ -60,6 +61,7 @@ def snapshot(live: Trial, candidates: Sequence[Candidate]) -> Snapshot:
         "train_seconds": live.train_seconds,
         "tokens_seen": live.tokens_seen,
         "fit": asdict(live.fit),
+        "loss_scale": None if live.loss_scale is None else asdict(live.loss_scale),
         "candidates": _plain(candidates),
     }
     return Snapshot(live.step, {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}, state)
@@ -141,5 +143,6 @@ def load_checkpoint(store: Store, key: str, live: Trial, candidates: list[Candid
     live.step, live.train_seconds = state["step"], state["train_seconds"]
     live.tokens_seen = state["tokens_seen"]
     live.fit = Fit(**state["fit"])
+    live.loss_scale = None if state["loss_scale"] is None else LossScale(**state["loss_scale"])
     set_gradient_checkpointing(live.model, live.fit.gradient_checkpointing)
     candidates[:] = [Candidate.model_validate(candidate) for candidate in state["candidates"]]
