@@ -135,7 +135,7 @@ def test_time_left_counts_what_is_begun(store: Store) -> None:
 
 def test_waiting_and_closed_slots_are_shown_and_said_once(store: Store) -> None:
     text = io.StringIO()
-    progress = Progress(store, OBJECTIVES, num_trials=4, console=Console(file=text, width=200), records=())
+    progress = started(store, Console(file=text, width=200))
     slots: Any = SimpleNamespace(closed={}, waiting_text=lambda snapshot: "waiting for resources: 1 of 3")
     news = SlotNews(progress)
     now = snapshot({"a": "completed"})
