@@ -46,14 +46,21 @@ def test_trouble_that_stays_is_told(make_sweep: Make, tmp_path: Path, monkeypatc
         next_ask(Asker(make_sweep(), store))
 
 
-def test_a_number_that_another_driver_took_is_told_at_once(make_sweep: Make, tmp_path: Path) -> None:
-    """With the patience of 26 s this test would be a slow one."""
-    one, other = (Asker(make_sweep(seed=seed), Store(str(tmp_path / "store"))) for seed in (0, 1))
+def test_a_number_that_another_driver_took_is_told_at_once(
+    make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ask_writer, "RETRY_SECONDS", (0.0, 0.0))
+    stores = [Store(str(tmp_path / "store")) for _ in range(2)]
+    one, other = (Asker(make_sweep(seed=seed), store) for seed, store in enumerate(stores))
+    tries: list[int] = []
+    write = stores[1].write_ask
+    monkeypatch.setattr(stores[1], "write_ask", lambda ask: (tries.append(ask.number), write(ask)))
     ask = next_ask(one)
     assert ask is not None
     one.close()
     with pytest.raises(AskTakenError, match="ask 0 is already written"):
         next_ask(other)
+    assert tries == [0]
 
 
 def test_patience_does_not_hang_on_what_a_storage_says(
