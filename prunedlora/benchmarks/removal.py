@@ -41,6 +41,10 @@ LEVELS = (0.25, 0.5, 0.75, 0.875)
 STRENGTHS = (0.0, 0.5, 1.0)
 
 
+class UnscaledLossError(ValueError):
+    """A model in float16, in which the gradients of a loss that is not scaled are lost."""
+
+
 class NoVariantError(ValueError):
     """A pattern that fits no variant; the message lists them."""
 
@@ -100,9 +104,13 @@ def removal_costs(
     `num_batches`: batches that statistics are averaged over. `num_single_layers`: layers of which every component is
     removed by itself, for the correlations; 0 leaves them out. `only`: patterns (fnmatch) of the variants' names.
 
-    Raises NoVariantError for a pattern that fits none.
+    Raises NoVariantError for a pattern that fits none, UnscaledLossError for a model in float16.
     """
     settings = _matching(only)
+    if base.model.dtype == "float16":
+        raise UnscaledLossError(
+            "model.dtype 'float16': statistics are collected here without loss scaling; set float32 or bfloat16"
+        )
     no_answers = {"evaluation.max_new_tokens": None, "evaluation.stop": None}
     base = trial_with(base, {"evaluation.metric": "loss", **no_answers})
     assets = load_assets(base, device)

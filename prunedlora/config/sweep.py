@@ -83,7 +83,7 @@ class SweepConfig(Section):
     """How often a trial is started, per run of the sweep, without getting as far as a new checkpoint: its worker died,
     or met trouble that is not the trial's own (another worker lost, a node, Ray, the storage). It goes on from its last
     checkpoint, and each new one gives it all its starts again: a long trial may be preempted as often as it likes. A
-    node that cannot load the base model or the data has not started it."""
+    node that cannot load the base model or the data, or ends it before its first step, has not started it."""
     recommend_within: float = Field(default=0.01, ge=0.0)
     """The recommended adapter is the smallest whose quality is at most this much worse than the best's."""
     seed: NonNegativeInt = 0

@@ -15,9 +15,11 @@ class ModelConfig(Section):
     """Hub revision (branch, tag or commit); None takes the Hub's default branch."""
     gguf_file: str | None = None
     """File inside the model folder or repository, for models stored as GGUF."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Type of the base weights and of autocast; auto: bfloat16 on a GPU, float32 on a CPU. Adapters are float32. On a
-    GPU float32 matrices are multiplied in TF32 while the model trains, in full precision everywhere else."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Type of the base weights and of autocast; auto: bfloat16 on a GPU, float32 on a CPU. Adapters are float32. For
+    GPUs without bfloat16 (V100, T4), where auto is refused, there is float16: its losses are scaled, and a model whose
+    activations pass 65,504 cannot be trained in it. On a GPU float32 matrices are multiplied in TF32 while the model
+    trains, in full precision everywhere else."""
     gradient_checkpointing: bool | None = None
     """Recompute activations in the backward pass: less memory, more time, the same result. None: only once a single
     example does not fit into memory; false: not even then."""
@@ -54,8 +56,8 @@ class ModelConfig(Section):
     def _attention_fits_the_type(self) -> Self:
         if self.needs_half_precision and self.dtype == "float32":
             raise ValueError(
-                f"attn_implementation {self.attn_implementation!r} computes in half precision: set dtype to bfloat16, "
-                "or attn_implementation to sdpa"
+                f"attn_implementation {self.attn_implementation!r} computes in half precision: set dtype to bfloat16 "
+                "or float16, or attn_implementation to sdpa"
             )
         return self
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from prunedlora.adapters.attach import detach, load
-from prunedlora.adapters.verify import verify
 from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.class_names import recorded_labels
 from prunedlora.delivery.stored_adapter import adapter_path, fetch_adapter
@@ -15,9 +14,9 @@ from prunedlora.results.record import Figure, RecordError, json_object
 from prunedlora.results.store import Store
 from prunedlora.tasks.outcomes import figures
 from prunedlora.training.distributed import Workers
-from prunedlora.training.evaluate import autocast, evaluate
+from prunedlora.training.evaluate import evaluate
 from prunedlora.trial.assets import AssetCache
-from prunedlora.trial.candidates import ADAPTER, certificate_facts, checked_batch, recorded
+from prunedlora.trial.candidates import ADAPTER, certificate_facts, recorded, verified
 from prunedlora.trial.failures import loading
 
 TEST_FILE = "test.json"
@@ -59,8 +58,7 @@ def measure_test(
                 workers=workers,
             )
             merged = config.model.quantization is None  # 4-bit weights cannot take up an update exactly
-            with autocast(workers.device, loaded.base.dtype):
-                certificate = verify(model, ADAPTER, folder, checked_batch(loaded, workers), merged=merged)
+            certificate = verified(model, loaded.base.dtype, folder, loaded, workers, merged=merged)
         finally:
             detach(model)
     if workers.rank == 0:

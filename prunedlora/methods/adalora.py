@@ -21,6 +21,7 @@ from prunedlora.adapters.plain import plain_layers
 from prunedlora.methods.method import Method
 from prunedlora.pruning.pruner import Event
 from prunedlora.registry import register
+from prunedlora.settings_error import SettingsError
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class AdaLora(Method):
     def __init__(self, adapter: AdapterSettings, seed: int, num_steps: int, settings: AdaLoraSettings) -> None:
         begin, end = round(settings.begin * num_steps), round(settings.end * num_steps)
         if end - begin < settings.every_steps or end < 1:
-            raise ValueError(
+            raise SettingsError(
                 f"adalora: from step {begin} to {end} of {num_steps} there is no room for an allocation every "
                 f"{settings.every_steps} steps; train longer, or move begin {settings.begin:g} and "
                 f"end {settings.end:g} apart"

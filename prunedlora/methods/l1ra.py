@@ -21,6 +21,7 @@ from prunedlora.pruning.pruner import Event
 from prunedlora.pruning.reallocation import reallocate, shrink_gates
 from prunedlora.registry import register
 from prunedlora.seeds import generator
+from prunedlora.settings_error import SettingsError
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class L1ra(Method):
     def __init__(self, adapter: AdapterSettings, seed: int, num_steps: int, settings: L1raSettings) -> None:
         every_steps = round(settings.every * num_steps)
         if every_steps < 1:
-            raise ValueError(
+            raise SettingsError(
                 f"l1ra.every {settings.every:g} of {num_steps} training steps is less than half a step; "
                 "train longer or reallocate less often"
             )

@@ -27,8 +27,9 @@ class Method:
 
     One object serves one trial on one model. The loop calls, in this order: `attach` once; then per optimizer step
     backward passes (and `discard`, where they have to begin anew), `statistics` (sums them over the workers in place),
-    `penalise`, `observe`, the optimizer, `step`; after the last step `truncations`; `close` and `detach` at the end.
-    All workers hold equal objects and decide alike, because all they see is reduced.
+    `penalise`, `unscale` (where losses are scaled; `discard` may still follow), `observe`, the optimizer, `step`; after
+    the last step `truncations`; `close` and `detach` at the end. All workers hold equal objects and decide alike,
+    because all they see is reduced.
 
     A subclass overrides what it does otherwise. What it keeps is a LoRA adapter of fixed rank that remembers nothing.
     """
@@ -78,6 +79,10 @@ class Method:
     def statistics(self) -> list[Tensor]:
         """This step's raw statistics, to be summed over data-parallel workers in place before `observe`."""
         return []
+
+    def unscale(self, scale: float) -> None:
+        """Makes of the summed statistics, in place, those of losses that were not multiplied by `scale`, a power of
+        two; what is made of gradients need not be: these come unscaled."""
 
     def discard(self) -> None:
         """Forgets what hooks have collected since the last `step`: its backward passes begin anew."""

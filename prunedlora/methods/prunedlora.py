@@ -51,6 +51,10 @@ class PrunedLora(Method):
         """Raw curvature sums of this step, to be summed over workers in place."""
         return self.pruner.statistics()
 
+    def unscale(self, scale: float) -> None:
+        """Curvature sums of losses that were not multiplied by `scale`."""
+        self.pruner.unscale(scale)
+
     def discard(self) -> None:
         """Forgets the curvature sums of this step."""
         self.pruner.discard()

@@ -79,6 +79,11 @@ class Averages:
         """This step's raw statistics, to be summed over data-parallel workers in place before `observe`."""
         return [tensor for collector in self._collectors.values() for tensor in collector.statistics()]
 
+    def unscale(self, scale: float) -> None:
+        """Makes of the raw statistics those of losses that were not multiplied by `scale`."""
+        for collector in self._collectors.values():
+            collector.unscale(scale)
+
     def observe(self) -> None:
         """Averages this step's statistics in."""
         for name, collector in self._collectors.items():

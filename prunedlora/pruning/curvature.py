@@ -29,6 +29,11 @@ class Curvature(Protocol):
         """Raw sums of this step that have to be summed over data-parallel workers, in place, before `collect`."""
         ...
 
+    def unscale(self, scale: float) -> None:
+        """Makes of the sums over the workers, in place, those of losses that were not multiplied by `scale`, a power of
+        two: before `collect`."""
+        ...
+
     def collect(self) -> list[Tensor]:
         """H of this step for every layer, (r, r) in at least float32, and a fresh start for the next step."""
         ...
@@ -64,6 +69,9 @@ class BatchCurvature:
     def statistics(self) -> list[Tensor]:
         """Empty: gradients are reduced already."""
         return []
+
+    def unscale(self, scale: float) -> None:
+        """Nothing to do: gradients come unscaled."""
 
     def collect(self) -> list[Tensor]:
         """GᵀG / rows from the gradients present; zero for a layer that got none."""
@@ -103,11 +111,15 @@ class TokenCurvature:
     def __init__(self, layers: Sequence[AdaptedLayer], side: Side) -> None:
         self._layers = layers
         self._side = side
-        self._tokens = TokenSums(layers, side, _weighted_inputs if side == "B" else _weighted_gradients)
+        self._tokens = TokenSums(layers, side, _weighted_inputs if side == "B" else _weighted_gradients, degree=2)
 
     def statistics(self) -> list[Tensor]:
         """Σ_t of this step, one (r, r) per layer."""
         return self._tokens.sums
+
+    def unscale(self, scale: float) -> None:
+        """Divides by the square of `scale`."""
+        self._tokens.unscale(scale)
 
     def collect(self) -> list[Tensor]:
         """H_B or H_A of this step."""

@@ -102,6 +102,12 @@ class Pruner:
         that is not observed."""
         return self._averages.statistics()
 
+    def unscale(self, scale: float) -> None:
+        """Makes of this step's raw statistics, in place, those of losses that were not multiplied by `scale`, a power
+        of two; before `observe`, to which the gradients must come unscaled. Nothing but overflow and underflow tells
+        what comes out from what had not been scaled."""
+        self._averages.unscale(scale)
+
     @full_float32
     def observe(self, gradient_scale: float | None = None) -> None:
         """Averages this step's statistics in, from complete, unclipped gradients; before the optimizer step. Does
@@ -114,6 +120,7 @@ class Pruner:
 
         Raises ValueError where it is needed and not given.
         """
+        self._is_discarded = False
         if not self._averages.is_watching:
             return
         self._gradient_form.check(gradient_scale)
@@ -121,8 +128,8 @@ class Pruner:
         self._gradient_form.observe(self._layers, gradient_scale)
 
     def discard(self) -> None:
-        """Forgets what this step has collected, in the place of `observe`: for a step that is not finite. Nothing is
-        removed after it."""
+        """Forgets what this step has collected: for one that begins anew, or, in the place of `observe`, for one that
+        is not finite. Nothing is removed after a step that has not been observed since."""
         self._averages.resize()
         self._is_discarded = True
 

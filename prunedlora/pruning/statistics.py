@@ -23,11 +23,14 @@ class ActivationStatistic:
     reads_gradients = False
 
     def __init__(self, layers: Sequence[AdaptedLayer]) -> None:
-        self._tokens = TokenSums(layers, "B", _inputs_that_count, counting=True)
+        self._tokens = TokenSums(layers, "B", _inputs_that_count, degree=0, counting=True)
 
     def statistics(self) -> list[Tensor]:
         """Σ_t h hᵀ and the number of tokens, per layer."""
         return [*self._tokens.sums, *self._tokens.counts]
+
+    def unscale(self, scale: float) -> None:
+        """Nothing to do: of gradients it is only seen whether they are zero."""
 
     def collect(self) -> list[Tensor]:
         """G_h of this step; zero for a layer that saw no token."""
@@ -62,11 +65,15 @@ class OutputGradientStatistic:
     reads_gradients = False
 
     def __init__(self, layers: Sequence[AdaptedLayer]) -> None:
-        self._tokens = TokenSums(layers, "A", _gradients)
+        self._tokens = TokenSums(layers, "A", _gradients, degree=2)
 
     def statistics(self) -> list[Tensor]:
         """Σ_t u uᵀ per layer."""
         return self._tokens.sums
+
+    def unscale(self, scale: float) -> None:
+        """Divides by the square of `scale`."""
+        self._tokens.unscale(scale)
 
     def collect(self) -> list[Tensor]:
         """G_u of this step."""
@@ -101,6 +108,9 @@ class SensitivityStatistic:
     def statistics(self) -> list[Tensor]:
         """Empty: gradients are reduced already."""
         return []
+
+    def unscale(self, scale: float) -> None:
+        """Nothing to do: gradients come unscaled."""
 
     def collect(self) -> list[Tensor]:
         """The sums from the gradients present; zero for a layer that got none."""

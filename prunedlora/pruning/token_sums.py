@@ -29,8 +29,12 @@ def statistics_dtype(layer: AdaptedLayer) -> torch.dtype:
 class TokenSums:
     """Σ_t v_t v_tᵀ (r, r) of each layer, `watch` giving v at factor `side`; its number of tokens too if `counting`."""
 
-    def __init__(self, layers: Sequence[AdaptedLayer], side: Side, watch: Watch, *, counting: bool = False) -> None:
+    def __init__(
+        self, layers: Sequence[AdaptedLayer], side: Side, watch: Watch, *, degree: int, counting: bool = False
+    ) -> None:
+        """`degree`: the power of the gradients in the sums."""
         self._layers = layers
+        self._degree = degree
         self._watch = watch
         self._counting = counting
         self.sums: list[Tensor] = []
@@ -40,6 +44,11 @@ class TokenSums:
             (layer.lora_B if side == "B" else layer.lora_A).register_forward_hook(self._hook(index))
             for index, layer in enumerate(layers)
         ]
+
+    def unscale(self, scale: float) -> None:
+        """Makes of the sums, in place, those of gradients that were not multiplied by `scale`."""
+        for _ in range(self._degree):  # one after the other: a power of the scale may be too large for the type
+            torch._foreach_div_(self.sums, scale)
 
     def take(self) -> tuple[list[Tensor], list[Tensor]]:
         """Sums and counts (none unless counting) so far, and a fresh start."""

@@ -15,7 +15,7 @@
     trials/<key>/config.json        the resolved configuration
     trials/<key>/attempts.json      starts of the trial, per driver
     trials/<key>/checkpointed.json  the start that left the last new checkpoint, per driver
-    trials/<key>/failures/          what ranks had to say that could not go on (trial/failures.py)
+    trials/<key>/failures/          what ranks had to say that could not go on (trial/last_words.py)
     trials/<key>/log.jsonl          figures along the way
     trials/<key>/checkpoints/<…>/   to resume from
     trials/<key>/adapters/<step>/   plain PEFT adapters
@@ -203,6 +203,11 @@ class Store:
     def num_attempts_since_checkpoint(self, key: str, driver_epoch: int) -> int:
         """Starts of a trial under a driver after the one that left the last new checkpoint."""
         return self.num_attempts(key, driver_epoch) - self._counts(key, CHECKPOINTED).get(str(driver_epoch), 0)
+
+    def last_checkpointed(self, key: str) -> tuple[int, int]:
+        """The start that left the last new checkpoint: its driver's epoch, and its number under it; (0, 0): none."""
+        noted = self._counts(key, CHECKPOINTED)
+        return max(((int(epoch), attempt) for epoch, attempt in noted.items()), default=(0, 0))
 
     def has_failed(self, key: str, driver_epoch: int) -> bool:
         """Whether the trial's last start was under this driver and is on record as failed. The failed record of an

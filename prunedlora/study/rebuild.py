@@ -91,7 +91,8 @@ def frozen(ask: Ask, record: TrialRecord | None, objectives: Collection[str]) ->
 def outcome(record: TrialRecord, objectives: Collection[str]) -> tuple[TrialState, list[float] | None]:
     """What the study is told of a trial: how it ended, and its values if it completed.
 
-    PRUNED, without intermediate values, is what its own settings ruined (not finite, out of memory) or a rule stopped:
+    PRUNED, without intermediate values, is what its own settings ruined (fault "trial", which the table of
+    trial/failures.py gives to what it judges: not finite, no single example fits) or a rule stopped:
     TPE counts it among the bad and keeps away. FAIL teaches nothing: what node, storage or user failed at, failures of
     older records that do not say whose they are, and a completed trial without a value of an objective.
     """

@@ -51,6 +51,16 @@ def read_checkpoint(folder: Path, device: torch.device, origin: str) -> tuple[di
     return load_file(folder / TENSORS, device=str(device)), state
 
 
+def read_state(text: str, origin: str) -> dict[str, Any]:
+    """The state alone, of the text of a STATE file, which came from `origin`. Raises CheckpointError for a broken
+    one."""
+    try:
+        state: dict[str, Any] = json.loads(text)["state"]
+    except (ValueError, KeyError) as error:
+        raise CheckpointError(f"checkpoint {origin} is broken: {error!r}") from error
+    return state
+
+
 def optimizer_tensors(optimizer: Optimizer, model: nn.Module) -> dict[str, Tensor]:
     """The optimizer's state by parameter name: `<parameter>|<state entry>` → tensor."""
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}

@@ -8,6 +8,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from prunedlora.settings_error import SettingsError
 from prunedlora.tasks.batching import by_length
 from prunedlora.tasks.outcomes import Outcomes, interleave
 from prunedlora.tasks.task import Features, Task
@@ -39,11 +40,11 @@ def evaluate(
     from the start, and is told what the worker with the least memory found.
 
     Raises:
-        ValueError: fewer examples than workers.
+        SettingsError: fewer examples than workers.
         TooLittleMemoryError: a single example does not fit; on all workers alike.
     """
     if len(features) < workers.num_workers:
-        raise ValueError(f"{len(features)} examples to evaluate are fewer than {workers.num_workers} workers")
+        raise SettingsError(f"{len(features)} examples to evaluate are fewer than {workers.num_workers} workers")
     shard = features[workers.rank :: workers.num_workers]
     fit = fit or Fit()
     with autocast(workers.device, dtype):

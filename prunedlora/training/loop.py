@@ -20,6 +20,7 @@ from prunedlora.training.agreement import Agreement
 from prunedlora.training.data import BatchOrder
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import autocast
+from prunedlora.training.loss_scale import LossScale
 from prunedlora.training.memory import Fit, TooLittleMemoryError, is_out_of_memory
 from prunedlora.training.model import release_memory, set_gradient_checkpointing
 from prunedlora.training.rate import Decay, rate_factor
@@ -66,6 +67,8 @@ class Trial:
     """How much goes through the model at once."""
     may_checkpoint: bool = False
     """Whether gradient checkpointing may be switched on where a single example does not fit."""
+    loss_scale: LossScale | None = None
+    """What losses are multiplied by; None: they are not."""
 
     @property
     def progress(self) -> float:
@@ -85,6 +88,8 @@ class StepLog:
     """Rank of every layer, after a pruning event only."""
     fit: Mapping[str, Any] | None = None
     """The fields of Fit, after a step only that was begun anew with less at once."""
+    loss_scale: float | None = None
+    """After a step only that changed it: what losses are multiplied by from then on."""
 
 
 def train(
@@ -108,7 +113,8 @@ def train(
     milestones; before the last one, whose evaluation then costs no training should it die; and on PAUSE.
 
     Raises:
-        NonFiniteError: names the step and the learning rate.
+        NonFiniteError: names the step and the learning rate; where losses are scaled, of a loss, or of gradients and
+            statistics that are not finite at scale 1 either.
         TooLittleMemoryError: not even a single example fits; on all workers alike.
         NoGradientError: after the first backward pass, names the adapted layers that the loss does not depend on.
         WorkersDifferError: workers have changed their adapters differently; before that step's gradients are summed,
@@ -129,35 +135,33 @@ def train(
             group["lr"] = peak * factor
         trial.optimizer.param_groups[0]["lr"] *= trial.method.rate_factor
 
-        before = replace(trial.fit)
-        loss_total, num_targets_total, tokens, pause = _accumulate(trial, workers, agreement, pause_asked)
-        if trial.step == 0:
-            check_gradients(trial.model)
-        loss = loss_total / num_targets_total if num_targets_total else math.nan
-        rate = trial.optimizer.param_groups[0]["lr"]
-        if not math.isfinite(loss):
-            raise NonFiniteError(f"loss is {loss} at step {trial.step} (learning rate {rate:.3g})")
-        if pause:  # before the step counts: the checkpoint resumes at exactly this step
-            trial.optimizer.zero_grad(set_to_none=True)
-            save_checkpoint()
-            return Verdict.PAUSE
+        before, scale_before = replace(trial.fit), _scale(trial)
         parameters = [p for group in trial.optimizer.param_groups for p in group["params"]]
-        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
-        workers.sum_([*gradients, *trial.method.statistics()])
-        torch._foreach_div_(gradients, num_targets_total)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
-
-        trial.method.penalise()
-        total_norm = nn.utils.get_total_norm(gradients)
-        norm = float(total_norm)
-        if not math.isfinite(norm):
-            raise NonFiniteError(f"gradient norm is {norm} at step {trial.step} (learning rate {rate:.3g})")
+        rate = trial.optimizer.param_groups[0]["lr"]
+        while True:
+            loss_total, num_targets_total, tokens, pause = _accumulate(trial, workers, agreement, pause_asked)
+            if trial.step == 0:
+                check_gradients(trial.model)
+            loss = loss_total / num_targets_total if num_targets_total else math.nan
+            if not math.isfinite(loss):
+                raise NonFiniteError(f"loss is {loss} at step {trial.step} (learning rate {rate:.3g})")
+            if pause:  # before the step counts: the checkpoint resumes at exactly this step
+                trial.optimizer.zero_grad(set_to_none=True)
+                save_checkpoint()
+                return Verdict.PAUSE
+            total_norm, norm, problem = _reduce(trial, workers, parameters, num_targets_total)
+            if problem is None:
+                break
+            if trial.loss_scale is None or not trial.loss_scale.halve():
+                raise NonFiniteError(f"{problem} at step {trial.step} (learning rate {rate:.3g})")
+            _forget(trial)
         trial.method.observe(num_targets_total)
         if trial.max_grad_norm is not None:
             nn.utils.clip_grads_with_norm_(parameters, trial.max_grad_norm, total_norm)
         trial.optimizer.step()
         trial.step += 1
+        if trial.loss_scale is not None:
+            trial.loss_scale.count_step()
         event = trial.method.step(trial.step, trial.progress, trial.optimizer)
         if event is not None:
             agreement.add(event)
@@ -167,7 +171,8 @@ def train(
 
         ranks = event.ranks if event else None
         fit = None if trial.fit == before else asdict(trial.fit)
-        verdict = on_step(StepLog(trial.step, loss, rate, norm, ranks, fit))
+        scale = None if _scale(trial) == scale_before else _scale(trial)
+        verdict = on_step(StepLog(trial.step, loss, rate, norm, ranks, fit, scale))
         pause_asked = verdict is Verdict.PAUSE
         if trial.step in milestones:
             agreement.confirm(workers)
@@ -185,6 +190,47 @@ def train(
             save_checkpoint()
             last_saved = time.monotonic()
     return Verdict.CONTINUE
+
+
+def _scale(trial: Trial) -> float:
+    return 1.0 if trial.loss_scale is None else trial.loss_scale.scale
+
+
+def _forget(trial: Trial) -> None:
+    """Takes back what the passes of a step have left: it begins anew."""
+    trial.optimizer.zero_grad(set_to_none=True)
+    trial.method.discard()
+
+
+def _reduce(
+    trial: Trial, workers: Workers, parameters: Sequence[nn.Parameter], num_targets: float
+) -> tuple[Tensor, float, str | None]:
+    """Makes of this worker's gradients those of the mean loss over all workers, and sums the statistics: the gradients'
+    norm, as a tensor and as a number, and what of all this is not finite. Scaled losses leave no trace in any of it."""
+    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+    statistics = trial.method.statistics()
+    workers.sum_([*gradients, *statistics])
+    if trial.loss_scale is not None:  # by itself: the product of both may be too large for the type
+        torch._foreach_div_(gradients, trial.loss_scale.scale)
+    torch._foreach_div_(gradients, num_targets)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+    trial.method.penalise()
+    total_norm = nn.utils.get_total_norm(gradients)
+    norm = float(total_norm)
+    if not math.isfinite(norm):
+        return total_norm, norm, f"gradient norm is {norm}"
+    if trial.loss_scale is not None:
+        trial.method.unscale(trial.loss_scale.scale)
+        largest = _largest(statistics)  # a square overflows before the gradient does
+        if not math.isfinite(largest):
+            return total_norm, norm, f"the largest of the method's statistics is {largest}"
+    return total_norm, norm, None
+
+
+def _largest(tensors: Sequence[Tensor]) -> float:
+    """The largest absolute value; NaN where there is one."""
+    return float(nn.utils.get_total_norm([tensor for tensor in tensors if tensor.numel()], norm_type=math.inf))
 
 
 def _accumulate(
@@ -209,8 +255,7 @@ def _accumulate(
         agreement.check(decided, workers.num_workers)
         if not num_halving and not num_single:
             return loss, num_targets, tokens, pause
-        trial.optimizer.zero_grad(set_to_none=True)
-        trial.method.discard()
+        _forget(trial)
         release_memory(device)
         if not num_single:
             trial.fit.halvings += 1
@@ -245,12 +290,12 @@ def _passes(trial: Trial, workers: Workers) -> tuple[Tensor, _Lacking]:
             with fast_float32(device.type == "cuda" and trial.dtype == torch.float32):
                 with autocast(device, trial.dtype):
                     loss_sum, num_targets = trial.task.loss(trial.model, batch)
-                loss_sum.backward()
+                (loss_sum if trial.loss_scale is None else loss_sum * trial.loss_scale.scale).backward()
             sums[0] += loss_sum.detach()
             sums[1] += num_targets
             sums[2] += batch["attention_mask"].sum()
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
+        if not is_out_of_memory(error) or not features:  # before the first pass, or after all: none can be halved
             raise
         reason = str(error)
     else:

@@ -267,10 +267,24 @@ def release_memory(device: torch.device) -> None:
 
 
 def compute_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 on a GPU and float32 on a CPU, where bfloat16 is slower."""
+    """`auto` is bfloat16 on a GPU and float32 on a CPU, where bfloat16 is slower.
+
+    Raises ModelError for `auto` on a GPU without bfloat16: float16 there, and bfloat16 on the next one, would be two
+    results of one configuration.
+    """
     if name == "auto":
+        if device.type == "cuda" and not _has_bfloat16(device):
+            raise ModelError(
+                f"model.dtype 'auto' is bfloat16 on a GPU, and {torch.cuda.get_device_name(device)} has none but in "
+                "software, slowly; set model.dtype: float16"
+            )
         name = "bfloat16" if device.type == "cuda" else "float32"
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+    return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[name]
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    with torch.cuda.device(device):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def draw_new_parameters(model: nn.Module, base: BaseModel, seed: int) -> None:

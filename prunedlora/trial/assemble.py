@@ -11,9 +11,11 @@ from prunedlora.config.section import section_fields
 from prunedlora.config.trial import TrialConfig
 from prunedlora.methods.method import Method
 from prunedlora.registry import lookup
+from prunedlora.settings_error import SettingsError
 from prunedlora.training.data import BatchOrder, num_epoch_steps
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Trial
+from prunedlora.training.loss_scale import loss_scale_for
 from prunedlora.training.memory import Fit
 from prunedlora.training.model import can_checkpoint, set_gradient_checkpointing
 from prunedlora.trial.assets import Assets
@@ -56,7 +58,7 @@ def build_trial(config: TrialConfig, assets: Assets, model: Any, method: Any, wo
     checkpointing = config.model.gradient_checkpointing
     set_gradient_checkpointing(model, checkpointing is True)
     if training.batch_size < workers.num_workers:
-        raise ValueError(f"training.batch_size {training.batch_size} is below the {workers.num_workers} workers")
+        raise SettingsError(f"training.batch_size {training.batch_size} is below the {workers.num_workers} workers")
     own = method.own_groups()
     own_parameters = {parameter for group in own for parameter in group.parameters}
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -95,6 +97,7 @@ def build_trial(config: TrialConfig, assets: Assets, model: Any, method: Any, wo
         peak_rates=rates,
         fit=Fit(gradient_checkpointing=checkpointing is True),
         may_checkpoint=checkpointing is None and can_checkpoint(model),
+        loss_scale=loss_scale_for(assets.base.dtype),
     )
 
 

@@ -1,5 +1,6 @@
 """The beginning of an attempt: what it needs is loaded first, by all workers alike; only then is it counted."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prunedlora.adapters.adapted_share import AdaptedShare
@@ -8,19 +9,26 @@ from prunedlora.results.record import Failure
 from prunedlora.results.store import Store
 from prunedlora.training.distributed import Workers
 from prunedlora.trial.assets import AssetCache, Assets, share_of
-from prunedlora.trial.failures import (
+from prunedlora.trial.failures import TooManyAttemptsError, failure_of, loading, row_of
+from prunedlora.trial.last_words import (
     HARNESS,
-    TooManyAttemptsError,
-    failure_of,
+    NOT_BEGUN,
+    Words,
+    attempts_with,
     forget_words,
     last_words,
-    loading,
     rank_that_failed,
-    row_of,
-    words_about,
+    words_left,
 )
 from prunedlora.trial.outside_error import NodeError
 from prunedlora.trial.trial_harness import Harness, load_harness
+
+MOST_NOT_BEGUN = 5
+"""Attempts that nodes ended before a step of their own, after which the trial fails: more than one sick device takes,
+whose slot is closed after three (fleet/failure_count.py), and fewer than close the next slot too, where the trial
+breaks every device."""
+MOST_HARNESS = 2
+"""Attempts of which the node could not measure by lm-evaluation-harness, after which it is not asked again."""
 
 
 @dataclass(frozen=True)
@@ -72,23 +80,51 @@ class Begun:
     failure: Failure | None
     """Why it ends at once, for the record."""
     harness_failure: Failure | None
-    """Why the attempt before could not measure by lm-evaluation-harness, for which workers had to be restarted."""
+    """Why an attempt before could not measure by lm-evaluation-harness, which is not asked again."""
 
 
 def begin(store: Store, key: str, epoch: int, max_attempts: int, problem: Failure | None) -> Begun:
-    """Counts an attempt and looks at what the one before it left; for rank 0.
+    """Counts an attempt and looks at what those before it left; for rank 0.
 
-    It ends at once for a `problem` in loading, for a rank of the one before that failed alone (which would fail again,
-    after as long a training), and after `max_attempts` without a new checkpoint.
+    It ends at once for a `problem` in loading, for a rank that failed alone (which would fail again, after as long a
+    training), and after `max_attempts` without a new checkpoint. An attempt that a node ended before a step of its own
+    is none of these `max_attempts`; there may be MOST_NOT_BEGUN of such without a new checkpoint, under all drivers.
     """
     attempt = store.begin_attempt(key, epoch)
-    before = epoch, attempt - 1
-    failure = problem or rank_that_failed(store, key, before)
+    record = store.read_record(key)
+    if record is not None and record.attempts == store.num_attempts(key) - 1:
+        forget_words(store, key)  # whoever wrote the record was killed before
+    left = words_left(store, key)
+    failure = problem or rank_that_failed(left) or _too_many(store, key, (epoch, attempt), max_attempts, left)
+    return Begun(attempt, failure, _harness_failure(left))
+
+
+def _too_many(
+    store: Store, key: str, attempt: tuple[int, int], max_attempts: int, left: Sequence[Words]
+) -> Failure | None:
+    """That a trial has been interrupted too often; None: it has not."""
+    epoch, number = attempt
     since = store.num_attempts_since_checkpoint(key, epoch)
-    if failure is None and since > max_attempts:
-        times = f"{attempt - 1} times" if since == attempt else f"{since} times since its last new checkpoint"
-        died = f"the workers of this trial died {times}; {last_words(store, key, before)}"
-        failure = failure_of(TooManyAttemptsError(died), loading=False)
-    harness = words_about(store, key, before, HARNESS)
-    forget_words(store, key, before)
-    return Begun(attempt, failure, None if harness is None else harness[1])
+    # Under whichever driver: a trial that breaks every device may close all slots of one.
+    not_begun = {other for other in attempts_with(left, NOT_BEGUN) if other > store.last_checkpointed(key)}
+    if len(not_begun) >= MOST_NOT_BEGUN:
+        times = f"{len(not_begun)} times before it had done a step"
+        why = last_words(left, max(not_begun))
+    else:
+        free = {(epoch, other) for other in range(number - since + 1, number)} & attempts_with(left, NOT_BEGUN, HARNESS)
+        counted = since - len(free)
+        if counted <= max_attempts:
+            return None
+        times = f"{counted - 1} times" if since == number else f"{counted} times since its last new checkpoint"
+        why = last_words(left, (epoch, number - 1))
+    return failure_of(TooManyAttemptsError(f"this trial was interrupted {times}; {why}"), loading=False)
+
+
+def _harness_failure(left: Sequence[Words]) -> Failure | None:
+    """Why lm-evaluation-harness is not asked again: it broke the workers, or a node has failed at it MOST_HARNESS
+    times; None: it is asked."""
+    failures = [words.failure for words in left if words.about == HARNESS]
+    broke = [failure for failure in failures if failure.fault != "node"]
+    if broke or len(attempts_with(left, HARNESS)) >= MOST_HARNESS:
+        return (broke or failures)[-1]
+    return None

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from prunedlora.adapters.export import WEIGHTS_NAME, export
@@ -23,7 +24,10 @@ from prunedlora.tasks.task import INPUTS, Features
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import autocast, evaluate
 from prunedlora.training.loop import NonFiniteError, Trial
+from prunedlora.training.memory import is_out_of_memory
+from prunedlora.training.model import release_memory
 from prunedlora.trial.assets import Assets
+from prunedlora.trial.failures import causes
 
 ADAPTER = "default"
 CHECKED_EXAMPLES = 4
@@ -72,9 +76,7 @@ def make_candidate(
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "adapter"
             export(live.model, ADAPTER, folder, model_location(config.model.name), config.model.revision)
-            batch = checked_batch(assets, workers)
-            with autocast(workers.device, live.dtype):
-                certificate = verify(live.model, ADAPTER, folder, batch, merged=False)
+            certificate = verified(live.model, live.dtype, folder, assets, workers, merged=False)
             file_bytes, sha256 = (folder / WEIGHTS_NAME).stat().st_size, file_sha256(folder / WEIGHTS_NAME)
             check_writer()
             store.upload_folder(folder, store.trial_path(key, path))
@@ -108,6 +110,23 @@ def make_candidate(
     return candidate
 
 
+def verified(
+    model: Any, dtype: torch.dtype, folder: Path, assets: Assets, workers: Workers, *, merged: bool
+) -> Certificate:
+    """The certificate of an exported adapter under autocast to `dtype`, on half as many examples each time that memory
+    does not suffice. Raises as `verify`, and what says that it does not suffice for a single one."""
+    num_examples = CHECKED_EXAMPLES
+    while True:
+        try:
+            with autocast(workers.device, dtype):
+                return verify(model, ADAPTER, folder, checked_batch(assets, workers, num_examples), merged=merged)
+        except (RuntimeError, MemoryError) as error:
+            if num_examples == 1 or not any(map(is_out_of_memory, causes(error))):
+                raise
+        release_memory(workers.device)  # out of the handler: the error holds what was made
+        num_examples //= 2
+
+
 def _size(live: Trial, config: TrialConfig) -> AdapterSize:
     if config.full is None:
         return measure(live.model, ADAPTER)
@@ -119,9 +138,9 @@ def validation_examples(config: TrialConfig, assets: Assets) -> Sequence[Feature
     return assets.validation[: config.evaluation.max_examples]
 
 
-def checked_batch(assets: Assets, workers: Workers) -> dict[str, Tensor]:
+def checked_batch(assets: Assets, workers: Workers, num_examples: int = CHECKED_EXAMPLES) -> dict[str, Tensor]:
     """A few validation examples on the device, or what they begin with, the inputs of a verification."""
-    features = assets.validation[:CHECKED_EXAMPLES]
+    features = assets.validation[:num_examples]
     if assets.task.labels is None:  # a class is told at the end, a language model speaks at every token
         features = [replace(feature, input_ids=feature.input_ids[:CHECKED_TOKENS], labels=[]) for feature in features]
     batch = assets.task.collate(features)

@@ -27,23 +27,22 @@ from prunedlora.trial.begin import Loaded, begin, load
 from prunedlora.trial.candidates import ADAPTER, make_candidate
 from prunedlora.trial.checkpoint_writer import CheckpointWriter
 from prunedlora.trial.environment import environment
-from prunedlora.trial.failures import (
+from prunedlora.trial.failures import OWN, REPLACED, LinAlgError, failure_of, node_error, row_of
+from prunedlora.trial.last_words import (
     FAILED,
     HARNESS,
     INTERRUPTED,
-    OWN,
-    REPLACED,
-    failure_of,
+    NOT_BEGUN,
+    forget_words,
     leave_words,
-    node_error,
     rank_that_failed,
-    row_of,
+    words_left,
 )
 from prunedlora.trial.outside_error import OutsideError
-from prunedlora.trial.resume import load_checkpoint, snapshot
+from prunedlora.trial.resume import Reached, load_checkpoint, reached, snapshot
 
-ON_ALL_ALIKE = (NonFiniteError, TooLittleMemoryError)
-"""Found by all ranks at once, which stay in step."""
+ON_ALL_ALIKE = (NonFiniteError, TooLittleMemoryError, LinAlgError)
+"""Found by all ranks at once, which stay in step; statistics are summed before they are factorised."""
 TERMINAL = {Verdict.CONTINUE: "completed", Verdict.STOP: "stopped", Verdict.PAUSE: "paused"}
 
 
@@ -59,8 +58,10 @@ class _Run:
     attempt: int
     loaded: Loaded | None
     harness_failure: Failure | None
-    """Of the attempt before: the harness is not asked again."""
+    """Of an attempt before: the harness is not asked again."""
     live: Trial | None = None
+    began_at: int | None = None
+    """Steps done before this attempt; None: it does not train yet."""
     served: ServedLayers | None = None
     candidates: list[Candidate] = field(default_factory=list)
     log: list[dict[str, Any]] = field(default_factory=list)
@@ -174,6 +175,7 @@ def _train(
         run.live = live = build_trial(config, assets, model, method, workers)
         run.served = None if config.adapter is None else served_layers(model)
         load_checkpoint(run.store, run.key, live, run.candidates)
+        run.began_at = live.step
         if live.step or run.store.num_attempts(run.key) > 1:
             run.log.append({"resumed_at_step": live.step})
 
@@ -231,18 +233,21 @@ def _with_harness(run: _Run, loaded: Loaded, model: nn.Module, candidate: Candid
     """The candidate with what lm-evaluation-harness measures, or with why there is nothing: the training is over, and
     its result is none the worse.
 
-    Raises what interrupts a trial, OutsideError where the harness has left the workers out of step: the next attempt
-    hears of it and does without.
+    Raises what interrupts a trial: NodeError where the node is at fault, at which the harness is asked once more;
+    OutsideError where it has left the workers out of step: the next attempt hears of it and does without.
     """
     assert loaded.harness is not None
     if run.harness_failure is not None:
         return candidate.model_copy(update={"harness_failure": run.harness_failure})
     try:
         further = loaded.harness.measure(model, run.config, loaded.assets.base.dtype, run.workers)
+    except OWN:
+        raise
     except Exception as error:  # tasks run code of their own: any error is possible
-        if not row_of(error, loading=False).consequence.has_record:
-            raise
         failure = run.failure(error)
+        if not row_of(error, loading=False).consequence.has_record:
+            run.leave_words(failure, HARNESS)
+            raise node_error(error, "lm-evaluation-harness failed") from error
         if not isinstance(error, HarnessError) and _is_out_of_step(error, run.workers):
             run.leave_words(failure, HARNESS)
             raise OutsideError(f"lm-evaluation-harness failed: {failure.type}: {failure.message}") from error
@@ -260,9 +265,9 @@ def _end_early(run: _Run, error: Exception) -> None:
         with suppress(StoreError):  # the store may be what is gone
             alone = None
             if is_first and isinstance(error, PeerLostError):
-                alone = rank_that_failed(run.store, run.key, (run.epoch, run.attempt))
+                alone = rank_that_failed(words_left(run.store, run.key))
             if alone is None:
-                run.leave_words(run.failure(error), INTERRUPTED)
+                run.leave_words(run.failure(error), NOT_BEGUN if _is_not_begun(run, error) else INTERRUPTED)
             else:
                 _write_record(run, "failed", alone)
                 run.flush_log()
@@ -278,8 +283,23 @@ def _end_early(run: _Run, error: Exception) -> None:
         raise error
 
 
+def _is_not_begun(run: _Run, error: Exception) -> bool:
+    """Whether this node has ended an attempt that had not done a step. A lost worker may have died of the trial."""
+    return (
+        not isinstance(error, OWN)
+        and row_of(error, loading=False).fault == "node"
+        and (run.live is None or run.began_at in (None, run.live.step))
+    )
+
+
 def _write_record(run: _Run, status: Any, failure: Failure | None) -> None:
     live, loaded = run.live, run.loaded
+    if live is None or run.began_at is None:  # it ends before it trains: what attempts before have found is its result
+        found = reached(run.store, run.key)
+    else:
+        found = Reached(run.candidates, live.train_seconds)
+    if found.problem is not None and failure is not None:
+        failure = failure.model_copy(update={"message": f"{failure.message}; {found.problem}"})
     record = TrialRecord(
         key=run.key,
         label=run.store.read_label(run.key),
@@ -287,14 +307,15 @@ def _write_record(run: _Run, status: Any, failure: Failure | None) -> None:
         status=status,
         failure=failure,
         attempts=run.store.num_attempts(run.key),
-        candidates=tuple(run.candidates),
+        candidates=tuple(found.candidates),
         environment=environment(run.workers, loaded.assets if loaded else None, loaded.share if loaded else None),
-        train_seconds=live.train_seconds if live else 0.0,
+        train_seconds=found.train_seconds,
         layer_widths=run.served.linear if run.served else None,
         embedding_widths=run.served.embeddings if run.served else None,
         fit=_recorded_fit(live, run.workers) if live else None,
     )
     run.store.write_record(record, run.epoch, run.attempt)
+    forget_words(run.store, run.key)
 
 
 def _recorded_fit(live: Trial, workers: Workers) -> MemoryFit:

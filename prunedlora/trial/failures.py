@@ -1,9 +1,5 @@
 """Whose fault a failure is, in one table that all read who decide: is there a record, what is the study told, where is
-the trial tried again.
-
-What ranks have to say they leave in the store, in the trial's folder `failures`, by attempt: a rank that fails alone
-cannot write the record, and the others only see that it is gone.
-"""
+the trial tried again."""
 
 import errno
 import socket
@@ -11,27 +7,30 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from enum import Enum
 
 import torch
 from safetensors import SafetensorError
 
 from prunedlora.adapters.reach import NoGradientError, ReachError
+from prunedlora.adapters.targets import TargetError
 from prunedlora.adapters.verify import VerificationError
 from prunedlora.config.identity import LocationError
-from prunedlora.results.record import Failure, Fault, RecordError, from_json, to_json
+from prunedlora.results.record import Failure, Fault, RecordError
 from prunedlora.results.storage import StoreError
-from prunedlora.results.store import StaleWriterError, Store
+from prunedlora.results.store import StaleWriterError
+from prunedlora.settings_error import SettingsError
+from prunedlora.tasks.data_error import DataError
 from prunedlora.training.agreement import WorkersDifferError
 from prunedlora.training.checkpoint import CheckpointError
 from prunedlora.training.distributed import PeerLostError
+from prunedlora.training.harness import HarnessError
 from prunedlora.training.loop import NonFiniteError
-from prunedlora.training.memory import is_out_of_memory
+from prunedlora.training.memory import TooLittleMemoryError, is_out_of_memory
+from prunedlora.training.model import ModelError
 from prunedlora.trial.outside_error import NodeError, OutsideError
 
-FOLDER = "failures"
-FAILED, INTERRUPTED, HARNESS = "failed", "interrupted", "harness"
-"""What a rank's words are about: the trial, something outside, lm-evaluation-harness at the end of a training."""
+LinAlgError: type[RuntimeError] = torch.linalg.LinAlgError  # type: ignore[attr-defined]
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 DISK_FULL_WORDS = ("No space left on device", "Disk quota exceeded")
 """Of libraries that raise no OSError (safetensors)."""
@@ -41,26 +40,24 @@ NETWORK = ("aiohttp", "httpcore", "httpcore2", "httpx", "httpx2", "requests", "u
 
 
 class TooManyAttemptsError(RuntimeError):
-    """A trial whose workers died every time it was started."""
+    """A trial that was interrupted every time it was started."""
 
 
-@dataclass(frozen=True)
-class Consequence:
-    """What comes of a failure."""
+class Consequence(Enum):
+    """What comes of a failure. Of a record the study learns by its `fault` (study/rebuild.py), "trial" where it is
+    JUDGED and nowhere else; a trial with one is tried again on request, with --retry-failed."""
 
-    has_record: bool
-    told: Literal["pruned", "nothing"]
-    """What the study is told, by the record's `fault`: that these settings are bad, or nothing."""
-    again: Literal["on request", "elsewhere", "already"]
-    """on request: with --retry-failed. elsewhere: by workers that are started anew, in this slot or another, from the
-    last checkpoint, as often as `max_attempts` says; what fails in loading is no attempt. already: by who has taken
-    over."""
+    JUDGED = "a record, by which the study hears that these settings are bad"
+    RECORDED = "a record, of which the study learns nothing"
+    INTERRUPTS = "no record: the trial goes on from its last checkpoint, by workers started anew, here or elsewhere"
+    REPLACED = "no record: who has taken over tries already"
+
+    @property
+    def has_record(self) -> bool:
+        return self in (Consequence.JUDGED, Consequence.RECORDED)
 
 
-JUDGED = Consequence(has_record=True, told="pruned", again="on request")
-RECORDED = Consequence(has_record=True, told="nothing", again="on request")
-INTERRUPTS = Consequence(has_record=False, told="nothing", again="elsewhere")
-REPLACED = Consequence(has_record=False, told="nothing", again="already")
+JUDGED, RECORDED, INTERRUPTS, REPLACED = Consequence
 
 
 @dataclass(frozen=True)
@@ -104,6 +101,8 @@ def _is_of_network(error: BaseException) -> bool:
     return type(error).__module__.partition(".")[0] in NETWORK
 
 
+USERS = (DataError, HarnessError, ModelError, SettingsError, TargetError)
+"""What says that configuration or content is wrong. Another ValueError of a training may be anybody's."""
 CONTENT = (
     ValueError,
     ArithmeticError,
@@ -127,9 +126,11 @@ TABLE = (
     Row("node", INTERRUPTS, (OutsideError, PeerLostError, WorkersDifferError)),
     Row(None, RECORDED, (TooManyAttemptsError,)),
     Row("storage", RECORDED, (CheckpointError, RecordError)),  # it would be read again and again
-    Row("trial", JUDGED, (NonFiniteError, NoGradientError)),
+    # A curvature that cannot be factorised is one that is not finite, or near it: a training that diverges.
+    Row("trial", JUDGED, (NonFiniteError, NoGradientError, LinAlgError)),
     Row("user", RECORDED, _is_device_assert),  # a token beyond the embedding, a class that is none
-    Row("trial", JUDGED, is_out_of_memory, loading=False),  # at the smallest passes (training/loop.py)
+    Row("trial", JUDGED, (TooLittleMemoryError,)),  # at the smallest passes (training/loop.py)
+    Row(None, RECORDED, is_out_of_memory, loading=False),  # where nothing was made smaller
     Row("node", INTERRUPTS, is_out_of_memory, loading=True),  # no setting of the search is in memory yet
     Row("node", INTERRUPTS, _is_device),
     # Files, disks, sockets, the Hub, packages: the driver had them when it looked (sweep/preflight.py).
@@ -137,8 +138,7 @@ TABLE = (
     Row("node", INTERRUPTS, _is_of_network),
     # An export that is not what was trained says nothing of the settings: a library, or this package, is wrong.
     Row(None, RECORDED, (VerificationError,)),
-    # Configuration and content: DataError, TargetError, ModelError, HarnessError are all ValueErrors.
-    Row("user", RECORDED, (ValueError,), loading=False),
+    Row("user", RECORDED, USERS),
     Row("user", RECORDED, CONTENT, loading=True),
     Row("node", INTERRUPTS, (Exception,), loading=True),
     Row(None, RECORDED, (Exception,), loading=False),
@@ -148,7 +148,7 @@ TABLE = (
 
 def row_of(error: BaseException, *, loading: bool) -> Row:
     """The table's row for an error, which may come from another one. `loading`: of base and data, before a trial."""
-    chain = [*_chain(error)]
+    chain = [*causes(error)]
     return next(row for row in TABLE if row.fits(chain, loading))
 
 
@@ -157,14 +157,16 @@ def fault_of(error: BaseException, *, loading: bool) -> Fault | None:
     return row_of(error, loading=loading).fault
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error and all that it comes from."""
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and all that it was raised from. What was being handled when it was raised does not count: a library
+    that turns a lost file or network into an error of its own says so, or raises an OSError, while a user's code
+    that says "bad option" for a missing file says what it means."""
     seen: set[int] = set()
     at: BaseException | None = error
     while at is not None and id(at) not in seen:
         seen.add(id(at))
         yield at
-        at = at.__cause__ or (None if at.__suppress_context__ else at.__context__)
+        at = at.__cause__
 
 
 def failure_of(
@@ -187,7 +189,7 @@ def node_error(error: Exception, doing: str) -> NodeError:
 
 
 def _hint(error: BaseException) -> str:
-    full = next((each for each in _chain(error) if _is_disk_full(each)), None)
+    full = next((each for each in causes(error) if _is_disk_full(each)), None)
     if full is None or isinstance(error, NodeError):
         return ""
     where = getattr(full, "filename", None)
@@ -205,53 +207,3 @@ def loading(what: str) -> Iterator[None]:
         if isinstance(error, OWN):
             raise
         raise node_error(error, f"{what} could not be loaded") from error
-
-
-def leave_words(store: Store, key: str, attempt: tuple[int, int], rank: int, failure: Failure, about: str) -> None:
-    """Leaves why this rank cannot go on. `attempt`: the driver's epoch, and the attempt's number under it; `about`:
-    FAILED, INTERRUPTED or HARNESS."""
-    store.storage.write_text(_path(store, key, attempt, f"{about}-rank{rank}.json"), to_json(failure))
-
-
-def forget_words(store: Store, key: str, attempt: tuple[int, int]) -> None:
-    """Deletes what ranks left before the attempt `attempt`."""
-    for name in store.storage.names(store.trial_path(key, FOLDER)):
-        if name != _name(attempt):
-            store.delete_folder(store.trial_path(key, FOLDER, name))
-
-
-def words_about(store: Store, key: str, attempt: tuple[int, int], about: str) -> tuple[int, Failure] | None:
-    """Rank and reason of the last rank that left words about this in an attempt; None: none did."""
-    names = [name for name in store.storage.names(_path(store, key, attempt)) if name.startswith(f"{about}-rank")]
-    if not names:
-        return None
-    path = _path(store, key, attempt, names[-1])
-    failure = from_json(Failure, store.storage.read_text(path) or "", store.storage.uri_of(path))
-    return int(names[-1].removeprefix(f"{about}-rank").removesuffix(".json")), failure
-
-
-def rank_that_failed(store: Store, key: str, attempt: tuple[int, int]) -> Failure | None:
-    """The failure of a rank that failed alone in an attempt, as the trial's; None: no rank says so."""
-    words = words_about(store, key, attempt, FAILED)
-    if words is None:
-        return None
-    rank, failure = words
-    message = f"rank {rank} failed: {failure.type}: {failure.message}"
-    return failure.model_copy(update={"type": "RankFailedError", "message": message})
-
-
-def last_words(store: Store, key: str, attempt: tuple[int, int]) -> str:
-    """What the ranks of an attempt left."""
-    for about, verb in ((FAILED, "failed"), (INTERRUPTED, "was interrupted"), (HARNESS, "could not measure")):
-        if (words := words_about(store, key, attempt, about)) is not None:
-            rank, failure = words
-            return f"rank {rank} {verb}: {failure.type}: {failure.message}"
-    return "they left no reason (killed, for memory perhaps, or the storage took none); see the workers' logs"
-
-
-def _name(attempt: tuple[int, int]) -> str:
-    return f"{attempt[0]}-{attempt[1]}"
-
-
-def _path(store: Store, key: str, attempt: tuple[int, int], *name: str) -> str:
-    return store.trial_path(key, FOLDER, _name(attempt), *name)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from prunedlora.adapters.layers import adapted_layers
@@ -14,12 +15,16 @@ from prunedlora.adapters.shrink import set_factors
 from prunedlora.results.record import Candidate
 from prunedlora.results.store import Store
 from prunedlora.training.checkpoint import (
+    STATE,
+    CheckpointError,
     load_optimizer_tensors,
     optimizer_tensors,
     read_checkpoint,
+    read_state,
     write_checkpoint,
 )
 from prunedlora.training.loop import Trial
+from prunedlora.training.loss_scale import LossScale
 from prunedlora.training.memory import Fit
 from prunedlora.training.model import set_gradient_checkpointing
 from prunedlora.trial.candidates import ADAPTER
@@ -56,6 +61,7 @@ def snapshot(live: Trial, candidates: Sequence[Candidate]) -> Snapshot:
         "train_seconds": live.train_seconds,
         "tokens_seen": live.tokens_seen,
         "fit": asdict(live.fit),
+        "loss_scale": None if live.loss_scale is None else asdict(live.loss_scale),
         "candidates": _plain(candidates),
     }
     return Snapshot(live.step, {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}, state)
@@ -80,6 +86,30 @@ def store_checkpoint(store: Store, key: str, taken: Snapshot, check_writer: Call
 
 def _plain(candidates: Sequence[Candidate]) -> list[Any]:
     return [candidate.model_dump(mode="json") for candidate in candidates]
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What a trial has found that is not trained any further."""
+
+    candidates: Sequence[Candidate] = ()
+    train_seconds: float = 0.0
+    problem: str | None = None
+    """Why that is not known."""
+
+
+def reached(store: Store, key: str) -> Reached:
+    """What the last checkpoint says, without its tensors; nothing where there is none."""
+    names = store.checkpoints(key)
+    if not names:
+        return Reached()
+    path = store.trial_path(key, "checkpoints", names[-1], STATE)
+    try:
+        state = read_state(store.storage.read_text(path) or "", store.storage.uri_of(path))
+        candidates = [Candidate.model_validate(candidate) for candidate in state["candidates"]]
+        return Reached(candidates, state["train_seconds"])
+    except (CheckpointError, KeyError, ValidationError) as error:
+        return Reached(problem=f"what it had found is lost: {error}")
 
 
 def load_checkpoint(store: Store, key: str, live: Trial, candidates: list[Candidate]) -> None:
@@ -113,5 +143,6 @@ def load_checkpoint(store: Store, key: str, live: Trial, candidates: list[Candid
     live.step, live.train_seconds = state["step"], state["train_seconds"]
     live.tokens_seen = state["tokens_seen"]
     live.fit = Fit(**state["fit"])
+    live.loss_scale = None if state["loss_scale"] is None else LossScale(**state["loss_scale"])
     set_gradient_checkpointing(live.model, live.fit.gradient_checkpointing)
     candidates[:] = [Candidate.model_validate(candidate) for candidate in state["candidates"]]

@@ -12,18 +12,19 @@ from torch import nn
 
 from prunedlora.adapters.attach import AdapterSettings, attach
 from prunedlora.adapters.layers import adapted_layers
-from prunedlora.benchmarks.removal import LEVELS, NoVariantError, removal_costs, variants
+from prunedlora.benchmarks.removal import LEVELS, NoVariantError, UnscaledLossError, removal_costs, variants
 from prunedlora.benchmarks.single_removals import recovered_costs
 from prunedlora.config.load import parse_sweep
+from prunedlora.config.trial import trial_with
 from prunedlora.pruning.pruner import Pruner
 from prunedlora.registry import names
 from tests.tiny import sweep_tree
 
 
-def costs(folder: Path, only: list[str], text: io.StringIO) -> dict[str, Any]:
+def costs(folder: Path, only: list[str], text: io.StringIO, dtype: str = "auto") -> dict[str, Any]:
     torch.set_num_threads(1)
     return removal_costs(
-        parse_sweep(sweep_tree(folder / "tiny", "unused"), "test").trial,
+        trial_with(parse_sweep(sweep_tree(folder / "tiny", "unused"), "test").trial, {"model.dtype": dtype}),
         rank=8,
         num_steps=40,
         num_seeds=2,
@@ -94,3 +95,8 @@ def test_a_pattern_that_fits_nothing_is_refused(tmp_path: Path) -> None:
             base, rank=8, num_steps=1, num_seeds=1, num_batches=1, num_single_layers=0, only=["gradiant/*"],
             device=torch.device("cpu"), console=Console(),
         )  # fmt: skip
+
+
+def test_a_model_in_float16_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnscaledLossError, match=r"model\.dtype 'float16': .* set float32 or bfloat16"):
+        costs(tmp_path, ["svd/"], io.StringIO(), "float16")

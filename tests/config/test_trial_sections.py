@@ -43,7 +43,7 @@ from tests.config.refused import error_of, put
         (
             "trial.model",
             {"name": "a/b", "attn_implementation": "flash_attention_2", "dtype": "float32"},
-            "attn_implementation 'flash_attention_2' computes in half precision: set dtype to bfloat16, or",
+            "attn_implementation 'flash_attention_2' computes in half precision: set dtype to bfloat16 or float16, or",
         ),
         ("trial.data.train.seed", 0, "seed has no effect on source 'some/data'; remove it"),
         ("trial.data.train.delimiter", "\n", "delimiter '\\n' is part of the format itself; give another, as ';'"),
@@ -57,6 +57,13 @@ from tests.config.refused import error_of, put
 def test_a_setting_that_cannot_be_is_refused(tree: dict[str, Any], path: str, value: Any, message: str) -> None:
     put(tree, path, value)
     assert message in error_of(tree)
+
+
+@pytest.mark.parametrize("dtype", ["auto", "bfloat16", "float16"])
+def test_flash_attention_computes_in_either_half_precision(tree: dict[str, Any], dtype: str) -> None:
+    put(tree, "trial.model", {"name": "a/b", "attn_implementation": "flash_attention_2", "dtype": dtype})
+    put(tree, "resources", {"gpus_per_worker": 1})
+    assert parse_sweep(tree, "x.yaml").trial.model.dtype == dtype
 
 
 def test_groups_are_those_of_every_source(tree: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What only a GPU shows: bfloat16, 4-bit bases, exports from them, the pruner's choices, slots that share a GPU."""
+"""What only a GPU shows: half precision, 4-bit bases, exports of them, the pruner's choices, slots that share a GPU."""
 
 import io
 from collections.abc import Callable
@@ -83,22 +83,29 @@ def check(record: TrialRecord) -> None:
     assert last.certificate["max_logit_change"] > 0
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("pruning", PRUNINGS.values(), ids=PRUNINGS.keys())
 def test_a_trial_on_the_gpu(tmp_path: Path, dtype: str, pruning: dict[str, Any]) -> None:
     _, _, record = trained(tmp_path, {"dtype": dtype}, pruning)
     check(record)
 
 
-def test_a_paused_trial_goes_on(tmp_path: Path) -> None:
-    _, _, record = trained(tmp_path, {"dtype": "bfloat16"}, pause_at=7)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_paused_trial_goes_on(tmp_path: Path, dtype: str) -> None:
+    _, _, record = trained(tmp_path, {"dtype": dtype}, pause_at=7)
     check(record)
 
 
 @pytest.mark.parametrize(
     "weights",
-    [{"quantization": "nf4"}, {"quantization": "nf4", "double_quantization": True}, {"quantization": "int8"}],
-    ids=["nf4", "nf4, double", "int8"],
+    [
+        {"quantization": "nf4"},
+        {"quantization": "nf4", "double_quantization": True},
+        {"quantization": "nf4", "dtype": "float16"},
+        {"quantization": "int8"},
+        {"quantization": "int8", "dtype": "float16"},
+    ],
+    ids=["nf4", "nf4, double", "nf4, float16", "int8", "int8, float16"],
 )
 def test_a_base_of_few_bits(tmp_path: Path, weights: dict[str, Any]) -> None:
     store, key, record = trained(tmp_path, weights)
@@ -155,9 +162,23 @@ def test_tf32_in_the_passes_of_a_training_alone(
     assert not torch.backends.cuda.matmul.allow_tf32
 
 
-def test_every_form_out_of_bfloat16(tmp_path: Path) -> None:
-    store, key, _ = trained(tmp_path, {"dtype": "bfloat16"})
-    forms = {"plain": Form(), "half": Form(slot=8, dtype="bfloat16"), "merged": Form(merged=True)}
+def test_float16_learns_what_float32_learns(tmp_path: Path) -> None:
+    """The same losses to three digits; the scale, which is too large at first, is halved and no step is skipped."""
+    logs = {}
+    for dtype in ("float32", "float16"):
+        store, key, record = trained(tmp_path / dtype, {"dtype": dtype})
+        assert record.environment.model["dtype"] == dtype
+        logs[dtype] = [line for line in store.read_log(key) if "loss" in line]
+    whole, half = ([line["loss"] for line in log] for log in logs.values())
+    assert half == pytest.approx(whole, abs=2e-2)
+    assert [line["loss_scale"] for line in logs["float16"] if "loss_scale" in line]
+    assert not any("loss_scale" in line for line in logs["float32"])
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_every_form_out_of_half_precision(tmp_path: Path, dtype: str) -> None:
+    store, key, _ = trained(tmp_path, {"dtype": dtype})
+    forms = {"plain": Form(), "half": Form(slot=8, dtype=dtype), "merged": Form(merged=True)}
     for name, form in forms.items():
         export_candidate(store, key, tmp_path / name, check=True, form=form)
     assert (tmp_path / "merged" / "model.safetensors").is_file()

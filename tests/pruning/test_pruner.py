@@ -87,6 +87,40 @@ def test_resuming_across_an_event_equals_going_on_bit_for_bit(
 
 
 @every_variant_of_a_schedule
+def test_scaled_losses_leave_no_trace_nor_do_steps_that_begin_anew(
+    variant, make_network, make_settings, make_optimizer, data
+):
+    """Bit for bit in float32: a power of two is exact. Every other step overflows first, and steps with events too."""
+    states, factors_of = [], []
+    for scale in (1.0, 2.0**10):
+        model, layers = make_network(targets=("first", "second", "third", "spare"))
+        optimizer = make_optimizer(model.float())
+        pruner = Pruner(make_settings(**variant), layers)
+        for step in range(1, NUM_STEPS + 1):
+            x, y = (tensor.float() for tensor in data(step))
+            if scale != 1.0 and step % 4 in (0, 1):
+                ((model(x) - y).square().sum() * 2.0**130).backward()
+                optimizer.zero_grad()
+                pruner.discard()
+            ((model(x) - y).square().sum() * scale).backward()
+            for parameter in model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad /= y.numel() * scale
+            pruner.unscale(scale)
+            pruner.observe(y.numel())
+            optimizer.step()
+            pruner.step(step, step / NUM_STEPS, optimizer)
+            optimizer.zero_grad()
+            if step == 9:  # some are gone, others are still to go
+                states.append({name: tensor.clone() for name, tensor in pruner.state_dict().items()})
+        factors_of.append(factors(layers))
+        assert {layer.rank for layer in layers} != {6}
+    assert_equal(*factors_of)
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+
+
+@every_variant_of_a_schedule
 def test_two_workers_with_half_the_batch_remove_what_one_removes(
     variant, make_network, make_settings, make_optimizer, data
 ):

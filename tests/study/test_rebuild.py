@@ -7,6 +7,7 @@ from optuna.trial import TrialState
 
 from prunedlora.results.record import Failure, Figure, ObjectiveError, TrialRecord
 from prunedlora.study.rebuild import objective_values, outcome
+from prunedlora.trial.failures import JUDGED, RECORDED, TABLE
 from tests.inventions import invented_record, sweep_tree
 
 
@@ -55,6 +56,15 @@ def test_the_study_learns_from_failures_of_the_trials_own_alone(fault: str | Non
     record = invented_record("a", sweep_tree(Path("unused"))["trial"], "failed")
     failure = Failure.model_validate({"type": "OutOfMemory", "message": "", "fault": fault, "traceback": ""})
     assert outcome(record.model_copy(update={"failure": failure}), ["accuracy"]) == (state, None)
+
+
+def test_the_table_of_failures_judges_what_the_study_takes_for_bad() -> None:
+    for row in TABLE:
+        record = invented_record("a", sweep_tree(Path("unused"))["trial"], "failed")
+        failure = Failure(type="E", message="", fault=row.fault, traceback="")
+        state, _ = outcome(record.model_copy(update={"failure": failure}), ["accuracy"])
+        assert (state is TrialState.PRUNED) == (row.consequence is JUDGED), row
+        assert row.consequence.has_record == (row.consequence in (JUDGED, RECORDED))
 
 
 def test_a_stopped_trial_is_pruned_and_one_without_a_value_teaches_nothing() -> None:

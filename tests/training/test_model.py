@@ -1,5 +1,6 @@
 """Base models whose weights are quantised: what trains whole is not, adapters of every kind go onto the rest."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from prunedlora.config.trial import trial_with
 from prunedlora.training.model import (
     ModelError,
     can_checkpoint,
+    compute_dtype,
     load_base,
     load_without_weights,
     quantization_config,
@@ -78,13 +80,18 @@ def test_four_bits_without_a_gpu_are_refused(tmp_path: Path) -> None:
         ({"quantization": "int8"}, (False, True, "fp4", False)),
     ],
 )
-def test_what_bitsandbytes_is_told(tmp_path: Path, weights: dict[str, Any], expected: tuple[Any, ...]) -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_what_bitsandbytes_is_told(
+    tmp_path: Path, weights: dict[str, Any], expected: tuple[Any, ...], dtype: torch.dtype
+) -> None:
     trial = parse_sweep(sweep_tree(tmp_path, "unused"), "test").trial
     trial = trial_with(trial, {f"model.{name}": value for name, value in weights.items()})
-    told = quantization_config(model_settings(trial), torch.bfloat16, ["classifier"])
+    told = quantization_config(model_settings(trial), dtype, ["classifier"])
     asked = (told.load_in_4bit, told.load_in_8bit, told.bnb_4bit_quant_type, told.bnb_4bit_use_double_quant)
     assert asked == expected
     assert told.llm_int8_skip_modules == ["classifier"]
+    if told.load_in_4bit:
+        assert told.bnb_4bit_compute_dtype == dtype
 
 
 def test_attention_is_computed_as_asked(tmp_path: Path) -> None:
@@ -99,7 +106,8 @@ def test_attention_is_computed_as_asked(tmp_path: Path) -> None:
 
 
 def test_on_a_gpu_no_copy_is_made_on_the_cpu_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trial, asked = parse_sweep(sweep_tree(tmp_path, "unused"), "test").trial, {}
+    trial = trial_with(parse_sweep(sweep_tree(tmp_path, "unused"), "test").trial, {"model.dtype": "bfloat16"})
+    asked: dict[str, Any] = {}
 
     def from_pretrained(_: str, **options: Any) -> None:
         asked.update(options)
@@ -111,6 +119,22 @@ def test_on_a_gpu_no_copy_is_made_on_the_cpu_first(tmp_path: Path, monkeypatch: 
         with pytest.raises(ModelError, match=r"that is all"):
             load_base(model_settings(trial), CLASSIFIER, {"num_labels": 2}, device)
         assert asked.get("device_map") == ({"": device} if device.type == "cuda" else None)
+
+
+def test_auto_is_no_guess_on_a_gpu_without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A T4 or V100, whose emulation torch counts unless told otherwise."""
+    has: dict[bool, bool] = {True: True, False: True}
+    monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has[including_emulation])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Tesla T4")
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    assert [compute_dtype("auto", device) for device in (gpu, cpu)] == [torch.bfloat16, torch.float32]
+    has[False] = False
+    message = r"'auto' is bfloat16 on a GPU, and Tesla T4 has none but in software, slowly; set model.dtype: float16"
+    with pytest.raises(ModelError, match=message):
+        compute_dtype("auto", gpu)
+    for name, dtype in {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}.items():
+        assert compute_dtype(name, gpu) == compute_dtype(name, cpu) == dtype
 
 
 def test_gradient_checkpointing_is_a_switch(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from prunedlora.training.loop import Verdict
 from prunedlora.trial.assets import AssetCache
 from prunedlora.trial.begin import Begun, begin
 from prunedlora.trial.execute import execute_trial
-from prunedlora.trial.failures import FAILED, INTERRUPTED, last_words, leave_words, rank_that_failed
+from prunedlora.trial.last_words import FAILED, HARNESS, INTERRUPTED, forget_words, last_words, leave_words, words_left
 from prunedlora.trial.outside_error import OutsideError
 from tests.tiny import decoder_tree, sweep_tree
 
@@ -258,7 +258,7 @@ def test_a_trial_whose_workers_keep_dying_fails(tree: dict[str, Any], store: Sto
     assert run(trial, store) == "failed"
     failure = record_of(trial, store).failure
     assert failure is not None
-    assert "the workers of this trial died 2 times; they left no reason" in failure.message
+    assert "this trial was interrupted 2 times; its workers left no reason" in failure.message
 
 
 def test_a_rank_that_fails_alone_leaves_its_reason(tree: dict[str, Any], store: Store) -> None:
@@ -272,7 +272,7 @@ def test_a_rank_that_fails_alone_leaves_its_reason(tree: dict[str, Any], store: 
     assert steps == []
     record = record_of(trial, store)
     assert record.failure is not None
-    assert record.failure.message == "rank 1 failed: ValueError: training.batch_size 1 is below the 2 workers"
+    assert record.failure.message == "rank 1 failed: SettingsError: training.batch_size 1 is below the 2 workers"
     assert (record.failure.type, record.failure.fault, record.attempts) == ("RankFailedError", "user", 2)
     assert run(trial, store, epoch=2) == "completed"  # --retry-failed
 
@@ -296,7 +296,7 @@ def test_what_is_not_the_trials_doing_leaves_no_record_and_it_goes_on(
     assert run(trial, store) == "failed"  # it had its attempts
     failure = record_of(trial, store).failure
     assert failure is not None
-    assert f"died 2 times; rank 0 was interrupted: {type(error).__name__}: " in failure.message
+    assert f"this trial was interrupted 2 times; rank 0 was interrupted: {type(error).__name__}: " in failure.message
     lucky = trial_of(tree, seed=1)
     with pytest.raises(type(error)):
         run(lucky, store, report=unlucky)
@@ -342,29 +342,37 @@ def words(kind: str, message: str) -> Failure:
     return Failure(type=kind, message=message, fault="trial", step=None, learning_rate=None, traceback="")
 
 
-def test_words_belong_to_their_attempt_and_are_forgotten(tree: dict[str, Any], store: Store) -> None:
+def test_words_are_kept_until_there_is_a_record(tree: dict[str, Any], store: Store) -> None:
+    """A preemption between, or another driver, must not make a trial train whole again for a rank that fails alone, nor
+    ask a harness again that breaks the group."""
     key = trial_key(trial_of(tree))
     for attempt in (1, 2):
         assert begin(store, key, 1, 9, None).attempt == attempt
         leave_words(store, key, (1, attempt), 1, words("A", "b"), INTERRUPTED)
-        assert last_words(store, key, (1, attempt)) == "rank 1 was interrupted: A: b"
+        assert last_words(words_left(store, key), (1, attempt)) == "rank 1 was interrupted: A: b"
     leave_words(store, key, (1, 2), 0, words("C", "d"), FAILED)
-    assert rank_that_failed(store, key, (1, 1)) is None
-    assert last_words(store, key, (1, 2)) == "rank 0 failed: C: d"
-    failure = begin(store, key, 1, 9, None).failure
-    assert failure is not None
-    assert (failure.type, failure.message, failure.fault) == ("RankFailedError", "rank 0 failed: C: d", "trial")
-    assert last_words(store, key, (1, 1)) == (
-        "they left no reason (killed, for memory perhaps, or the storage took none); see the workers' logs"
-    )
-    assert begin(store, key, 1, 9, None).failure is None
-    assert store.storage.names(store.trial_path(key, "failures")) == []
+    leave_words(store, key, (1, 2), 1, words("E", "f"), HARNESS)
+    assert last_words(words_left(store, key), (1, 2)) == "rank 0 failed: C: d"
+    for epoch in (1, 1, 2, 2):
+        begun = begin(store, key, epoch, 9, None)
+        assert begun.failure is not None
+        assert (begun.failure.type, begun.failure.message) == ("RankFailedError", "rank 0 failed: C: d")
+        assert begun.failure.fault == "trial"
+        assert begun.harness_failure == words("E", "f")
+        assert last_words(words_left(store, key), (epoch, begun.attempt)) == (
+            "its workers left no reason (killed, for memory perhaps, or the storage took none); see their logs"
+        )
+    forget_words(store, key)
+    begun = begin(store, key, 2, 9, None)
+    assert (begun.failure, begun.harness_failure) == (None, None)
 
 
-def test_words_under_an_earlier_driver_do_not_count(tree: dict[str, Any], store: Store) -> None:
-    """`--retry-failed` trains again."""
-    key = trial_key(trial_of(tree))
-    begin(store, key, 1, 9, None)
+def test_words_that_outlive_their_record_do_not_count(tree: dict[str, Any], store: Store) -> None:
+    """`--retry-failed` trains again, though another rank left its words after rank 0 had written the record."""
+    trial = trial_of(tree, adapter__target_modules=["no_such_layer"])
+    key = trial_key(trial)
+    assert run(trial, store) == "failed"
+    assert words_left(store, key) == []
     leave_words(store, key, (1, 1), 1, words("A", "b"), FAILED)
     assert begin(store, key, 2, 9, None).failure is None
 
@@ -510,6 +518,7 @@ def test_workers_that_remove_different_components_are_started_again(tree: dict[s
     trial = trial_of(tree, pruning__allocation="uniform")
     store = Store(str(tmp_path / "store"))
     store.create_or_open(tree)
+    store.begin_attempt(trial_key(trial), 1)
     context = mp.get_context("spawn")
     arguments = (store.uri, trial.model_dump(), str(tmp_path / "rendezvous"))
     processes = [context.Process(target=_worker_that_errs, args=(r, *arguments)) for r in range(2)]
@@ -519,8 +528,10 @@ def test_workers_that_remove_different_components_are_started_again(tree: dict[s
         process.join()
     assert [process.exitcode for process in processes] == [7, 7]
     assert store.read_record(trial_key(trial)) is None
-    assert re.search(r"rank \d was interrupted: WorkersDifferError: the 2 workers", last_words(store, trial_key(trial)))
-    store.begin_attempt(trial_key(trial), 1)
+    assert re.search(
+        r"rank \d was interrupted: WorkersDifferError: the 2 workers",
+        last_words(words_left(store, trial_key(trial)), (1, 2)),
+    )
     assert run(trial, store) == "failed"  # it had its attempts
     failure = record_of(trial, store).failure
     assert failure is not None

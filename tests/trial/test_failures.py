@@ -16,13 +16,16 @@ from prunedlora.fleet import worker  # noqa: F401  # with all errors that derive
 from prunedlora.results.record import Fault, RecordError
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import StaleWriterError
+from prunedlora.settings_error import SettingsError
 from prunedlora.tasks.data_error import DataError
 from prunedlora.training.agreement import WorkersDifferError
 from prunedlora.training.checkpoint import CheckpointError
 from prunedlora.training.distributed import PeerLostError
 from prunedlora.training.harness import HarnessError
 from prunedlora.training.loop import NonFiniteError
+from prunedlora.training.memory import TooLittleMemoryError
 from prunedlora.training.model import ModelError
+from prunedlora.trial.execute import ON_ALL_ALIKE
 from prunedlora.trial.failures import (
     INTERRUPTS,
     JUDGED,
@@ -51,6 +54,12 @@ def allocator_error() -> RuntimeError:
     return caught.value
 
 
+def singular() -> RuntimeError:
+    with pytest.raises(RuntimeError, match="positive-definite") as caught:
+        torch.linalg.cholesky(torch.full((2, 2), torch.nan))
+    return caught.value
+
+
 NODES = [
     FULL,
     OSError(errno.EDQUOT, "Disk quota exceeded"),
@@ -69,8 +78,13 @@ NODES = [
     PeerLostError("another worker is gone"),
     WorkersDifferError("the 2 workers"),
 ]
-USERS = [DataError("a"), TargetError("b"), ModelError("c"), HarnessError("d"), ValueError("training.batch_size 1")]
-TRIALS = [NonFiniteError("loss is nan"), NoGradientError("no gradient reaches")]
+USERS = [DataError("a"), TargetError("b"), ModelError("c"), HarnessError("d"), SettingsError("batch_size 1")]
+TRIALS = [
+    NonFiniteError("loss is nan"),
+    NoGradientError("no gradient reaches"),
+    TooLittleMemoryError("a single example"),
+    singular(),
+]
 
 
 @pytest.mark.parametrize("while_loading", [True, False])
@@ -94,14 +108,19 @@ def test_whose_it_is(errors: list[Exception], fault: Fault | None, consequence: 
         assert (row.fault, row.consequence) == (fault, consequence), repr(error)
 
 
-def test_memory_that_is_not_enough_is_the_trials_once_it_trains() -> None:
+def test_memory_is_the_trials_only_where_less_at_once_was_tried() -> None:
+    """Of the optimizer's state, of a check, of an event nothing was halved: nobody's, and the study learns nothing."""
     for error in (
         torch.OutOfMemoryError("CUDA out of memory"),
         allocator_error(),
         RuntimeError("CUDA error: out of memory"),
     ):
-        assert fault_of(error, loading=False) == "trial"
+        assert fault_of(error, loading=False) is None
         assert fault_of(error, loading=True) == "node"
+
+
+def test_what_is_not_finite_is_met_by_all_workers_alike() -> None:
+    assert isinstance(singular(), ON_ALL_ALIKE)
 
 
 def test_what_nobody_foresees() -> None:
@@ -110,6 +129,8 @@ def test_what_nobody_foresees() -> None:
     assert fault_of(RuntimeError("failed reading zip archive"), loading=True) == "node"
     assert fault_of(RuntimeError("shapes"), loading=False) is None
     assert fault_of(TypeError("none"), loading=False) is None
+    assert fault_of(ValueError("zip() argument 2 is shorter"), loading=False) is None
+    assert fault_of(ValueError("no such puzzle"), loading=True) == "user"
 
 
 def every_subclass(kind: type[Exception]) -> Iterator[type[Exception]]:
@@ -131,23 +152,26 @@ def test_no_error_from_outside_is_missed() -> None:
             assert row_of(kind("x"), loading=while_loading).consequence == INTERRUPTS, kind
 
 
-def test_a_context_counts_unless_it_is_suppressed() -> None:
-    def within(suppressed: bool) -> Exception:
+def test_what_was_being_handled_counts_only_where_an_error_comes_from_it() -> None:
+    """A user's `except FileNotFoundError: raise ValueError("bad option")` is the user's."""
+
+    def within(cause: OSError | None) -> Exception:
         try:
             try:
                 raise FULL
             except OSError:
-                if suppressed:
-                    raise ValueError("x") from None
-                raise ValueError("x")  # noqa: B904
-        except ValueError as error:
+                if cause is not None:
+                    raise DataError("x") from cause
+                raise DataError("x")  # noqa: B904
+        except DataError as error:
             return error
 
-    assert fault_of(within(suppressed=False), loading=False) == "node"
-    assert fault_of(within(suppressed=True), loading=False) == "user"
+    for while_loading in (True, False):
+        assert fault_of(within(FULL), loading=while_loading) == "node"
+        assert row_of(within(None), loading=while_loading) == row_of(DataError("x"), loading=while_loading)
     circle = ValueError("a")
     circle.__cause__ = coming_from(ValueError("b"), circle)
-    assert fault_of(circle, loading=False) == "user"
+    assert fault_of(circle, loading=True) == "user"
 
 
 def test_a_full_disk_is_told_as_one() -> None:

@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from safetensors.torch import load_file
 
+from prunedlora.adapters.verify import VerificationError
 from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.results.record import Failure, TrialRecord
 from prunedlora.results.store import Store
-from prunedlora.training.distributed import Workers
+from prunedlora.training.data import BatchOrder
+from prunedlora.training.distributed import PeerLostError, Workers
 from prunedlora.training.harness import HarnessError
 from prunedlora.training.loop import Verdict
 from prunedlora.trial import begin as begin_module
@@ -25,9 +28,9 @@ from prunedlora.trial import candidates as candidates_module
 from prunedlora.trial import execute as execute_module
 from prunedlora.trial import resume
 from prunedlora.trial.assets import AssetCache
-from prunedlora.trial.begin import load
+from prunedlora.trial.begin import begin, load
 from prunedlora.trial.execute import execute_trial
-from prunedlora.trial.failures import last_words
+from prunedlora.trial.last_words import last_words, words_left
 from prunedlora.trial.outside_error import NodeError, OutsideError
 from tests.tiny import sweep_tree
 
@@ -72,10 +75,11 @@ def run(
     progress: Callable[[int, int], Verdict] = lambda *_: Verdict.CONTINUE,
     workers: Workers = ALONE,
     key: str | None = None,
+    max_attempts: int = 2,
     **more: Any,
 ) -> str:
     return execute_trial(
-        trial, key or trial_key(trial), store=store, assets=assets, workers=workers, epoch=1, max_attempts=2,
+        trial, key or trial_key(trial), store=store, assets=assets, workers=workers, epoch=1, max_attempts=max_attempts,
         report=lambda _: Verdict.CONTINUE, progress=progress, **more,
     )  # fmt: skip
 
@@ -174,7 +178,9 @@ def test_a_full_disk_is_the_nodes_and_the_trial_goes_on(
         with pytest.raises(NodeError, match=r"was interrupted on node \S+: OSError: .*\(a disk is full: \[Errno 28\]"):
             run(trial, store, assets)
     assert store.read_record(trial_key(trial)) is None
-    assert "rank 0 was interrupted: OSError: [Errno 28] No space left" in last_words(store, trial_key(trial), (1, 1))
+    assert "rank 0 was interrupted: OSError: [Errno 28] No space left" in last_words(
+        words_left(store, trial_key(trial)), (1, 1)
+    )
     assert run(trial, store, assets) == "completed"
     whole = new_store(tree, tmp_path / "whole")
     run(trial, whole, assets)
@@ -220,14 +226,33 @@ def test_a_harness_that_fails_leaves_a_completed_trial(
         assert (candidate.harness_failure.type, candidate.harness_failure.message) == (type(error).__name__, str(error))
 
 
-def test_a_harness_that_loses_the_node_interrupts(
+def test_a_harness_that_fails_by_the_node_is_asked_once_more(
     tree: dict[str, Any], store: Store, assets: AssetCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trial = trial_of(tree)
-    monkeypatch.setattr(begin_module, "load_harness", lambda *_: FakeHarness(ConnectionError("reset")))
-    with pytest.raises(NodeError, match="ConnectionError: reset"):
-        run(trial, store, assets)
-    assert store.read_record(trial_key(trial)) is None
+    """Before a slot is closed for failures before a first step: the training is over, each start begins behind it."""
+    harness, trial = FakeHarness(ModuleNotFoundError("No module named 'math_verify'")), trial_of(tree)
+    monkeypatch.setattr(begin_module, "load_harness", lambda *_: harness)
+    for _ in range(2):
+        with pytest.raises(NodeError, match=r"^lm-evaluation-harness failed on node \S+: ModuleNotFoundError: No"):
+            run(trial, store, assets, max_attempts=1)
+        assert store.read_record(trial_key(trial)) is None
+    assert run(trial, store, assets, killed_at(*range(13)), max_attempts=1) == "completed"
+    last = record_of(trial, store).candidates[-1]
+    assert harness.num_calls == 2
+    assert last.harness_failure is not None
+    assert (last.harness_failure.type, last.harness_failure.fault) == ("ModuleNotFoundError", "node")
+    assert words_left(store, trial_key(trial)) == []
+
+
+def test_a_harness_may_lose_its_peer_as_often_as_it_likes(
+    tree: dict[str, Any], store: Store, assets: AssetCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness, trial = FakeHarness(PeerLostError("another worker is gone")), trial_of(tree)
+    monkeypatch.setattr(begin_module, "load_harness", lambda *_: harness)
+    for _ in range(3):
+        with pytest.raises(PeerLostError):
+            run(trial, store, assets, max_attempts=9)
+    assert harness.num_calls == 3
 
 
 def test_a_harness_that_leaves_workers_out_of_step_is_done_without_in_the_next_attempt(
@@ -309,8 +334,188 @@ def test_deaths_without_a_new_checkpoint_fail_a_trial(tree: dict[str, Any], stor
     assert run(trial, store, assets) == "failed"
     failure = record_of(trial, store).failure
     assert failure is not None
-    assert failure.message.startswith("the workers of this trial died 3 times since its last new checkpoint; they left")
+    assert failure.message.startswith(
+        "this trial was interrupted 3 times since its last new checkpoint; its workers left"
+    )
     assert failure.fault is None
+    assert record_of(trial, store).train_seconds > 0.0  # as the checkpoint has it
+
+
+def test_what_a_trial_had_found_is_in_its_record_when_it_is_interrupted_too_often(
+    tree: dict[str, Any], store: Store, assets: AssetCache
+) -> None:
+    trial, key = trial_of(tree), trial_key(trial_of(tree))
+    for _ in range(3):
+        with pytest.raises(KilledError):
+            run(trial, store, assets, killed_at(8))
+    assert run(trial, store, assets) == "failed"
+    record = record_of(trial, store)
+    assert [candidate.step for candidate in record.candidates] == [6]
+    assert record.train_seconds >= record.candidates[0].train_seconds > 0.0
+    (name,) = store.checkpoints(key)
+    state = store.trial_path(key, "checkpoints", name, "state.json")
+    for broken, why in (("{", "JSONDecodeError"), ('{"state": {}}', "'candidates'")):
+        store.storage.write_text(state, broken)
+        for _ in range(2):
+            store.begin_attempt(key, 1)
+        assert run(trial, store, assets, max_attempts=1) == "failed"
+        failure = record_of(trial, store).failure
+        assert failure is not None
+        assert "; what it had found is lost: " in failure.message
+        assert why in failure.message
+
+
+@pytest.fixture
+def sick(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+    """A context in which the device fails before a first step."""
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    @contextmanager
+    def context() -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            patch.setattr(execute_module, "load_checkpoint", broken)
+            yield
+
+    return context
+
+
+def test_a_sick_device_costs_no_trial_its_record(
+    tree: dict[str, Any], store: Store, assets: AssetCache, sick: Callable[[], Any]
+) -> None:
+    """Its slot is closed after three; the healthy one trains."""
+    trial = trial_of(tree)
+    with sick():
+        for _ in range(3):
+            with pytest.raises(NodeError, match="CUDA error"):
+                run(trial, store, assets)
+    assert run(trial, store, assets) == "completed"
+    assert record_of(trial, store).attempts == 4
+
+
+def test_a_trial_that_breaks_every_device_fails_before_it_closes_a_second_slot(
+    tree: dict[str, Any], store: Store, assets: AssetCache, sick: Callable[[], Any]
+) -> None:
+    trial = trial_of(tree)
+    with sick():
+        for _ in range(5):
+            with pytest.raises(NodeError, match="CUDA error"):
+                run(trial, store, assets)
+    assert run(trial, store, assets) == "failed"
+    failure = record_of(trial, store).failure
+    assert failure is not None
+    assert failure.message.startswith(
+        "this trial was interrupted 5 times before it had done a step; rank 0 was interru"
+    )
+    assert "before its first step: RuntimeError: CUDA error: an illegal" in failure.message
+
+
+def test_sick_devices_before_a_new_checkpoint_are_forgiven(
+    tree: dict[str, Any], store: Store, assets: AssetCache, sick: Callable[[], Any]
+) -> None:
+    """Whatever broke them, the trial has gone on elsewhere since then; under another driver too."""
+    trial, key = trial_of(tree), trial_key(trial_of(tree))
+
+    def breaks() -> None:
+        with sick():
+            for _ in range(4):
+                with pytest.raises(NodeError, match="CUDA error"):
+                    run(trial, store, assets)
+
+    breaks()
+    with pytest.raises(KilledError):
+        run(trial, store, assets, killed_at(8))
+    assert store.last_checkpointed(key) == (1, 5)
+    breaks()
+    assert begin(store, key, 2, 2, None).failure is None
+    assert run(trial, store, assets) == "completed"
+
+
+def test_a_device_that_fails_later_counts(
+    tree: dict[str, Any], store: Store, assets: AssetCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(step: int, _: int) -> Verdict:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    for _ in range(2):
+        with pytest.raises(NodeError):
+            run(trial_of(tree), store, assets, broken)
+    assert run(trial_of(tree), store, assets) == "failed"
+    failure = record_of(trial_of(tree), store).failure
+    assert failure is not None
+    assert failure.message.startswith("this trial was interrupted 2 times; rank 0 was interrupted: RuntimeError: CUDA")
+
+
+# --- memory outside of the passes
+
+
+def test_a_check_for_which_memory_lacks_takes_fewer_examples(
+    tree: dict[str, Any], store: Store, assets: AssetCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify, most, seen = candidates_module.verify, [2], list[int]()
+
+    def limited(*given: Any, **options: Any) -> Any:
+        seen.append(len(given[3]["input_ids"]))
+        if seen[-1] > most[0]:
+            raise VerificationError("PEFT cannot load") from torch.OutOfMemoryError("CUDA out of memory")
+        return verify(*given, **options)
+
+    monkeypatch.setattr(candidates_module, "verify", limited)
+    assert run(trial_of(tree), store, assets) == "completed"
+    assert seen == [4, 2, 4, 2]
+    certificate = record_of(trial_of(tree), store).candidates[-1].certificate
+    assert certificate is not None
+    assert certificate["num_examples"] == 2
+    most[0] = 0
+    other = trial_of(tree, {"seed": 1})
+    assert run(other, store, assets) == "failed"
+    assert seen[4:] == [4, 2, 1]
+    failure = record_of(other, store).failure
+    assert failure is not None
+    assert failure.fault is None
+
+
+def test_memory_that_lacks_outside_of_a_pass_is_nobodys_fault_and_keeps_what_was_found(
+    tree: dict[str, Any], store: Store, assets: AssetCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, num_steps = torch.optim.AdamW.step, list[None]()
+
+    def lacking(*given: Any) -> Any:
+        num_steps.append(None)
+        if len(num_steps) == 8:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return step(*given)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", lacking)
+    assert run(trial_of(tree), store, assets) == "failed"
+    record = record_of(trial_of(tree), store)
+    assert record.failure is not None
+    assert (record.failure.type, record.failure.fault) == ("OutOfMemoryError", None)
+    assert [candidate.step for candidate in record.candidates] == [6]
+
+
+@pytest.mark.parametrize("given", [[], [[]]], ids=["before the first pass", "after an empty one"])
+def test_memory_that_lacks_between_passes_is_told_as_what_it_is(
+    tree: dict[str, Any], store: Store, assets: AssetCache, monkeypatch: pytest.MonkeyPatch, given: list[Any]
+) -> None:
+    def lacking(*_: Any, **__: Any) -> Iterator[Any]:
+        yield from given
+        raise MemoryError("no room for indices")
+
+    monkeypatch.setattr(BatchOrder, "micro_batches", lacking)
+    assert run(trial_of(tree), store, assets) == "failed"
+    failure = record_of(trial_of(tree), store).failure
+    assert failure is not None
+    assert (failure.type, failure.fault) == ("MemoryError", None)
+    assert failure.message == "no room for indices"
+
+
+def test_the_store_knows_which_attempt_left_the_last_checkpoint(store: Store) -> None:
+    assert store.last_checkpointed("k") == (0, 0)
+    for epoch, attempt in ((9, 7), (10, 1), (10, 2)):
+        store.note_checkpoint("k", epoch, attempt)
+    assert store.last_checkpointed("k") == (10, 2)
 
 
 def test_checkpoints_are_left_by_time(tree: dict[str, Any], store: Store, assets: AssetCache) -> None:
