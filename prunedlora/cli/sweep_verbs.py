@@ -11,6 +11,7 @@ from rich.console import Console
 from prunedlora.cli.options import DryRun, MaxSeconds, Overrides, RetryFailed, Storage, SweepFile
 from prunedlora.errors import clear_errors
 from prunedlora.storage_option import given_storage
+from prunedlora.sweep.signals import leaving_at_once
 
 if TYPE_CHECKING:
     from prunedlora.config.sweep import SweepConfig
@@ -32,7 +33,7 @@ def search(
     retry_failed: RetryFailed = False,
 ) -> None:
     """Run a sweep, or go on with one: trials, front, report, recommended adapter."""
-    with clear_errors():
+    with leaving_at_once(), clear_errors():
         check_packages()
         from prunedlora.config.load import load_sweep
 
@@ -50,7 +51,7 @@ def train(
     retry_failed: RetryFailed = False,
 ) -> None:
     """Train one configuration: the file's `trial`, with overrides, and nothing of its space."""
-    with clear_errors():
+    with leaving_at_once(), clear_errors():
         check_packages()
         from prunedlora.config.identity import trial_key
         from prunedlora.config.load import load_sweep
@@ -80,18 +81,16 @@ def _run(config: "SweepConfig", storage: str, *, dry_run: bool, max_seconds: flo
     """Runs the sweep, or prints its plan, and ends the process with what came of it as exit status."""
     from prunedlora.sweep.plan import print_plan
     from prunedlora.sweep.run import run_sweep
-    from prunedlora.sweep.signals import leaving_at_once
 
     if dry_run:
         print_plan(config, storage, Console(), retry_failed=retry_failed)
         return
-    with leaving_at_once():
-        result = run_sweep(
-            config,
-            storage,
-            console=Console(),
-            command=["prunedlora", *sys.argv[1:]] if Path(sys.argv[0]).name == "__main__.py" else sys.argv,
-            max_seconds=max_seconds if max_seconds is not None else config.max_seconds,
-            retry_failed=retry_failed,
-        )
+    result = run_sweep(
+        config,
+        storage,
+        console=Console(),
+        command=["prunedlora", *sys.argv[1:]] if Path(sys.argv[0]).name == "__main__.py" else sys.argv,
+        max_seconds=max_seconds if max_seconds is not None else config.max_seconds,
+        retry_failed=retry_failed,
+    )
     raise typer.Exit(result.exit_code)

@@ -46,6 +46,11 @@ WAIT: Work = {"kind": "wait", "key": "", "candidate": ""}
 GONE: Work = {"kind": "replaced", "key": "", "candidate": ""}
 MOST_RETURNS = 2
 """Workers that an evaluation of the base model, or a test, may cost before it is left out."""
+MOST_HAND_BACKS = 3
+"""So often may workers hand an evaluation of the base model, or a test, back before it is left out."""
+MOST_HAND_BACKS_OF_ALL = 2
+"""The same where each slot that serves has handed it back, which may be one. Fewer than the failures that close a slot
+(failure_count.MOST_EARLY): what cannot be evaluated takes no slot from the trials."""
 
 
 @dataclass
@@ -74,6 +79,11 @@ class _Slot:
     joined_at: float = 0.0
     """When its workers were ready for the first time, in seconds since 1970."""
 
+    @property
+    def serves(self) -> bool:
+        """Whether it takes work, or will again when its workers have been started anew."""
+        return self.num_starts > 0 and self.state in ("starting", "idle", "busy")
+
 
 class Board:
     def __init__(self) -> None:
@@ -82,6 +92,8 @@ class Board:
         self._trials: dict[str, _Trial] = {}
         self._outcomes: dict[str, str] = {}
         self._returns: dict[str, int] = {}
+        self._hand_backs: dict[str, list[int]] = {}
+        """Kind of work → the slots that handed it back, in order."""
         self._slots: dict[int, _Slot] = {}
         self._paused = False
         self._closed = False
@@ -131,15 +143,15 @@ class Board:
         A question left over from workers that died gets GONE, or the work would be lost with them.
         """
         state = self._slots[slot]
-        await self._wait(lambda: bool(self._closed or self._queue or self._later or state.start != start), timeout)
+        await self._wait(lambda: self._closed or state.start != start or self._next(slot) is not None, timeout)
         if self._closed:
             return None
         if state.start != start:
             return GONE
-        queue = self._queue or self._later
-        if not queue:
+        work = self._next(slot)
+        if work is None:
             return WAIT
-        work = queue.popleft()
+        (self._queue if work in self._queue else self._later).remove(work)
         state.state, state.work, state.step, state.num_steps = "busy", work, 0, 0
         return work
 
@@ -185,12 +197,19 @@ class Board:
         self._wake()
         return self._answer()
 
-    async def hand_back(self, slot: int, start: int) -> None:
-        """Something around the work in hand failed, by no fault of its own: another slot takes it."""
+    async def hand_back(self, slot: int, start: int, message: str) -> None:
+        """Something around the work in hand failed, as `message` says, by no fault of its own: another slot takes it.
+
+        An evaluation of the base model, or a test, that nobody can do is left out at last.
+        """
         state = self._slots[slot]
         if state.start == start and state.work is not None:
+            kind = state.work["kind"]
+            if kind != "trial":
+                self._hand_backs.setdefault(kind, []).append(slot)
             self._return_work(slot, died=False)
             state.state = "idle"
+            self._leave_out(kind, message)
             self._wake()
 
     # --- the driver
@@ -213,6 +232,7 @@ class Board:
         """No node has room for a slot now."""
         state = self._slots[slot]
         state.state, state.num_waits = "waiting for resources", state.num_waits + 1
+        self._wake()
 
     async def lose(self, slot: int) -> Standing:
         """A slot's workers are gone: others take what it had in hand, and nothing more is heard of them."""
@@ -231,6 +251,7 @@ class Board:
     async def shut(self, slot: int) -> None:
         """A slot that was lost will not come back."""
         self._slots[slot].state = "closed"
+        self._wake()
 
     async def pause(self) -> None:
         """Trials in training keep a checkpoint and end, queued ones end at once; all stay in flight in the store."""
@@ -263,6 +284,7 @@ class Board:
                     "num_starts": slot.num_starts,
                     "num_waits": slot.num_waits,
                     "joined_at": slot.joined_at,
+                    "serves": slot.serves,
                 }
                 for number, slot in sorted(self._slots.items())
             },
@@ -272,6 +294,25 @@ class Board:
         """Whether these workers are the slot's, and still have its work in hand."""
         state = self._slots[slot]
         return state.start == start and state.work is not None
+
+    def _next(self, slot: int) -> Work | None:
+        """What the slot would take now. What it has handed back is for others, as long as one is left."""
+        for work in (*self._queue, *self._later):
+            if slot not in self._hand_backs.get(work["kind"], []) or not self._others(work["kind"]):
+                return work
+        return None
+
+    def _others(self, kind: str) -> set[int]:
+        """The slots that serve, or are about to again, and have not handed this kind of work back."""
+        serving = {number for number, slot in self._slots.items() if slot.serves}
+        return serving - set(self._hand_backs[kind])
+
+    def _leave_out(self, kind: str, message: str) -> None:
+        """Ends an evaluation that was handed back often enough, with the last reason."""
+        number = len(self._hand_backs.get(kind, []))
+        if number >= (MOST_HAND_BACKS if number and self._others(kind) else MOST_HAND_BACKS_OF_ALL):
+            self._later = deque(work for work in self._later if work["kind"] != kind)
+            self._outcomes[kind] = f"{number} tries were given up, the last for {message}"
 
     def _return_work(self, slot: int, *, died: bool) -> None:
         """Puts what a slot has in hand back to the front of the queue."""

@@ -12,6 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from prunedlora.fleet.address import ClusterError, check_address, given_address
 from prunedlora.fleet.board import Board
+from prunedlora.fleet.slot_thread import slots_are_left
 from prunedlora.results.storage import StoreError
 
 OBJECT_STORE_BYTES = 256 * 2**20  # only candidates and keys pass through it
@@ -63,8 +64,8 @@ def connected() -> Iterator[None]:
     """Joined to a cluster: the one this process is in already, the one of RAY_ADDRESS (set inside a job), or a local
     one that listens on the loopback interface only and ends with the block.
 
-    An error ends it too, but not SystemExit, when the process is about to end: Ray shut down under threads that still
-    wait for their slots ends it with a status of its own.
+    An error ends it too, but not SystemExit, when the process is about to end. While a slot has still to end nothing
+    ends it (slot_thread.py): it is left to the end of the process.
 
     Raises ClusterError where no Ray can be joined or started.
     """
@@ -98,9 +99,14 @@ def connected() -> Iterator[None]:
     except SystemExit:
         raise
     except BaseException:
-        ray.shutdown()
+        _shut_down()
         raise
-    ray.shutdown()
+    _shut_down()
+
+
+def _shut_down() -> None:
+    if not slots_are_left():
+        ray.shutdown()
 
 
 def may_grow() -> bool:

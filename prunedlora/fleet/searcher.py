@@ -27,8 +27,8 @@ class Asks(Protocol):
     def end(self, number: int) -> Any:
         """The trial of an ask has ended. One without a record is handed out again, a few times at most."""
 
-    def close(self) -> None:
-        """Nothing more is asked or handed out in this run."""
+    def stop(self) -> None:
+        """Nothing more is asked or handed out in this run; returns at once."""
 
 
 class StoreSearcher(Searcher):
@@ -41,9 +41,9 @@ class StoreSearcher(Searcher):
         self._ended = False
 
     def end(self) -> None:
-        """No more trials are handed out."""
+        """No more trials are handed out; returns at once."""
         self._ended = True
-        self._asks.close()
+        self._asks.stop()
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's key and number for the proxy, None when there is none now, FINISHED when never again.

@@ -22,6 +22,7 @@ from prunedlora.fleet.capacity import has_room, waiting_text, worker_needs
 from prunedlora.fleet.entry import train_loop
 from prunedlora.fleet.failure_count import FailureCount
 from prunedlora.fleet.slot import SlotSettings
+from prunedlora.fleet.slot_thread import SlotThread
 from prunedlora.results.storage import Storage
 
 BACK_OFF_SECONDS = 2.0
@@ -50,12 +51,12 @@ class Slots:
         self._storage = storage
         self._closing = threading.Event()
         self._closed: dict[int, str] = {}
-        self._threads: list[threading.Thread] = []
+        self._threads: list[SlotThread] = []
 
     def open(self, settings: SlotSettings) -> None:
         """Starts one more slot."""
         answer(settings.board.open.remote(settings.slot))
-        thread = threading.Thread(target=self._keep, args=(settings,), name=f"slot-{settings.slot}", daemon=True)
+        thread = SlotThread(target=self._keep, args=(settings,), name=f"slot-{settings.slot}", daemon=True)
         self._threads.append(thread)
         thread.start()
 

@@ -102,9 +102,9 @@ def serve(settings: SlotSettings) -> None:
             if settings.execute is None:
                 check_data(work, bench)
             _do(work, bench, words)
-        except Exception:
+        except Exception as error:
             if workers.rank == 0:
-                words.hand_back()
+                words.hand_back(f"{type(error).__name__}: {error}")
             raise
 
 
@@ -288,9 +288,9 @@ class _Words:
     def finish(self, status: str, seconds: float, message: str) -> None:
         self._verdict(self._board.finish.remote(self._slot, self._start, status, seconds, message))
 
-    def hand_back(self) -> None:
-        """The work in hand goes to another slot, at once: these workers end."""
-        answer(self._board.hand_back.remote(self._slot, self._start))
+    def hand_back(self, message: str) -> None:
+        """The work in hand goes to another slot, at once: these workers end, for the reason `message`."""
+        answer(self._board.hand_back.remote(self._slot, self._start, message))
 
     def _verdict(self, question: Any) -> Verdict:
         said = answer(question)

@@ -55,6 +55,10 @@ COMMAND_FILE = "command.txt"
 ATTEMPTS, CHECKPOINTED = "attempts.json", "checkpointed.json"
 
 
+class AskTakenError(StoreError):
+    """An ask whose number another driver took."""
+
+
 class StaleWriterError(RuntimeError):
     """A writer whose driver, or whose attempt at the trial, has been replaced; its result must not land."""
 
@@ -139,10 +143,11 @@ class Store:
     # --- asks
 
     def write_ask(self, ask: Ask) -> None:
-        """Raises StoreError when the number is taken by another ask: it is never edited. May be tried again."""
+        """Raises AskTakenError when the number is another ask's: none is ever edited. May be tried again after any
+        other StoreError."""
         path = f"asks/{ask.number:06d}.json"
         if not self.storage.create_text(path, to_json(ask)):
-            raise StoreError(f"{self.storage.uri_of(path)}: ask {ask.number} is already written")
+            raise AskTakenError(f"{self.storage.uri_of(path)}: ask {ask.number} is already written")
 
     def asks(self) -> list[Ask]:
         """All asks in the order of their numbers. Raises RecordError naming a broken one."""

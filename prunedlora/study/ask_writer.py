@@ -8,12 +8,12 @@ from prunedlora.config.trial import TrialConfig
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.storage import StoreError
-from prunedlora.results.store import Store
+from prunedlora.results.store import AskTakenError, Store
 from prunedlora.study.asked import Asked
 
 RETRY_SECONDS = (1.0, 5.0, 20.0)
-TAKEN = "already written"
-"""What the store says of an ask whose number another driver took: no patience helps."""
+FOREVER = -1.0
+"""No time-out, as threading.Lock has it."""
 
 
 class AskWriter:
@@ -28,11 +28,18 @@ class AskWriter:
     def closed(self) -> bool:
         return self._closed.is_set()
 
-    def close(self) -> None:
-        """From its return on nothing is written: another driver may follow."""
+    def stop(self) -> None:
+        """No write is begun any more; one that is in progress is not waited for."""
         self._closed.set()
-        with self._writing:
-            pass
+
+    def close(self, timeout: float = FOREVER) -> bool:
+        """From its return on nothing is written: another driver may follow. Waits up to `timeout` seconds for what is
+        being written; False when that went on."""
+        self.stop()
+        if not self._writing.acquire(timeout=timeout):
+            return False
+        self._writing.release()
+        return True
 
     def write(
         self,
@@ -78,9 +85,10 @@ class AskWriter:
         for seconds in RETRY_SECONDS:
             try:
                 return self._written(write)
-            except StoreError as error:
-                if TAKEN in str(error):
-                    raise
+            except AskTakenError:  # by another driver: no patience helps
+                raise
+            except StoreError:
+                pass
             self._closed.wait(seconds)
         return self._written(write)
 

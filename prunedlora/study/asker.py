@@ -18,7 +18,7 @@ from prunedlora.config.trial import TrialConfig
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.store import Store
-from prunedlora.study.ask_writer import AskWriter
+from prunedlora.study.ask_writer import FOREVER, AskWriter
 from prunedlora.study.asked import REPEATED, Asked, is_trial
 from prunedlora.study.asking import Asking
 from prunedlora.study.search import Search
@@ -35,7 +35,8 @@ class Asker:
 
     def __init__(self, config: SweepConfig, store: Store, *, num_slots: int = 1, retry_failed: bool = False) -> None:
         self.num_slots = num_slots
-        """May be set at any time. What is said of one slot holds for one from beginning to end."""
+        """Slots that serve now, at least one; may be set at any time, from any thread. What is said of one slot holds
+        for one from beginning to end."""
         self.problems: list[str] = []
         """What went wrong beside the trials."""
         self._store = store
@@ -113,12 +114,17 @@ class Asker:
         """Whether nothing more will be handed out: a trial that is out may have to be handed out again."""
         return not (self._waiting or self._out or self._baselines or self._asked.num_left) and self._asking is None
 
-    def close(self) -> None:
-        """Ends it for this run, from any thread: nothing is handed out and, from the return on, no ask is written.
+    def stop(self) -> None:
+        """Ends it for this run, from any thread and at once: nothing more is handed out, and no write is begun.
 
         Trials that end without a record are paused, and stay in flight.
         """
-        self._writer.close()
+        self._writer.stop()
+
+    def close(self, timeout: float = FOREVER) -> bool:
+        """As `stop`, and from the return on no ask is written. Waits up to `timeout` seconds for one that is being
+        written; False when that went on."""
+        return self._writer.close(timeout)
 
     def next(self) -> Ask | None:
         """The next trial to run; None when there is none now (`finished` says whether there will be).
@@ -205,7 +211,7 @@ class Asker:
         ran = self._asked.ran
         hidden: set[str] = set()
         if self.num_slots == 1:
-            hidden = set(ran[max(0, len(ran) - (self.num_concurrent - 1)) :])
+            hidden = set(ran[-1:])
             if any(key not in self._records and key not in hidden | self._given_up for key in ran):
                 return None
         return {key: record for key, record in self._records.items() if key not in hidden}

@@ -4,14 +4,15 @@ import json
 import os
 import shlex
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 
 from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.summary import Summary
+from prunedlora.results.harness_document import read_harness
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.report.tables import print_report
 from prunedlora.results.store import Store
@@ -51,14 +52,42 @@ class SweepResult:
         return int(bool(self.problems) or not (self.summary.points or unfinished))
 
 
-def harness_problems(records: Iterable[TrialRecord]) -> list[str]:
-    """Candidates that lm-evaluation-harness has no figures of, with why, one line each."""
-    return [
-        f"lm-evaluation-harness has not measured {record.key}@{candidate.name}: {failure.type}: {failure.message}"
-        for record in records
-        for candidate in record.candidates
-        if (failure := candidate.harness_failure) is not None
-    ]
+def harness_problems(store: Store, records: Iterable[TrialRecord]) -> list[str]:
+    """Candidates that lm-evaluation-harness has no figures of, with why and what to do, one line each. Those whose
+    tasks were measured afterwards (`prunedlora harness`) are none."""
+    problems = []
+    for record in records:
+        missing = {candidate.name: candidate.harness_failure for candidate in record.candidates}
+        if not any(missing.values()):
+            continue
+        asked = set(cast(dict[str, Any], record.config["evaluation"]).get("harness_tasks") or ())
+        measured = {run.candidate for run in read_harness(store, record.key) if asked <= set(run.tasks)}
+        problems += [
+            f"lm-evaluation-harness has not measured {record.key}@{name}: {failure.type}: {failure.message}; measure "
+            f"it with: {_harness_command(store, record, name)}"
+            for name, failure in missing.items()
+            if failure is not None and name not in measured
+        ]
+    return problems
+
+
+def _harness_command(store: Store, record: TrialRecord, candidate: str) -> str:
+    """The command that measures a candidate as its trial would have."""
+    evaluation = cast(dict[str, Any], record.config["evaluation"])
+    command = ["prunedlora", "harness", store.uri, f"{record.key}@{candidate}"]
+    for task in evaluation.get("harness_tasks") or ():
+        command += ["--task", task]
+    for name, value in (evaluation.get("harness") or {}).items():
+        if value is True:
+            command.append(_option(name))
+        elif value is not None and value is not False:
+            command += [_option(name), str(value)]
+    return shlex.join(command)
+
+
+def _option(field: str) -> str:
+    """The option of `prunedlora harness` for a field of HarnessConfig."""
+    return "--" + field.replace("_", "-")
 
 
 def typed(argv: Sequence[str]) -> str:
@@ -67,7 +96,7 @@ def typed(argv: Sequence[str]) -> str:
     return shlex.join([*program, *argv[1:]])
 
 
-def write_stats(store: Store, result: SweepResult, num_slots: int, slots: Iterable[Mapping[str, Any]]) -> None:
+def write_stats(store: Store, result: SweepResult, slots: Collection[Mapping[str, Any]]) -> None:
     """Figures of the run for the benchmark: how long, how busy each slot was. `slots`: of the board's snapshot."""
     stats = {
         "ending": result.ending,
@@ -76,7 +105,7 @@ def write_stats(store: Store, result: SweepResult, num_slots: int, slots: Iterab
         "num_new": result.num_new,
         "num_failed": result.num_failed,
         "num_repeats": result.num_repeats,
-        "num_slots": num_slots,
+        "num_slots": len(slots),
         "startup_seconds": result.startup_seconds,
         "wall_seconds": result.wall_seconds,
         "slots": [

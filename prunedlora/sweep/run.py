@@ -38,9 +38,12 @@ from prunedlora.sweep.outcome import SweepResult, harness_problems, show, typed,
 from prunedlora.sweep.preflight import every_trial, preflight
 from prunedlora.sweep.progress import Progress
 from prunedlora.sweep.signals import Signals
-from prunedlora.sweep.watch import Ending, watch
+from prunedlora.sweep.slot_news import SlotNews
+from prunedlora.sweep.watch import Ending, num_serving, watch
 
 POLL_SECONDS = 0.5
+PLACELESS_SECONDS = 600.0
+"""So long base evaluation and test wait for a slot where none serves, before they are left to the next run."""
 GROW_SECONDS = 5.0
 """Between two looks for nodes that have come."""
 CLOSE_SECONDS = 60.0
@@ -150,9 +153,9 @@ def run_sweep(
             startup_seconds=run.startup_seconds,
             wall_seconds=time.monotonic() - began,
             num_repeats=asker.num_repeats,
-            problems=(*run.problems, *asker.problems, *harness_problems(summary.records)),
+            problems=(*run.problems, *asker.problems, *harness_problems(store, summary.records)),
         )
-        write_stats(store, result, asker.num_slots, run.slots.values())
+        write_stats(store, result, run.slots.values())
         show(result, console)
     return result
 
@@ -163,10 +166,10 @@ def _run_on_cluster(run: _Run, signals: Signals, leaving: ExitStack) -> None:
     Leaves it to `leaving` to wait for the slots: Ray Train takes 12 s to end a run, and the report need not wait.
     """
     config, store, asker = run.config, run.store, run.asker
-    asker.num_slots = num_slots(config.resources, cluster.nodes(), asker.num_left, may_grow=cluster.may_grow())
+    at_first = num_slots(config.resources, cluster.nodes(), asker.num_left, may_grow=cluster.may_grow())
     board = cluster.start_board()
     slots = Slots(config.resources, store.storage)
-    started, at_first = time.time(), asker.num_slots
+    started = time.time()
     for slot in range(at_first):
         slots.open(_settings(run, board, slot))
 
@@ -187,13 +190,14 @@ def _run_on_cluster(run: _Run, signals: Signals, leaving: ExitStack) -> None:
         run.console,
         asker.records,
     )
+    news = SlotNews(progress)
     try:
         with progress:
             if asker.num_left:
                 grow = _Growth(run, board, slots)
-                run.ending = watch(board, asker, slots, run.lock, signals, progress, run.deadline, grow)
+                run.ending = watch(board, asker, slots, run.lock, signals, progress, news, run.deadline, grow)
             if run.ending not in ("interrupted", "the time is up"):
-                _finish(run, board, slots)
+                _finish(_End(run, board, slots, progress, news))
     except BaseException:
         with suppress(BoardLostError):  # the board may be gone with Ray: what goes on is the error to tell
             answer(board.close.remote())
@@ -209,36 +213,59 @@ def _run_on_cluster(run: _Run, signals: Signals, leaving: ExitStack) -> None:
     run.problems += [text for _, text in sorted(slots.closed.items())]
 
 
-def _finish(run: _Run, board: Any, slots: Slots) -> None:
+@dataclass(frozen=True)
+class _End:
+    """What the end of a sweep is done with."""
+
+    run: _Run
+    board: Any
+    slots: Slots
+    progress: Progress
+    news: SlotNews
+
+
+def _finish(end: _End) -> None:
     """The base model's figures, and test figures and a copy of the recommended adapter, by slots that wait anyway."""
+    run = end.run
     if run.store.read_base() is None:
-        outcome = _wait_for(run, board, "base", slots)
+        outcome = _wait_for(end, "base")
         if outcome != "completed":
             run.problems.append(f"the base model was not evaluated: {outcome}")
     work = missing_test(run.summary())
     if work is not None:
-        answer(board.put_work.remote(work, later=False))
-        outcome = _wait_for(run, board, "test", slots)
+        answer(end.board.put_work.remote(work, later=False))
+        outcome = _wait_for(end, "test")
         if outcome == "completed":
             export_recommended(run.store, work)
         else:
             run.problems.append(f"the recommended adapter was not tested and not exported: {outcome}")
 
 
-def _wait_for(run: _Run, board: Any, kind: str, slots: Slots) -> str:
-    """How it ended, or why nobody does it: what the trials found is told all the same."""
+def _wait_for(end: _End, kind: str) -> str:
+    """How it ended, or why nobody does it: what the trials found is told all the same.
+
+    Raises DriverLockedError when another driver took over.
+    """
+    served_at = time.monotonic()
     while True:
-        outcome = answer(board.outcome.remote(kind, POLL_SECONDS))
+        outcome = answer(end.board.outcome.remote(kind, POLL_SECONDS))
         if outcome is not None:
             return str(outcome)
+        snapshot = answer(end.board.snapshot.remote())
+        end.news.tell(snapshot, end.slots)
+        end.progress.update(snapshot)
+        end.run.lock.check()
         try:
-            slots.check()
+            end.slots.check()
         except SlotsLostError as error:
             return str(error)
-        if time.monotonic() > run.deadline:
-            works = [slot["work"] for slot in answer(board.snapshot.remote())["slots"].values()]
-            if all(work is None or work["kind"] != kind for work in works):
-                return "the time is up, and no slot was free for it; the same command goes on with it"
+        now = time.monotonic()
+        served_at = now if num_serving(snapshot) else served_at
+        if now > served_at + PLACELESS_SECONDS:
+            return f"no slot had a place for {PLACELESS_SECONDS:g} s; the same command goes on with it"
+        works = [slot["work"] for slot in snapshot["slots"].values()]
+        if now > end.run.deadline and all(work is None or work["kind"] != kind for work in works):
+            return "the time is up, and no slot was free for it; the same command goes on with it"
 
 
 class _Growth:
@@ -260,7 +287,6 @@ class _Growth:
         wanted = min(num_fitting(resources, cluster.nodes()), asker.num_left)
         for slot in range(self._slots.num_opened, wanted):
             self._slots.open(_settings(self._run, self._board, slot))
-            asker.num_slots = max(asker.num_slots, slot + 1)
 
 
 def _settings(run: _Run, board: Any, slot: int) -> SlotSettings:

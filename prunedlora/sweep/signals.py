@@ -7,14 +7,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Self
+from typing import NoReturn, Self
+
+import typer
+
+from prunedlora.fleet.slot_thread import slots_are_left
 
 TERMINATED = 128 + signal.SIGTERM
 
 
 @contextmanager
 def leaving_at_once() -> Iterator[None]:
-    """Around whatever runs sweeps in a process of its own: SIGTERM ends it at once, with its own status.
+    """Around whatever runs sweeps in a process of its own: SIGTERM ends it at once, and so does the end of a command
+    while a slot hangs (slot_thread.py), with their own status.
 
     Threads are in calls to Ray then that nothing interrupts; Python's way out would shut Ray down under them, which
     ends the process with another status. The store is closed by now; the rest ends with the process.
@@ -24,9 +29,17 @@ def leaving_at_once() -> Iterator[None]:
     except SystemExit as end:
         if end.code != TERMINATED:
             raise
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(TERMINATED)
+        _leave(TERMINATED)
+    except typer.Exit as end:
+        if slots_are_left():
+            _leave(end.exit_code)
+        raise
+
+
+def _leave(status: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 class Signals:

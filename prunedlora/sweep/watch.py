@@ -32,19 +32,20 @@ def watch(
     lock: DriverLock,
     signals: Signals,
     progress: Progress,
+    news: SlotNews,
     deadline: float,
     grow: Callable[[], None],
 ) -> Ending:
     """Has all trials tried that the asker hands out; returns why it ended. `deadline`: by time.monotonic().
 
-    `grow` is called again and again: it starts slots where there is room for more.
+    `grow` is called again and again until the end begins: it starts slots where there is room for more. As many trials
+    are out as the slots that serve can take, and one more.
 
     Raises SlotsLostError when no slot is left, DriverLockedError when another driver took over, SystemExit at SIGTERM.
     """
     ending: Ending = "all trials are done"
     searcher = StoreSearcher(asker)
     trials = TuneThread(searcher, board)
-    news = SlotNews(progress)
     paused_at = float("inf")
     trials.start()
     signals.watching = True
@@ -56,15 +57,17 @@ def watch(
             slots.check()
             lock.check()
             progress.update(snapshot)
-            grow()
+            asker.num_slots = max(1, num_serving(snapshot))
             if signals.received is signal.SIGTERM:
-                _leave(board, searcher, lock)
+                _leave(board, searcher, asker, lock)
             if ending == "all trials are done" and (signals.received or time.monotonic() > deadline):
                 ending = "interrupted" if signals.received else "the time is up"
                 progress.say(f"{ending}: trials in training write a checkpoint and go on in the next run")
                 searcher.end()
                 answer(board.pause.remote())
                 paused_at = time.monotonic()
+            if ending == "all trials are done":
+                grow()
             if time.monotonic() > paused_at + PAUSE_SECONDS:
                 progress.say(
                     f"trials in training gave no answer in {PAUSE_SECONDS:g} s: they go on from their last checkpoint"
@@ -73,32 +76,41 @@ def watch(
     except SystemExit:  # `_leave` has paused what there was
         raise
     except BaseException:
-        _pause(board, searcher)
+        _pause(board, searcher, asker)
         raise
     finally:
         signals.watching = False
     if trials.error is not None:
-        _pause(board, searcher)
+        _pause(board, searcher, asker)
         raise trials.error
+    asker.close()
     return ending
 
 
-def _pause(board: Any, searcher: StoreSearcher) -> None:
-    """Before an error goes on: trials in training write a checkpoint."""
+def num_serving(snapshot: dict[str, Any]) -> int:
+    """Slots that have started and have a place. `snapshot`: the board's."""
+    return sum(slot["serves"] for slot in snapshot["slots"].values())
+
+
+def _pause(board: Any, searcher: StoreSearcher, asker: Asker) -> None:
+    """Before an error goes on: trials in training write a checkpoint, and no ask is written any more."""
     searcher.end()
     with suppress(BoardLostError):  # the board may be what is lost: the error that goes on is the one to tell
         answer(board.pause.remote())
+    asker.close()
 
 
-def _leave(board: Any, searcher: StoreSearcher, lock: DriverLock) -> None:
-    """Leaves within TERM_SECONDS: what could not write a checkpoint by then begins at its last one."""
+def _leave(board: Any, searcher: StoreSearcher, asker: Asker, lock: DriverLock) -> None:
+    """Leaves within TERM_SECONDS: what could not write a checkpoint by then begins at its last one. An ask that is
+    still being written then ends with the process."""
+    deadline = time.monotonic() + TERM_SECONDS
     searcher.end()
     try:
         answer(board.pause.remote())
-        deadline = time.monotonic() + TERM_SECONDS
         while time.monotonic() < deadline and answer(board.snapshot.remote())["running"]:
             time.sleep(0.1)
     except BoardLostError:
         pass  # the signal went to the whole process group, and Ray was faster: the last checkpoints have to do
+    asker.close(max(0.0, deadline - time.monotonic()))
     lock.release()
     raise SystemExit(TERMINATED)

@@ -5,6 +5,7 @@ from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from prunedlora.fleet.board import GONE, REPLACED, WAIT, Board, Work
+from prunedlora.fleet.failure_count import FailureCount
 
 T = TypeVar("T")
 BASE: Work = {"kind": "base", "key": "", "candidate": ""}
@@ -114,7 +115,7 @@ def test_a_late_word_of_workers_that_were_replaced_ends_nothing() -> None:
             assert await board.report(0, 1, "a", {"step": 9}) == REPLACED
             assert await board.advance(0, 1) == REPLACED
             assert await board.finish(0, 1, "failed", 1.0) == REPLACED
-            await board.hand_back(0, 1)
+            await board.hand_back(0, 1, "late")
             assert await board.take(0, 1, 0) == GONE
             await board.take(0, 2, 0)
         assert await board.candidates("a", 0, 0) == ([], None)
@@ -127,16 +128,74 @@ def test_a_late_word_of_workers_that_were_replaced_ends_nothing() -> None:
     run(story())
 
 
-def test_work_that_is_handed_back_goes_to_another_slot_and_counts_no_death() -> None:
+def test_a_trial_that_is_handed_back_goes_to_another_slot_and_is_never_left_out() -> None:
+    async def story() -> None:
+        board = Board()
+        await board.put("a")
+        for slot in range(5):
+            await board.join(slot, f"10.0.0.{slot}")
+            assert await board.take(slot, 1, 0) == trial("a")
+            await board.hand_back(slot, 1, "OSError: no Hub")
+            assert (await board.snapshot())["slots"][slot]["state"] == "idle"
+        assert await board.take(0, 1, 0) == trial("a")
+
+    run(story())
+
+
+def test_what_a_slot_has_handed_back_is_for_the_others_and_left_out_with_the_reason() -> None:
     async def story() -> None:
         board = Board()
         await board.put_work(BASE, later=True)
         for slot in range(4):
             await board.join(slot, f"10.0.0.{slot}")
+        for slot in range(3):
+            assert await board.outcome("base", 0) is None
             assert await board.take(slot, 1, 0) == BASE
-            await board.hand_back(slot, 1)
-            assert (await board.snapshot())["slots"][slot]["state"] == "idle"
+            await board.hand_back(slot, 1, f"OSError: no Hub at {slot}")
+            await board.lose(slot)
+            start = await board.join(slot, f"10.0.0.{slot}")
+            assert await board.take(slot, start, 0) == WAIT
+        assert await board.outcome("base", 0) == "3 tries were given up, the last for OSError: no Hub at 2"
+        assert await board.take(3, 1, 0) == WAIT
+
+    run(story())
+
+
+def test_no_slot_is_closed_by_an_evaluation_that_nobody_can_do() -> None:
+    """The one slot there is tries it twice, one time fewer than closes it."""
+
+    async def story() -> None:
+        board, count = Board(), FailureCount(3)
+        await board.put_work(BASE, later=True)
+        await board.open(1)  # has never had a place
+        while await board.outcome("base", 0) is None:
+            start = await board.join(0, "10.0.0.0")
+            assert await board.take(0, start, 0) == BASE
+            await board.hand_back(0, start, "ModuleNotFoundError: lm_eval")
+            assert count.note(await board.lose(0), died=False) is None
+        assert count.in_a_row == 2
+        assert "2 tries were given up, the last for ModuleNotFoundError" in str(await board.outcome("base", 0))
+
+    run(story())
+
+
+def test_a_slot_tries_again_what_it_has_handed_back_when_the_others_are_gone() -> None:
+    async def story() -> None:
+        board = Board()
+        await board.put_work(BASE, later=True)
+        for slot in range(3):
+            await board.join(slot, f"10.0.0.{slot}")
         assert await board.take(0, 1, 0) == BASE
+        await board.hand_back(0, 1, "OSError")
+        taking = asyncio.create_task(board.take(0, 1, 60))
+        await asyncio.sleep(0)
+        await board.lose(1)
+        await board.shut(1)
+        await asyncio.sleep(0)
+        assert not taking.done()
+        await board.lose(2)
+        await board.wait_for_place(2)
+        assert await taking == BASE
 
     run(story())
 

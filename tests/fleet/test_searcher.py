@@ -35,7 +35,7 @@ class Asks:
         if ask.key not in self.recorded:
             self.waiting.append(ask)
 
-    def close(self) -> None:
+    def stop(self) -> None:
         self.waiting.clear()
 
 

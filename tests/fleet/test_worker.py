@@ -58,7 +58,7 @@ class Told:
     def __init__(self, answer: str = "continue") -> None:
         self.finished: list[tuple[Any, ...]] = []
         self.asked = 0
-        self.handed_back: list[tuple[int, int]] = []
+        self.handed_back: list[tuple[int, int, str]] = []
         self.checkpoints: list[tuple[int, int]] = []
         self.works: list[Any] = []
         self.join = SimpleNamespace(remote=lambda slot, node: 5)
@@ -228,7 +228,9 @@ def test_trouble_around_any_work_hands_it_back_and_ends_the_workers(
         )  # fmt: skip
         with pytest.raises(OutsideError, match="No space left on device"):
             worker.serve(settings)
-    assert board.handed_back == [(0, 5)]
+    assert board.handed_back == [
+        (0, 5, "OutsideError: the base model did not load: OSError: [Errno 28] No space left on device")
+    ]
     assert board.finished == []
 
 

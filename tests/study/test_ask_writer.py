@@ -8,7 +8,7 @@ import pytest
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.results.ask import Ask
 from prunedlora.results.storage import StoreError
-from prunedlora.results.store import Store
+from prunedlora.results.store import AskTakenError, Store
 from prunedlora.study import ask_writer
 from prunedlora.study.asker import Asker
 from tests.inventions import next_ask
@@ -46,14 +46,38 @@ def test_trouble_that_stays_is_told(make_sweep: Make, tmp_path: Path, monkeypatc
         next_ask(Asker(make_sweep(), store))
 
 
-def test_a_number_that_another_driver_took_is_told_at_once(make_sweep: Make, tmp_path: Path) -> None:
-    """With the patience of 26 s this test would be a slow one."""
-    one, other = (Asker(make_sweep(seed=seed), Store(str(tmp_path / "store"))) for seed in (0, 1))
+def test_a_number_that_another_driver_took_is_told_at_once(
+    make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ask_writer, "RETRY_SECONDS", (0.0, 0.0))
+    stores = [Store(str(tmp_path / "store")) for _ in range(2)]
+    one, other = (Asker(make_sweep(seed=seed), store) for seed, store in enumerate(stores))
+    tries: list[int] = []
+    write = stores[1].write_ask
+    monkeypatch.setattr(stores[1], "write_ask", lambda ask: (tries.append(ask.number), write(ask)))
     ask = next_ask(one)
     assert ask is not None
     one.close()
-    with pytest.raises(StoreError, match="ask 0 is already written"):
+    with pytest.raises(AskTakenError, match="ask 0 is already written"):
         next_ask(other)
+    assert tries == [0]
+
+
+def test_patience_does_not_hang_on_what_a_storage_says(
+    make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ask_writer, "RETRY_SECONDS", (0.0, 0.0))
+    store = Store(str(tmp_path / "store"))
+    write, says = store.write_ask, iter(["s3: part 1 is already written, try again"])
+
+    def flaky(ask: Ask) -> None:
+        if (said := next(says, None)) is not None:
+            raise StoreError(said)
+        write(ask)
+
+    monkeypatch.setattr(store, "write_ask", flaky)
+    ask = next_ask(Asker(make_sweep(), store))
+    assert store.asks()[:1] == [ask]
 
 
 def test_nothing_is_written_once_closed(make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,6 +95,7 @@ def test_nothing_is_written_once_closed(make_sweep: Make, tmp_path: Path, monkey
     asking = threading.Thread(target=asker.next)
     asking.start()
     assert reached.wait(10)
+    assert not asker.close(0.0)  # a driver that is told to leave has no time for it
     closing = threading.Thread(target=asker.close)
     closing.start()
     closing.join(0.1)

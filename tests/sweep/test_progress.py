@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from prunedlora.results.analysis.pareto import Objectives
+from prunedlora.results.harness_document import HarnessRun, write_harness
 from prunedlora.results.record import Failure
 from prunedlora.results.store import Store
 from prunedlora.sweep import progress as progress_module
@@ -89,8 +90,11 @@ def test_a_log_gets_a_line_for_every_change(store: Store) -> None:
 
 
 def test_a_harness_that_failed_is_told(store: Store, tmp_path: Path) -> None:
-    """In the trial's line, and among the problems at the end."""
-    record = invented_record("h", sweep_tree(tmp_path)["trial"])
+    """In the trial's line, and among the problems at the end, until it is measured."""
+    trial = sweep_tree(tmp_path)["trial"]
+    trial["evaluation"] |= {"harness_tasks": ["a", "my task.yaml"], "harness": {"limit": 0.1, "unsafe_code": True}}
+    trial["evaluation"]["harness"] |= {"batch_size": 8, "num_fewshot": None}
+    record = invented_record("h", trial)
     failure = Failure(type="HarnessError", message="harness/a/acc is nan", traceback="")
     last = record.candidates[-1].model_copy(update={"harness_failure": failure})
     store.write_record(record.model_copy(update={"candidates": (last,)}), driver_epoch=1)
@@ -98,9 +102,17 @@ def test_a_harness_that_failed_is_told(store: Store, tmp_path: Path) -> None:
     progress = started(store, Console(file=text, width=60))
     progress.update(snapshot({"h": "completed"}))
     assert "s; lm-evaluation-harness failed: HarnessError: harness/a/acc is nan\n" in text.getvalue()
-    assert harness_problems(store.records()) == [
-        f"lm-evaluation-harness has not measured h@{last.name}: HarnessError: harness/a/acc is nan"
+    command = f"prunedlora harness {store.uri} h@{last.name} --task a --task 'my task.yaml' --batch-size 8 --limit 0.1"
+    assert harness_problems(store, store.records()) == [
+        f"lm-evaluation-harness has not measured h@{last.name}: HarnessError: harness/a/acc is nan; measure it with: "
+        f"{command} --unsafe-code"
     ]
+    for tasks, num_left in (["a"], 1), (["my task.yaml", "b", "a"], 0):
+        later = HarnessRun(
+            key="h", candidate=last.name, tasks=tuple(tasks), settings={}, figures={}, environment=record.environment
+        )
+        write_harness(store, later)
+        assert len(harness_problems(store, store.records())) == num_left
 
 
 def test_a_terminal_shows_slots_and_front(store: Store) -> None:
