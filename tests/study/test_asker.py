@@ -72,7 +72,9 @@ def _drive(asker: Asker, store: Store, most_events: int | None) -> bool:
         asker.end(out.pop(0).number)
 
 
-@pytest.mark.parametrize("sampler", names("sampler"))
+@pytest.mark.parametrize(
+    "sampler", [pytest.param(name, marks=pytest.mark.slow if name == "gp" else ()) for name in names("sampler")]
+)
 def test_killed_and_resumed_asks_what_uninterrupted_asks(sampler: str, make_sweep: Make, tmp_path: Path) -> None:
     # Enough trials for the sampler to leave its random start: TPE and GP after 10, NSGA-II after a population of 16.
     config = make_sweep(

@@ -267,6 +267,7 @@ def _worker(rank: int, configs: dict[int, dict[str, Any]], uri: str, rendezvous:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_all_workers_halve_when_one_lacks_memory(folder: Path, tmp_path: Path) -> None:
     """Rank 1 alone holds two examples of its four: both take halves, and nobody waits for the other. Where it holds
     none both fail together, and go on with the next trial."""

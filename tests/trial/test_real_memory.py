@@ -41,6 +41,7 @@ print(run(trial, Store(sys.argv[2]), assets))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts a process's own memory on Linux only")
 def test_half_a_batch_fits_into_the_memory_that_there_is(tmp_path: Path) -> None:
     """A quarter GiB an example of a step and an eighth of an evaluation, one and a half at most: eight and twenty
