@@ -1,5 +1,7 @@
 """Ray's errors at the board, as the rest of the package sees them."""
 
+import os
+
 import pytest
 import ray
 
@@ -14,6 +16,9 @@ class Talker:
             raise ValueError("not that word")
         return word
 
+    def die(self) -> None:
+        os._exit(1)
+
 
 def test_answers_and_errors(shared_ray: None) -> None:
     """A lost actor is trouble around a trial, and so is a method that fails."""
@@ -21,6 +26,5 @@ def test_answers_and_errors(shared_ray: None) -> None:
     assert answer(talker.say.remote("yes")) == "yes"
     with pytest.raises(BoardLostError, match="not that word"):
         answer(talker.say.remote("no"))
-    ray.kill(talker)
     with pytest.raises(OutsideError, match="ActorDiedError"):
-        answer(talker.say.remote("yes"))
+        answer(talker.die.remote())
