@@ -74,6 +74,7 @@ def figures_of(config: SweepConfig, run: Runner, text: io.StringIO, against: str
     )
 
 
+@pytest.mark.slow
 def test_rates_are_tuned_fresh_seeds_tested_and_what_is_there_stays(tmp_path: Path) -> None:
     config, store = comparison(tmp_path), Store(str(tmp_path / "store"))
     with pytest.raises(ComparisonError, match="not trained yet: run the same command again"):

@@ -36,6 +36,7 @@ def costs(folder: Path, only: list[str], text: io.StringIO, dtype: str = "auto")
     )
 
 
+@pytest.mark.slow
 def test_every_criterion_and_basis_is_measured_on_the_adapter_as_it_was(tmp_path: Path) -> None:
     text = io.StringIO()
     figures = costs(tmp_path, ["*"], text)

@@ -65,6 +65,7 @@ def test_the_peak_is_that_of_what_came_after_it_was_forgotten() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.slow
 def test_a_process_that_dies_while_its_memory_is_measured_is_an_error(base: TrialConfig) -> None:
     gone = trial_with(base, {"model.name": f"{base.model.name}-gone"})
     with pytest.raises(MemoryMeasurementError, match="memory of lora_initial died with exit code 1"):

@@ -25,6 +25,7 @@ from tests.tiny import decoder_tree
 ALONE = Workers(0, 1, torch.device("cpu"))
 
 
+@pytest.mark.slow
 def test_a_generation_cards_code_writes_what_the_adapter_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

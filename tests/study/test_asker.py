@@ -73,7 +73,8 @@ def _drive(asker: Asker, store: Store, most_events: int | None) -> bool:
 
 
 @pytest.mark.parametrize(
-    "sampler", [pytest.param(name, marks=pytest.mark.slow if name == "gp" else ()) for name in names("sampler")]
+    "sampler",
+    [pytest.param(name, marks=pytest.mark.slow if name in ("gp", "nsga2") else ()) for name in names("sampler")],
 )
 def test_killed_and_resumed_asks_what_uninterrupted_asks(sampler: str, make_sweep: Make, tmp_path: Path) -> None:
     # Enough trials for the sampler to leave its random start: TPE and GP after 10, NSGA-II after a population of 16.
@@ -96,6 +97,7 @@ def test_killed_and_resumed_asks_what_uninterrupted_asks(sampler: str, make_swee
     assert others.asks()[-1].params["optimizer.learning_rate"] != learned
 
 
+@pytest.mark.slow
 def test_asks_do_not_depend_on_the_hash_seed(make_sweep: Make, tmp_path: Path) -> None:
     runs = []
     for seed in ("1", "2"):

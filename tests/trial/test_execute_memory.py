@@ -176,6 +176,7 @@ def test_what_is_found_is_what_would_have_been_set(
     assert tokens.halvings > 0
 
 
+@pytest.mark.slow
 def test_a_single_example_switches_checkpointing_on_for_this_trial_alone(
     folder: Path, tmp_path: Path, limited: Callable[[Memory], Memory]
 ) -> None:
