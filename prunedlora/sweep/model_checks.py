@@ -15,7 +15,8 @@ from prunedlora.config.trial import TrialConfig
 from prunedlora.tasks.task import Features, Task
 from prunedlora.tasks.tokenised import TokenisedSplit
 from prunedlora.training.checkpoint_fit import missing_weights
-from prunedlora.training.model import ModelError, can_checkpoint, check_new_parameters, embedding_rows
+from prunedlora.training.gradient_checkpointing import can_checkpoint
+from prunedlora.training.model import ModelError, check_new_parameters, embedding_rows
 from prunedlora.trial.assemble import build_method
 from prunedlora.trial.assets import Skeleton
 from prunedlora.trial.base_cache import model_settings

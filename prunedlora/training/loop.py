@@ -20,9 +20,10 @@ from prunedlora.training.agreement import Agreement
 from prunedlora.training.data import BatchOrder
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import autocast
+from prunedlora.training.gradient_checkpointing import set_gradient_checkpointing
 from prunedlora.training.loss_scale import LossScale
 from prunedlora.training.memory import Fit, TooLittleMemoryError, is_out_of_memory
-from prunedlora.training.model import release_memory, set_gradient_checkpointing
+from prunedlora.training.model import release_memory
 from prunedlora.training.rate import Decay, rate_factor
 
 

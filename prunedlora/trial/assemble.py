@@ -14,10 +14,10 @@ from prunedlora.registry import lookup
 from prunedlora.settings_error import SettingsError
 from prunedlora.training.data import BatchOrder, num_epoch_steps
 from prunedlora.training.distributed import Workers
+from prunedlora.training.gradient_checkpointing import can_checkpoint, set_gradient_checkpointing
 from prunedlora.training.loop import Trial
 from prunedlora.training.loss_scale import loss_scale_for
 from prunedlora.training.memory import Fit
-from prunedlora.training.model import can_checkpoint, set_gradient_checkpointing
 from prunedlora.trial.assets import Assets
 
 FUSED_DEVICES = ("cpu", "cuda")

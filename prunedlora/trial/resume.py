@@ -23,10 +23,10 @@ from prunedlora.training.checkpoint import (
     read_state,
     write_checkpoint,
 )
+from prunedlora.training.gradient_checkpointing import set_gradient_checkpointing
 from prunedlora.training.loop import Trial
 from prunedlora.training.loss_scale import LossScale
 from prunedlora.training.memory import Fit
-from prunedlora.training.model import set_gradient_checkpointing
 from prunedlora.trial.candidates import ADAPTER
 
 

@@ -15,12 +15,10 @@ from prunedlora.config.load import parse_sweep
 from prunedlora.config.trial import trial_with
 from prunedlora.training.model import (
     ModelError,
-    can_checkpoint,
     compute_dtype,
     load_base,
     load_without_weights,
     quantization_config,
-    set_gradient_checkpointing,
 )
 from prunedlora.trial.assemble import build_method
 from prunedlora.trial.assets import load_assets
@@ -135,19 +133,3 @@ def test_auto_is_no_guess_on_a_gpu_without_bfloat16(monkeypatch: pytest.MonkeyPa
         compute_dtype("auto", gpu)
     for name, dtype in {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}.items():
         assert compute_dtype(name, gpu) == compute_dtype(name, cpu) == dtype
-
-
-def test_gradient_checkpointing_is_a_switch(tmp_path: Path) -> None:
-    trial = parse_sweep(sweep_tree(tmp_path, "unused"), "test").trial
-    model = load_base(model_settings(trial), CLASSIFIER, {"num_labels": 2}, torch.device("cpu")).model
-    adapted = build_method(trial, 12).attach(model, "default")
-    for on in (True, True, False, False, True):
-        set_gradient_checkpointing(adapted, on)
-        assert {m.gradient_checkpointing for m in model.modules() if hasattr(m, "gradient_checkpointing")} == {on}
-    assert can_checkpoint(adapted)
-    assert can_checkpoint(model)
-    plain = nn.Linear(2, 2)
-    assert not can_checkpoint(plain)
-    set_gradient_checkpointing(plain, False)
-    with pytest.raises(ModelError, match=r"gradient_checkpointing: Linear has no gradient checkpointing; set it to f"):
-        set_gradient_checkpointing(plain, True)
