@@ -112,8 +112,9 @@ def _parse_override(override: str) -> tuple[str, Any]:
     path, equals, text = override.partition("=")
     if not equals:
         raise ConfigError(f"--set {override!r}: write field.path=value")
-    # Space and baseline entries are keyed by dotted paths themselves; they are changed in the file.
-    if not is_field(SweepConfig, path) or path.split(".")[0] in ("space", "baselines"):
+    if (part := path.split(".")[0]) in ("space", "baselines"):  # their entries are keyed by dotted paths themselves
+        raise ConfigError(f"--set {path}: {part} is changed in the sweep file, not by --set")
+    if not is_field(SweepConfig, path):
         close = difflib.get_close_matches(path, all_fields(SweepConfig), n=1)
         raise ConfigError(f"--set {path}: no such field" + (f"; did you mean {close[0]}?" if close else ""))
     try:

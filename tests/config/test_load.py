@@ -71,7 +71,8 @@ def test_the_base_alone(tmp_path: Path, tree: dict[str, Any]) -> None:
     [
         ("seed", "--set 'seed': write field.path=value"),
         ("trial.pruning.recovery_strenght=1", "no such field; did you mean trial.pruning.recovery_strength?"),
-        ("space.seed=1", "--set space.seed: no such field"),
+        ("space.seed=1", "--set space.seed: space is changed in the sweep file, not by --set"),
+        ("baselines=[]", "--set baselines: baselines is changed in the sweep file, not by --set"),
         ("seed=[", "--set 'seed=[': the value is no valid YAML"),
         ("trial.pruning={a: 1, a: 2}", "--set 'trial.pruning={a: 1, a: 2}', line 1, column 8: key 'a' is given twice"),
     ],
