@@ -136,7 +136,8 @@ class Trainings:
         (found,) = (
             candidate
             for candidate in record.candidates
-            if candidate.progress == 1.0 and candidate.truncated_rank == contender.truncated_rank
+            if candidate.progress == 1.0
+            and (None if candidate.cut is None else candidate.cut.size) == contender.truncated_rank
         )
         return record, found
 

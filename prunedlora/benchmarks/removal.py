@@ -20,8 +20,7 @@ from torch import Tensor
 from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
 from prunedlora.benchmarks.over_seeds import over_seeds
 from prunedlora.benchmarks.single_removals import rank_correlations, restored
-from prunedlora.config.methods import PruningConfig
-from prunedlora.config.section import section_fields
+from prunedlora.config.methods import PruningConfig, section_fields
 from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.pruning.pruner import Pruner
 from prunedlora.pruning.pruning_settings import PruningSettings

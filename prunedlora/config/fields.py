@@ -1,6 +1,6 @@
 """Dotted field paths over nested dicts: what a space entry, a baseline and `--set` have in common."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -70,3 +70,13 @@ def _alternatives(annotation: Any) -> list[Any]:
     if get_origin(annotation) in (Union, UnionType):
         return [inner for arg in get_args(annotation) for inner in _alternatives(arg)]
     return [] if annotation is NoneType else [annotation]
+
+
+def place(location: Sequence[int | str]) -> str:
+    """Where pydantic found an error, as people write it: without the name of the kind of schedule that was read."""
+    before = ("", *location)
+    return ".".join(
+        str(part)
+        for last, part in zip(before, location, strict=False)
+        if not (last == "schedule" and part in ("schedule", "ladder"))
+    )

@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from prunedlora.config.fields import all_fields, is_field, with_values
+from prunedlora.config.fields import all_fields, is_field, place, with_values
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial_sections import HarnessConfig
 
@@ -126,7 +126,7 @@ def _parse_override(override: str) -> tuple[str, Any]:
 
 
 def _explain(details: ErrorDetails) -> list[str]:
-    location = ".".join(str(part) for part in details["loc"])
+    location = place(details["loc"])
     message = details["msg"].removeprefix("Value error, ")
     if details["type"] == "extra_forbidden":
         siblings = [path for path in all_fields(SweepConfig) if path.count(".") == location.count(".")]

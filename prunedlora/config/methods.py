@@ -4,7 +4,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from prunedlora.config.schedule import AnySchedule, LadderConfig
 from prunedlora.config.section import Progress, Section, registered
+from prunedlora.pruning.ladder import Ladder
 from prunedlora.registry import lookup
 
 
@@ -76,27 +78,6 @@ class SvdConfig(Section):
         return self
 
 
-class ScheduleConfig(Section):
-    name: Annotated[str, registered("schedule")] = "cubic"
-    begin: Progress
-    """Progress at which removal begins."""
-    end: Progress | None = None
-    """Progress at which the target is reached; None for schedules that do all at begin."""
-    every_steps: PositiveInt
-    """Optimizer steps from one pruning event to the next."""
-
-    @model_validator(mode="after")
-    def _begin_before_end(self) -> Self:
-        if lookup("schedule", self.name).needs_end:
-            if self.end is None:
-                raise ValueError(f"schedule {self.name!r} needs end")
-            if self.begin >= self.end:
-                raise ValueError(f"begin {self.begin:g} must lie before end {self.end:g}")
-        elif self.end is not None:
-            raise ValueError(f"end has no effect on schedule {self.name!r}; remove it")
-        return self
-
-
 class PruningConfig(Section):
     """Method prunedlora. A field whose default is None gets the value that its docstring names where it has an effect,
     and must stay unset where it has none. The measurements behind the advice are in jobs/results/README.md."""
@@ -142,7 +123,8 @@ class PruningConfig(Section):
     those: growing it is ahead on a hard task and makes no difference on an easy one; more than 0.5 was worse. It wants
     lower rates to begin with: at rates that were chosen without it, it does harm (jobs/results/README.md:
     `accuracy_banking77.json`, `accuracy_spell_backward.json`, notes)."""
-    schedule: ScheduleConfig
+    schedule: AnySchedule
+    """Towards one target, or down a ladder of sizes (name: ladder)."""
     allocation: Annotated[str, registered("allocation")] = "uniform"
     """Who loses components. uniform: every layer the same number. global: the cheapest of all layers, whatever their
     width. global_per_parameter: the cheapest per parameter, and the target counts parameters. Equal ranks are as good
@@ -157,6 +139,13 @@ class PruningConfig(Section):
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:
+        if self.ladder is not None:
+            given = [name for name in ("target_sparsity", "target_rank") if getattr(self, name) is not None]
+            if given:
+                raise ValueError(
+                    f"{given[0]} has no effect on schedule 'ladder', whose rungs are its targets; remove it"
+                )
+            return self
         if (self.target_sparsity is None) == (self.target_rank is None):
             raise ValueError("give exactly one of target_sparsity and target_rank")
         return self
@@ -179,10 +168,24 @@ class PruningConfig(Section):
         damps = has_curvature or self.basis == "whitened"
         self._resolve("damping", 0.01, damps, who)
         self._resolve("ema_decay", 0.95, damps or (kind is not None and bool(kind.statistics)), who)
-        self._resolve("moments", "mapped", self.basis != "raw", who)
+        ladder = self.ladder
+        if (
+            self.basis != "raw"
+            and ladder is not None
+            and ladder.removal == "one_shot"
+            and ladder.optimizer_state == "new"
+        ):
+            self._resolve("moments", "mapped", False, "a ladder whose rungs begin with a new optimizer state")
+        else:
+            self._resolve("moments", "mapped", self.basis != "raw", who)
         if self.gradient_cap is not None and (criterion != "gradient" or side == "both"):
             raise ValueError(f"gradient_cap goes with criterion 'gradient' on one side, not with {who}, side {side}")
         return self
+
+    @property
+    def ladder(self) -> LadderConfig | None:
+        """The schedule, where it is a ladder."""
+        return self.schedule if isinstance(self.schedule, LadderConfig) else None
 
     def _resolve(self, field: str, default: Any, has_effect: bool, who: str) -> Any:
         value = getattr(self, field)
@@ -191,3 +194,18 @@ class PruningConfig(Section):
         if has_effect and value is None:
             self.__dict__[field] = value = default
         return value
+
+
+def section_fields(section: Section) -> dict[str, Any]:
+    """A section's values as the layers below take them: a schedule's beside the others, its name as `schedule`; a
+    ladder as one value."""
+    fields = section.model_dump()
+    ladder = section.ladder if isinstance(section, PruningConfig) else None
+    if ladder is not None:
+        described = ladder.model_dump(exclude={"name", "rungs", "shares"})
+        shares = None if ladder.shares is None else tuple(ladder.shares)
+        sizes = tuple(ladder.rungs.sizes)
+        fields["ladder"] = Ladder(unit=ladder.rungs.unit, sizes=sizes, shares=shares, **described)
+        return fields | dict.fromkeys(("schedule", "begin", "end", "every_steps"))
+    schedule = fields.pop("schedule", {})
+    return fields | {"schedule" if name == "name" else name: value for name, value in schedule.items()}

@@ -1,6 +1,6 @@
 """What all sections of a configuration share: frozen, no unknown fields, field docstrings as descriptions."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
@@ -23,13 +23,6 @@ class Section(BaseModel):
         allow_inf_nan=False,
         protected_namespaces=(),
     )
-
-
-def section_fields(section: Section) -> dict[str, Any]:
-    """A section's values as the layers below take them: a schedule's beside the others, its name as `schedule`."""
-    fields = section.model_dump()
-    schedule = fields.pop("schedule", {})
-    return fields | {"schedule" if name == "name" else name: value for name, value in schedule.items()}
 
 
 def registered(kind: str) -> AfterValidator:

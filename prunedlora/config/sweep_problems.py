@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from prunedlora.config.baselines import same_trials, without_label
 from prunedlora.config.corners import corners
-from prunedlora.config.fields import all_fields, is_field, takes_whole_numbers_only
+from prunedlora.config.fields import all_fields, is_field, place, takes_whole_numbers_only
 from prunedlora.config.space import IntRange, LogInt, LogUniform, SpaceEntry, Uniform
 from prunedlora.config.trial import TrialConfig, trial_with
 
@@ -105,7 +105,7 @@ def _trial_problems(base: TrialConfig, values: Mapping[str, Any], quality: str, 
         trial = trial_with(base, values)
     except ValidationError as error:
         return [
-            f"{'.'.join(map(str, details['loc']))}: {line}".removeprefix(": ")
+            f"{place(details['loc'])}: {line}".removeprefix(": ")
             for details in error.errors()
             for line in details["msg"].removeprefix("Value error, ").split("\n")
         ]

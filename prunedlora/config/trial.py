@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from prunedlora.config.cuts import CutsConfig
 from prunedlora.config.fields import with_values
 from prunedlora.config.methods import (
     AdaLoraConfig,
@@ -46,6 +47,8 @@ class TrialConfig(Section):
     l1ra: L1raConfig | None = None
     adalora: AdaLoraConfig | None = None
     svd: SvdConfig | None = None
+    cuts: CutsConfig | None = None
+    """Free cuts of what has been trained; for every method with an adapter. None: there are none."""
     optimizer: OptimizerConfig
     training: TrainingConfig
     evaluation: EvaluationConfig
@@ -107,6 +110,10 @@ class TrialConfig(Section):
         return problems
 
     def _pruning_problems(self, pruning: PruningConfig, rank: int) -> list[str]:
+        if pruning.ladder is not None:
+            if self.evaluation.milestones:
+                return ["evaluation.milestones has no effect on schedule 'ladder': its rungs are evaluated; remove it"]
+            return []
         if pruning.target_rank is not None and pruning.target_rank > rank:
             return [f"pruning.target_rank {pruning.target_rank} is above adapter.initial_rank {rank}"]
         if pruning.min_rank > rank:

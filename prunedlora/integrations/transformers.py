@@ -23,8 +23,7 @@ from prunedlora.adapters.carried import check_carried
 from prunedlora.adapters.export import declare_ranks
 from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
 from prunedlora.adapters.plain import plain_layers
-from prunedlora.config.methods import PruningConfig
-from prunedlora.config.section import section_fields
+from prunedlora.config.methods import PruningConfig, section_fields
 from prunedlora.integrations.layer_checks import check_layers
 from prunedlora.integrations.saved_adapter import check_saved, save_adapter
 from prunedlora.integrations.trainer_checks import CallbackError, check_trainer

@@ -27,8 +27,8 @@ class Method:
 
     One object serves one trial on one model. The loop calls, in this order: `attach` once; then per optimizer step
     backward passes (and `discard`, where they have to begin anew), `statistics` (sums them over the workers in place),
-    `penalise`, `unscale` (where losses are scaled; `discard` may still follow), `observe`, the optimizer, `step`; after
-    the last step `truncations`; `close` and `detach` at the end. All workers hold equal objects and decide alike,
+    `penalise`, `unscale` (where losses are scaled; `discard` may still follow), `observe`, the optimizer, `step`; where
+    a rung begins `begin_rung`; after the last step `truncations`; `close` and `detach` at the end. All workers hold equal objects and decide alike,
     because all they see is reduced.
 
     A subclass overrides what it does otherwise. What it keeps is a LoRA adapter of fixed rank that remembers nothing.
@@ -97,6 +97,11 @@ class Method:
 
     def step(self, step: int, progress: float, optimizer: Optimizer) -> Event | None:
         """After optimizer step number `step` (from 1), with the share of training done: the change made, if any."""
+        return None
+
+    def begin_rung(self, step: int, progress: float, optimizer: Optimizer) -> Event | None:
+        """On a ladder, when the candidate after optimizer step number `step` has been made and the next rung begins,
+        or when a training is gone on with that stands there: the change made, if any. Done twice it changes nothing."""
         return None
 
     def truncations(self) -> Iterator[int]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from prunedlora.adapters.layers import Side
+from prunedlora.pruning.ladder import Ladder
 from prunedlora.pruning.target import Target
 
 
@@ -31,24 +32,27 @@ class PruningSettings:
     moments: Literal["mapped", "reset"] | None
     """The optimizer's moments under a change of basis."""
     target_sparsity: float | None
-    """Share of the components (or parameters, where the allocation counts those) to remove; exactly one of this and
-    `target_rank` is given."""
+    """Share of the components (or parameters, where the allocation counts those) to remove; exactly one of this,
+    `target_rank` and `ladder` is given."""
     target_rank: int | None
     """Mean rank at the end, or the rank of layers with as many parameters."""
     rate_growth: float
     """Power of (initial rank / mean rank of the layers that have any) that the learning rate is multiplied by."""
-    schedule: str
-    begin: float
+    schedule: str | None
+    """Towards one target; None with a ladder, as the three that follow."""
+    begin: float | None
     """Progress at which removal begins."""
     end: float | None
     """Progress at which the target is reached; None for a schedule that does all at `begin`."""
-    every_steps: int
+    every_steps: int | None
     """Optimizer steps from one event to the next."""
     allocation: str
     min_rank: int
     """Fewest components that a layer keeps."""
     round_to: int | str | None
     """Multiple that ranks keep to, or "served_slot"."""
+    ladder: Ladder | None = None
+    """Falling sizes that the training passes, in the place of a schedule and its target."""
 
     @property
     def sides(self) -> tuple[Side, ...]:

@@ -87,14 +87,38 @@ class Failure(Document):
     traceback: str
 
 
+class Cut(Document):
+    """How an adapter was made smaller without training."""
+
+    basis: Literal["svd", "whitened"]
+    """The principal components of B A, by its norm or in the metric of the loss; the smallest went."""
+    allocation: str
+    """Who lost components, by the names of pruning.allocation."""
+    unit: Literal["parameters", "mean_rank", "kept"]
+    size: float = Field(gt=0.0)
+    """What it was cut to, in `unit`."""
+
+    @property
+    def name(self) -> str:
+        """What tells the cuts of one adapter apart: "r4" for the oldest kind, svd to one rank; else all of it."""
+        if (self.basis, self.allocation, self.unit) == ("svd", "uniform", "mean_rank"):
+            return f"r{self.size:g}"
+        return f"-{self.basis}-{self.allocation}-{self.unit}-{self.size:.12g}"
+
+
 class Candidate(Document):
-    """One evaluated adapter: a milestone or the end of a trial."""
+    """One evaluated adapter: a milestone, a rung, a cut, or the end of a trial."""
 
     step: Count
     """Optimizer steps done."""
     progress: float = Field(ge=0.0, le=1.0)
-    truncated_rank: int | None = Field(default=None, ge=1)
-    """Rank that the adapter was truncated to after its training (method svd); None: it is as it was trained."""
+    rung: Count | None = None
+    """Number of the ladder's rung that it stands on, 0 for the trunk; None without a ladder."""
+    branch_steps: int | None = Field(default=None, ge=1)
+    """Steps of the decay branch that it was made in, which are among `step` and were thrown away afterwards; None where
+    the training went on from it."""
+    cut: Cut | None = None
+    """How it was made smaller without training, from what was trained until `step`; None: it is as it was trained."""
     figures: dict[str, Figure]
     """Metric → its value on the validation split; `harness/<task>/<metric>`: by lm-evaluation-harness, on the split
     that its task names, at the end of a training only."""
@@ -130,8 +154,8 @@ class Candidate(Document):
 
     @property
     def name(self) -> str:
-        """What tells the candidates of a trial apart: the step, and the rank of a truncation ("180", "180r4")."""
-        return str(self.step) if self.truncated_rank is None else f"{self.step}r{self.truncated_rank}"
+        """What tells the candidates of a trial apart: the step, and the name of a cut ("180", "180r4")."""
+        return str(self.step) if self.cut is None else f"{self.step}{self.cut.name}"
 
     def figure(self, name: str) -> Figure:
         """The measurement called `name`. Raises ObjectiveError, listing the recorded ones, when there is none."""
@@ -206,7 +230,7 @@ class TrialRecord(Document):
     failure: Failure | None = None
     attempts: int = Field(ge=1)
     candidates: tuple[Candidate, ...] = ()
-    """In order of their steps; truncations after what they were made from, by falling rank."""
+    """In order of their steps; cuts after what they were made from."""
     environment: Environment
     train_seconds: float = Field(ge=0.0)
     layer_widths: dict[str, tuple[int, int]] | None = None
@@ -220,8 +244,8 @@ class TrialRecord(Document):
 
     @property
     def last_trained(self) -> Candidate | None:
-        """The last candidate that is as it was trained: no truncation of method svd. None where none was reached."""
-        return next((each for each in reversed(self.candidates) if each.truncated_rank is None), None)
+        """The last candidate that is as it was trained: no cut. None where none was reached."""
+        return next((each for each in reversed(self.candidates) if each.cut is None), None)
 
     def candidate(self, name: str) -> Candidate:
         """The candidate called `name` (Candidate.name). Raises KeyError, listing the names, when there is none."""
@@ -236,9 +260,10 @@ class TrialRecord(Document):
             raise ValueError(f"a {self.status} trial {'needs a' if self.status == 'failed' else 'has no'} failure")
         if self.status == "completed" and not self.candidates:
             raise ValueError("a completed trial needs at least one candidate")
-        order = [(candidate.step, -(candidate.truncated_rank or math.inf)) for candidate in self.candidates]
-        if order != sorted(set(order)):
-            raise ValueError(f"candidates must rise in step: {[candidate.name for candidate in self.candidates]}")
+        order = [(candidate.step, candidate.cut is not None) for candidate in self.candidates]
+        names = [candidate.name for candidate in self.candidates]
+        if order != sorted(order) or len(set(names)) < len(names):
+            raise ValueError(f"candidates must rise in step: {names}")
         return self
 
 

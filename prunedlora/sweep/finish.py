@@ -46,7 +46,7 @@ def export_recommended(store: Store, work: Work) -> ExportedAdapter:
     exported = ExportedAdapter(
         key=work["key"],
         step=candidate.step,
-        truncated_rank=candidate.truncated_rank,
+        cut=candidate.cut,
         test=figures,
         path=store.storage.uri_of(RECOMMENDED_FOLDER),
     )

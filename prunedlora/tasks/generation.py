@@ -184,11 +184,17 @@ class Generation:
         return losses.sum(), len(rows)
 
     def evaluate(
-        self, model: nn.Module, features: Sequence[Features], batch_size: int, device: torch.device | str
+        self,
+        model: nn.Module,
+        features: Sequence[Features],
+        batch_size: int,
+        device: torch.device | str,
+        *,
+        generate: bool = True,
     ) -> Outcomes:
         """Loss of every example and, for a metric that generates, whether its generated answer is right."""
         loss_sums, num_targets, correct = [0.0] * len(features), [0] * len(features), [0] * len(features)
-        generates = self._metric in self.generating_metrics
+        generates = generate and self._metric in self.generating_metrics
         with evaluating(model):
             for indices in by_length(features, batch_size):
                 chosen = [features[index] for index in indices]

@@ -92,9 +92,18 @@ class Task(Protocol):
         """
 
     def evaluate(
-        self, model: nn.Module, features: Sequence[Features], batch_size: int, device: torch.device | str
+        self,
+        model: nn.Module,
+        features: Sequence[Features],
+        batch_size: int,
+        device: torch.device | str,
+        *,
+        generate: bool = True,
     ) -> Outcomes:
-        """The outcomes in the order of `features`, without dropout and gradients. Leaves the model as it was."""
+        """The outcomes in the order of `features`, without dropout and gradients. Leaves the model as it was.
+
+        Without `generate` no answer is generated, and what is made of answers is left out: the loss is there.
+        """
 
 
 def length_limit(tokenizer: PreTrainedTokenizerBase, max_length: int | None, model_limit: int | None) -> int | None:

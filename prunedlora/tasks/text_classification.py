@@ -143,7 +143,13 @@ class TextClassification:
         return losses.sum(), len(losses)
 
     def evaluate(
-        self, model: nn.Module, features: Sequence[Features], batch_size: int, device: torch.device | str
+        self,
+        model: nn.Module,
+        features: Sequence[Features],
+        batch_size: int,
+        device: torch.device | str,
+        *,
+        generate: bool = True,
     ) -> Outcomes:
         """Loss and accuracy of every example."""
         loss_sums, correct = [0.0] * len(features), [0] * len(features)

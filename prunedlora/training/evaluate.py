@@ -33,8 +33,9 @@ def evaluate(
     dtype: torch.dtype,
     workers: Workers,
     fit: Fit | None = None,
+    generate: bool = True,
 ) -> Outcomes:
-    """Outcomes of all examples in order, on every worker.
+    """Outcomes of all examples in order, on every worker; without `generate` those alone that need no answer.
 
     Where memory does not suffice for a batch, this one and those after it are halved. `fit` says how often they are
     from the start, and is told what the worker with the least memory found.
@@ -48,7 +49,7 @@ def evaluate(
     shard = features[workers.rank :: workers.num_workers]
     fit = fit or Fit()
     with autocast(workers.device, dtype):
-        found = _evaluate(model, task, shard, batch_size, fit.evaluation_halvings, workers.device)
+        found = _evaluate(model, task, shard, batch_size, fit.evaluation_halvings, workers.device, generate)
     shards: list[Outcomes] = []
     for rank, (outcomes, halvings) in enumerate(workers.gather(found)):
         if isinstance(outcomes, str):
@@ -62,7 +63,13 @@ def evaluate(
 
 
 def _evaluate(
-    model: nn.Module, task: Task, features: Sequence[Features], batch_size: int, halvings: int, device: torch.device
+    model: nn.Module,
+    task: Task,
+    features: Sequence[Features],
+    batch_size: int,
+    halvings: int,
+    device: torch.device,
+    generate: bool,
 ) -> tuple[Outcomes | str, int]:
     """Outcomes in the order of `features`, or why a single example does not fit, and how often batches were halved."""
     (order,) = by_length(features, len(features))
@@ -72,7 +79,7 @@ def _evaluate(
         size = halved(batch_size, halvings)
         chosen = [features[index] for index in order[begin : begin + size]]
         try:
-            parts.append(task.evaluate(model, chosen, size, device))
+            parts.append(task.evaluate(model, chosen, size, device, generate=generate))
             begin += size
             continue
         except (RuntimeError, MemoryError) as error:

@@ -7,7 +7,7 @@ from torch.optim import AdamW
 
 from prunedlora.adapters.attach import AdapterSettings
 from prunedlora.adapters.targets import resolve_head
-from prunedlora.config.section import section_fields
+from prunedlora.config.methods import section_fields
 from prunedlora.config.trial import TrialConfig
 from prunedlora.methods.method import Method
 from prunedlora.registry import lookup

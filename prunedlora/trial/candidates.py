@@ -17,7 +17,7 @@ from prunedlora.adapters.verify import Certificate, verify
 from prunedlora.checksums import file_sha256
 from prunedlora.config.identity import model_location
 from prunedlora.config.trial import TrialConfig
-from prunedlora.results.record import Candidate, ExampleOutcomes, Figure
+from prunedlora.results.record import Candidate, Cut, ExampleOutcomes, Figure
 from prunedlora.results.store import Store
 from prunedlora.tasks.outcomes import figures
 from prunedlora.tasks.task import INPUTS, Features
@@ -45,11 +45,11 @@ def make_candidate(
     workers: Workers,
     check_writer: Callable[[], None],
     *,
-    truncated_rank: int | None = None,
+    cut: Cut | None = None,
 ) -> Candidate:
     """The trial as it stands. Rank 0 stores its outcomes, example by example, and the adapter under `adapters/<step>`,
-    unless there is none: every rank is 0, or the method is full fine-tuning. `truncated_rank` is on record for an
-    adapter truncated to it.
+    unless there is none: every rank is 0, or the method is full fine-tuning. `cut` is on record for an adapter
+    that was cut.
 
     Raises:
         NonFiniteError: the validation loss is NaN or infinite.
@@ -72,7 +72,7 @@ def make_candidate(
     size = _size(live, config)
     path, file_bytes, sha256, certificate = None, 0, None, None
     if workers.rank == 0 and any(size.ranks.values()):
-        path = f"adapters/{live.step:06d}" + ("" if truncated_rank is None else f"r{truncated_rank}")
+        path = f"adapters/{live.step:06d}" + ("" if cut is None else cut.name)
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "adapter"
             export(live.model, ADAPTER, folder, model_location(config.model.name), config.model.revision)
@@ -83,7 +83,7 @@ def make_candidate(
     candidate = Candidate(
         step=live.step,
         progress=live.progress,
-        truncated_rank=truncated_rank,
+        cut=cut,
         figures=recorded(measured),
         ranks=size.ranks,
         adapter_params=size.adapter_params,

@@ -13,7 +13,7 @@ from torch import nn
 
 from prunedlora.adapters.size import ServedLayers, served_layers
 from prunedlora.config.trial import TrialConfig
-from prunedlora.results.record import Candidate, Failure, MemoryFit, TrialRecord
+from prunedlora.results.record import Candidate, Cut, Failure, MemoryFit, TrialRecord
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
 from prunedlora.training.distributed import PeerLostError, Workers
@@ -185,11 +185,9 @@ def _train(
             writer.look()
             return progress(live.step, live.num_steps) if workers.rank == 0 else Verdict.CONTINUE
 
-        def on_milestone(truncated_rank: int | None = None) -> Verdict:
+        def on_milestone(cut: Cut | None = None) -> Verdict:
             halvings = live.fit.evaluation_halvings
-            candidate = make_candidate(
-                live, config, assets, run.store, run.key, workers, run.check, truncated_rank=truncated_rank
-            )
+            candidate = make_candidate(live, config, assets, run.store, run.key, workers, run.check, cut=cut)
             run.candidates.append(candidate)
             if live.fit.evaluation_halvings > halvings:
                 run.log.append({"step": live.step, "fit": asdict(live.fit)})
@@ -217,12 +215,13 @@ def _train(
         )
         if verdict is Verdict.CONTINUE:
             trained = snapshot(live, run.candidates) if method.truncates and workers.rank == 0 else None
-            known = {candidate.truncated_rank for candidate in run.candidates}
+            known = {candidate.cut for candidate in run.candidates}
             for rank in method.truncations():
-                if rank not in known:
+                cut = Cut(basis="svd", allocation="uniform", unit="mean_rank", size=rank)
+                if cut not in known:
                     if trained is not None:  # what goes on from it truncates again, and evaluates the others alone
                         writer.save(trained.with_candidates(run.candidates))
-                    on_milestone(rank)
+                    on_milestone(cut)
         return verdict
     finally:
         method.close()

@@ -14,8 +14,7 @@ from prunedlora.adapters.attach import AdapterSettings, attach
 from prunedlora.adapters.layers import adapted_layers
 from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
-from prunedlora.config.methods import PruningConfig
-from prunedlora.config.section import section_fields
+from prunedlora.config.methods import PruningConfig, section_fields
 from prunedlora.delivery.candidate_export import export_candidate
 from prunedlora.delivery.candidate_test import measure_test
 from prunedlora.delivery.form import Form

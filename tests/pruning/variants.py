@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from prunedlora.config.methods import PruningConfig
-from prunedlora.config.section import section_fields
+from prunedlora.config.methods import PruningConfig, section_fields
 from prunedlora.registry import lookup, names
 from tests.pairwise import pairwise
 

@@ -123,7 +123,7 @@ def summarize(
     if exported is not None and (
         recommended is None
         or (exported.key, exported.step) != (recommended.key, recommended.step)
-        or exported.truncated_rank != recommended.candidate.truncated_rank
+        or exported.cut != recommended.candidate.cut
     ):
         exported = None
     return Summary(

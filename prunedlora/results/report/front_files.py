@@ -116,7 +116,8 @@ def candidates_csv(summary: Summary) -> str:
         {
             "key": record.key,
             "step": candidate.step,
-            "truncated_rank": candidate.truncated_rank,
+            "rung": candidate.rung,
+            "cut": None if candidate.cut is None else candidate.cut.name,
             "label": record.label,
             "status": record.status,
             "on_front": f"{record.key}@{candidate.name}" in on_front,
@@ -150,7 +151,8 @@ def _row(summary: Summary, point: Point) -> dict[str, Any]:
     return {
         "key": point.key,
         "step": point.step,
-        "truncated_rank": point.candidate.truncated_rank,
+        "rung": point.candidate.rung,
+        "cut": None if point.candidate.cut is None else point.candidate.cut.name,
         **_quality(summary.objectives.quality, point.quality),
         **{name: getattr(point.candidate, name) for name in SIZES},
         "adapter_path": summary.adapter_uri(point),

@@ -1,0 +1,45 @@
+"""Free cuts: smaller adapters made of a trained one without training, each evaluated and kept as a candidate."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from prunedlora.config.schedule import SizesConfig
+from prunedlora.config.section import Section, registered
+
+
+class CutsConfig(Section):
+    sizes: SizesConfig
+    """What to cut to, each from the adapter as it was trained; those that are not below what is there are left out."""
+    bases: Annotated[list[Literal["svd", "whitened"]], Field(min_length=1)] = ["svd"]
+    """The principal components of B A, by its norm (svd) or in the metric of the loss (whitened), of which the smallest
+    go. Where the training loss is near zero the metric is noise, and svd is better (methods.md 1.9)."""
+    allocations: Annotated[list[Annotated[str, registered("allocation")]], Field(min_length=1)] = [
+        "global_per_parameter"
+    ]
+    """Who loses components."""
+    min_rank: int = Field(default=0, ge=0)
+    """Fewest components that a layer keeps."""
+    at: Literal["end", "every_rung"] = "end"
+    """Of what is cut: the adapter at the end of the training, or, of a ladder, of every rung."""
+    screen_examples: PositiveInt | None = 200
+    """Validation examples (the first) on which every cut's loss is measured; only those cuts are evaluated on all of
+    them that no smaller or equally large adapter of the training clearly beats there. None: all cuts, on all
+    examples."""
+    calibration_examples: PositiveInt | None = None
+    """Training examples that the metric of basis whitened is made of: 256; without effect on svd alone."""
+    damping: PositiveFloat | None = None
+    """Added to the diagonal of that metric, as a share of its mean: 0.01; without effect on svd alone."""
+
+    @model_validator(mode="after")
+    def _settings_with_an_effect(self) -> Self:
+        for name in ("bases", "allocations"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} names one twice: {', '.join(values)}")
+        for name, default in (("calibration_examples", 256), ("damping", 0.01)):
+            if "whitened" in self.bases and getattr(self, name) is None:
+                self.__dict__[name] = default
+            elif "whitened" not in self.bases and getattr(self, name) is not None:
+                raise ValueError(f"{name} has no effect on cuts by svd alone; remove it")
+        return self
