@@ -11,12 +11,12 @@ from prunedlora.config.section import Section, registered
 class CutsConfig(Section):
     sizes: SizesConfig
     """What to cut to, each from the adapter as it was trained; those that are not below what is there are left out."""
-    bases: Annotated[list[Literal["svd", "whitened"]], Field(min_length=1)] = ["svd"]
+    bases: Annotated[list[Literal["svd", "whitened"]], Field(min_length=1)] = Field(default=["svd"])
     """The principal components of B A, by its norm (svd) or in the metric of the loss (whitened), of which the smallest
     go. Where the training loss is near zero the metric is noise, and svd is better (methods.md 1.9)."""
-    allocations: Annotated[list[Annotated[str, registered("allocation")]], Field(min_length=1)] = [
-        "global_per_parameter"
-    ]
+    allocations: Annotated[list[Annotated[str, registered("allocation")]], Field(min_length=1)] = Field(
+        default=["global_per_parameter"]
+    )
     """Who loses components."""
     min_rank: int = Field(default=0, ge=0)
     """Fewest components that a layer keeps."""

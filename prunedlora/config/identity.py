@@ -14,7 +14,7 @@ from prunedlora.config.harness_tasks import HARNESS_EXTRA, is_path, task_files
 from prunedlora.config.trial import TrialConfig
 from prunedlora.missing_path import looked_for
 
-KEY_VERSION = 3
+KEY_VERSION = 4
 """Raised whenever the same settings begin to mean another result; prunedlora/CHANGELOG.md says what changed."""
 KEY_LENGTH = 16
 SETTLED_AFTER_NS = 2_000_000_000

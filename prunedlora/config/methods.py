@@ -142,9 +142,7 @@ class PruningConfig(Section):
         if self.ladder is not None:
             given = [name for name in ("target_sparsity", "target_rank") if getattr(self, name) is not None]
             if given:
-                raise ValueError(
-                    f"{given[0]} has no effect on schedule 'ladder', whose rungs are its targets; remove it"
-                )
+                raise ValueError(f"{given[0]} has no effect on schedule 'ladder': its rungs are the targets; remove it")
             return self
         if (self.target_sparsity is None) == (self.target_rank is None):
             raise ValueError("give exactly one of target_sparsity and target_rank")
@@ -168,13 +166,7 @@ class PruningConfig(Section):
         damps = has_curvature or self.basis == "whitened"
         self._resolve("damping", 0.01, damps, who)
         self._resolve("ema_decay", 0.95, damps or (kind is not None and bool(kind.statistics)), who)
-        ladder = self.ladder
-        if (
-            self.basis != "raw"
-            and ladder is not None
-            and ladder.removal == "one_shot"
-            and ladder.optimizer_state == "new"
-        ):
+        if self.basis != "raw" and self.ladder is not None and self.ladder.forgets_moments:
             self._resolve("moments", "mapped", False, "a ladder whose rungs begin with a new optimizer state")
         else:
             self._resolve("moments", "mapped", self.basis != "raw", who)

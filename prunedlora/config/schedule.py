@@ -122,6 +122,11 @@ class LadderConfig(Section):
         self._resolve("optimizer_state", "new" if self.rate == "restart" else "kept", True, who)
         return self
 
+    @property
+    def forgets_moments(self) -> bool:
+        """Whether no removal finds moments that it could carry over."""
+        return self.removal == "one_shot" and self.optimizer_state == "new"
+
     def _resolve(self, field: str, default: Any, has_effect: bool, who: str) -> None:
         value = getattr(self, field)
         if not has_effect and value is not None:

@@ -28,8 +28,8 @@ class Method:
     One object serves one trial on one model. The loop calls, in this order: `attach` once; then per optimizer step
     backward passes (and `discard`, where they have to begin anew), `statistics` (sums them over the workers in place),
     `penalise`, `unscale` (where losses are scaled; `discard` may still follow), `observe`, the optimizer, `step`; where
-    a rung begins `begin_rung`; after the last step `truncations`; `close` and `detach` at the end. All workers hold equal objects and decide alike,
-    because all they see is reduced.
+    a rung begins `begin_rung`; after the last step `truncations`; `close` and `detach` at the end. All workers hold
+    equal objects and decide alike, because all they see is reduced.
 
     A subclass overrides what it does otherwise. What it keeps is a LoRA adapter of fixed rank that remembers nothing.
     """
