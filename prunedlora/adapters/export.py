@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,13 @@ class AllRanksZeroError(ValueError):
 
 
 def export(
-    model: PeftModel, adapter_name: str, folder: Path, base_model_name: str, base_revision: str | None = None
+    model: PeftModel,
+    adapter_name: str,
+    folder: Path,
+    base_model_name: str,
+    base_revision: str | None = None,
+    *,
+    layers: Sequence[PlainLayer] | None = None,
 ) -> None:
     """Writes `adapter_config.json` and `adapter_model.safetensors` into `folder` (made if missing).
 
@@ -37,11 +44,12 @@ def export(
     in a loader that knows the patterns and in one that knows a single `lora_alpha / r`. One that divides `lora_alpha`
     by each tensor's own rank (llama.cpp), or stacks layers, needs one rank in all of them: repack.make_uniform. Layers
     of rank 0 are left out; the head is saved whole. `base_model_name` is what a loader gets the base model by,
-    `base_revision` its revision on the Hub (None: the default branch). The model is not changed.
+    `base_revision` its revision on the Hub (None: the default branch). `layers`: what is written in the place of the
+    model's own (components that are held at zero left out, say); None: those. The model is not changed.
 
     Raises AllRanksZeroError when no layer has a component left.
     """
-    layers = plain_layers(model, adapter_name)
+    layers = plain_layers(model, adapter_name) if layers is None else layers
     present = [layer for layer in layers if layer.rank > 0]
     if not present:
         raise AllRanksZeroError(f"all {len(layers)} layers of adapter {adapter_name!r} have rank 0; nothing to export")

@@ -1,6 +1,7 @@
 """What any adapter amounts to: plain factors per layer, `y = W0 x + B A x`, everything that scales folded into B."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -36,6 +37,16 @@ def plain_layers(model: nn.Module, adapter_name: str) -> list[PlainLayer]:
     layers = [_from_lora(layer) for layer in adapted_layers(model, adapter_name)]
     return layers or [
         _from_adalora(name, module, adapter_name) for name, module in adalora_modules(model, adapter_name).items()
+    ]
+
+
+def live_part(layers: Sequence[PlainLayer], live: Mapping[str, Tensor]) -> list[PlainLayer]:
+    """`layers` without the components that are held at zero; `live`: name → indices of the others, all layers."""
+    return [
+        replace(
+            layer, A=layer.A[live[layer.name].to(layer.A.device)], B=layer.B[:, live[layer.name].to(layer.B.device)]
+        )
+        for layer in layers
     ]
 
 

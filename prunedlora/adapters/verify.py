@@ -1,7 +1,7 @@
 """Prove that an exported folder is the adapter that was trained: reload it with PEFT, merge it, compare."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,18 +117,21 @@ def verify_reloaded(
     adapter_name: str,
     folder: Path,
     example: Mapping[str, Tensor] | None,
+    *,
+    layers: Sequence[PlainLayer] | None = None,
 ) -> None:
     """Loads `folder` beside `adapter_name` with PEFT's own loader and compares modules, ranks, factors and heads, bit
     for bit, and the logits on `example`; no logits without.
 
-    As `verify` without its questions about what the adapter does; the model is left as it was.
+    As `verify` without its questions about what the adapter does; the model is left as it was. `layers`: what the
+    folder holds in the place of the model's own, of which it is the same function (`export`); None: those.
 
     Raises VerificationError naming what differs, and what the model itself raises on `example`.
     """
     device = next(model.parameters()).device
     with _left_as_it_was(model, adapter_name), torch.no_grad():
         host = _load(model, adapter_name, folder, device)
-        _compare_layers(plain_layers(model, adapter_name), plain_layers(host, RELOADED))
+        _compare_layers(plain_layers(model, adapter_name) if layers is None else layers, plain_layers(host, RELOADED))
         _compare_heads(_heads(model, adapter_name), _heads(host, RELOADED))
         if example is not None:
             trained = _answer(model, example)
@@ -228,7 +231,7 @@ def _load(model: PeftModel, adapter_name: str, folder: Path, device: torch.devic
     return model
 
 
-def _compare_layers(trained: list[PlainLayer], reloaded: list[PlainLayer]) -> None:
+def _compare_layers(trained: Sequence[PlainLayer], reloaded: list[PlainLayer]) -> None:
     """The set of adapted modules, every rank, and A and B bit for bit in the type that they are loaded in."""
     expected = {layer.name: layer for layer in trained if layer.rank > 0}
     found = {layer.name: layer for layer in reloaded}

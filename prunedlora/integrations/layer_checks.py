@@ -33,5 +33,3 @@ def check_layers(model: nn.Module, layers: list[AdaptedLayer], adapter_name: str
     for name, module in model.named_modules():
         if adapter_name in getattr(module, "lora_embedding_A", ()):
             raise CallbackError(f"{name!r} is an embedding with LoRA; only linear layers can be pruned")
-    if len(ranks := sorted({layer.rank for layer in layers})) > 1:
-        raise CallbackError(f"the layers start at ranks {ranks}; pruning starts from one rank (remove rank_pattern)")

@@ -5,11 +5,13 @@
     trainer.train()
 
 The numbers are those of our own loop (`prunedlora.pruning`). While the Trainer trains, shapes must not change, so what
-is removed is held at zero; when it ends the adapter really shrinks, and a plain PEFT adapter is saved.
+is removed is held at zero; when it ends the adapter really shrinks, and a plain PEFT adapter is saved; down a ladder,
+one of every rung.
 """
 
 import math
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +26,17 @@ from prunedlora.adapters.export import declare_ranks
 from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
 from prunedlora.adapters.plain import plain_layers
 from prunedlora.config.methods import PruningConfig, section_fields
+from prunedlora.integrations.ladder_checks import check_rate
 from prunedlora.integrations.layer_checks import check_layers
-from prunedlora.integrations.saved_adapter import check_saved, save_adapter
+from prunedlora.integrations.rung_adapters import RungAdapters
+from prunedlora.integrations.saved_adapter import ADAPTER_FOLDER, check_saved, save_adapter
+from prunedlora.integrations.step_lengths import StepLengths
 from prunedlora.integrations.trainer_checks import CallbackError, check_trainer
 from prunedlora.integrations.training_inputs import TrainingInputs
 from prunedlora.pruning.pruner import Event, Pruner
 from prunedlora.pruning.pruning_settings import PruningSettings
 from prunedlora.training.agreement import Agreement
+from prunedlora.training.course import Course
 from prunedlora.training.distributed import Workers
 
 STATE_FILE = "pruner.safetensors"
@@ -38,7 +44,7 @@ STATE_FILE = "pruner.safetensors"
 
 
 class TargetNotReachedWarning(UserWarning):
-    """Training ended before everything was removed that was to go."""
+    """Training ended before everything was removed that was to go, or before a ladder's last rung was done."""
 
 
 class PrunedLoraCallback(TrainerCallback):
@@ -54,6 +60,23 @@ class PrunedLoraCallback(TrainerCallback):
     The learning rate that the Trainer sets, and logs, is the one before components went: `rate_growth` lengthens the
     optimizer's steps of A and B after them, which for Adam and its like is the same as a larger rate.
 
+    Down a ladder, every rung (and the trunk, rung 0) leaves an adapter as it is when the rung ends:
+
+        ladder = {"name": "ladder", "rungs": {"mean_rank": [4, 1, 0.25]}}
+        pruning = PruningConfig(schedule=ladder, basis="svd", allocation="global_per_parameter", min_rank=0)
+        trainer.add_callback(PrunedLoraCallback(pruning))  # its arguments have lr_scheduler_type="constant"
+
+    `<output_dir>/rungs/<number>-<parameters>` is a plain PEFT adapter of its true ranks, loaded again and compared as
+    the last one is; `<output_dir>/rungs/rungs.json` lists them (rung_adapters.py). The model goes on training as it
+    was. On the step that ends a rung the Trainer evaluates and saves the adapter that the rung leaves; what goes with
+    the next rung goes before the next step's first pass. A checkpoint of any step is gone on from.
+
+    Where the ladder's rate restarts (the default), the Trainer's schedule must be constant: the callback makes warm-up
+    (the ladder's `warmup`, of the trunk too) and linear decay, by the lengths of the steps of everything that trains,
+    modules_to_save among it. With rate "continue" the Trainer's schedule does as it says. Rate "branch" is refused: a
+    Trainer cannot go back. Where `optimizer_state` is new, the optimizer's state of everything that trains is begun
+    anew at a rung; what some optimizers keep beside their parameters' state stays.
+
     A step whose statistics or gradients are not finite is not observed, and nothing is removed after it. What an
     exported adapter would not carry, DeepSpeed, FSDP and fp16 are refused when training begins.
 
@@ -64,6 +87,7 @@ class PrunedLoraCallback(TrainerCallback):
     """
 
     def __init__(self, pruning: PruningConfig, *, adapter_name: str = "default") -> None:
+        """`pruning`: towards one target, or down a ladder. `adapter_name`: PEFT's, of the adapter that is pruned."""
         self.settings = PruningSettings(**section_fields(pruning))
         self.adapter_name = adapter_name
         self.events: list[Event] = []
@@ -76,7 +100,12 @@ class PrunedLoraCallback(TrainerCallback):
         self._is_observed = False
         """Whether the step under way is."""
         self._layers: list[AdaptedLayer] = []
-        self._before: list[Tensor] = []
+        self._others: list[nn.Parameter] = []
+        """What is trained beside A and B."""
+        self._step_lengths = StepLengths()
+        self._course: Course | None = None
+        """Where the callback sets the learning rate: a ladder's whose rate restarts."""
+        self._rungs: RungAdapters | None = None
 
     @property
     def pruner(self) -> Pruner:
@@ -98,16 +127,49 @@ class PrunedLoraCallback(TrainerCallback):
         layers = adapted_layers(model, self.adapter_name)
         check_layers(model, layers, self.adapter_name)
         check_trainer(args, self.settings, kwargs["optimizer"])
+        ladder = self.settings.ladder
+        if ladder is not None:
+            check_rate(ladder, args, kwargs["lr_scheduler"], state.max_steps)
         try:
             check_carried(model, self.adapter_name)
-            num_steps = None if _is_compiled(args, model) else state.max_steps
-            self._pruner = Pruner(self.settings, layers, seed=args.seed, hold=True, num_steps=num_steps)
+            self._pruner = Pruner(
+                self.settings,
+                layers,
+                seed=args.seed,
+                hold=True,
+                num_steps=state.max_steps,
+                from_start=_is_compiled(args, model),
+            )
         except ValueError as error:  # NotCarriedError, or a target or schedule that cannot be
             raise CallbackError(str(error)) from error
+        self._course = None
+        if ladder is not None and ladder.rate == "restart":
+            assert ladder.warmup is not None
+            self._course = Course(state.max_steps, ladder.warmup, "linear", ladder)
         self._inputs = TrainingInputs(model)
         self._layers, self._agreement, self._has_ended, self.events = layers, Agreement(), False, []
+        factors = {id(factor) for factor in self._factors()}
+        self._others = [p for p in model.parameters() if p.requires_grad and id(p) not in factors]
         if state.global_step > 0:
             self._pruner.load_state_dict(load_file(_checkpoint_file(args, state, must_exist=True)))
+        self._rungs = None
+        if ladder is not None and state.is_world_process_zero:
+            self._rungs = RungAdapters(args.output_dir, self._pruner.rungs, state.global_step)
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Begins the rung that begins here, if any: also in a training that is gone on with there.
+
+        Raises WorkersDifferError when the processes have removed different components.
+        """
+        ladder, step = self.settings.ladder, state.global_step
+        if ladder is None or all(rung.begin != step for rung in self.pruner.rungs[1:]):
+            return
+        self._note(self.pruner.begin_rung(step, kwargs["optimizer"]))
+        self._agreement.confirm(self._workers)
+        if ladder.optimizer_state == "new":
+            kwargs["optimizer"].state.clear()
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -118,30 +180,35 @@ class PrunedLoraCallback(TrainerCallback):
         """
         # Once all is gone there is nothing to observe, and looking would make the device wait.
         self._is_observed = self.pruner.is_done or self._observe()
-        self._before = [] if self.pruner.rate_factor == 1.0 else [factor.detach().clone() for factor in self._factors()]
+        self._step_lengths.keep(self._rates(state.global_step))
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Lengthens the step as components have gone, holds what is gone at zero, and removes what is due.
+        """Lengthens the step as components have gone and a ladder's rate says, holds what is gone at zero, and removes
+        what is due.
 
         Raises CallbackError when the step has left factors that are not finite, WorkersDifferError when the processes
         have removed different components.
         """
         step = state.global_step + 1  # the Trainer counts after this
         pruner, progress = self.pruner, step / state.max_steps
-        for before, factor in zip(self._before, self._factors(), strict=False):  # none is kept at an unchanged rate
-            factor.data.copy_(torch.lerp(before, factor.data, pruner.rate_factor))
+        self._step_lengths.apply()
         pruner.enforce()
         may_remove = not pruner.is_done and pruner.may_remove(step, progress)
         if not self._is_observed and not _are_finite([factor.data for factor in self._factors()]):
             raise CallbackError(f"the adapter is not finite after step {step}: a gradient was infinite or NaN")
-        event = pruner.step(step, progress, kwargs["optimizer"])
-        if event is not None:
-            self._agreement.add(event)
-            self.events.append(event)
+        self._note(pruner.step(step, progress, kwargs["optimizer"]))
         if may_remove:  # what all processes know alike, so that none waits for the others in vain
             self._agreement.confirm(self._workers)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Leaves the adapter of the rung that ends here, if any."""
+        if self._rungs is not None:
+            for rung in self.pruner.rungs:
+                if rung.end == state.global_step:
+                    model, live = kwargs["model"], self.pruner.live
+                    self._rungs.leave(model, self.adapter_name, rung, live, self._example(model))
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Saves the pruner beside the Trainer's checkpoint."""
@@ -154,19 +221,23 @@ class PrunedLoraCallback(TrainerCallback):
         """Shrinks the adapter, saves it, and compares what was saved with what was trained.
 
         Warns of a target that is not reached. Raises CallbackError for a saved adapter that is another one than was
-        trained, or that the model cannot be compared on: it is there nevertheless.
+        trained, or that the model cannot be compared on, one of a rung too: it is there nevertheless.
         """
         model: Any = kwargs["model"]
-        example = self._watched_example(next(model.parameters()).device)
+        assert self._inputs is not None
+        self._inputs.close()
         trained = plain_layers(model, self.adapter_name)
         self._shrink(kwargs["optimizer"])
         declare_ranks(model, self.adapter_name)
         self._has_ended = True
         if not state.is_world_process_zero:
             return
-        folder = save_adapter(model, self.adapter_name, args.output_dir)
+        folder, layers = Path(str(args.output_dir)) / ADAPTER_FOLDER, plain_layers(model, self.adapter_name)
+        save_adapter(model, self.adapter_name, folder, layers)
         self._warn_of_what_is_left(state)
-        check_saved(model, self.adapter_name, folder, trained, example)
+        check_saved(model, self.adapter_name, folder, trained, layers, self._example(model))
+        if self._rungs is not None and self._rungs.not_verified:
+            raise self._rungs.not_verified[0]
 
     def _leave_earlier(self, state: TrainerState) -> None:
         """Ends what an earlier training of this callback has left. Raises CallbackError where it cannot be gone on
@@ -186,6 +257,19 @@ class PrunedLoraCallback(TrainerCallback):
         self._pruner.close()
         if self._inputs is not None:
             self._inputs.close()
+
+    def _note(self, event: Event | None) -> None:
+        if event is not None:
+            self._agreement.add(event)
+            self.events.append(event)
+
+    def _rates(self, step: int) -> Iterator[tuple[nn.Parameter, float]]:
+        """What the step after `step` steps is to be multiplied by, of each parameter that trains."""
+        rate = 1.0 if self._course is None else self._course.rate(step)
+        for factor in self._factors():
+            yield factor, rate * self.pruner.rate_factor
+        for parameter in self._others:
+            yield parameter, rate
 
     def _factors(self) -> list[nn.Parameter]:
         return [factor for layer in self._layers for factor in (layer.A, layer.B)]
@@ -224,10 +308,9 @@ class PrunedLoraCallback(TrainerCallback):
         # N c²: a target's loss counts c = num_workers / N times in the backward pass of its process.
         return num_workers**2 / num_targets
 
-    def _watched_example(self, device: torch.device) -> dict[str, Tensor] | None:
+    def _example(self, model: nn.Module) -> dict[str, Tensor] | None:
         assert self._inputs is not None
-        self._inputs.close()
-        example = self._inputs.example
+        example, device = self._inputs.example, next(model.parameters()).device
         return None if example is None else {name: tensor.to(device) for name, tensor in example.items()}
 
     def _shrink(self, optimizer: Any) -> None:
@@ -238,12 +321,17 @@ class PrunedLoraCallback(TrainerCallback):
         self.pruner.shrink(optimizer)
 
     def _warn_of_what_is_left(self, state: TrainerState) -> None:
-        if self.pruner.is_done:
+        if self._rungs is not None:
+            unfinished = self._rungs.unfinished(state.global_step)
+        else:
+            share = f"when {self.pruner.done_share:.0%} of what was to go was gone"
+            unfinished = None if self.pruner.is_done else share
+        if unfinished is None:
             return
         ranks = self.pruner.ranks.values()
         warnings.warn(
-            f"training ended after {state.global_step} of {state.max_steps} steps, when {self.pruner.done_share:.0%} "
-            f"of what was to go was gone: the saved adapter has ranks {min(ranks)} to {max(ranks)}, "
+            f"training ended after {state.global_step} of {state.max_steps} steps, {unfinished}: "
+            f"the saved adapter has ranks {min(ranks)} to {max(ranks)}, "
             f"{sum(ranks)} components in {len(ranks)} layers",
             TargetNotReachedWarning,
             stacklevel=2,

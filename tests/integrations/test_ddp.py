@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
 from prunedlora import PrunedLoraCallback, PruningConfig
@@ -22,12 +23,17 @@ PRUNING = {
     "schedule": {"name": "linear", "begin": 0.2, "end": 0.7, "every_steps": 2},
     "gradient_cap": 0.1,
 }
+LADDER = {
+    "allocation": "global_per_parameter",
+    "min_rank": 0,
+    "schedule": {"name": "ladder", "rungs": {"mean_rank": [3, 1, 0.5]}, "trunk": 0.4},
+}
 NUM_STEPS = 10
 
 
 def train(rank: int, num_workers: int, folder: str, port: int, mode: str) -> None:
-    """`mode` "errs": rank 1 works out other costs. Leaves its events, ‖G P‖ / ‖W‖ at them, and how many all-reduces of
-    ours there were."""
+    """`mode` "errs": rank 1 works out other costs; "ladder": a ladder, in float64. Leaves its events, ‖G P‖ / ‖W‖ at
+    them, and how many all-reduces of ours there were."""
     torch.set_num_threads(1)
     if num_workers > 1:
         os.environ |= {
@@ -43,7 +49,9 @@ def train(rank: int, num_workers: int, folder: str, port: int, mode: str) -> Non
     for layer in adapted_layers(model, "default"):
         layer.B.data = torch.randn(layer.B.shape, generator=generator) * 0.1
     ids = torch.randint(50, (8 * NUM_STEPS, 9), generator=generator)
-    callback = PrunedLoraCallback(PruningConfig(**PRUNING))
+    if mode == "ladder":
+        model.double()
+    callback = PrunedLoraCallback(PruningConfig(**(LADDER if mode == "ladder" else PRUNING)))
     trainer = Trainer(
         model=model,
         args=TrainingArguments(
@@ -123,6 +131,32 @@ def test_two_processes_remove_what_one_removes(tmp_path: Path) -> None:
         assert theirs == pytest.approx(ours, rel=1e-2)
     assert one[2] == 0
     assert first[2] == 7 + 4
+
+
+@pytest.mark.slow
+def test_two_processes_go_down_a_ladder_as_one(tmp_path: Path) -> None:
+    """The same components at every rung, and one set of adapters, by rank 0; four steps of ten are a rung's first or
+    are observed last: one all-reduce for each observed step (1 to 8) and one at each of three borders."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    assert run(1, tmp_path / "one", "ladder") == [0]
+    assert run(2, tmp_path / "two", "ladder") == [0, 0]
+    one = json.loads((tmp_path / "one" / "1-0.json").read_text())
+    first, second = (json.loads((tmp_path / "two" / f"2-{rank}.json").read_text()) for rank in range(2))
+    assert [step for step, _ in one[0]] == [4, 6, 8]
+    assert one[0] == first[0] == second[0]
+    assert first[2] == 8 + 3
+    indices = [json.loads((tmp_path / name / "rungs" / "rungs.json").read_text()) for name in ("one", "two")]
+    assert indices[0] == indices[1]
+    assert [entry["step"] for entry in indices[0]] == [4, 6, 8, 10]
+    for entry in indices[0]:
+        left, right = (
+            load_file(tmp_path / name / "rungs" / entry["folder"] / "adapter_model.safetensors")
+            for name in ("one", "two")
+        )
+        assert left.keys() == right.keys()
+        for name in left:
+            torch.testing.assert_close(left[name], right[name], rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.slow

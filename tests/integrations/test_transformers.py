@@ -1,9 +1,11 @@
 """The callback in a real `transformers.Trainer` and TRL's `SFTTrainer`: choices of our loop, a plain adapter after."""
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -202,10 +204,20 @@ def test_statistics_are_collected_from_where_they_count_on(folder: Path, tmp_pat
     assert seen == [7 <= step <= 11 for step in range(1, 13)]
 
 
+LATE_LADDER = {
+    "ema_decay": 0.01,
+    "target_sparsity": None,
+    "schedule": {"name": "ladder", "rungs": {"mean_rank": [2]}, "trunk": 0.7, "rate": "continue"},
+}
+
+
+@pytest.mark.parametrize("pruning", [LATE, LATE_LADDER], ids=["target", "ladder"])
 @pytest.mark.parametrize("how", ["a module", "the whole", "by the trainer"])
-def test_a_compiled_model_is_watched_from_the_beginning(how: str, folder: Path, tmp_path: Path) -> None:
+def test_a_compiled_model_is_watched_from_the_beginning(
+    how: str, pruning: dict[str, Any], folder: Path, tmp_path: Path
+) -> None:
     """What is compiled does not see hooks that come later."""
-    trainer, callback = Setting(folder, **LATE).trainer(tmp_path)
+    trainer, callback = Setting(folder, **pruning).trainer(tmp_path)
     trainer.state.max_steps = 12
     begin(trainer, callback)
     assert not has_hooks(trainer.model)
@@ -280,20 +292,28 @@ def llama() -> Callable[[], LlamaForCausalLM]:
     return make
 
 
-def test_in_trl_by_the_readme_s_lines(llama: Callable[[], LlamaForCausalLM], tmp_path: Path) -> None:
-    """Saved by the callback and by the trainer itself, loaded by PEFT alone: the logits of the trained model."""
+def sft_trainer(model: LlamaForCausalLM, folder: Path, **arguments: Any) -> SFTTrainer:
     text = Dataset.from_dict({"text": [f"the house of river number {i} is made of stone" for i in range(64)]})
-    trainer = SFTTrainer(
-        model=llama(),
+    return SFTTrainer(
+        model=model,
         args=SFTConfig(
-            output_dir=str(tmp_path), max_steps=20, per_device_train_batch_size=4, learning_rate=1e-2, report_to=[],
+            output_dir=str(folder), max_steps=20, per_device_train_batch_size=4, learning_rate=1e-2, report_to=[],
             save_strategy="no", use_cpu=True, disable_tqdm=True, max_length=32, eos_token="[SEP]", bf16=False,
+            **arguments,
         ),
         train_dataset=text,
         processing_class=AutoTokenizer.from_pretrained(minilm_folder()),
         peft_config=LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM"),
     )  # fmt: skip
-    (code,) = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "Callback" in block]
+
+
+EXAMPLES = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "Callback" in block]
+
+
+def test_in_trl_by_the_readme_s_lines(llama: Callable[[], LlamaForCausalLM], tmp_path: Path) -> None:
+    """Saved by the callback and by the trainer itself, loaded by PEFT alone: the logits of the trained model."""
+    (code,) = [block for block in EXAMPLES if "ladder" not in block]
+    trainer = sft_trainer(llama(), tmp_path)
     exec(code, {"trainer": trainer})
     trainer.save_model(str(tmp_path / "saved"))
     batch = {"input_ids": torch.arange(1000, 1012)[None]}
@@ -306,6 +326,31 @@ def test_in_trl_by_the_readme_s_lines(llama: Callable[[], LlamaForCausalLM], tmp
         assert {layer.rank for layer in adapted_layers(plain, "default")} == {2}
 
 
+def test_a_ladder_in_trl_by_the_docstring_s_lines(llama: Callable[[], LlamaForCausalLM], tmp_path: Path) -> None:
+    (code,) = re.findall(r"\n\n((?: {8}.*\n)+)\n", PrunedLoraCallback.__doc__ or "")
+    trainer = sft_trainer(llama(), tmp_path, lr_scheduler_type="constant")
+    expected: dict[int, torch.Tensor] = {}
+    batch = {"input_ids": torch.arange(1000, 1012)[None]}
+
+    class Look(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            with torch.no_grad():
+                expected[state.global_step] = kwargs["model"].eval()(**batch).logits
+            kwargs["model"].train()
+
+    trainer.add_callback(Look())
+    exec(dedent(code), {"trainer": trainer, "PruningConfig": PruningConfig, "PrunedLoraCallback": PrunedLoraCallback})
+    trainer.train()
+    index = json.loads((tmp_path / "rungs" / "rungs.json").read_text())
+    assert [entry["step"] for entry in index] == [10, 13, 17, 20]
+    per_rank_1 = index[0]["parameters"] / 8
+    for entry, mean_rank in zip(index, [8, 4, 1, 0.25], strict=True):
+        assert 0 <= mean_rank * per_rank_1 - entry["parameters"] < 48
+        plain = PeftModel.from_pretrained(llama(), tmp_path / "rungs" / entry["folder"]).eval()
+        torch.testing.assert_close(plain(**batch).logits, expected[entry["step"]], rtol=0, atol=1e-5)
+    assert (tmp_path / "pruned_adapter").exists()
+
+
 CONFIG = {"target_rank": 2, "schedule": SCHEDULE}
 
 
@@ -315,7 +360,6 @@ CONFIG = {"target_rank": 2, "schedule": SCHEDULE}
         (None, {}, {}, "the model has no LoRA layers of an adapter 'default'"),
         ({"use_dora": True}, {}, {}, "is of the LoRA variant DoraLinearVariant; only plain LoRA can be pruned"),
         ({"lora_bias": True}, {}, {}, r"has a bias on B \(lora_bias\), which an export cannot carry"),
-        ({"rank_pattern": {"q_proj": 2}}, {}, {}, r"the layers start at ranks \[2, 4\]; pruning starts from one rank"),
         ({"inference_mode": True}, {}, {}, "adapter 'default' is not trained"),
         ({"target_modules": ["q_proj", "embed_tokens"]}, {}, {}, "'.*embed_tokens' is an embedding with LoRA"),
         (
@@ -376,7 +420,9 @@ SET_LATER = ("fp16", "fsdp", "deepspeed")
 
 def begin(trainer: Trainer, callback: PrunedLoraCallback) -> None:
     """What the Trainer does first, where the rest of it cannot run here."""
-    callback.on_train_begin(trainer.args, trainer.state, trainer.control, model=trainer.model, optimizer=None)
+    callback.on_train_begin(
+        trainer.args, trainer.state, trainer.control, model=trainer.model, optimizer=None, lr_scheduler=None
+    )
 
 
 class ScheduleFree(torch.optim.SGD):
