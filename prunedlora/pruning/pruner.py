@@ -64,10 +64,11 @@ class Pruner:
         seed: int = 0,
         hold: bool = False,
         num_steps: int | None = None,
+        from_start: bool = False,
     ) -> None:
         """`layers` in their initial state; they may be of unequal ranks. `seed`: of what is drawn (criterion "random").
         `num_steps`: length of the training in optimizer steps; a ladder needs it; otherwise None: it is not known, and
-        everything is observed from here on.
+        everything is observed from here on. `from_start`: that is so whatever the length.
 
         Raises ValueError for a target, a schedule or a rung that cannot be, UnknownNameError for an unknown name.
         """
@@ -94,7 +95,9 @@ class Pruner:
         self._is_open = not self.is_done
         first = self._goals[0]
         least = self._allocation.least_due(first, settings.block)
-        self._first_observed = 1 if num_steps is None else first_observed(settings, num_steps, first.num, least)
+        self._first_observed = 1
+        if num_steps is not None and not from_start:
+            self._first_observed = first_observed(settings, num_steps, first.num, least)
         self._watch(1)
 
     def statistics(self) -> list[Tensor]:
@@ -245,6 +248,15 @@ class Pruner:
     def ranks(self) -> dict[str, int]:
         """Layer name → number of components that are there, all layers."""
         return {name: layer.rank for name, layer in zip(self._names, self._layers, strict=True)}
+
+    @property
+    def live(self) -> dict[str, Tensor]:
+        """Layer name → indices of the components that are there among those of its factors, all layers: with `hold`
+        fewer than those."""
+        return {
+            name: torch.arange(layer.rank) if layer.index is None else layer.index
+            for name, layer in zip(self._names, self._layers, strict=True)
+        }
 
     @property
     def rate_factor(self) -> float:

@@ -21,9 +21,17 @@ BOTH_WAYS = "set lr_scheduler_type='constant', or give the ladder rate 'continue
         ({}, {"lr_scheduler_type": "constant_with_warmup", "warmup_steps": 2}, BOTH_WAYS),
         ({}, {"lr_scheduler_type": "reduce_lr_on_plateau", "eval_strategy": "steps"}, BOTH_WAYS),
         ({}, {"warmup_steps": 3}, r"a warm-up of 3 steps .* has no effect on a constant schedule: remove it"),
-        ({}, {"max_steps": 3}, "rung 1 of the ladder lacks a step in a training of 3 steps"),
-        ({"rungs": {"parameters": [10**6]}}, {}, "1000000"),
-        ({"rungs": {"parameters": [200, 1]}}, {}, "1"),
+        ({}, {"max_steps": 3}, "rung 2 of the ladder lacks a step in a training of 3 steps"),
+        (
+            {"rungs": {"parameters": [10**6]}},
+            {},
+            r"rung 1 .*parameters 1000000.* removes nothing: the adapter starts with parameters 512; take less",
+        ),
+        (
+            {"rungs": {"parameters": [200, 20]}},
+            {},
+            r"rung 2 .*parameters 20.* is below .* take at least parameters 32",
+        ),
     ],
     ids=str,
 )

@@ -76,9 +76,9 @@ def test_a_classifier_that_speaks_at_the_end_token_is_compared_on_whole_texts(
 ) -> None:
     compared: list[Any] = []
 
-    def seen(model: Any, name: str, folder: Path, example: Any) -> None:
+    def seen(model: Any, name: str, folder: Path, example: Any, *, layers: Any) -> None:
         compared.append(example["input_ids"].shape)
-        verify_reloaded(model, name, folder, example)
+        verify_reloaded(model, name, folder, example, layers=layers)
 
     monkeypatch.setattr(saved_adapter, "verify_reloaded", seen)
     config = LoraConfig(r=4, target_modules=targets, modules_to_save=["classification_head"])

@@ -27,7 +27,7 @@ RUNG_RATE = {"rung_rate": 0.7, "warmup": 0.4}
 def test_a_restarted_rate_is_that_of_a_schedule(kind: Any, tmp_path: Path) -> None:
     """Of factors and head, by an optimizer with decoupled weight decay and one without."""
     ends = []
-    for ladder, rate in ((RUNG_RATE, lambda _: 1.0), (NEW, course().rate)):
+    for ladder, rate in ((RUNG_RATE, lambda _: 1.0), (NEW, lambda step: course().rate(min(step, NUM_STEPS - 1)))):
         model = adapted(LlamaForSequenceClassification, task_type="SEQ_CLS").double()
         optimizer = kind([p for p in model.parameters() if p.requires_grad], lr=0.02, weight_decay=0.1)
         trained = trainer(

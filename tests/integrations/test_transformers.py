@@ -582,8 +582,8 @@ def test_a_training_begun_anew_over_removed_components_is_refused(folder: Path, 
 def test_what_is_saved_is_compared_with_what_was_trained(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def export_wrongly(model: Any, name: str, path: Path, base: str) -> None:
-        export(model, name, path, base)
+    def export_wrongly(model: Any, name: str, path: Path, base: str, *, layers: Any) -> None:
+        export(model, name, path, base, layers=layers)
         file = path / "adapter_model.safetensors"
         save_file({key: tensor * 1.01 for key, tensor in load_file(file).items()}, file)
 
