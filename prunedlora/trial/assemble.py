@@ -48,16 +48,10 @@ def build_method(trial: TrialConfig, num_steps: int, reached: Collection[str] | 
 
 
 def build_course(config: TrialConfig, method: Method, num_steps: int) -> Course:
-    """How the training of the configuration goes, with the ladder of its method; milestones are the nearest steps.
-
-    Raises SettingsError for a training that is too short for its ladder.
-    """
+    """How a training of the configuration goes: down the ladder of `method`, or past milestones, the nearest steps."""
     settings = config.optimizer
-    milestones = {max(1, round(share * num_steps)) for share in config.evaluation.milestones}
-    try:
-        return Course(num_steps, settings.warmup, settings.decay, method.ladder, frozenset(milestones))
-    except ValueError as error:
-        raise SettingsError(str(error)) from error
+    milestones = frozenset(max(1, round(share * num_steps)) for share in config.evaluation.milestones)
+    return Course(num_steps, settings.warmup, settings.decay, method.ladder, milestones)
 
 
 def build_trial(config: TrialConfig, assets: Assets, model: Any, method: Method, workers: Workers) -> Trial:
