@@ -88,7 +88,11 @@ class Setting:
     def __init__(self, folder: Path, **pruning: Any) -> None:
         base = parse_sweep(sweep_tree(folder, "unused"), "test").trial
         values = {f"pruning.{name}": value for name, value in pruning.items()}
-        self.trial = trial_with(base, {"optimizer.decay": "constant", "optimizer.warmup": 0.0, **values})
+        values |= {"optimizer.decay": "constant", "optimizer.warmup": 0.0}
+        if pruning.get("schedule", {}).get("name") == "ladder":
+            values |= {"pruning.target_sparsity": None, "evaluation.milestones": []}
+            values |= {"optimizer.decay": "linear", "optimizer.warmup": 0.1}  # what the callback makes
+        self.trial = trial_with(base, values)
 
     def start(self) -> tuple[Any, Any, Any]:
         assets = load_assets(self.trial, CPU)
@@ -101,14 +105,16 @@ class Setting:
         assets, method, model = self.start()
         live = build_trial(self.trial, assets, model, method, Workers(0, 1, CPU))
         events: list[Event] = []
-        step = method.step
 
-        def kept(*inputs: Any) -> Event | None:
-            event: Event | None = step(*inputs)
-            events.extend([event] if event else [])
-            return event
+        def kept(act: Any) -> Any:
+            def keeping(*inputs: Any) -> Event | None:
+                event: Event | None = act(*inputs)
+                events.extend([event] if event else [])
+                return event
 
-        method.step = kept
+            return keeping
+
+        method.step, method.begin_rung = kept(method.step), kept(method.begin_rung)
         train(
             live,
             Workers(0, 1, CPU),
@@ -162,6 +168,32 @@ def test_the_callback_removes_what_our_loop_removes(pruning: dict[str, Any], fol
     torch.testing.assert_close(trained.eval()(**batch).logits, model.eval()(**batch).logits, rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("pruning", "ladder"),
+    [
+        ({"basis": "svd"}, {"warmup": 0.1}),
+        ({"basis": "whitened"}, {"removal": "linear", "every_steps": 1, "optimizer_state": "kept", "rung_rate": 0.7}),
+    ],
+    ids=["at once", "in events"],
+)
+def test_the_callback_goes_down_a_ladder_as_our_loop_does(
+    pruning: dict[str, Any], ladder: dict[str, Any], folder: Path, tmp_path: Path
+) -> None:
+    """The same components go after the same steps, at rates that restart: factors and head end alike."""
+    schedule = {"name": "ladder", "rungs": {"mean_rank": [3, 1]}, "trunk": 0.42} | ladder
+    setting = Setting(folder, **pruning, schedule=schedule, allocation="global", min_rank=0)
+    ours, model = setting.by_our_loop()
+    trainer, callback = setting.trainer(tmp_path, max_grad_norm=setting.trial.optimizer.max_grad_norm or 0.0)
+    trainer.train()
+    assert len(ours) >= 2
+    assert [(event.step, event.removed, event.ranks) for event in callback.events] == [
+        (event.step, event.removed, event.ranks) for event in ours
+    ]
+    batch = {"input_ids": torch.arange(1000, 1012)[None]}
+    trained = trainer.model
+    torch.testing.assert_close(trained.eval()(**batch).logits, model.eval()(**batch).logits, rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize("curvature", ["token", "batch"])
 def test_the_gradient_s_step_is_that_of_our_loop(
     curvature: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -206,7 +238,6 @@ def test_statistics_are_collected_from_where_they_count_on(folder: Path, tmp_pat
 
 LATE_LADDER = {
     "ema_decay": 0.01,
-    "target_sparsity": None,
     "schedule": {"name": "ladder", "rungs": {"mean_rank": [2]}, "trunk": 0.7, "rate": "continue"},
 }
 
