@@ -29,7 +29,7 @@ IDS = torch.arange(5, 25)[None]
 def base(kind: Any = LlamaForCausalLM) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
         return kind(LlamaConfig(vocab_size=60, pad_token_id=0, **sizes))
 
 
