@@ -175,7 +175,8 @@ def test_targets_of_a_schedule_on_unequal_ranks():
          "is below what min_rank 1 in blocks of 4 keeps; take at least mean_rank 4"),
         ("uniform", "mean_rank", [4], 2,
          "served_slot", "min_rank 2 with round_to served_slot keeps; take at least mean_rank 8"),
-        ("uniform", "mean_rank", [4], 9, "served_slot", "take at least mean_rank 16"),
+        ("uniform", "mean_rank", [4], 9, "served_slot", "served_slot allows nothing below the initial rank 16"),
+        ("global", "kept", [0.5], 16, None, "min_rank 16 allows nothing below the initial rank 16"),
         ("uniform", "kept", [0.5], 17, "served_slot", "no served slot lies between min_rank 17 and initial rank 16"),
         ("uniform", "parameters", [150, 120], 0, None,
          r"rung 2 of the ladder \(parameters 120\) comes out as rung 1 of the ladder \(parameters 150\) "

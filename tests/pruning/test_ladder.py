@@ -332,3 +332,17 @@ def test_every_candidate_keeps_to_its_budget_by_less_than_a_component(
             assert left > size * of - 1 - max(weights)
         elif allocation != "uniform":
             assert max(found) <= (1 if size * of <= sum(weights) else 8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"removal": "linear", "removal_end": 0.5}, "removal 'linear' of a ladder needs every_steps, got None"),
+        ({"every_steps": 3}, "removal 'one_shot' of a ladder has no use for every_steps, got 3"),
+        ({"removal_end": 0.5}, "end 0.5 has no effect on schedule 'one_shot'"),
+    ],
+)
+def test_removals_that_do_not_fit_are_refused(changes, message, make_network, make_settings):
+    settings = on_ladder(make_settings(), replace(ONE_SHOT, **changes))
+    with pytest.raises(ValueError, match=message):
+        Pruner(settings, make_network()[1], num_steps=NUM_STEPS)
