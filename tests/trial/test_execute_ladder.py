@@ -266,7 +266,9 @@ def lined(
 
 
 @pytest.mark.parametrize(
-    ("removal", "pruning"), [({}, SHARED), (EVENTS, {"recovery_strength": 1.0})], ids=["svd", "raw in events"]
+    ("removal", "pruning"),
+    [({}, SHARED), (EVENTS, {"recovery_strength": 1.0}), ({}, {"basis": "whitened", "ema_decay": 0.0})],
+    ids=["svd", "raw in events", "whitened, by the last step of the line alone"],
 )
 def test_a_branch_leaves_no_trace_and_sees_what_the_line_sees_next(
     tree: dict[str, Any],
@@ -381,11 +383,11 @@ def test_a_ladder_leaves_the_base_and_hears_nothing_of_what_ran_before(tree: dic
 # --- tasks, types, workers
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"])
 def test_generation_on_a_ladder(tmp_path: Path, dtype: str) -> None:
     tree = decoder_tree(tmp_path, "unused", metric="exact_match", max_new_tokens=4)
-    values = {"model.dtype": dtype}
-    trial = ladder_of(tree, BRANCH, {"basis": "whitened", "allocation": "global"}, values)
+    values = {"model.dtype": dtype, "adapter.dropout": 0.0}
+    trial = ladder_of(tree, BRANCH, {"basis": "whitened", "allocation": "global", "min_rank": 0}, values)
     stores = [new_store(tree, tmp_path / name) for name in ("whole", "killed")]
     run(trial, stores[0], AssetCache(CPU))
     kills = once(5, 8, 10, 12)
