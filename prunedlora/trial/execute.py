@@ -20,7 +20,7 @@ from prunedlora.training.distributed import PeerLostError, Workers
 from prunedlora.training.harness import HarnessError
 from prunedlora.training.loop import NonFiniteError, StepLog, Trial, Verdict, train
 from prunedlora.training.memory import TooLittleMemoryError
-from prunedlora.training.model import draw_new_parameters, release_memory
+from prunedlora.training.model import check_new_parameters, draw_new_parameters, release_memory
 from prunedlora.trial.assemble import build_method, build_trial, milestone_steps, num_steps
 from prunedlora.trial.assets import AssetCache
 from prunedlora.trial.begin import Loaded, begin, load
@@ -171,7 +171,10 @@ def _train(
     method = build_method(config, num_steps(config, len(assets.train)), assets.skeleton.reach.modules)
     model = method.attach(assets.base.model, ADAPTER)
     try:
-        draw_new_parameters(model, assets.base, config.seed)
+        if config.adapter is None or config.adapter.start_from is None:
+            draw_new_parameters(model, assets.base, config.seed)
+        else:  # the adapter has its heads
+            check_new_parameters(model, assets.base.new_parameters)
         run.live = live = build_trial(config, assets, model, method, workers)
         run.served = None if config.adapter is None else served_layers(model)
         load_checkpoint(run.store, run.key, live, run.candidates)
