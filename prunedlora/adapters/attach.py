@@ -138,7 +138,8 @@ def _attach_existing(
         check_places(existing, adapted, adapter_name, heads, settings.reached)
         for head in wrapped_heads(adapted).values():
             _raise_precision(head.modules_to_save[adapter_name])
-        fill(existing, adapted, adapter_name, weights)
+        with _undisturbed():
+            fill(existing, adapted, adapter_name, weights)
     except ExistingAdapterError:
         detach(adapted)  # the base serves other trials
         raise
@@ -171,7 +172,7 @@ def _converted(
         ) from error
     finally:
         detach(other)
-    return config, {name: tensor.cpu() for name, tensor in weights.items()}
+    return config, weights
 
 
 def load(model: nn.Module, folder: Path, adapter_name: str) -> PeftModel:
@@ -224,6 +225,10 @@ def _undisturbed() -> Iterator[None]:
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())), warnings.catch_warnings():
         # PEFT 0.21 reads a property that transformers 5 calls deprecated.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        # On a model without weights names and shapes are compared, and that is all that is wanted.
+        warnings.filterwarnings(
+            "ignore", ".*copying from a non-meta parameter in the checkpoint to a meta", UserWarning
+        )
         # repack.merge sees to it.
         warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True` and a tied layer", UserWarning)
         yield
