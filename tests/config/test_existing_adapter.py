@@ -146,7 +146,7 @@ def test_adapters_that_are_not_there(tree: dict[str, Any], tmp_path: Path) -> No
     save_file({"x": torch.ones(1)}, empty / "adapter_model.safetensors")
     assert "has no factors A of a LoRA" in said(rank_pattern_from=str(empty), alpha=2)
     assert "adapter 'a/b/c' is neither a folder here" in said(start_from="a/b/c")
-    assert "has no trial 'abc'" in said(start_from=f"store:{empty}/abc@1")
+    assert "is no store: it has no sweep.yaml" in said(start_from=f"store:{empty}/abc@1")
     assert "name it by KEY@NAME" in said(start_from=f"store:{empty}/recommended")
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from prunedlora.adapter_place import split_stored
 from prunedlora.results.analysis.find import BEST, RECOMMENDED, UnknownCandidateError, find_candidate
 from prunedlora.results.record import Candidate, TrialRecord
-from prunedlora.results.store import Store
+from prunedlora.results.store import SWEEP_FILE, Store
 
 
 @dataclass(frozen=True)
@@ -35,4 +35,6 @@ def find_adapter(name: str) -> NamedAdapter:
     if candidate.partition("@")[0] in (RECOMMENDED, BEST):
         raise UnknownCandidateError(f"{name!r} is another adapter when that search goes on: name it by KEY@NAME")
     store = Store(place)
+    if not store.storage.exists(SWEEP_FILE):
+        raise UnknownCandidateError(f"{store.uri} is no store: it has no {SWEEP_FILE}")
     return NamedAdapter(store, *find_candidate(store, candidate))
