@@ -21,10 +21,10 @@ from prunedlora.pruning.averages import CURVATURE, H_MOMENT, U_MOMENT, Averages,
 from prunedlora.pruning.criteria import Criterion
 from prunedlora.pruning.event import Counts, Known, gather, remove, truncate, with_gradient
 from prunedlora.pruning.gradient_form import GradientForm
+from prunedlora.pruning.ladder import Rung
 from prunedlora.pruning.live import LiveLayer
-from prunedlora.pruning.observed_steps import first_observed, may_remove
+from prunedlora.pruning.plan import Plan
 from prunedlora.pruning.pruning_settings import PruningSettings
-from prunedlora.pruning.schedules import num_removed, removed_share
 from prunedlora.registry import lookup
 from prunedlora.seeds import derive_seed
 
@@ -61,40 +61,29 @@ class Pruner:
         hold: bool = False,
         num_steps: int | None = None,
     ) -> None:
-        """`layers` in their initial state, all of one rank. `seed`: of what is drawn (criterion "random"). `num_steps`:
-        length of the training in optimizer steps; None: it is not known, and everything is observed from here on.
+        """`layers` in their initial state; they may be of unequal ranks. `seed`: of what is drawn (criterion "random").
+        `num_steps`: length of the training in optimizer steps; a ladder needs it; otherwise None: it is not known, and
+        everything is observed from here on.
 
-        Raises ValueError for a target or a schedule that cannot be, UnknownNameError for an unknown name.
+        Raises ValueError for a target, a schedule or a rung that cannot be, UnknownNameError for an unknown name.
         """
-        ranks = {layer.rank for layer in layers}
-        if len(ranks) != 1:
-            raise ValueError(f"layers must all start at one rank, got ranks {sorted(ranks)}")
-        if settings.every_steps < 1:
-            raise ValueError(f"every_steps must be at least 1, got {settings.every_steps}")
         self.settings = settings
         self._seed = seed
         self._hold = hold
         self._layers = [LiveLayer(layer, hold=hold) for layer in layers]
         self._names = [layer.name for layer in layers]
-        self._initial_rank = ranks.pop()
         self._allocation: Allocation = lookup("allocation", settings.allocation)
-        self._target = settings.target(self._initial_rank)
-        self._num_to_remove = self._allocation.num_to_remove(
-            len(layers), sum(layer.width for layer in self._layers), self._target
+        self._plan = Plan(
+            settings, [layer.rank for layer in self._layers], [layer.width for layer in self._layers], num_steps
         )
         self._criterion: Criterion | None = None
         if settings.criterion is not None:
             self._criterion = lookup("criterion", settings.criterion)
-        removed_share(settings.schedule, 0.0, settings.begin, settings.end)  # refuses settings that do not fit
         self._gradient_form = GradientForm(settings)
         self._averages = Averages(watched(settings, self._criterion), self._layers, settings.ema_decay)
         self._is_discarded = False
         self._take_stock()
         self._is_open = not self.is_done
-        least = self._allocation.least_due(self._target)
-        self._first_observed = (
-            1 if num_steps is None else first_observed(settings, num_steps, self._num_to_remove, least)
-        )
         self._watch(1)
 
     def statistics(self) -> list[Tensor]:
@@ -150,21 +139,44 @@ class Pruner:
     def _event(self, step: int, progress: float, optimizer: Optimizer | None) -> Event | None:
         if not self._is_open or self._averages.num_observed == 0 or self._is_discarded:
             return None
-        if not self.may_remove(step, progress):
+        demand = self._plan.demand(step, progress, self._present)
+        if demand is None or not self._started():
             return None
-        share = removed_share(self.settings.schedule, progress, self.settings.begin, self.settings.end)
-        num_due = num_removed(share, self._num_to_remove) - self._num_done
-        if num_due < self._allocation.least_due(self._target) or not self._started():
-            return None
-        removed = self._remove(num_due, optimizer, derive_seed(self._seed, "event", step))
+        return self._remove_as_an_event(demand, step, optimizer)
+
+    @full_float32
+    def begin_rung(self, step: int, optimizer: Optimizer | None) -> Event | None:
+        """On a ladder, once the candidate after optimizer step number `step` has been made: the removal of the rung
+        that begins there, where all goes at once. It is done once, however often this is called; None where there is
+        nothing to do, and where no rung begins.
+
+        Raises ValueError where the choice depends on statistics, and no step before could be observed.
+        """
+        demand = self._plan.demand_of_rung(step, self._present) if self._is_open else None
+        event = None
+        if demand is not None:
+            if self.settings.ema_decay is not None and self._averages.num_observed == 0:
+                raise ValueError(f"the rung that begins after step {step} has no step before it that was observed")
+            event = self._remove_as_an_event(demand, step, optimizer)
+        self._watch(step + 1)
+        return event
+
+    def _remove_as_an_event(self, demand: Demand, step: int, optimizer: Optimizer | None) -> Event:
+        removed = self._remove(demand, optimizer, derive_seed(self._seed, "event", step))
+        self._gradient_form.forget()
         if self.is_done:
             self.close()
         return Event(step, removed, self.ranks)
 
+    @property
+    def rungs(self) -> tuple[Rung, ...]:
+        """Trunk and rungs; none without a ladder."""
+        return self._plan.rungs
+
     def may_remove(self, step: int, progress: float) -> bool:
-        """Whether an event can fall on this step: a matter of the schedule alone, so that all data-parallel workers
-        say the same, whatever they have removed."""
-        return may_remove(self.settings, step, progress)
+        """Whether `step` can have an event on this step: a matter of the settings alone, so that all data-parallel
+        workers say the same, whatever they have removed."""
+        return self._plan.may_remove(step, progress)
 
     @full_float32
     def scores(self, step: int = 0) -> dict[str, Tensor]:
@@ -195,13 +207,13 @@ class Pruner:
 
     @property
     def is_done(self) -> bool:
-        """Whether the target is reached: nothing is observed or removed any more."""
-        return self._num_done >= self._num_to_remove
+        """Whether the (last) target is reached: nothing is observed or removed any more."""
+        return self._is_done
 
     @property
     def done_share(self) -> float:
         """How much of what is to go is gone, in components or, where the allocation counts those, in parameters."""
-        return min(self._num_done / self._num_to_remove, 1.0) if self._num_to_remove else 1.0
+        return self._plan.done_share(self._present)
 
     @property
     def ranks(self) -> dict[str, int]:
@@ -228,8 +240,9 @@ class Pruner:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Averaged statistics (`average.<statistic>.<layer>`; none before the first step that is observed), the number
-        of steps in them, the average `gradient_scale` where it is needed, and where components are held which are live
-        (`live.<layer>`); take it between steps."""
+        of steps in them, the average `gradient_scale` where it is needed, the last gradients (`gradient.<layer>`) where
+        a rung may use them that begins after this step, and where components are held which are live (`live.<layer>`);
+        take it between steps."""
         held = {
             f"live.{name}": layer.index
             for name, layer in zip(self._names, self._layers, strict=True)
@@ -240,7 +253,8 @@ class Pruner:
             if self._keeps_scale
             else {}
         )
-        return {**self._averages.state_dict(), **scale, **held}
+        gradients = self._gradient_form.state_dict(self._names) if self._keeps_gradients else {}
+        return {**self._averages.state_dict(), **scale, **gradients, **held}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Goes on from `state`; layers that shrink must have their ranks of that moment already.
@@ -256,15 +270,25 @@ class Pruner:
         if self.is_done:
             self.close()
         if any(name.startswith("average.") for name in state):
-            self._watch(self._first_observed)
+            self._watch(self._plan.first_observed)
+        elif self._plan.first_observed > 1:
+            self._averages.close()  # the state is of a step before: a branch that was observed is left
+        self._is_discarded = False
         scale = {"gradient_scale"} if self._keeps_scale else set()
-        expected = self._averages.state_dict().keys() | held | scale
+        gradients = {f"gradient.{name}" for name in self._names} if self._keeps_gradients else set()
+        if not gradients & state.keys():  # none is kept before the first observation and right after a removal
+            gradients = set()
+        expected = self._averages.state_dict().keys() | held | scale | gradients
         if state.keys() != expected:
             wrong = sorted(state.keys() ^ expected)
             raise ValueError(f"pruner state does not fit the adapter; missing or unexpected: {', '.join(wrong)}")
         self._averages.load_state_dict(state)
         if self._keeps_scale:
             self._gradient_form.scale = float(state["gradient_scale"])
+        self._gradient_form.forget()
+        if gradients:
+            devices = [layer.layer.B.device for layer in self._layers]
+            self._gradient_form.load_state_dict(state, self._names, devices)
 
     def close(self) -> None:
         """Removes hooks and averages; the pruner does nothing from then on."""
@@ -276,34 +300,37 @@ class Pruner:
     def _keeps_scale(self) -> bool:
         return self._averages.is_watching and self.needs_gradient_scale
 
+    @property
+    def _keeps_gradients(self) -> bool:
+        """Whether the removal of a rung may look at gradients of a step before, from which a training is resumed."""
+        return self.settings.gradient_cap is not None and self._averages.is_watching and self._plan.removes_at_once
+
     def _watch(self, step: int) -> None:
         """Before step number `step`: begins where it is the first that is observed."""
-        if self._is_open and not self._averages.is_watching and step >= self._first_observed:
+        if self._is_open and not self._averages.is_watching and step >= self._plan.first_observed:
             self._averages.begin()
 
     def _take_stock(self) -> None:
         """After a change of ranks: what follows from them, and is asked for at every step."""
-        ranks = [layer.rank for layer in self._layers]
-        widths = [layer.width for layer in self._layers]
-        self._num_done = self._allocation.num_removed_so_far(ranks, widths, self._initial_rank)
-        left = [rank for rank in ranks if rank]
-        mean_growth = self._initial_rank * len(left) / sum(left) if left else 1.0
-        self._rate_factor = float(mean_growth**self.settings.rate_growth)
+        self._present = [layer.rank for layer in self._layers]
+        self._is_done = self._plan.is_done(self._present)
+        self._rate_factor = float(self._plan.growth(self._present) ** self.settings.rate_growth)
 
     def _started(self) -> bool:
         """Whether any B has left zero."""
         device = self._layers[0].layer.B.device
         return bool(torch.stack([layer.layer.B.detach().any().to(device) for layer in self._layers]).any())
 
-    def _remove(self, num: int, optimizer: Optimizer | None, seed: int) -> dict[str, list[int]]:
+    def _remove(self, demand: Demand, optimizer: Optimizer | None, seed: int) -> dict[str, list[int]]:
         """Layer name → indices that went."""
         device = self._layers[0].layer.B.device
         widths = torch.tensor([layer.width for layer in self._layers], device=device)
-        demand = Demand(num, self.settings.min_rank, self._target.block, self._allocation.most_rank(self._target))
         counts = partial(_counts, self._allocation, widths, demand)
         before = [layer.rank for layer in self._layers]
         if self.settings.basis == "raw":
-            components = num if self._allocation.unit == "components" else math.ceil(num / int(widths.min()))
+            components = demand.num if demand.unit == "components" else math.ceil(demand.num / int(widths.min()))
+            if demand.most_rank is not None:
+                components = max(components, max(before) - demand.most_rank)
             kept = self._choose(counts, components, seed)
         else:
             kept = self._truncate(counts, optimizer)
@@ -320,7 +347,7 @@ class Pruner:
 
     def _choose(self, counts: Counts, components: int, seed: int) -> dict[int, Tensor]:
         """Of the components as they stand: index of a layer → what it keeps, compensated. `components`: most to go."""
-        settings, block = self.settings, self._target.block
+        settings, block = self.settings, self.settings.block
         assert self._criterion is not None
         assert settings.recovery_strength is not None
         highest = max(layer.rank for layer in self._layers)
@@ -339,7 +366,6 @@ class Pruner:
     def _truncate(self, counts: Counts, optimizer: Optimizer | None) -> dict[int, Tensor]:
         """In the principal basis, which layers and averages are turned to: index of a layer → what it keeps."""
         settings = self.settings
-        assert settings.moments is not None
         is_whitened = settings.basis == "whitened"
         averages = self._averages.corrected()
         before = [layer.rank for layer in self._layers]
@@ -349,7 +375,8 @@ class Pruner:
             counts,
             damping=settings.damping,
             optimizer=optimizer,
-            optimizer_moments=settings.moments,
+            # A ladder whose rungs begin with a new optimizer state has no moments to map.
+            optimizer_moments=settings.moments or "reset",
         )
         if is_whitened:
             for index, (T, T_inverse) in changed.items():
