@@ -20,7 +20,7 @@ from prunedlora.training.distributed import PeerLostError, Workers
 from prunedlora.training.harness import HarnessError
 from prunedlora.training.loop import NonFiniteError, StepLog, Trial, Verdict, train
 from prunedlora.training.memory import TooLittleMemoryError
-from prunedlora.training.model import check_new_parameters, draw_new_parameters, release_memory
+from prunedlora.training.model import release_memory
 from prunedlora.trial.assemble import build_method, build_trial, milestone_steps, num_steps
 from prunedlora.trial.assets import AssetCache
 from prunedlora.trial.begin import Loaded, begin, load
@@ -40,6 +40,7 @@ from prunedlora.trial.last_words import (
 )
 from prunedlora.trial.outside_error import OutsideError
 from prunedlora.trial.resume import Reached, load_checkpoint, reached, snapshot
+from prunedlora.trial.start import begin_heads
 
 ON_ALL_ALIKE = (NonFiniteError, TooLittleMemoryError, LinAlgError)
 """Found by all ranks at once, which stay in step; statistics are summed before they are factorised."""
@@ -171,10 +172,7 @@ def _train(
     method = build_method(config, num_steps(config, len(assets.train)), assets.skeleton.reach.modules)
     model = method.attach(assets.base.model, ADAPTER)
     try:
-        if config.adapter is None or config.adapter.start_from is None:
-            draw_new_parameters(model, assets.base, config.seed)
-        else:  # the adapter has its heads
-            check_new_parameters(model, assets.base.new_parameters)
+        begin_heads(config, model, assets.base)
         run.live = live = build_trial(config, assets, model, method, workers)
         run.served = None if config.adapter is None else served_layers(model)
         load_checkpoint(run.store, run.key, live, run.candidates)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
+from torch import nn
 
 from prunedlora.adapter_place import STORED
 from prunedlora.adapters.adapted_share import AdaptedShare, adapted_share
@@ -25,6 +26,7 @@ from prunedlora.missing_path import looked_for
 from prunedlora.results.analysis.find import UnknownCandidateError
 from prunedlora.results.analysis.named_adapter import NamedAdapter, find_adapter
 from prunedlora.results.storage import StoreError
+from prunedlora.training.model import BaseModel, check_new_parameters, draw_new_parameters
 from prunedlora.trial.assets import Skeleton
 
 FILES = (CONFIG_NAME, *ADAPTER_WEIGHTS, LABELS_FILE)
@@ -107,6 +109,15 @@ def share_of(trial: TrialConfig, skeleton: Skeleton) -> AdaptedShare | None:
         return None
     heads = resolve_head(skeleton.model, trial.head_modules)
     return adapted_share(skeleton.model, heads, targets_of(trial, skeleton), skeleton.reach)
+
+
+def begin_heads(trial: TrialConfig, model: nn.Module, base: BaseModel) -> None:
+    """Draws what the checkpoint lacks of the heads on an attached `model`; those of an adapter that is gone on from it
+    has, and they stay. Raises ModelError for a parameter that the checkpoint lacks and that does not train."""
+    if trial.adapter is None or trial.adapter.start_from is None:
+        draw_new_parameters(model, base, trial.seed)
+    else:
+        check_new_parameters(model, base.new_parameters)
 
 
 def check_labels(trial: TrialConfig, labels: Sequence[str] | None) -> None:
