@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import _snapshot_download, constants
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
@@ -30,6 +31,7 @@ from prunedlora.trial.start import start_of
 from tests.tiny import decoder_tree, sweep_tree
 
 CPU = torch.device("cpu")
+ASSETS = AssetCache(CPU)
 FORMS: dict[str, dict[str, Any]] = {
     "rslora with patterns": {
         "r": 3, "lora_alpha": 5, "use_rslora": True, "target_modules": ["q_proj", "down_proj"],
@@ -81,7 +83,7 @@ def run(
     store, key = Store(str(folder)), trial_key(trial)
     store.create_or_open({})
     status = execute_trial(
-        trial, key, store=store, assets=AssetCache(CPU), workers=Workers(0, 1, CPU), epoch=1, max_attempts=3,
+        trial, key, store=store, assets=ASSETS, workers=Workers(0, 1, CPU), epoch=1, max_attempts=3,
         report=lambda _: Verdict.CONTINUE, progress=progress,
     )  # fmt: skip
     return store, key, status
@@ -98,7 +100,7 @@ def logits(model: Any, home: Path, base: str) -> torch.Tensor:
     return model.eval()(**tokens).logits
 
 
-@pytest.mark.parametrize("method", ["lora", "droplora"])
+@pytest.mark.parametrize("method", ["lora", pytest.param("droplora", marks=pytest.mark.slow)])
 def test_layers_of_unequal_ranks_train_on_and_resume_bit_for_bit(method: str, home: Path, tmp_path: Path) -> None:
     own = {"droplora": {"probability": 0.3, "granularity": "rank"}} if method == "droplora" else {}
     trial = on(home, str(home / "rslora with patterns"), method=method, **own)
@@ -145,6 +147,14 @@ def test_a_candidate_of_a_store_is_pruned_further(home: Path, tmp_path: Path) ->
     exported = tmp_path / "exported"
     shutil.copytree(Path(store.uri) / store.trial_path(key, "adapters/000012"), exported)
     assert trial_key(trial) == trial_key(on(home, str(exported), method="prunedlora", pruning=pruning))
+    shared = Store("memory://shared/first")  # an object store
+    shared.create_or_open({})
+    shared.write_record(store.read_record(key), 1)  # type: ignore[arg-type]
+    shared.upload_folder(exported, shared.trial_path(key, "adapters/000012"))
+    there = on(home, f"store:{shared.uri}/{key}@12", method="prunedlora", pruning=pruning)
+    assert trial_key(there) == trial_key(trial)
+    assert start_of(there).facts["sha256"] == start_of(trial).facts["sha256"]  # type: ignore[union-attr]
+
     second, pruned, status = run(trial, tmp_path / "second")
     record = second.read_record(pruned)
     assert status == "completed"
@@ -163,6 +173,42 @@ def test_a_candidate_of_a_store_is_pruned_further(home: Path, tmp_path: Path) ->
     assert record is not None
     assert record.candidates[-1].ranks == second.read_record(pruned).candidates[-1].ranks  # type: ignore[union-attr]
     assert record.environment.model["adapter"] == {"rank_pattern_from": f"store:{second.uri}/{pruned}"}
+
+
+@pytest.mark.parametrize("allocation", [pytest.param("uniform", marks=pytest.mark.slow), "global_per_parameter"])
+def test_layers_of_unequal_ranks_are_pruned(allocation: str, home: Path, tmp_path: Path) -> None:
+    schedule = {"name": "linear", "begin": 0.2, "end": 0.7, "every_steps": 2}
+    pruning = {"target_sparsity": 0.5, "allocation": allocation, "min_rank": 0, "schedule": schedule}
+    trial = on(home, str(home / "rslora with patterns"), method="prunedlora", pruning=pruning)
+    store, key, status = run(trial, tmp_path / "whole")
+    record = store.read_record(key)
+    assert record is not None
+    assert status == "completed", record.failure
+    first, last = record.candidates[0], record.candidates[-1]
+    assert last.adapter_params < first.adapter_params
+    assert max(first.ranks.values()) <= 6
+    run(trial, tmp_path / "parts", lambda step, _: Verdict.PAUSE if step == 7 else Verdict.CONTINUE)
+    parts, _, _ = run(trial, tmp_path / "parts")
+    found, expected = weights(parts, key, 12), weights(store, key, 12)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_an_adapter_in_the_cache_of_the_hub(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = tmp_path / "models--some--adapter" / "snapshots" / ("c" * 40)
+    shutil.copytree(home / "one rank", snapshot)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(_snapshot_download.constants, "HF_HUB_CACHE", str(tmp_path))
+    start = start_of(on(home, "", adapter={"method": "lora", "start_from": "some/adapter", "revision": "c" * 40}))
+    assert start is not None
+    assert start.existing is not None
+    assert start.existing.folder == snapshot.resolve()
+    assert start.facts["revision"] == "c" * 40
+    ranks = {"method": "lora", "rank_pattern_from": "some/adapter", "revision": "c" * 40, "alpha": 2}
+    pattern = start_of(on(home, "", adapter=ranks))
+    assert pattern is not None
+    assert pattern.ranks is not None
+    assert set(pattern.ranks.values()) == {4}
 
 
 def test_a_stored_adapter_that_is_damaged_or_gone(home: Path, tmp_path: Path) -> None:
