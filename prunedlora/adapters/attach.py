@@ -1,5 +1,6 @@
 """Put an adapter on a base model, and take it off again without a trace: one base model serves many trials."""
 
+import re
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,16 @@ from peft import AdaLoraConfig, LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from prunedlora.adapters.existing import (
+    ExistingAdapter,
+    ExistingAdapterError,
+    check_places,
+    fill,
+    pattern_targets,
+    read_config,
+    read_weights,
+    trainable,
+)
 from prunedlora.adapters.layers import wrapped_heads
 from prunedlora.adapters.plain import adapted_names
 from prunedlora.adapters.targets import exact_selection, resolve_head, resolve_targets
@@ -25,15 +36,15 @@ INPUT_GRADIENT_HOOKS = ("_require_grads_hooks", "_require_grads_hook")
 class AdapterSettings:
     """What is attached."""
 
-    initial_rank: int
-    """Rank of every adapted layer at the start."""
-    alpha: float
-    """Numerator of the scaling: alpha / initial_rank, or alpha / sqrt(initial_rank) with rsLoRA."""
+    initial_rank: int | None
+    """Rank of every adapted layer at the start; None where `ranks` or `existing` gives them."""
+    alpha: float | None
+    """Numerator of the scaling: alpha / rank at the start, or alpha / sqrt(rank) with rsLoRA; None: as `existing`."""
     use_rslora: bool
     dropout: float
     """Dropout on the input of A while training."""
-    target_modules: str | Sequence[str]
-    """"all-linear", or full names or endings of linear modules."""
+    target_modules: str | Sequence[str] | None
+    """"all-linear", or full names or endings of linear modules; None where `ranks` or `existing` gives them."""
     head_modules: Sequence[str]
     """Modules trained whole and saved with the adapter (PEFT's modules_to_save)."""
     layers_to_transform: Sequence[int] | None = None
@@ -41,6 +52,10 @@ class AdapterSettings:
     reached: Collection[str] | None = None
     """Full names of the linear modules that the task's loss depends on (adapters/reach.py), the only ones that are
     adapted; None: all."""
+    ranks: Mapping[str, int] | None = None
+    """Full name → rank of the layers to adapt, those of rank 0 left out."""
+    existing: ExistingAdapter | None = None
+    """What is gone on from; dropout and reach alone are then of these settings, and `head_modules` must be its own."""
 
 
 def attach(
@@ -50,20 +65,29 @@ def attach(
     generator_seed: int,
     adalora: Mapping[str, Any] | None = None,
 ) -> PeftModel:
-    """The model with a fresh adapter: A from PEFT's Kaiming initialisation under `generator_seed`, B zero.
+    """The model with a fresh adapter: A from PEFT's Kaiming initialisation under `generator_seed`, B zero; or with the
+    one that exists, its factors and heads as they are in its file, bit for bit.
 
     With `adalora`, fields of PEFT's AdaLoraConfig, it is an AdaLoRA adapter: singular triplets with E zero.
 
     Changes `model` in place (its linear modules are wrapped, its parameters frozen) until `detach`; the weights are
     not touched. The caller's random state is left as it was. Factors and head are kept in at least float32.
 
-    Raises TargetError for target or head modules that do not fit the model, ValueError for a base that still carries
-    an adapter.
+    Raises TargetError for target or head modules that do not fit the model (ExistingAdapterError for an adapter),
+    ValueError for a base that still carries an adapter.
     """
     if any(hasattr(module, "lora_A") for module in model.modules()):
         raise ValueError("the base model still carries an adapter; detach it first")
     heads = resolve_head(model, settings.head_modules)
-    targets = resolve_targets(model, settings.target_modules, heads, settings.layers_to_transform, settings.reached)
+    if settings.existing is not None:
+        return _attach_existing(model, settings, settings.existing, heads, adapter_name)
+    if settings.ranks is not None:
+        ranks = pattern_targets(model, settings.ranks, heads, settings.reached)
+        targets = list(ranks)
+    else:
+        assert settings.target_modules is not None
+        targets = resolve_targets(model, settings.target_modules, heads, settings.layers_to_transform, settings.reached)
+        ranks = {}
     modules = dict(model.named_modules())
     fields = {
         "lora_alpha": settings.alpha,
@@ -73,7 +97,13 @@ def attach(
         **exact_selection(modules, targets),
     }
     config = (
-        LoraConfig(r=settings.initial_rank, use_rslora=settings.use_rslora, **fields)
+        LoraConfig(
+            r=settings.initial_rank or max(ranks.values()),
+            use_rslora=settings.use_rslora,
+            # PEFT takes keys for regular expressions at a name's end, the first one winning: anchored they are exact.
+            rank_pattern={"^" + re.escape(name): rank for name, rank in ranks.items()},
+            **fields,
+        )
         if adalora is None
         else AdaLoraConfig(init_r=settings.initial_rank, **fields, **adalora)
     )
@@ -87,6 +117,62 @@ def attach(
     for head in wrapped_heads(adapted).values():
         _raise_precision(head.modules_to_save[adapter_name])
     return adapted
+
+
+def _attach_existing(
+    model: nn.Module, settings: AdapterSettings, existing: ExistingAdapter, heads: Sequence[str], adapter_name: str
+) -> PeftModel:
+    config = read_config(existing)
+    if isinstance(config, LoraConfig):
+        weights = read_weights(existing)
+    else:
+        config, weights = _converted(model, existing, adapter_name)
+    state = _base_state(model)
+    try:
+        with _undisturbed():
+            adapted = get_peft_model(model, trainable(config, settings.dropout), adapter_name=adapter_name)
+    except ValueError as error:  # PEFT's, for target modules that are not there
+        raise ExistingAdapterError(f"adapter {existing.name!r} does not fit the base model: {error}") from error
+    adapted.state_before_attach = state
+    try:
+        check_places(existing, adapted, adapter_name, heads, settings.reached)
+        for head in wrapped_heads(adapted).values():
+            _raise_precision(head.modules_to_save[adapter_name])
+        with _undisturbed():
+            fill(existing, adapted, adapter_name, weights)
+    except ExistingAdapterError:
+        detach(adapted)  # the base serves other trials
+        raise
+    return adapted
+
+
+def _converted(
+    model: nn.Module, existing: ExistingAdapter, adapter_name: str
+) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
+    """An adapter of another tuner as the LoRA of rank `existing.convert_rank` that is nearest to it, by PEFT."""
+    try:
+        from peft import convert_to_lora
+    except ImportError as error:  # before PEFT 0.19
+        raise ExistingAdapterError(
+            "adapter.convert_to_lora needs a later version of peft: pip install -U peft"
+        ) from error
+    assert existing.convert_rank is not None
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Found missing adapter keys", UserWarning)
+            other = load(model, existing.folder, adapter_name)
+    except (KeyError, RuntimeError, TypeError, UserWarning, ValueError) as error:
+        raise ExistingAdapterError(f"adapter {existing.name!r} does not fit the base model: {error}") from error
+    try:
+        config, weights = convert_to_lora(other, existing.convert_rank, adapter_name)
+    except (TypeError, ValueError) as error:  # a kind that is no product of matrices; a rank above the layer's
+        kind = other.peft_config[adapter_name].peft_type.value
+        raise ExistingAdapterError(
+            f"PEFT does not make a LoRA of adapter {existing.name!r} ({kind}): {error}"
+        ) from error
+    finally:
+        detach(other)
+    return config, weights
 
 
 def load(model: nn.Module, folder: Path, adapter_name: str) -> PeftModel:
@@ -139,6 +225,10 @@ def _undisturbed() -> Iterator[None]:
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())), warnings.catch_warnings():
         # PEFT 0.21 reads a property that transformers 5 calls deprecated.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        # On a model without weights names and shapes are compared, and that is all that is wanted.
+        warnings.filterwarnings(
+            "ignore", ".*copying from a non-meta parameter in the checkpoint to a meta", UserWarning
+        )
         # repack.merge sees to it.
         warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True` and a tied layer", UserWarning)
         yield

@@ -5,6 +5,7 @@ PEFT's may have besides (base weights that its initialisation changed, layers th
 would be left behind without a word.
 """
 
+from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
@@ -59,13 +60,18 @@ def _check_config(config: Any, adapter_name: str) -> None:
             f"adapter {adapter_name!r} has init_lora_weights {config.init_lora_weights!r}, which may change base "
             f"weights, and an export does not carry those: take one of {allowed}"
         )
+    for name, value, default in uncarried(config):
+        raise NotCarriedError(
+            f"adapter {adapter_name!r} has {name} {value!r}, which an export does not carry: leave it at {default!r}"
+        )
+
+
+def uncarried(config: LoraConfig) -> Iterator[tuple[str, Any, Any]]:
+    """Settings of a LoRA that an export leaves behind: name, value, and the default that it would need."""
     for field in fields(config):
         value, default = getattr(config, field.name), _default(field)
         if field.name not in CARRIED_FIELDS and value != default:
-            raise NotCarriedError(
-                f"adapter {adapter_name!r} has {field.name} {value!r}, which an export does not carry: "
-                f"leave it at {default!r}"
-            )
+            yield field.name, value, default
 
 
 def _default(field: "Field[Any]") -> Any:

@@ -23,6 +23,9 @@ KEY_PREFIX = "base_model.model."
 """What PEFT puts before a module's name in the weights file."""
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
+LABELS_FILE = "labels.json"
+"""Beside an adapter with classes: number of the logit → name of its class, as `id2label` of a model's configuration;
+PEFT's own has no place for it."""
 
 
 class AllRanksZeroError(ValueError):

@@ -17,10 +17,10 @@ from prunedlora.config.trial import TrialConfig
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import evaluate
 from prunedlora.training.loop import Verdict, train
-from prunedlora.training.model import draw_new_parameters
 from prunedlora.trial.assemble import build_method, build_trial, num_steps
 from prunedlora.trial.assets import Assets, load_assets
 from prunedlora.trial.candidates import ADAPTER, validation_examples
+from prunedlora.trial.start import begin_heads
 
 
 def train_bare(config: TrialConfig, assets: Assets, device: torch.device) -> float:
@@ -32,7 +32,7 @@ def train_bare(config: TrialConfig, assets: Assets, device: torch.device) -> flo
     workers = Workers(0, 1, device)
     method = build_method(config, num_steps(config, len(assets.train)), assets.skeleton.reach.modules)
     model = method.attach(assets.base.model, ADAPTER)
-    draw_new_parameters(model, assets.base, config.seed)
+    begin_heads(config, model, assets.base)
     live = build_trial(config, assets, model, method, workers)
 
     def on_milestone() -> Verdict:

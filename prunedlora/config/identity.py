@@ -5,11 +5,13 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from prunedlora.adapter_place import STORED
 from prunedlora.config.harness_tasks import HARNESS_EXTRA, is_path, task_files
 from prunedlora.config.trial import TrialConfig
 from prunedlora.missing_path import looked_for
@@ -19,6 +21,14 @@ KEY_VERSION = 4
 KEY_LENGTH = 16
 SETTLED_AFTER_NS = 2_000_000_000
 """So long after its last change the content of a file is remembered."""
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+"""PEFT's names of what an adapter's folder holds; the second where there is no first."""
+NOT_MEANT = {"base_model_name_or_path", "revision", "auto_mapping", "inference_mode", "peft_version"}
+"""Fields of an adapter's configuration that say where it comes from."""
+FACTOR = re.compile(r"base_model\.model\.(?P<layer>.+)\.lora_A\.weight")
+MOST_HEADER = 100_000_000
+"""Bytes, as safetensors itself has it."""
 _DIGESTS: dict[tuple[int, ...], str] = {}
 
 
@@ -38,12 +48,16 @@ def trial_key(trial: TrialConfig) -> str:
     worker draws for its part of a batch: then it is another sample of the same training. Those numbers belong to the
     cluster, so they are on record with every trial (`environment`) and not in its key.
 
-    Raises LocationError for a model, dataset or harness task's file that does not exist, a model's name that can be
-    none on the Hub, or without lm-eval.
+    Raises LocationError for a model, dataset, adapter or harness task's file that does not exist, a model's name that
+    can be none on the Hub, or without lm-eval.
     """
     tree = trial.model_dump(mode="json")
     tree["schema_version"] = KEY_VERSION
     tree["model"]["name"] = _model_identity(trial.model.name)
+    if trial.adapter is not None:
+        for field in ("start_from", "rank_pattern_from"):
+            if (name := getattr(trial.adapter, field)) is not None:
+                tree["adapter"][field] = adapter_identity(name, ranks_alone=field == "rank_pattern_from")
     for split in ("train", "validation", "test"):
         if tree["data"][split] is not None:
             tree["data"][split]["name"] = _identity(tree["data"][split]["name"])
@@ -66,7 +80,18 @@ def contents(trials: Iterable[TrialConfig]) -> dict[str, Any]:
             if source is not None and source.name not in found:
                 found[source.name] = _identity(source.name)
         found |= {name: _harness_identity(name) for name in trial.evaluation.harness_tasks or ()}
+        found |= adapter_contents(trial)
     return found
+
+
+def adapter_contents(trial: TrialConfig) -> dict[str, Any]:
+    """The part of `contents` that is an adapter that the trial begins with. Raises LocationError where it is not there,
+    StoreError for a store that does not answer."""
+    if trial.adapter is None or trial.adapter.existing is None:
+        return {}
+    name, ranks_alone = trial.adapter.existing, trial.adapter.rank_pattern_from is not None
+    # A base model and ranks may have the name of one repository.
+    return {f"adapter {name}": adapter_identity(name, ranks_alone=ranks_alone)}
 
 
 def data_contents(trial: TrialConfig) -> dict[str, Any]:
@@ -95,6 +120,12 @@ def model_location(name: str) -> str:
         if not path.exists():
             raise LocationError(f"{name!r} does not exist ({looked_for(name)})")
         return str(path.resolve())
+    check_hub_name("model", name)
+    return name
+
+
+def check_hub_name(kind: str, name: str) -> None:
+    """Raises LocationError for the name of a `kind` of thing that is no folder here and can be none on the Hub."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # not in the module's __all__
 
@@ -102,9 +133,8 @@ def model_location(name: str) -> str:
         validate_repo_id(name)
     except HFValidationError as error:
         raise LocationError(
-            f"model {name!r} is neither a folder here ({looked_for(name)}) nor a name on the Hub (name, or owner/name)"
+            f"{kind} {name!r} is neither a folder here ({looked_for(name)}) nor a name on the Hub (name, or owner/name)"
         ) from error
-    return name
 
 
 def looks_local(name: str) -> bool:
@@ -131,8 +161,91 @@ def _identity(name: str) -> Any:
     if looks_local(name):
         path = Path(model_location(name))
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        return {p.relative_to(path).as_posix() or path.name: _sha256(p) for p in files}
+        return {p.relative_to(path).as_posix() or path.name: file_digest(p) for p in files}
     return name
+
+
+def adapter_identity(name: str, *, ranks_alone: bool = False) -> Any:
+    """An adapter that exists, by the content of its weights and configuration; with `ranks_alone` by its ranks. A name
+    on the Hub stands for itself, as models do, with the revision beside it.
+
+    Raises LocationError for an adapter that is not there or, `ranks_alone`, does not tell its ranks.
+    """
+    if name.startswith(STORED):
+        return _stored_identity(name, ranks_alone)
+    if not looks_local(name):
+        check_hub_name("adapter", name)
+        return name
+    folder = Path(name).expanduser()
+    if ranks_alone:
+        return {"ranks": _ranks_digest(folder_ranks(folder))}
+    config = _adapter_file(folder, ADAPTER_CONFIG).read_text("utf-8")
+    return {"weights": file_digest(_adapter_file(folder, *ADAPTER_WEIGHTS)), "config": _meaning(config, name)}
+
+
+def folder_ranks(folder: Path) -> dict[str, int]:
+    """Full name of a layer in the base model → its rank, of the LoRA in a folder of PEFT's; by the weights' header.
+
+    Raises LocationError for a folder that has none in safetensors.
+    """
+    path = _adapter_file(folder, ADAPTER_WEIGHTS[0])
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        text = file.read(length) if length < MOST_HEADER else b""
+    try:
+        header = json.loads(text)
+        ranks = {
+            match["layer"]: int(entry["shape"][0])
+            for key, entry in header.items()
+            if (match := FACTOR.fullmatch(key)) is not None
+        }
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise LocationError(f"{path} is no file of safetensors, or a damaged one") from error
+    if not ranks:
+        raise LocationError(f"{path} has no factors A of a LoRA, so it tells no ranks")
+    return ranks
+
+
+def _adapter_file(folder: Path, *names: str) -> Path:
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise LocationError(f"adapter {str(folder)!r} has no {names[0]} ({looked_for(str(folder / names[0]))})")
+
+
+def _stored_identity(name: str, ranks_alone: bool) -> dict[str, str]:
+    from prunedlora.results.analysis.find import UnknownCandidateError
+    from prunedlora.results.analysis.named_adapter import find_adapter
+
+    try:
+        found = find_adapter(name)
+        if ranks_alone:
+            return {"ranks": _ranks_digest(found.candidate.ranks)}
+        path = f"{found.path}/{ADAPTER_CONFIG}"
+    except UnknownCandidateError as error:
+        raise LocationError(f"adapter {name!r}: {error}") from error
+    sha256 = found.candidate.file_sha256
+    if sha256 is None:
+        raise LocationError(f"adapter {name!r}: its record is older than checksums; export it and name the folder")
+    text = found.store.storage.read_text(path)
+    if text is None:
+        raise LocationError(f"adapter {name!r}: {found.store.storage.uri_of(path)} is gone")
+    return {"weights": sha256, "config": _meaning(text, name)}
+
+
+def _meaning(text: str, name: str) -> str:
+    """Hash of what an adapter's configuration says of its weights: not of where its base model lay."""
+    try:
+        tree = json.loads(text)
+        canonical = json.dumps({key: tree[key] for key in sorted(tree.keys() - NOT_MEANT)}, separators=(",", ":"))
+    except (ValueError, AttributeError) as error:
+        raise LocationError(f"adapter {name!r}: its {ADAPTER_CONFIG} is no JSON object") from error
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _ranks_digest(ranks: Mapping[str, int]) -> str:
+    present = {layer: ranks[layer] for layer in sorted(ranks) if ranks[layer] > 0}
+    return hashlib.sha256(json.dumps(present, separators=(",", ":")).encode()).hexdigest()
 
 
 def _harness_identity(name: str) -> dict[str, Any]:
@@ -146,10 +259,10 @@ def _harness_identity(name: str) -> dict[str, Any]:
     path = Path(name).expanduser()
     if not path.exists():
         raise LocationError(f"evaluation.harness_tasks: {name!r} does not exist ({looked_for(name)})")
-    return identity | {"files": sorted([p.name, _sha256(p)] for p in task_files(path))}
+    return identity | {"files": sorted([p.name, file_digest(p)] for p in task_files(path))}
 
 
-def _sha256(path: Path) -> str:
+def file_digest(path: Path) -> str:
     """sha256 of a file as it is now; a large file is not read again while its inode says that nothing wrote to it.
 
     The time of modification can be set and is not enough (`touch -r`, images whose files are all from one day); that of

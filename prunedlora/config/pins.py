@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from prunedlora.config.identity import looks_local
+from prunedlora.adapter_place import STORED
+from prunedlora.config.identity import ADAPTER_CONFIG, looks_local
 from prunedlora.config.trial import TrialConfig
-from prunedlora.config.trial_sections import ModelConfig, SourceConfig
+from prunedlora.config.trial_sections import AdapterConfig, ModelConfig, SourceConfig
 from prunedlora.tasks.file_formats import split_name
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -39,7 +40,7 @@ def hub_names(trials: Iterable[TrialConfig]) -> list[HubName]:
     """What these configurations name on the Hub by something else than a commit, each once."""
     found: dict[str, HubName] = {}
     for trial in trials:
-        sections = [trial.model, *(getattr(trial.data, split) for split in SPLITS)]
+        sections = [trial.model, trial.adapter, *(getattr(trial.data, split) for split in SPLITS)]
         for section in sections:
             if section is not None and (name := _hub_name(section)) is not None:
                 found.setdefault(name.text, name)
@@ -55,16 +56,20 @@ def pinned(trial: TrialConfig, commits: Mapping[str, str | None]) -> TrialConfig
         return section if commit is None else section.model_copy(update={"revision": commit})
 
     data = trial.data.model_copy(update={split: with_commit(getattr(trial.data, split)) for split in SPLITS})
-    return trial.model_copy(update={"model": with_commit(trial.model), "data": data})
+    return trial.model_copy(
+        update={"model": with_commit(trial.model), "adapter": with_commit(trial.adapter), "data": data}
+    )
 
 
-def _hub_name(section: ModelConfig | SourceConfig) -> HubName | None:
+def _hub_name(section: ModelConfig | AdapterConfig | SourceConfig) -> HubName | None:
     """None for what is not on the Hub, or named by a commit."""
-    name, revision = section.name, section.revision
-    if name.startswith(("package:", "reasoning_gym:")) or looks_local(name):
+    name, revision = section.existing if isinstance(section, AdapterConfig) else section.name, section.revision
+    if name is None or name.startswith(("package:", "reasoning_gym:", STORED)) or looks_local(name):
         return None
     if revision is not None and COMMIT.fullmatch(revision):
         return None
+    if isinstance(section, AdapterConfig):
+        return HubName("model", name, revision, ADAPTER_CONFIG)
     if isinstance(section, ModelConfig):
         return HubName("model", name, revision, section.gguf_file or "config.json")
     # A file that is not there is said where data are read.

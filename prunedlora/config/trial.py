@@ -99,16 +99,26 @@ class TrialConfig(Section):
     def _adapter_problems(self, adapter: AdapterConfig) -> list[str]:
         problems = []
         rank = adapter.initial_rank
-        if adapter.method == "rslora" and not adapter.use_rslora:
+        if adapter.existing is not None and not lookup("method", adapter.method).takes_unequal_ranks:
+            place = "start_from" if adapter.start_from is not None else "rank_pattern_from"
+            problems.append(
+                f"adapter.{place}: method {adapter.method!r} begins with one rank in all layers and parameters of its "
+                "own; take lora, droplora, svd or prunedlora"
+            )
+        if adapter.method == "rslora" and adapter.start_from is not None:
+            problems.append("method 'rslora' has no effect on the scaling of adapter.start_from: take method lora")
+        elif adapter.method == "rslora" and not adapter.use_rslora:
             problems.append("method 'rslora' is lora with adapter.use_rslora: set it to true")
         if adapter.method == "adalora" and adapter.use_rslora:
             problems.append("adapter.use_rslora has no effect on method 'adalora'; set it to false")
+        if self.pruning is not None:
+            problems += self._pruning_problems(self.pruning, rank)
+        if rank is None:  # the adapter has its ranks, which are looked at where it is loaded
+            return problems
         if self.svd is not None and self.svd.ranks[0] >= rank:
             problems.append(f"svd.ranks {self.svd.ranks} must lie below adapter.initial_rank {rank}")
         if self.adalora is not None and self.adalora.target_rank >= rank:
             problems.append(f"adalora.target_rank {self.adalora.target_rank} must be below adapter.initial_rank {rank}")
-        if self.pruning is not None:
-            problems += self._pruning_problems(self.pruning, rank)
         return problems
 
     def _pruning_problems(self, pruning: PruningConfig, rank: int | None) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
+from prunedlora.adapter_place import STORED, split_stored
 from prunedlora.config.section import Options, Progress, Section, registered
 from prunedlora.registry import lookup
 
@@ -196,20 +197,76 @@ class DataConfig(Section):
 class AdapterConfig(Section):
     method: Annotated[str, registered("method")] = "prunedlora"
     """How the adapter starts and changes; `full` is no adapter method and has a section of its own."""
-    initial_rank: int = Field(ge=1)
-    """Rank of every adapted layer at the start."""
-    alpha: PositiveFloat
-    """Numerator of the scaling, which is alpha / initial_rank, or alpha / sqrt(initial_rank) with rsLoRA."""
+    start_from: str | None = Field(default=None, min_length=1)
+    """A LoRA adapter that exists, to go on from, with its layers, ranks, scalings and heads: a folder of PEFT's, a name
+    on the Hub, or store:STORE/KEY@NAME for a candidate of a sweep's store, as `prunedlora export` names it."""
+    rank_pattern_from: str | None = Field(default=None, min_length=1)
+    """An adapter, named as for start_from, whose layers and ranks a fresh adapter takes; layers of rank 0 are left
+    out. The scaling of a layer goes by its own rank."""
+    revision: str | None = None
+    """Hub revision (branch, tag or commit) of the adapter that exists; None takes the Hub's default branch."""
+    other_base: bool = False
+    """Go on from an adapter that says it is of a base model of another name: a copy, say, or a quantised form."""
+    convert_to_lora: PositiveInt | None = None
+    """Rank at which PEFT's convert_to_lora approximates an adapter to start from that is no LoRA (LoHa, LoKr, …)."""
+    initial_rank: int | None = Field(default=None, ge=1)
+    """Rank of every adapted layer at the start; for a fresh adapter whose ranks no other gives."""
+    alpha: PositiveFloat | None = None
+    """Numerator of the scaling, which is alpha / rank at the start, or alpha / sqrt(rank) with rsLoRA; for a fresh
+    adapter."""
     use_rslora: bool = False
     """Scaling by the square root of the rank; method rslora is lora with it and wants it said."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout on the input of A while training; each of `resources.num_workers` draws for its own part of a batch."""
-    target_modules: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)] = "all-linear"
-    """Names (or endings) of the linear modules to adapt, or all-linear: every linear layer but the head's."""
+    target_modules: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)] | None = None
+    """Names (or endings) of the linear modules to adapt, or all-linear: every linear layer but the head's. Where no
+    adapter gives the layers: all-linear."""
     layers_to_transform: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
     """Indices of the transformer blocks whose modules are adapted; None: all of them."""
     head_modules: list[str] = Field(default=[])
-    """Modules trained whole and saved with the adapter (PEFT's modules_to_save): a classification head for example."""
+    """Modules trained whole and saved with the adapter (PEFT's modules_to_save): a classification head for example.
+    Beside start_from: those that its adapter has."""
+
+    @property
+    def existing(self) -> str | None:
+        """The name of an adapter that exists, whatever is taken from it."""
+        return self.start_from or self.rank_pattern_from
+
+    @model_validator(mode="after")
+    def _fresh_or_existing(self) -> Self:
+        """Fills in target_modules where it is unset and has an effect, in place: it must not count as set."""
+        if self.start_from is not None and self.rank_pattern_from is not None:
+            raise ValueError("start_from has ranks of its own: give it or rank_pattern_from")
+        problems = []
+        if self.start_from is not None:
+            own = ("initial_rank", "alpha", "use_rslora", "target_modules", "layers_to_transform")
+            problems = [f"{name} is that of the adapter in start_from; remove it" for name in own if self._has(name)]
+        else:
+            if self.rank_pattern_from is not None:
+                taken = ("initial_rank", "target_modules", "layers_to_transform")
+                problems = [f"{name} is given by rank_pattern_from; remove it" for name in taken if self._has(name)]
+            elif self.initial_rank is None:
+                problems.append("initial_rank is missing: a fresh adapter needs it")
+            if self.alpha is None:
+                problems.append("alpha is missing: a fresh adapter needs it")
+            unused = [name for name in ("other_base", "convert_to_lora") if self._has(name)]
+            problems += [f"{name} has no effect without start_from; remove it" for name in unused]
+        if self.revision is not None:
+            if self.existing is None:
+                problems.append("revision has no effect without start_from or rank_pattern_from; remove it")
+            elif self.existing.startswith((STORED, "/", "./", "../", "~")):
+                problems.append(f"revision has no effect on {self.existing!r}, which is not from the Hub; remove it")
+        if self.existing is not None and self.existing.startswith(STORED):
+            split_stored(self.existing)
+        if problems:
+            raise ValueError("\n".join(problems))
+        if self.existing is None and self.target_modules is None:
+            self.__dict__["target_modules"] = "all-linear"
+        return self
+
+    def _has(self, name: str) -> bool:
+        """Whether a setting is given: it must be able to stay out."""
+        return getattr(self, name) not in (None, False)
 
 
 class OptimizerConfig(Section):

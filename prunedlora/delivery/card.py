@@ -7,9 +7,9 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from prunedlora.adapters.export import CONFIG_NAME
+from prunedlora.adapters.export import CONFIG_NAME, LABELS_FILE
 from prunedlora.config.identity import looks_local
-from prunedlora.delivery.class_names import LABELS_FILE, recorded_labels
+from prunedlora.delivery.class_names import recorded_labels
 from prunedlora.delivery.form import Form
 from prunedlora.delivery.recorded_trial import recorded_trial
 from prunedlora.delivery.servers import servers, servers_sentence

@@ -3,10 +3,8 @@
 import json
 from pathlib import Path
 
+from prunedlora.adapters.export import LABELS_FILE
 from prunedlora.results.record import TrialRecord
-
-LABELS_FILE = "labels.json"
-"""Number of the logit → name of its class, as `id2label` of a model's configuration; PEFT's own has no place for it."""
 
 
 def recorded_labels(record: TrialRecord) -> tuple[str, ...] | None:

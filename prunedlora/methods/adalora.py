@@ -54,6 +54,7 @@ class AdaLora(Method):
     section = "adalora"
     settings_type = AdaLoraSettings
     changes_rank = True
+    takes_unequal_ranks = False
     settings: AdaLoraSettings
 
     def __init__(self, adapter: AdapterSettings, seed: int, num_steps: int, settings: AdaLoraSettings) -> None:

@@ -48,6 +48,7 @@ class L1ra(Method):
     section = "l1ra"
     settings_type = L1raSettings
     changes_rank = True
+    takes_unequal_ranks = False
     settings: L1raSettings
 
     def __init__(self, adapter: AdapterSettings, seed: int, num_steps: int, settings: L1raSettings) -> None:
@@ -82,6 +83,7 @@ class L1ra(Method):
         moves = reallocate(self._gates(), self.settings.threshold)
         if not any(moves.removed):
             return None
+        assert self.adapter.initial_rank is not None
         for index, layer in enumerate(self._layers):
             if lost := moves.removed[index]:
                 keep = [j for j in range(layer.rank) if j not in set(lost)]

@@ -41,6 +41,8 @@ class Method:
     """The dataclass of those settings."""
     changes_rank: ClassVar[bool] = False
     """Whether `step` changes ranks."""
+    takes_unequal_ranks: ClassVar[bool] = True
+    """Whether it goes on from LoRA layers of any ranks; else it starts them all at one, from nothing."""
     truncates: ClassVar[bool] = False
     """Whether `truncations` makes the adapter smaller."""
 

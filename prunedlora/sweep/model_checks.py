@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from prunedlora.adapters.peft_limits import refused_by_peft
 from prunedlora.adapters.size import served_layers
-from prunedlora.adapters.targets import ALL_LINEAR, adaptable, resolve_head, resolve_targets
+from prunedlora.adapters.targets import ALL_LINEAR, adaptable, resolve_head
 from prunedlora.config.trial import TrialConfig
 from prunedlora.tasks.task import Features, Task
 from prunedlora.tasks.tokenised import TokenisedSplit
@@ -21,6 +21,7 @@ from prunedlora.trial.assemble import build_method
 from prunedlora.trial.assets import Skeleton
 from prunedlora.trial.base_cache import model_settings
 from prunedlora.trial.candidates import ADAPTER
+from prunedlora.trial.start import check_labels, start_of, targets_of
 
 MOST_TOKENS = 512
 """Longest example that a batch is tried with."""
@@ -70,7 +71,7 @@ def check_attached(
     False, and `skeleton` is spent, where the method computes with the weights: then only the trial can tell.
 
     Raises:
-        TargetError: as attaching does.
+        TargetError: as attaching does; of an adapter that exists, the first module that does not fit, or its classes.
         ModelError: PEFT, or the method, does not take this model; or the checkpoint lacks a parameter that would not
             train.
     """
@@ -79,6 +80,7 @@ def check_attached(
         raise ModelError(f"model.gradient_checkpointing: {type(model).__name__} has none; set it to false")
     if trial.evaluation.max_new_tokens is not None and not model.can_generate():
         raise ModelError(f"{type(model).__name__} does not generate: take evaluation.metric loss, or another model")
+    check_labels(trial, task.labels)
     method = build_method(trial, num_steps, skeleton.reach.modules)
     try:
         adapted = method.attach(model, ADAPTER)
@@ -102,22 +104,36 @@ def missing_of(trial: TrialConfig, task: Task) -> frozenset[str] | None:
     return missing_weights(model_settings(trial), task.auto_model, task.model_settings)
 
 
-def model_warnings(trial: TrialConfig, skeleton: Skeleton) -> Iterator[str]:
-    """What the adapter leaves out or changes otherwise than one may think."""
+def model_warnings(trial: TrialConfig, task: Task, skeleton: Skeleton) -> Iterator[str]:
+    """What the adapter leaves out or changes otherwise than one may think, and what of one that exists is not known."""
     if trial.adapter is None:
         return
+    yield from _unknown_of_start(trial, task)
     model, adapter = skeleton.model, trial.adapter
     heads = resolve_head(model, trial.head_modules)
     if adapter.target_modules == ALL_LINEAR and (refused := refused_by_peft(model, adaptable(model, heads))):
         name, reason = next(iter(refused.items()))
         yield f"target_modules {ALL_LINEAR!r} leaves {len(refused)} layers out: {name} {reason}"
-    targets = resolve_targets(model, adapter.target_modules, heads, adapter.layers_to_transform, skeleton.reach.modules)
+    targets = targets_of(trial, skeleton)
     modules = dict(model.named_modules())
     tied = [name for name in (*targets, *heads) if _is_tied(model, modules[name])]
     if tied:
         yield (
             f"{tied[0]} has the weights of the other embedding (tied), which the adapter leaves as they are: a merged "
             "model has both, and a server or converter that keeps them tied needs them merged"
+        )
+
+
+def _unknown_of_start(trial: TrialConfig, task: Task) -> Iterator[str]:
+    start = start_of(trial)
+    if start is None or start.existing is None:
+        return
+    if not start.base_names:
+        yield f"adapter {start.existing.name!r} does not name its base model: whether {trial.model.name!r} is not known"
+    if task.labels is not None and trial.head_modules and start.labels is None:
+        yield (
+            f"adapter {start.existing.name!r} does not say the order of its classes: that it is {list(task.labels)} is "
+            "not known; an accuracy far below its own at the first milestone would tell"
         )
 
 

@@ -32,10 +32,16 @@ from prunedlora.sweep.tiny_batch import is_small, try_batch
 from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.task import Task
 from prunedlora.trial.assemble import build_method, num_steps
-from prunedlora.trial.assets import Skeleton, load_skeleton, load_task, share_of
+from prunedlora.trial.assets import Skeleton, load_skeleton, load_task
+from prunedlora.trial.start import share_of
 from prunedlora.trial.token_cache import tokenised
 from prunedlora.trial.trial_harness import load_harness
 
+PLACES = {
+    "target_modules", "layers_to_transform", "start_from", "rank_pattern_from", "revision", "other_base",
+    "convert_to_lora",
+}  # fmt: skip
+"""Fields of an adapter that say where in a model it goes."""
 FLASH_PACKAGES = {
     "flash_attention_2": "flash_attn",
     "flash_attention_3": "flash_attn_interface",
@@ -105,7 +111,7 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
             try_batch(trial, task, skeleton, steps, found.tokens.tried)
         if (shape := _shape(trial)) not in attached.setdefault(identity, set()):
             attached[identity].add(shape)
-            warnings |= dict.fromkeys(model_warnings(trial, skeleton))
+            warnings |= dict.fromkeys(model_warnings(trial, task, skeleton))
             if not check_attached(trial, task, skeleton, steps, found.missing):
                 warnings[f"method {trial.method!r} needs the weights: whether it goes onto the model is not known"] = (
                     None
@@ -129,7 +135,7 @@ def _distinct(config: SweepConfig) -> Iterator[TrialConfig]:
     seen = set()
     for trial in every_trial(config):
         fields = [trial.model, trial.data, trial.training, trial.evaluation]
-        adapter = trial.adapter and trial.adapter.model_dump(include={"target_modules", "layers_to_transform"})
+        adapter = trial.adapter and trial.adapter.model_dump(include=PLACES)
         own = lookup("method", trial.method).section
         settings = None if own is None else getattr(trial, own).model_dump()
         identity = json.dumps([*(field.model_dump() for field in fields), trial.head_modules, adapter, own, settings])
@@ -140,7 +146,7 @@ def _distinct(config: SweepConfig) -> Iterator[TrialConfig]:
 
 def _shape(trial: TrialConfig) -> str:
     """What of a trial decides whether its adapter goes onto a model, numbers that only train left out."""
-    adapter = trial.adapter and trial.adapter.model_dump(include={"target_modules", "layers_to_transform"})
+    adapter = trial.adapter and trial.adapter.model_dump(include=PLACES)
     return json.dumps([trial.method, trial.head_modules, adapter])
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from torch.optim import AdamW
 
-from prunedlora.adapters.attach import AdapterSettings
 from prunedlora.adapters.targets import resolve_head
 from prunedlora.config.methods import section_fields
 from prunedlora.config.trial import TrialConfig
@@ -20,6 +19,7 @@ from prunedlora.training.loss_scale import loss_scale_for
 from prunedlora.training.memory import Fit
 from prunedlora.training.trial import Trial
 from prunedlora.trial.assets import Assets
+from prunedlora.trial.start import adapter_settings
 
 FUSED_DEVICES = ("cpu", "cuda")
 """Where AdamW is one kernel for all parameters, whose state follows removals (tests); torch has others, not tried."""
@@ -34,16 +34,12 @@ def num_steps(trial: TrialConfig, num_examples: int) -> int:
 def build_method(trial: TrialConfig, num_steps: int, reached: Collection[str] | None = None) -> Method:
     """The configuration's method for a training of `num_steps`, not attached yet. `reached`: what it may adapt (Reach).
 
-    Raises ValueError for settings that a training of this length does not allow.
+    Raises ValueError for settings that a training of this length does not allow; as start_of for an adapter that the
+    trial begins with.
     """
     kind = lookup("method", trial.method)
     settings = None if kind.section is None else kind.settings_type(**section_fields(getattr(trial, kind.section)))
-    adapter = (
-        None
-        if trial.adapter is None
-        else AdapterSettings(**trial.adapter.model_dump(exclude={"method"}), reached=reached)
-    )
-    method: Method = kind(adapter, trial.seed, num_steps, settings)
+    method: Method = kind(adapter_settings(trial, reached), trial.seed, num_steps, settings)
     return method
 
 

@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from prunedlora.adapters.adapted_share import AdaptedShare, adapted_share
 from prunedlora.adapters.reach import Reach, find_reach
-from prunedlora.adapters.targets import resolve_head, resolve_targets
 from prunedlora.config.identity import data_contents
 from prunedlora.config.trial import TrialConfig
 from prunedlora.config.trial_sections import SourceConfig
@@ -216,16 +214,6 @@ def probe_tokens(task: Task, validation: Sequence[Features]) -> Tensor:
 def _skeleton(trial: TrialConfig, task: Task, tokens: Tensor) -> Skeleton:
     model = load_without_weights(model_settings(trial), task.auto_model, task.model_settings)
     return Skeleton(model, find_reach(model, {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}))
-
-
-def share_of(trial: TrialConfig, skeleton: Skeleton) -> AdaptedShare | None:
-    """What part of the base model the configuration adapts; None for full fine-tuning. Raises TargetError."""
-    if trial.adapter is None:
-        return None
-    heads = resolve_head(skeleton.model, trial.head_modules)
-    adapter, reach = trial.adapter, skeleton.reach
-    targets = resolve_targets(skeleton.model, adapter.target_modules, heads, adapter.layers_to_transform, reach.modules)
-    return adapted_share(skeleton.model, heads, targets, reach)
 
 
 def load_examples_of(trial: TrialConfig) -> Splits:

@@ -1,14 +1,14 @@
 """The beginning of an attempt: what it needs is loaded first, by all workers alike; only then is it counted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prunedlora.adapters.adapted_share import AdaptedShare
 from prunedlora.config.trial import TrialConfig
 from prunedlora.results.record import Failure
 from prunedlora.results.store import Store
 from prunedlora.training.distributed import Workers
-from prunedlora.trial.assets import AssetCache, Assets, share_of
+from prunedlora.trial.assets import AssetCache, Assets
 from prunedlora.trial.failures import TooManyAttemptsError, failure_of, loading, row_of
 from prunedlora.trial.last_words import (
     HARNESS,
@@ -21,6 +21,7 @@ from prunedlora.trial.last_words import (
     words_left,
 )
 from prunedlora.trial.outside_error import NodeError
+from prunedlora.trial.start import START_FACT, check_labels, share_of, start_of
 from prunedlora.trial.trial_harness import Harness, load_harness
 
 MOST_NOT_BEGUN = 5
@@ -50,9 +51,13 @@ def load(config: TrialConfig, key: str, assets: AssetCache, workers: Workers) ->
     found: Loaded | None = None
     error: Exception | None = None
     try:
-        with loading(f"base model and data of trial {key}"):
+        with loading(f"base model, data and adapter of trial {key}"):
             harness = load_harness(config, workers.num_workers)
+            start = start_of(config)  # before the weights of the base
             loaded = assets.get(config)
+            if start is not None:
+                check_labels(config, loaded.task.labels)
+                loaded = replace(loaded, model_facts=loaded.model_facts | {START_FACT: start.facts})
             found = Loaded(loaded, harness, share_of(config, loaded.skeleton))
     except Exception as caught:  # of whatever library loads; the table says whose it is
         error = caught

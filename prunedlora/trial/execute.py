@@ -20,7 +20,7 @@ from prunedlora.training.distributed import PeerLostError, Workers
 from prunedlora.training.harness import HarnessError
 from prunedlora.training.loop import NonFiniteError, RungLog, StepLog, Verdict, train
 from prunedlora.training.memory import TooLittleMemoryError
-from prunedlora.training.model import draw_new_parameters, release_memory
+from prunedlora.training.model import release_memory
 from prunedlora.training.trial import Trial
 from prunedlora.trial.assemble import build_method, build_trial, num_steps
 from prunedlora.trial.assets import AssetCache
@@ -41,6 +41,7 @@ from prunedlora.trial.last_words import (
 )
 from prunedlora.trial.outside_error import OutsideError
 from prunedlora.trial.resume import Reached, load_checkpoint, reached, snapshot
+from prunedlora.trial.start import begin_heads
 
 ON_ALL_ALIKE = (NonFiniteError, TooLittleMemoryError, LinAlgError)
 """Found by all ranks at once, which stay in step; statistics are summed before they are factorised."""
@@ -172,7 +173,7 @@ def _train(
     method = build_method(config, num_steps(config, len(assets.train)), assets.skeleton.reach.modules)
     model = method.attach(assets.base.model, ADAPTER)
     try:
-        draw_new_parameters(model, assets.base, config.seed)
+        begin_heads(config, model, assets.base)
         run.live = live = build_trial(config, assets, model, method, workers)
         run.served = None if config.adapter is None else served_layers(model)
         load_checkpoint(run.store, run.key, live, run.candidates)

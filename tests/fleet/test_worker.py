@@ -14,8 +14,9 @@ import torch
 from huggingface_hub import constants
 from transformers.utils import hub
 
-from prunedlora.config.identity import trial_key
+from prunedlora.config.identity import contents, trial_key
 from prunedlora.config.load import parse_sweep
+from prunedlora.config.trial import TrialConfig
 from prunedlora.fleet import worker
 from prunedlora.fleet.board import WAIT, Work
 from prunedlora.fleet.worker import (
@@ -282,6 +283,26 @@ def test_a_node_with_other_data_does_not_serve(tmp_path: Path) -> None:
         check_fingerprints(store, preflight(config).fingerprints)
     data.write_text(before)
     check_fingerprints(store, preflight(config).fingerprints)
+
+
+def test_a_node_with_another_adapter_to_begin_with_does_not_serve(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    tree = tiny.sweep_tree(tmp_path, store.uri)
+    adapter = tmp_path / "theirs"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    (adapter / "adapter_model.safetensors").write_bytes(b"weights")
+    tree["trial"]["adapter"] = {"start_from": str(adapter), "head_modules": ["classifier"]}
+    trial = TrialConfig.model_validate(tree["trial"])
+    store.create_or_open(tree)
+    store.binding.write_contents(contents([trial]))
+    check_data(BASE, at_work(store, tree["trial"]))
+    (adapter / "adapter_model.safetensors").write_bytes(b"others")
+    with pytest.raises(OtherDataError, match=f"does not serve: adapter {adapter} is another here than when the sweep"):
+        check_data(BASE, at_work(store, tree["trial"]))
+    (adapter / "adapter_model.safetensors").unlink()
+    with pytest.raises(NodeError, match=r"has no adapter_model\.safetensors"):
+        check_data(BASE, at_work(store, tree["trial"]))
 
 
 def test_data_that_nobody_has_loaded_are_those_of_the_first_worker_and_loaded_once(

@@ -1,0 +1,223 @@
+"""LoRA adapters that exist: whether one is such as we train, prune and export; loaded by PEFT's own code (attach.py).
+
+What PEFT saves of an adapter whose initialisation took its first product out of the base weights (PiSSA, OLoRA, …) are
+factors that fit that changed base alone, which is nowhere: loading makes it anew, by another SVD. It is refused;
+`save_pretrained(…, path_initial_model_for_weight_conversion=…)` makes a plain LoRA of it.
+"""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig, PeftConfig, PeftModel, PeftType
+from peft import __version__ as peft_version
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from prunedlora.adapters.carried import CARRIED_INITS, uncarried
+from prunedlora.adapters.export import CONFIG_NAME
+from prunedlora.adapters.layers import wrapped_heads
+from prunedlora.adapters.peft_limits import refused_by_peft
+from prunedlora.adapters.plain import adapted_names
+from prunedlora.adapters.targets import LINEAR, TargetError
+
+NO_PART_OF_A_LORA = {"runtime_config"}
+"""What a saved configuration may have and PEFT drops."""
+
+
+class ExistingAdapterError(TargetError):
+    """An adapter that cannot be gone on from, on this base model; the message names what does not fit."""
+
+
+@dataclass(frozen=True)
+class ExistingAdapter:
+    """An adapter to go on from, as it lies in a folder of PEFT's."""
+
+    name: str
+    """What people call it."""
+    folder: Path
+    convert_rank: int | None = None
+    """Rank at which an adapter that is no LoRA is converted to one; None: it is refused."""
+
+
+def read_config(existing: ExistingAdapter) -> PeftConfig:
+    """The configuration of an adapter that can be gone on from: plain LoRA, or with `convert_rank` of another tuner.
+
+    Raises ExistingAdapterError naming a setting that would be lost, of this version of PEFT or a later one.
+    """
+    path = existing.folder / CONFIG_NAME
+    try:
+        tree = json.loads(path.read_text("utf-8"))
+        kind = tree["peft_type"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExistingAdapterError(f"{_told(existing)}: {path} is no configuration of an adapter: {error}") from error
+    if kind not in list(PeftType):
+        raise ExistingAdapterError(f"{_told(existing)} is of type {kind!r}, which peft {peft_version} does not know")
+    if kind == PeftType.LORA:
+        _check_known(existing, tree)
+    try:
+        config = PeftConfig.from_pretrained(str(existing.folder))
+    except (TypeError, ValueError) as error:
+        raise ExistingAdapterError(f"{_told(existing)}: PEFT does not read {path}: {error}") from error
+    if kind != PeftType.LORA:
+        if existing.convert_rank is None:
+            raise ExistingAdapterError(
+                f"{_told(existing)} is no LoRA but {kind}: PEFT can approximate some kinds by one, at a rank of your "
+                "choice: set adapter.convert_to_lora to it"
+            )
+        return config
+    if existing.convert_rank is not None:
+        raise ExistingAdapterError(f"{_told(existing)} is a LoRA already: remove adapter.convert_to_lora")
+    _check_carried(existing, config)
+    return config
+
+
+def read_weights(existing: ExistingAdapter) -> dict[str, Tensor]:
+    """An adapter's tensors by their names in its file, on the CPU; a .bin by torch's loader of weights alone.
+
+    Raises ExistingAdapterError for a file that is damaged or holds other objects.
+    """
+    try:
+        weights: dict[str, Tensor] = load_peft_weights(str(existing.folder), device="cpu", local_files_only=True)
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        raise ExistingAdapterError(f"{_told(existing)}: its weights cannot be read: {error}") from error
+    except Exception as error:  # pickle's own error, for a .bin with more than weights in it
+        raise ExistingAdapterError(f"{_told(existing)}: its weights are not loaded: {error}") from error
+    return weights
+
+
+def trainable(config: LoraConfig, dropout: float) -> LoraConfig:
+    """The configuration for training on, on a base model that may be called otherwise. Changes it in place."""
+    # No task type: PEFT's task classes add head modules of their own.
+    config.task_type = config.base_model_name_or_path = config.revision = None
+    config.inference_mode, config.lora_dropout, config.init_lora_weights = False, dropout, True
+    return config
+
+
+def check_places(
+    existing: ExistingAdapter,
+    model: PeftModel,
+    adapter_name: str,
+    heads: Sequence[str],
+    reached: Collection[str] | None,
+) -> None:
+    """Raises ExistingAdapterError where the adapter on `model` has other heads than `heads`, or is on a module that is
+    no linear layer or is not in `reached`; names the first."""
+    for name, module in model.get_base_model().named_modules():
+        if isinstance(module, BaseTunerLayer) and not isinstance(module.get_base_layer(), LINEAR):
+            kind = type(module.get_base_layer()).__name__
+            raise ExistingAdapterError(f"{_told(existing)} adapts {name!r}, a {kind}; linear layers alone are pruned")
+    found = list(wrapped_heads(model))
+    if set(found) != set(heads):
+        rate = "with optimizer.head_learning_rate" if found else "and no optimizer.head_learning_rate"
+        raise ExistingAdapterError(
+            f"{_told(existing)} trains {', '.join(found) or 'no module'} whole: set adapter.head_modules to {found}, "
+            f"{rate}"
+        )
+    names = adapted_names(model, adapter_name)
+    if not names:
+        raise ExistingAdapterError(f"{_told(existing)} has no layer on this base model")
+    unreached = [] if reached is None else [name for name in names if name not in reached]
+    if unreached:
+        raise ExistingAdapterError(
+            f"{_told(existing)} adapts {unreached[0]!r}, which gets no gradient: the task does not reach it"
+        )
+
+
+def fill(existing: ExistingAdapter, model: PeftModel, adapter_name: str, weights: Mapping[str, Tensor]) -> None:
+    """Gives the adapter on `model` its `weights`; on a model without weights, only compares names and shapes.
+
+    Raises ExistingAdapterError naming the first module whose weights are missing, are too many, or have another shape.
+    """
+    own = get_peft_model_state_dict(
+        model, state_dict=model.state_dict(), adapter_name=adapter_name, save_embedding_layers=False
+    )
+    for name, tensor in own.items():
+        if name in weights and weights[name].shape != tensor.shape:
+            raise ExistingAdapterError(
+                f"{_told(existing)} does not fit the base model: {_module(name)!r} has {tuple(tensor.shape)} there, "
+                f"{tuple(weights[name].shape)} in the adapter"
+            )
+    try:
+        result = set_peft_model_state_dict(model, dict(weights), adapter_name=adapter_name)
+    except KeyError as error:  # of a module that is trained whole
+        raise ExistingAdapterError(f"{_told(existing)} has no weights for {_module(str(error.args[0]))!r}") from error
+    except RuntimeError as error:
+        raise ExistingAdapterError(f"{_told(existing)} does not fit the base model: {error}") from error
+    missing = [key for key in result.missing_keys if ".lora_" in key and f".{adapter_name}." in key]
+    if missing:
+        raise ExistingAdapterError(f"{_told(existing)} has no weights for {_module(missing[0])!r}")
+    if result.unexpected_keys:
+        name = _module(result.unexpected_keys[0])
+        raise ExistingAdapterError(
+            f"{_told(existing)} has weights for {name!r}, which the base model lacks or the adapter's configuration "
+            f"does not name ({len(result.unexpected_keys)} tensors in all)"
+        )
+
+
+def pattern_targets(
+    model: nn.Module, ranks: Mapping[str, int], heads: Sequence[str], reached: Collection[str] | None
+) -> dict[str, int]:
+    """Layers of a fresh adapter, in module order → rank, as another one has them; those of rank 0 are left out.
+
+    Raises TargetError for a layer that the model lacks, is not linear, lies in a head, is not in `reached`, or that
+    PEFT refuses, and where no layer is left.
+    """
+    modules = dict(model.named_modules())
+    wanted = {name: rank for name, rank in ranks.items() if rank > 0}
+    if not wanted:
+        raise TargetError("adapter.rank_pattern_from: every layer has rank 0")
+    where = "adapter.rank_pattern_from gives a rank to"
+    for name in wanted:
+        if name not in modules:
+            raise TargetError(f"{where} {name!r}, which the base model does not have")
+        if not isinstance(modules[name], LINEAR):
+            raise TargetError(f"{where} {name!r}, a {type(modules[name]).__name__}, not a linear layer")
+        if any(name == head or name.startswith(f"{head}.") for head in heads):
+            raise TargetError(f"{where} {name!r}, which is trained whole: it lies in adapter.head_modules")
+        if reached is not None and name not in reached:
+            raise TargetError(f"{where} {name!r}, which gets no gradient: the task does not reach it")
+    if refused := refused_by_peft(model, wanted):
+        name, reason = next(iter(refused.items()))
+        raise TargetError(f"{where} {name!r}, which {reason}")
+    return {name: wanted[name] for name in modules if name in wanted}
+
+
+def _check_known(existing: ExistingAdapter, tree: Mapping[str, Any]) -> None:
+    known = {field.name for field in fields(LoraConfig)} | NO_PART_OF_A_LORA
+    for name in sorted(tree.keys() - known):
+        if tree[name]:
+            raise ExistingAdapterError(
+                f"{_told(existing)} has {name} {tree[name]!r}, which peft {peft_version} does not know: a later "
+                "version may"
+            )
+
+
+def _check_carried(existing: ExistingAdapter, config: LoraConfig) -> None:
+    if config.init_lora_weights not in CARRIED_INITS:
+        raise ExistingAdapterError(
+            f"{_told(existing)} has init_lora_weights {config.init_lora_weights!r}, which changed the base weights: "
+            "its factors fit those alone. Make a plain LoRA of it: PEFT's save_pretrained with "
+            "path_initial_model_for_weight_conversion"
+        )
+    for name, value, default in uncarried(config):
+        raise ExistingAdapterError(
+            f"{_told(existing)} has {name} {value!r}; adapters are gone on from that have {default!r} there, as plain "
+            "LoRA"
+        )
+
+
+def _module(key: str) -> str:
+    """The module of the base model that a tensor of an adapter is of."""
+    name = key.removeprefix("base_model.model.")
+    for part in (".lora_", ".modules_to_save."):
+        name = name.partition(part)[0]
+    return name.removesuffix(".weight").removesuffix(".bias")
+
+
+def _told(existing: ExistingAdapter) -> str:
+    return f"adapter {existing.name!r}"
