@@ -35,8 +35,8 @@ def principal_components(
     """The change of every layer to its principal basis. `factors`: A (r, d_in) and B (d_out, r) per layer.
 
     `second_moments`: for the metric of the loss (basis "whitened"), damped by `damping` of their mean diagonal; None:
-    the norm of s B A (basis "svd"). A layer that nothing is known about (no moment, or a factor of zeros) stays as it
-    is, and any of its components may go for nothing.
+    the norm of s B A (basis "svd"). A layer that nothing is known about (no moment, or a factor of zeros) keeps
+    its components, and any of them may go for nothing.
     """
     device = factors[0][1].device
     ranks = [len(A) for A, _ in factors]
