@@ -12,8 +12,8 @@ from torch import Tensor
 
 from prunedlora.adapters.full_float32 import full_float32
 from prunedlora.pruning.allocation import Allocation, Demand
-from prunedlora.pruning.ladder import SizeUnit
 from prunedlora.pruning.principal import SecondMoments, principal_components
+from prunedlora.pruning.target import Start, Target
 from prunedlora.registry import lookup
 
 Factors = tuple[Tensor, Tensor]
@@ -62,41 +62,18 @@ def decompose(
     return Decomposed(turned, found.costs)
 
 
-def ranks_left(
-    costs: Tensor,
-    ranks: Sequence[int],
-    widths: Sequence[int],
-    *,
-    allocation: str,
-    unit: SizeUnit,
-    size: float,
-    min_rank: int,
-    start: Sequence[int],
-) -> list[int]:
-    """Rank of every layer after a cut to `size`. `start`: ranks that shares ("kept") are of."""
+def ranks_left(found: Decomposed, target: Target, allocation: str, start: Start) -> list[int]:
+    """Rank of every layer after a cut to the target by an allocation; as they are where the target takes nothing.
+
+    `start`: the layers at the start of the training, which the target is of. Raises ValueError for a target that
+    cannot be reached from there.
+    """
     rule: Allocation = lookup("allocation", allocation)
-    within = _budget(rule, unit, size, start, widths)
-    of_all = torch.tensor(ranks), torch.tensor(widths)
-    low, high = 0, sum(rank * width for rank, width in zip(ranks, widths, strict=True))
-    while low < high:
-        num = (low + high) // 2
-        lost = rule.counts(costs.cpu(), *of_all, Demand(num, min_rank)).tolist()
-        if within([rank - gone for rank, gone in zip(ranks, lost, strict=True)]):
-            high = num
-        else:
-            low = num + 1
-    lost = rule.counts(costs.cpu(), *of_all, Demand(low, min_rank)).tolist()
-    return [rank - gone for rank, gone in zip(ranks, lost, strict=True)]
-
-
-def _budget(rule, unit, size, start, widths):
-    def params(ranks):
-        return sum(rank * width for rank, width in zip(ranks, widths, strict=True))
-
-    if unit == "parameters":
-        return lambda ranks: params(ranks) <= size
-    if rule.unit == "parameters":
-        most = size * sum(widths) if unit == "mean_rank" else size * params(start)
-        return lambda ranks: params(ranks) <= most
-    most = size * len(widths) if unit == "mean_rank" else size * sum(start)
-    return lambda ranks: sum(ranks) <= most
+    goal = rule.goal(start, target)
+    due = goal.num - rule.num_removed(start, found.ranks, found.widths, goal)
+    if due <= 0:
+        return found.ranks
+    demand = Demand(due, target.min_rank, target.block, goal.most_rank, goal.unit, completes=True)
+    ranks, widths = (torch.tensor(each, device=found.costs.device) for each in (found.ranks, found.widths))
+    lost = rule.counts(found.costs, ranks, widths, demand).tolist()
+    return [rank - num for rank, num in zip(found.ranks, lost, strict=True)]

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from prunedlora.pruning.cut import Decomposed, decompose
+from prunedlora.pruning.cut import Decomposed, decompose, ranks_left
+from prunedlora.pruning.target import Start, Target
+from prunedlora.registry import names
 
 SHAPES = ((9, 7), (9, 7), (5, 20), (30, 4))
 """(d_in, d_out): components of 16, 16, 25 and 34 parameters."""
@@ -53,7 +55,9 @@ def test_costs_are_half_the_squares_of_the_scaled_singular_values_smallest_first
 
 def test_the_product_stays_whatever_the_metric_is_and_factors_keep_their_type() -> None:
     factors = [(A.float(), B.float()) for A, B in drawn()]
-    moments = [[M @ M.mT for M in torch.randn(4, RANK, RANK, generator=torch.Generator().manual_seed(i))] for i in (1, 2)]
+    moments = [
+        [M @ M.mT for M in torch.randn(4, RANK, RANK, generator=torch.Generator().manual_seed(i))] for i in (1, 2)
+    ]
     for found in (decompose(factors, [1.0] * 4, (moments[0], moments[1]), 0.01), by_svd(factors)):
         for (A, B), (turned_A, turned_B) in zip(factors, found.factors, strict=True):
             assert turned_A.dtype == turned_B.dtype == torch.float32
@@ -94,3 +98,72 @@ def test_layers_of_different_ranks_and_of_none_are_cut_together() -> None:
     assert [A.shape[0] for A, _ in found.cut([2, 0, 5])] == [2, 0, 5]
     assert found.costs[0, 3:].isinf().all()
     assert found.costs[1].isinf().all()
+
+
+# --- budgets: as for a ladder's rungs
+
+SIZES = {"parameters": (300.0, 100.0, 34.0), "mean_rank": (3.0, 1.0), "kept": (0.7, 0.21)}
+
+
+def num_params(found: Decomposed, ranks: list[int]) -> int:
+    return sum(rank * width for rank, width in zip(ranks, found.widths, strict=True))
+
+
+def start_of(found: Decomposed) -> Start:
+    return Start.of(found.ranks, found.widths)
+
+
+@pytest.mark.parametrize("allocation", names("allocation"))
+@pytest.mark.parametrize("unit", ["parameters", "mean_rank", "kept"])
+def test_a_cut_is_never_above_its_budget_and_below_by_less_than_the_last_component(unit: str, allocation: str) -> None:
+    """Uniform: less than one component of every layer."""
+    found = by_svd(drawn())
+    for size in SIZES[unit]:
+        if (allocation, unit, size) == ("uniform", "parameters", 34.0):  # not one component for every layer
+            continue
+        ranks = ranks_left(found, Target(unit, size, 0), allocation, start_of(found))
+        in_components = unit != "parameters" and allocation != "global_per_parameter"
+        used = sum(ranks) if in_components else num_params(found, ranks)
+        of_rank_1 = len(SHAPES) if in_components else sum(found.widths)
+        budget = {"parameters": size, "mean_rank": size * of_rank_1, "kept": size * RANK * of_rank_1}[unit]
+        last = of_rank_1 if allocation == "uniform" else 1 if in_components else max(found.widths)
+        assert budget - last < used <= budget
+        if allocation == "uniform":
+            assert len(set(ranks)) == 1
+
+
+def test_shares_are_of_the_start_and_a_cut_that_takes_nothing_leaves_everything() -> None:
+    found, start = by_svd(drawn(rank=3)), Start.of([6] * 4, [16, 16, 25, 34])
+    assert ranks_left(found, Target("kept", 0.5, 0), "global", start) == [3, 3, 3, 3]
+    assert ranks_left(found, Target("mean_rank", 5, 0), "uniform", start) == [3, 3, 3, 3]
+    assert sum(ranks_left(found, Target("kept", 0.4, 0), "global", start)) == 9  # of 24
+
+
+def test_uniform_is_a_cap_on_layers_of_different_ranks() -> None:
+    found = by_svd([drawn(seed, rank)[seed] for seed, rank in ((0, 3), (1, 1), (2, 5))])
+    assert ranks_left(found, Target("mean_rank", 2, 0), "uniform", start_of(found)) == [2, 1, 2]
+
+
+def test_shared_over_layers_the_cheapest_go_and_no_layer_falls_below_min_rank() -> None:
+    """Oracle: all choices of that many components; the sum of what goes is least."""
+    found = by_svd(drawn())
+    for min_rank in (0, 1):
+        ranks = ranks_left(found, Target("mean_rank", 1.5, min_rank), "global", start_of(found))
+        costs = [found.costs[layer, : RANK - rank].sum().item() for layer, rank in enumerate(ranks)]
+        choices = [c for c in product(range(min_rank, RANK + 1), repeat=4) if sum(c) == 6]
+        best = min(
+            math.fsum(found.costs[layer, : RANK - rank].sum().item() for layer, rank in enumerate(c)) for c in choices
+        )
+        assert sum(ranks) == 6
+        assert min(ranks) >= min_rank
+        assert math.fsum(costs) == pytest.approx(best, rel=1e-12)
+
+
+def test_a_size_that_cannot_be_is_refused() -> None:
+    found = by_svd(drawn())
+    with pytest.raises(
+        ValueError, match=r"^parameters 90 is below what min_rank 1 keeps; take at least parameters 91$"
+    ):
+        ranks_left(found, Target("parameters", 90, 1), "global", start_of(found))
+    with pytest.raises(ValueError, match=r"^mean_rank 5 removes nothing: the adapter starts with .*; take less$"):
+        ranks_left(found, Target("mean_rank", 5, 0), "uniform", start_of(found))
