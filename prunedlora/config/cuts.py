@@ -24,10 +24,11 @@ class CutsConfig(Section):
     """Of what is cut: the adapter at the end of the training, or, of a ladder, of every rung."""
     screen_examples: PositiveInt | None = 200
     """Validation examples (the first) on which every cut's loss is measured; only those cuts are evaluated on all of
-    them that no smaller or equally large adapter of the training clearly beats there. None: all cuts, on all
-    examples."""
+    them that no smaller or equally large adapter of the training clearly beats there (a lower loss on the same examples
+    by more than two standard errors of the difference). None: all cuts, on all examples."""
     calibration_examples: PositiveInt | None = None
-    """Training examples that the metric of basis whitened is made of: 256; without effect on svd alone."""
+    """Training examples that the metric of basis whitened is made of, the next of the order, in whole batches: 256;
+    without effect on svd alone."""
     damping: PositiveFloat | None = None
     """Added to the diagonal of that metric, as a share of its mean: 0.01; without effect on svd alone."""
 
