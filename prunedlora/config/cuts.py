@@ -24,10 +24,11 @@ class CutsConfig(Section):
     """Of what is cut: the adapter at the end of the training, or, of a ladder, of every rung."""
     screen_examples: PositiveInt | None = 200
     """Validation examples (the first) on which every cut's loss is measured; only those cuts are evaluated on all of
-    them that no smaller or equally large adapter of the training clearly beats there. None: all cuts, on all
-    examples."""
+    them that no smaller or equally large adapter of the training clearly beats there (a lower loss on the same examples
+    by more than two standard errors of the difference). None: all cuts, on all examples."""
     calibration_examples: PositiveInt | None = None
-    """Training examples that the metric of basis whitened is made of: 256; without effect on svd alone."""
+    """Training examples that the metric of basis whitened is made of, the next of the order, in whole batches: 256;
+    without effect on svd alone."""
     damping: PositiveFloat | None = None
     """Added to the diagonal of that metric, as a share of its mean: 0.01; without effect on svd alone."""
 
@@ -42,4 +43,16 @@ class CutsConfig(Section):
                 self.__dict__[name] = default
             elif "whitened" not in self.bases and getattr(self, name) is not None:
                 raise ValueError(f"{name} has no effect on cuts by svd alone; remove it")
+        ranks = self.sizes.mean_rank or []
+        if "uniform" in self.allocations and (broken := [rank for rank in ranks if not rank.is_integer()]):
+            raise ValueError(
+                f"sizes.mean_rank {broken[0]:g} needs an allocation over layers; with uniform every layer has one rank"
+            )
+        if ranks and ranks[-1] < self.min_rank:
+            raise ValueError(f"sizes.mean_rank {ranks[-1]:g} is below min_rank {self.min_rank}")
         return self
+
+    @property
+    def num_cuts(self) -> int:
+        """How many there are at most of one adapter."""
+        return len(self.sizes.sizes) * len(self.bases) * len(self.allocations)

@@ -20,6 +20,7 @@ from prunedlora.config.methods import (
     SvdConfig,
     section_fields,
 )
+from prunedlora.config.schedule import SizesConfig
 from prunedlora.config.section import Section
 from prunedlora.config.trial_sections import (
     AdapterConfig,
@@ -34,6 +35,11 @@ from prunedlora.pruning.target import MinRankError, Start, targets_of
 from prunedlora.registry import lookup
 
 MANY_LAYERS = 10**6
+NO_CUTS = {
+    "adalora": "whose singular triplets are no pair of factors",
+    "svd": "which makes cuts of its own (svd.ranks): take method lora for others",
+}
+"""Methods with an adapter that cannot be asked for cuts, and why."""
 METHOD_SECTIONS = ("pruning", "droplora", "l1ra", "adalora", "svd")
 """Sections that belong to methods: each is given for those that have it, and for no other."""
 
@@ -63,13 +69,26 @@ class TrialConfig(Section):
         return "full" if self.adapter is None else self.adapter.method
 
     @property
+    def free_cuts(self) -> CutsConfig | None:
+        """The cuts that its candidates are cut by: those of `cuts`, or of method svd."""
+        if self.svd is None:
+            return self.cuts
+        sizes = SizesConfig(mean_rank=list(map(float, self.svd.ranks)))
+        return CutsConfig(sizes=sizes, bases=["svd"], allocations=["uniform"], screen_examples=None)
+
+    @property
     def head_modules(self) -> list[str]:
         """Modules trained whole with the head's learning rate."""
         return (self.adapter or self.full or FullConfig()).head_modules
 
     @model_validator(mode="after")
     def _sections_fit_together(self) -> Self:
-        problems = [*self._method_problems(), *self._evaluation_problems(), *self._length_problems()]
+        problems = [
+            *self._method_problems(),
+            *self._cuts_problems(),
+            *self._evaluation_problems(),
+            *self._length_problems(),
+        ]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -119,6 +138,23 @@ class TrialConfig(Section):
             problems.append(f"svd.ranks {self.svd.ranks} must lie below adapter.initial_rank {rank}")
         if self.adalora is not None and self.adalora.target_rank >= rank:
             problems.append(f"adalora.target_rank {self.adalora.target_rank} must be below adapter.initial_rank {rank}")
+        return problems
+
+    def _cuts_problems(self) -> list[str]:
+        cuts = self.cuts
+        if cuts is None:
+            return []
+        if self.adapter is None:
+            return ["full fine-tuning has no adapter that cuts could be made of; remove cuts"]
+        if self.method in NO_CUTS:
+            return [f"cuts does not go with method {self.method!r}, {NO_CUTS[self.method]}; remove cuts"]
+        problems = []
+        if cuts.at == "every_rung" and (self.pruning is None or self.pruning.ladder is None):
+            problems.append("cuts.at 'every_rung' needs pruning.schedule 'ladder'; set it to end")
+        if cuts.sizes.mean_rank is not None:
+            largest, rank = cuts.sizes.mean_rank[0], self.adapter.initial_rank
+            if rank is not None and largest >= rank:
+                problems.append(f"cuts.sizes.mean_rank {largest:g} must lie below adapter.initial_rank {rank}")
         return problems
 
     def _pruning_problems(self, pruning: PruningConfig, rank: int | None) -> list[str]:

@@ -73,6 +73,7 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
     Raises:
         LocationError, DataError, ModelError, TargetError, HarnessError: a model, dataset, column, label, length, module
             or harness task that is not as the configuration says.
+        SettingsError: a size that the adapter cannot be cut to.
         PreflightError: an objective that the model has no figure for, quantised weights or FlashAttention without
             their package, fewer examples than workers or than asked for, or a classification head that would not train.
     """
@@ -138,7 +139,9 @@ def _distinct(config: SweepConfig) -> Iterator[TrialConfig]:
         adapter = trial.adapter and trial.adapter.model_dump(include=PLACES)
         own = lookup("method", trial.method).section
         settings = None if own is None else getattr(trial, own).model_dump()
-        identity = json.dumps([*(field.model_dump() for field in fields), trial.head_modules, adapter, own, settings])
+        identity = json.dumps(
+            [*(field.model_dump() for field in fields), trial.head_modules, adapter, own, settings, _sizes(trial)]
+        )
         if identity not in seen:
             seen.add(identity)
             yield trial
@@ -147,7 +150,18 @@ def _distinct(config: SweepConfig) -> Iterator[TrialConfig]:
 def _shape(trial: TrialConfig) -> str:
     """What of a trial decides whether its adapter goes onto a model, numbers that only train left out."""
     adapter = trial.adapter and trial.adapter.model_dump(include=PLACES)
-    return json.dumps([trial.method, trial.head_modules, adapter])
+    return json.dumps([trial.method, trial.head_modules, adapter, _sizes(trial)])
+
+
+def _sizes(trial: TrialConfig) -> list[Any]:
+    """What of a trial decides whether the sizes that it names can be: targets or rungs, and cuts, of what is there."""
+    pruning, cuts = trial.pruning, trial.free_cuts
+    reached = {"schedule", "target_sparsity", "target_rank", "allocation", "min_rank", "round_to"}
+    return [
+        trial.adapter and trial.adapter.initial_rank,
+        pruning and pruning.model_dump(include=reached),
+        cuts and cuts.model_dump(),
+    ]
 
 
 def _load(trial: TrialConfig) -> _Loaded:
@@ -193,6 +207,12 @@ def _check_sizes(trial: TrialConfig, splits: Splits, num_workers: int) -> None:
     if most is not None and most < num_workers:
         raise PreflightError(
             f"evaluation.max_examples {most} is below resources.num_workers {num_workers}: each needs an example"
+        )
+    cuts = trial.free_cuts
+    if cuts is not None and cuts.screen_examples is not None and cuts.screen_examples < num_workers:
+        raise PreflightError(
+            f"cuts.screen_examples {cuts.screen_examples} is below resources.num_workers {num_workers}: each needs an "
+            "example"
         )
     if most is not None and most > num_validation:
         raise PreflightError(f"evaluation.max_examples {most} is above the {num_validation} validation examples")

@@ -6,6 +6,7 @@ All workers of a slot call these functions alike; rank 0 alone writes to the sto
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 
 from prunedlora.adapters.size import ServedLayers, served_layers
 from prunedlora.config.trial import TrialConfig
-from prunedlora.results.record import Candidate, Cut, Failure, MemoryFit, TrialRecord
+from prunedlora.results.record import Candidate, Cut, Failure, MemoryFit, ScreenedCut, TrialRecord
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
 from prunedlora.training.distributed import PeerLostError, Workers
@@ -27,6 +28,7 @@ from prunedlora.trial.assets import AssetCache
 from prunedlora.trial.begin import Loaded, begin, load
 from prunedlora.trial.candidates import ADAPTER, make_candidate
 from prunedlora.trial.checkpoint_writer import CheckpointWriter
+from prunedlora.trial.cuts import Cutter
 from prunedlora.trial.environment import environment
 from prunedlora.trial.failures import OWN, REPLACED, LinAlgError, failure_of, node_error, row_of
 from prunedlora.trial.last_words import (
@@ -66,6 +68,7 @@ class _Run:
     """Steps done before this attempt; None: it does not train yet."""
     served: ServedLayers | None = None
     candidates: list[Candidate] = field(default_factory=list)
+    screened_cuts: list[ScreenedCut] = field(default_factory=list)
     log: list[dict[str, Any]] = field(default_factory=list)
     rate: float | None = None
 
@@ -176,7 +179,8 @@ def _train(
         begin_heads(config, model, assets.base)
         run.live = live = build_trial(config, assets, model, method, workers)
         run.served = None if config.adapter is None else served_layers(model)
-        load_checkpoint(run.store, run.key, live, run.candidates)
+        cutter = Cutter.of(config, live, assets, workers)
+        load_checkpoint(run.store, run.key, live, run.candidates, run.screened_cuts)
         run.began_at = live.step
         if live.step or run.store.num_attempts(run.key) > 1:
             run.log.append({"resumed_at_step": live.step})
@@ -206,12 +210,25 @@ def _train(
             # A training that is gone on with may stand at one that it has made before.
             known = {(candidate.step, candidate.cut) for candidate in run.candidates}
             verdict = Verdict.CONTINUE if (live.step, None) in known else add_candidate()
-            return verdict
+            if cutter is None or not cutter.are_due or verdict is Verdict.STOP:
+                return verdict
+            # Within a branch there are no checkpoints; the last step is one that nothing comes back from.
+            is_kept = workers.rank == 0 and (live.step == live.num_steps or not live.course.is_in_branch(live.step))
+            trained = snapshot(live, run.candidates, run.screened_cuts) if is_kept else None
+
+            def save() -> None:
+                run.flush_log()
+                if trained is not None:
+                    writer.save(trained.with_found(run.candidates, run.screened_cuts))
+
+            stored = partial(run.store.read_outcomes, run.key)
+            cuts_verdict = cutter.make(run.candidates, run.screened_cuts, stored, add_candidate, save, run.log.append)
+            return verdict if cuts_verdict is Verdict.CONTINUE else cuts_verdict
 
         def checkpoint() -> None:
             run.flush_log()  # first, so that the log has no hole where a killed trial goes on
             if workers.rank == 0:
-                writer.save(snapshot(live, run.candidates))
+                writer.save(snapshot(live, run.candidates, run.screened_cuts))
 
         verdict = train(
             live,
@@ -223,15 +240,6 @@ def _train(
             on_milestone=on_milestone,
             save_checkpoint=checkpoint,
         )
-        if verdict is Verdict.CONTINUE:
-            trained = snapshot(live, run.candidates) if method.truncates and workers.rank == 0 else None
-            known = {candidate.cut for candidate in run.candidates}
-            for rank in method.truncations():
-                cut = Cut(basis="svd", allocation="uniform", unit="mean_rank", size=rank)
-                if cut not in known:
-                    if trained is not None:  # what goes on from it truncates again, and evaluates the others alone
-                        writer.save(trained.with_candidates(run.candidates))
-                    add_candidate(cut)
         return verdict
     finally:
         method.close()
@@ -306,7 +314,7 @@ def _write_record(run: _Run, status: Any, failure: Failure | None) -> None:
     if live is None or run.began_at is None:  # it ends before it trains: what attempts before have found is its result
         found = reached(run.store, run.key)
     else:
-        found = Reached(run.candidates, live.train_seconds)
+        found = Reached(run.candidates, run.screened_cuts, live.train_seconds)
     if found.problem is not None and failure is not None:
         failure = failure.model_copy(update={"message": f"{failure.message}; {found.problem}"})
     record = TrialRecord(
@@ -317,6 +325,7 @@ def _write_record(run: _Run, status: Any, failure: Failure | None) -> None:
         failure=failure,
         attempts=run.store.num_attempts(run.key),
         candidates=tuple(found.candidates),
+        screened_cuts=tuple(found.screened_cuts),
         environment=environment(run.workers, loaded.assets if loaded else None, loaded.share if loaded else None),
         train_seconds=found.train_seconds,
         layer_widths=run.served.linear if run.served else None,

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from torch import Tensor
 
-from prunedlora.results.record import Candidate
+from prunedlora.results.record import Candidate, Document, ScreenedCut
 from prunedlora.results.store import Store
 from prunedlora.training.checkpoint import (
     STATE,
@@ -34,9 +34,10 @@ class Snapshot:
     """On the CPU."""
     state: dict[str, Any]
 
-    def with_candidates(self, candidates: Sequence[Candidate]) -> "Snapshot":
+    def with_found(self, candidates: Sequence[Candidate], screened_cuts: Sequence[ScreenedCut]) -> "Snapshot":
         """The same with more of what was found since."""
-        return replace(self, state=self.state | {"candidates": _plain(candidates)})
+        found = {"candidates": _plain(candidates), "screened_cuts": _plain(screened_cuts)}
+        return replace(self, state=self.state | found)
 
     @property
     def name(self) -> str:
@@ -45,7 +46,7 @@ class Snapshot:
         return f"{self.step:08d}-{len(self.state['candidates']):03d}"
 
 
-def snapshot(live: Trial, candidates: Sequence[Candidate]) -> Snapshot:
+def snapshot(live: Trial, candidates: Sequence[Candidate], screened_cuts: Sequence[ScreenedCut]) -> Snapshot:
     """Everything that resuming needs, copied."""
     taken = take_state(live)
     state = {
@@ -55,6 +56,7 @@ def snapshot(live: Trial, candidates: Sequence[Candidate]) -> Snapshot:
         "fit": asdict(live.fit),
         "loss_scale": None if taken.loss_scale is None else asdict(taken.loss_scale),
         "candidates": _plain(candidates),
+        "screened_cuts": _plain(screened_cuts),
     }
     return Snapshot(live.step, taken.tensors, state)
 
@@ -76,8 +78,8 @@ def store_checkpoint(store: Store, key: str, taken: Snapshot, check_writer: Call
     return True
 
 
-def _plain(candidates: Sequence[Candidate]) -> list[Any]:
-    return [candidate.model_dump(mode="json") for candidate in candidates]
+def _plain(documents: Sequence[Document]) -> list[Any]:
+    return [document.model_dump(mode="json") for document in documents]
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Reached:
     """What a trial has found that is not trained any further."""
 
     candidates: Sequence[Candidate] = ()
+    screened_cuts: Sequence[ScreenedCut] = ()
     train_seconds: float = 0.0
     problem: str | None = None
     """Why that is not known."""
@@ -99,12 +102,15 @@ def reached(store: Store, key: str) -> Reached:
     try:
         state = read_state(store.storage.read_text(path) or "", store.storage.uri_of(path))
         candidates = [Candidate.model_validate(candidate) for candidate in state["candidates"]]
-        return Reached(candidates, state["train_seconds"])
+        screened = [ScreenedCut.model_validate(cut) for cut in state["screened_cuts"]]
+        return Reached(candidates, screened, state["train_seconds"])
     except (CheckpointError, KeyError, ValidationError) as error:
         return Reached(problem=f"what it had found is lost: {error}")
 
 
-def load_checkpoint(store: Store, key: str, live: Trial, candidates: list[Candidate]) -> None:
+def load_checkpoint(
+    store: Store, key: str, live: Trial, candidates: list[Candidate], screened_cuts: list[ScreenedCut]
+) -> None:
     """Puts a freshly attached trial where its last checkpoint was, ranks included; does nothing when there is none.
 
     Raises CheckpointError naming a broken one.
@@ -124,3 +130,4 @@ def load_checkpoint(store: Store, key: str, live: Trial, candidates: list[Candid
     live.fit = Fit(**state["fit"])
     set_gradient_checkpointing(live.model, live.fit.gradient_checkpointing)
     candidates[:] = [Candidate.model_validate(candidate) for candidate in state["candidates"]]
+    screened_cuts[:] = [ScreenedCut.model_validate(cut) for cut in state["screened_cuts"]]

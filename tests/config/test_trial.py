@@ -36,6 +36,7 @@ def test_a_forward_pass_has_one_limit(tree: dict[str, Any]) -> None:
     assert "give micro_batch_size 2 or micro_batch_tokens 512, not both" in error_of(tree)
 
 
+CUTS = {"sizes": {"kept": [0.5]}}
 ADALORA = {"target_rank": 4, "begin": 0.1, "end": 0.5}
 
 
@@ -61,12 +62,45 @@ ADALORA = {"target_rank": 4, "begin": 0.1, "end": 0.5}
             "adalora.target_rank 8 must be below adapter.initial_rank 8",
         ),
         ({"adapter.method": "svd", "svd": {"ranks": [8, 4]}}, "svd.ranks [8, 4] must lie below adapter.initial_rank 8"),
+        (
+            {"adapter": None, "full": {}, "cuts": CUTS},
+            "full fine-tuning has no adapter that cuts could be made of; remove cuts",
+        ),
+        (
+            {"adapter.method": "adalora", "adalora": ADALORA, "cuts": CUTS},
+            "cuts does not go with method 'adalora', whose singular triplets are no pair of factors; remove cuts",
+        ),
+        (
+            {"adapter.method": "svd", "svd": {"ranks": [2]}, "cuts": CUTS},
+            "cuts does not go with method 'svd', which makes cuts of its own (svd.ranks): take method lora for others",
+        ),
+        ({"cuts": CUTS | {"at": "every_rung"}}, "cuts.at 'every_rung' needs pruning.schedule 'ladder'; set it to end"),
+        ({"cuts": {"sizes": {"mean_rank": [8]}}}, "cuts.sizes.mean_rank 8 must lie below adapter.initial_rank 8"),
+        (
+            {"cuts": {"sizes": {"mean_rank": [0.5]}, "allocations": ["uniform"]}},
+            "sizes.mean_rank 0.5 needs an allocation over layers; with uniform every layer has one rank",
+        ),
+        (
+            {"cuts": {"sizes": {"mean_rank": [0.5]}, "min_rank": 1}},
+            "sizes.mean_rank 0.5 is below min_rank 1",
+        ),
+        ({"cuts": CUTS | {"bases": ["svd", "svd"]}}, "bases names one twice: svd, svd"),
+        ({"cuts": CUTS | {"damping": 0.1}}, "damping has no effect on cuts by svd alone; remove it"),
     ],
 )
 def test_a_method_takes_just_what_is_its_own(tree: dict[str, Any], values: dict[str, Any], message: str) -> None:
     for path, value in values.items():
         put(tree, f"trial.{path}", value)
     assert message in error_of(tree)
+
+
+def test_method_svd_is_a_case_of_free_cuts(tree: dict[str, Any]) -> None:
+    for path, value in {"adapter.method": "svd", "svd": {"ranks": [4, 2]}, "pruning": None}.items():
+        put(tree, f"trial.{path}", value)
+    cuts = parse_sweep(tree, "test").trial.free_cuts
+    assert cuts is not None
+    assert (cuts.bases, cuts.allocations, cuts.sizes.mean_rank) == (["svd"], ["uniform"], [4, 2])
+    assert (cuts.at, cuts.screen_examples, cuts.num_cuts) == ("end", None, 2)
 
 
 def test_full_fine_tuning_of_four_bit_weights(tree: dict[str, Any]) -> None:

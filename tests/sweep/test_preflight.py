@@ -39,6 +39,21 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         ("trial.data.num_test", 1, "the number of test examples 1 is below resources.num_workers 2"),
         ("trial.evaluation.max_examples", 21, "evaluation.max_examples 21 is above the 20 validation examples"),
         ("trial.adapter.head_modules", ["pooler"], "add 'classifier' to adapter.head_modules"),
+        (
+            "trial.cuts",
+            {"sizes": {"kept": [0.5, 0.001]}, "min_rank": 1},
+            "cuts by allocation 'global_per_parameter': kept 0.001 is below what min_rank 1 keeps; take at least kept",
+        ),
+        (
+            "trial.cuts",
+            {"sizes": {"parameters": [900000]}, "allocations": ["uniform"]},
+            "cuts by allocation 'uniform': parameters 900000 removes nothing: the adapter starts with parameters",
+        ),
+        (
+            "trial.cuts",
+            {"sizes": {"kept": [0.5]}, "screen_examples": 1},
+            "cuts.screen_examples 1 is below resources.num_workers 2: each needs an example",
+        ),
     ],
 )
 def test_bad_input(tree: dict[str, Any], path: str, value: Any, message: str) -> None:

@@ -46,11 +46,11 @@ def test_what_is_changed_afterwards_is_stored_as_it_was() -> None:
         optimizer.step()
 
     step()
-    before = snapshot(live, [])
+    before = snapshot(live, [], [])
     expected = {name: tensor.clone() for name, tensor in before.tensors.items()}
     assert {name.partition(":")[0] for name in expected} == {"parameter", "optimizer"}
     step()
-    after = snapshot(live, []).tensors
+    after = snapshot(live, [], []).tensors
     assert all(torch.equal(before.tensors[name], tensor) for name, tensor in expected.items())
     assert not any(torch.equal(after[name], tensor) for name, tensor in expected.items() if "weight" in name)
 
