@@ -24,7 +24,7 @@ class ObjectiveImportances(Document):
 
 
 class Importances(Document):
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     evaluator: str
     """What worked them out, with its version."""
     num_trials: int = Field(ge=0)
