@@ -234,8 +234,8 @@ def test_stores_that_cannot_be_compared_are_refused_by_name(store_of, failed, re
         groups_of_stores([tasks, classes], None, 0.01)
     newer = store_of("newer", {100: 20})
     path = Path(newer.uri) / "trials" / "k0" / "record.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 2}))
-    refused(newer, "newer/trials/k0/record.json: schema_version 2 is newer than 1", RecordError)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 3}))
+    refused(newer, "newer/trials/k0/record.json: schema_version 3 is newer than 2", RecordError)
 
 
 def by(store: Store, field: str):
