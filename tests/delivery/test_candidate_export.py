@@ -333,5 +333,5 @@ def test_push(trained: tuple[Store, str, Path], tmp_path: Path, monkeypatch: pyt
         assert hub.files == {"me/x": {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}}
         assert (hub.private, hub.commits) == (
             {"me/x": True},
-            [f"Adapter of trial {key}, step 12, exported by prunedlora"],
+            [f"Adapter {key}@12, exported by prunedlora"],
         )

@@ -42,7 +42,7 @@ def interval_of(name: str, figure: Figure, confidence: float) -> tuple[float, fl
         return figure.value - z * figure.stderr, figure.value + z * figure.stderr
     n, p = float(figure.num_examples), figure.value
     if figure.stderr > 0:
-        n = p * (1 - p) / figure.stderr**2 + 1
+        n = max(n, p * (1 - p) / figure.stderr**2 + 1)
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return middle - half, middle + half

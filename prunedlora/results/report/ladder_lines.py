@@ -33,7 +33,8 @@ class LadderLines:
         """What the page says of the lines; empty where no training has a ladder."""
         if not self.lines and not self.num_left_out:
             return ""
-        some = f", of the {len(self.lines)} trainings that reach the front alone" if self.num_left_out else ""
+        reach = "1 training that reaches" if len(self.lines) == 1 else f"{len(self.lines)} trainings that reach"
+        some = f", of the {reach} the front alone" if self.num_left_out else ""
         return f"A thin line joins the rungs of one training{some}."
 
 

@@ -76,7 +76,7 @@ def test_without_adapter_files_there_is_a_best_and_none_to_recommend(fill, recor
     [
         ("b2", "has no trial 'b2'; it has: a1, c3"),
         ("", "has no trial ''; it has: a1, c3"),
-        ("a1@7", "trial a1 has no candidate at step '7'; it has: 5"),
+        ("a1@7", "trial a1 has no candidate '7'; it has: 5"),
         ("a1@", "'a1@': no candidate after the @"),
         ("c3", r"trial c3 \(failed\) has no candidates"),
     ],
