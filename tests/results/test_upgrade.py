@@ -65,7 +65,7 @@ def test_right_and_wrong_are_scores():
         ({"correct": {"accuracy": [1, 2]}}, "correct.accuracy: 2 is neither 0 nor 1"),
         ({"correct": {"accuracy": [1, 0.5]}}, "correct.accuracy: 0.5 is neither 0 nor 1"),
         ({"correct": {"accuracy": 1}}, "scores.accuracy: .*array"),
-        ({"correct": [1]}, "scores: .*valid"),
+        ({"correct": [1]}, "scores: .*object"),
         ({"scores": {}}, "scores: no field of schema 1"),
     ):
         with pytest.raises(RecordError, match=f"x: not a valid ExampleOutcomes: {message}"):

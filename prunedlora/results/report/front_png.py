@@ -46,9 +46,9 @@ def front_png(summary: Summary) -> bytes:
             front = [point for point in some if point.name in on_front]
             if beaten:
                 x, y = [position(point.size) for point in beaten], [point.quality.value for point in beaten]
-                edge = {"markeredgewidth": 0.7 if some is cut else 0}
                 label = title if not front else None
-                axes.plot(x, y, **style, **hollow, **edge, markersize=4, alpha=0.25, rasterized=True, label=label)
+                faded: dict[str, Any] = {"markersize": 4, "markeredgewidth": 0.7 if some is cut else 0, "alpha": 0.25}
+                axes.plot(x, y, **style, **hollow, **faded, rasterized=True, label=label)
             if front:
                 x, y = [position(point.size) for point in front], [point.quality.value for point in front]
                 stderrs = [point.quality.stderr or 0.0 for point in front]
