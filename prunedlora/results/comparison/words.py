@@ -201,7 +201,8 @@ def _luck(comparison: Comparison) -> list[str]:
 
 def _count(group: Group) -> str:
     num_trainings = len({point.key for point in group.points})
-    of_few = "" if num_trainings == len(group.points) else f" from {num_trainings} trainings"
+    trainings = "1 training" if num_trainings == 1 else f"{num_trainings} trainings"
+    of_few = "" if num_trainings == len(group.points) else f" from {trainings}"
     return f"{len(group.points)} of {group.name}{of_few}"
 
 

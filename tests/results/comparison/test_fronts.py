@@ -291,3 +291,19 @@ def test_noise_between_seeds_is_said_not_to_be_in_the_intervals(store_of):
     twice = " ".join(notes(compared(store_of("two", {100: 30, 101: 20}, records=seeds), other)))
     assert "one training each" not in twice
     assert "noise between seeds is not in the intervals" in twice
+
+
+def test_what_each_group_cost_is_said_once_for_each_training(store_of, record, candidate):
+    """And of how few trainings its candidates are."""
+    ladder = store_of("ladder", {})
+    figure = candidate().figures["accuracy"]
+    values = [figure.model_copy(update={"value": value}) for value in (0.9, 0.89, 0.88)]
+    rungs = [candidate(0, 100 - 10 * i, 10 * (i + 1), figures={"accuracy": value}) for i, value in enumerate(values)]
+    ladder.write_record(record("a", *rungs), 1)
+    found = compared(store_of("one", {100: 30}), ladder)
+    words = " ".join(notes(found))
+    assert "one cost 1 training, 2.0 s of training over all devices, 100 examples and 1,000 tokens." in words
+    assert "ladder cost 1 training, 2.0 s of training over all devices, 100 examples and 1,000 tokens." in words
+    assert "(candidates: 1 of one, 3 of ladder from 1 training)" in words
+    assert "ladder: 3 of 3 points on the front share training a." in words
+    assert "are one observation of seeds, not many." in words
