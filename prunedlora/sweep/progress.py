@@ -1,6 +1,6 @@
 """Progress: what a sweep shows while it runs. A live view on a terminal, plain lines elsewhere (a job's log).
 
-Reads only the board's snapshots and the store's records.
+Reads only the board's snapshots, the store's records and the configurations of what is in training.
 """
 
 import time
@@ -20,6 +20,7 @@ from prunedlora.results.figure_text import figure_text
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
+from prunedlora.sweep.slot_rungs import SlotRungs
 
 LINE_SECONDS = 60.0
 MOST_FRONT_ROWS = 8
@@ -53,6 +54,7 @@ class Progress:
         self._num_trials = num_trials
         self._console = console
         self._records: dict[str, TrialRecord] = {record.key: record for record in records}
+        self._rungs = SlotRungs(store)
         self._standing = self._stand()
         self._seen: set[str] = set()
         self._live = Live(console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
@@ -145,26 +147,32 @@ class Progress:
         last = record.last_trained
         if last is None:
             return f"trial {record.key} {record.status}"
-        quality = figure_text(last.figures[self._objectives.quality])
         failure = last.harness_failure
         further = "" if failure is None else f"; lm-evaluation-harness failed: {failure.type}: {failure.message}"
-        return (
-            f"trial {record.key} {record.status}: {self._objectives.quality} {quality}, "
-            f"{last.adapter_params:,} parameters, {record.train_seconds:.0f} s{further}"
-        )
+        quality = self._objectives.quality
+        measured = [one for one in record.candidates if one.rung is not None and quality in one.figures] or [last]
+        sizes = sorted(measured, key=lambda one: (one.adapter_params, one.step))
+        texts = [
+            f"{quality} {figure_text(one.figure(quality))}, {one.adapter_params:,} parameters"
+            for one in (sizes[0], *sizes[1:][-1:])
+        ]
+        num = f" ({len(record.candidates)} candidates)" if len(texts) > 1 else ""
+        return f"trial {record.key} {record.status}: {' to '.join(texts)}{num}, {record.train_seconds:.0f} s{further}"
 
     def _view(self, snapshot: dict[str, Any]) -> RenderableType:
         return Group(Text(self._summary_line(snapshot), style="bold"), self._slots_table(snapshot), self._front_table())
 
     def _slots_table(self, snapshot: dict[str, Any]) -> Table:
         table = Table(box=None, pad_edge=False)
-        for name in ("slot", "state", "trial", "step"):
+        for name in ("slot", "state", "trial", "step", ""):
             table.add_column(name, style="dim" if name == "slot" else "")
         for number, slot in snapshot["slots"].items():
             work = slot["work"]
             what = "" if work is None else work["key"] if work["kind"] == "trial" else f"{work['kind']} evaluation"
             step = f"{slot['step']}/{slot['num_steps']}" if slot["num_steps"] else ""
-            table.add_row(str(number), slot["state"], what, step)
+            is_trial = work is not None and work["kind"] == "trial"
+            rung = self._rungs.text(what, slot["step"], slot["num_steps"]) if is_trial else ""
+            table.add_row(str(number), slot["state"], what, step, rung)
         return table
 
     def _front_table(self) -> Table:

@@ -24,6 +24,7 @@ from prunedlora.delivery.form import ExportError, Form
 from prunedlora.delivery.recorded_trial import recorded_trial
 from prunedlora.delivery.stored_adapter import AS_RECORDED, StoredAdapterError, fetch_adapter
 from prunedlora.results.analysis.find import find_candidate
+from prunedlora.results.record import Cut
 from prunedlora.results.store import Store
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
@@ -333,5 +334,36 @@ def test_push(trained: tuple[Store, str, Path], tmp_path: Path, monkeypatch: pyt
         assert hub.files == {"me/x": {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}}
         assert (hub.private, hub.commits) == (
             {"me/x": True},
-            [f"Adapter of trial {key}, step 12, exported by prunedlora"],
+            [f"Adapter {key}@12, exported by prunedlora"],
         )
+
+
+def test_a_cut_is_exported_by_its_name_and_its_card_says_what_it_is(
+    trained: tuple[Store, str, Path], tmp_path: Path
+) -> None:
+    store = Store(str(shutil.copytree(trained[0].uri, tmp_path / "store")))
+    record = store.read_record(trained[1])
+    assert record is not None
+    last, name = record.candidates[-1], "12-whitened-global_per_parameter-parameters-1000000"
+    cut = Cut(basis="whitened", allocation="global_per_parameter", unit="parameters", size=1e6)
+    path = f"adapters/000012{cut.name}"
+    made = last.model_copy(update={"cut": cut, "rung": 2, "adapter_path": path})
+    places = store.trial_path(record.key, str(last.adapter_path)), store.trial_path(record.key, path)
+    shutil.copytree(Path(store.uri, places[0]), Path(store.uri, places[1]))
+    changed = record.model_copy(update={"candidates": (*record.candidates, made)})
+    store.write_record(changed, driver_epoch=1)
+
+    arguments = ["export", store.uri, f"{record.key}@{name}", "--to", str(tmp_path / "out"), "--no-check"]
+    done = CliRunner().invoke(app, arguments)
+    assert (done.exit_code, f"Candidate: {record.key}@{name}" in done.output) == (0, True), done.output
+    words = " ".join((tmp_path / "out" / "README.md").read_text().split())
+    assert (
+        f"after step 12: cut without training from rung 2 of a ladder (`{record.key}@12`, {last.adapter_params:,} "
+        "parameters) to at most 1,000,000 parameters, by whitened, allocation global_per_parameter."
+    ) in words
+    document = json.loads((tmp_path / "out" / "certificate.json").read_text())
+    assert (document["rung"], document["cut"]) == (2, cut.model_dump())
+    # The key alone is what was trained; what was not measured is not told as if it had been.
+    assert find_candidate(store, record.key)[1].name == "12"
+    loss_alone = made.model_copy(update={"figures": {"loss": made.figures["loss"]}})
+    assert "\nloss " in card(changed, loss_alone, {}, Path(store.uri, places[1]), Form())

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
+from prunedlora.config.identity import trial_key
 from prunedlora.config.sweep import SweepConfig
+from prunedlora.config.trial import TrialConfig
 from prunedlora.registry import names
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import TrialRecord
@@ -17,7 +20,9 @@ from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
 from prunedlora.study import ask_writer
 from prunedlora.study.asker import MOST_LOST, Asker
+from prunedlora.study.importances import find_importances
 from prunedlora.study.kept_study import KeptStudy
+from prunedlora.study.rebuild import rebuild
 from tests.inventions import invented_record, next_ask
 
 ROOT = Path(__file__).parents[2]
@@ -338,3 +343,37 @@ def test_slots_may_be_added_and_lost_while_trials_run(make_sweep: Make, tmp_path
         finish(store, out[0])
         asker.end(out.pop(0).number)
     assert len(store.records()) == 12
+
+
+def test_a_confirming_ask_is_a_trial_that_the_search_neither_counts_nor_learns_from(
+    make_sweep: Make, tmp_path: Path
+) -> None:
+    """The same asks as without it, and as many; in flight it goes first like any other."""
+    config = make_sweep(num_trials=14)
+    plain = Store(str(tmp_path / "plain"))
+    assert drive(config, plain)
+    store = Store(str(tmp_path / "store"))
+    assert drive(make_sweep(num_trials=12), store)
+    first = store.asks()[0]
+    again = store.read_config(first.key) | {"seed": 7}
+    trial = TrialConfig.model_validate(again)
+    store.write_config(trial_key(trial), again)
+    confirm = Ask(number=12, key=trial_key(trial), kind="confirm", params={}, distributions={}, system_attrs={})
+    store.write_ask(confirm)
+
+    asker = Asker(config, store, num_slots=1)
+    assert (asker.num_resumed, asker.num_left) == (1, 3)
+    assert next_ask(asker) == confirm
+    asker.close()
+    assert drive(config, store)
+    asks = store.asks()
+    assert [ask.key for ask in asks if ask.kind == "search"] == [ask.key for ask in plain.asks()]
+    assert store.read_record(confirm.key) is not None
+
+    records = {ask.number: store.read_record(ask.key) for ask in asks}
+    objectives = {"accuracy": "maximize", "adapter_params": "minimize"}
+    study = rebuild(asks, records, objectives, optuna.samplers.RandomSampler(seed=0))  # type: ignore[arg-type]
+    assert [trial.params for trial in study.trials] == [ask.params for ask in asks if ask.kind == "search"]
+    assert find_importances(asks, store.records(), objectives).num_trials == sum(  # type: ignore[arg-type]
+        trial.state.name == "COMPLETE" for trial in study.trials
+    )

@@ -10,13 +10,14 @@ from rich.console import Console
 
 from prunedlora.results.analysis.pareto import Objectives
 from prunedlora.results.harness_document import HarnessRun, write_harness
-from prunedlora.results.record import Failure
+from prunedlora.results.record import Failure, Figure
 from prunedlora.results.store import Store
 from prunedlora.sweep import progress as progress_module
 from prunedlora.sweep.outcome import harness_problems
 from prunedlora.sweep.progress import Progress
 from prunedlora.sweep.signals import TERMINATED, Signals
 from prunedlora.sweep.slot_news import SlotNews
+from prunedlora.sweep.slot_rungs import SlotRungs
 from tests.inventions import invented_record, sweep_tree
 
 OBJECTIVES = Objectives("accuracy", True, "adapter_params")
@@ -167,3 +168,50 @@ def test_signals_are_noted_while_watching_and_end_at_once_otherwise() -> None:
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_slot_says_on_which_rung_its_trial_stands(store: Store, tmp_path: Path) -> None:
+    tree = sweep_tree(tmp_path)["trial"]
+    rungs = {"parameters": [500, 200]}
+    ladder = {"name": "ladder", "rungs": rungs, "trunk": 0.5, "rate": "branch", "branch": 0.2}
+    tree["pruning"] = {"schedule": ladder}
+    tree["training"] = {"num_steps": 40, "batch_size": 4}
+    store.write_config("running", tree)
+    found = SlotRungs(store)
+    # The trunk ends with step 20, where its candidate is made; the rungs with 30 and 40.
+    steps = {0: "trunk", 20: "trunk", 21: "rung 1/2", 30: "rung 1/2", 31: "rung 2/2", 40: "rung 2/2"}
+    assert {step: found.text("running", step, 40) for step in steps} == steps
+    assert found.text("running", 0, 0) == ""  # not begun: no number of steps
+    assert found.text("unknown", 5, 40) == ""
+    store.write_config("plain", sweep_tree(tmp_path)["trial"])
+    assert found.text("plain", 5, 20) == ""
+    console = Console(file=io.StringIO(), width=100, force_terminal=True)
+    with started(store, console) as progress:
+        slots = snapshot({})
+        slots["slots"][0] |= {"step": 25, "num_steps": 40}
+        progress.update(slots)
+    assert "25/40  rung 1/2" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_trial_with_rungs_is_told_by_its_smallest_and_its_largest(store: Store, tmp_path: Path) -> None:
+    record = invented_record("l", sweep_tree(tmp_path)["trial"])
+    (last,) = record.candidates
+    rungs = [
+        last.model_copy(
+            update={
+                "step": 10 + i,
+                "rung": i,
+                "adapter_params": size,
+                "figures": {"accuracy": Figure(value=value, stderr=0.01, num_examples=100)},
+            }
+        )
+        for i, (size, value) in enumerate(((4000, 0.9), (2000, 0.85), (1000, 0.8)))
+    ]
+    store.write_record(record.model_copy(update={"candidates": tuple(rungs)}), driver_epoch=1)
+    console = Console(file=io.StringIO(), width=200)
+    with started(store, console) as progress:
+        progress.update(snapshot({"l": "completed"}))
+    assert (
+        "trial l completed: accuracy 0.800 ± 0.010, 1,000 parameters to accuracy 0.900 ± 0.010, 4,000 parameters "
+        "(3 candidates), 1 s"
+    ) in console.file.getvalue()  # type: ignore[attr-defined]

@@ -54,7 +54,7 @@ def test_shards_by_turns_come_back_in_order(n: int, workers: int) -> None:
         Outcomes(
             whole.loss_sums[k::workers],
             whole.num_targets[k::workers],
-            {"exact_match": whole.correct["exact_match"][k::workers]},
+            {"exact_match": whole.scores["exact_match"][k::workers]},
         )
         for k in range(workers)
     ]
@@ -64,3 +64,11 @@ def test_shards_by_turns_come_back_in_order(n: int, workers: int) -> None:
 def test_shards_that_are_no_sharing() -> None:
     with pytest.raises(ValueError, match=r"shards of \[2, 3\] examples are no sharing of 5 examples by turns"):
         interleave([outcomes(2), outcomes(3)])
+
+
+def test_scores_that_are_fractions_have_the_error_of_their_spread():
+    scores = np.random.default_rng(3).beta(2.0, 1.0, 60)
+    found = figures(Outcomes([0.5] * 60, [1] * 60, {"rouge": scores.tolist()}))["rouge"]
+    np.testing.assert_allclose((found.value, found.stderr), (scores.mean(), scores.std(ddof=1) / 60**0.5), rtol=1e-12)
+    whole = figures(Outcomes([0.5] * 5, [1] * 5, {"rouge": [0.25] * 5}))["rouge"]
+    assert (whole.value, whole.stderr) == (0.25, 0.0)

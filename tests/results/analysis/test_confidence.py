@@ -25,7 +25,8 @@ def rng() -> np.random.Generator:
 
 @pytest.mark.parametrize("right", [0, 1, 199, 388, 400])
 def test_the_interval_of_a_share_is_wilson_s(right):
-    figure = Figure(value=right / 400, stderr=0.01, num_examples=400)
+    share = right / 400
+    figure = Figure(value=share, stderr=(share * (1 - share) / 399) ** 0.5, num_examples=400)
     expected = binomtest(right, 400).proportion_ci(0.95, method="wilson")
     np.testing.assert_allclose(interval_of("accuracy", figure, 0.95), expected, atol=1e-12)
 
@@ -143,3 +144,32 @@ def test_draws_in_blocks_are_the_draws_at_once(monkeypatch):
     whole = draw_means(scores, None, rng(), 40)
     monkeypatch.setattr("prunedlora.results.analysis.confidence.MOST_DRAWN", 50 * 7)
     np.testing.assert_allclose(draw_means(scores, None, rng(), 40), whole, rtol=1e-12)
+
+
+def test_the_interval_of_fractions_is_as_narrow_as_they_vary():
+    """Half points for every example say more than as many right and wrong ones; no spread at all says no more."""
+    scores = rng().beta(8, 8, 400)
+    stderr = scores.std(ddof=1) / 400**0.5
+    low, high = interval_of("rouge", Figure(value=scores.mean(), stderr=stderr, num_examples=400), 0.95)
+    np.testing.assert_allclose((low, high), norm.interval(0.95, scores.mean(), stderr), atol=2e-4)
+    binary = interval_of("rouge", Figure(value=0.5, stderr=(0.25 / 399) ** 0.5, num_examples=400), 0.95)
+    assert interval_of("rouge", Figure(value=0.5, stderr=0.0, num_examples=400), 0.95) == pytest.approx(binary)
+
+
+def test_rungs_of_one_training_are_one_repeat_of_its_seed():
+    """Two trainings that left five rungs each, all off alike: one degree of freedom, and not five."""
+    luck = np.array([0.03, -0.03])
+    measured = np.concatenate([0.9 - 0.01 * rung + luck for rung in range(5)])
+    owner, trainings = np.repeat(np.arange(5), 2), np.tile([0, 1], 5)
+    found = seed_noise(measured, np.zeros((40_000, 10)), owner, rng(), trainings)
+    alone = seed_noise(measured[:2], np.zeros((40_000, 2)), owner[:2], rng())
+    assert (found.degrees, alone.degrees) == (1, 1)
+    assert found.deviation == pytest.approx(alone.deviation) == pytest.approx(0.03 * 2**0.5)
+    assert np.quantile(found.draws[:, 0], 0.9) == pytest.approx(np.quantile(alone.draws[:, 0], 0.9), rel=0.1)
+    taken_apart = seed_noise(measured, np.zeros((40_000, 10)), owner, rng())
+    assert taken_apart.degrees == 5
+    assert np.quantile(found.draws[:, 0], 0.95) > 2 * np.quantile(taken_apart.draws[:, 0], 0.95)
+    # Other settings, trained twice too, add a degree; a rung that one training alone reached adds none.
+    more = np.concatenate([measured, [0.8, 0.9, 0.7]])
+    owners, by = np.concatenate([owner, [5, 5, 6]]), np.concatenate([trainings, [2, 3, 0]])
+    assert seed_noise(more, np.zeros((10, 13)), owners, rng(), by).degrees == 2

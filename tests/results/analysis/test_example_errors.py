@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from prunedlora.results.analysis.example_errors import example_errors
+from prunedlora.results.analysis.example_errors import example_errors, paired_errors
 from prunedlora.results.analysis.pareto import Objectives, points
 from prunedlora.results.record import ExampleOutcomes
 
@@ -21,7 +21,7 @@ def errors_of(fill, record, candidate):
         store = fill(*made)
         for key, number in zip("abc", targets, strict=True):
             correct = {"accuracy": (1, 0) * (N // 2)}
-            outcomes = ExampleOutcomes(loss_sums=(1.0, 2.0) * (N // 2), num_targets=(number,) * N, correct=correct)
+            outcomes = ExampleOutcomes(loss_sums=(1.0, 2.0) * (N // 2), num_targets=(number,) * N, scores=correct)
             store.write_outcomes(key, "10", outcomes)
         objectives = Objectives.parse(objectives)
         found = points(made, objectives)
@@ -52,3 +52,18 @@ def test_without_a_fingerprint_of_the_data_nothing_is_paired(errors_of):
     found = errors_of(ACCURACY, (1, 1, 1), ("f", "f", None))
     assert [point.key for point in found.without_outcomes] == ["c"]
     assert not found.paired
+
+
+def test_fractions_are_resampled_as_they_are():
+    """The spread of their means, and, pairs being pairs, that of a difference: not those of right and wrong."""
+    draw = np.random.default_rng(5)
+    hard = draw.beta(2, 2, 400)
+    scores = [np.clip(hard + shift + 0.02 * draw.normal(size=400), 0, 1) for shift in (0.0, -0.05)]
+    outcomes = [
+        ExampleOutcomes(loss_sums=(1.0,) * 400, num_targets=(1,) * 400, scores={"rouge": tuple(map(float, one))})
+        for one in scores
+    ]
+    errors = paired_errors(outcomes, "rouge", np.random.default_rng(0), 4000)
+    expected = [one.std(ddof=1) / 20 for one in (*scores, scores[0] - scores[1])]
+    found = [errors[:, 0].std(), errors[:, 1].std(), (errors[:, 0] - errors[:, 1]).std()]
+    np.testing.assert_allclose(found, expected, rtol=0.05)

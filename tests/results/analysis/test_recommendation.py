@@ -36,7 +36,7 @@ def sweep_of(record, candidate, fill) -> Callable[..., Store]:
             store.write_outcomes(
                 each.key,
                 "10",
-                ExampleOutcomes(loss_sums=(0.5,) * N, num_targets=(1,) * N, correct={"accuracy": correct}),
+                ExampleOutcomes(loss_sums=(0.5,) * N, num_targets=(1,) * N, scores={"accuracy": correct}),
             )
         return store
 
@@ -104,7 +104,7 @@ def test_a_loss_is_compared_by_its_sums(sweep_of):
     for key, shift in (("k0", 0.0), ("k1", 0.01)):
         rng = np.random.default_rng(0)
         sums, targets = rng.random(N) + shift, rng.integers(1, 5, N)
-        outcomes = ExampleOutcomes(loss_sums=tuple(sums), num_targets=tuple(map(int, targets)), correct={})
+        outcomes = ExampleOutcomes(loss_sums=tuple(sums), num_targets=tuple(map(int, targets)), scores={})
         store.write_outcomes(key, "10", outcomes)
         record = store.read_record(key)
         figures = {"loss": Figure(value=sums.sum() / targets.sum(), stderr=0.01, num_examples=N)}
@@ -333,3 +333,58 @@ def test_of_the_seeds_one_with_a_file_is_shipped(seeds_of):
     found = asked(store)
     assert (found.point.key, len(found.chosen.points)) == ("k2", 3)
     assert found.chosen.mean == pytest.approx(1 - 22 / N)
+
+
+@pytest.fixture
+def ladders_of(fill, record, candidate):
+    """ladders_of({seed: [(params, wrong), …]}): one training each, a rung for each size; all wrong on the same ones."""
+
+    def make(seeds, cut=None, passed_over=()):
+        records = []
+        for seed, rungs in seeds.items():
+            candidates = []
+            for rung, (params, count) in enumerate(rungs):
+                share = 1 - count / N
+                stderr = (share * (1 - share) / (N - 1)) ** 0.5
+                figures = {"accuracy": Figure(value=share, stderr=stderr, num_examples=N)}
+                made = {"cut": cut} if cut and rung == len(rungs) - 1 else {}
+                step = 10 * (rung + 1) - (10 if made else 0)
+                candidates.append(candidate(params=params, step=step, figures=figures, rung=rung, **made))
+            kept = candidates[:-1] if seed in passed_over else candidates
+            records.append(record(f"k{seed}", *kept, config={"seed": seed}))
+        store = fill(*records)
+        for each in records:
+            for one in each.candidates:
+                right = tuple(int(place >= N - round(N * one.figures["accuracy"].value)) for place in range(N))
+                outcomes = ExampleOutcomes(loss_sums=(0.5,) * N, num_targets=(1,) * N, scores={"accuracy": right})
+                store.write_outcomes(each.key, one.name, outcomes)
+        return store
+
+    return make
+
+
+def test_rungs_of_two_trainings_repeat_one_training_and_say_over_which_sizes(ladders_of):
+    store = ladders_of({0: [(1000, 10), (505, 11), (298, 12)], 1: [(1000, 30), (498, 31), (300, 32)]})
+    found = asked(store, within=0.05)
+    assert (found.seed_degrees, len(found.rivals)) == (1, 2)
+    words = " ".join(printed(store, within=0.05).split())
+    assert "as far as 1 repeated training tells: over seeds" in words
+    sizes = json.loads(printed(store, within=0.5, as_json=True))["recommended"]["params_over_seeds"]
+    assert sizes == [298, 300]
+    words = " ".join(printed(store, within=0.9).split())
+    assert "over 2 seeds, of 298 to 300 parameters)" in words
+
+
+def test_rungs_of_one_training_are_not_told_to_be_one_training_each(ladders_of):
+    words = " ".join(printed(ladders_of({0: [(1000, 10), (500, 11)]}), within=0.05).split())
+    assert "Both are of one training, k0, and share its seed: another may move them together, or apart." in words
+
+
+def test_a_seed_that_passed_a_cut_over_is_told(ladders_of, cut):
+    store = ladders_of({0: [(1000, 10), (300, 11)], 1: [(1000, 11), (300, 90)]}, cut=cut(1), passed_over=(1,))
+    words = " ".join(printed(store, within=0.9).split())
+    assert "Recommended: k0@10r1" in words
+    assert (
+        "Not in its mean, having failed or ended earlier, or passed over this cut, which flatters the mean: k1."
+        in words
+    )

@@ -118,7 +118,7 @@ def test_losses_are_gains_with_their_sign_turned_and_need_equal_targets(store_of
     for store, shift in zip(stores, (0.1, 0.0), strict=True):
         figure = Figure(value=float((sums + shift).sum() / targets.sum()), stderr=0.02, num_examples=N)
         store.write_record(record("k", candidate(params=100, figures={"loss": figure})), 1)
-        outcomes = ExampleOutcomes(loss_sums=tuple(sums + shift), num_targets=tuple(map(int, targets)), correct={})
+        outcomes = ExampleOutcomes(loss_sums=tuple(sums + shift), num_targets=tuple(map(int, targets)), scores={})
         store.write_outcomes("k", "10", outcomes)
     at = compared(*stores).contrasts[0].matched[0]
     assert (at.verdict, at.paired) == ("better", True)
@@ -135,7 +135,7 @@ def test_the_long_tail_of_a_loss_is_on_the_side_of_the_worse(store_of, record, c
     for store, sums in zip(stores, ([1.0] * N, [21.0] + [1.0] * (N - 1)), strict=True):
         figure = Figure(value=sum(sums) / N, stderr=0.05, num_examples=N)
         store.write_record(record("k", candidate(params=100, figures={"loss": figure})), 1)
-        store.write_outcomes("k", "10", ExampleOutcomes(loss_sums=tuple(sums), num_targets=(1,) * N, correct={}))
+        store.write_outcomes("k", "10", ExampleOutcomes(loss_sums=tuple(sums), num_targets=(1,) * N, scores={}))
     down, up = compared(*stores, confidence=0.99).critical_values
     assert down == pytest.approx(2.576, abs=1e-3)
     assert 2.9 < up < 4.1  # four or five copies among the draws, of a number with mean and spread 1
@@ -234,8 +234,8 @@ def test_stores_that_cannot_be_compared_are_refused_by_name(store_of, failed, re
         groups_of_stores([tasks, classes], None, 0.01)
     newer = store_of("newer", {100: 20})
     path = Path(newer.uri) / "trials" / "k0" / "record.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 2}))
-    refused(newer, "newer/trials/k0/record.json: schema_version 2 is newer than 1", RecordError)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 3}))
+    refused(newer, "newer/trials/k0/record.json: schema_version 3 is newer than 2", RecordError)
 
 
 def by(store: Store, field: str):
@@ -291,3 +291,19 @@ def test_noise_between_seeds_is_said_not_to_be_in_the_intervals(store_of):
     twice = " ".join(notes(compared(store_of("two", {100: 30, 101: 20}, records=seeds), other)))
     assert "one training each" not in twice
     assert "noise between seeds is not in the intervals" in twice
+
+
+def test_what_each_group_cost_is_said_once_for_each_training(store_of, record, candidate):
+    """And of how few trainings its candidates are."""
+    ladder = store_of("ladder", {})
+    figure = candidate().figures["accuracy"]
+    values = [figure.model_copy(update={"value": value}) for value in (0.9, 0.89, 0.88)]
+    rungs = [candidate(0, 100 - 10 * i, 10 * (i + 1), figures={"accuracy": value}) for i, value in enumerate(values)]
+    ladder.write_record(record("a", *rungs), 1)
+    found = compared(store_of("one", {100: 30}), ladder)
+    words = " ".join(notes(found))
+    assert "one cost 1 training, 2.0 s of training over all devices, 100 examples and 1,000 tokens." in words
+    assert "ladder cost 1 training, 2.0 s of training over all devices, 100 examples and 1,000 tokens." in words
+    assert "(candidates: 1 of one, 3 of ladder from 1 training)" in words
+    assert "ladder: 3 of 3 points on the front share training a." in words
+    assert "are one observation of seeds, not many." in words

@@ -25,7 +25,8 @@ from prunedlora.results.store import Store
 
 EVIL = "</script><script>alert('x')</script><img src=x onerror=alert(1)> \"'`\n日本"
 ROW_KEYS = {
-    "key", "step", "truncated_rank", "accuracy", "accuracy_stderr", "num_examples",
+    "key", "step", "candidate", "rung", "branch_steps", "cut", "cut_basis", "cut_allocation", "cut_unit", "cut_size",
+    "accuracy", "accuracy_stderr", "num_examples",
     "adapter_params", "adapter_bytes", "file_bytes", "max_rank", "served_slot", "served_slot_bytes", "adapter_path",
     "config",
 }  # fmt: skip
@@ -103,11 +104,11 @@ def test_recommended_in_front_json(filled):
     assert recommended["validation"]["loss"]["value"] == pytest.approx(0.03)
     assert (recommended["test"], recommended["path"]) == (None, None)
 
-    test = {"accuracy": Figure(value=0.93, stderr=0.005, num_examples=1000)}
+    test = {"accuracy": Figure(value=0.93, stderr=0.0081, num_examples=1000)}
     filled.write_exported(ExportedAdapter(key="a1", step=5, test=test, path="/x/recommended"))
     write_report(filled)
     recommended = json.loads(read(filled, "front.json"))["recommended"]
-    assert recommended["test"] == {"accuracy": {"value": 0.93, "stderr": 0.005, "num_examples": 1000}}
+    assert recommended["test"] == {"accuracy": {"value": 0.93, "stderr": 0.0081, "num_examples": 1000}}
     assert recommended["path"] == "/x/recommended"
 
     # Figures of an adapter that is no longer the recommended one are not shown as its own.
@@ -165,11 +166,11 @@ def test_the_page_opens_with_the_answer(filled):
 
 
 def test_the_page_says_what_the_test_split_gave(filled):
-    test = {"accuracy": Figure(value=0.93, stderr=0.005, num_examples=1000)}
+    test = {"accuracy": Figure(value=0.93, stderr=0.0081, num_examples=1000)}
     filled.write_exported(ExportedAdapter(key="a1", step=5, test=test, path="/x/recommended"))
     words = Page(page_of(filled)).words
     assert "0.970 (95% interval 0.948–0.983) on validation, 0.930 (95% interval 0.912–0.944) on test" in words
-    assert "what the recommended adapter is worth: 0.930 ± 0.005 there, 0.970 ± 0.010 on validation" in words
+    assert "what the recommended adapter is worth: 0.930 ± 0.008 there, 0.970 ± 0.010 on validation" in words
     assert "test split (1,000 examples) was looked at for this adapter only" in words
     assert "/x/recommended" in words
 
