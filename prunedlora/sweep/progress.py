@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prunedlora.plain_print import print_plain
+from prunedlora.results.analysis.evaluation_time import share_words
 from prunedlora.results.analysis.pareto import Objectives, Point, front, points
 from prunedlora.results.figure_text import figure_text
 from prunedlora.results.record import TrialRecord
@@ -145,12 +146,19 @@ class Progress:
         last = record.last_trained
         if last is None:
             return f"trial {record.key} {record.status}"
-        quality = figure_text(last.figures[self._objectives.quality])
+        name = self._objectives.quality
+        figure = last.figures.get(name)
+        if figure is None and last.judged_by_loss is not None:
+            quality = f"loss {figure_text(last.figures['loss'])} ({last.judged_by_loss.words})"
+        else:
+            quality = f"{name} {figure_text(last.figure(name))}"
+        share = share_words(record.train_seconds, record.evaluation_seconds)
         failure = last.harness_failure
         further = "" if failure is None else f"; lm-evaluation-harness failed: {failure.type}: {failure.message}"
         return (
-            f"trial {record.key} {record.status}: {self._objectives.quality} {quality}, "
-            f"{last.adapter_params:,} parameters, {record.train_seconds:.0f} s{further}"
+            f"trial {record.key} {record.status}: {quality}, "
+            f"{last.adapter_params:,} parameters, {record.train_seconds:.0f} s"
+            f"{'' if share is None else f', {share}'}{further}"
         )
 
     def _view(self, snapshot: dict[str, Any]) -> RenderableType:

@@ -1,7 +1,7 @@
 """Checkpoints of a running trial in the store: everything that resuming bit for bit needs, and nothing per worker."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,9 +39,10 @@ class Snapshot:
     """On the CPU."""
     state: dict[str, Any]
 
-    def with_candidates(self, candidates: Sequence[Candidate]) -> "Snapshot":
-        """The same with more of what was found since."""
-        return replace(self, state=self.state | {"candidates": _plain(candidates)})
+    def with_candidates(self, candidates: Sequence[Candidate], evaluation_seconds: Mapping[str, float]) -> "Snapshot":
+        """The same with more of what was found since, and the time that took."""
+        found = {"candidates": _plain(candidates), "evaluation_seconds": dict(evaluation_seconds)}
+        return replace(self, state=self.state | found)
 
     @property
     def name(self) -> str:
@@ -59,6 +60,7 @@ def snapshot(live: Trial, candidates: Sequence[Candidate]) -> Snapshot:
     state = {
         "step": live.step,
         "train_seconds": live.train_seconds,
+        "evaluation_seconds": dict(live.evaluation_seconds),
         "tokens_seen": live.tokens_seen,
         "fit": asdict(live.fit),
         "loss_scale": None if live.loss_scale is None else asdict(live.loss_scale),
@@ -94,6 +96,7 @@ class Reached:
 
     candidates: Sequence[Candidate] = ()
     train_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
     problem: str | None = None
     """Why that is not known."""
 
@@ -107,7 +110,7 @@ def reached(store: Store, key: str) -> Reached:
     try:
         state = read_state(store.storage.read_text(path) or "", store.storage.uri_of(path))
         candidates = [Candidate.model_validate(candidate) for candidate in state["candidates"]]
-        return Reached(candidates, state["train_seconds"])
+        return Reached(candidates, state["train_seconds"], sum(state["evaluation_seconds"].values()))
     except (CheckpointError, KeyError, ValidationError) as error:
         return Reached(problem=f"what it had found is lost: {error}")
 
@@ -141,7 +144,7 @@ def load_checkpoint(store: Store, key: str, live: Trial, candidates: list[Candid
     load_optimizer_tensors(live.optimizer, live.model, parts["optimizer"])
     live.method.load_state_dict(parts["method"])
     live.step, live.train_seconds = state["step"], state["train_seconds"]
-    live.tokens_seen = state["tokens_seen"]
+    live.tokens_seen, live.evaluation_seconds = state["tokens_seen"], state["evaluation_seconds"]
     live.fit = Fit(**state["fit"])
     live.loss_scale = None if state["loss_scale"] is None else LossScale(**state["loss_scale"])
     set_gradient_checkpointing(live.model, live.fit.gradient_checkpointing)

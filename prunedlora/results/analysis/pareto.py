@@ -90,8 +90,9 @@ def points(records: Iterable[TrialRecord], objectives: Objectives) -> list[Point
     """Every candidate of completed and stopped trials that is an adapter, sorted by key and step.
 
     Full fine-tuning is none: it is the reference that `best_full` finds. A candidate that no served slot holds has no
-    position on an axis of served slots and is left out there. Raises ObjectiveError when a candidate lacks the quality
-    figure.
+    position on an axis of served slots and is left out there; so is one on the axis of a figure that was not measured,
+    its loss having told that it is not on the front (`Candidate.judged_by_loss`). Raises ObjectiveError when any other
+    candidate lacks the quality figure.
     """
     return [
         Point(
@@ -104,6 +105,7 @@ def points(records: Iterable[TrialRecord], objectives: Objectives) -> list[Point
         if record.status != "failed" and method(record) != FULL
         for candidate in record.candidates
         if not (objectives.size.startswith("served_slot") and candidate.served_slot is None)
+        and candidate.is_measured([objectives.quality])
     ]
 
 
