@@ -109,7 +109,7 @@ def _write_trial(
         outcomes = ExampleOutcomes(
             loss_sums=tuple(losses.tolist()),
             num_targets=(1,) * NUM_EXAMPLES,
-            correct={metric: tuple(correct.tolist())},
+            scores={metric: tuple(correct.tolist())},
         )
         _put(store, store.trial_path(key, "outcomes", f"{step}.json"), outcomes.model_dump_json())
         candidates.append(_candidate(step, step / (20 * num_candidates), ranks, metric, correct, losses))

@@ -71,7 +71,7 @@ def export(
             print_plain(console, f"{fact}: {value}")
         print_plain(console, f"Adapter: {to}")
         if push is not None:
-            message = f"Adapter of trial {record.key}, step {chosen.name}, exported by prunedlora"
+            message = f"Adapter {name}, exported by prunedlora"
             url = publish.push(to, push, private=private, message=message)
             print_plain(console, f"Pushed: {url}")
 

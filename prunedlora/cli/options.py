@@ -47,8 +47,8 @@ MaxSeconds = Annotated[
 RetryFailed = Annotated[bool, typer.Option(help="Train trials again whose record says failed.")]
 SizeAxis = Annotated[Size | None, typer.Option(help="What is to be small; else the sweep's.", show_default=False)]
 CANDIDATE_HELP = (
-    "KEY (a trial's last) or KEY@STEP, where the beginning of a key will do; `recommended`, which the report names; or "
-    "`best`, of the best quality."
+    "KEY (a trial's last as it was trained) or KEY@NAME (180, or 180r4 for a cut), where the beginning of a key will "
+    "do; `recommended`, which the report names; or `best`, of the best quality."
 )
 CandidateArgument = Annotated[
     str | None, typer.Argument(metavar="CANDIDATE", help=CANDIDATE_HELP, show_default="recommended")

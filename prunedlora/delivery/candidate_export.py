@@ -29,8 +29,8 @@ from prunedlora.trial.candidates import ADAPTER, certificate_facts
 
 
 def export_candidate(store: Store, candidate: str, to: Path, *, check: bool, form: Form = AS_TRAINED) -> dict[str, Any]:
-    """Copies the adapter of `<key>` (its last candidate) or `<key>@<candidate>` to the new folder `to`, in `form`, with
-    a model card, a certificate, and the names of its classes.
+    """Copies the adapter of `<key>` (its last as it was trained) or `<key>@<candidate>` to the new folder `to`, in
+    `form`, with a model card, a certificate, and the names of its classes.
 
     Returns what was checked: whether its weights are the recorded ones, and, with `check`, logits of the adapter as
     PEFT loads it against those of the merged model and of the form that is handed over, and how far it changes them
@@ -38,7 +38,7 @@ def export_candidate(store: Store, candidate: str, to: Path, *, check: bool, for
     them anyway, and is always checked).
 
     Raises:
-        UnknownCandidateError: no such trial or step.
+        UnknownCandidateError: no such trial or candidate.
         StoredAdapterError and others: as `fetch_adapter`, for an adapter that was deleted or damaged.
         ExportError: the folder exists or cannot be made or written, or the form does not fit.
         VerificationError: the adapter does not do what it should.

@@ -23,8 +23,8 @@ from prunedlora.trial.trial_harness import Harness, harness_settings
 
 
 def measure_stored(store: Store, candidate: str, tasks: Sequence[str], config: HarnessConfig) -> HarnessRun:
-    """Measures the adapter of `<key>` (its last candidate) or `<key>@<candidate>` in a store, in one process. Writes
-    nothing: results.harness keeps what comes out.
+    """Measures the adapter of `<key>` (its last as it was trained) or `<key>@<candidate>` in a store, in one process.
+    Writes nothing: results.harness keeps what comes out.
 
     Raises:
         UnknownCandidateError: no such candidate.

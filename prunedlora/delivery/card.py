@@ -17,6 +17,7 @@ from prunedlora.delivery.snippet import serve_name, snippet
 from prunedlora.registry import lookup
 from prunedlora.results.figure_text import bytes_text, figure_text
 from prunedlora.results.record import Candidate, Figure, TrialRecord
+from prunedlora.results.rung_text import made_text
 from prunedlora.results.share_text import record_share_text
 from prunedlora.served_slot import HALF_BYTES, slot_bytes
 
@@ -59,6 +60,9 @@ def certificate(
     slot = None if form.merged else form.slot_of(candidate)
     return {
         "candidate": f"{record.key}@{candidate.name}",
+        "rung": candidate.rung,
+        "branch_steps": candidate.branch_steps,
+        "cut": None if candidate.cut is None else candidate.cut.model_dump(),
         "form": asdict(form),
         "checks": checks,
         "figures": {name: figure.model_dump() for name, figure in sorted(candidate.figures.items())},
@@ -80,6 +84,8 @@ def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], fol
     config = recorded_trial(record)
     task = lookup("task", config.data.task)
     metric = config.evaluation.metric
+    if metric not in test | candidate.figures:  # its loss was too bad for more to be measured
+        metric = "loss"
     split, figure = ("test", test[metric]) if metric in test else ("validation", candidate.figures[metric])
     pipeline = PIPELINE_TAGS[task.auto_model]
     data = ModelCardData(
@@ -106,7 +112,7 @@ def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], fol
     idle = " It does nothing: on the examples that were checked the logits are the same without it."
     if candidate.certificate is None or candidate.certificate.get("max_logit_change") != 0:
         idle = ""
-    share = record_share_text(record)
+    share, made = record_share_text(record), made_text(record, candidate)
     adapts = "" if share is None else f"\n\nThe training {share}."
     ranks = "\n".join(f"| `{name}` | {rank} |" for name, rank in sorted(candidate.ranks.items()) if rank)
     return f"""---
@@ -120,7 +126,7 @@ def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], fol
 {candidate.max_rank}{head}.{idle}{changed}{adapts}
 
 Found by a sweep of [prunedlora](https://arxiv.org/abs/2510.00192): trial `{record.key}`, method \
-`{config.method}`, after step {candidate.step:,}. The scaling is folded into B.
+`{config.method}`, after step {candidate.step:,}{made and f": {made}"}. The scaling is folded into B.
 
 ```python
 {snippet(record, config, task.auto_model, merged=form.merged)}

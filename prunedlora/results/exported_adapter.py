@@ -1,9 +1,12 @@
 """ExportedAdapter: the recommended adapter after it was measured on the test split and exported."""
 
-from prunedlora.results.record import Cut, Document, Figure, Key
+from typing import Literal
+
+from prunedlora.results.record import SCHEMA_VERSION, Cut, Document, Figure, Key
 
 
 class ExportedAdapter(Document):
+    schema_version: Literal[2] = SCHEMA_VERSION
     key: Key
     step: int
     cut: Cut | None = None

@@ -16,3 +16,11 @@ def bytes_text(count: int) -> str:
             break
         size /= 1024
     return f"{size:.3g} {unit}" if size < 1000 else f"{size:.0f} {unit}"
+
+
+def seconds_text(seconds: float) -> str:
+    """A time in seconds, minutes or hours, whichever it is at least one of."""
+    for unit, factor in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= factor:
+            return f"{seconds / factor:,.1f} {unit}"
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"

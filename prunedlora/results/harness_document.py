@@ -13,7 +13,7 @@ from prunedlora.results.store import Store
 
 
 class HarnessRun(Document):
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     key: Key
     candidate: str
     """Its name within the trial (Candidate.name)."""

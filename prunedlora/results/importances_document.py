@@ -24,11 +24,11 @@ class ObjectiveImportances(Document):
 
 
 class Importances(Document):
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     evaluator: str
     """What worked them out, with its version."""
     num_trials: int = Field(ge=0)
-    """Completed search trials that they rest on, each by its last candidate."""
+    """Completed search trials that they rest on, each by its last candidate that is as it was trained."""
     num_best: int = Field(ge=0)
     """How many of these count as the best; the importances say what sets them apart."""
     objectives: dict[str, ObjectiveImportances]

@@ -11,9 +11,11 @@ from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
+from prunedlora.results.upgrade import OLD_VERSION, UpgradeError, upgraded
 from prunedlora.sizes import SIZES
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+"""Of every document. Those of schema 1 are read too (upgrade.py); what is written is of this one."""
 Fault = Literal["trial", "node", "storage", "user"]
 """Whose a failure is."""
 
@@ -42,6 +44,7 @@ def _finite(value: JsonValue) -> JsonValue:
 Json = Annotated[JsonValue, AfterValidator(_finite)]
 Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Count = Annotated[int, Field(ge=0)]
+Score = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class Document(BaseModel):
@@ -67,12 +70,12 @@ class Figure(Document):
 class ExampleOutcomes(Document):
     """What a candidate did on each validation example, in the order of the split: for paired comparisons."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     loss_sums: tuple[float, ...]
     """Cross-entropy in nats, summed over the targets of the example."""
     num_targets: tuple[int, ...]
-    correct: dict[str, tuple[int, ...]]
-    """Metric → 1 for a correct example, 0 for a wrong one."""
+    scores: dict[str, tuple[Score, ...]]
+    """Metric → score of each example: 1 for a right one, 0 for a wrong one, between them where a part is right."""
 
 
 class Failure(Document):
@@ -161,12 +164,14 @@ class Candidate(Document):
     adapter_path: str | None = None
     """Folder of the PEFT adapter, relative to the trial's folder; None when all ranks are 0 or it was deleted."""
     train_seconds: float = Field(ge=0.0)
+    """Of its training until then: the candidates of a training share its cost (analysis/cost.py), so no sum of theirs
+    is one. The same holds of tokens and examples."""
+    evaluation_seconds: float | None = Field(default=None, ge=0.0)
+    """Of measuring this candidate alone, export and verification included; None in older records."""
     tokens_seen: Count
     examples_seen: Count
     certificate: dict[str, Json] | None = None
     """What was checked when the adapter was exported. A `max_logit_change` of 0: it changed nothing there."""
-    evaluation_seconds: float | None = Field(default=None, ge=0.0)
-    """Its evaluation, export and verification took so long; None in older records."""
     judged_by_loss: JudgedByLoss | None = None
     """Why it has no figure that is made of answers; None: it has all figures."""
     harness_failure: Failure | None = None
@@ -206,7 +211,7 @@ class Candidate(Document):
 class BaseReference(Document):
     """The untrained base model on the same axes: what accuracy costs nothing."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     figures: dict[str, Figure]
     head_params: Count = 0
     adapter_params: Literal[0] = 0
@@ -246,7 +251,7 @@ class MemoryFit(Document):
 
 
 class TrialRecord(Document):
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     key: Key
     """Hash of the resolved configuration; also the name of the trial's folder."""
     label: str | None = None
@@ -259,8 +264,9 @@ class TrialRecord(Document):
     """In order of their steps; cuts after what they were made from."""
     environment: Environment
     train_seconds: float = Field(ge=0.0)
+    """Of the whole training, once for all of its candidates."""
     evaluation_seconds: float | None = Field(default=None, ge=0.0)
-    """Evaluations of all candidates, beside `train_seconds`; None in older records."""
+    """Of all evaluations, those of cuts that were passed over too; None in older records."""
     layer_widths: dict[str, tuple[int, int]] | None = None
     """Full module name → (in_features, out_features) of every layer that a LoRA server holds a slot for: all linear
     ones of the base model outside of the head, adapted or not. None in older records, for full fine-tuning, and for
@@ -309,17 +315,35 @@ def to_json(document: BaseModel) -> str:
 
 
 def from_json(kind: type[D], text: str, path: str) -> D:
-    """The document in `text`. Raises RecordError, naming `path`, when it is broken or newer than this package."""
+    """The document in `text`, which may be of schema 1. Raises RecordError, naming `path`, when it is broken or newer
+    than this package."""
     try:
-        return kind.model_validate_json(text)
+        document = kind.model_validate_json(text)
     except ValidationError as error:
-        version = json_object(text, path).get("schema_version", SCHEMA_VERSION)
-        if isinstance(version, int) and version > SCHEMA_VERSION:
-            raise RecordError(
-                f"{path}: schema_version {version} is newer than {SCHEMA_VERSION}, the newest that this prunedlora "
-                "reads; upgrade prunedlora"
-            ) from error
-        raise RecordError(f"{path}: not a valid {kind.__name__}: {_problems(error)}") from error
+        return _older(kind, text, path, error)
+    if "schema_version" in kind.model_fields and "schema_version" not in document.model_fields_set:
+        return _older(kind, text, path, None)
+    return document
+
+
+def _older(kind: type[D], text: str, path: str, error: ValidationError | None) -> D:
+    """The document in `text`, which is not one of this schema (None: it does not say which it is of)."""
+    content = json_object(text, path)
+    version = content.get("schema_version", OLD_VERSION)
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise RecordError(
+            f"{path}: schema_version {version} is newer than {SCHEMA_VERSION}, the newest that this prunedlora "
+            "reads; upgrade prunedlora"
+        ) from error
+    if version == OLD_VERSION and "schema_version" in kind.model_fields:
+        try:
+            return kind.model_validate_json(json.dumps(upgraded(kind.__name__, content, SCHEMA_VERSION)))
+        except UpgradeError as wrong:
+            raise RecordError(f"{path}: not a valid {kind.__name__}: {wrong}") from wrong
+        except ValidationError as wrong:
+            error = wrong
+    assert error is not None
+    raise RecordError(f"{path}: not a valid {kind.__name__}: {_problems(error)}") from error
 
 
 def json_object(text: str, path: str) -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
 import threading
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 from prunedlora.config.trial import TrialConfig
-from prunedlora.results.ask import Ask
+from prunedlora.results.ask import Ask, AskKind
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import AskTakenError, Store
@@ -48,7 +48,7 @@ class AskWriter:
         trial: TrialConfig | None,
         part: dict[str, Any],
         *,
-        kind: Literal["baseline", "search"],
+        kind: AskKind,
         label: str | None = None,
     ) -> Ask | None:
         """Writes the next ask, what its trial needs first, and adds it to `asked`; None when closed before.

@@ -1,6 +1,6 @@
 """Progress: what a sweep shows while it runs. A live view on a terminal, plain lines elsewhere (a job's log).
 
-Reads only the board's snapshots and the store's records.
+Reads only the board's snapshots, the store's records and the configurations of what is in training.
 """
 
 import time
@@ -18,9 +18,10 @@ from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.evaluation_time import share_words
 from prunedlora.results.analysis.pareto import Objectives, Point, front, points
 from prunedlora.results.figure_text import figure_text
-from prunedlora.results.record import TrialRecord
+from prunedlora.results.record import Candidate, TrialRecord
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
+from prunedlora.sweep.slot_rungs import SlotRungs
 
 LINE_SECONDS = 60.0
 MOST_FRONT_ROWS = 8
@@ -54,6 +55,7 @@ class Progress:
         self._num_trials = num_trials
         self._console = console
         self._records: dict[str, TrialRecord] = {record.key: record for record in records}
+        self._rungs = SlotRungs(store)
         self._standing = self._stand()
         self._seen: set[str] = set()
         self._live = Live(console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
@@ -146,33 +148,38 @@ class Progress:
         last = record.last_trained
         if last is None:
             return f"trial {record.key} {record.status}"
-        name = self._objectives.quality
-        figure = last.figures.get(name)
-        if figure is None and last.judged_by_loss is not None:
-            quality = f"loss {figure_text(last.figures['loss'])} ({last.judged_by_loss.words})"
-        else:
-            quality = f"{name} {figure_text(last.figure(name))}"
-        share = share_words(record.train_seconds, record.evaluation_seconds)
         failure = last.harness_failure
         further = "" if failure is None else f"; lm-evaluation-harness failed: {failure.type}: {failure.message}"
-        return (
-            f"trial {record.key} {record.status}: {quality}, "
-            f"{last.adapter_params:,} parameters, {record.train_seconds:.0f} s"
-            f"{'' if share is None else f', {share}'}{further}"
-        )
+        quality = self._objectives.quality
+        measured = [one for one in record.candidates if one.rung is not None and quality in one.figures] or [last]
+        sizes = sorted(measured, key=lambda one: (one.adapter_params, one.step))
+        texts = [f"{self._quality(one)}, {one.adapter_params:,} parameters" for one in (sizes[0], *sizes[1:][-1:])]
+        num = f" ({len(record.candidates)} candidates)" if len(texts) > 1 else ""
+        share = share_words(record.train_seconds, record.evaluation_seconds)
+        time = f"{record.train_seconds:.0f} s" + ("" if share is None else f", {share}")
+        return f"trial {record.key} {record.status}: {' to '.join(texts)}{num}, {time}{further}"
+
+    def _quality(self, candidate: Candidate) -> str:
+        """The figure, or why there is none."""
+        name = self._objectives.quality
+        if candidate.is_measured([name]) or candidate.judged_by_loss is None:
+            return f"{name} {figure_text(candidate.figure(name))}"
+        return f"loss {figure_text(candidate.figures['loss'])} ({candidate.judged_by_loss.words})"
 
     def _view(self, snapshot: dict[str, Any]) -> RenderableType:
         return Group(Text(self._summary_line(snapshot), style="bold"), self._slots_table(snapshot), self._front_table())
 
     def _slots_table(self, snapshot: dict[str, Any]) -> Table:
         table = Table(box=None, pad_edge=False)
-        for name in ("slot", "state", "trial", "step"):
+        for name in ("slot", "state", "trial", "step", ""):
             table.add_column(name, style="dim" if name == "slot" else "")
         for number, slot in snapshot["slots"].items():
             work = slot["work"]
             what = "" if work is None else work["key"] if work["kind"] == "trial" else f"{work['kind']} evaluation"
             step = f"{slot['step']}/{slot['num_steps']}" if slot["num_steps"] else ""
-            table.add_row(str(number), slot["state"], what, step)
+            is_trial = work is not None and work["kind"] == "trial"
+            rung = self._rungs.text(what, slot["step"], slot["num_steps"]) if is_trial else ""
+            table.add_row(str(number), slot["state"], what, step, rung)
         return table
 
     def _front_table(self) -> Table:

@@ -5,7 +5,7 @@ and results that depend neither on the batch size nor on how many workers shared
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -17,8 +17,9 @@ class Outcomes:
     """Cross-entropy in nats, summed over the targets of the example."""
     num_targets: list[int]
     """Targets of the example: 1 for a class, the tokens of the answer for generation."""
-    correct: dict[str, list[int]]
-    """Metric → 1 for a correct example, 0 for a wrong one. Empty when nothing but the loss was asked for."""
+    scores: Mapping[str, Sequence[float]]
+    """Metric → score of each example, from 0 to 1: 1 for a right one, 0 for a wrong one. Empty when nothing but the
+    loss was asked for."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,11 @@ class Figure:
 
 
 def figures(outcomes: Outcomes) -> dict[str, Figure]:
-    """Metric → figure: the loss per target, and the share of correct examples for each other metric.
+    """Metric → figure: the loss per target, and the mean score of the examples for each other metric.
 
-    Standard errors over the n examples. Share p: sqrt(p (1 − p) / (n − 1)). Loss L = Σ s_i / Σ t_i with loss sums s and
-    target counts t, a ratio estimator (Cochran, Sampling Techniques, 6.4): sqrt(n / (n − 1) Σ (s_i − L t_i)²) / Σ t_i.
+    Standard errors over the n examples. Mean m of scores s: sqrt(Σ (s_i − m)² / (n (n − 1))), for a share p of right
+    ones sqrt(p (1 − p) / (n − 1)). Loss L = Σ s_i / Σ t_i with loss sums s and target counts t, a ratio estimator
+    (Cochran, Sampling Techniques, 6.4): sqrt(n / (n − 1) Σ (s_i − L t_i)²) / Σ t_i.
 
     Raises ValueError when there are no examples.
     """
@@ -47,9 +49,10 @@ def figures(outcomes: Outcomes) -> dict[str, Figure]:
     residuals = [s - loss * t for s, t in zip(outcomes.loss_sums, outcomes.num_targets, strict=True)]
     spread = math.sqrt(math.fsum(r * r for r in residuals) * n / (n - 1)) / num_targets if n > 1 else None
     result = {"loss": Figure(loss, spread, n)}
-    for metric, correct in outcomes.correct.items():
-        share = sum(correct) / n
-        result[metric] = Figure(share, math.sqrt(share * (1 - share) / (n - 1)) if n > 1 else None, n)
+    for metric, scores in outcomes.scores.items():
+        mean = math.fsum(scores) / n
+        squares = math.fsum((score - mean) ** 2 for score in scores)
+        result[metric] = Figure(mean, math.sqrt(squares / n / (n - 1)) if n > 1 else None, n)
     return result
 
 
@@ -66,5 +69,5 @@ def interleave(shards: Sequence[Outcomes]) -> Outcomes:
     return Outcomes(
         loss_sums=[shards[k].loss_sums[i] for k, i in order],
         num_targets=[shards[k].num_targets[i] for k, i in order],
-        correct={metric: [shards[k].correct[metric][i] for k, i in order] for metric in shards[0].correct},
+        scores={metric: [shards[k].scores[metric][i] for k, i in order] for metric in shards[0].scores},
     )

@@ -102,7 +102,7 @@ def _in_place(parts: Sequence[Outcomes], order: Sequence[int]) -> Outcomes:
     return Outcomes(
         loss_sums=placed(chain.from_iterable(part.loss_sums for part in parts)),
         num_targets=placed(chain.from_iterable(part.num_targets for part in parts)),
-        correct={
-            metric: placed(chain.from_iterable(part.correct[metric] for part in parts)) for metric in parts[0].correct
+        scores={
+            metric: placed(chain.from_iterable(part.scores[metric] for part in parts)) for metric in parts[0].scores
         },
     )

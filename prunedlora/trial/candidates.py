@@ -110,9 +110,9 @@ def make_candidate(
     candidate = candidate.model_copy(update={"evaluation_seconds": clock.seconds})
     if workers.rank == 0:
         check_writer()
-        correct = {metric: tuple(values) for metric, values in outcomes.correct.items()}
+        scores = {metric: tuple(values) for metric, values in outcomes.scores.items()}
         each = ExampleOutcomes(
-            loss_sums=tuple(outcomes.loss_sums), num_targets=tuple(outcomes.num_targets), correct=correct
+            loss_sums=tuple(outcomes.loss_sums), num_targets=tuple(outcomes.num_targets), scores=scores
         )
         store.write_outcomes(key, candidate.name, each)
     return candidate

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from prunedlora.results.record import Candidate, Environment, ExampleOutcomes, Failure, Figure, TrialRecord
+from prunedlora.results.record import Candidate, Cut, Environment, ExampleOutcomes, Failure, Figure, TrialRecord
 from prunedlora.results.store import Store
 
 SWEEP: dict[str, Any] = {
@@ -49,6 +49,10 @@ def _candidate(accuracy: float = 0.5, params: int = 100, step: int = 10, **chang
     return Candidate(**(fields | changes))
 
 
+def _cut(rank: int) -> Cut:
+    return Cut(basis="svd", allocation="uniform", unit="mean_rank", size=rank)
+
+
 def _record(key: str = "a1", *candidates: Candidate, **changes: Any) -> TrialRecord:
     fields: dict[str, Any] = {
         "key": key,
@@ -78,6 +82,12 @@ def sweep() -> dict[str, Any]:
 def candidate() -> Callable[..., Candidate]:
     """candidate(accuracy, params, step, **other fields)"""
     return _candidate
+
+
+@pytest.fixture(scope="session")
+def cut() -> Callable[[int], Cut]:
+    """cut(rank): the oldest kind, by SVD to one rank"""
+    return _cut
 
 
 @pytest.fixture(scope="session")
@@ -142,7 +152,7 @@ def store_of(tmp_path: Path) -> Callable[..., Store]:
                 store.write_outcomes(
                     made.key,
                     "10",
-                    ExampleOutcomes(loss_sums=(0.5,) * n, num_targets=(1,) * n, correct={"accuracy": correct}),
+                    ExampleOutcomes(loss_sums=(0.5,) * n, num_targets=(1,) * n, scores={"accuracy": correct}),
                 )
         return store
 

@@ -35,7 +35,7 @@ def test_failed_trials_only(fill, failed):
 
 def test_a_record_of_a_newer_version(store):
     text = store.storage.read_text("trials/k1/record.json")
-    store.storage.write_text("trials/k1/record.json", text.replace('"schema_version": 1', '"schema_version": 99'))
+    store.storage.write_text("trials/k1/record.json", text.replace('"schema_version": 2', '"schema_version": 99'))
     message = refused(store.uri)
     assert "trials/k1/record.json: schema_version 99 is newer than" in message
     assert "upgrade prunedlora" in message

@@ -104,7 +104,7 @@ def test_reading_names_the_path_of_what_is_broken(record):
 
 def test_a_newer_record_is_refused_by_version(record):
     newer = changed(record("a1"), schema_version=SCHEMA_VERSION + 1, field_of_the_future=1)
-    with pytest.raises(RecordError, match=r"x\.json: schema_version 2 is newer than 1, .* upgrade prunedlora"):
+    with pytest.raises(RecordError, match=r"x\.json: schema_version 3 is newer than 2, .* upgrade prunedlora"):
         from_json(TrialRecord, newer, "x.json")
 
 

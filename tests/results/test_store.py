@@ -174,7 +174,7 @@ def test_records(store, record, candidate, failed):
 def test_a_broken_record_is_named(store, record):
     store.write_record(record("a1"), driver_epoch=1)
     text = to_json(record("b2"))
-    for broken, message in [(text[:100], "not JSON"), (text.replace('version": 1', 'version": 2'), "is newer than 1")]:
+    for broken, message in [(text[:100], "not JSON"), (text.replace('version": 2', 'version": 3'), "is newer than 2")]:
         store.storage.write_text("trials/b2/record.json", broken)
         with pytest.raises(RecordError, match=rf"trials/b2/record\.json: .*{message}"):
             store.records()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from prunedlora.results.record import Failure, Figure, ObjectiveError, TrialRecord
+from prunedlora.results.record import Cut, Failure, Figure, ObjectiveError, TrialRecord
 from prunedlora.study.rebuild import objective_values, outcome
 from prunedlora.trial.failures import JUDGED, RECORDED, TABLE
 from tests.inventions import invented_record, sweep_tree
@@ -19,7 +19,7 @@ def svd_trial(folder: Path) -> TrialRecord:
     candidates = [
         trained.model_copy(
             update={
-                "truncated_rank": rank,
+                "cut": rank and Cut(basis="svd", allocation="uniform", unit="mean_rank", size=rank),
                 "figures": {"loss": Figure(value=loss, num_examples=10)},
                 "adapter_params": 100 * (rank or 8),
             }

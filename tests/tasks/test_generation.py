@@ -110,7 +110,7 @@ def test_a_model_that_has_learnt_the_answers_scores_them(
 ) -> None:
     features = task.encode(splits.train)
     untrained = task.evaluate(llama, features, 4, "cpu")
-    assert untrained.correct == {"exact_match": [0, 0, 0, 0]}
+    assert untrained.scores == {"exact_match": [0, 0, 0, 0]}
     optimizer = torch.optim.AdamW(llama.parameters(), lr=1e-2)
     batch = task.collate(features)
     for _ in range(60):
@@ -119,12 +119,12 @@ def test_a_model_that_has_learnt_the_answers_scores_them(
         (loss / count).backward()
         optimizer.step()
     trained = task.evaluate(llama, features, 3, "cpu")
-    assert trained.correct == {"exact_match": [1, 1, 1, 1]}
+    assert trained.scores == {"exact_match": [1, 1, 1, 1]}
     assert sum(trained.loss_sums) < 0.1 * sum(untrained.loss_sums)
     numbers = splits.train[:1] + splits.train[2:]
     only_numbers = Splits(numbers, numbers, numbers, {}, "")
     final = Generation.from_splits(only_numbers, byte_tokenizer, metric="final_number", max_new_tokens=12)
-    assert final.evaluate(llama, final.encode(numbers), 3, "cpu").correct == {"final_number": [1, 1, 1]}
+    assert final.evaluate(llama, final.encode(numbers), 3, "cpu").scores == {"final_number": [1, 1, 1]}
 
 
 def test_a_verification_looks_at_the_beginning_of_long_examples(
@@ -150,11 +150,11 @@ def test_the_sources_verifier_scores(llama: LlamaForCausalLM, byte_tokenizer: Pr
     splits = load_splits(source(0), source(10), source(20), None, None, 0)
     task = Generation.from_splits(splits, byte_tokenizer, metric="verifier", max_new_tokens=4)
     features = task.encode(splits.validation)
-    assert task.evaluate(llama, features, 4, "cpu").correct == {"verifier": [0] * len(features)}
+    assert task.evaluate(llama, features, 4, "cpu").scores == {"verifier": [0] * len(features)}
     answers = [example.target for example in splits.validation]
     task.generate = lambda model, chosen, device: [f.example.target for f in chosen]  # type: ignore[method-assign]
     assert answers
-    assert task.evaluate(llama, features, 4, "cpu").correct == {"verifier": [1] * len(features)}
+    assert task.evaluate(llama, features, 4, "cpu").scores == {"verifier": [1] * len(features)}
 
 
 def test_the_models_own_way_to_generate_is_put_aside(
@@ -251,7 +251,7 @@ def test_a_loss_metric_generates_nothing(
     splits: Splits, byte_tokenizer: PreTrainedTokenizerBase, llama: LlamaForCausalLM
 ) -> None:
     task = Generation.from_splits(splits, byte_tokenizer, metric="loss")
-    assert task.evaluate(llama, task.encode(splits.train), 2, "cpu").correct == {}
+    assert task.evaluate(llama, task.encode(splits.train), 2, "cpu").scores == {}
     assert task.labels is None
     assert task.model_settings == {}
 

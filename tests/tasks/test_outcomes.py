@@ -54,7 +54,7 @@ def test_shards_by_turns_come_back_in_order(n: int, workers: int) -> None:
         Outcomes(
             whole.loss_sums[k::workers],
             whole.num_targets[k::workers],
-            {"exact_match": whole.correct["exact_match"][k::workers]},
+            {"exact_match": whole.scores["exact_match"][k::workers]},
         )
         for k in range(workers)
     ]

@@ -168,7 +168,7 @@ def test_a_right_answer_scores(
         return torch.cat([input_ids, torch.tensor([rows[index] for index in order])], dim=1)
 
     monkeypatch.setattr(llama, "generate", write)
-    assert task.evaluate(llama, features, 3, "cpu").correct == {metric: [1, 1, 1]}
+    assert task.evaluate(llama, features, 3, "cpu").scores == {metric: [1, 1, 1]}
 
 
 def test_a_word_twice_at_the_end_is_no_doubled_special_token() -> None:

@@ -54,7 +54,7 @@ def test_outcomes_do_not_depend_on_the_batch_size_or_the_order(setup: Setup) -> 
         together = task.evaluate(model, features, batch_size, "cpu")
         assert together.loss_sums == pytest.approx(alone.loss_sums, abs=1e-5)
         assert together.num_targets == alone.num_targets
-        assert together.correct == alone.correct
+        assert together.scores == alone.scores
     backwards = task.evaluate(model, features[::-1], 3, "cpu")
     assert backwards.loss_sums == pytest.approx(alone.loss_sums[::-1], abs=1e-5)
     shared = interleave([task.evaluate(model, features[k::2], 3, "cpu") for k in range(2)])

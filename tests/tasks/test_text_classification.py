@@ -53,7 +53,7 @@ def test_a_pretrained_encoder_gets_the_heads_and_losses_of_transformers(
     classes = torch.tensor([task.labels.index(example.target) for example in families.validation])
     expected = functional.cross_entropy(logits, classes, reduction="none")
     assert outcomes.loss_sums == pytest.approx(expected.tolist(), abs=1e-5)
-    assert outcomes.correct["accuracy"] == (logits.argmax(-1) == classes).long().tolist()
+    assert outcomes.scores["accuracy"] == (logits.argmax(-1) == classes).long().tolist()
     assert figures(outcomes)["accuracy"].num_examples == len(families.validation)
 
 

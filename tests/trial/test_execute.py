@@ -128,7 +128,7 @@ def test_a_trial_leaves_candidates_adapters_log_and_record(tree: dict[str, Any],
     for candidate in record.candidates:
         outcomes = store.read_outcomes(record.key, candidate.name)
         assert outcomes is not None
-        assert sum(outcomes.correct["accuracy"]) / 20 == candidate.figures["accuracy"].value
+        assert sum(outcomes.scores["accuracy"]) / 20 == candidate.figures["accuracy"].value
         assert math.fsum(outcomes.loss_sums) / sum(outcomes.num_targets) == candidate.figures["loss"].value
     *steps, end = store.read_log(record.key)
     losses = [line["loss"] for line in steps]

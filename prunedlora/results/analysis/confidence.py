@@ -30,15 +30,19 @@ NUM_DRAWS = 2000
 def interval_of(name: str, figure: Figure, confidence: float) -> tuple[float, float] | None:
     """Two-sided interval of a figure over other draws of as many examples; None where it has no standard error.
 
-    Shares of correct examples (every figure but the loss) have Wilson's (https://doi.org/10.1080/01621459.1927.10502953),
-    which stays within 0 and 1 and is no point where all examples were right; losses the normal one.
+    Mean scores (every figure but the loss) have Wilson's (https://doi.org/10.1080/01621459.1927.10502953), which stays
+    within 0 and 1 and is no point where all examples were right; losses the normal one. Wilson's is for shares of right
+    examples; scores between 0 and 1 vary less, and count as the number of right or wrong ones that would have this
+    standard error: p (1 − p) / stderr² + 1, which is n for a share.
     """
     if figure.stderr is None:
         return None
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     if name == "loss":
         return figure.value - z * figure.stderr, figure.value + z * figure.stderr
-    n, p = figure.num_examples, figure.value
+    n, p = float(figure.num_examples), figure.value
+    if figure.stderr > 0:
+        n = p * (1 - p) / figure.stderr**2 + 1
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return middle - half, middle + half
@@ -78,28 +82,35 @@ class SeedNoise:
     deviation: float
     """Standard deviation of the true quality over seeds, estimated; 0 where the examples explain all differences."""
     degrees: int
-    """Degrees of freedom of the estimate: seeds beyond the first, over all configurations."""
+    """Degrees of freedom of the estimate: trainings beyond the first of the same settings, each once however many
+    candidates it left."""
 
 
-def seed_noise(measured: Floats, errors: Floats, owner: Ints, rng: np.random.Generator) -> SeedNoise | None:
+def seed_noise(
+    measured: Floats, errors: Floats, owner: Ints, rng: np.random.Generator, trainings: Ints | None = None
+) -> SeedNoise | None:
     """Noise of the seeds, from the configurations that were trained with several; None where none was.
 
-    `measured` (P,) of every training, `errors` (num_draws, P) as its examples draw it (NaN: not known), `owner` (P,):
-    its configuration. One variance for all configurations, as in Dunnett's test; those trained once have it too:
+    `measured` (P,) of every candidate, `errors` (num_draws, P) as its examples draw it (NaN: not known), `owner` (P,):
+    its configuration, `trainings` (P,): the training that left it (None: one each). One variance for all
+    configurations, as in Dunnett's test; those trained once have it too:
 
         σ² ν / χ²_ν − ι, at least 0      σ²: variance over seeds, pooled, ν degrees of freedom
                                          ι: what of it the examples explain, on which two seeds err differently
 
     drawn anew for every draw: the fiducial distribution of a variance component, which is as wide as few seeds make it.
+    Rungs and cuts of one training share its luck, so that ν counts trainings and not candidates; the errors of two of
+    them are drawn as if they were independent, which makes their difference look less certain than it is.
     """
     num_seeds = np.bincount(owner)
-    degrees = int((num_seeds - 1).sum())
-    if degrees == 0:
+    num_contrasts = int((num_seeds - 1).sum())
+    if num_contrasts == 0:
         return None
+    degrees = num_contrasts if trainings is None else _repeated(owner, trainings)
     apart = measured - means_over_seeds(measured, owner)[owner]
     apart_by_examples = errors - means_over_seeds(errors, owner)[:, owner]
-    pooled = float((apart**2).sum()) / degrees
-    explained = float(np.nan_to_num(apart_by_examples.var(0)).sum()) / degrees
+    pooled = float((apart**2).sum()) / num_contrasts
+    explained = float(np.nan_to_num(apart_by_examples.var(0)).sum()) / num_contrasts
     num_draws = len(errors)
     drawn = np.maximum(pooled * degrees / rng.chisquare(degrees, num_draws) - explained, 0.0)
     estimate = max(pooled - explained, 0.0)
@@ -111,6 +122,16 @@ def seed_noise(measured: Floats, errors: Floats, owner: Ints, rng: np.random.Gen
         deviation=float(np.sqrt(estimate)),
         degrees=degrees,
     )
+
+
+def _repeated(owner: Ints, trainings: Ints) -> int:
+    """Trainings beyond the first among those that configurations link: what repeats another one's settings."""
+    linked: list[set[int]] = []
+    for each in range(owner.max() + 1):
+        together = {int(training) for training in trainings[owner == each]}
+        apart = [group for group in linked if not group & together]
+        linked = [*apart, together.union(*(group for group in linked if group & together))]
+    return sum(len(group) - 1 for group in linked)
 
 
 @dataclass(frozen=True)
@@ -151,7 +172,7 @@ def shortfall_bounds(
     s_c is not the standard error but the error that the difference itself exceeds in the share 1 − confidence of the
     draws (at most 10 %), so that differences of skewed errors get their room.
     `means` (C,) measured, `errors` (num_draws, C) as the examples draw them; NaN where they are not known, and the
-    bound is infinite. `resolution`: what one example more or less changes, for outcomes that are right or wrong. Two
+    bound is infinite. `resolution`: what one example more or less changes at most, for scores from 0 to 1. Two
     that did not differ on n examples may still differ on 3 of n (95 %), of which no resampling knows: as in the exact
     limit of a rare count (https://doi.org/10.1093/biomet/28.3-4.437), one more example is taken to speak against each.
     That `best` was picked for its luck makes the bounds too high rather than too low.

@@ -13,7 +13,8 @@ from prunedlora.results.record import TrialRecord
 
 @dataclass(frozen=True)
 class Configuration:
-    """The candidates that one configuration left at one step (and truncation), one per seed."""
+    """The candidates that one configuration left at one step (and by one cut), one per seed. Rungs and cuts are at the
+    same steps with every seed; their sizes may differ where layers share a budget, by less than one component."""
 
     point: Point
     """The one to ship: the best measured of those with an adapter file (of all where none has one), of equals the
@@ -24,12 +25,18 @@ class Configuration:
     mean: float
     """Of the quality over all of them."""
     missing: tuple[TrialRecord, ...]
-    """Trials of the same configuration that failed or ended before this step: not in the mean."""
+    """Trials of the same configuration that failed, ended before this step or passed over this cut: not in the mean."""
 
     @property
     def is_shippable(self) -> bool:
         """Whether any of its adapters has a file."""
         return self.point.candidate.adapter_path is not None
+
+    @property
+    def param_range(self) -> tuple[int, int]:
+        """Fewest and most parameters over the seeds; `point` is the one to ship, whose size counts."""
+        counts = [point.candidate.adapter_params for point in self.points]
+        return min(counts), max(counts)
 
     @property
     def stderr_over_seeds(self) -> float | None:

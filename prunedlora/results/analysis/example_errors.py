@@ -18,7 +18,7 @@ from prunedlora.results.record import ExampleOutcomes
 from prunedlora.results.store import Store
 
 LOSS = "loss"
-"""The figure that is a mean over targets; all others are shares of right examples."""
+"""The figure that is a mean over targets; all others are means of scores from 0 to 1, shares where these are 0 or 1."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def example_errors(
     bare = {
         int(of)
         for of, outcomes in zip(owner, found, strict=True)
-        if outcomes is None or (objectives.quality != LOSS and objectives.quality not in outcomes.correct)
+        if outcomes is None or (objectives.quality != LOSS and objectives.quality not in outcomes.scores)
     } | {int(of) for of, point in zip(owner, points, strict=True) if data_of(point) is None}
     alone = [index for index, of in enumerate(owner) if of in bare]
     members: dict[tuple[str | None, int, tuple[int, ...]], list[int]] = {}
@@ -105,7 +105,7 @@ def example_errors(
 
 
 def resolution(points: Sequence[Point], quality: str) -> float:
-    """What one example more or less changes in the quality, at the fewest examples; 0 for a loss."""
+    """What one example more or less changes in the quality at most, at the fewest examples; 0 for a loss."""
     return 0.0 if quality == LOSS else max(1.0 / point.quality.num_examples for point in points)
 
 
@@ -128,7 +128,7 @@ def _scores(outcomes: Sequence[ExampleOutcomes], quality: str) -> tuple[Floats, 
     if quality == LOSS:
         sums = np.array([one.loss_sums for one in outcomes], dtype=np.float64)
         return sums, np.array([one.num_targets for one in outcomes], dtype=np.float64)
-    return np.array([one.correct[quality] for one in outcomes], dtype=np.float64), None
+    return np.array([one.scores[quality] for one in outcomes], dtype=np.float64), None
 
 
 def _some(points: Sequence[Point]) -> str:

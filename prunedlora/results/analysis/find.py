@@ -1,7 +1,7 @@
 """A candidate by the name that people give it on the command line: the one module that says what such a name may be.
 
-<key>               a trial's last candidate
-<key>@<candidate>   one of its candidates: 180, or 180r4 for a truncation of step 180
+<key>               a trial's last candidate that is as it was trained; where all are cuts, the last
+<key>@<candidate>   one of its candidates: 180, or a cut of step 180, 180r4 or 180-svd-global-parameters-6500
 <beginning>[@…]     the same, for a key that alone begins so
 recommended         the one that the report names
 best                the one of the best quality; the smallest of equals
@@ -39,12 +39,12 @@ def find_candidate(store: Store, name: str) -> tuple[TrialRecord, Candidate]:
     record = _find_trial(store, key)
     names = [candidate.name for candidate in record.candidates]
     if wanted and wanted not in names:
-        raise UnknownCandidateError(
-            f"trial {record.key} has no candidate at step {wanted!r}; it has: {_first_of(names)}"
-        )
+        raise UnknownCandidateError(f"trial {record.key} has no candidate {wanted!r}; it has: {_first_of(names)}")
     if not names:
         raise UnknownCandidateError(f"trial {record.key} ({record.status}) has no candidates")
-    return record, record.candidates[names.index(wanted) if wanted else -1]
+    if wanted:
+        return record, record.candidates[names.index(wanted)]
+    return record, record.last_trained or record.candidates[-1]
 
 
 def _told_by_summary(store: Store, name: str) -> tuple[TrialRecord, Candidate]:

@@ -105,7 +105,7 @@ def spread(ratios: Sequence[float]) -> float | None:
 class Latencies(Document):
     """All that was measured of a candidate, one entry for each set of conditions."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     measured: tuple[Latency, ...] = Field(min_length=1)
 
     @model_validator(mode="after")

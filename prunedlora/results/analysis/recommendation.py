@@ -103,7 +103,7 @@ class Recommendation:
     """Standard deviation of the quality over seeds, which the bounds hold; None: none of them was trained twice, and
     they do not."""
     seed_degrees: int
-    """Degrees of freedom that it was estimated with."""
+    """Degrees of freedom that it was estimated with: trainings that repeat others with another seed."""
 
     @property
     def point(self) -> Point:
@@ -210,7 +210,9 @@ def recommend_with_confidence(
     rng = np.random.default_rng(seed)
     errors = example_errors(summary.store, points, owner, summary.objectives, rng, NUM_DRAWS)
     measured = np.array([gain(point.quality.value) for point in points])
-    seeds = seed_noise(measured, errors.draws, owner, rng)
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(point.key for point in points))}
+    trainings = np.array([numbers[point.key] for point in points])
+    seeds = seed_noise(measured, errors.draws, owner, rng, trainings)
     bounds = shortfall_bounds(
         means_over_seeds(measured, owner),
         means_over_seeds(errors.draws, owner),

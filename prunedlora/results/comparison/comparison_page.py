@@ -1,9 +1,11 @@
 """comparison.html and comparison.json: a comparison to look at, and as plain data."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from prunedlora.results.analysis.pareto import Point
+from prunedlora.results.analysis.trainings import cost_of
 from prunedlora.results.comparison.comparison_chart import differences_chart, fronts_chart
 from prunedlora.results.comparison.fronts import Comparison, Contrast, Matched
 from prunedlora.results.comparison.groups import Group, differing
@@ -82,6 +84,7 @@ def _group(group: Group, area: float) -> dict[str, Any]:
         "trials": len(group.records),
         "failed": group.num_failed,
         "candidates": len(group.points),
+        "cost": asdict(cost_of(group.records)),
         "hypervolume": area,
         "best": _point(group.best),
         "recommended": None if group.recommended is None else _point(group.recommended),

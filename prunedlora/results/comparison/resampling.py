@@ -32,7 +32,7 @@ class Sample:
     errors: Floats
     """(NUM_DRAWS, C), resampled minus measured quality, with its sign such that more is better."""
     steps: Floats
-    """(C,), what one example adds to a share; 0 for a loss."""
+    """(C,), what one example adds to a mean score at most; 0 for a loss."""
     examples: list[str | None]
     """The examples that each was scored on; None where outcomes are not on record."""
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from prunedlora.results.analysis.configurations import identity
+from prunedlora.results.analysis.trainings import cost_of, sharing_text
 from prunedlora.results.comparison.fronts import Comparison, Contrast, Matched, Shares
 from prunedlora.results.comparison.groups import Group
 from prunedlora.results.figure_text import figure_text
@@ -71,6 +72,7 @@ def notes(comparison: Comparison) -> list[str]:
         f"standard errors down, {comparison.critical_values[1]:.2f} up; from the bootstrap, max-t).",
         *_luck(comparison),
         _seeds(comparison),
+        *_trainings(comparison),
         *_losses(comparison),
     ]
 
@@ -85,6 +87,14 @@ def _seeds(comparison: Comparison) -> str:
         "All on the validation split. Where a configuration was trained with several seeds, each training counts as a "
         "candidate and the best one stands for it: noise between seeds is not in the intervals (recommend has it)."
     )
+
+
+def _trainings(comparison: Comparison) -> list[str]:
+    """What each group cost, and what follows where a front is of few trainings."""
+    costs = [f"{group.name} cost {cost_of(group.records).text()}." for group in comparison.groups]
+    shared = [f"{group.name}: {told}" for group in comparison.groups if (told := sharing_text(group.front))]
+    alike = ["Sizes at which both adapters are of the same two trainings are one observation of seeds, not many."]
+    return [*costs, *shared, *(alike if shared else [])]
 
 
 def _has_seeds(group: Group) -> bool:
@@ -181,12 +191,18 @@ def _pairing(comparison: Comparison) -> list[str]:
 
 
 def _luck(comparison: Comparison) -> list[str]:
-    counts = [f"{len(group.points)} of {group.name}" for group in comparison.groups]
+    counts = [_count(group) for group in comparison.groups]
     return [
         "Every best is the luckiest of many on the examples that it is judged by (candidates: "
         f"{', '.join(counts)}): its own figure is a little too high, the more so the more were tried. More trials "
         "are an advantage of their own."
     ]
+
+
+def _count(group: Group) -> str:
+    num_trainings = len({point.key for point in group.points})
+    of_few = "" if num_trainings == len(group.points) else f" from {num_trainings} trainings"
+    return f"{len(group.points)} of {group.name}{of_few}"
 
 
 def _losses(comparison: Comparison) -> list[str]:

@@ -24,6 +24,8 @@ from prunedlora.results.report.chart_style import (
     size_ticks,
     text,
 )
+from prunedlora.results.report.ladder_lines import LadderLine, ladder_lines
+from prunedlora.results.rung_text import cut_text, rung_text
 
 MOST_WITH_BARS = 500
 """Dominated candidates that have error bars; those of more would hide each other. Their hover texts have the figure."""
@@ -34,8 +36,9 @@ MOST_CHARACTERS = 80
 
 
 def front_chart(summary: Summary, paths: Sequence[str], bands: Attainment | None = None) -> go.Figure:
-    """Front and dominated candidates of every method, the recommended one ringed, base model and full fine-tuning as
-    lines, and what shares of the seeds attain. `paths`: settings that the hover texts show.
+    """Front and dominated candidates of every method, those that were cut as hollow marks, the rungs of a training
+    joined, the recommended one ringed, base model and full fine-tuning as lines, and what shares of the seeds attain.
+    `paths`: settings that the hover texts show.
     """
     position = axis_position([point.size for point in summary.points])
     records = {point.key: point.record for point in summary.points}
@@ -47,22 +50,22 @@ def front_chart(summary: Summary, paths: Sequence[str], bands: Attainment | None
     figure = go.Figure()
     for i, name in enumerate(in_order(methods.values())):
         mine = [point for point in summary.points if methods[point.key] == name]
-        marker = {"symbol": SYMBOLS[i % len(SYMBOLS)], "color": COLOURS[i % len(COLOURS)]}
-        if beaten := [point for point in mine if point.name not in on_front]:
-            kind = go.Scattergl if many else go.Scatter
-            marks = _marks(summary, beaten, settings, position, bars=few)
-            look = {"marker": {**marker, "size": 5 if many else 8}, "opacity": 0.2 if many else 0.4}
-            # One entry in the legend for both, where there are both.
-            entry = {
-                "legendgroup": text(name),
-                "showlegend": len(beaten) == len(mine),
-                "name": f"{text(name)}, dominated",
-            }
-            figure.add_trace(kind(**marks, **look, **entry))
-        if front := [point for point in mine if point.name in on_front]:
-            marks = _marks(summary, front, settings, position, bars=True)
-            full = {"marker": {**marker, "size": 11}, "name": text(name), "legendgroup": text(name)}
-            figure.add_trace(go.Scatter(**marks, **full))
+        trained, cut = ([one for one in mine if (one.candidate.cut is not None) == is_cut] for is_cut in (False, True))
+        symbol, colour = SYMBOLS[i % len(SYMBOLS)], COLOURS[i % len(COLOURS)]
+        for some, title, shape in ((trained, text(name), symbol), (cut, f"{text(name)}, cut", f"{symbol}-open")):
+            marker = {"symbol": shape, "color": colour}
+            if beaten := [point for point in some if point.name not in on_front]:
+                kind = go.Scattergl if many else go.Scatter
+                marks = _marks(summary, beaten, settings, position, bars=few)
+                look = {"marker": {**marker, "size": 5 if many else 8}, "opacity": 0.2 if many else 0.4}
+                # One entry in the legend for both, where there are both.
+                entry = {"legendgroup": title, "showlegend": len(beaten) == len(some), "name": f"{title}, dominated"}
+                figure.add_trace(kind(**marks, **look, **entry))
+            if front := [point for point in some if point.name in on_front]:
+                marks = _marks(summary, front, settings, position, bars=True)
+                full = {"marker": {**marker, "size": 11}, "name": title, "legendgroup": title}
+                figure.add_trace(go.Scatter(**marks, **full))
+    _add_ladders(figure, summary, position)
     _add_front_line(figure, summary, position)
     _add_bands(figure, bands, position)
     base = None if summary.base is None else summary.base.figures.get(summary.objectives.quality)
@@ -70,6 +73,32 @@ def front_chart(summary: Summary, paths: Sequence[str], bands: Attainment | None
     _add_level(figure, summary, position, summary.full, "full fine-tuning", "dot")
     _lay_out(figure, summary, position)
     return figure
+
+
+def _add_ladders(figure: go.Figure, summary: Summary, position: Callable[[float], float]) -> None:
+    """One trace of lines for those that reach the front and one for the others; under the marks, and silent."""
+    names = in_order(method(point.record) for point in summary.points)
+    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
+    groups: dict[tuple[str, float], list[LadderLine]] = {}
+    for line in ladder_lines(summary).lines:
+        groups.setdefault((method(line.points[0].record), line.opacity), []).append(line)
+    for number, ((name, opacity), lines) in enumerate(groups.items()):
+        # A gap (None) after each line, so that a page with many trainings has few traces.
+        x = [place for line in lines for place in (*(position(point.size) for point in line.points), None)]
+        y = [value for line in lines for value in (*(point.quality.value for point in line.points), None)]
+        figure.add_trace(
+            go.Scatter(
+                x=x,
+                y=y,
+                mode="lines",
+                line={"width": 1, "color": colours[name]},
+                opacity=opacity,
+                name="rungs of one training",
+                legendgroup="rungs",
+                showlegend=number == 0,
+                hoverinfo="skip",
+            )
+        )
 
 
 def _add_bands(figure: go.Figure, bands: Attainment | None, position: Callable[[float], float]) -> None:
@@ -104,8 +133,8 @@ def _marks(
         [
             f"<b>{text(summary.objectives.quality)} %{{customdata[0]}}</b> (validation)",
             "%{customdata[1]} parameters, largest rank %{customdata[2]}",
-            "%{customdata[3]}",
-            *(f"{text(path)}: %{{customdata[{i}]}}" for i, path in enumerate(paths, start=4)),
+            "%{customdata[3]}%{customdata[4]}",
+            *(f"{text(path)}: %{{customdata[{i}]}}" for i, path in enumerate(paths, start=5)),
         ]
     )
     marks: dict[str, Any] = {
@@ -130,7 +159,15 @@ def _facts(point: Point) -> list[str]:
         f"{candidate.adapter_params:,}",
         str(candidate.max_rank),
         label + point.name,
+        _made(point),
     ]
+
+
+def _made(point: Point) -> str:
+    """On which rung it was made and how it was cut, on lines of their own."""
+    rung, cut = rung_text(point.record, point.candidate), point.candidate.cut
+    where = [f"<br>rung: {text(rung)}"] if point.candidate.rung is not None else []
+    return "".join([*where, *([] if cut is None else [f"<br>cut {text(cut_text(cut))}"])])
 
 
 def _add_front_line(figure: go.Figure, summary: Summary, position: Callable[[float], float]) -> None:

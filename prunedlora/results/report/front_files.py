@@ -13,8 +13,9 @@ from prunedlora.results.analysis.history import Stage
 from prunedlora.results.analysis.likely_front import LikelyFront
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.summary import Summary
+from prunedlora.results.analysis.trainings import cost_of, shared_trainings
 from prunedlora.results.importances_document import Importances
-from prunedlora.results.record import Environment, Figure, TrialRecord, to_json
+from prunedlora.results.record import Candidate, Environment, Figure, TrialRecord, to_json
 from prunedlora.results.recorded_settings import flat
 from prunedlora.sizes import SIZES
 
@@ -47,6 +48,8 @@ def report_json(summary: Summary, stages: Sequence[Stage], importances: Importan
         **front_document(summary),
         "num_trials": len(summary.records),
         "num_candidates": len(summary.points),
+        "cost": asdict(cost_of(summary.records)),
+        "trainings_of_several": dict(shared_trainings(summary.front)),
         "missing_answer": summary.missing_answer(),
         "best": None if summary.best is None else _row(summary, summary.best),
         "likely_front": None if doubt.likely is None else _likely(doubt.likely),
@@ -62,7 +65,9 @@ def report_json(summary: Summary, stages: Sequence[Stage], importances: Importan
             {
                 "key": record.key,
                 "label": record.label,
-                "candidates": [{"name": one.name, **_figures(one.figures)} for one in record.candidates],
+                "candidates": [
+                    {"name": one.name, "rung": one.rung, **_figures(one.figures)} for one in record.candidates
+                ],
             }
             for record in summary.stopped
         ],
@@ -109,15 +114,15 @@ def front_csv(summary: Summary) -> str:
 
 
 def candidates_csv(summary: Summary) -> str:
-    """One line per candidate of all trials, failed ones included, by key and step."""
+    """One line per candidate of all trials, failed ones included, by key and step. Its seconds, tokens and examples of
+    training are those until then: candidates of one key share them, so a training cost the most among its lines."""
     on_front = {point.name for point in summary.front}
     recommended = summary.recommended.name if summary.recommended is not None else None
     return _csv(
         {
             "key": record.key,
             "step": candidate.step,
-            "rung": candidate.rung,
-            "cut": None if candidate.cut is None else candidate.cut.name,
+            **_made(candidate),
             "label": record.label,
             "status": record.status,
             "on_front": f"{record.key}@{candidate.name}" in on_front,
@@ -138,6 +143,7 @@ def candidates_csv(summary: Summary) -> str:
             "train_seconds": candidate.train_seconds,
             "tokens_seen": candidate.tokens_seen,
             "examples_seen": candidate.examples_seen,
+            "evaluation_seconds": candidate.evaluation_seconds,
             "adapter_path": candidate.adapter_path,
             **settings,
         }
@@ -151,12 +157,26 @@ def _row(summary: Summary, point: Point) -> dict[str, Any]:
     return {
         "key": point.key,
         "step": point.step,
-        "rung": point.candidate.rung,
-        "cut": None if point.candidate.cut is None else point.candidate.cut.name,
+        **_made(point.candidate),
         **_quality(summary.objectives.quality, point.quality),
         **{name: getattr(point.candidate, name) for name in SIZES},
         "adapter_path": summary.adapter_uri(point),
         "config": point.record.config,
+    }
+
+
+def _made(candidate: Candidate) -> dict[str, Any]:
+    """Where on its training it was made, and the parts of its cut; all of them in every row, so that columns agree."""
+    cut = candidate.cut
+    return {
+        "candidate": candidate.name,
+        "rung": candidate.rung,
+        "branch_steps": candidate.branch_steps,
+        "cut": None if cut is None else cut.name,
+        "cut_basis": None if cut is None else cut.basis,
+        "cut_allocation": None if cut is None else cut.allocation,
+        "cut_unit": None if cut is None else cut.unit,
+        "cut_size": None if cut is None else cut.size,
     }
 
 

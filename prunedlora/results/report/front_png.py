@@ -17,6 +17,7 @@ from prunedlora.results.report.chart_style import (
     short_number,
     size_ticks,
 )
+from prunedlora.results.report.ladder_lines import ladder_lines
 
 MARKERS = ("o", "D", "s", "^", "X", "p", "*", "h")
 """The shapes of chart_style.SYMBOLS."""
@@ -30,6 +31,7 @@ def front_png(summary: Summary) -> bytes:
     position = axis_position([point.size for point in summary.points])
     on_front = {point.name for point in summary.front}
     names = in_order(method(point.record) for point in summary.points)
+    colours: dict[str, str] = {}
     for i, name in enumerate(names):
         style: dict[str, Any] = {
             "marker": MARKERS[i % len(MARKERS)],
@@ -37,16 +39,27 @@ def front_png(summary: Summary) -> bytes:
             "linestyle": "none",
         }
         mine = [point for point in summary.points if method(point.record) == name]
-        beaten = [point for point in mine if point.name not in on_front]
-        front = [point for point in mine if point.name in on_front]
-        if beaten:
-            x, y = [position(point.size) for point in beaten], [point.quality.value for point in beaten]
-            label = _literal(name) if not front else None
-            axes.plot(x, y, **style, markersize=4, alpha=0.25, markeredgewidth=0, rasterized=True, label=label)
-        if front:
-            x, y = [position(point.size) for point in front], [point.quality.value for point in front]
-            stderrs = [point.quality.stderr or 0.0 for point in front]
-            axes.errorbar(x, y, yerr=stderrs, **style, markersize=6, capsize=2, elinewidth=1, label=_literal(name))
+        trained, cut = ([one for one in mine if (one.candidate.cut is not None) == is_cut] for is_cut in (False, True))
+        for some, title in ((trained, _literal(name)), (cut, _literal(f"{name}, cut"))):
+            hollow: dict[str, Any] = {"fillstyle": "none"} if some is cut else {}
+            beaten = [point for point in some if point.name not in on_front]
+            front = [point for point in some if point.name in on_front]
+            if beaten:
+                x, y = [position(point.size) for point in beaten], [point.quality.value for point in beaten]
+                edge = {"markeredgewidth": 0.7 if some is cut else 0}
+                label = title if not front else None
+                axes.plot(x, y, **style, **hollow, **edge, markersize=4, alpha=0.25, rasterized=True, label=label)
+            if front:
+                x, y = [position(point.size) for point in front], [point.quality.value for point in front]
+                stderrs = [point.quality.stderr or 0.0 for point in front]
+                axes.errorbar(x, y, stderrs, **style, **hollow, markersize=6, capsize=2, elinewidth=1, label=title)
+        colours[name] = style["color"]
+    for number, line in enumerate(ladder_lines(summary).lines):
+        x, y = [position(point.size) for point in line.points], [point.quality.value for point in line.points]
+        label = "rungs of one training" if number == 0 else None
+        axes.plot(
+            x, y, color=colours[method(line.points[0].record)], linewidth=0.8, alpha=line.opacity, label=label, zorder=1
+        )
     if summary.front:
         steps = [position(point.size) for point in summary.front], [point.quality.value for point in summary.front]
         axes.step(*steps, where="post", color=GREY, linewidth=1, zorder=0)

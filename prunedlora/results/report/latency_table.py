@@ -45,7 +45,7 @@ def latency_table(rows: Sequence[Row]) -> Table:
     measured under the same conditions."""
     first = rows[0][2]
     table = plain_table(f"Median of {len(first.base_seconds)}: {first.conditions.sentence()}")
-    table.add_column("candidate", no_wrap=True)
+    table.add_column("candidate", overflow="fold")
     for name in ("rank", "file", "load ms", "base ms", "adapter ms", "merged ms"):
         table.add_column(name, justify="right", no_wrap=True)
     for record, candidate, latency in rows:

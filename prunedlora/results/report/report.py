@@ -12,6 +12,7 @@ from prunedlora.results.analysis.history import Stage, hypervolume_history
 from prunedlora.results.analysis.latency_document import latency_columns
 from prunedlora.results.analysis.rank_map import rank_map
 from prunedlora.results.analysis.summary import Summary, comparisons, export_command, summarize
+from prunedlora.results.analysis.trainings import cost_of, sharing_text
 from prunedlora.results.importances_document import Importances, read_importances
 from prunedlora.results.recorded_settings import method, telling
 from prunedlora.results.report.chart import history_charts, importance_chart, rank_chart
@@ -19,9 +20,11 @@ from prunedlora.results.report.chart_style import SIZE_TITLES, short_names
 from prunedlora.results.report.front_chart import MOST_WITH_BARS, front_chart
 from prunedlora.results.report.front_files import candidates_csv, environments, front_csv, front_json, report_json
 from prunedlora.results.report.front_png import front_png
+from prunedlora.results.report.ladder_lines import ladder_lines
 from prunedlora.results.report.latency_table import beside_base, milliseconds
 from prunedlora.results.report.page import render
 from prunedlora.results.report.parallel_chart import parallel_chart
+from prunedlora.results.rung_text import cut_text, rung_text
 from prunedlora.results.share_text import record_share_text
 from prunedlora.results.storage import Storage
 from prunedlora.results.store import Store
@@ -101,6 +104,12 @@ def report_html(summary: Summary, stages: Sequence[Stage], importances: Importan
         empty_adapters=any(point.size == 0 for point in summary.points),
         paths=paths,
         methods=Counter(method(record) for record in records).most_common(),
+        cost=cost_of(summary.records),
+        sharing=sharing_text(summary.front),
+        rungs=_rungs(summary),
+        cut_text=cut_text,
+        ladder_note=ladder_lines(summary).note(),
+        cuts=any(point.candidate.cut is not None for point in summary.points),
         device_seconds=stages[-1].device_seconds if stages else 0.0,
         searched=any(ask.kind == "search" for ask in summary.asks),
         importances=importances,
@@ -117,6 +126,12 @@ def report_html(summary: Summary, stages: Sequence[Stage], importances: Importan
         shares=Counter(text for record in records if (text := record_share_text(record))).most_common(),
         environments=environments(summary),
     )
+
+
+def _rungs(summary: Summary) -> dict[str, str]:
+    """Name of each point of the front → its rung in a few characters; empty where none has a rung or was cut."""
+    rungs = {point.name: rung_text(point.record, point.candidate) for point in summary.front}
+    return rungs if any(rungs.values()) else {}
 
 
 def _charts(

@@ -75,7 +75,7 @@ def serving_document(rows: Sequence[Row], server: Server, quality: str) -> dict[
 def serving_group(rows: Sequence[Row], server: Server, quality: str) -> Group:
     """The table and what has to be known to read it."""
     table = plain_table(f"On a server of {server.max_loras} slots of rank {server.max_lora_rank} in {server.dtype}")
-    table.add_column("candidate", no_wrap=True)
+    table.add_column("candidate", overflow="fold")
     for name in (quality, "file", "rank", "slots at", "before", "after", "added"):
         table.add_column(name, justify="right", no_wrap=True)
     for point, cost in rows:

@@ -7,8 +7,13 @@ from rich.text import Text
 
 from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.summary import Summary, comparisons
+from prunedlora.results.analysis.trainings import cost_of, sharing_text
 from prunedlora.results.figure_text import bytes_text, figure_text
 from prunedlora.results.recorded_settings import method
+from prunedlora.results.rung_text import rung_text
+
+LONGEST_NAME = 10
+"""Characters of a candidate's name that have room in the table; longer ones, of cuts, stand below it."""
 
 
 def print_report(summary: Summary, console: Console) -> None:
@@ -27,10 +32,16 @@ def print_paths(summary: Summary, page: str | None, console: Console) -> None:
 
 
 def overview(summary: Summary) -> Group:
-    """The answer, then the front, then the failed trials where there are any."""
+    """The answer, then the front, what it cost, then the failed trials where there are any."""
     parts: list[RenderableType] = [answer(summary)]
     if summary.front:
         parts.append(front_table(summary))
+        if long := [point for point in summary.front if len(point.candidate.name) > LONGEST_NAME]:
+            parts.append(Text("\n".join(["Cuts on the front, by name:", *(f"  {point.name}" for point in long)])))
+        if sharing := sharing_text(summary.front):
+            parts.append(Text(sharing))
+    if summary.records:
+        parts.append(Text(f"Cost: {cost_of(summary.records).text()}."))
     if summary.failed:
         parts.append(failures_table(summary))
     return Group(*parts)
@@ -59,14 +70,21 @@ def answer(summary: Summary) -> Text:
 
 
 def front_table(summary: Summary) -> Table:
-    """The front, smallest first, with the recommended adapter marked by an arrow."""
+    """The front, smallest first, with the recommended adapter marked by an arrow. Where there are rungs or cuts, a
+    column says so, in the place of a method that is everyone's."""
     objectives = summary.objectives
+    rungs = {point.name: rung_text(point.record, point.candidate) for point in summary.front}
+    with_rungs = any(rungs.values())
+    with_method = not with_rungs or len({method(point.record) for point in summary.front}) > 1
     table = plain_table(f"Front of {summary.name}: validation {objectives.quality} against {objectives.size}")
     table.add_column("", width=1)
     for name in (objectives.quality, "params", "size", "rank", "slot"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("method", overflow="ellipsis", no_wrap=True, max_width=10)
+    if with_method:
+        table.add_column("method", overflow="ellipsis", no_wrap=True, max_width=10)
     table.add_column("trial", no_wrap=True)
+    if with_rungs:
+        table.add_column("rung", justify="right", no_wrap=True)
     table.add_column("step", justify="right", no_wrap=True)
     for point in summary.front:
         candidate = point.candidate
@@ -79,9 +97,10 @@ def front_table(summary: Summary) -> Table:
             str(candidate.max_rank),
             "none" if candidate.served_slot is None else str(candidate.served_slot),
             # Text, not str: brackets in a name are no markup.
-            Text(method(point.record)),
+            *([Text(method(point.record))] if with_method else []),
             point.key,
-            point.candidate.name,
+            *([rungs[point.name]] if with_rungs else []),
+            point.candidate.name if len(point.candidate.name) <= LONGEST_NAME else str(point.step),
             style="bold" if is_recommended else None,
         )
     return table

@@ -128,6 +128,7 @@ def _named(configuration: Configuration, objectives: Objectives) -> dict[str, An
         objectives.quality: point.quality.value,
         objectives.size: point.size,
         "num_seeds": len(configuration.points),
+        "params_over_seeds": list(configuration.param_range),
         "mean_over_seeds": configuration.mean,
         "stderr_over_seeds": configuration.stderr_over_seeds,
     }
@@ -155,7 +156,8 @@ def _sentences(found: Recommendation, objectives: Objectives) -> list[str]:
         )
     if found.chosen.missing:
         keys = ", ".join(record.key for record in found.chosen.missing)
-        lines.append(f"Not in its mean, having failed or ended earlier: {keys}.")
+        passed = "" if point.candidate.cut is None else ", or passed over this cut, which flatters the mean"
+        lines.append(f"Not in its mean, having failed or ended earlier{passed}: {keys}.")
     if found.open:
         smallest = found.open[0]
         most = f"at most {smallest.bound:.4f}" if isfinite(smallest.bound) else "how much more is not known"
@@ -174,7 +176,9 @@ def _over_seeds(configuration: Configuration) -> str:
     if configuration.stderr_over_seeds is None:
         return ""
     mean = f"{configuration.mean:.3f} ± {configuration.stderr_over_seeds:.3f}"
-    return f"; {mean} over {len(configuration.points)} seeds"
+    fewest, most = configuration.param_range
+    sizes = "" if fewest == most else f", of {fewest:,} to {most:,} parameters"
+    return f"; {mean} over {len(configuration.points)} seeds{sizes}"
 
 
 def _remedies(found: Recommendation) -> list[str]:
@@ -205,6 +209,11 @@ def _seeds(found: Recommendation) -> str:
     """Whether noise between trainings is in the bounds, and what to run where it is not."""
     other = found.point if found.point.name != found.best.name else found.open[0].point if found.open else None
     if found.seed_deviation is None:
+        if other is not None and other.key == found.best.key:
+            return (
+                f"Both are of one training, {other.key}, and share its seed: another may move them together, or apart. "
+                "To know, train further seeds of its configuration, three at least."
+            )
         names = found.best.name if other is None else f"{found.best.name} and {other.name}"
         return (
             "One training each: another seed may differ by more than this. To know, train further seeds of the "
@@ -217,13 +226,15 @@ def _seeds(found: Recommendation) -> str:
         if found.seed_deviation > 0
         else "seeds differ no more than the examples explain"
     )
-    text = f"Noise between trainings is in these bounds, as far as {found.seed_degrees} repeated trainings tell: {size}"
+    one = found.seed_degrees == 1
+    repeated = "1 repeated training tells" if one else f"{found.seed_degrees} repeated trainings tell"
+    text = f"Noise between trainings is in these bounds, as far as {repeated}: {size}"
     return f"{text}; {once} of {len(compared)} trained once are taken to vary as much." if once else f"{text}."
 
 
 def _table(found: Recommendation, rivals: list[Rival], objectives: Objectives) -> Table:
     table = plain_table(f"Smaller than the best, at most this much worse with {percent(found.confidence)} confidence")
-    table.add_column("trial", no_wrap=True)
+    table.add_column("trial", overflow="fold")
     for name in (objectives.quality, "seeds", "params", "worse by", "at most"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")

@@ -21,7 +21,7 @@ def errors_of(fill, record, candidate):
         store = fill(*made)
         for key, number in zip("abc", targets, strict=True):
             correct = {"accuracy": (1, 0) * (N // 2)}
-            outcomes = ExampleOutcomes(loss_sums=(1.0, 2.0) * (N // 2), num_targets=(number,) * N, correct=correct)
+            outcomes = ExampleOutcomes(loss_sums=(1.0, 2.0) * (N // 2), num_targets=(number,) * N, scores=correct)
             store.write_outcomes(key, "10", outcomes)
         objectives = Objectives.parse(objectives)
         found = points(made, objectives)

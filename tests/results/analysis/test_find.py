@@ -8,9 +8,10 @@ def found(store, name):
     return f"{record.key}@{candidate.name}"
 
 
-def test_a_key_alone_is_its_last_candidate_and_a_step_is_itself(fill, record, candidate):
-    store = fill(record("a1", candidate(step=5), candidate(step=10), candidate(step=10, truncated_rank=1)))
-    assert found(store, "a1") == "a1@10r1"
+def test_a_key_alone_is_its_last_trained_candidate_and_a_name_is_itself(fill, record, candidate, cut):
+    store = fill(record("a1", candidate(step=5), candidate(step=10), candidate(step=10, cut=cut(1))))
+    assert found(store, "a1") == "a1@10"
+    assert found(store, "a1@10r1") == "a1@10r1"
     assert found(store, "a1@5") == "a1@5"
     assert found(store, "a1@10") == "a1@10"
 
@@ -32,7 +33,7 @@ def test_errors_list_ten_and_say_how_many_more(fill, record, candidate):
     for name, message in (
         ("k", f"'k' begins the keys of 11 trials of /.*: {ten} and 1 more$"),
         ("x", f"has no trial 'x'; it has: {ten} and 2 more$"),
-        ("m@20", "trial m has no candidate at step '20'; it has: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 3 more$"),
+        ("m@20", "trial m has no candidate '20'; it has: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 3 more$"),
     ):
         with pytest.raises(UnknownCandidateError, match=message):
             find_candidate(store, name)

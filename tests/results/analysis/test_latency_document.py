@@ -77,8 +77,8 @@ def test_a_broken_file_is_named(fill, record):
         Latencies(measured=(latency(), latency()))
 
 
-def test_the_table_fits_and_says_how_unquiet_it_was(record, candidate):
-    one = candidate(step=100000, truncated_rank=128, file_bytes=1023 * 1024)
+def test_the_table_fits_and_says_how_unquiet_it_was(record, candidate, cut):
+    one = candidate(step=100000, cut=cut(128), file_bytes=1023 * 1024)
     console = Console(file=io.StringIO(), width=100)
     rows = [(record("a" * 16), one, latency(123.456)), (record("b" * 16), one, latency(0.01, merged=()))]
     print_latencies(rows, console, as_json=False)

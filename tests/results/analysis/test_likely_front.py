@@ -51,7 +51,7 @@ def store(record, candidate, fill):
     for key, (_, of) in wrong.items():
         correct = tuple(int(place not in of) for place in range(N))
         store.write_outcomes(
-            key, "10", ExampleOutcomes(loss_sums=(0.1,) * N, num_targets=(1,) * N, correct={"accuracy": correct})
+            key, "10", ExampleOutcomes(loss_sums=(0.1,) * N, num_targets=(1,) * N, scores={"accuracy": correct})
         )
     return store
 

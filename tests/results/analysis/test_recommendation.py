@@ -36,7 +36,7 @@ def sweep_of(record, candidate, fill) -> Callable[..., Store]:
             store.write_outcomes(
                 each.key,
                 "10",
-                ExampleOutcomes(loss_sums=(0.5,) * N, num_targets=(1,) * N, correct={"accuracy": correct}),
+                ExampleOutcomes(loss_sums=(0.5,) * N, num_targets=(1,) * N, scores={"accuracy": correct}),
             )
         return store
 
@@ -104,7 +104,7 @@ def test_a_loss_is_compared_by_its_sums(sweep_of):
     for key, shift in (("k0", 0.0), ("k1", 0.01)):
         rng = np.random.default_rng(0)
         sums, targets = rng.random(N) + shift, rng.integers(1, 5, N)
-        outcomes = ExampleOutcomes(loss_sums=tuple(sums), num_targets=tuple(map(int, targets)), correct={})
+        outcomes = ExampleOutcomes(loss_sums=tuple(sums), num_targets=tuple(map(int, targets)), scores={})
         store.write_outcomes(key, "10", outcomes)
         record = store.read_record(key)
         figures = {"loss": Figure(value=sums.sum() / targets.sum(), stderr=0.01, num_examples=N)}

@@ -66,9 +66,9 @@ def printed(store, server, name=None, as_json=False):
     return console.file.getvalue()
 
 
-def test_the_table_of_the_front_fits_and_says_what_to_know(fill, wide, candidate):
+def test_the_table_of_the_front_fits_and_says_what_to_know(fill, wide, candidate, cut):
     store = fill(
-        wide("a" * 16, candidate(0.5, 100, 100000, truncated_rank=128, max_rank=128)),
+        wide("a" * 16, candidate(0.5, 100, 100000, cut=cut(128), max_rank=128)),
         wide("b" * 16, candidate(0.75, 200, max_rank=600, served_slot=None, head_params=0)),
     )
     text = printed(store, Server(8, 16, "bfloat16"))

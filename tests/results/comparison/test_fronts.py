@@ -118,7 +118,7 @@ def test_losses_are_gains_with_their_sign_turned_and_need_equal_targets(store_of
     for store, shift in zip(stores, (0.1, 0.0), strict=True):
         figure = Figure(value=float((sums + shift).sum() / targets.sum()), stderr=0.02, num_examples=N)
         store.write_record(record("k", candidate(params=100, figures={"loss": figure})), 1)
-        outcomes = ExampleOutcomes(loss_sums=tuple(sums + shift), num_targets=tuple(map(int, targets)), correct={})
+        outcomes = ExampleOutcomes(loss_sums=tuple(sums + shift), num_targets=tuple(map(int, targets)), scores={})
         store.write_outcomes("k", "10", outcomes)
     at = compared(*stores).contrasts[0].matched[0]
     assert (at.verdict, at.paired) == ("better", True)
@@ -135,7 +135,7 @@ def test_the_long_tail_of_a_loss_is_on_the_side_of_the_worse(store_of, record, c
     for store, sums in zip(stores, ([1.0] * N, [21.0] + [1.0] * (N - 1)), strict=True):
         figure = Figure(value=sum(sums) / N, stderr=0.05, num_examples=N)
         store.write_record(record("k", candidate(params=100, figures={"loss": figure})), 1)
-        store.write_outcomes("k", "10", ExampleOutcomes(loss_sums=tuple(sums), num_targets=(1,) * N, correct={}))
+        store.write_outcomes("k", "10", ExampleOutcomes(loss_sums=tuple(sums), num_targets=(1,) * N, scores={}))
     down, up = compared(*stores, confidence=0.99).critical_values
     assert down == pytest.approx(2.576, abs=1e-3)
     assert 2.9 < up < 4.1  # four or five copies among the draws, of a number with mean and spread 1
@@ -234,8 +234,8 @@ def test_stores_that_cannot_be_compared_are_refused_by_name(store_of, failed, re
         groups_of_stores([tasks, classes], None, 0.01)
     newer = store_of("newer", {100: 20})
     path = Path(newer.uri) / "trials" / "k0" / "record.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 2}))
-    refused(newer, "newer/trials/k0/record.json: schema_version 2 is newer than 1", RecordError)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 3}))
+    refused(newer, "newer/trials/k0/record.json: schema_version 3 is newer than 2", RecordError)
 
 
 def by(store: Store, field: str):

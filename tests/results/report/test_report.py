@@ -25,7 +25,8 @@ from prunedlora.results.store import Store
 
 EVIL = "</script><script>alert('x')</script><img src=x onerror=alert(1)> \"'`\n日本"
 ROW_KEYS = {
-    "key", "step", "truncated_rank", "accuracy", "accuracy_stderr", "num_examples",
+    "key", "step", "candidate", "rung", "branch_steps", "cut", "cut_basis", "cut_allocation", "cut_unit", "cut_size",
+    "accuracy", "accuracy_stderr", "num_examples",
     "adapter_params", "adapter_bytes", "file_bytes", "max_rank", "served_slot", "served_slot_bytes", "adapter_path",
     "config",
 }  # fmt: skip

@@ -1,0 +1,77 @@
+"""Trainings: what they cost in all, each once however many candidates it left, and which candidates share one."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prunedlora.results.analysis.pareto import Point
+from prunedlora.results.figure_text import seconds_text
+from prunedlora.results.record import TrialRecord
+
+MOST_NAMED = 3
+"""Trainings that a sentence names."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of some trials, failed and stopped ones too. Tokens and examples are those that are on record: until the last
+    candidate of each, which is the end of a completed one."""
+
+    num_trainings: int
+    device_seconds: float
+    """Of training, over all devices."""
+    evaluation_seconds: float | None
+    """Of measuring candidates, over all devices; None where a record does not say."""
+    tokens_seen: int
+    examples_seen: int
+
+    def text(self) -> str:
+        """The same in words, without a full stop."""
+        trainings = "1 training" if self.num_trainings == 1 else f"{self.num_trainings:,} trainings"
+        evaluation = ""
+        if self.evaluation_seconds is not None:
+            evaluation = f", {seconds_text(self.evaluation_seconds)} of measuring candidates"
+        return (
+            f"{trainings}, {seconds_text(self.device_seconds)} of training over all devices, "
+            f"{self.examples_seen:,} examples and {self.tokens_seen:,} tokens{evaluation}"
+        )
+
+
+def cost_of(records: Sequence[TrialRecord]) -> Cost:
+    """Every training counts once: what a candidate says is what had been spent until then, branches included."""
+    evaluations = [record.evaluation_seconds for record in records]
+    workers = [record.environment.num_workers for record in records]
+    known = [seconds for seconds in evaluations if seconds is not None]
+    complete = bool(records) and len(known) == len(records)
+    return Cost(
+        num_trainings=len(records),
+        device_seconds=sum(record.train_seconds * num for record, num in zip(records, workers, strict=True)),
+        evaluation_seconds=sum(s * num for s, num in zip(known, workers, strict=True)) if complete else None,
+        tokens_seen=sum(max((one.tokens_seen for one in record.candidates), default=0) for record in records),
+        examples_seen=sum(max((one.examples_seen for one in record.candidates), default=0) for record in records),
+    )
+
+
+def shared_trainings(points: Sequence[Point]) -> list[tuple[str, int]]:
+    """Key of each training that left several of these points, and how many; most first, then by key."""
+    counts = Counter(point.key for point in points)
+    return sorted(((key, n) for key, n in counts.items() if n > 1), key=lambda one: (-one[1], one[0]))
+
+
+def sharing_text(front: Sequence[Point]) -> str:
+    """Which points of the front are of one training, and what follows from that; empty where all are of different
+    ones."""
+    shared = shared_trainings(front)
+    if not shared:
+        return ""
+    parts = [f"{count} of {len(front)} {_of(key, first=i == 0)}" for i, (key, count) in enumerate(shared[:MOST_NAMED])]
+    more = len(shared) - MOST_NAMED
+    others = f", and {more} more trainings have several" if more > 0 else ""
+    return (
+        f"{', '.join(parts)}{others}. Candidates of one training share its seed and its luck: another seed would move "
+        "them together."
+    )
+
+
+def _of(key: str, *, first: bool) -> str:
+    return f"points on the front share training {key}" if first else f"training {key}"
