@@ -1,8 +1,8 @@
-"""What evaluating costs beside training, in words and as a share."""
+"""What evaluating costs beside training, and whom it was spared."""
 
 from collections.abc import Iterable
 
-from prunedlora.results.record import Candidate, TrialRecord
+from prunedlora.results.record import TrialRecord
 
 
 def evaluation_share(train_seconds: float, evaluation_seconds: float | None) -> float | None:
@@ -13,19 +13,19 @@ def evaluation_share(train_seconds: float, evaluation_seconds: float | None) -> 
 
 
 def share_words(train_seconds: float, evaluation_seconds: float | None) -> str | None:
-    """ "evaluation 34% of the time"; None where it is not known."""
+    """The same as "evaluation 34% of the time"; None where it is not known."""
     share = evaluation_share(train_seconds, evaluation_seconds)
     return None if share is None else f"evaluation {share:.0%} of the time"
 
 
-def times(records: Iterable[TrialRecord]) -> tuple[float, float | None]:
-    """Seconds of training and of evaluations over the trials whose evaluations are on record; None: no trial's are."""
-    known = [(record.train_seconds, record.evaluation_seconds) for record in records]
-    evaluations = [evaluation for _, evaluation in known if evaluation is not None]
-    training = sum(train for train, evaluation in known if evaluation is not None)
-    return training, sum(evaluations) if evaluations else None
-
-
-def judged_by_loss(records: Iterable[TrialRecord]) -> list[Candidate]:
-    """The candidates whose answers were not generated."""
-    return [each for record in records for each in record.candidates if each.judged_by_loss is not None]
+def judged_text(records: Iterable[TrialRecord]) -> str:
+    """How many candidates have no answers, and why; empty where all that are asked for were generated."""
+    candidates = [candidate for record in records for candidate in record.candidates]
+    num = sum(candidate.judged_by_loss is not None for candidate in candidates)
+    if num == 0:
+        return ""
+    were, them, each = ("was", "it", "the one") if num == 1 else ("were", "them", "each")
+    return (
+        f"{num:,} of {len(candidates):,} candidates {were} judged by loss: another, no larger, clearly beats {each} on "
+        f"the same examples, so no answers were generated for {them} (evaluation.generate)."
+    )
