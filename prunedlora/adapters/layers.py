@@ -58,6 +58,11 @@ class AdaptedLayer:
         return self.A.shape[0]
 
     @property
+    def width(self) -> int:
+        """Parameters of one component, d_in + d_out."""
+        return self.lora_A.in_features + self.lora_B.out_features
+
+    @property
     def scaling(self) -> float:
         """The factor s on B A x; fixed when the adapter is attached."""
         return float(self.module.scaling[self.adapter_name])

@@ -31,7 +31,7 @@ def shrink(layer: AdaptedLayer, keep: Tensor, optimizer: Optimizer | None) -> No
         )
     for module, name, dim in _places(layer):
         _slice(module, name, dim, keep, optimizer)
-    _declare_rank(layer, len(indices))
+    declare_rank(layer, len(indices))
 
 
 def grow(layer: AdaptedLayer, rows: Tensor, optimizer: Optimizer | None) -> None:
@@ -50,7 +50,7 @@ def grow(layer: AdaptedLayer, rows: Tensor, optimizer: Optimizer | None) -> None
         factor = "A" if dim == 0 else "B"
         addition = old.new_ones(num) if name == "gate" else additions[factor].to(old)
         _extend(module, name, dim, addition, optimizer)
-    _declare_rank(layer, layer.rank)
+    declare_rank(layer, layer.rank)
 
 
 def set_factors(
@@ -78,7 +78,7 @@ def set_factors(
         new = _replace(module, name, value.detach().to(old.device, old.dtype, copy=True), optimizer)
         if optimizer is not None:
             optimizer.state.pop(new, None)
-    _declare_rank(layer, A.shape[0])
+    declare_rank(layer, A.shape[0])
 
 
 def _places(layer: AdaptedLayer) -> list[tuple[nn.Linear, str, int]]:
@@ -123,7 +123,13 @@ def _replace(module: nn.Linear, name: str, value: Tensor, optimizer: Optimizer |
     return new
 
 
-def _declare_rank(layer: AdaptedLayer, rank: int) -> None:
+def component_parameters(layer: AdaptedLayer) -> list[tuple[nn.Linear, str, Parameter]]:
+    """Every Parameter of the layer with a component dimension: module, attribute, itself."""
+    return [(module, name, getattr(module, name)) for module, name, _ in _places(layer)]
+
+
+def declare_rank(layer: AdaptedLayer, rank: int) -> None:
+    """Writes the rank where PEFT's modules keep it beside the factors."""
     layer.lora_A.out_features = rank
     layer.lora_B.in_features = rank
     layer.module.r[layer.adapter_name] = rank

@@ -14,13 +14,15 @@ from prunedlora.adapters.export import export
 from prunedlora.adapters.size import measure
 from prunedlora.config.identity import model_location
 from prunedlora.config.trial import TrialConfig
+from prunedlora.results.record import Cut
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import evaluate
 from prunedlora.training.loop import Verdict, train
 from prunedlora.training.model import draw_new_parameters
-from prunedlora.trial.assemble import build_method, build_trial, milestone_steps, num_steps
+from prunedlora.trial.assemble import build_method, build_trial, num_steps
 from prunedlora.trial.assets import Assets, load_assets
 from prunedlora.trial.candidates import ADAPTER, validation_examples
+from prunedlora.trial.cuts import Cutter
 
 
 def train_bare(config: TrialConfig, assets: Assets, device: torch.device) -> float:
@@ -34,8 +36,9 @@ def train_bare(config: TrialConfig, assets: Assets, device: torch.device) -> flo
     model = method.attach(assets.base.model, ADAPTER)
     draw_new_parameters(model, assets.base, config.seed)
     live = build_trial(config, assets, model, method, workers)
+    cutter = Cutter.of(config, live, assets, workers)
 
-    def on_milestone() -> Verdict:
+    def add_candidate(_: Cut | None = None) -> Verdict:
         evaluate(
             live.model,
             assets.task,
@@ -49,17 +52,21 @@ def train_bare(config: TrialConfig, assets: Assets, device: torch.device) -> flo
                 export(model, ADAPTER, Path(scratch) / "adapter", model_location(config.model.name))
         return Verdict.CONTINUE
 
+    def on_milestone() -> Verdict:
+        add_candidate()
+        if cutter is not None and cutter.are_due:
+            cutter.make([], [], lambda _: None, add_candidate, save=lambda: None, log=lambda _: None)
+        return Verdict.CONTINUE
+
     train(
         live,
         workers,
-        milestones=milestone_steps(config, live.num_steps),
         checkpoint_every_steps=None,
         on_step=lambda _: Verdict.CONTINUE,
+        on_rung=lambda _: None,
         on_milestone=on_milestone,
         save_checkpoint=lambda: None,
     )
-    for _ in method.truncations():
-        on_milestone()
     method.close()
     method.detach(model)
     return time.perf_counter() - began

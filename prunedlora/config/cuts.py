@@ -42,4 +42,16 @@ class CutsConfig(Section):
                 self.__dict__[name] = default
             elif "whitened" not in self.bases and getattr(self, name) is not None:
                 raise ValueError(f"{name} has no effect on cuts by svd alone; remove it")
+        ranks = self.sizes.mean_rank or []
+        if "uniform" in self.allocations and (broken := [rank for rank in ranks if not rank.is_integer()]):
+            raise ValueError(
+                f"sizes.mean_rank {broken[0]:g} needs an allocation over layers; with uniform every layer has one rank"
+            )
+        if ranks and ranks[-1] < self.min_rank:
+            raise ValueError(f"sizes.mean_rank {ranks[-1]:g} is below min_rank {self.min_rank}")
         return self
+
+    @property
+    def num_cuts(self) -> int:
+        """How many there are at most of one adapter."""
+        return len(self.sizes.sizes) * len(self.bases) * len(self.allocations)

@@ -18,7 +18,9 @@ from prunedlora.config.methods import (
     L1raConfig,
     PruningConfig,
     SvdConfig,
+    section_fields,
 )
+from prunedlora.config.schedule import SizesConfig
 from prunedlora.config.section import Section
 from prunedlora.config.trial_sections import (
     AdapterConfig,
@@ -28,10 +30,16 @@ from prunedlora.config.trial_sections import (
     OptimizerConfig,
     TrainingConfig,
 )
-from prunedlora.pruning.target import MinRankError, Target
+from prunedlora.pruning.goals import falling_goals
+from prunedlora.pruning.target import MinRankError, Start, targets_of
 from prunedlora.registry import lookup
 
 MANY_LAYERS = 10**6
+NO_CUTS = {
+    "adalora": "whose singular triplets are no pair of factors",
+    "svd": "which makes cuts of its own (svd.ranks): take method lora for others",
+}
+"""Methods with an adapter that cannot be asked for cuts, and why."""
 METHOD_SECTIONS = ("pruning", "droplora", "l1ra", "adalora", "svd")
 """Sections that belong to methods: each is given for those that have it, and for no other."""
 
@@ -61,6 +69,14 @@ class TrialConfig(Section):
         return "full" if self.adapter is None else self.adapter.method
 
     @property
+    def free_cuts(self) -> CutsConfig | None:
+        """The cuts that its candidates are cut by: those of `cuts`, or of method svd."""
+        if self.svd is None:
+            return self.cuts
+        sizes = SizesConfig(mean_rank=list(map(float, self.svd.ranks)))
+        return CutsConfig(sizes=sizes, bases=["svd"], allocations=["uniform"], screen_examples=None)
+
+    @property
     def head_modules(self) -> list[str]:
         """Modules trained whole with the head's learning rate."""
         return (self.adapter or self.full or FullConfig()).head_modules
@@ -75,7 +91,12 @@ class TrialConfig(Section):
 
     @model_validator(mode="after")
     def _sections_fit_together(self) -> Self:
-        problems = [*self._method_problems(), *self._evaluation_problems(), *self._length_problems()]
+        problems = [
+            *self._method_problems(),
+            *self._cuts_problems(),
+            *self._evaluation_problems(),
+            *self._length_problems(),
+        ]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -117,21 +138,46 @@ class TrialConfig(Section):
             problems += self._pruning_problems(self.pruning, rank)
         return problems
 
-    def _pruning_problems(self, pruning: PruningConfig, rank: int) -> list[str]:
-        if pruning.ladder is not None:
-            if self.evaluation.milestones:
-                return ["evaluation.milestones has no effect on schedule 'ladder': its rungs are evaluated; remove it"]
+    def _cuts_problems(self) -> list[str]:
+        cuts = self.cuts
+        if cuts is None:
+            return []
+        if self.adapter is None:
+            return ["full fine-tuning has no adapter that cuts could be made of; remove cuts"]
+        if self.method in NO_CUTS:
+            return [f"cuts does not go with method {self.method!r}, {NO_CUTS[self.method]}; remove cuts"]
+        problems = []
+        if cuts.at == "every_rung" and (self.pruning is None or self.pruning.ladder is None):
+            problems.append("cuts.at 'every_rung' needs pruning.schedule 'ladder'; set it to end")
+        if cuts.sizes.mean_rank is not None:
+            largest, rank = cuts.sizes.mean_rank[0], self.adapter.initial_rank
+            if rank is not None and largest >= rank:
+                problems.append(f"cuts.sizes.mean_rank {largest:g} must lie below adapter.initial_rank {rank}")
+        return problems
+
+    def _pruning_problems(self, pruning: PruningConfig, rank: int | None) -> list[str]:
+        """What is wrong whatever the model; `rank` None: that of an adapter that exists, which is not known here."""
+        if pruning.ladder is not None and self.evaluation.milestones:
+            return ["evaluation.milestones has no effect on schedule 'ladder': its rungs are evaluated; remove it"]
+        if rank is None:
             return []
         if pruning.target_rank is not None and pruning.target_rank > rank:
             return [f"pruning.target_rank {pruning.target_rank} is above adapter.initial_rank {rank}"]
         if pruning.min_rank > rank:
             return [f"pruning.min_rank {pruning.min_rank} is above adapter.initial_rank {rank}"]
-        target = Target(rank, pruning.target_sparsity, pruning.target_rank, pruning.min_rank, pruning.round_to)
+        ladder = section_fields(pruning).get("ladder")
+        if ladder is not None and ladder.unit == "parameters":
+            return []  # how many there are is known with the model
+        # For very many layers: what `global` may remove of all must be allowed whatever their number.
+        many = Start({(rank, 1): MANY_LAYERS})
+        sparsity, target_rank = pruning.target_sparsity, pruning.target_rank
         try:
-            # For very many layers: what `global` may remove of all must be allowed whatever their number.
-            lookup("allocation", pruning.allocation).num_to_remove(MANY_LAYERS, MANY_LAYERS, target)
-        except MinRankError:
-            kept = rank * (1 - (pruning.target_sparsity or 0.0)) if pruning.target_rank is None else pruning.target_rank
+            targets = targets_of(ladder, sparsity, target_rank, pruning.min_rank, pruning.round_to)
+            falling_goals(lookup("allocation", pruning.allocation).goal, many, targets)
+        except MinRankError as error:
+            if pruning.ladder is not None:
+                return [f"pruning: {error}"]
+            kept = rank * (1 - (sparsity or 0.0)) if target_rank is None else target_rank
             return [f"pruning.min_rank {pruning.min_rank} forbids the target: rank {kept:g} on average"]
         except ValueError as error:
             return [f"pruning: {error}"]

@@ -86,8 +86,6 @@ def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], fol
     metric = config.evaluation.metric
     if metric not in test | candidate.figures:  # its loss was too bad for more to be measured
         metric = "loss"
-    if metric not in test and not candidate.is_measured([metric]):
-        metric = "loss"  # no answers were generated for it
     split, figure = ("test", test[metric]) if metric in test else ("validation", candidate.figures[metric])
     pipeline = PIPELINE_TAGS[task.auto_model]
     data = ModelCardData(

@@ -1,6 +1,6 @@
 """What every method offers the training loop, and what it does unless it says otherwise: nothing but plain LoRA."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from prunedlora.adapters.attach import AdapterSettings, attach, detach
 from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
+from prunedlora.pruning.ladder import Ladder
 from prunedlora.pruning.pruner import Event
 
 
@@ -28,8 +29,8 @@ class Method:
     One object serves one trial on one model. The loop calls, in this order: `attach` once; then per optimizer step
     backward passes (and `discard`, where they have to begin anew), `statistics` (sums them over the workers in place),
     `penalise`, `unscale` (where losses are scaled; `discard` may still follow), `observe`, the optimizer, `step`; where
-    a rung begins `begin_rung`; after the last step `truncations`; `close` and `detach` at the end. All workers hold
-    equal objects and decide alike, because all they see is reduced.
+    a rung begins `begin_rung`; `close` and `detach` at the end. All workers hold equal objects and decide alike,
+    because all they see is reduced.
 
     A subclass overrides what it does otherwise. What it keeps is a LoRA adapter of fixed rank that remembers nothing.
     """
@@ -40,8 +41,6 @@ class Method:
     """The dataclass of those settings."""
     changes_rank: ClassVar[bool] = False
     """Whether `step` changes ranks."""
-    truncates: ClassVar[bool] = False
-    """Whether `truncations` makes the adapter smaller."""
 
     _layers: Sequence[AdaptedLayer] = ()
     """The LoRA layers, once attached."""
@@ -66,6 +65,16 @@ class Method:
         adapted: nn.Module = attach(model, self.adapter, adapter_name, self.seed)
         self._layers = adapted_layers(adapted, adapter_name)
         return adapted
+
+    @property
+    def layers(self) -> Sequence[AdaptedLayer]:
+        """The LoRA layers, once attached; none where an adapter of another kind, or the model itself, is trained."""
+        return self._layers
+
+    @property
+    def ladder(self) -> Ladder | None:
+        """The falling sizes that the training passes; None where it aims at one."""
+        return None
 
     @property
     def rate_factor(self) -> float:
@@ -103,11 +112,6 @@ class Method:
         """On a ladder, when the candidate after optimizer step number `step` has been made and the next rung begins,
         or when a training is gone on with that stands there: the change made, if any. Done twice it changes nothing."""
         return None
-
-    def truncations(self) -> Iterator[int]:
-        """After the last step: makes the adapter smaller without training and yields the rank, as often as there is
-        another one to be evaluated."""
-        return iter(())
 
     def state_dict(self) -> dict[str, Tensor]:
         """What `observe` and `step` remember between steps; parameters and optimizer are not in it."""

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from prunedlora.adapters.layers import Side
-from prunedlora.pruning.basis import keep_row_size, principal_basis, square_root
 from prunedlora.pruning.criteria import Criterion, Elimination, Evidence
 from prunedlora.pruning.gram import gram_matrix, gram_of_matrix, gram_of_weights, masked, stack
 from prunedlora.pruning.live import LiveLayer
+from prunedlora.pruning.principal import principal_components
 from prunedlora.pruning.recovery import (
     capped_gradient_scale,
     damp,
@@ -175,43 +175,14 @@ def truncate(
     None: the norm of s B A (basis "svd"). Returns index of a layer → (T, T⁻¹) of the change, for the layers that lose
     some, and how many each layer loses, as `counts` said of costs ½ σ²: the last components are those to go.
     """
-    device = layers[0].layer.B.device
-    ranks = torch.tensor([layer.rank for layer in layers], device=device)
-    size = max(layer.rank for layer in layers)
-    grams = [tuple(W.mT @ W for W in (layer.factor("A").double(), layer.factor("B").double())) for layer in layers]
-    T: dict[int, Tensor] = {}
-    T_inverse: dict[int, Tensor] = {}
-    costs = torch.full((len(layers), size), torch.inf, dtype=torch.float64, device=device)
-    for rank in sorted({layer.rank for layer in layers} - {0}):  # layers of one rank are one batch
-        members = [index for index, layer in enumerate(layers) if layer.rank == rank]
-        everything = torch.ones(len(members), rank, dtype=torch.bool, device=device)
-        gram_A = torch.stack([grams[index][0].to(device) for index in members])
-        if second_moments is None:
-            scalings = torch.tensor([layers[index].layer.scaling for index in members], device=device).double()
-            gram_B = torch.stack([grams[index][1].to(device) for index in members])
-            G_h, G_u = gram_A, scalings[:, None, None] ** 2 * gram_B
-            observed = (G_h.diagonal(dim1=-2, dim2=-1).sum(-1) != 0) & (G_u.diagonal(dim1=-2, dim2=-1).sum(-1) != 0)
-        else:
-            assert damping is not None
-            stacks = (torch.stack([M[i].double().to(device) for i in members]) for M in second_moments)
-            (G_h, has_h), (G_u, has_u) = (damp(M, everything, damping) for M in stacks)
-            observed = has_h & has_u
-        eye = torch.eye(rank, dtype=torch.float64, device=device)
-        whether = observed[:, None, None]
-        L_h, L_u = (square_root(torch.where(whether, G, eye)) for G in (G_h, G_u))
-        forward, backward, sigma = principal_basis(L_h, L_u)
-        # A layer that nothing is known about stays as it is; any of its components may go for nothing.
-        forward, backward = keep_row_size(
-            torch.where(whether, forward, eye), torch.where(whether, backward, eye), gram_A
-        )
-        cost = torch.where(observed[:, None], 0.5 * sigma**2, 0.0).flip(-1)  # smallest first
-        for place, index in enumerate(members):
-            T[index], T_inverse[index] = forward[place], backward[place]
-            costs[index, :rank] = cost[place]
-    num_lost = counts(costs, ranks).tolist()
+    factors = [(layer.factor("A").mT, layer.factor("B")) for layer in layers]
+    found = principal_components(factors, [layer.layer.scaling for layer in layers], second_moments, damping=damping)
+    ranks = torch.tensor([layer.rank for layer in layers], device=found.costs.device)
+    num_lost = counts(found.costs, ranks).tolist()
     changed = {}
     for index, lost in enumerate(num_lost):
         if lost:
-            layers[index].change_basis(T[index], T_inverse[index], optimizer, optimizer_moments)
-            changed[index] = (T[index], T_inverse[index])
+            T, T_inverse = found.changes[index]
+            layers[index].change_basis(T, T_inverse, optimizer, optimizer_moments)
+            changed[index] = (T, T_inverse)
     return changed, num_lost

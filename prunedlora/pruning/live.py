@@ -36,7 +36,7 @@ class LiveLayer:
     @property
     def width(self) -> int:
         """Parameters of one component, d_in + d_out."""
-        return self.layer.lora_A.in_features + self.layer.lora_B.out_features
+        return self.layer.width
 
     @property
     def index(self) -> Tensor | None:

@@ -208,6 +208,25 @@ class Candidate(Document):
         return float(value)
 
 
+class ScreenedCut(Document):
+    """A cut whose loss was measured on the first validation examples, to see whether it is worth a candidate."""
+
+    step: Count
+    """Of the candidate that was cut."""
+    cut: Cut
+    adapter_params: Count
+    loss: Figure
+    """On those examples alone."""
+    beaten_by: str | None = None
+    """Name of an adapter of the same training, of no more parameters, whose loss on the same examples is lower by more
+    than two standard errors of the difference: no candidate was made. None: one was."""
+
+    @property
+    def name(self) -> str:
+        """The name of its candidate, were there one."""
+        return f"{self.step}{self.cut.name}"
+
+
 class BaseReference(Document):
     """The untrained base model on the same axes: what accuracy costs nothing."""
 
@@ -262,6 +281,8 @@ class TrialRecord(Document):
     attempts: int = Field(ge=1)
     candidates: tuple[Candidate, ...] = ()
     """In order of their steps; cuts after what they were made from."""
+    screened_cuts: tuple[ScreenedCut, ...] = ()
+    """Cuts that were looked at on some of the validation examples first, those that were passed over among them."""
     environment: Environment
     train_seconds: float = Field(ge=0.0)
     """Of the whole training, once for all of its candidates."""

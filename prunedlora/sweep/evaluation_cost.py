@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from prunedlora.config.trial import TrialConfig
-from prunedlora.trial.assemble import milestone_steps
+from prunedlora.trial.assemble import build_course, build_method
+from prunedlora.trial.cuts import planned_cuts
 from prunedlora.trial.worth import is_judged
 
 
@@ -56,14 +57,14 @@ class EvaluationCost:
 
 def cost_of(trial: TrialConfig, num_steps: int, facts: DataFacts) -> EvaluationCost:
     """What evaluating a training of `num_steps` takes."""
-    ladder = None if trial.pruning is None else trial.pruning.ladder
-    num_trained = len(milestone_steps(trial, num_steps)) if ladder is None else 1 + len(ladder.rungs.sizes)
+    course = build_course(trial, build_method(trial, num_steps), num_steps)
+    num_trained = len(course.candidates)
     num_examples = trial.evaluation.max_examples or facts.num_validation
-    screening = None if trial.cuts is None else trial.cuts.screen_examples
+    cuts = planned_cuts(trial)
+    num_cuts, screening = cuts.num_places * cuts.most_per_place, cuts.screen_examples
     examples_trained = num_steps * trial.training.batch_size
-    num_cuts = _num_cuts(trial, num_trained)
     return EvaluationCost(
-        has_ladder=ladder is not None,
+        has_ladder=course.ladder is not None,
         num_trained=num_trained,
         num_cuts=num_cuts,
         num_examples=num_examples,
@@ -73,15 +74,6 @@ def cost_of(trial: TrialConfig, num_steps: int, facts: DataFacts) -> EvaluationC
         examples_trained=examples_trained,
         tokens_trained=examples_trained * facts.train_tokens,
     )
-
-
-def _num_cuts(trial: TrialConfig, num_trained: int) -> int:
-    if trial.svd is not None:
-        return len(trial.svd.ranks)
-    if trial.cuts is None:
-        return 0
-    each = len(trial.cuts.sizes.sizes) * len(trial.cuts.bases) * len(trial.cuts.allocations)
-    return each * (num_trained if trial.cuts.at == "every_rung" else 1)
 
 
 def evaluation_lines(costs: Mapping[str, Sequence[EvaluationCost]]) -> tuple[str, ...]:

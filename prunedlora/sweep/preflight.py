@@ -113,8 +113,6 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
         _check_method(trial, splits)
         _check_head(trial, task, model, heads)
         steps = num_steps(trial, len(splits.train))
-        if name != BASE or config.num_trials > 0:  # else the baselines alone are trained
-            costs.setdefault(name, []).append(cost_of(trial, steps, found.facts))
         if identity not in attached and is_small(skeleton):
             try_batch(trial, task, skeleton, steps, found.tokens.tried)
         if (shape := _shape(trial)) not in attached.setdefault(identity, set()):
@@ -126,6 +124,8 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
                 )
                 loaded[identity] = replace(found, skeleton=load_skeleton(trial, splits, task))
         _check_sizes(trial, splits, config.resources.num_workers)
+        if name != BASE or config.num_trials > 0:  # else the baselines alone are trained
+            costs.setdefault(name, []).append(cost_of(trial, steps, found.facts))
         load_harness(trial, config.resources.num_workers)
     if warning := generation_warning(cost for some in costs.values() for cost in some):
         warnings[warning] = None

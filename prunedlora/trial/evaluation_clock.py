@@ -5,8 +5,9 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Literal
 
-Part = Literal["loss", "answers", "export", "harness"]
-"""Without answers; with them (the loss beside); writing and verifying the adapter; lm-evaluation-harness."""
+Part = Literal["loss", "answers", "export", "cuts", "harness"]
+"""Without answers; with them (the loss beside); writing and verifying the adapter; making cuts and looking at them on a
+few examples; lm-evaluation-harness."""
 
 
 class EvaluationClock:

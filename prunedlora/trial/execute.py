@@ -6,6 +6,7 @@ All workers of a slot call these functions alike; rank 0 alone writes to the sto
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,19 +15,21 @@ from torch import nn
 from prunedlora.adapters.size import ServedLayers, served_layers
 from prunedlora.config.trial import TrialConfig
 from prunedlora.results.analysis.evaluation_time import share_words
-from prunedlora.results.record import Candidate, Cut, Failure, MemoryFit, TrialRecord
+from prunedlora.results.record import Candidate, Cut, Failure, MemoryFit, ScreenedCut, TrialRecord
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
 from prunedlora.training.distributed import PeerLostError, Workers
 from prunedlora.training.harness import HarnessError
-from prunedlora.training.loop import NonFiniteError, StepLog, Trial, Verdict, train
+from prunedlora.training.loop import NonFiniteError, RungLog, StepLog, Verdict, train
 from prunedlora.training.memory import TooLittleMemoryError
 from prunedlora.training.model import draw_new_parameters, release_memory
-from prunedlora.trial.assemble import build_method, build_trial, milestone_steps, num_steps
+from prunedlora.training.trial import Trial
+from prunedlora.trial.assemble import build_method, build_trial, num_steps
 from prunedlora.trial.assets import AssetCache
 from prunedlora.trial.begin import Loaded, begin, load
 from prunedlora.trial.candidates import ADAPTER, make_candidate
 from prunedlora.trial.checkpoint_writer import CheckpointWriter
+from prunedlora.trial.cuts import Cutter
 from prunedlora.trial.environment import environment
 from prunedlora.trial.evaluation_clock import EvaluationClock
 from prunedlora.trial.failures import OWN, REPLACED, LinAlgError, failure_of, node_error, row_of
@@ -66,6 +69,7 @@ class _Run:
     """Steps done before this attempt; None: it does not train yet."""
     served: ServedLayers | None = None
     candidates: list[Candidate] = field(default_factory=list)
+    screened_cuts: list[ScreenedCut] = field(default_factory=list)
     log: list[dict[str, Any]] = field(default_factory=list)
     rate: float | None = None
 
@@ -150,10 +154,10 @@ def execute_trial(
         if workers.rank == 0:
             if unsaved is not None:  # nobody needs it any more
                 run.log.append({"checkpoint_not_stored": f"{type(unsaved).__name__}: {unsaved}"})
-            if verdict is not Verdict.PAUSE and run.live is not None:
-                run.log.append(_time_line(run.live))
-            run.flush_log()
-            if verdict is not Verdict.PAUSE:
+            if verdict is not Verdict.PAUSE:  # what is in the log since its checkpoint is done again
+                if run.live is not None:
+                    run.log.append(_time_line(run.live))
+                run.flush_log()
                 _write_record(run, TERMINAL[verdict], None)
                 if not keep_checkpoints:
                     store.delete_folder(store.trial_path(key, "checkpoints"))
@@ -178,7 +182,8 @@ def _train(
         draw_new_parameters(model, assets.base, config.seed)
         run.live = live = build_trial(config, assets, model, method, workers)
         run.served = None if config.adapter is None else served_layers(model)
-        load_checkpoint(run.store, run.key, live, run.candidates)
+        cutter = Cutter.of(config, live, assets, workers)
+        load_checkpoint(run.store, run.key, live, run.candidates, run.screened_cuts)
         run.began_at = live.step
         if live.step or run.store.num_attempts(run.key) > 1:
             run.log.append({"resumed_at_step": live.step})
@@ -189,7 +194,10 @@ def _train(
             writer.look()
             return progress(live.step, live.num_steps) if workers.rank == 0 else Verdict.CONTINUE
 
-        def on_milestone(cut: Cut | None = None) -> Verdict:
+        def on_rung(log: RungLog) -> None:
+            run.log.append(vars(log))
+
+        def add_candidate(cut: Cut | None = None) -> Verdict:
             halvings = live.fit.evaluation_halvings
             candidate = make_candidate(
                 live, config, assets, run.store, run.key, workers, run.check, cut=cut, earlier=run.candidates
@@ -205,33 +213,42 @@ def _train(
                 seconds = (candidate.evaluation_seconds or 0.0) + clock.seconds
                 candidate = candidate.model_copy(update={"evaluation_seconds": seconds})
                 run.candidates[-1] = candidate
-            run.flush_log()
             return Verdict(workers.from_first(report(candidate.model_dump(mode="json")) if workers.rank == 0 else None))
+
+        def on_milestone() -> Verdict:
+            # A training that is gone on with may stand at one that it has made before.
+            known = {(candidate.step, candidate.cut) for candidate in run.candidates}
+            verdict = Verdict.CONTINUE if (live.step, None) in known else add_candidate()
+            if cutter is None or not cutter.are_due or verdict is Verdict.STOP:
+                return verdict
+            # Within a branch there are no checkpoints; the last step is one that nothing comes back from.
+            is_kept = workers.rank == 0 and (live.step == live.num_steps or not live.course.is_in_branch(live.step))
+            trained = snapshot(live, run.candidates, run.screened_cuts) if is_kept else None
+
+            def save() -> None:
+                run.flush_log()
+                if trained is not None:
+                    writer.save(trained.with_found(run.candidates, run.screened_cuts, live.evaluation_seconds))
+
+            stored = partial(run.store.read_outcomes, run.key)
+            cuts_verdict = cutter.make(run.candidates, run.screened_cuts, stored, add_candidate, save, run.log.append)
+            return verdict if cuts_verdict is Verdict.CONTINUE else cuts_verdict
 
         def checkpoint() -> None:
             run.flush_log()  # first, so that the log has no hole where a killed trial goes on
             if workers.rank == 0:
-                writer.save(snapshot(live, run.candidates))
+                writer.save(snapshot(live, run.candidates, run.screened_cuts))
 
         verdict = train(
             live,
             workers,
-            milestones=milestone_steps(config, live.num_steps) - {candidate.step for candidate in run.candidates},
             checkpoint_every_steps=checkpoint_every_steps,
             checkpoint_every_seconds=checkpoint_every_seconds,
             on_step=on_step,
+            on_rung=on_rung,
             on_milestone=on_milestone,
             save_checkpoint=checkpoint,
         )
-        if verdict is Verdict.CONTINUE:
-            trained = snapshot(live, run.candidates) if method.truncates and workers.rank == 0 else None
-            known = {candidate.cut for candidate in run.candidates}
-            for rank in method.truncations():
-                cut = Cut(basis="svd", allocation="uniform", unit="mean_rank", size=rank)
-                if cut not in known:
-                    if trained is not None:  # what goes on from it truncates again, and evaluates the others alone
-                        writer.save(trained.with_candidates(run.candidates, live.evaluation_seconds))
-                    on_milestone(cut)
         return verdict
     finally:
         method.close()
@@ -306,7 +323,7 @@ def _write_record(run: _Run, status: Any, failure: Failure | None) -> None:
     if live is None or run.began_at is None:  # it ends before it trains: what attempts before have found is its result
         found = reached(run.store, run.key)
     else:
-        found = Reached(run.candidates, live.train_seconds, sum(live.evaluation_seconds.values()))
+        found = Reached(run.candidates, run.screened_cuts, live.train_seconds, sum(live.evaluation_seconds.values()))
     if found.problem is not None and failure is not None:
         failure = failure.model_copy(update={"message": f"{failure.message}; {found.problem}"})
     record = TrialRecord(
@@ -317,6 +334,7 @@ def _write_record(run: _Run, status: Any, failure: Failure | None) -> None:
         failure=failure,
         attempts=run.store.num_attempts(run.key),
         candidates=tuple(found.candidates),
+        screened_cuts=tuple(found.screened_cuts),
         environment=environment(run.workers, loaded.assets if loaded else None, loaded.share if loaded else None),
         train_seconds=found.train_seconds,
         evaluation_seconds=found.evaluation_seconds,

@@ -6,28 +6,23 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from prunedlora.adapters.layers import adapted_layers
-from prunedlora.adapters.shrink import set_factors
-from prunedlora.results.record import Candidate
+from prunedlora.results.record import Candidate, Document, ScreenedCut
 from prunedlora.results.store import Store
 from prunedlora.training.checkpoint import (
     STATE,
     CheckpointError,
-    load_optimizer_tensors,
-    optimizer_tensors,
     read_checkpoint,
     read_state,
     write_checkpoint,
 )
 from prunedlora.training.gradient_checkpointing import set_gradient_checkpointing
-from prunedlora.training.loop import Trial
 from prunedlora.training.loss_scale import LossScale
 from prunedlora.training.memory import Fit
-from prunedlora.trial.candidates import ADAPTER
+from prunedlora.training.state import TrialState, put_state, take_state
+from prunedlora.training.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -39,9 +34,18 @@ class Snapshot:
     """On the CPU."""
     state: dict[str, Any]
 
-    def with_candidates(self, candidates: Sequence[Candidate], evaluation_seconds: Mapping[str, float]) -> "Snapshot":
+    def with_found(
+        self,
+        candidates: Sequence[Candidate],
+        screened_cuts: Sequence[ScreenedCut],
+        evaluation_seconds: Mapping[str, float],
+    ) -> "Snapshot":
         """The same with more of what was found since, and the time that took."""
-        found = {"candidates": _plain(candidates), "evaluation_seconds": dict(evaluation_seconds)}
+        found = {
+            "candidates": _plain(candidates),
+            "screened_cuts": _plain(screened_cuts),
+            "evaluation_seconds": dict(evaluation_seconds),
+        }
         return replace(self, state=self.state | found)
 
     @property
@@ -51,22 +55,20 @@ class Snapshot:
         return f"{self.step:08d}-{len(self.state['candidates']):03d}"
 
 
-def snapshot(live: Trial, candidates: Sequence[Candidate]) -> Snapshot:
-    """Everything that resuming needs, copied: parameters and the optimizer's state are changed in place."""
-    trained = {name: parameter for name, parameter in live.model.named_parameters() if parameter.requires_grad}
-    tensors: dict[str, Tensor] = {f"parameter:{name}": parameter for name, parameter in trained.items()}
-    tensors |= {f"optimizer:{name}": value for name, value in optimizer_tensors(live.optimizer, live.model).items()}
-    tensors |= {f"method:{name}": value for name, value in live.method.state_dict().items()}
+def snapshot(live: Trial, candidates: Sequence[Candidate], screened_cuts: Sequence[ScreenedCut]) -> Snapshot:
+    """Everything that resuming needs, copied."""
+    taken = take_state(live)
     state = {
         "step": live.step,
         "train_seconds": live.train_seconds,
         "evaluation_seconds": dict(live.evaluation_seconds),
         "tokens_seen": live.tokens_seen,
         "fit": asdict(live.fit),
-        "loss_scale": None if live.loss_scale is None else asdict(live.loss_scale),
+        "loss_scale": None if taken.loss_scale is None else asdict(taken.loss_scale),
         "candidates": _plain(candidates),
+        "screened_cuts": _plain(screened_cuts),
     }
-    return Snapshot(live.step, {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}, state)
+    return Snapshot(live.step, taken.tensors, state)
 
 
 def store_checkpoint(store: Store, key: str, taken: Snapshot, check_writer: Callable[[], None]) -> bool:
@@ -86,8 +88,8 @@ def store_checkpoint(store: Store, key: str, taken: Snapshot, check_writer: Call
     return True
 
 
-def _plain(candidates: Sequence[Candidate]) -> list[Any]:
-    return [candidate.model_dump(mode="json") for candidate in candidates]
+def _plain(documents: Sequence[Document]) -> list[Any]:
+    return [document.model_dump(mode="json") for document in documents]
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ class Reached:
     """What a trial has found that is not trained any further."""
 
     candidates: Sequence[Candidate] = ()
+    screened_cuts: Sequence[ScreenedCut] = ()
     train_seconds: float = 0.0
     evaluation_seconds: float = 0.0
     problem: str | None = None
@@ -110,12 +113,15 @@ def reached(store: Store, key: str) -> Reached:
     try:
         state = read_state(store.storage.read_text(path) or "", store.storage.uri_of(path))
         candidates = [Candidate.model_validate(candidate) for candidate in state["candidates"]]
-        return Reached(candidates, state["train_seconds"], sum(state["evaluation_seconds"].values()))
+        screened = [ScreenedCut.model_validate(cut) for cut in state["screened_cuts"]]
+        return Reached(candidates, screened, state["train_seconds"], sum(state["evaluation_seconds"].values()))
     except (CheckpointError, KeyError, ValidationError) as error:
         return Reached(problem=f"what it had found is lost: {error}")
 
 
-def load_checkpoint(store: Store, key: str, live: Trial, candidates: list[Candidate]) -> None:
+def load_checkpoint(
+    store: Store, key: str, live: Trial, candidates: list[Candidate], screened_cuts: list[ScreenedCut]
+) -> None:
     """Puts a freshly attached trial where its last checkpoint was, ranks included; does nothing when there is none.
 
     Raises CheckpointError naming a broken one.
@@ -128,24 +134,11 @@ def load_checkpoint(store: Store, key: str, live: Trial, candidates: list[Candid
         store.download_folder(path, folder)
         device = next(live.model.parameters()).device
         tensors, state = read_checkpoint(folder, device, store.storage.uri_of(path))
-    parts: dict[str, dict[str, torch.Tensor]] = {"parameter": {}, "optimizer": {}, "method": {}}
-    for name, tensor in tensors.items():
-        part, _, rest = name.partition(":")
-        parts[part][rest] = tensor
-    names_of = {parameter: name for name, parameter in live.model.named_parameters()}
-    for layer in adapted_layers(live.model, ADAPTER):
-        A, B = (parts["parameter"].pop(names_of[factor]) for factor in (layer.A, layer.B))
-        gate = None if layer.gate is None else parts["parameter"].pop(names_of[layer.gate])
-        set_factors(layer, A, B, live.optimizer, gate)
-    own = dict(live.model.named_parameters())
-    with torch.no_grad():
-        for name, tensor in parts["parameter"].items():
-            own[name].copy_(tensor)
-    load_optimizer_tensors(live.optimizer, live.model, parts["optimizer"])
-    live.method.load_state_dict(parts["method"])
+    scale = None if state["loss_scale"] is None else LossScale(**state["loss_scale"])
+    put_state(live, TrialState(tensors, scale))
     live.step, live.train_seconds = state["step"], state["train_seconds"]
     live.tokens_seen, live.evaluation_seconds = state["tokens_seen"], state["evaluation_seconds"]
     live.fit = Fit(**state["fit"])
-    live.loss_scale = None if state["loss_scale"] is None else LossScale(**state["loss_scale"])
     set_gradient_checkpointing(live.model, live.fit.gradient_checkpointing)
     candidates[:] = [Candidate.model_validate(candidate) for candidate in state["candidates"]]
+    screened_cuts[:] = [ScreenedCut.model_validate(cut) for cut in state["screened_cuts"]]
