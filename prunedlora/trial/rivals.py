@@ -72,9 +72,10 @@ def rivals_of(
             continue
         known.settled.add(record.key)
         if record.config.get("adapter") is not None:
-            found = known.rivals.setdefault(_comparable(record.config), [])
-            found += [Rival.of(record.key, each, sizes_of(each)) for each in record.candidates]
-    return known.rivals.get(_comparable(config.model_dump(mode="json")), [])
+            same = known.rivals.setdefault(_comparable(record.config), [])
+            same += [Rival.of(record.key, each, sizes_of(each)) for each in record.candidates]
+    found = known.rivals.get(_comparable(config.model_dump(mode="json")), [])
+    return [rival for rival in found if rival.key != key]
 
 
 def _records(store: Store, keys: Sequence[str]) -> Iterator[TrialRecord]:
