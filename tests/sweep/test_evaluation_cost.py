@@ -79,7 +79,7 @@ def test_baselines_alone_are_told_without_the_base(tree: dict[str, Any]) -> None
 
 
 def test_answers_that_outweigh_the_training_are_warned_of(tree: dict[str, Any]) -> None:
-    """Two candidates of 8 examples, 3 or 4 tokens each: 48 or 64 against 12 steps of 8 examples, many times that."""
+    """Tokens at most, answers × their longest, beside examples × their mean length; of the worst training."""
     trial = trial_with(parse_sweep(tree, "test").trial, ANSWERS | LADDER)
     few = cost_of(trial, 800, FACTS)
     assert few.tokens_generated == 5 * 500 * 64

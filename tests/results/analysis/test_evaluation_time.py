@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +24,22 @@ AXES = Objectives("accuracy", True, "adapter_params")
 
 @pytest.mark.parametrize(
     ("training", "evaluation", "words"),
-    [(66.0, 34.0, "evaluation 34% of the time"), (1.0, None, None), (0.0, 0.0, None), (1.0, 0.0, "evaluation 0% of the time")],
-)  # fmt: skip
+    [
+        (66.0, 34.0, "evaluation 34% of the time"),
+        (1.0, 0.0, "evaluation 0% of the time"),
+        (1.0, None, None),
+        (0.0, 0.0, None),
+    ],
+)
 def test_the_share_is_of_both_together(training: float, evaluation: float | None, words: str | None) -> None:
     assert share_words(training, evaluation) == words
     assert (evaluation_share(training, evaluation) is None) == (words is None)
 
 
 @pytest.fixture
-def records(candidate: Callable[..., Candidate], record: Callable[..., TrialRecord]) -> Iterator[list[TrialRecord]]:
+def records(candidate: Callable[..., Candidate], record: Callable[..., TrialRecord]) -> list[TrialRecord]:
     beaten = candidate(0.1, 200, step=20, figures=LOSS, judged_by_loss=WHY)
-    yield [
+    return [
         record("a1", candidate(0.9, 100), train_seconds=3.0, evaluation_seconds=1.0),
         record("b1", candidate(0.8, 50), beaten, train_seconds=6.0, evaluation_seconds=2.0),
     ]
