@@ -5,7 +5,7 @@ in SweepConfig. A field that would lose its effect under another field's value i
 """
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -80,6 +80,14 @@ class TrialConfig(Section):
     def head_modules(self) -> list[str]:
         """Modules trained whole with the head's learning rate."""
         return (self.adapter or self.full or FullConfig()).head_modules
+
+    @property
+    def generate(self) -> Literal["all", "may_matter"] | None:
+        """For which candidates answers are generated (evaluation.generate); None: the metric is made of none."""
+        if self.evaluation.metric not in lookup("task", self.data.task).generating_metrics:
+            return None
+        has_ladder = self.pruning is not None and self.pruning.ladder is not None
+        return self.evaluation.generate or ("may_matter" if has_ladder or self.cuts is not None else "all")
 
     @model_validator(mode="after")
     def _sections_fit_together(self) -> Self:
@@ -201,6 +209,10 @@ class TrialConfig(Section):
             return [f"evaluation.max_new_tokens is {'needed' if generates else 'without effect'} for metric {metric!r}"]
         if self.evaluation.stop is not None and not generates:
             return [f"evaluation.stop is without effect for metric {metric!r}, which generates no answers; remove it"]
+        if self.evaluation.generate is not None and not generates:
+            return [
+                f"evaluation.generate is without effect for metric {metric!r}, which generates no answers; remove it"
+            ]
         return []
 
     def _length_problems(self) -> list[str]:

@@ -347,6 +347,12 @@ class EvaluationConfig(Section):
     """Examples per forward pass and worker; halved where memory does not suffice."""
     max_new_tokens: PositiveInt | None = None
     """Longest generated answer in tokens; needed by metrics that generate, refused otherwise."""
+    generate: Literal["all", "may_matter"] | None = None
+    """Of metrics that generate, the candidates for which answers are generated. all: every one. may_matter: those that
+    may be on the front; of the others, which a candidate that is no larger on any axis of size clearly beats in loss on
+    the same examples, the loss alone is measured, and the record names who beats them. The end of a training without a
+    ladder and full fine-tuning are always generated for. None: may_matter with a ladder or with cuts, of which one
+    training has many candidates; all elsewhere."""
     stop: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = None
     """Texts at which a generated answer ends, before the first of them, besides the model's own end: base models go on
     with another question. Only for metrics that generate."""

@@ -6,7 +6,7 @@ keys, no NaN, floats with every digit), so that writing and reading gives an equ
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
@@ -109,6 +109,23 @@ class Cut(Document):
         return f"-{self.basis}-{self.allocation}-{self.unit}-{self.size:.12g}"
 
 
+class JudgedByLoss(Document):
+    """Why no answers were generated for a candidate: another one, no larger on any axis of size, has a clearly lower
+    loss on the same examples, so that it is not on the front (trial/worth.py)."""
+
+    beaten_by: str = Field(min_length=1)
+    """The other candidate, `<key>@<name>`."""
+    num_examples: int = Field(ge=2)
+    difference: float = Field(gt=0.0)
+    """How much lower the other's loss is, in nats per target."""
+    stderr: float = Field(ge=0.0)
+    """Of the difference, paired."""
+
+    @property
+    def words(self) -> str:
+        return f"judged by loss: beaten by {self.beaten_by} on {self.num_examples:,} examples"
+
+
 class Candidate(Document):
     """One evaluated adapter: a milestone, a rung, a cut, or the end of a trial."""
 
@@ -150,11 +167,13 @@ class Candidate(Document):
     """Of its training until then: the candidates of a training share its cost (analysis/cost.py), so no sum of theirs
     is one. The same holds of tokens and examples."""
     evaluation_seconds: float | None = Field(default=None, ge=0.0)
-    """Of measuring this candidate alone; None in older records."""
+    """Of measuring this candidate alone, export and verification included; None in older records."""
     tokens_seen: Count
     examples_seen: Count
     certificate: dict[str, Json] | None = None
     """What was checked when the adapter was exported. A `max_logit_change` of 0: it changed nothing there."""
+    judged_by_loss: JudgedByLoss | None = None
+    """Why it has no figure that is made of answers; None: it has all figures."""
     harness_failure: Failure | None = None
     """Why lm-evaluation-harness has no figures of this adapter, which is none the worse for it; None: it has, or was
     not asked."""
@@ -168,8 +187,13 @@ class Candidate(Document):
         """The measurement called `name`. Raises ObjectiveError, listing the recorded ones, when there is none."""
         if name not in self.figures:
             known = ", ".join(known_objectives(sorted(self.figures)))
-            raise ObjectiveError(f"objective {name!r} is no recorded figure; recorded: {known}")
+            why = "" if self.judged_by_loss is None else f" of {self.name} ({self.judged_by_loss.words})"
+            raise ObjectiveError(f"objective {name!r} is no recorded figure{why}; recorded: {known}")
         return self.figures[name]
+
+    def is_measured(self, objectives: Collection[str]) -> bool:
+        """Whether none of these is a figure that its loss made needless to measure (`judged_by_loss`)."""
+        return self.judged_by_loss is None or all(name in SIZES or name in self.figures for name in objectives)
 
     def objective(self, name: str) -> float:
         """The value of a figure or size. Raises ObjectiveError when the candidate has none."""
@@ -277,6 +301,11 @@ class TrialRecord(Document):
     def last_trained(self) -> Candidate | None:
         """The last candidate that is as it was trained: no cut. None where none was reached."""
         return next((each for each in reversed(self.candidates) if each.cut is None), None)
+
+    def last_measured(self, objectives: Collection[str]) -> Candidate | None:
+        """The last of those that are as they were trained for which these were measured (`Candidate.is_measured`)."""
+        trained = (each for each in reversed(self.candidates) if each.cut is None)
+        return next((each for each in trained if each.is_measured(objectives)), None)
 
     def candidate(self, name: str) -> Candidate:
         """The candidate called `name` (Candidate.name). Raises KeyError, listing the names, when there is none."""

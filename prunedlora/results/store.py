@@ -258,9 +258,17 @@ class Store:
             for path, text in zip(paths, self.storage.read_texts(paths), strict=True)
         ]
 
+    def trial_keys(self, beginning: str = "") -> list[str]:
+        """The keys of all trials that were queued, with a record or without, that begin so, sorted."""
+        return [key for key in self.storage.names("trials") if key.startswith(beginning)]
+
     def records(self, beginning: str = "") -> list[TrialRecord]:
         """All records whose key begins so, sorted by key. Raises RecordError naming a broken or newer one."""
-        keys = [key for key in self.storage.names("trials") if key.startswith(beginning)]
+        return self.records_of(self.trial_keys(beginning))
+
+    def records_of(self, keys: Iterable[str]) -> list[TrialRecord]:
+        """The records of those of these trials that have one, in their order, fetched together where the storage can.
+        Raises RecordError naming a broken or newer one."""
         paths = [self.trial_path(key, "record.json") for key in keys]
         return [from_json(TrialRecord, text, self.storage.uri_of(path)) for path, text in self._existing(paths)]
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 OLD_VERSION: Final = 1
 """Also of a document that says none: asks and exported adapters did not."""
 _NEW = {
-    "TrialRecord": {"evaluation_seconds"},
-    "Candidate": {"rung", "branch_steps", "cut", "evaluation_seconds"},
+    "TrialRecord": {"evaluation_seconds", "screened_cuts"},
+    "Candidate": {"rung", "branch_steps", "cut", "evaluation_seconds", "judged_by_loss"},
     "ExampleOutcomes": {"scores"},
     "ExportedAdapter": {"cut"},
 }

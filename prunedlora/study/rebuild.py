@@ -56,15 +56,16 @@ def ask_seed(seed: int, number: int) -> int:
 
 
 def objective_values(record: TrialRecord, objectives: Collection[str]) -> list[float]:
-    """What a completed trial is told as: its last trained candidate, in the order of the objectives.
+    """What a completed trial is told as: its last trained candidate that has the objectives, in their order. The last
+    of all has, but on a ladder whose last rungs were judged by their loss (trial/worth.py).
 
     A trial of method svd has truncations after that one, of which the last is its smallest and worst: the settings that
     are searched made the training, and what it is told as must not hang on the list of ranks to cut it to. Raises
     ObjectiveError when an objective has no value.
     """
-    told = record.last_trained
+    told = record.last_measured(objectives)
     if told is None:
-        raise ObjectiveError(f"trial {record.key} has no candidate that is as it was trained")
+        raise ObjectiveError(f"trial {record.key} has no candidate that is as it was trained and has all figures")
     return [told.objective(name) for name in objectives]
 
 
@@ -93,13 +94,16 @@ def outcome(record: TrialRecord, objectives: Collection[str]) -> tuple[TrialStat
 
     PRUNED, without intermediate values, is what its own settings ruined (fault "trial", which the table of
     trial/failures.py gives to what it judges: not finite, no single example fits) or a rule stopped:
-    TPE counts it among the bad and keeps away. FAIL teaches nothing: what node, storage or user failed at, failures of
-    older records that do not say whose they are, and a completed trial without a value of an objective.
+    TPE counts it among the bad and keeps away. So is a training of which no candidate was worth its answers: each was
+    clearly beaten in loss by one that is no larger. FAIL teaches nothing: what node, storage or user failed at,
+    failures of older records that do not say whose they are, and a completed trial without a value of an objective.
     """
     if record.status == "stopped" or (record.failure is not None and record.failure.fault == "trial"):
         return TrialState.PRUNED, None
     if record.failure is not None:
         return TrialState.FAIL, None
+    if record.last_trained is not None and record.last_measured(objectives) is None:
+        return TrialState.PRUNED, None
     try:
         return TrialState.COMPLETE, objective_values(record, objectives)
     except ObjectiveError:

@@ -21,6 +21,8 @@ class Findings:
     shares: tuple[AdaptedShare, ...]
     """What part of each model is adapted."""
     warnings: tuple[str, ...]
+    evaluation: tuple[str, ...]
+    """What evaluating takes beside training, for each kind of training (evaluation_cost.py)."""
     fingerprints: tuple[tuple[dict[str, Any], str], ...]
     """Data sections as they are written, by `DataConfig.model_dump`, each with the fingerprint of its examples."""
 

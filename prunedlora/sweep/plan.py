@@ -54,6 +54,7 @@ def print_plan(config: SweepConfig, storage: str, console: Console, *, retry_fai
         f"Searched: {', '.join(config.space) or 'nothing'}",
         *(f"Data: {line}" for line in found.data),
         *(f"Adapter: {share_text(asdict(share))}" for share in found.shares),
+        *found.evaluation,
         f"Storage: {store.uri} ({'goes on' if exists else 'new'})",
         f"Trials: {asker.num_kept} kept, {asker.num_resumed} to resume, "
         f"{asker.num_left - asker.num_resumed} new at most",

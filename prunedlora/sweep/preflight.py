@@ -19,6 +19,13 @@ from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.config.trial_sections import ModelConfig
 from prunedlora.registry import lookup
+from prunedlora.sweep.evaluation_cost import (
+    DataFacts,
+    EvaluationCost,
+    cost_of,
+    evaluation_lines,
+    generation_warning,
+)
 from prunedlora.sweep.findings import Findings, data_line, warnings_of
 from prunedlora.sweep.model_checks import (
     TokenFacts,
@@ -49,6 +56,9 @@ FLASH_PACKAGES = {
 }
 """What each is imported from; without, transformers takes its kernels from the Hub through the package kernels."""
 
+BASE = ""
+"""Name of the search's trainings among the baselines' names."""
+
 
 class PreflightError(ValueError):
     """A sweep whose trials could not run; the message names the setting."""
@@ -62,6 +72,7 @@ class _Loaded:
     task: Task
     skeleton: Skeleton
     tokens: TokenFacts
+    facts: DataFacts
     missing: frozenset[str] | None
     """Parameters that the checkpoint lacks, where known."""
 
@@ -83,7 +94,8 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
     shares: list[AdaptedShare] = []
     warnings: dict[str, None] = {}
     fingerprints: dict[str, tuple[dict[str, Any], str]] = {}
-    for written in _distinct(config):
+    costs: dict[str, list[EvaluationCost]] = {}
+    for name, written in _distinct(config):
         trial_key(written)
         trial = pinned(written, commits)
         _check_packages(trial.model)
@@ -119,32 +131,43 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
                 )
                 loaded[identity] = replace(found, skeleton=load_skeleton(trial, splits, task))
         _check_sizes(trial, splits, config.resources.num_workers)
+        if name != BASE or config.num_trials > 0:  # else the baselines alone are trained
+            costs.setdefault(name, []).append(cost_of(trial, steps, found.facts))
         load_harness(trial, config.resources.num_workers)
-    return Findings(tuple(lines), tuple(shares), tuple(warnings), tuple(fingerprints.values()))
+    if warning := generation_warning(cost for some in costs.values() for cost in some):
+        warnings[warning] = None
+    return Findings(tuple(lines), tuple(shares), tuple(warnings), evaluation_lines(costs), tuple(fingerprints.values()))
 
 
 def every_trial(config: SweepConfig) -> Iterator[TrialConfig]:
     """The base, the baselines, and every corner of the space."""
-    yield config.trial
-    yield from config.baseline_trials()
+    return (trial for _, trial in _named(config))
+
+
+def _named(config: SweepConfig) -> Iterator[tuple[str, TrialConfig]]:
+    """The same, each with what it is called: the base and the corners BASE, a baseline by its label or method."""
+    yield BASE, config.trial
+    for label, trial in zip(config.baseline_labels(), config.baseline_trials(), strict=True):
+        yield label or trial.method, trial
     for values in corners(config.space):
-        yield trial_with(config.trial, values)
+        yield BASE, trial_with(config.trial, values)
 
 
-def _distinct(config: SweepConfig) -> Iterator[TrialConfig]:
-    """The base and every corner of the space, one for each different model, data, targets, length and method."""
+def _distinct(config: SweepConfig) -> Iterator[tuple[str, TrialConfig]]:
+    """The base and every corner of the space, and the baselines of every name, one for each different model, data,
+    targets, length and method."""
     seen = set()
-    for trial in every_trial(config):
+    for name, trial in _named(config):
         fields = [trial.model, trial.data, trial.training, trial.evaluation]
         adapter = trial.adapter and trial.adapter.model_dump(include=PLACES)
         own = lookup("method", trial.method).section
         settings = None if own is None else getattr(trial, own).model_dump()
         identity = json.dumps(
-            [*(field.model_dump() for field in fields), trial.head_modules, adapter, own, settings, _sizes(trial)]
+            [*(field.model_dump() for field in fields), trial.head_modules, adapter, own, settings, _sizes(trial), name]
         )
         if identity not in seen:
             seen.add(identity)
-            yield trial
+            yield name, trial
 
 
 def _shape(trial: TrialConfig) -> str:
@@ -168,10 +191,12 @@ def _load(trial: TrialConfig) -> _Loaded:
     """Examples, task, and the model without its weights; every example is tokenised, into the files that the trials of
     this node open."""
     splits, task = load_task(trial)
-    tokens = token_facts(tokenised(task, splits).values())
+    features = tokenised(task, splits)
+    tokens = token_facts(features.values())
+    facts = DataFacts(len(splits.validation), float(features["train"].lengths.mean()))
     skeleton = load_skeleton(trial, splits, task)
     check_tokens(trial, skeleton.model, tokens)
-    return _Loaded(splits, task, skeleton, tokens, missing_of(trial, task))
+    return _Loaded(splits, task, skeleton, tokens, facts, missing_of(trial, task))
 
 
 def _check_packages(model: ModelConfig) -> None:

@@ -15,9 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from prunedlora.plain_print import print_plain
+from prunedlora.results.analysis.evaluation_time import share_words
 from prunedlora.results.analysis.pareto import Objectives, Point, front, points
 from prunedlora.results.figure_text import figure_text
-from prunedlora.results.record import TrialRecord
+from prunedlora.results.record import Candidate, TrialRecord
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
 from prunedlora.sweep.slot_rungs import SlotRungs
@@ -152,12 +153,18 @@ class Progress:
         quality = self._objectives.quality
         measured = [one for one in record.candidates if one.rung is not None and quality in one.figures] or [last]
         sizes = sorted(measured, key=lambda one: (one.adapter_params, one.step))
-        texts = [
-            f"{quality} {figure_text(one.figure(quality))}, {one.adapter_params:,} parameters"
-            for one in (sizes[0], *sizes[1:][-1:])
-        ]
+        texts = [f"{self._quality(one)}, {one.adapter_params:,} parameters" for one in (sizes[0], *sizes[1:][-1:])]
         num = f" ({len(record.candidates)} candidates)" if len(texts) > 1 else ""
-        return f"trial {record.key} {record.status}: {' to '.join(texts)}{num}, {record.train_seconds:.0f} s{further}"
+        share = share_words(record.train_seconds, record.evaluation_seconds)
+        time = f"{record.train_seconds:.0f} s" + ("" if share is None else f", {share}")
+        return f"trial {record.key} {record.status}: {' to '.join(texts)}{num}, {time}{further}"
+
+    def _quality(self, candidate: Candidate) -> str:
+        """The figure, or why there is none."""
+        name = self._objectives.quality
+        if candidate.is_measured([name]) or candidate.judged_by_loss is None:
+            return f"{name} {figure_text(candidate.figure(name))}"
+        return f"loss {figure_text(candidate.figures['loss'])} ({candidate.judged_by_loss.words})"
 
     def _view(self, snapshot: dict[str, Any]) -> RenderableType:
         return Group(Text(self._summary_line(snapshot), style="bold"), self._slots_table(snapshot), self._front_table())

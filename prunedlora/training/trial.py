@@ -32,6 +32,8 @@ class Trial:
     """Optimizer steps done."""
     train_seconds: float = 0.0
     """Time in training steps, evaluation and saving not counted."""
+    evaluation_seconds: dict[str, float] = field(default_factory=dict)
+    """Time in evaluations, by part (trial/evaluation_clock.py)."""
     tokens_seen: int = 0
     """Tokens that went through the model, padding not counted, over all workers."""
     peak_rates: list[float] = field(default_factory=list)

@@ -19,7 +19,7 @@ from prunedlora.config.identity import model_location
 from prunedlora.config.trial import TrialConfig
 from prunedlora.results.record import Candidate, Cut, ExampleOutcomes, Figure
 from prunedlora.results.store import Store
-from prunedlora.tasks.outcomes import figures
+from prunedlora.tasks.outcomes import Outcomes, figures
 from prunedlora.tasks.task import INPUTS, Features
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import autocast, evaluate
@@ -27,7 +27,9 @@ from prunedlora.training.loop import NonFiniteError
 from prunedlora.training.memory import is_out_of_memory
 from prunedlora.training.model import release_memory
 from prunedlora.training.trial import Trial
+from prunedlora.trial import worth
 from prunedlora.trial.assets import Assets
+from prunedlora.trial.evaluation_clock import EvaluationClock
 from prunedlora.trial.failures import causes
 
 ADAPTER = "default"
@@ -47,10 +49,12 @@ def make_candidate(
     check_writer: Callable[[], None],
     *,
     cut: Cut | None = None,
+    earlier: Sequence[Candidate],
 ) -> Candidate:
     """The trial as it stands. Rank 0 stores its outcomes, example by example, and the adapter under `adapters/<step>`,
     unless there is none: every rank is 0, or the method is full fine-tuning. `cut` is on record for an adapter
-    that was cut.
+    that was cut. Of a metric that is made of generated answers, the loss is measured first where it decides whether
+    there are any (worth.py), by what is on record and by `earlier`, the trial's candidates so far.
 
     Raises:
         NonFiniteError: the validation loss is NaN or infinite.
@@ -58,15 +62,9 @@ def make_candidate(
             One that does nothing yet is a candidate like another; its certificate says so.
         StaleWriterError: by `check_writer`, before anything is stored.
     """
-    outcomes = evaluate(
-        live.model,
-        assets.task,
-        validation_examples(config, assets),
-        batch_size=config.evaluation.batch_size,
-        dtype=live.dtype,
-        workers=workers,
-        fit=live.fit,
-    )
+    clock = EvaluationClock(live.evaluation_seconds)
+    is_judged = worth.is_judged(config, is_end=live.step == live.num_steps, is_cut=cut is not None)
+    outcomes = _evaluated(live, config, assets, workers, clock, generate=config.generate is not None and not is_judged)
     measured = figures(outcomes)
     if not all(math.isfinite(figure.value) for figure in measured.values()):
         raise NonFiniteError(f"validation loss is {measured['loss'].value} after step {live.step}")
@@ -74,7 +72,7 @@ def make_candidate(
     path, file_bytes, sha256, certificate = None, 0, None, None
     if workers.rank == 0 and any(size.ranks.values()):
         path = f"adapters/{live.step:06d}" + ("" if cut is None else cut.name)
-        with tempfile.TemporaryDirectory() as scratch:
+        with clock.part("export"), tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "adapter"
             export(live.model, ADAPTER, folder, model_location(config.model.name), config.model.revision)
             certificate = verified(live.model, live.dtype, folder, assets, workers, merged=False)
@@ -104,6 +102,16 @@ def make_candidate(
         examples_seen=live.step * live.order.batch_size,
         certificate=certificate_facts(certificate) if certificate else None,
     )
+    if is_judged:
+        with clock.part("loss"):
+            found = worth.judged(candidate, outcomes, config, key, earlier, store) if workers.rank == 0 else None
+            judgement = workers.from_first(found)
+        if judgement is None:
+            outcomes = _evaluated(live, config, assets, workers, clock, generate=True)
+            candidate = candidate.model_copy(update={"figures": recorded(figures(outcomes))})
+        else:
+            candidate = candidate.model_copy(update={"judged_by_loss": judgement})
+    candidate = candidate.model_copy(update={"evaluation_seconds": clock.seconds})
     if workers.rank == 0:
         check_writer()
         scores = {metric: tuple(values) for metric, values in outcomes.scores.items()}
@@ -112,6 +120,22 @@ def make_candidate(
         )
         store.write_outcomes(key, candidate.name, each)
     return candidate
+
+
+def _evaluated(
+    live: Trial, config: TrialConfig, assets: Assets, workers: Workers, clock: EvaluationClock, *, generate: bool
+) -> Outcomes:
+    with clock.part("answers" if generate else "loss"):
+        return evaluate(
+            live.model,
+            assets.task,
+            validation_examples(config, assets),
+            batch_size=config.evaluation.batch_size,
+            dtype=live.dtype,
+            workers=workers,
+            fit=live.fit,
+            generate=generate,
+        )
 
 
 def verified(

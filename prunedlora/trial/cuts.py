@@ -24,6 +24,7 @@ from prunedlora.training.loop import NonFiniteError, Verdict
 from prunedlora.training.trial import Trial
 from prunedlora.trial.assets import Assets
 from prunedlora.trial.candidates import validation_examples
+from prunedlora.trial.evaluation_clock import EvaluationClock
 from prunedlora.trial.screening import Rival, beaten_by
 
 
@@ -143,10 +144,13 @@ class Cutter:
         if made.issuperset(wanted):
             return Verdict.CONTINUE
         with set_aside(layers):
-            possible, left_out = self._possible({cut.basis for cut in wanted})
+            clock = EvaluationClock(self.live.evaluation_seconds)
+            with clock.part("cuts"):
+                possible, left_out = self._possible({cut.basis for cut in wanted})
             if not screened:
                 if self.settings.screen_examples is not None:
-                    screened = self._screen(possible, candidates, outcomes_of, self.settings.screen_examples)
+                    with clock.part("cuts"):
+                        screened = self._screen(possible, candidates, outcomes_of, self.settings.screen_examples)
                     screened_cuts += screened
                 log(self._account(possible, left_out, screened))
             made |= {each.cut for each in screened if each.beaten_by is not None}

@@ -14,6 +14,7 @@ from torch import nn
 
 from prunedlora.adapters.size import ServedLayers, served_layers
 from prunedlora.config.trial import TrialConfig
+from prunedlora.results.analysis.evaluation_time import share_words
 from prunedlora.results.record import Candidate, Cut, Failure, MemoryFit, ScreenedCut, TrialRecord
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
@@ -30,6 +31,7 @@ from prunedlora.trial.candidates import ADAPTER, make_candidate
 from prunedlora.trial.checkpoint_writer import CheckpointWriter
 from prunedlora.trial.cuts import Cutter
 from prunedlora.trial.environment import environment
+from prunedlora.trial.evaluation_clock import EvaluationClock
 from prunedlora.trial.failures import OWN, REPLACED, LinAlgError, failure_of, node_error, row_of
 from prunedlora.trial.last_words import (
     FAILED,
@@ -154,6 +156,8 @@ def execute_trial(
             if unsaved is not None:  # nobody needs it any more
                 run.log.append({"checkpoint_not_stored": f"{type(unsaved).__name__}: {unsaved}"})
             if verdict is not Verdict.PAUSE:  # what is in the log since its checkpoint is done again
+                if run.live is not None:
+                    run.log.append(_time_line(run.live))
                 run.flush_log()
                 _write_record(run, TERMINAL[verdict], None)
                 if not keep_checkpoints:
@@ -196,13 +200,19 @@ def _train(
 
         def add_candidate(cut: Cut | None = None) -> Verdict:
             halvings = live.fit.evaluation_halvings
-            candidate = make_candidate(live, config, assets, run.store, run.key, workers, run.check, cut=cut)
+            candidate = make_candidate(
+                live, config, assets, run.store, run.key, workers, run.check, cut=cut, earlier=run.candidates
+            )
             run.candidates.append(candidate)
             if live.fit.evaluation_halvings > halvings:
                 run.log.append({"step": live.step, "fit": asdict(live.fit)})
             if loaded.harness is not None and live.step == live.num_steps:
                 # The candidate is on record and its adapter in the store already, should the harness fail.
-                candidate = _with_harness(run, loaded, model, candidate)
+                clock = EvaluationClock(live.evaluation_seconds)
+                with clock.part("harness"):
+                    candidate = _with_harness(run, loaded, model, candidate)
+                seconds = (candidate.evaluation_seconds or 0.0) + clock.seconds
+                candidate = candidate.model_copy(update={"evaluation_seconds": seconds})
                 run.candidates[-1] = candidate
             return Verdict(workers.from_first(report(candidate.model_dump(mode="json")) if workers.rank == 0 else None))
 
@@ -219,7 +229,7 @@ def _train(
             def save() -> None:
                 run.flush_log()
                 if trained is not None:
-                    writer.save(trained.with_found(run.candidates, run.screened_cuts))
+                    writer.save(trained.with_found(run.candidates, run.screened_cuts, live.evaluation_seconds))
 
             stored = partial(run.store.read_outcomes, run.key)
             cuts_verdict = cutter.make(run.candidates, run.screened_cuts, stored, add_candidate, save, run.log.append)
@@ -314,7 +324,7 @@ def _write_record(run: _Run, status: Any, failure: Failure | None) -> None:
     if live is None or run.began_at is None:  # it ends before it trains: what attempts before have found is its result
         found = reached(run.store, run.key)
     else:
-        found = Reached(run.candidates, run.screened_cuts, live.train_seconds)
+        found = Reached(run.candidates, run.screened_cuts, live.train_seconds, sum(live.evaluation_seconds.values()))
     if found.problem is not None and failure is not None:
         failure = failure.model_copy(update={"message": f"{failure.message}; {found.problem}"})
     record = TrialRecord(
@@ -328,12 +338,22 @@ def _write_record(run: _Run, status: Any, failure: Failure | None) -> None:
         screened_cuts=tuple(found.screened_cuts),
         environment=environment(run.workers, loaded.assets if loaded else None, loaded.share if loaded else None),
         train_seconds=found.train_seconds,
+        evaluation_seconds=found.evaluation_seconds,
         layer_widths=run.served.linear if run.served else None,
         embedding_widths=run.served.embeddings if run.served else None,
         fit=_recorded_fit(live, run.workers) if live else None,
     )
     run.store.write_record(record, run.epoch, run.attempt)
     forget_words(run.store, run.key)
+
+
+def _time_line(live: Trial) -> dict[str, Any]:
+    """The last line of the log of a trial that has ended: where its time went."""
+    return {
+        "train_seconds": live.train_seconds,
+        "evaluation_seconds": live.evaluation_seconds,
+        "time": share_words(live.train_seconds, sum(live.evaluation_seconds.values())),
+    }
 
 
 def _recorded_fit(live: Trial, workers: Workers) -> MemoryFit:

@@ -1,7 +1,7 @@
 """Checkpoints of a running trial in the store: everything that resuming bit for bit needs, and nothing per worker."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,18 @@ class Snapshot:
     """On the CPU."""
     state: dict[str, Any]
 
-    def with_found(self, candidates: Sequence[Candidate], screened_cuts: Sequence[ScreenedCut]) -> "Snapshot":
-        """The same with more of what was found since."""
-        found = {"candidates": _plain(candidates), "screened_cuts": _plain(screened_cuts)}
+    def with_found(
+        self,
+        candidates: Sequence[Candidate],
+        screened_cuts: Sequence[ScreenedCut],
+        evaluation_seconds: Mapping[str, float],
+    ) -> "Snapshot":
+        """The same with more of what was found since, and the time that took."""
+        found = {
+            "candidates": _plain(candidates),
+            "screened_cuts": _plain(screened_cuts),
+            "evaluation_seconds": dict(evaluation_seconds),
+        }
         return replace(self, state=self.state | found)
 
     @property
@@ -52,6 +61,7 @@ def snapshot(live: Trial, candidates: Sequence[Candidate], screened_cuts: Sequen
     state = {
         "step": live.step,
         "train_seconds": live.train_seconds,
+        "evaluation_seconds": dict(live.evaluation_seconds),
         "tokens_seen": live.tokens_seen,
         "fit": asdict(live.fit),
         "loss_scale": None if taken.loss_scale is None else asdict(taken.loss_scale),
@@ -89,6 +99,7 @@ class Reached:
     candidates: Sequence[Candidate] = ()
     screened_cuts: Sequence[ScreenedCut] = ()
     train_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
     problem: str | None = None
     """Why that is not known."""
 
@@ -103,7 +114,7 @@ def reached(store: Store, key: str) -> Reached:
         state = read_state(store.storage.read_text(path) or "", store.storage.uri_of(path))
         candidates = [Candidate.model_validate(candidate) for candidate in state["candidates"]]
         screened = [ScreenedCut.model_validate(cut) for cut in state["screened_cuts"]]
-        return Reached(candidates, screened, state["train_seconds"])
+        return Reached(candidates, screened, state["train_seconds"], sum(state["evaluation_seconds"].values()))
     except (CheckpointError, KeyError, ValidationError) as error:
         return Reached(problem=f"what it had found is lost: {error}")
 
@@ -126,7 +137,7 @@ def load_checkpoint(
     scale = None if state["loss_scale"] is None else LossScale(**state["loss_scale"])
     put_state(live, TrialState(tensors, scale))
     live.step, live.train_seconds = state["step"], state["train_seconds"]
-    live.tokens_seen = state["tokens_seen"]
+    live.tokens_seen, live.evaluation_seconds = state["tokens_seen"], state["evaluation_seconds"]
     live.fit = Fit(**state["fit"])
     set_gradient_checkpointing(live.model, live.fit.gradient_checkpointing)
     candidates[:] = [Candidate.model_validate(candidate) for candidate in state["candidates"]]

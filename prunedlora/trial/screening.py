@@ -27,13 +27,13 @@ class Rival:
     ) -> Self:
         """On the first `num_examples`; None: on all."""
         sums, targets = list(outcomes.loss_sums[:num_examples]), list(outcomes.num_targets[:num_examples])
-        first = Outcomes(loss_sums=sums, num_targets=targets, correct={})
+        first = Outcomes(loss_sums=sums, num_targets=targets, scores={})
         return cls(name, num_params, first, figures(first)["loss"])
 
     def clearly_beats(self, other: "Rival") -> bool:
         """Whether the loss is lower by more than CLEARLY standard errors of the difference, example by example."""
         sums = [own - its for own, its in zip(self.outcomes.loss_sums, other.outcomes.loss_sums, strict=True)]
-        difference = figures(Outcomes(loss_sums=sums, num_targets=self.outcomes.num_targets, correct={}))["loss"]
+        difference = figures(Outcomes(loss_sums=sums, num_targets=self.outcomes.num_targets, scores={}))["loss"]
         return difference.stderr is not None and difference.value + CLEARLY * difference.stderr < 0
 
 

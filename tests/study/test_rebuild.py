@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from prunedlora.results.record import Cut, Failure, Figure, ObjectiveError, TrialRecord
+from prunedlora.results.record import Candidate, Cut, Failure, Figure, JudgedByLoss, ObjectiveError, TrialRecord
 from prunedlora.study.rebuild import objective_values, outcome
 from prunedlora.trial.failures import JUDGED, RECORDED, TABLE
 from tests.inventions import invented_record, sweep_tree
@@ -73,3 +73,36 @@ def test_a_stopped_trial_is_pruned_and_one_without_a_value_teaches_nothing() -> 
     record = record.model_copy(update={"status": "completed"})
     assert outcome(record, ["accuracy"])[0] is TrialState.COMPLETE
     assert outcome(record, ["accuracy", "tasks/none"]) == (TrialState.FAIL, None)
+
+
+def judged(candidate: Candidate) -> Candidate:
+    """As its loss alone was measured."""
+    why = JudgedByLoss(beaten_by="b@1", num_examples=10, difference=0.5, stderr=0.1)
+    return candidate.model_copy(update={"judged_by_loss": why, "figures": {"loss": candidate.figures["loss"]}})
+
+
+def ladder_trial() -> TrialRecord:
+    record = invented_record("a", sweep_tree(Path("unused"))["trial"])
+    (made,) = record.candidates
+    figures = {"accuracy": Figure(value=0.5, num_examples=10), "loss": Figure(value=2.0, num_examples=10)}
+    rungs = [
+        made.model_copy(update={"step": 5 + n, "rung": n, "adapter_params": 100 - n, "figures": figures})
+        for n in range(3)
+    ]
+    return record.model_copy(update={"candidates": tuple(rungs)})
+
+
+def test_a_ladder_is_told_as_its_last_rung_that_has_the_figures() -> None:
+    record, objectives = ladder_trial(), ["accuracy", "adapter_params"]
+    *first, last = record.candidates
+    assert objective_values(record, objectives) == [0.5, 98.0]
+    some = record.model_copy(update={"candidates": (*first, judged(last))})
+    assert outcome(some, objectives) == (TrialState.COMPLETE, [0.5, 99.0])
+    assert outcome(some, ["loss", "adapter_params"]) == (TrialState.COMPLETE, [2.0, 98.0])
+
+
+def test_a_training_of_which_nothing_is_worth_its_answers_is_pruned() -> None:
+    record = ladder_trial()
+    none = record.model_copy(update={"candidates": tuple(map(judged, record.candidates))})
+    assert outcome(none, ["accuracy", "adapter_params"]) == (TrialState.PRUNED, None)
+    assert outcome(none, ["loss", "adapter_params"]) == (TrialState.COMPLETE, [2.0, 98.0])

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from prunedlora.results.analysis.pareto import Objectives
 from prunedlora.results.harness_document import HarnessRun, write_harness
-from prunedlora.results.record import Failure, Figure
+from prunedlora.results.record import Failure, Figure, JudgedByLoss
 from prunedlora.results.store import Store
 from prunedlora.sweep import progress as progress_module
 from prunedlora.sweep.outcome import harness_problems
@@ -215,3 +215,22 @@ def test_a_trial_with_rungs_is_told_by_its_smallest_and_its_largest(store: Store
         "trial l completed: accuracy 0.800 ± 0.010, 1,000 parameters to accuracy 0.900 ± 0.010, 4,000 parameters "
         "(3 candidates), 1 s"
     ) in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_an_ended_trial_says_what_evaluating_took_and_what_was_judged_by_loss(store: Store, tmp_path: Path) -> None:
+    record = invented_record("c", sweep_tree(tmp_path)["trial"]).model_copy(
+        update={"train_seconds": 3.0, "evaluation_seconds": 1.0}
+    )
+    text = io.StringIO()
+    with started(store, Console(file=text, width=200)) as progress:
+        store.write_record(record, driver_epoch=1)
+        progress.update(snapshot({"c": "completed"}))
+        (last,) = record.candidates
+        why = JudgedByLoss(beaten_by="a@20", num_examples=400, difference=0.5, stderr=0.1)
+        figures = {"loss": Figure(value=1.5, num_examples=400)}
+        judged = last.model_copy(update={"judged_by_loss": why, "figures": figures})
+        store.write_record(record.model_copy(update={"key": "d", "candidates": (judged,)}), driver_epoch=1)
+        progress.update(snapshot({"c": "completed", "d": "completed"}))
+    shown = text.getvalue()
+    assert f"{last.adapter_params:,} parameters, 3 s, evaluation 25% of the time\n" in shown
+    assert "trial d completed: loss 1.500 (judged by loss: beaten by a@20 on 400 examples), " in shown

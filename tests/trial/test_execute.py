@@ -130,9 +130,15 @@ def test_a_trial_leaves_candidates_adapters_log_and_record(tree: dict[str, Any],
         assert outcomes is not None
         assert sum(outcomes.scores["accuracy"]) / 20 == candidate.figures["accuracy"].value
         assert math.fsum(outcomes.loss_sums) / sum(outcomes.num_targets) == candidate.figures["loss"].value
-    losses = [line["loss"] for line in store.read_log(record.key)]
+    *steps, end = store.read_log(record.key)
+    losses = [line["loss"] for line in steps]
     assert len(losses) == 12
     assert all(math.isfinite(loss) for loss in losses)
+    assert record.evaluation_seconds == pytest.approx(sum(end["evaluation_seconds"].values()))
+    assert record.evaluation_seconds == pytest.approx(sum(c.evaluation_seconds or 0.0 for c in record.candidates))
+    share = record.evaluation_seconds / (record.evaluation_seconds + record.train_seconds)
+    assert end["time"] == f"evaluation {share:.0%} of the time"
+    assert set(end["evaluation_seconds"]) == {"loss", "export"}  # no answers are generated for a class
     assert store.checkpoints(record.key) == []
 
 

@@ -291,11 +291,11 @@ def test_a_kill_in_a_last_evaluation_costs_no_training(
     assert run(trial, whole, assets) == "completed"
     made: list[str] = []
 
-    def make_or_die(*given: Any, cut: Cut | None) -> Any:
+    def make_or_die(*given: Any, cut: Cut | None, **named: Any) -> Any:
         made.append(f"{given[0].step}" + (cut.name if cut else ""))
         if made[-1] == dies_at and made.count(dies_at) == 1:
             raise KilledError
-        return make(*given, cut=cut)
+        return make(*given, cut=cut, **named)
 
     monkeypatch.setattr(execute_module, "make_candidate", make_or_die)
     with pytest.raises(KilledError):

@@ -90,9 +90,9 @@ def points(records: Iterable[TrialRecord], objectives: Objectives) -> list[Point
     """Every candidate of completed and stopped trials that is an adapter, sorted by key and step.
 
     Full fine-tuning is none: it is the reference that `best_full` finds. A candidate that no served slot holds has no
-    position on an axis of served slots and is left out there. So is one that the quality was not measured of, where
-    it was of others of the same training: its loss was too bad for the front. Raises ObjectiveError when a training has
-    no candidate with the quality figure.
+    position on an axis of served slots and is left out there; so is one on the axis of a figure that was not measured,
+    its loss having told that it is not on the front (`Candidate.judged_by_loss`). Raises ObjectiveError when any other
+    candidate lacks the quality figure.
     """
     return [
         Point(
@@ -103,14 +103,10 @@ def points(records: Iterable[TrialRecord], objectives: Objectives) -> list[Point
         )
         for record in sorted(records, key=lambda record: record.key)
         if record.status != "failed" and method(record) != FULL
-        for candidate in _measured(record.candidates, objectives.quality)
+        for candidate in record.candidates
         if not (objectives.size.startswith("served_slot") and candidate.served_slot is None)
+        and candidate.is_measured([objectives.quality])
     ]
-
-
-def _measured(candidates: Sequence[Candidate], quality: str) -> Sequence[Candidate]:
-    """Those that have the figure; all where none has, for the error that says so."""
-    return [candidate for candidate in candidates if quality in candidate.figures] or candidates
 
 
 def best_full(records: Iterable[TrialRecord], objectives: Objectives) -> Figure | None:

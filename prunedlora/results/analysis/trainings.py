@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from prunedlora.results.analysis.evaluation_time import evaluation_share
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.figure_text import seconds_text
 from prunedlora.results.record import TrialRecord
@@ -30,7 +31,9 @@ class Cost:
         trainings = "1 training" if self.num_trainings == 1 else f"{self.num_trainings:,} trainings"
         evaluation = ""
         if self.evaluation_seconds is not None:
-            evaluation = f", {seconds_text(self.evaluation_seconds)} of measuring candidates"
+            share = evaluation_share(self.device_seconds, self.evaluation_seconds)
+            of_all = "" if share is None else f" ({share:.0%} of the time)"
+            evaluation = f", {seconds_text(self.evaluation_seconds)} of measuring candidates{of_all}"
         return (
             f"{trainings}, {seconds_text(self.device_seconds)} of training over all devices, "
             f"{self.examples_seen:,} examples and {self.tokens_seen:,} tokens{evaluation}"

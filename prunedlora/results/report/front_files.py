@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from prunedlora.results.analysis.doubt import Doubt
+from prunedlora.results.analysis.evaluation_time import evaluation_share
 from prunedlora.results.analysis.history import Stage
 from prunedlora.results.analysis.likely_front import LikelyFront
 from prunedlora.results.analysis.pareto import Point
@@ -44,11 +45,19 @@ def front_json(summary: Summary) -> str:
 
 def report_json(summary: Summary, stages: Sequence[Stage], importances: Importances | None, doubt: Doubt) -> str:
     """All figures of the page: front.json's, then what is not of the front."""
+    cost = cost_of(summary.records)
     document = {
         **front_document(summary),
         "num_trials": len(summary.records),
         "num_candidates": len(summary.points),
-        "cost": asdict(cost_of(summary.records)),
+        "cost": asdict(cost),
+        "evaluation_share": evaluation_share(cost.device_seconds, cost.evaluation_seconds),
+        "judged_by_loss": [
+            {"key": record.key, "name": one.name, **one.judged_by_loss.model_dump()}
+            for record in summary.records
+            for one in record.candidates
+            if one.judged_by_loss is not None
+        ],
         "trainings_of_several": dict(shared_trainings(summary.front)),
         "missing_answer": summary.missing_answer(),
         "best": None if summary.best is None else _row(summary, summary.best),
@@ -144,6 +153,7 @@ def candidates_csv(summary: Summary) -> str:
             "tokens_seen": candidate.tokens_seen,
             "examples_seen": candidate.examples_seen,
             "evaluation_seconds": candidate.evaluation_seconds,
+            **({} if candidate.judged_by_loss is None else {"judged_by_loss": candidate.judged_by_loss.beaten_by}),
             "adapter_path": candidate.adapter_path,
             **settings,
         }

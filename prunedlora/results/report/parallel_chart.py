@@ -21,7 +21,11 @@ MOST_CHARACTERS = 20
 
 def parallel_chart(summary: Summary) -> go.Figure | None:
     """A line per trial of the search, by its last trained candidate, coloured by quality; None without a search."""
-    last = {point.key: point for point in summary.points if point.candidate is point.record.last_trained}
+    last = {
+        point.key: point
+        for point in summary.points
+        if point.candidate is point.record.last_measured([summary.objectives.quality])
+    }
     asks = {ask.key: ask for ask in summary.asks if ask.kind == "search" and ask.key in last}
     if not asks:
         return None

@@ -8,6 +8,7 @@ import yaml
 
 from prunedlora.results.analysis.confidence import interval_of
 from prunedlora.results.analysis.doubt import CONFIDENCE, Doubt, doubt_of, sure_text
+from prunedlora.results.analysis.evaluation_time import judged_text
 from prunedlora.results.analysis.history import Stage, hypervolume_history
 from prunedlora.results.analysis.latency_document import latency_columns
 from prunedlora.results.analysis.rank_map import rank_map
@@ -105,6 +106,7 @@ def report_html(summary: Summary, stages: Sequence[Stage], importances: Importan
         paths=paths,
         methods=Counter(method(record) for record in records).most_common(),
         cost=cost_of(summary.records),
+        judged=judged_text(summary.records),
         sharing=sharing_text(summary.front),
         rungs=_rungs(summary),
         cut_text=cut_text,

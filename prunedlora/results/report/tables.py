@@ -6,6 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prunedlora.plain_print import print_plain
+from prunedlora.results.analysis.evaluation_time import judged_text
 from prunedlora.results.analysis.summary import Summary, comparisons
 from prunedlora.results.analysis.trainings import cost_of, sharing_text
 from prunedlora.results.figure_text import bytes_text, figure_text
@@ -42,6 +43,8 @@ def overview(summary: Summary) -> Group:
             parts.append(Text(sharing))
     if summary.records:
         parts.append(Text(f"Cost: {cost_of(summary.records).text()}."))
+    if judged := judged_text(summary.records):
+        parts.append(Text(judged))
     if summary.failed:
         parts.append(failures_table(summary))
     return Group(*parts)

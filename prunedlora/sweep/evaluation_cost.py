@@ -1,0 +1,135 @@
+"""What evaluating takes beside training, before anything starts: lines for the dry run, and a warning where generated
+answers may outweigh the training."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from prunedlora.config.trial import TrialConfig
+from prunedlora.trial.assemble import build_course, build_method
+from prunedlora.trial.cuts import planned_cuts
+from prunedlora.trial.worth import is_judged
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """Of the splits of a configuration."""
+
+    num_validation: int
+    train_tokens: float
+    """Of a training example, on average, its answer included."""
+
+
+@dataclass(frozen=True)
+class EvaluationCost:
+    """Of one training, at most."""
+
+    has_ladder: bool
+    num_trained: int
+    """Candidates that are as they were trained: rungs, trunk included, or milestones and the end."""
+    num_cuts: int
+    num_examples: int
+    """Validation examples that a candidate is evaluated on."""
+    num_screening: int
+    """Of these, on which a cut is evaluated in any case."""
+    max_new_tokens: int | None
+    """Of an answer; None: none are generated."""
+    is_at_most: bool
+    """Whether answers are generated for some candidates only, as their loss tells."""
+    examples_trained: int
+    tokens_trained: float
+
+    @property
+    def num_answered(self) -> int:
+        """Candidates for which answers are generated, at most."""
+        return 0 if self.max_new_tokens is None else self.num_trained + self.num_cuts
+
+    @property
+    def tokens_generated(self) -> int:
+        """At most: answers × their longest."""
+        return self.num_answered * self.num_examples * (self.max_new_tokens or 0)
+
+    @property
+    def outweighs(self) -> float:
+        """Tokens generated, at most, for each one trained. A token that is generated takes a pass of its own, in small
+        batches; one that is trained some three shares of a large pass: this errs on the side of the training."""
+        return self.tokens_generated / self.tokens_trained
+
+
+def cost_of(trial: TrialConfig, num_steps: int, facts: DataFacts) -> EvaluationCost:
+    """What evaluating a training of `num_steps` takes."""
+    course = build_course(trial, build_method(trial, num_steps), num_steps)
+    num_trained = len(course.candidates)
+    num_examples = trial.evaluation.max_examples or facts.num_validation
+    cuts = planned_cuts(trial)
+    num_cuts, screening = cuts.num_places * cuts.most_per_place, cuts.screen_examples
+    examples_trained = num_steps * trial.training.batch_size
+    return EvaluationCost(
+        has_ladder=course.ladder is not None,
+        num_trained=num_trained,
+        num_cuts=num_cuts,
+        num_examples=num_examples,
+        num_screening=min(num_examples, screening or num_examples),
+        max_new_tokens=None if trial.generate is None else trial.evaluation.max_new_tokens,
+        is_at_most=is_judged(trial, is_end=num_trained == 1, is_cut=num_cuts > 0),
+        examples_trained=examples_trained,
+        tokens_trained=examples_trained * facts.train_tokens,
+    )
+
+
+def evaluation_lines(costs: Mapping[str, Sequence[EvaluationCost]]) -> tuple[str, ...]:
+    """A line for each different kind of training. `costs`: by what they are of, "" for the search, whose corners may
+    differ: their ranges are told."""
+    names: dict[str, list[str]] = {}
+    for name, some in costs.items():
+        names.setdefault(_words(some), []).append(name)
+    return tuple(
+        f"Evaluation{'' if '' in of else ' of ' + ', '.join(of)}: {words}"  # of the search, it holds for all like it
+        for words, of in names.items()
+    )
+
+
+def generation_warning(costs: Iterable[EvaluationCost]) -> str | None:
+    """Where the most tokens that are generated are more than those trained; of the training where it is worst."""
+    worst = max(costs, key=lambda cost: cost.outweighs, default=None)
+    if worst is None or worst.outweighs <= 1 or worst.max_new_tokens is None:
+        return None
+    ways = ["evaluation.max_examples or max_new_tokens lower"]
+    if worst.num_answered > 1:
+        ways.append("fewer cuts, rungs or milestones")
+        if not worst.is_at_most:
+            ways.append("evaluation.generate to may_matter")
+    mean = worst.tokens_trained / worst.examples_trained
+    return (
+        f"answers may outweigh the training: {'at most ' if worst.is_at_most else 'up to '}"
+        f"{worst.tokens_generated:,} tokens are generated ({worst.num_answered} × {worst.num_examples:,} answers of up "
+        f"to {worst.max_new_tokens}) beside {worst.tokens_trained:,.0f} that are trained ({worst.examples_trained:,} "
+        f"examples of {mean:.0f}); set {', or '.join(ways)}"
+    )
+
+
+def _words(costs: Sequence[EvaluationCost]) -> str:
+    examples = _range(cost.num_examples for cost in costs)
+    trained = _range(cost.num_trained for cost in costs)
+    cuts = _range(cost.num_cuts for cost in costs)
+    has_cuts = any(cost.num_cuts for cost in costs)
+    many = any(cost.num_trained > 1 for cost in costs)
+    noun = "rungs" if all(cost.has_ladder for cost in costs) else "candidates" if many else "candidate"
+    parts = [f"{trained} {noun}{f' and {cuts} cuts' if has_cuts else ''} a training: {trained} × {examples}"]
+    if has_cuts:
+        screened = _range(n for cost in costs if cost.num_cuts for n in (cost.num_screening, cost.num_examples))
+        parts.append(f" + {cuts} × {screened}")
+    parts.append(" examples for loss")
+    answered = [cost for cost in costs if cost.max_new_tokens is not None]
+    if answered:
+        most = "at most " if any(cost.is_at_most for cost in answered) else ""
+        lengths = _range(cost.max_new_tokens or 0 for cost in answered)
+        parts.append(
+            f", {most}{_range(cost.num_answered for cost in answered)} × {examples} answers of up to {lengths} tokens"
+        )
+    parts.append(f", beside {_range(cost.examples_trained for cost in costs)} examples trained")
+    return "".join(parts)
+
+
+def _range(values: Iterable[int]) -> str:
+    found = sorted(set(values))
+    return f"{found[0]:,}" if len(found) == 1 else f"{found[0]:,} to {found[-1]:,}"

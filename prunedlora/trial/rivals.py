@@ -1,0 +1,96 @@
+"""What else a store has on record, for a trial that asks what its candidates are worth: read once, kept small.
+
+A process reads every record once, a millisecond or a few each, and afterwards those alone that have come since: a
+record of a completed or stopped trial does not change. Kept are some 300 bytes a candidate.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+from weakref import WeakKeyDictionary
+
+from prunedlora.config.trial import TrialConfig
+from prunedlora.results.record import Candidate, TrialRecord
+from prunedlora.results.store import Store
+
+AT_ONCE = 256
+"""Records that are in memory at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """A candidate that another is compared with."""
+
+    key: str
+    candidate: str
+    """Its name within the trial."""
+    loss: float
+    num_examples: int
+    sizes: tuple[float, ...]
+    """As `sizes_of` gives them."""
+
+    @classmethod
+    def of(cls, key: str, candidate: Candidate, sizes: tuple[float, ...]) -> Self:
+        loss = candidate.figures["loss"]
+        return cls(key, candidate.name, loss.value, loss.num_examples, sizes)
+
+    @property
+    def name(self) -> str:
+        return f"{self.key}@{self.candidate}"
+
+
+@dataclass
+class _OnRecord:
+    """The candidates of a store's ended trials, as this process has read them."""
+
+    rivals: dict[str, list[Rival]] = field(default_factory=dict)
+    """By what makes losses comparable."""
+    settled: set[str] = field(default_factory=set)
+    """Keys whose record is completed or stopped, and so will not change."""
+    failed: set[str] = field(default_factory=set)
+    """Keys whose record may be replaced, by a trial that is retried: looked at again for every trial that asks."""
+    asking: str | None = None
+
+
+_ON_RECORD: WeakKeyDictionary[Store, _OnRecord] = WeakKeyDictionary()
+
+
+def rivals_of(
+    store: Store, config: TrialConfig, key: str, sizes_of: Callable[[Candidate], tuple[float, ...]]
+) -> Sequence[Rival]:
+    """The candidates of all completed and stopped trials of the same base and data as `config`, but for those of `key`
+    itself and of full fine-tuning. Raises RecordError naming a broken record."""
+    known = _ON_RECORD.setdefault(store, _OnRecord())
+    if known.asking != key:
+        known.asking = key
+        known.failed.clear()
+    new = [other for other in store.trial_keys() if other != key and other not in known.settled | known.failed]
+    for record in _records(store, new):
+        if record.status == "failed":
+            known.failed.add(record.key)
+            continue
+        known.settled.add(record.key)
+        if record.config.get("adapter") is not None:
+            same = known.rivals.setdefault(_comparable(record.config), [])
+            same += [Rival.of(record.key, each, sizes_of(each)) for each in record.candidates]
+    found = known.rivals.get(_comparable(config.model_dump(mode="json")), [])
+    return [rival for rival in found if rival.key != key]
+
+
+def _records(store: Store, keys: Sequence[str]) -> Iterator[TrialRecord]:
+    for begin in range(0, len(keys), AT_ONCE):
+        yield from store.records_of(keys[begin : begin + AT_ONCE])
+
+
+def _comparable(config: dict[str, Any]) -> str:
+    """What must be equal for two losses to be over the same targets, and for both to have the same figures."""
+    model, evaluation = config.get("model", {}), config.get("evaluation", {})
+    return json.dumps(
+        [
+            config.get("data"),
+            *(model.get(name) for name in ("name", "revision", "gguf_file")),
+            *(evaluation.get(name) for name in ("metric", "max_examples", "max_new_tokens", "stop")),
+        ],
+        sort_keys=True,
+    )
