@@ -18,6 +18,7 @@ from prunedlora.config.methods import (
     L1raConfig,
     PruningConfig,
     SvdConfig,
+    section_fields,
 )
 from prunedlora.config.section import Section
 from prunedlora.config.trial_sections import (
@@ -28,7 +29,8 @@ from prunedlora.config.trial_sections import (
     OptimizerConfig,
     TrainingConfig,
 )
-from prunedlora.pruning.target import MinRankError, Target
+from prunedlora.pruning.goals import falling_goals
+from prunedlora.pruning.target import MinRankError, Start, targets_of
 from prunedlora.registry import lookup
 
 MANY_LAYERS = 10**6
@@ -109,21 +111,29 @@ class TrialConfig(Section):
             problems += self._pruning_problems(self.pruning, rank)
         return problems
 
-    def _pruning_problems(self, pruning: PruningConfig, rank: int) -> list[str]:
-        if pruning.ladder is not None:
-            if self.evaluation.milestones:
-                return ["evaluation.milestones has no effect on schedule 'ladder': its rungs are evaluated; remove it"]
+    def _pruning_problems(self, pruning: PruningConfig, rank: int | None) -> list[str]:
+        """What is wrong whatever the model; `rank` None: that of an adapter that exists, which is not known here."""
+        if pruning.ladder is not None and self.evaluation.milestones:
+            return ["evaluation.milestones has no effect on schedule 'ladder': its rungs are evaluated; remove it"]
+        if rank is None:
             return []
         if pruning.target_rank is not None and pruning.target_rank > rank:
             return [f"pruning.target_rank {pruning.target_rank} is above adapter.initial_rank {rank}"]
         if pruning.min_rank > rank:
             return [f"pruning.min_rank {pruning.min_rank} is above adapter.initial_rank {rank}"]
-        target = Target(rank, pruning.target_sparsity, pruning.target_rank, pruning.min_rank, pruning.round_to)
+        ladder = section_fields(pruning).get("ladder")
+        if ladder is not None and ladder.unit == "parameters":
+            return []  # how many there are is known with the model
+        # For very many layers: what `global` may remove of all must be allowed whatever their number.
+        many = Start({(rank, 1): MANY_LAYERS})
+        sparsity, target_rank = pruning.target_sparsity, pruning.target_rank
         try:
-            # For very many layers: what `global` may remove of all must be allowed whatever their number.
-            lookup("allocation", pruning.allocation).num_to_remove(MANY_LAYERS, MANY_LAYERS, target)
-        except MinRankError:
-            kept = rank * (1 - (pruning.target_sparsity or 0.0)) if pruning.target_rank is None else pruning.target_rank
+            targets = targets_of(ladder, sparsity, target_rank, pruning.min_rank, pruning.round_to)
+            falling_goals(lookup("allocation", pruning.allocation).goal, many, targets)
+        except MinRankError as error:
+            if pruning.ladder is not None:
+                return [f"pruning: {error}"]
+            kept = rank * (1 - (sparsity or 0.0)) if target_rank is None else target_rank
             return [f"pruning.min_rank {pruning.min_rank} forbids the target: rank {kept:g} on average"]
         except ValueError as error:
             return [f"pruning: {error}"]

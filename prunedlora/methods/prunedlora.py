@@ -1,14 +1,18 @@
 """PrunedLoRA (https://arxiv.org/abs/2510.00192): a LoRA adapter that loses components while it trains."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from prunedlora.adapters.attach import AdapterSettings
 from prunedlora.methods.method import Method
+from prunedlora.pruning.ladder import rungs_of
 from prunedlora.pruning.pruner import Event, Pruner
 from prunedlora.pruning.pruning_settings import PruningSettings
 from prunedlora.registry import register
+from prunedlora.settings_error import SettingsError
 
 
 @register("method", "prunedlora")
@@ -22,6 +26,15 @@ class PrunedLora(Method):
 
     _pruner: Pruner | None = None
 
+    def __init__(self, adapter: AdapterSettings, seed: int, num_steps: int, settings: Any) -> None:
+        """Raises SettingsError for a training too short for its ladder's rungs."""
+        super().__init__(adapter, seed, num_steps, settings)
+        if self.settings.ladder is not None:
+            try:
+                rungs_of(self.settings.ladder, num_steps)
+            except ValueError as error:
+                raise SettingsError(str(error)) from error
+
     @property
     def pruner(self) -> Pruner:
         """The pruner of the attached adapter. Raises RuntimeError before `attach`."""
@@ -32,7 +45,7 @@ class PrunedLora(Method):
     def attach(self, model: nn.Module, adapter_name: str) -> nn.Module:
         """The model with the adapter; hooks for the curvature come with the first step that is observed.
 
-        Raises TargetError for modules that do not fit the model, ValueError for a target that cannot be reached.
+        Raises TargetError for modules that do not fit the model, ValueError for a target or a rung that cannot be.
         """
         adapted = super().attach(model, adapter_name)
         try:
@@ -66,6 +79,10 @@ class PrunedLora(Method):
     def step(self, step: int, progress: float, optimizer: Optimizer) -> Event | None:
         """Prunes if an event is due."""
         return self.pruner.step(step, progress, optimizer)
+
+    def begin_rung(self, step: int, progress: float, optimizer: Optimizer) -> Event | None:
+        """Removes what the rung that begins here removes at once."""
+        return self.pruner.begin_rung(step, optimizer)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The pruner's state."""

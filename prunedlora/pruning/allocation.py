@@ -1,18 +1,14 @@
 """Allocation: how the components to remove are shared out among the layers (methods.md 1.4)."""
 
-import math
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from prunedlora.pruning.target import SERVED_SLOT, MinRankError, Target
+from prunedlora.pruning.goals import global_goal, uniform_goal
+from prunedlora.pruning.target import Goal, Start, Target, Unit
 from prunedlora.registry import register
-from prunedlora.served_slot import SERVED_SLOTS
-
-Unit = Literal["components", "parameters"]
-"""What an allocation counts."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +16,15 @@ class Demand:
     """What an event is to remove."""
 
     num: int
-    """What is to go, in the allocation's `unit`."""
+    """What is to go, in `unit`."""
     min_rank: int
     block: int = 1
     most_rank: int | None = None
     """Layers above it lose their excess first."""
+    unit: Unit | None = None
+    """What `num` counts; None: the allocation's own."""
+    completes: bool = False
+    """Whether all excess goes, even where that is more than `num`: the goal is to be reached now."""
 
 
 class Allocation(Protocol):
@@ -32,70 +32,39 @@ class Allocation(Protocol):
 
     @property
     def unit(self) -> Unit:
-        """What `num_to_remove`, `least_due`, `num_removed_so_far` and `Demand.num` count."""
+        """What it counts, unless a ladder's budgets say otherwise."""
         ...
 
-    def num_to_remove(self, num_layers: int, width: int, target: Target) -> int:
-        """K, what goes over the whole training, in `unit`, per layer or over all layers. `width`: parameters of one
-        component of every layer together.
+    def goal(self, start: Start, target: Target) -> Goal:
+        """What has to go from the start on to reach the target (goals.py).
 
         Raises ValueError for a target that cannot be reached or that `min_rank` or `round_to` forbids.
         """
         ...
 
-    def most_rank(self, target: Target) -> int | None:
-        """The rank that no layer may end above; None: any."""
+    def least_due(self, goal: Goal, block: int) -> int:
+        """The least that must be due for an event, in the goal's unit."""
         ...
 
-    def least_due(self, target: Target) -> int:
-        """The least that must be due for an event, in `unit`."""
-        ...
-
-    def num_removed_so_far(self, ranks: list[int], widths: list[int], initial_rank: int) -> int:
-        """What has gone, in `unit`."""
+    def num_removed(self, start: Start, ranks: list[int], widths: list[int], goal: Goal) -> int:
+        """What has gone since the start, in the goal's unit."""
         ...
 
     def counts(self, cost: Tensor, ranks: Tensor, widths: Tensor, demand: Demand) -> Tensor:
         """How many components each layer loses, (L,) int64.
 
         `cost` (L, k): marginal costs of each layer's sequence of removals, k ≥ min(num, largest rank − min_rank), and
-        at least a block where a layer has one to lose;
+        at least a block where a layer has one to lose, and all that is above `most_rank`;
         `ranks` (L,) int64; `widths` (L,) parameters of one component. No layer falls below `min_rank`. Components are
         counted exactly, down to whole blocks; of parameters no fewer go than asked, and less than a component (block)
-        more.
+        more. Only a demand that completes may take more: what is above `most_rank`.
         """
         ...
 
 
-def _removals(of: int, target: Target, unit: Unit) -> int:
-    """How much of `of` units goes (of one layer, or of all), whose floor is `min_rank` of every `initial_rank`."""
-    sparsity, rank, initial = target.target_sparsity, target.target_rank, target.initial_rank
-    if (sparsity is None) == (rank is None):
-        raise ValueError(f"give exactly one of target_sparsity ({sparsity}) and target_rank ({rank})")
-    if initial % target.block:
-        raise ValueError(f"round_to {target.block} does not divide the initial rank {initial}")
-    if rank is not None:
-        if not 0 <= rank <= initial:
-            raise ValueError(f"target_rank {rank} must lie between 0 and the initial rank {initial}")
-        num, name = (initial - rank) * of // initial, f"target_rank {rank}"
-    else:
-        assert sparsity is not None
-        if not 0 <= sparsity <= 1:
-            raise ValueError(f"target_sparsity {sparsity:g} must lie between 0 and 1")
-        whole = target.block if unit == "components" else 1
-        num, name = math.floor(sparsity * of / whole + 0.5) * whole, f"target_sparsity {sparsity:g}"
-    floor = math.ceil(target.min_rank / target.block) * target.block
-    allowed = of // initial * max(initial - floor, 0)
-    if num > allowed:
-        raise MinRankError(
-            f"{name} of initial rank {initial} removes {num} of {of} {unit}, "
-            f"but min_rank {target.min_rank} allows {allowed}"
-        )
-    return num
-
-
 class Uniform:
-    """Every layer loses the same number (the paper's public code). Counts are per layer.
+    """Every layer loses the same number (the paper's public code), down to one cap. Counts are of the layer that has
+    the most; layers that have less than the cap lose nothing.
 
     `round_to`: a target rank must fit; a target sparsity goes to the nearest rank that does (of two, the smaller).
     """
@@ -105,41 +74,23 @@ class Uniform:
         """Components, of one layer."""
         return "components"
 
-    def num_to_remove(self, num_layers: int, width: int, target: Target) -> int:
-        """⌊sparsity · initial rank + ½⌋ per layer, or initial rank − target rank. Raises as Allocation says."""
-        num = _removals(target.initial_rank, target, self.unit)
-        if target.round_to is None:
-            return num
-        rank = target.initial_rank - num
-        if target.round_to != SERVED_SLOT:
-            if rank % target.block:
-                raise ValueError(f"target_rank {rank} is no multiple of round_to {target.block}")
-            return num
-        if target.target_rank is not None and rank not in SERVED_SLOTS:
-            raise ValueError(f"target_rank {rank} is no served slot; those are {', '.join(map(str, SERVED_SLOTS))}")
-        reachable = [slot for slot in SERVED_SLOTS if target.min_rank <= slot <= target.initial_rank]
-        if not reachable:
-            raise ValueError(
-                f"no served slot lies between min_rank {target.min_rank} and initial rank {target.initial_rank}"
-            )
-        exact = target.initial_rank * (1 - (target.target_sparsity or 0.0)) if target.target_rank is None else rank
-        return target.initial_rank - min(reachable, key=lambda slot: (abs(slot - exact), slot))
+    def goal(self, start: Start, target: Target) -> Goal:
+        """The cap that every layer is to end at."""
+        return uniform_goal(start, target)
 
-    def most_rank(self, target: Target) -> int | None:
-        """None: all layers end at one rank."""
-        return None
-
-    def least_due(self, target: Target) -> int:
+    def least_due(self, goal: Goal, block: int) -> int:
         """A block."""
-        return target.block
+        return block
 
-    def num_removed_so_far(self, ranks: list[int], widths: list[int], initial_rank: int) -> int:
-        """Removals per layer."""
-        return initial_rank - max(ranks)
+    def num_removed(self, start: Start, ranks: list[int], widths: list[int], goal: Goal) -> int:
+        """Removals of the layer that had the most."""
+        return start.max_rank - max(ranks)
 
     def counts(self, cost: Tensor, ranks: Tensor, widths: Tensor, demand: Demand) -> Tensor:
-        """As many whole blocks for every layer as `num` holds."""
-        return torch.full_like(ranks, demand.num // demand.block * demand.block)
+        """As many whole blocks as `num` holds for the layers that have the most; the others down to where those
+        are."""
+        cap = ranks.max() - demand.num // demand.block * demand.block
+        return (ranks - cap).clamp(min=0)
 
 
 @dataclass(frozen=True)
@@ -153,38 +104,26 @@ class Global:
 
     per_parameter: bool
     """Costs are per parameter freed (d_in + d_out for a component), and so is the target: what is left has no more
-    parameters than layers of the (mean) target rank. Otherwise components count, whatever their width."""
+    parameters than layers of the (mean) target rank. Otherwise components compete, and count, whatever their width; a
+    ladder's budget of parameters is then met by taking the cheapest components until they fit."""
 
     @property
     def unit(self) -> Unit:
         """As `per_parameter` says, of all layers."""
         return "parameters" if self.per_parameter else "components"
 
-    def num_to_remove(self, num_layers: int, width: int, target: Target) -> int:
-        """⌊sparsity · all + ½⌋, or all · (initial rank − target rank) / initial rank; of components with blocks, the
-        nearest number of whole ones. Raises as Allocation says."""
-        if self.per_parameter:
-            return _removals(width * target.initial_rank, target, self.unit)
-        num = _removals(num_layers * target.initial_rank, target, self.unit)
-        return num // target.block * target.block
+    def goal(self, start: Start, target: Target) -> Goal:
+        """What is to go of all layers."""
+        return global_goal(start, target, self.per_parameter)
 
-    def most_rank(self, target: Target) -> int | None:
-        """With round_to "served_slot": the smallest slot that holds the mean target rank."""
-        if target.round_to != SERVED_SLOT:
-            return None
-        sparsity = target.target_sparsity or 0.0
-        mean = target.target_rank if target.target_rank is not None else target.initial_rank * (1 - sparsity)
-        # Rounding of the number of removals can leave a little more than the mean: by less than one component a layer.
-        return next((slot for slot in SERVED_SLOTS if slot >= mean - 1e-9), None)
-
-    def least_due(self, target: Target) -> int:
+    def least_due(self, goal: Goal, block: int) -> int:
         """A block, or any parameter: then a whole block goes."""
-        return 1 if self.per_parameter else target.block
+        return 1 if goal.unit == "parameters" else block
 
-    def num_removed_so_far(self, ranks: list[int], widths: list[int], initial_rank: int) -> int:
+    def num_removed(self, start: Start, ranks: list[int], widths: list[int], goal: Goal) -> int:
         """Components, or parameters, over all layers."""
-        sizes = widths if self.per_parameter else [1] * len(ranks)
-        return sum(size * (initial_rank - rank) for size, rank in zip(sizes, ranks, strict=True))
+        sizes = widths if goal.unit == "parameters" else [1] * len(ranks)
+        return start.size(goal.unit) - sum(size * rank for size, rank in zip(sizes, ranks, strict=True))
 
     def counts(self, cost: Tensor, ranks: Tensor, widths: Tensor, demand: Demand) -> Tensor:
         """The cheapest removals over all layers."""
@@ -194,7 +133,8 @@ class Global:
             cost = cost[:, : num_blocks * size].view(len(cost), num_blocks, size).sum(-1)
             ranks = ranks // size
         floor = -(-demand.min_rank // size)
-        freed = size * (widths if self.per_parameter else torch.ones_like(widths))  # by one block of each layer
+        counts_parameters = (demand.unit or self.unit) == "parameters"
+        freed = size * (widths if counts_parameters else torch.ones_like(widths))  # by one block of each layer
         position = torch.arange(num_blocks, device=cost.device)
         allowed = position < (ranks - floor)[:, None]
         running = cost.cummax(1).values
@@ -202,13 +142,16 @@ class Global:
             running = running / widths[:, None]
         merged = torch.where(allowed, running, torch.inf).flatten()
         order = merged.argsort(stable=True)
+        excess = torch.zeros_like(allowed).flatten()
         if demand.most_rank is not None:
             excess = (position < (ranks - demand.most_rank // size)[:, None]).flatten()
             order = order[(~excess[order]).to(torch.uint8).argsort(stable=True)]
         freed_in_order = freed[:, None].expand_as(cost).flatten()[order]
         freed_before = freed_in_order.cumsum(0) - freed_in_order
         # Components are taken while a whole block is still due, parameters until enough are freed.
-        due = freed_before < demand.num if self.per_parameter else freed_before + freed_in_order <= demand.num
+        due = freed_before < demand.num if counts_parameters else freed_before + freed_in_order <= demand.num
+        if demand.completes:
+            due |= excess[order]
         # Stable, and running maxima never fall along a layer: each layer's share is a prefix of its sequence.
         taken = torch.zeros_like(merged, dtype=torch.int64)
         taken[order] = due.long()

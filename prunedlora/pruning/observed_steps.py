@@ -7,8 +7,9 @@ length of the training, so that all workers, and a training that is resumed, say
 
 import math
 
+from prunedlora.pruning.leg import legs_of
 from prunedlora.pruning.pruning_settings import PruningSettings
-from prunedlora.pruning.schedules import num_removed, removed_share
+from prunedlora.pruning.schedules import num_removed
 
 NEGLIGIBLE = 1e-3
 """Share of an average that is given up. Tried on a small network, 120 removals each in six forms: all 720 were those of
@@ -20,23 +21,23 @@ def num_that_count(decay: float) -> int:
     return 1 if decay == 0.0 else max(1, math.ceil(math.log(NEGLIGIBLE) / math.log(decay)))
 
 
-def may_remove(settings: PruningSettings, step: int, progress: float) -> bool:
-    """Whether an event can fall on this step: on multiples of `every_steps` from `begin` on, on any step from `end`."""
-    end = settings.begin if settings.end is None else settings.end
-    return progress >= settings.begin and (step % settings.every_steps == 0 or progress >= end)
-
-
 def first_event(settings: PruningSettings, num_steps: int, num_to_remove: int, least_due: int) -> int:
-    """The step (from 1) of a training of `num_steps` on which the schedule has its first removal.
+    """The step (from 1) of a training of `num_steps` on which it has its first removal, or after which it has it: where
+    the first rung of a ladder begins.
 
-    `num_to_remove` in all, `least_due` at once, in what the allocation counts.
+    `num_to_remove` towards the first target, `least_due` at once, in what the allocation counts.
     """
-    for step in range(max(1, math.floor(settings.begin * num_steps)), num_steps):
+    leg = legs_of(settings, num_steps)[0]
+    last = num_steps
+    if leg.rung is not None:
+        if leg.every_steps is None:
+            return leg.rung.begin
+        last = leg.rung.end
+    for step in range(max(1, math.floor(leg.begin * num_steps)), last):
         progress = step / num_steps
-        share = removed_share(settings.schedule, progress, settings.begin, settings.end)
-        if may_remove(settings, step, progress) and num_removed(share, num_to_remove) >= least_due:
+        if leg.may_remove(step, progress) and num_removed(leg.share(progress), num_to_remove) >= least_due:
             return step
-    return num_steps
+    return last
 
 
 def first_observed(settings: PruningSettings, num_steps: int, num_to_remove: int, least_due: int) -> int:

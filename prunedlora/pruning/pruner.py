@@ -20,11 +20,15 @@ from prunedlora.pruning.allocation import Allocation, Demand
 from prunedlora.pruning.averages import CURVATURE, H_MOMENT, U_MOMENT, Averages, watched
 from prunedlora.pruning.criteria import Criterion
 from prunedlora.pruning.event import Counts, Known, gather, remove, truncate, with_gradient
+from prunedlora.pruning.goals import falling_goals
 from prunedlora.pruning.gradient_form import GradientForm
+from prunedlora.pruning.ladder import Rung, rungs_of
+from prunedlora.pruning.leg import leg_at, legs_of
 from prunedlora.pruning.live import LiveLayer
-from prunedlora.pruning.observed_steps import first_observed, may_remove
+from prunedlora.pruning.observed_steps import first_observed
 from prunedlora.pruning.pruning_settings import PruningSettings
-from prunedlora.pruning.schedules import num_removed, removed_share
+from prunedlora.pruning.schedules import num_removed
+from prunedlora.pruning.target import Goal, Start
 from prunedlora.registry import lookup
 from prunedlora.seeds import derive_seed
 
@@ -61,40 +65,36 @@ class Pruner:
         hold: bool = False,
         num_steps: int | None = None,
     ) -> None:
-        """`layers` in their initial state, all of one rank. `seed`: of what is drawn (criterion "random"). `num_steps`:
-        length of the training in optimizer steps; None: it is not known, and everything is observed from here on.
+        """`layers` in their initial state; they may be of unequal ranks. `seed`: of what is drawn (criterion "random").
+        `num_steps`: length of the training in optimizer steps; a ladder needs it; otherwise None: it is not known, and
+        everything is observed from here on.
 
-        Raises ValueError for a target or a schedule that cannot be, UnknownNameError for an unknown name.
+        Raises ValueError for a target, a schedule or a rung that cannot be, UnknownNameError for an unknown name.
         """
-        ranks = {layer.rank for layer in layers}
-        if len(ranks) != 1:
-            raise ValueError(f"layers must all start at one rank, got ranks {sorted(ranks)}")
-        if settings.every_steps < 1:
-            raise ValueError(f"every_steps must be at least 1, got {settings.every_steps}")
+        self.rungs: tuple[Rung, ...] = ()
+        """Trunk and rungs; none without a ladder."""
+        self._legs = legs_of(settings, num_steps)
+        if settings.ladder is not None and num_steps is not None:
+            self.rungs = rungs_of(settings.ladder, num_steps)
         self.settings = settings
         self._seed = seed
         self._hold = hold
         self._layers = [LiveLayer(layer, hold=hold) for layer in layers]
         self._names = [layer.name for layer in layers]
-        self._initial_rank = ranks.pop()
+        self._start = Start.of([layer.rank for layer in self._layers], [layer.width for layer in self._layers])
         self._allocation: Allocation = lookup("allocation", settings.allocation)
-        self._target = settings.target(self._initial_rank)
-        self._num_to_remove = self._allocation.num_to_remove(
-            len(layers), sum(layer.width for layer in self._layers), self._target
-        )
+        self._goals = falling_goals(self._allocation.goal, self._start, settings.targets)
         self._criterion: Criterion | None = None
         if settings.criterion is not None:
             self._criterion = lookup("criterion", settings.criterion)
-        removed_share(settings.schedule, 0.0, settings.begin, settings.end)  # refuses settings that do not fit
         self._gradient_form = GradientForm(settings)
         self._averages = Averages(watched(settings, self._criterion), self._layers, settings.ema_decay)
         self._is_discarded = False
         self._take_stock()
         self._is_open = not self.is_done
-        least = self._allocation.least_due(self._target)
-        self._first_observed = (
-            1 if num_steps is None else first_observed(settings, num_steps, self._num_to_remove, least)
-        )
+        first = self._goals[0]
+        least = self._allocation.least_due(first, settings.block)
+        self._first_observed = 1 if num_steps is None else first_observed(settings, num_steps, first.num, least)
         self._watch(1)
 
     def statistics(self) -> list[Tensor]:
@@ -150,21 +150,58 @@ class Pruner:
     def _event(self, step: int, progress: float, optimizer: Optimizer | None) -> Event | None:
         if not self._is_open or self._averages.num_observed == 0 or self._is_discarded:
             return None
-        if not self.may_remove(step, progress):
+        index = leg_at(self._legs, step)
+        if index is None or not self._legs[index].may_remove(step, progress):
             return None
-        share = removed_share(self.settings.schedule, progress, self.settings.begin, self.settings.end)
-        num_due = num_removed(share, self._num_to_remove) - self._num_done
-        if num_due < self._allocation.least_due(self._target) or not self._started():
+        if self._num_due(index, self._legs[index].share(progress)) is None or not self._started():
             return None
-        removed = self._remove(num_due, optimizer, derive_seed(self._seed, "event", step))
+        return self._remove_towards(index, self._legs[index].share(progress), step, optimizer)
+
+    @full_float32
+    def begin_rung(self, step: int, optimizer: Optimizer | None) -> Event | None:
+        """On a ladder, when the candidate after optimizer step number `step` has been made: the next rung's removal,
+        where it is all at once. Nothing for a rung that has it behind it already, whose removal goes in events, or
+        where no rung begins; so it may be called again when a training is gone on with.
+
+        Raises ValueError where what is removed depends on statistics, and no step has been observed.
+        """
+        index = next((i for i, leg in enumerate(self._legs) if leg.rung is not None and leg.rung.begin == step), None)
+        if index is None or self._legs[index].every_steps is not None or not self._is_open:
+            return None
+        if self._num_due(index, 1.0) is None:
+            return None
+        if self.settings.ema_decay is not None and self._averages.num_observed == 0:
+            raise ValueError(f"rung {index + 1} begins after step {step}, but no step before it could be observed")
+        return self._remove_towards(index, 1.0, step, optimizer)
+
+    def _num_due(self, index: int, share: float) -> int | None:
+        """What is to go now, in the goal's unit, when `share` of a leg's removal is to be done; None: no event."""
+        goal = self._goals[index]
+        before = self._goals[index - 1].num if index else 0
+        num = before + num_removed(share, goal.num - before) - self._num_done
+        if num >= self._allocation.least_due(goal, self.settings.block):
+            return num
+        return max(num, 0) if share == 1.0 and not self._is_reached(goal) else None
+
+    def _is_reached(self, goal: Goal) -> bool:
+        highest = max(layer.rank for layer in self._layers)
+        return self._num_done >= goal.num and (goal.most_rank is None or highest <= goal.most_rank)
+
+    def _remove_towards(self, index: int, share: float, step: int, optimizer: Optimizer | None) -> Event:
+        num = self._num_due(index, share)
+        assert num is not None
+        goal = self._goals[index]
+        demand = Demand(num, self.settings.min_rank, self.settings.block, goal.most_rank, goal.unit, share == 1.0)
+        removed = self._remove(demand, optimizer, derive_seed(self._seed, "event", step))
         if self.is_done:
             self.close()
         return Event(step, removed, self.ranks)
 
     def may_remove(self, step: int, progress: float) -> bool:
-        """Whether an event can fall on this step: a matter of the schedule alone, so that all data-parallel workers
-        say the same, whatever they have removed."""
-        return may_remove(self.settings, step, progress)
+        """Whether `step` can have an event on this step: a matter of the settings alone, so that all data-parallel
+        workers say the same, whatever they have removed."""
+        index = leg_at(self._legs, step)
+        return index is not None and self._legs[index].may_remove(step, progress)
 
     @full_float32
     def scores(self, step: int = 0) -> dict[str, Tensor]:
@@ -195,13 +232,14 @@ class Pruner:
 
     @property
     def is_done(self) -> bool:
-        """Whether the target is reached: nothing is observed or removed any more."""
-        return self._num_done >= self._num_to_remove
+        """Whether the (last) target is reached: nothing is observed or removed any more."""
+        return self._is_reached(self._goals[-1])
 
     @property
     def done_share(self) -> float:
         """How much of what is to go is gone, in components or, where the allocation counts those, in parameters."""
-        return min(self._num_done / self._num_to_remove, 1.0) if self._num_to_remove else 1.0
+        num = self._goals[-1].num
+        return min(self._num_done / num, 1.0) if num else 1.0
 
     @property
     def ranks(self) -> dict[str, int]:
@@ -285,9 +323,10 @@ class Pruner:
         """After a change of ranks: what follows from them, and is asked for at every step."""
         ranks = [layer.rank for layer in self._layers]
         widths = [layer.width for layer in self._layers]
-        self._num_done = self._allocation.num_removed_so_far(ranks, widths, self._initial_rank)
+        self._num_done = self._allocation.num_removed(self._start, ranks, widths, self._goals[-1])
         left = [rank for rank in ranks if rank]
-        mean_growth = self._initial_rank * len(left) / sum(left) if left else 1.0
+        initial, num_initial = self._start.size("components"), self._start.size("components", 1)
+        mean_growth = initial * len(left) / (num_initial * sum(left)) if left else 1.0
         self._rate_factor = float(mean_growth**self.settings.rate_growth)
 
     def _started(self) -> bool:
@@ -295,15 +334,16 @@ class Pruner:
         device = self._layers[0].layer.B.device
         return bool(torch.stack([layer.layer.B.detach().any().to(device) for layer in self._layers]).any())
 
-    def _remove(self, num: int, optimizer: Optimizer | None, seed: int) -> dict[str, list[int]]:
+    def _remove(self, demand: Demand, optimizer: Optimizer | None, seed: int) -> dict[str, list[int]]:
         """Layer name → indices that went."""
         device = self._layers[0].layer.B.device
         widths = torch.tensor([layer.width for layer in self._layers], device=device)
-        demand = Demand(num, self.settings.min_rank, self._target.block, self._allocation.most_rank(self._target))
         counts = partial(_counts, self._allocation, widths, demand)
         before = [layer.rank for layer in self._layers]
         if self.settings.basis == "raw":
-            components = num if self._allocation.unit == "components" else math.ceil(num / int(widths.min()))
+            components = demand.num if demand.unit == "components" else math.ceil(demand.num / int(widths.min()))
+            if demand.most_rank is not None:
+                components = max(components, max(before) - demand.most_rank)
             kept = self._choose(counts, components, seed)
         else:
             kept = self._truncate(counts, optimizer)
@@ -320,7 +360,7 @@ class Pruner:
 
     def _choose(self, counts: Counts, components: int, seed: int) -> dict[int, Tensor]:
         """Of the components as they stand: index of a layer → what it keeps, compensated. `components`: most to go."""
-        settings, block = self.settings, self._target.block
+        settings, block = self.settings, self.settings.block
         assert self._criterion is not None
         assert settings.recovery_strength is not None
         highest = max(layer.rank for layer in self._layers)
@@ -339,7 +379,6 @@ class Pruner:
     def _truncate(self, counts: Counts, optimizer: Optimizer | None) -> dict[int, Tensor]:
         """In the principal basis, which layers and averages are turned to: index of a layer → what it keeps."""
         settings = self.settings
-        assert settings.moments is not None
         is_whitened = settings.basis == "whitened"
         averages = self._averages.corrected()
         before = [layer.rank for layer in self._layers]
@@ -349,7 +388,8 @@ class Pruner:
             counts,
             damping=settings.damping,
             optimizer=optimizer,
-            optimizer_moments=settings.moments,
+            # A ladder whose rungs begin with a new optimizer state has no moments to map.
+            optimizer_moments=settings.moments or "reset",
         )
         if is_whitened:
             for index, (T, T_inverse) in changed.items():

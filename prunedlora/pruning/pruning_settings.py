@@ -5,7 +5,7 @@ from typing import Literal
 
 from prunedlora.adapters.layers import Side
 from prunedlora.pruning.ladder import Ladder
-from prunedlora.pruning.target import Target
+from prunedlora.pruning.target import Target, targets_of
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,15 @@ class PruningSettings:
             return ()
         return ("A", "B") if self.recovery_side == "both" else (self.recovery_side,)
 
-    def target(self, initial_rank: int) -> Target:
-        """What is to be left of layers of `initial_rank`."""
-        return Target(initial_rank, self.target_sparsity, self.target_rank, self.min_rank, self.round_to)
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """What is to be left, in order: at each rung, or at the end of the schedule.
+
+        Raises ValueError unless exactly one of target_sparsity, target_rank and ladder is given.
+        """
+        return targets_of(self.ladder, self.target_sparsity, self.target_rank, self.min_rank, self.round_to)
+
+    @property
+    def block(self) -> int:
+        """Components that a layer loses at once."""
+        return self.round_to if isinstance(self.round_to, int) else 1

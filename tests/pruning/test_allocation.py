@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from prunedlora.pruning.allocation import Demand
-from prunedlora.pruning.target import MinRankError, Target
+from prunedlora.pruning.target import MinRankError, Start, targets_of
 from prunedlora.registry import lookup, names
 from prunedlora.served_slot import SERVED_SLOTS
 
@@ -12,6 +12,20 @@ per_parameter = lookup("allocation", "global_per_parameter")
 
 WIDTH = 36
 """Parameters of one component of every layer together, where only components count."""
+
+
+def target(sparsity, rank, min_rank, round_to=None):
+    return targets_of(None, sparsity, rank, min_rank, round_to)[0]
+
+
+def num_to_remove(allocation, layers, width, initial, *values):
+    """Of `layers` layers that start at rank `initial`, one component of all of them of `width` parameters."""
+    assert width % layers == 0
+    return allocation.goal(Start({(initial, width // layers): layers}), target(*values)).num
+
+
+def most_rank(allocation, initial, *values):
+    return allocation.goal(Start({(initial, 12): 3}), target(*values)).most_rank
 
 
 def counts(allocation, cost, ranks, num, min_rank=0, widths=None, **demand):
@@ -31,43 +45,45 @@ class TestConformance:
         allocation = lookup("allocation", name)
         generator = torch.Generator().manual_seed(0)
         initial, layers = 16, 5
-        target = Target(initial, None, target_rank, min_rank, round_to)
+        aim = target(None, target_rank, min_rank, round_to)
         widths = torch.tensor([4, 8, 4, 4, 16])
-        total = allocation.num_to_remove(layers, int(widths.sum()), target)
+        start = Start.of([initial] * layers, widths.tolist())
+        goal = allocation.goal(start, aim)
+        total = goal.num
         ranks = torch.full((layers,), initial)
-        of_one = int(widths.max()) * target.block if allocation.unit == "parameters" else 1
+        of_one = int(widths.max()) * aim.block if goal.unit == "parameters" else 1
         for due in [*range(0, total, 3), total]:
-            done = allocation.num_removed_so_far(ranks.tolist(), widths.tolist(), initial)
+            done = allocation.num_removed(start, ranks.tolist(), widths.tolist(), goal)
             num = due - done
-            if num < allocation.least_due(target):
+            if num < allocation.least_due(goal, aim.block):
                 continue
-            k = min(max(num, target.block), int(ranks.max()) - min_rank)
+            k = min(max(num, aim.block), int(ranks.max()) - min_rank)
             cost = torch.rand(layers, max(k, 0), generator=generator)
             cost[torch.arange(cost.shape[1]) >= ranks[:, None]] = torch.inf
             cost[0] = 0
-            demand = Demand(num, min_rank, target.block, allocation.most_rank(target))
+            demand = Demand(num, min_rank, aim.block, goal.most_rank)
             lost = allocation.counts(cost, ranks, widths, demand)
             assert lost.dtype == torch.int64
             assert (lost >= 0).all()
             ranks = ranks - lost
             assert (ranks >= min_rank).all()
-            assert not (ranks % target.block).any()
-            removed = allocation.num_removed_so_far(ranks.tolist(), widths.tolist(), initial)
+            assert not (ranks % aim.block).any()
+            removed = allocation.num_removed(start, ranks.tolist(), widths.tolist(), goal)
             if of_one > 1:
                 assert due <= removed < due + of_one
             else:
-                assert removed == due // target.block * target.block
+                assert removed == due // aim.block * aim.block
         left = int((ranks * widths).sum())
         if of_one > 1:
             assert target_rank * int(widths.sum()) - of_one < left <= target_rank * int(widths.sum())
         else:
-            assert allocation.num_removed_so_far(ranks.tolist(), widths.tolist(), initial) == total
+            assert allocation.num_removed(start, ranks.tolist(), widths.tolist(), goal) == total
         if round_to == "served_slot":
             assert int(ranks.max()) in SERVED_SLOTS
 
     def test_nothing_to_remove(self, name):
-        assert lookup("allocation", name).num_to_remove(3, WIDTH, Target(8, 0.0, None, 1)) == 0
-        assert lookup("allocation", name).num_to_remove(3, WIDTH, Target(8, None, 8, 1)) == 0
+        assert num_to_remove(lookup("allocation", name), 3, WIDTH, 8, 0.0, None, 1) == 0
+        assert num_to_remove(lookup("allocation", name), 3, WIDTH, 8, None, 8, 1) == 0
 
     @pytest.mark.parametrize(
         ("sparsity", "rank", "min_rank", "message"),
@@ -80,18 +96,18 @@ class TestConformance:
     )
     def test_targets_that_cannot_be_are_refused(self, name, sparsity, rank, min_rank, message):
         with pytest.raises(ValueError, match=message):
-            lookup("allocation", name).num_to_remove(4, WIDTH, Target(8, sparsity, rank, min_rank))
+            num_to_remove(lookup("allocation", name), 4, WIDTH, 8, sparsity, rank, min_rank)
 
     @pytest.mark.parametrize(("sparsity", "rank", "min_rank"), [(0.9, None, 2), (None, 2, 3)])
     def test_targets_that_min_rank_forbids_are_refused(self, name, sparsity, rank, min_rank):
         what = rf"removes \d+ of \d+ {lookup('allocation', name).unit}"
         message = rf"target_\w+ [\d.]+ of initial rank 8 {what}, but min_rank {min_rank} allows"
         with pytest.raises(MinRankError, match=message):
-            lookup("allocation", name).num_to_remove(4, WIDTH, Target(8, sparsity, rank, min_rank))
+            num_to_remove(lookup("allocation", name), 4, WIDTH, 8, sparsity, rank, min_rank)
 
     def test_a_block_that_does_not_divide_the_initial_rank_is_refused(self, name):
         with pytest.raises(ValueError, match="round_to 3 does not divide the initial rank 8"):
-            lookup("allocation", name).num_to_remove(4, WIDTH, Target(8, 0.5, None, 1, 3))
+            num_to_remove(lookup("allocation", name), 4, WIDTH, 8, 0.5, None, 1, 3)
 
 
 def test_totals():
@@ -100,38 +116,36 @@ def test_totals():
         "components",
         "parameters",
     ]
-    assert uniform.num_to_remove(12, WIDTH, Target(16, 0.75, None, 1)) == 12
-    assert uniform.num_to_remove(12, WIDTH, Target(10, 0.25, None, 1)) == 3  # 2.5 rounds up
-    assert uniform.num_to_remove(12, WIDTH, Target(16, None, 4, 1)) == 12
-    assert global_.num_to_remove(12, WIDTH, Target(10, 0.25, None, 1)) == 30
-    assert global_.num_to_remove(3, WIDTH, Target(5, 0.5, None, 1)) == 8  # 7.5 rounds up
-    assert global_.num_to_remove(12, WIDTH, Target(16, None, 4, 1)) == 144
-    assert per_parameter.num_to_remove(3, WIDTH, Target(16, None, 4, 1)) == 432  # 12 of 16 components, 36 parameters
-    assert per_parameter.num_to_remove(3, WIDTH, Target(16, 0.7, None, 1)) == 403  # of 576: 403.2
-    assert per_parameter.num_to_remove(3, WIDTH, Target(16, 0.7, None, 1, 4)) == 403  # blocks round nothing here
+    assert num_to_remove(uniform, 12, WIDTH, 16, 0.75, None, 1) == 12
+    assert num_to_remove(uniform, 12, WIDTH, 10, 0.25, None, 1) == 3  # 2.5 rounds up
+    assert num_to_remove(uniform, 12, WIDTH, 16, None, 4, 1) == 12
+    assert num_to_remove(global_, 12, WIDTH, 10, 0.25, None, 1) == 30
+    assert num_to_remove(global_, 3, WIDTH, 5, 0.5, None, 1) == 8  # 7.5 rounds up
+    assert num_to_remove(global_, 12, WIDTH, 16, None, 4, 1) == 144
+    assert num_to_remove(per_parameter, 3, WIDTH, 16, None, 4, 1) == 432  # 12 of 16 components, 36 parameters
+    assert num_to_remove(per_parameter, 3, WIDTH, 16, 0.7, None, 1) == 403  # of 576: 403.2
+    assert num_to_remove(per_parameter, 3, WIDTH, 16, 0.7, None, 1, 4) == 403  # blocks round nothing here
 
 
 def test_totals_in_blocks_and_on_slots():
-    assert uniform.num_to_remove(12, WIDTH, Target(32, 0.6, None, 1, 8)) == 16  # rank 12.8: 16 is nearer than 8
-    assert global_.num_to_remove(3, WIDTH, Target(16, 0.5, None, 1, 4)) == 24
-    assert global_.num_to_remove(3, WIDTH, Target(16, 0.4, None, 1, 4)) == 20  # 19.2
-    assert uniform.num_to_remove(12, WIDTH, Target(64, 0.8, None, 1, "served_slot")) == 48  # rank 12.8: slot 16
-    assert (
-        uniform.num_to_remove(12, WIDTH, Target(16, 0.25, None, 1, "served_slot")) == 8
-    )  # rank 12: of 8 and 16 the smaller
-    assert uniform.num_to_remove(12, WIDTH, Target(64, None, 8, 1, "served_slot")) == 56
-    assert global_.most_rank(Target(64, 0.8, None, 1, "served_slot")) == 16
-    assert global_.most_rank(Target(64, None, 8, 1, "served_slot")) == 8
-    assert global_.most_rank(Target(64, None, 8, 1, 8)) is None
+    assert num_to_remove(uniform, 12, WIDTH, 32, 0.6, None, 1, 8) == 16  # rank 12.8: 16 is nearer than 8
+    assert num_to_remove(global_, 3, WIDTH, 16, 0.5, None, 1, 4) == 24
+    assert num_to_remove(global_, 3, WIDTH, 16, 0.4, None, 1, 4) == 20  # 19.2
+    assert num_to_remove(uniform, 12, WIDTH, 64, 0.8, None, 1, "served_slot") == 48  # rank 12.8: slot 16
+    assert num_to_remove(uniform, 12, WIDTH, 16, 0.25, None, 1, "served_slot") == 8  # rank 12: of 8 and 16 the smaller
+    assert num_to_remove(uniform, 12, WIDTH, 64, None, 8, 1, "served_slot") == 56
+    assert most_rank(global_, 64, 0.8, None, 1, "served_slot") == 16
+    assert most_rank(global_, 64, None, 8, 1, "served_slot") == 8
+    assert most_rank(global_, 64, None, 8, 1, 8) is None
 
 
 def test_ranks_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="target_rank 12 is no multiple of round_to 8"):
-        uniform.num_to_remove(3, WIDTH, Target(32, None, 12, 1, 8))
+        num_to_remove(uniform, 3, WIDTH, 32, None, 12, 1, 8)
     with pytest.raises(ValueError, match="target_rank 12 is no served slot; those are 1, 8, 16"):
-        uniform.num_to_remove(3, WIDTH, Target(32, None, 12, 1, "served_slot"))
+        num_to_remove(uniform, 3, WIDTH, 32, None, 12, 1, "served_slot")
     with pytest.raises(ValueError, match="no served slot lies between min_rank 2 and initial rank 6"):
-        uniform.num_to_remove(3, WIDTH, Target(6, 0.5, None, 2, "served_slot"))
+        num_to_remove(uniform, 3, WIDTH, 6, 0.5, None, 2, "served_slot")
 
 
 def test_uniform_takes_the_same_of_every_layer():

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from prunedlora.adapters.shrink import set_factors, shrink
+from prunedlora.adapters.shrink import set_factors
 from prunedlora.pruning.pruner import Pruner
 from prunedlora.registry import UnknownNameError
 from tests.pruning.factors import assert_equal, factors
@@ -17,7 +17,7 @@ def test_counts_are_exact_at_every_event(variant, make_network, make_settings, m
     model, layers = make_network(targets=("first", "second", "third", "spare"))
     settings = make_settings(**variant)
     pruner, optimizer = Pruner(settings, layers), make_optimizer(model)
-    allocation, block = settings.allocation, settings.target(6).block
+    allocation, block = settings.allocation, settings.block
     per_layer = 6 - settings.target_rank
     total, unit = (per_layer, 1) if allocation == "uniform" else (4 * per_layer, 4)
     ranks = {layer.name: 6 for layer in layers}
@@ -272,13 +272,6 @@ def test_settings_that_cannot_be_are_refused(overrides, message, make_network, m
 def test_unknown_names_are_refused(kind, make_network, make_settings):
     with pytest.raises(UnknownNameError, match=f"unknown {kind} 'nonsense'; known: "):
         Pruner(make_settings(**{kind: "nonsense"}), make_network()[1])
-
-
-def test_layers_of_different_ranks_are_refused(make_network, make_settings):
-    _, layers = make_network()
-    shrink(layers[0], torch.arange(3), None)
-    with pytest.raises(ValueError, match=r"layers must all start at one rank, got ranks \[3, 6\]"):
-        Pruner(make_settings(), layers)
 
 
 @pytest.mark.parametrize("gradient_cap", [None, 0.5])
