@@ -18,7 +18,7 @@ from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import evaluate
 from prunedlora.training.loop import Verdict, train
 from prunedlora.training.model import draw_new_parameters
-from prunedlora.trial.assemble import build_method, build_trial, milestone_steps, num_steps
+from prunedlora.trial.assemble import build_method, build_trial, num_steps
 from prunedlora.trial.assets import Assets, load_assets
 from prunedlora.trial.candidates import ADAPTER, validation_examples
 
@@ -52,9 +52,9 @@ def train_bare(config: TrialConfig, assets: Assets, device: torch.device) -> flo
     train(
         live,
         workers,
-        milestones=milestone_steps(config, live.num_steps),
         checkpoint_every_steps=None,
         on_step=lambda _: Verdict.CONTINUE,
+        on_rung=lambda _: None,
         on_milestone=on_milestone,
         save_checkpoint=lambda: None,
     )

@@ -29,8 +29,9 @@ from prunedlora.tasks.outcomes import figures
 from prunedlora.tasks.task import Features
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import autocast, evaluate
-from prunedlora.training.loop import Trial, Verdict, train
+from prunedlora.training.loop import Verdict, train
 from prunedlora.training.model import draw_new_parameters
+from prunedlora.training.trial import Trial
 from prunedlora.trial.assemble import build_method, build_trial
 from prunedlora.trial.assets import Assets, load_assets
 from prunedlora.trial.candidates import ADAPTER
@@ -183,9 +184,9 @@ def _trained(
     train(
         live,
         workers,
-        milestones=frozenset(),
         checkpoint_every_steps=None,
         on_step=lambda _: Verdict.CONTINUE,
+        on_rung=lambda _: None,
         on_milestone=lambda: Verdict.CONTINUE,
         save_checkpoint=lambda: None,
     )

@@ -18,8 +18,9 @@ import torch
 
 from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.training.distributed import Workers
-from prunedlora.training.loop import StepLog, Trial, Verdict, train
+from prunedlora.training.loop import StepLog, Verdict, train
 from prunedlora.training.model import draw_new_parameters, release_memory
+from prunedlora.training.trial import Trial
 from prunedlora.trial.assemble import build_method, build_trial
 from prunedlora.trial.assets import Assets, load_assets
 from prunedlora.trial.candidates import ADAPTER
@@ -114,7 +115,7 @@ def start(config: TrialConfig, assets: Assets, device: torch.device) -> Trial:
 def _advance(live: Trial, num_steps: int, device: torch.device) -> list[float]:
     """Trains on and returns the seconds of each step."""
     times: list[float] = []
-    until = live.step + num_steps
+    live.course = replace(live.course, milestones={live.step + num_steps})
     last = time.perf_counter()
 
     def on_step(_: StepLog) -> Verdict:
@@ -129,9 +130,9 @@ def _advance(live: Trial, num_steps: int, device: torch.device) -> list[float]:
     train(
         live,
         Workers(0, 1, device),
-        milestones=frozenset({until}),
         checkpoint_every_steps=None,
         on_step=on_step,
+        on_rung=lambda _: None,
         on_milestone=lambda: Verdict.STOP,
         save_checkpoint=lambda: None,
     )

@@ -11,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from prunedlora.adapters.attach import AdapterSettings, attach, detach
 from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
+from prunedlora.pruning.ladder import Ladder
 from prunedlora.pruning.pruner import Event
 
 
@@ -66,6 +67,16 @@ class Method:
         adapted: nn.Module = attach(model, self.adapter, adapter_name, self.seed)
         self._layers = adapted_layers(adapted, adapter_name)
         return adapted
+
+    @property
+    def layers(self) -> Sequence[AdaptedLayer]:
+        """The LoRA layers, once attached; none where an adapter of another kind, or the model itself, is trained."""
+        return self._layers
+
+    @property
+    def ladder(self) -> Ladder | None:
+        """The falling sizes that the training passes; None where it aims at one."""
+        return None
 
     @property
     def rate_factor(self) -> float:

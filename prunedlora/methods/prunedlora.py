@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 
 from prunedlora.adapters.attach import AdapterSettings
 from prunedlora.methods.method import Method
-from prunedlora.pruning.ladder import rungs_of
+from prunedlora.pruning.ladder import Ladder, rungs_of
 from prunedlora.pruning.pruner import Event, Pruner
 from prunedlora.pruning.pruning_settings import PruningSettings
 from prunedlora.registry import register
@@ -54,6 +54,11 @@ class PrunedLora(Method):
             self.detach(adapted)  # the base serves other trials
             raise
         return adapted
+
+    @property
+    def ladder(self) -> Ladder | None:
+        """The ladder of its settings."""
+        return self.settings.ladder
 
     @property
     def rate_factor(self) -> float:

@@ -81,10 +81,10 @@ def load_optimizer_tensors(optimizer: Optimizer, model: nn.Module, tensors: dict
         parameter = parameters[name]
         if entry == "step":
             # A fused optimizer reads its step count on the device; others on the CPU, which costs no synchronisation.
-            state = value.to(parameter.device if groups[parameter].get("fused") else "cpu")
+            state = value.to(parameter.device if groups[parameter].get("fused") else "cpu", copy=True)
         elif value.shape == parameter.shape:
             # In the parameter's own order of memory: the fused kernel goes through both without looking at strides.
             state = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
         else:
-            state = value
+            state = value.to(parameter.device, copy=True)
         optimizer.state[parameter][entry] = state

@@ -36,6 +36,11 @@ class Course:
         """The steps after which a candidate is made."""
         return frozenset({self.num_steps, *self.milestones, *(rung.end for rung in self.rungs)})
 
+    @property
+    def renews_optimizer(self) -> bool:
+        """Whether the optimizer's state is cleared at the begin of every rung, once its removal is done."""
+        return self.ladder is not None and self.ladder.optimizer_state == "new"
+
     def rung(self, step: int) -> Rung | None:
         """The rung that a training stands on when `step` steps are done, before the next one's removal."""
         return next((rung for rung in self.rungs if step <= rung.end), None)

@@ -38,15 +38,18 @@ class BatchOrder:
         share = ceil(self.batch_size / num_workers)
         return halved(min(self.micro_batch_size or share, share), halvings), None
 
-    def micro_batches(self, step: int, rank: int, num_workers: int, *, halvings: int = 0) -> Iterator[list[Features]]:
+    def micro_batches(
+        self, position: int, rank: int, num_workers: int, *, halvings: int = 0
+    ) -> Iterator[list[Features]]:
         """This worker's share of one optimizer step, in forward passes, the longest examples first, so that too little
-        memory shows at once. `halvings`: how often the limits of a pass are halved.
+        memory shows at once. `position`: which batch of the endless order the step sees (Course.position). `halvings`:
+        how often the limits of a pass are halved.
 
         A function of the step's examples and the arguments. All workers get equally many passes; the last is empty for
         some of them where it holds the one example that they have fewer.
         """
         most_examples, most_tokens = self.limits(num_workers, halvings)
-        start = step * self.batch_size
+        start = position * self.batch_size
         # By number: of an example that another worker has, its length is all that must be known.
         batch = [self._at(start + i) for i in range(self.batch_size)]
         batch.sort(key=lambda index: -self._length(index))

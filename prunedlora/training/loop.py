@@ -3,28 +3,24 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from prunedlora.adapters.full_float32 import fast_float32
 from prunedlora.adapters.reach import check_gradients
-from prunedlora.methods.method import Method
 from prunedlora.seeds import seed_dropout
-from prunedlora.tasks.task import Task
 from prunedlora.training.agreement import Agreement
-from prunedlora.training.data import BatchOrder
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import autocast
 from prunedlora.training.gradient_checkpointing import set_gradient_checkpointing
-from prunedlora.training.loss_scale import LossScale
-from prunedlora.training.memory import Fit, TooLittleMemoryError, is_out_of_memory
+from prunedlora.training.memory import TooLittleMemoryError, is_out_of_memory
 from prunedlora.training.model import release_memory
-from prunedlora.training.rate import Decay, rate_factor
+from prunedlora.training.state import TrialState, put_state, take_state
+from prunedlora.training.trial import Trial
 
 
 class Verdict(StrEnum):
@@ -37,43 +33,6 @@ class Verdict(StrEnum):
 
 class NonFiniteError(RuntimeError):
     """Loss or gradients are NaN or infinite; training on would only spread it. Raised on all workers alike."""
-
-
-@dataclass
-class Trial:
-    """Everything that lives and changes while one configuration trains."""
-
-    model: nn.Module
-    task: Task
-    method: Method
-    optimizer: Optimizer
-    order: BatchOrder
-    num_steps: int
-    warmup: float
-    decay: Decay
-    max_grad_norm: float | None
-    dtype: torch.dtype
-    """Type of autocast; float32 means off."""
-    seed: int
-    step: int = 0
-    """Optimizer steps done."""
-    train_seconds: float = 0.0
-    """Time in training steps, evaluation and saving not counted."""
-    tokens_seen: int = 0
-    """Tokens that went through the model, padding not counted, over all workers."""
-    peak_rates: list[float] = field(default_factory=list)
-    """Peak learning rates of the first parameter groups, the adapter's before the head's; those after them keep their
-    own rate throughout."""
-    fit: Fit = field(default_factory=Fit)
-    """How much goes through the model at once."""
-    may_checkpoint: bool = False
-    """Whether gradient checkpointing may be switched on where a single example does not fit."""
-    loss_scale: LossScale | None = None
-    """What losses are multiplied by; None: they are not."""
-
-    @property
-    def progress(self) -> float:
-        return self.step / self.num_steps
 
 
 @dataclass(frozen=True)
@@ -91,27 +50,45 @@ class StepLog:
     """The fields of Fit, after a step only that was begun anew with less at once."""
     loss_scale: float | None = None
     """After a step only that changed it: what losses are multiplied by from then on."""
+    rung: int | None = None
+    """Number of the ladder's rung that the step belongs to; None without a ladder."""
+
+
+@dataclass(frozen=True)
+class RungLog:
+    """What a removal at a rung's begin leaves in the trial's log, after the step's own line."""
+
+    step: int
+    """Optimizer steps done."""
+    rung: int
+    """Number of the rung that begins."""
+    ranks: Mapping[str, int]
+    """Rank of every layer."""
 
 
 def train(
     trial: Trial,
     workers: Workers,
     *,
-    milestones: frozenset[int],
     checkpoint_every_steps: int | None,
     checkpoint_every_seconds: float | None = None,
     on_step: Callable[[StepLog], Verdict],
+    on_rung: Callable[[RungLog], None],
     on_milestone: Callable[[], Verdict],
     save_checkpoint: Callable[[], None],
 ) -> Verdict:
-    """Trains to the last step unless told otherwise, and returns the verdict that ended it (CONTINUE at the end).
+    """Follows the trial's course to the last step unless told otherwise, and returns the verdict that ended it
+    (CONTINUE at the end).
 
-    `on_step` is asked on every worker, rank 0's answer counts; `on_milestone` runs on all workers (it evaluates) after
-    the steps in `milestones`, which may be the one that the trial stands at, and gives all of them the same answer.
+    `on_step` is asked on every worker, rank 0's answer counts. `on_milestone` runs on all workers (it evaluates)
+    wherever the course has a candidate, the step that the trial stands at when it comes here included, so that it may
+    have made that one before; it gives all workers the same answer. `on_rung` hears of what is removed where a rung
+    begins.
 
     A checkpoint is saved every `checkpoint_every_steps`; once `checkpoint_every_seconds` have passed since the last
     one, which each worker finds by its own clock, so that only what one of them does alone may follow from it; after
-    milestones; before the last one, whose evaluation then costs no training should it die; and on PAUSE.
+    milestones and the removal that follows; before the last one, whose evaluation then costs no training should it die;
+    where a branch leaves the line; and on PAUSE. Within a branch there is none, on PAUSE neither: it begins again.
 
     Raises:
         NonFiniteError: names the step and the learning rate; where losses are scaled, of a loss, or of gradients and
@@ -121,17 +98,46 @@ def train(
         WorkersDifferError: workers have changed their adapters differently; before that step's gradients are summed,
             and before a milestone.
     """
-    agreement = Agreement()
+    agreement, course = Agreement(), trial.course
     trial.model.train()
-    pause_asked = False
-    last_saved = time.monotonic()
-    if trial.step in milestones:  # gone on with from the checkpoint before its evaluation
-        verdict = on_milestone()
-        if verdict is Verdict.STOP:
+    line: TrialState | None = None  # what a branch comes back to
+    pause_asked, saved_step, last_saved = False, trial.step, time.monotonic()
+    while True:
+        # Where it stands: at a candidate, between two rungs, where a branch begins.
+        verdict, is_mark = Verdict.CONTINUE, trial.step in course.candidates
+        if is_mark:
+            agreement.confirm(workers)
+            if trial.step == trial.num_steps > saved_step:
+                save_checkpoint()
+            verdict = on_milestone()
+            if verdict is Verdict.STOP or trial.step == trial.num_steps:
+                return Verdict.STOP if verdict is Verdict.STOP else Verdict.CONTINUE
+            if line is not None:
+                put_state(trial, line)
+                line = None
+        if (rung := course.rung_from(trial.step)) is not None:
+            started = time.perf_counter()
+            event = trial.method.begin_rung(trial.step, trial.progress, trial.optimizer)
+            if event is not None:
+                agreement.add(event)
+                on_rung(RungLog(trial.step, rung.number, event.ranks))
+            if course.renews_optimizer:
+                trial.optimizer.state.clear()
+            trial.train_seconds += time.perf_counter() - started
+        if course.branch_from(trial.step) is not None:
+            line, is_mark = take_state(trial), True
+        if trial.step > saved_step and (
+            is_mark
+            or (line is None and _is_due(trial.step, checkpoint_every_steps, last_saved, checkpoint_every_seconds))
+        ):
+            save_checkpoint()
+            saved_step, last_saved = trial.step, time.monotonic()
+        if verdict is Verdict.PAUSE:
             return verdict
-    while trial.step < trial.num_steps:
+
+        # One optimizer step.
         started = time.perf_counter()
-        factor = rate_factor(trial.step, trial.num_steps, trial.warmup, trial.decay)
+        factor = course.rate(trial.step)
         for group, peak in zip(trial.optimizer.param_groups, trial.peak_rates, strict=False):
             group["lr"] = peak * factor
         trial.optimizer.param_groups[0]["lr"] *= trial.method.rate_factor
@@ -146,9 +152,10 @@ def train(
             loss = loss_total / num_targets_total if num_targets_total else math.nan
             if not math.isfinite(loss):
                 raise NonFiniteError(f"loss is {loss} at step {trial.step} (learning rate {rate:.3g})")
-            if pause:  # before the step counts: the checkpoint resumes at exactly this step
+            if pause:  # before the step counts: the checkpoint resumes at exactly this step, or where its branch began
                 trial.optimizer.zero_grad(set_to_none=True)
-                save_checkpoint()
+                if line is None:
+                    save_checkpoint()
                 return Verdict.PAUSE
             total_norm, norm, problem = _reduce(trial, workers, parameters, num_targets_total)
             if problem is None:
@@ -173,24 +180,10 @@ def train(
         ranks = event.ranks if event else None
         fit = None if trial.fit == before else asdict(trial.fit)
         scale = None if _scale(trial) == scale_before else _scale(trial)
-        verdict = on_step(StepLog(trial.step, loss, rate, norm, ranks, fit, scale))
+        rung = course.rung(trial.step)
+        number = None if rung is None else rung.number
+        verdict = on_step(StepLog(trial.step, loss, rate, norm, ranks, fit, scale, number))
         pause_asked = verdict is Verdict.PAUSE
-        if trial.step in milestones:
-            agreement.confirm(workers)
-            if trial.step == trial.num_steps:
-                save_checkpoint()
-            verdict = on_milestone()
-            if verdict is Verdict.STOP:
-                return verdict
-            if trial.step < trial.num_steps:
-                save_checkpoint()
-                last_saved = time.monotonic()
-                if verdict is Verdict.PAUSE:
-                    return verdict
-        elif _is_due(trial.step, checkpoint_every_steps, last_saved, checkpoint_every_seconds):
-            save_checkpoint()
-            last_saved = time.monotonic()
-    return Verdict.CONTINUE
 
 
 def _scale(trial: Trial) -> float:
@@ -244,7 +237,7 @@ def _accumulate(
     """
     device = workers.device
     while True:
-        seed_dropout(trial.seed, trial.step, workers.rank)
+        seed_dropout(trial.seed, trial.course.position(trial.step), workers.rank)
         sums, lacking = _passes(trial, workers)
         # Loss sum, targets, tokens; pause; whether memory lacked for several examples, for one; what the workers have
         # decided so far: reduced before the gradients, whose shapes differ where workers differ.
@@ -282,9 +275,9 @@ def _passes(trial: Trial, workers: Workers) -> tuple[Tensor, _Lacking]:
     memory did not suffice for one of them; gradients and statistics are then of no use."""
     device, features = workers.device, []
     sums = torch.zeros(3, dtype=torch.float64, device=device)
-    halvings = trial.fit.halvings
+    halvings, position = trial.fit.halvings, trial.course.position(trial.step)
     try:
-        for features in trial.order.micro_batches(trial.step, workers.rank, workers.num_workers, halvings=halvings):
+        for features in trial.order.micro_batches(position, workers.rank, workers.num_workers, halvings=halvings):
             if not features:  # another worker's last pass; no pass waits for those of the others
                 continue
             batch = {name: tensor.to(device) for name, tensor in trial.task.collate(features).items()}

@@ -12,12 +12,13 @@ from prunedlora.config.trial import TrialConfig
 from prunedlora.methods.method import Method
 from prunedlora.registry import lookup
 from prunedlora.settings_error import SettingsError
+from prunedlora.training.course import Course
 from prunedlora.training.data import BatchOrder, num_epoch_steps
 from prunedlora.training.distributed import Workers
 from prunedlora.training.gradient_checkpointing import can_checkpoint, set_gradient_checkpointing
-from prunedlora.training.loop import Trial
 from prunedlora.training.loss_scale import loss_scale_for
 from prunedlora.training.memory import Fit
+from prunedlora.training.trial import Trial
 from prunedlora.trial.assets import Assets
 
 FUSED_DEVICES = ("cpu", "cuda")
@@ -46,12 +47,14 @@ def build_method(trial: TrialConfig, num_steps: int, reached: Collection[str] | 
     return method
 
 
-def milestone_steps(config: TrialConfig, num_steps: int) -> frozenset[int]:
-    """The optimizer steps after which a candidate is made: the nearest to each milestone, and the last."""
-    return frozenset({num_steps, *(max(1, round(share * num_steps)) for share in config.evaluation.milestones)})
+def build_course(config: TrialConfig, method: Method, num_steps: int) -> Course:
+    """How a training of the configuration goes: down the ladder of `method`, or past milestones, the nearest steps."""
+    settings = config.optimizer
+    milestones = frozenset(max(1, round(share * num_steps)) for share in config.evaluation.milestones)
+    return Course(num_steps, settings.warmup, settings.decay, method.ladder, milestones)
 
 
-def build_trial(config: TrialConfig, assets: Assets, model: Any, method: Any, workers: Workers) -> Trial:
+def build_trial(config: TrialConfig, assets: Assets, model: Any, method: Method, workers: Workers) -> Trial:
     """The live objects of a configuration on an attached model, before its first step; gradient checkpointing is as the
     configuration says, whatever a trial before it has left on the base."""
     settings, training = config.optimizer, config.training
@@ -88,9 +91,7 @@ def build_trial(config: TrialConfig, assets: Assets, model: Any, method: Any, wo
         order=BatchOrder(
             assets.train, training.batch_size, training.micro_batch_size, training.micro_batch_tokens, config.seed
         ),
-        num_steps=num_steps(config, len(assets.train)),
-        warmup=settings.warmup,
-        decay=settings.decay,
+        course=build_course(config, method, num_steps(config, len(assets.train))),
         max_grad_norm=settings.max_grad_norm,
         dtype=assets.base.dtype,
         seed=config.seed,

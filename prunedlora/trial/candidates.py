@@ -23,9 +23,10 @@ from prunedlora.tasks.outcomes import figures
 from prunedlora.tasks.task import INPUTS, Features
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import autocast, evaluate
-from prunedlora.training.loop import NonFiniteError, Trial
+from prunedlora.training.loop import NonFiniteError
 from prunedlora.training.memory import is_out_of_memory
 from prunedlora.training.model import release_memory
+from prunedlora.training.trial import Trial
 from prunedlora.trial.assets import Assets
 from prunedlora.trial.failures import causes
 
@@ -80,9 +81,12 @@ def make_candidate(
             file_bytes, sha256 = (folder / WEIGHTS_NAME).stat().st_size, file_sha256(folder / WEIGHTS_NAME)
             check_writer()
             store.upload_folder(folder, store.trial_path(key, path))
+    rung = live.course.rung(live.step)
     candidate = Candidate(
         step=live.step,
         progress=live.progress,
+        rung=None if rung is None else rung.number,
+        branch_steps=None if rung is None else rung.branch_steps or None,
         cut=cut,
         figures=recorded(measured),
         ranks=size.ranks,

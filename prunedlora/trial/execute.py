@@ -18,10 +18,11 @@ from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
 from prunedlora.training.distributed import PeerLostError, Workers
 from prunedlora.training.harness import HarnessError
-from prunedlora.training.loop import NonFiniteError, StepLog, Trial, Verdict, train
+from prunedlora.training.loop import NonFiniteError, RungLog, StepLog, Verdict, train
 from prunedlora.training.memory import TooLittleMemoryError
 from prunedlora.training.model import draw_new_parameters, release_memory
-from prunedlora.trial.assemble import build_method, build_trial, milestone_steps, num_steps
+from prunedlora.training.trial import Trial
+from prunedlora.trial.assemble import build_method, build_trial, num_steps
 from prunedlora.trial.assets import AssetCache
 from prunedlora.trial.begin import Loaded, begin, load
 from prunedlora.trial.candidates import ADAPTER, make_candidate
@@ -148,8 +149,8 @@ def execute_trial(
         if workers.rank == 0:
             if unsaved is not None:  # nobody needs it any more
                 run.log.append({"checkpoint_not_stored": f"{type(unsaved).__name__}: {unsaved}"})
-            run.flush_log()
-            if verdict is not Verdict.PAUSE:
+            if verdict is not Verdict.PAUSE:  # what is in the log since its checkpoint is done again
+                run.flush_log()
                 _write_record(run, TERMINAL[verdict], None)
                 if not keep_checkpoints:
                     store.delete_folder(store.trial_path(key, "checkpoints"))
@@ -185,7 +186,10 @@ def _train(
             writer.look()
             return progress(live.step, live.num_steps) if workers.rank == 0 else Verdict.CONTINUE
 
-        def on_milestone(cut: Cut | None = None) -> Verdict:
+        def on_rung(log: RungLog) -> None:
+            run.log.append(vars(log))
+
+        def add_candidate(cut: Cut | None = None) -> Verdict:
             halvings = live.fit.evaluation_halvings
             candidate = make_candidate(live, config, assets, run.store, run.key, workers, run.check, cut=cut)
             run.candidates.append(candidate)
@@ -195,8 +199,13 @@ def _train(
                 # The candidate is on record and its adapter in the store already, should the harness fail.
                 candidate = _with_harness(run, loaded, model, candidate)
                 run.candidates[-1] = candidate
-            run.flush_log()
             return Verdict(workers.from_first(report(candidate.model_dump(mode="json")) if workers.rank == 0 else None))
+
+        def on_milestone() -> Verdict:
+            # A training that is gone on with may stand at one that it has made before.
+            known = {(candidate.step, candidate.cut) for candidate in run.candidates}
+            verdict = Verdict.CONTINUE if (live.step, None) in known else add_candidate()
+            return verdict
 
         def checkpoint() -> None:
             run.flush_log()  # first, so that the log has no hole where a killed trial goes on
@@ -206,10 +215,10 @@ def _train(
         verdict = train(
             live,
             workers,
-            milestones=milestone_steps(config, live.num_steps) - {candidate.step for candidate in run.candidates},
             checkpoint_every_steps=checkpoint_every_steps,
             checkpoint_every_seconds=checkpoint_every_seconds,
             on_step=on_step,
+            on_rung=on_rung,
             on_milestone=on_milestone,
             save_checkpoint=checkpoint,
         )
@@ -221,7 +230,7 @@ def _train(
                 if cut not in known:
                     if trained is not None:  # what goes on from it truncates again, and evaluates the others alone
                         writer.save(trained.with_candidates(run.candidates))
-                    on_milestone(cut)
+                    add_candidate(cut)
         return verdict
     finally:
         method.close()

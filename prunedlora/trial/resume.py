@@ -6,28 +6,23 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from prunedlora.adapters.layers import adapted_layers
-from prunedlora.adapters.shrink import set_factors
 from prunedlora.results.record import Candidate
 from prunedlora.results.store import Store
 from prunedlora.training.checkpoint import (
     STATE,
     CheckpointError,
-    load_optimizer_tensors,
-    optimizer_tensors,
     read_checkpoint,
     read_state,
     write_checkpoint,
 )
 from prunedlora.training.gradient_checkpointing import set_gradient_checkpointing
-from prunedlora.training.loop import Trial
 from prunedlora.training.loss_scale import LossScale
 from prunedlora.training.memory import Fit
-from prunedlora.trial.candidates import ADAPTER
+from prunedlora.training.state import TrialState, put_state, take_state
+from prunedlora.training.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -51,20 +46,17 @@ class Snapshot:
 
 
 def snapshot(live: Trial, candidates: Sequence[Candidate]) -> Snapshot:
-    """Everything that resuming needs, copied: parameters and the optimizer's state are changed in place."""
-    trained = {name: parameter for name, parameter in live.model.named_parameters() if parameter.requires_grad}
-    tensors: dict[str, Tensor] = {f"parameter:{name}": parameter for name, parameter in trained.items()}
-    tensors |= {f"optimizer:{name}": value for name, value in optimizer_tensors(live.optimizer, live.model).items()}
-    tensors |= {f"method:{name}": value for name, value in live.method.state_dict().items()}
+    """Everything that resuming needs, copied."""
+    taken = take_state(live)
     state = {
         "step": live.step,
         "train_seconds": live.train_seconds,
         "tokens_seen": live.tokens_seen,
         "fit": asdict(live.fit),
-        "loss_scale": None if live.loss_scale is None else asdict(live.loss_scale),
+        "loss_scale": None if taken.loss_scale is None else asdict(taken.loss_scale),
         "candidates": _plain(candidates),
     }
-    return Snapshot(live.step, {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}, state)
+    return Snapshot(live.step, taken.tensors, state)
 
 
 def store_checkpoint(store: Store, key: str, taken: Snapshot, check_writer: Callable[[], None]) -> bool:
@@ -125,24 +117,10 @@ def load_checkpoint(store: Store, key: str, live: Trial, candidates: list[Candid
         store.download_folder(path, folder)
         device = next(live.model.parameters()).device
         tensors, state = read_checkpoint(folder, device, store.storage.uri_of(path))
-    parts: dict[str, dict[str, torch.Tensor]] = {"parameter": {}, "optimizer": {}, "method": {}}
-    for name, tensor in tensors.items():
-        part, _, rest = name.partition(":")
-        parts[part][rest] = tensor
-    names_of = {parameter: name for name, parameter in live.model.named_parameters()}
-    for layer in adapted_layers(live.model, ADAPTER):
-        A, B = (parts["parameter"].pop(names_of[factor]) for factor in (layer.A, layer.B))
-        gate = None if layer.gate is None else parts["parameter"].pop(names_of[layer.gate])
-        set_factors(layer, A, B, live.optimizer, gate)
-    own = dict(live.model.named_parameters())
-    with torch.no_grad():
-        for name, tensor in parts["parameter"].items():
-            own[name].copy_(tensor)
-    load_optimizer_tensors(live.optimizer, live.model, parts["optimizer"])
-    live.method.load_state_dict(parts["method"])
+    scale = None if state["loss_scale"] is None else LossScale(**state["loss_scale"])
+    put_state(live, TrialState(tensors, scale))
     live.step, live.train_seconds = state["step"], state["train_seconds"]
     live.tokens_seen = state["tokens_seen"]
     live.fit = Fit(**state["fit"])
-    live.loss_scale = None if state["loss_scale"] is None else LossScale(**state["loss_scale"])
     set_gradient_checkpointing(live.model, live.fit.gradient_checkpointing)
     candidates[:] = [Candidate.model_validate(candidate) for candidate in state["candidates"]]

@@ -110,9 +110,9 @@ class Setting:
         train(
             live,
             Workers(0, 1, CPU),
-            milestones=frozenset(),
             checkpoint_every_steps=None,
             on_step=lambda _: Verdict.CONTINUE,
+            on_rung=lambda _: None,
             on_milestone=lambda: Verdict.CONTINUE,
             save_checkpoint=lambda: None,
         )

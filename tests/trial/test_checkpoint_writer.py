@@ -10,7 +10,8 @@ from torch import nn
 
 from prunedlora.methods.lora import Lora
 from prunedlora.results.store import Store
-from prunedlora.training.loop import Trial
+from prunedlora.training.course import Course
+from prunedlora.training.trial import Trial
 from prunedlora.trial import checkpoint_writer, resume
 from prunedlora.trial.checkpoint_writer import CheckpointWriter
 from prunedlora.trial.resume import Snapshot, snapshot
@@ -37,7 +38,8 @@ def test_what_is_changed_afterwards_is_stored_as_it_was() -> None:
     model = nn.Linear(3, 2)
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     method: Any = object.__new__(Lora)
-    live = Trial(model, None, method, optimizer, None, 4, 0.0, "constant", None, torch.float32, 0)  # type: ignore[arg-type]
+    course = Course(4, 0.0, "constant")
+    live = Trial(model, None, method, optimizer, None, course, None, torch.float32, 0)  # type: ignore[arg-type]
 
     def step() -> None:
         model(torch.ones(1, 3)).sum().backward()

@@ -17,7 +17,7 @@ from prunedlora.adapters.verify import VerificationError
 from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.trial import TrialConfig, trial_with
-from prunedlora.results.record import Failure, TrialRecord
+from prunedlora.results.record import Cut, Failure, TrialRecord
 from prunedlora.results.store import Store
 from prunedlora.training.data import BatchOrder
 from prunedlora.training.distributed import PeerLostError, Workers
@@ -291,11 +291,11 @@ def test_a_kill_in_a_last_evaluation_costs_no_training(
     assert run(trial, whole, assets) == "completed"
     made: list[str] = []
 
-    def make_or_die(*given: Any, truncated_rank: int | None) -> Any:
-        made.append(f"{given[0].step}" + (f"r{truncated_rank}" if truncated_rank else ""))
+    def make_or_die(*given: Any, cut: Cut | None) -> Any:
+        made.append(f"{given[0].step}" + (cut.name if cut else ""))
         if made[-1] == dies_at and made.count(dies_at) == 1:
             raise KilledError
-        return make(*given, truncated_rank=truncated_rank)
+        return make(*given, cut=cut)
 
     monkeypatch.setattr(execute_module, "make_candidate", make_or_die)
     with pytest.raises(KilledError):
