@@ -1,5 +1,6 @@
 """Allocation: how the components to remove are shared out among the layers (methods.md 1.4)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,7 +47,7 @@ class Allocation(Protocol):
         """The least that must be due for an event, in the goal's unit."""
         ...
 
-    def num_removed(self, start: Start, ranks: list[int], widths: list[int], goal: Goal) -> int:
+    def num_removed(self, start: Start, ranks: Sequence[int], widths: Sequence[int], goal: Goal) -> int:
         """What has gone since the start, in the goal's unit."""
         ...
 
@@ -82,7 +83,7 @@ class Uniform:
         """A block."""
         return block
 
-    def num_removed(self, start: Start, ranks: list[int], widths: list[int], goal: Goal) -> int:
+    def num_removed(self, start: Start, ranks: Sequence[int], widths: Sequence[int], goal: Goal) -> int:
         """Removals of the layer that had the most."""
         return start.max_rank - max(ranks)
 
@@ -120,9 +121,9 @@ class Global:
         """A block, or any parameter: then a whole block goes."""
         return 1 if goal.unit == "parameters" else block
 
-    def num_removed(self, start: Start, ranks: list[int], widths: list[int], goal: Goal) -> int:
+    def num_removed(self, start: Start, ranks: Sequence[int], widths: Sequence[int], goal: Goal) -> int:
         """Components, or parameters, over all layers."""
-        sizes = widths if goal.unit == "parameters" else [1] * len(ranks)
+        sizes: Sequence[int] = widths if goal.unit == "parameters" else [1] * len(ranks)
         return start.size(goal.unit) - sum(size * rank for size, rank in zip(sizes, ranks, strict=True))
 
     def counts(self, cost: Tensor, ranks: Tensor, widths: Tensor, demand: Demand) -> Tensor:

@@ -1,8 +1,9 @@
 """What the form of pruning with the gradient (`gradient_cap`) remembers: the last gradients, and how they compare with
 the averaged curvature."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from prunedlora.pruning.live import LiveLayer
@@ -53,6 +54,20 @@ class GradientForm:
         assert self._settings.ema_decay is not None
         scale = self.scale / (1 - self._settings.ema_decay**num_observed)
         return [gradient.double() * scale for gradient in self._gradients]
+
+    def state_dict(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """The last gradients (`gradient.<layer>`); none where none were kept."""
+        if self._gradients is None:
+            return {}
+        return {f"gradient.{name}": gradient for name, gradient in zip(names, self._gradients, strict=True)}
+
+    def load_state_dict(
+        self, state: Mapping[str, Tensor], names: Sequence[str], devices: Sequence[torch.device]
+    ) -> None:
+        """Goes on with the gradients in `state`, which has one for each layer."""
+        self._gradients = [
+            state[f"gradient.{name}"].to(where, copy=True) for name, where in zip(names, devices, strict=True)
+        ]
 
     def forget(self) -> None:
         """Lets the gradients go."""

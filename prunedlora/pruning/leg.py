@@ -24,6 +24,11 @@ class Leg:
     rung: Rung | None = None
     """Its own of a ladder; None: the leg is the whole training."""
 
+    @property
+    def is_at_once(self) -> bool:
+        """Whether all goes when the rung begins, and nothing on a step."""
+        return self.every_steps is None
+
     def may_remove(self, step: int, progress: float) -> bool:
         """Whether an event can fall on this step: on multiples of `every_steps` from `begin` on, on any step from `end`
         on."""
@@ -37,13 +42,14 @@ class Leg:
         return removed_share(self.schedule, progress, self.begin, self.end)
 
 
-def legs_of(settings: PruningSettings, num_steps: int | None) -> tuple[Leg, ...]:
-    """The legs of a training of `num_steps`, in order.
+def legs_of(settings: PruningSettings, num_steps: int | None) -> tuple[tuple[Rung, ...], tuple[Leg, ...]]:
+    """Trunk and rungs of a training of `num_steps` (none without a ladder), and its legs, in order.
 
     Raises ValueError for a schedule that cannot be, a ladder without `num_steps` or a training too short for it;
     UnknownNameError for an unknown schedule.
     """
     ladder = settings.ladder
+    rungs: tuple[Rung, ...] = ()
     if ladder is None:
         schedule, begin, every_steps = settings.schedule, settings.begin, settings.every_steps
         if schedule is None or begin is None or every_steps is None:
@@ -57,6 +63,7 @@ def legs_of(settings: PruningSettings, num_steps: int | None) -> tuple[Leg, ...]
             raise ValueError(f"{given[0]} has no effect on a ladder; remove it")
         if num_steps is None:
             raise ValueError("a ladder needs num_steps, the length of the training: its rungs are shares of it")
+        rungs = rungs_of(ladder, num_steps)
         # Progress is worked out as that of a step is, so that a rung that spans what a schedule spans is bit for bit
         # that schedule.
         legs = [
@@ -67,16 +74,8 @@ def legs_of(settings: PruningSettings, num_steps: int | None) -> tuple[Leg, ...]
                 ladder.every_steps,
                 rung,
             )
-            for rung in rungs_of(ladder, num_steps)[1:]
+            for rung in rungs[1:]
         ]
     for leg in legs:
         leg.share(0.0)  # refuses settings that do not fit
-    return tuple(legs)
-
-
-def leg_at(legs: tuple[Leg, ...], step: int) -> int | None:
-    """Index of the leg that optimizer step number `step` belongs to; None on a ladder's trunk."""
-    for index, leg in enumerate(legs):
-        if leg.rung is None or leg.rung.begin < step <= leg.rung.end:
-            return index
-    return None
+    return rungs, tuple(legs)

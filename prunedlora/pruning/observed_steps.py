@@ -27,12 +27,12 @@ def first_event(settings: PruningSettings, num_steps: int, num_to_remove: int, l
 
     `num_to_remove` towards the first target, `least_due` at once, in what the allocation counts.
     """
-    leg = legs_of(settings, num_steps)[0]
+    _, (leg, *_) = legs_of(settings, num_steps)
     last = num_steps
     if leg.rung is not None:
-        if leg.every_steps is None:
+        if leg.is_at_once:
             return leg.rung.begin
-        last = leg.rung.end
+        last = leg.rung.branch
     for step in range(max(1, math.floor(leg.begin * num_steps)), last):
         progress = step / num_steps
         if leg.may_remove(step, progress) and num_removed(leg.share(progress), num_to_remove) >= least_due:
@@ -41,8 +41,14 @@ def first_event(settings: PruningSettings, num_steps: int, num_to_remove: int, l
 
 
 def first_observed(settings: PruningSettings, num_steps: int, num_to_remove: int, least_due: int) -> int:
-    """The first step (from 1) that is observed; 1 where nothing is averaged."""
+    """The first step (from 1) that is observed; 1 where nothing is averaged.
+
+    Steps of a branch do not count: what they have seen is thrown away with it.
+    """
     if settings.ema_decay is None:
         return 1
-    event = first_event(settings, num_steps, num_to_remove, least_due)
-    return max(1, event - num_that_count(settings.ema_decay) + 1)
+    first = first_event(settings, num_steps, num_to_remove, least_due) - num_that_count(settings.ema_decay) + 1
+    rungs, _ = legs_of(settings, num_steps)
+    if rungs and first <= rungs[0].end:
+        first -= rungs[0].branch_steps
+    return max(1, first)

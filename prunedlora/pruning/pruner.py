@@ -20,15 +20,11 @@ from prunedlora.pruning.allocation import Allocation, Demand
 from prunedlora.pruning.averages import CURVATURE, H_MOMENT, U_MOMENT, Averages, watched
 from prunedlora.pruning.criteria import Criterion
 from prunedlora.pruning.event import Counts, Known, gather, remove, truncate, with_gradient
-from prunedlora.pruning.goals import falling_goals
 from prunedlora.pruning.gradient_form import GradientForm
-from prunedlora.pruning.ladder import Rung, rungs_of
-from prunedlora.pruning.leg import leg_at, legs_of
+from prunedlora.pruning.ladder import Rung
 from prunedlora.pruning.live import LiveLayer
-from prunedlora.pruning.observed_steps import first_observed
+from prunedlora.pruning.plan import Plan
 from prunedlora.pruning.pruning_settings import PruningSettings
-from prunedlora.pruning.schedules import num_removed
-from prunedlora.pruning.target import Goal, Start
 from prunedlora.registry import lookup
 from prunedlora.seeds import derive_seed
 
@@ -71,19 +67,15 @@ class Pruner:
 
         Raises ValueError for a target, a schedule or a rung that cannot be, UnknownNameError for an unknown name.
         """
-        self.rungs: tuple[Rung, ...] = ()
-        """Trunk and rungs; none without a ladder."""
-        self._legs = legs_of(settings, num_steps)
-        if settings.ladder is not None and num_steps is not None:
-            self.rungs = rungs_of(settings.ladder, num_steps)
         self.settings = settings
         self._seed = seed
         self._hold = hold
         self._layers = [LiveLayer(layer, hold=hold) for layer in layers]
         self._names = [layer.name for layer in layers]
-        self._start = Start.of([layer.rank for layer in self._layers], [layer.width for layer in self._layers])
         self._allocation: Allocation = lookup("allocation", settings.allocation)
-        self._goals = falling_goals(self._allocation.goal, self._start, settings.targets)
+        self._plan = Plan(
+            settings, [layer.rank for layer in self._layers], [layer.width for layer in self._layers], num_steps
+        )
         self._criterion: Criterion | None = None
         if settings.criterion is not None:
             self._criterion = lookup("criterion", settings.criterion)
@@ -92,9 +84,6 @@ class Pruner:
         self._is_discarded = False
         self._take_stock()
         self._is_open = not self.is_done
-        first = self._goals[0]
-        least = self._allocation.least_due(first, settings.block)
-        self._first_observed = 1 if num_steps is None else first_observed(settings, num_steps, first.num, least)
         self._watch(1)
 
     def statistics(self) -> list[Tensor]:
@@ -150,58 +139,44 @@ class Pruner:
     def _event(self, step: int, progress: float, optimizer: Optimizer | None) -> Event | None:
         if not self._is_open or self._averages.num_observed == 0 or self._is_discarded:
             return None
-        index = leg_at(self._legs, step)
-        if index is None or not self._legs[index].may_remove(step, progress):
+        demand = self._plan.demand(step, progress, self._present)
+        if demand is None or not self._started():
             return None
-        if self._num_due(index, self._legs[index].share(progress)) is None or not self._started():
-            return None
-        return self._remove_towards(index, self._legs[index].share(progress), step, optimizer)
+        return self._remove_as_an_event(demand, step, optimizer)
 
     @full_float32
     def begin_rung(self, step: int, optimizer: Optimizer | None) -> Event | None:
-        """On a ladder, when the candidate after optimizer step number `step` has been made: the next rung's removal,
-        where it is all at once. Nothing for a rung that has it behind it already, whose removal goes in events, or
-        where no rung begins; so it may be called again when a training is gone on with.
+        """On a ladder, once the candidate after optimizer step number `step` has been made: the removal of the rung
+        that begins there, where all goes at once. It is done once, however often this is called; None where there is
+        nothing to do, and where no rung begins.
 
-        Raises ValueError where what is removed depends on statistics, and no step has been observed.
+        Raises ValueError where the choice depends on statistics, and no step before could be observed.
         """
-        index = next((i for i, leg in enumerate(self._legs) if leg.rung is not None and leg.rung.begin == step), None)
-        if index is None or self._legs[index].every_steps is not None or not self._is_open:
-            return None
-        if self._num_due(index, 1.0) is None:
-            return None
-        if self.settings.ema_decay is not None and self._averages.num_observed == 0:
-            raise ValueError(f"rung {index + 1} begins after step {step}, but no step before it could be observed")
-        return self._remove_towards(index, 1.0, step, optimizer)
+        demand = self._plan.demand_of_rung(step, self._present) if self._is_open else None
+        event = None
+        if demand is not None:
+            if self.settings.ema_decay is not None and self._averages.num_observed == 0:
+                raise ValueError(f"the rung that begins after step {step} has no step before it that was observed")
+            event = self._remove_as_an_event(demand, step, optimizer)
+        self._watch(step + 1)
+        return event
 
-    def _num_due(self, index: int, share: float) -> int | None:
-        """What is to go now, in the goal's unit, when `share` of a leg's removal is to be done; None: no event."""
-        goal = self._goals[index]
-        before = self._goals[index - 1].num if index else 0
-        num = before + num_removed(share, goal.num - before) - self._num_done
-        if num >= self._allocation.least_due(goal, self.settings.block):
-            return num
-        return max(num, 0) if share == 1.0 and not self._is_reached(goal) else None
-
-    def _is_reached(self, goal: Goal) -> bool:
-        highest = max(layer.rank for layer in self._layers)
-        return self._num_done >= goal.num and (goal.most_rank is None or highest <= goal.most_rank)
-
-    def _remove_towards(self, index: int, share: float, step: int, optimizer: Optimizer | None) -> Event:
-        num = self._num_due(index, share)
-        assert num is not None
-        goal = self._goals[index]
-        demand = Demand(num, self.settings.min_rank, self.settings.block, goal.most_rank, goal.unit, share == 1.0)
+    def _remove_as_an_event(self, demand: Demand, step: int, optimizer: Optimizer | None) -> Event:
         removed = self._remove(demand, optimizer, derive_seed(self._seed, "event", step))
+        self._gradient_form.forget()
         if self.is_done:
             self.close()
         return Event(step, removed, self.ranks)
 
+    @property
+    def rungs(self) -> tuple[Rung, ...]:
+        """Trunk and rungs; none without a ladder."""
+        return self._plan.rungs
+
     def may_remove(self, step: int, progress: float) -> bool:
         """Whether `step` can have an event on this step: a matter of the settings alone, so that all data-parallel
         workers say the same, whatever they have removed."""
-        index = leg_at(self._legs, step)
-        return index is not None and self._legs[index].may_remove(step, progress)
+        return self._plan.may_remove(step, progress)
 
     @full_float32
     def scores(self, step: int = 0) -> dict[str, Tensor]:
@@ -233,13 +208,12 @@ class Pruner:
     @property
     def is_done(self) -> bool:
         """Whether the (last) target is reached: nothing is observed or removed any more."""
-        return self._is_reached(self._goals[-1])
+        return self._is_done
 
     @property
     def done_share(self) -> float:
         """How much of what is to go is gone, in components or, where the allocation counts those, in parameters."""
-        num = self._goals[-1].num
-        return min(self._num_done / num, 1.0) if num else 1.0
+        return self._plan.done_share(self._present)
 
     @property
     def ranks(self) -> dict[str, int]:
@@ -266,8 +240,9 @@ class Pruner:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Averaged statistics (`average.<statistic>.<layer>`; none before the first step that is observed), the number
-        of steps in them, the average `gradient_scale` where it is needed, and where components are held which are live
-        (`live.<layer>`); take it between steps."""
+        of steps in them, the average `gradient_scale` where it is needed, the last gradients (`gradient.<layer>`) where
+        a rung may use them that begins after this step, and where components are held which are live (`live.<layer>`);
+        take it between steps."""
         held = {
             f"live.{name}": layer.index
             for name, layer in zip(self._names, self._layers, strict=True)
@@ -278,7 +253,8 @@ class Pruner:
             if self._keeps_scale
             else {}
         )
-        return {**self._averages.state_dict(), **scale, **held}
+        gradients = self._gradient_form.state_dict(self._names) if self._keeps_gradients else {}
+        return {**self._averages.state_dict(), **scale, **gradients, **held}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Goes on from `state`; layers that shrink must have their ranks of that moment already.
@@ -294,15 +270,25 @@ class Pruner:
         if self.is_done:
             self.close()
         if any(name.startswith("average.") for name in state):
-            self._watch(self._first_observed)
+            self._watch(self._plan.first_observed)
+        elif self._plan.first_observed > 1:
+            self._averages.close()  # the state is of a step before: a branch that was observed is left
+        self._is_discarded = False
         scale = {"gradient_scale"} if self._keeps_scale else set()
-        expected = self._averages.state_dict().keys() | held | scale
+        gradients = {f"gradient.{name}" for name in self._names} if self._keeps_gradients else set()
+        if not gradients & state.keys():  # none is kept before the first observation and right after a removal
+            gradients = set()
+        expected = self._averages.state_dict().keys() | held | scale | gradients
         if state.keys() != expected:
             wrong = sorted(state.keys() ^ expected)
             raise ValueError(f"pruner state does not fit the adapter; missing or unexpected: {', '.join(wrong)}")
         self._averages.load_state_dict(state)
         if self._keeps_scale:
             self._gradient_form.scale = float(state["gradient_scale"])
+        self._gradient_form.forget()
+        if gradients:
+            devices = [layer.layer.B.device for layer in self._layers]
+            self._gradient_form.load_state_dict(state, self._names, devices)
 
     def close(self) -> None:
         """Removes hooks and averages; the pruner does nothing from then on."""
@@ -314,20 +300,21 @@ class Pruner:
     def _keeps_scale(self) -> bool:
         return self._averages.is_watching and self.needs_gradient_scale
 
+    @property
+    def _keeps_gradients(self) -> bool:
+        """Whether the removal of a rung may look at gradients of a step before, from which a training is resumed."""
+        return self.settings.gradient_cap is not None and self._averages.is_watching and self._plan.removes_at_once
+
     def _watch(self, step: int) -> None:
         """Before step number `step`: begins where it is the first that is observed."""
-        if self._is_open and not self._averages.is_watching and step >= self._first_observed:
+        if self._is_open and not self._averages.is_watching and step >= self._plan.first_observed:
             self._averages.begin()
 
     def _take_stock(self) -> None:
         """After a change of ranks: what follows from them, and is asked for at every step."""
-        ranks = [layer.rank for layer in self._layers]
-        widths = [layer.width for layer in self._layers]
-        self._num_done = self._allocation.num_removed(self._start, ranks, widths, self._goals[-1])
-        left = [rank for rank in ranks if rank]
-        initial, num_initial = self._start.size("components"), self._start.size("components", 1)
-        mean_growth = initial * len(left) / (num_initial * sum(left)) if left else 1.0
-        self._rate_factor = float(mean_growth**self.settings.rate_growth)
+        self._present = [layer.rank for layer in self._layers]
+        self._is_done = self._plan.is_done(self._present)
+        self._rate_factor = float(self._plan.growth(self._present) ** self.settings.rate_growth)
 
     def _started(self) -> bool:
         """Whether any B has left zero."""
