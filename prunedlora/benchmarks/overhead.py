@@ -29,9 +29,7 @@ from prunedlora.sweep.run import run_sweep
 from prunedlora.trial.assets import load_assets
 
 SHORT = {
-    "training.num_steps": 3,
-    "pruning.schedule.every_steps": 1,
-    "evaluation.milestones": [],
+    "training.num_steps": 8,
     "evaluation.max_examples": 16,
     "data.num_test": 100,
 }

@@ -55,8 +55,8 @@ def test_every_setting_counts(trial: TrialConfig) -> None:
     }
     others = [
         changed(trial, seed=1),
-        changed(trial, optimizer__learning_rate=1.5e-3),
-        changed(trial, pruning__damping=0.02),
+        changed(trial, optimizer__learning_rate=1.6e-3),
+        changed(trial, pruning__schedule__trunk=0.4),
         changed(trial, data__train__seed=5),
         changed(trial, data__stratify=True),
         changed(trial, data__train__group="{question}"),

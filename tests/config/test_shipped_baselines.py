@@ -14,7 +14,7 @@ WIDEST = 4.5
 """Between two learning rates that are tried: the search draws about as few per rank."""
 
 
-@pytest.mark.parametrize("name", ["gsm8k_llama3_8b", "glue_sst2", "smollm2_chain_sum"])
+@pytest.mark.parametrize("name", ["gsm8k_llama3_8b", "glue_sst2", "smollm2_chain_sum", "smollm2_chain_sum_ladder"])
 def test_one_scaling_for_all_ranks_and_the_same_range_of_rates(name: str) -> None:
     config = load_sweep(Path(f"search_spaces/{name}.yaml"))
     adapter, searched = config.trial.adapter, config.space[RATE]

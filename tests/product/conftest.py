@@ -18,7 +18,7 @@ QUICK = [
     "trial.evaluation.max_examples=100",
     "trial.data.num_test=200",
 ]
-"""Cuts the quickstart down to a sweep of four short trials."""
+"""Cuts the quickstart down to a sweep of three short trials, two of them ladders."""
 
 
 @pytest.fixture(scope="session")

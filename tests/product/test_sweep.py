@@ -23,14 +23,14 @@ def front(storage: Path) -> dict[str, Any]:
 
 def test_prints_progress_front_recommendation_and_paths(sweep_output: str, storage: Path) -> None:
     for expected in (
-        "4/4 done, 0 running, 0 failed",
+        "3/3 done, 0 running, 0 failed",
         "best accuracy",
         "Recommended: ",
         "(validation)",
         "(test)",
         f"Report: {storage}/report/report.html",
         f"Adapter: {storage}/recommended",
-        "Trials: 0 kept, 0 resumed, 4 new, 0 failed",
+        "Trials: 0 kept, 0 resumed, 3 new, 0 failed",
     ):
         assert expected in sweep_output
 
@@ -65,8 +65,8 @@ def test_report_and_tables_stand_beside_it(storage: Path) -> None:
     with (storage / "report" / "candidates.csv").open() as file:
         rows = list(csv.DictReader(file))
     methods = {row["config.adapter.method"] for row in rows}
-    assert methods == {"lora", "prunedlora"}
-    assert len({row["key"] for row in rows}) == 4
+    assert methods == {"rslora", "prunedlora"}
+    assert len({row["key"] for row in rows}) == 3
     assert (storage / "report" / "front.csv").stat().st_size > 0
 
 
@@ -129,15 +129,15 @@ def test_the_same_command_again_trains_nothing(
 ) -> None:
     records = {path: path.stat().st_mtime_ns for path in storage.glob("trials/*/record.json")}
     output = run(*quick_command).stdout
-    assert "Trials: 4 kept, 0 resumed, 0 new, 0 failed" in output
+    assert "Trials: 3 kept, 0 resumed, 0 new, 0 failed" in output
     assert {path: path.stat().st_mtime_ns for path in storage.glob("trials/*/record.json")} == records
     assert json.loads((storage / "report" / "front.json").read_text()) == front
 
 
 def test_another_sweep_in_the_same_storage_is_refused(run: Run, quick_command: list[str], storage: Path) -> None:
-    done = run(*quick_command, "--set", "trial.training.batch_size=16", code=2)
+    done = run(*quick_command, "--set", "trial.training.batch_size=12", code=2)
     assert "holds another sweep" in done.stderr
-    assert "trial.training.batch_size was 12, is 16" in done.stderr
+    assert "trial.training.batch_size was 16, is 12" in done.stderr
 
 
 def test_bad_input_starts_nothing(run: Run, tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+"""Sweep files that people copy: each passes what a dry run checks, and is the method that it says it is."""
+
+from pathlib import Path
+
+import pytest
+
+from prunedlora.config.load import load_sweep
+from prunedlora.config.methods import section_fields
+from prunedlora.config.sweep import SweepConfig
+from prunedlora.pruning.ladder import rungs_of
+from prunedlora.sweep.preflight import preflight
+from tests.product.conftest import ROOT
+
+FORMS = ["lora_squeeze_post", "lora_squeeze_cont", "lora_squeeze_in"]
+
+
+def load(name: str) -> SweepConfig:
+    return load_sweep(Path(ROOT / "search_spaces" / f"{name}.yaml"))
+
+
+@pytest.mark.parametrize(
+    "name", [*FORMS, "compare_quickstart", pytest.param("smollm2_chain_sum_ladder", marks=pytest.mark.slow)]
+)
+def test_a_dry_run_finds_nothing_wrong(name: str) -> None:
+    preflight(load(name))
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_lora_squeeze_cuts_every_layer_to_one_rank_by_the_product_alone(name: str) -> None:
+    trial = load(name).trial
+    assert trial.adapter is not None
+    assert trial.adapter.alpha / trial.adapter.initial_rank == 0.5
+    assert not trial.adapter.use_rslora
+    if trial.pruning is None:
+        assert trial.svd is not None
+        assert trial.svd.ranks[-1] == 8
+    else:
+        assert (trial.pruning.basis, trial.pruning.allocation, trial.pruning.rate_growth) == ("svd", "uniform", 0)
+        assert trial.pruning.ladder is not None
+        assert trial.pruning.ladder.rungs.sizes[-1] == 8
+
+
+def test_in_squeeze_halves_the_rank_after_equal_shares_of_the_steps() -> None:
+    trial = load("lora_squeeze_in").trial
+    assert trial.pruning is not None
+    ladder = section_fields(trial.pruning)["ladder"]
+    assert trial.training.num_steps is not None
+    assert [rung.end - rung.begin for rung in rungs_of(ladder, 4000)] == [1000] * 4
+    assert (64, *ladder.sizes) == (64, 32, 16, 8)
+    assert (ladder.rate, ladder.optimizer_state, ladder.removal) == ("continue", "new", "one_shot")
+
+
+def test_the_quickstarts_reference_is_as_long_as_its_ladders_and_scaled_alike() -> None:
+    quickstart, reference = load("quickstart"), load("compare_quickstart")
+    assert reference.trial.training == quickstart.trial.training
+    assert reference.trial.data == quickstart.trial.data
+    assert reference.trial.evaluation == quickstart.trial.evaluation
+    (baseline,) = quickstart.baseline_trials()
+    assert baseline.adapter == reference.baseline_trials()[0].adapter
