@@ -160,9 +160,9 @@ def test_a_batch_that_does_not_fit_is_halved(tmp_path: Path, monkeypatch: pytest
 
 
 def _hungry(original: Callable[..., Any], share: int, count: Callable[[Any], int]) -> Callable[..., Any]:
-    def call(task: Any, model: nn.Module, examples: Any, *rest: Any) -> Any:
+    def call(task: Any, model: nn.Module, examples: Any, *rest: Any, **options: Any) -> Any:
         held = torch.empty(count(examples), share, dtype=torch.uint8, device="cuda")
-        result = original(task, model, examples, *rest)
+        result = original(task, model, examples, *rest, **options)
         del held
         return result
 
@@ -170,9 +170,9 @@ def _hungry(original: Callable[..., Any], share: int, count: Callable[[Any], int
 
 
 def _looking(original: Callable[..., Any], flags: set[bool]) -> Callable[..., Any]:
-    def call(*inputs: Any) -> Any:
+    def call(*inputs: Any, **options: Any) -> Any:
         flags.add(torch.backends.cuda.matmul.allow_tf32)
-        return original(*inputs)
+        return original(*inputs, **options)
 
     return call
 

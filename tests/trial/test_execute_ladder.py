@@ -296,6 +296,15 @@ def test_a_branch_leaves_no_trace_and_sees_what_the_line_sees_next(
     assert not all(torch.equal(states[4].tensors[name], states[6].tensors[name]) for name in states[4].tensors)
 
 
+def test_dropout_follows_the_position(
+    tree: dict[str, Any], assets: AssetCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing is removed at the border, a branch's first step and the line's next are one and the same."""
+    logs, *_ = lined(ladder_of(tree, BRANCH | EVENTS), assets, monkeypatch, skips=False)
+    assert logs[5].loss == logs[7].loss
+    assert logs[6].loss != logs[8].loss
+
+
 def test_candidates_say_where_they_stand_and_what_the_training_had_cost(
     tree: dict[str, Any], assets: AssetCache, tmp_path: Path
 ) -> None:

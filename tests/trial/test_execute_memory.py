@@ -237,11 +237,11 @@ def test_an_evaluation_halves_too(folder: Path, tmp_path: Path, monkeypatch: pyt
     trial = trial_with(trial, {"evaluation.batch_size": 20})
     original, batches = TextClassification.evaluate, []
 
-    def evaluate(task: Any, model: nn.Module, features: Any, *rest: Any) -> Any:
+    def evaluate(task: Any, model: nn.Module, features: Any, *rest: Any, **options: Any) -> Any:
         batches.append(len(features))
         if len(features) > 5:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return original(task, model, features, *rest)
+        return original(task, model, features, *rest, **options)
 
     monkeypatch.setattr(TextClassification, "evaluate", evaluate)
     assert run(trial, store) == "completed"
