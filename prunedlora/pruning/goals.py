@@ -5,7 +5,7 @@ at unequal ranks. No torch here.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from prunedlora.pruning.target import SERVED_SLOT, Goal, MinRankError, Start, Target, Unit
@@ -61,6 +61,8 @@ def global_goal(start: Start, target: Target, per_parameter: bool) -> Goal:
         num = -(-(total - budget) // grain) * grain
         # Of parameters the last that is left may be of the widest layer: what does not hold it may leave nothing.
         least = max(start.size(unit, target.floor), _widest(start, target, unit))
+        if least >= total:
+            raise MinRankError(f"{target}: min_rank {target.min_rank} allows nothing below the initial {start.words}")
         if total - num < least:
             keeps = (
                 f"min_rank {target.min_rank} keeps" if least > _widest(start, target, unit) else "the largest block is"
@@ -135,30 +137,33 @@ def _reachable_slots(start: Start, target: Target) -> list[int]:
 
 
 def _cap_of_rung(start: Start, target: Target) -> int:
+    if target.kind == "mean_rank" and target.size != int(target.size):
+        raise ValueError(f"{target}: a mean_rank of allocation 'uniform' is every layer's and must be whole")
+    unit: Unit = "parameters" if target.kind == "parameters" else "components"
+    if target.kind != "mean_rank":
+        _check_below_start(start, target, unit, _budget(start, target, unit))
+    elif target.size >= start.max_rank:
+        raise ValueError(f"{target} removes nothing: the adapter starts with {start.words}; take less")
     if target.round_to == SERVED_SLOT:
-        caps: Iterable[int] = _reachable_slots(start, target)
+        caps, rounded = _reachable_slots(start, target), " with round_to served_slot"
     else:
-        caps = range(max(target.floor, target.block), start.max_rank + 1, target.block)
-    if target.kind == "mean_rank":
-        if target.size != int(target.size):
-            raise ValueError(f"{target}: a mean_rank of allocation 'uniform' is every layer's and must be whole")
-        if target.size >= start.max_rank:
-            raise ValueError(f"{target} removes nothing: the adapter starts with {start.words}; take less")
-        fitting = [cap for cap in caps if cap <= target.size]
-        least = f"mean_rank {min(caps, default=start.max_rank)}"
-    else:
-        unit: Unit = "parameters" if target.kind == "parameters" else "components"
-        budget = _budget(start, target, unit)
-        _check_below_start(start, target, unit, budget)
-        fitting = [cap for cap in caps if start.size(unit, cap) <= budget]
-        least = _in_words(start, target, unit, start.size(unit, min(caps, default=start.max_rank)))
-    if not fitting:
-        why = " with round_to served_slot" if target.round_to == SERVED_SLOT else f" in blocks of {target.block}"
+        caps = list(range(max(target.floor, target.block), start.max_rank + 1, target.block))
+        rounded = "" if target.round_to is None else f" in blocks of {target.block}"
+    caps = [cap for cap in caps if cap < start.max_rank]
+    if not caps:
         raise MinRankError(
-            f"{target} is below what min_rank {target.min_rank}{why if target.round_to else ''} keeps; take at least "
-            f"{least}"
+            f"{target}: min_rank {target.min_rank}{rounded} allows nothing below the initial {start.words}"
         )
-    return max(fitting)
+    if target.kind == "mean_rank":
+        fitting = [cap for cap in caps if cap <= target.size]
+        least = f"mean_rank {caps[0]}"
+    else:
+        budget = _budget(start, target, unit)
+        fitting = [cap for cap in caps if start.size(unit, cap) <= budget]
+        least = _in_words(start, target, unit, start.size(unit, caps[0]))
+    if not fitting:
+        raise MinRankError(f"{target} is below what min_rank {target.min_rank}{rounded} keeps; take at least {least}")
+    return fitting[-1]
 
 
 def _budget(start: Start, target: Target, unit: Unit) -> int:

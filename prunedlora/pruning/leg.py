@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from prunedlora.pruning.ladder import Rung, rungs_of
 from prunedlora.pruning.pruning_settings import PruningSettings
 from prunedlora.pruning.schedules import removed_share
+from prunedlora.registry import lookup
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,10 @@ def legs_of(settings: PruningSettings, num_steps: int | None) -> tuple[tuple[Run
             )
             for rung in rungs[1:]
         ]
+        in_events = lookup("schedule", ladder.removal).needs_end
+        if in_events != (ladder.every_steps is not None):
+            how = "needs" if in_events else "has no use for"
+            raise ValueError(f"removal {ladder.removal!r} of a ladder {how} every_steps, got {ladder.every_steps}")
     for leg in legs:
         leg.share(0.0)  # refuses settings that do not fit
     return rungs, tuple(legs)

@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,12 @@ from prunedlora.adapters.export import export
 from prunedlora.adapters.layers import adapted_layers
 from prunedlora.adapters.size import measure
 from prunedlora.adapters.verify import verify
+from prunedlora.methods.prunedlora import PrunedLora
+from prunedlora.pruning.ladder import Ladder
+from prunedlora.pruning.pruning_settings import PruningSettings
 from prunedlora.registry import names
+from prunedlora.settings_error import SettingsError
+from tests.methods.settings import PRUNING
 from tests.pairwise import parametrize_pairwise
 
 
@@ -93,3 +99,61 @@ def test_until_statistics_count_it_is_plain_lora_without_a_hook(make_base, make_
         assert train(method, model, optimizer, first=step, last=step) == []
     assert [event.step for event in train(method, model, optimizer, first=9)] == [9, 11]
     assert method.state_dict()["num_observed"] == 11 - 4
+
+
+LADDER = Ladder(
+    unit="mean_rank",
+    sizes=(3, 1),
+    trunk=0.5,
+    shares=None,
+    removal="one_shot",
+    removal_end=None,
+    every_steps=None,
+    rate="continue",
+    rung_rate=None,
+    warmup=None,
+    branch=None,
+    optimizer_state="kept",
+)
+NO_SCHEDULE = dict.fromkeys(("target_rank", "schedule", "begin", "end", "every_steps"))
+
+
+def test_a_training_too_short_for_its_rungs_is_refused_before_anything_is_attached(adapter):
+    settings = PruningSettings(**PRUNING | NO_SCHEDULE, ladder=LADDER)
+    with pytest.raises(SettingsError, match="rung 1 of the ladder lacks a step in a training of 1 steps"):
+        PrunedLora(adapter, 0, 1, settings)
+
+
+def test_rungs_that_the_model_forbids_are_refused_at_attaching(make_base, make_method):
+    base = make_base()
+    for sizes, message in [
+        ((10**6,), r"rung 1 of the ladder \(parameters 1000000\) removes nothing: the adapter starts with parameters "),
+        (
+            (300, 10),
+            r"rung 2 of the ladder \(parameters 10\) is below what min_rank 1 keeps; take at least parameters ",
+        ),
+        ((300, 299), r"\(parameters 299\) comes out as rung 1 of the ladder \(parameters 300\) does"),
+    ]:
+        method = make_method(
+            "prunedlora", **NO_SCHEDULE, ladder=replace(LADDER, unit="parameters", sizes=sizes), allocation="uniform"
+        )
+        with pytest.raises(ValueError, match=message):
+            method.attach(base, "default")
+    assert not any("lora" in name for name, _ in base.named_modules())
+
+
+def test_rungs_begin_where_the_loop_says_and_every_adapter_is_of_its_rung(
+    make_base, make_method, make_optimizer, train
+):
+    method = make_method("prunedlora", **NO_SCHEDULE, ladder=LADDER)
+    model = method.attach(make_base(), "default")
+    optimizer = make_optimizer(model, method)
+    sizes, events = [], []
+    for begin, end in ((0, 6), (6, 9), (9, 12)):
+        events.append(method.begin_rung(begin, begin / 12, optimizer))
+        assert method.begin_rung(begin, begin / 12, optimizer) is None
+        assert train(method, model, optimizer, first=begin + 1, last=end) == []
+        ranks = measure(model, "default").ranks
+        sizes.append(sum(ranks.values()) / len(ranks))
+    assert [event and event.step for event in events] == [None, 6, 9]
+    assert sizes == [6, 3, 1]

@@ -1,7 +1,7 @@
 """What only a GPU shows: half precision, 4-bit bases, exports of them, the pruner's choices, slots that share a GPU."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,11 @@ PRUNINGS: dict[str, dict[str, Any]] = {
 
 
 def trained(
-    folder: Path, model: dict[str, Any], pruning: dict[str, Any] | None = None, pause_at: int | None = None
+    folder: Path,
+    model: dict[str, Any],
+    pruning: dict[str, Any] | None = None,
+    pause_at: int | None = None,
+    milestones: Sequence[float] = (0.5,),
 ) -> tuple[Store, str, TrialRecord]:
     """A store with one trial that was trained on the GPU, paused once where asked; its key and its record."""
     store = Store(str(folder / "store"))
@@ -51,6 +55,8 @@ def trained(
     tree["resources"] = {"gpus_per_worker": 1}
     tree["trial"]["model"] |= model
     tree["trial"]["pruning"] |= pruning or {}
+    tree["trial"]["evaluation"]["milestones"] = list(milestones)
+    tree["space"] = {"seed": {"choice": [0, 1]}}  # of the configuration alone: no sweep is run
     config = parse_sweep(tree, "test")
     store.create_or_open(config.model_dump(mode="json"))
     trial, device = config.trial, torch.device("cuda")
@@ -110,6 +116,28 @@ def test_a_base_of_few_bits(tmp_path: Path, weights: dict[str, Any]) -> None:
     store, key, record = trained(tmp_path, weights)
     check(record)
     export_candidate(store, key, tmp_path / "plain", check=True, form=Form())
+
+
+@pytest.mark.parametrize("weights", [{"quantization": "nf4"}, {"dtype": "bfloat16"}], ids=["nf4", "bfloat16"])
+@pytest.mark.parametrize(
+    ("rate", "pause_at"),
+    [({"rate": "restart"}, 8), ({"rate": "branch", "branch": 0.3}, 5)],
+    ids=["within a rung", "within a branch"],
+)
+def test_a_paused_ladder_goes_on(tmp_path: Path, weights: dict[str, Any], rate: dict[str, Any], pause_at: int) -> None:
+    """Every rung keeps to its budget, under half precision and with a base of four bits."""
+    schedule = {"name": "ladder", "rungs": {"kept": [0.5, 0.2]}} | rate
+    pruning = {
+        "schedule": schedule, "basis": "svd", "allocation": "global_per_parameter", "min_rank": 0,
+        "target_sparsity": None,
+    }  # fmt: skip
+    _, _, record = trained(tmp_path, weights, pruning, pause_at, milestones=[])
+    assert [(candidate.step, candidate.rung) for candidate in record.candidates] == [(6, 0), (9, 1), (12, 2)]
+    trunk, *rungs = (candidate.adapter_params for candidate in record.candidates)
+    assert [size <= share * trunk for size, share in zip(rungs, (0.5, 0.2), strict=True)] == [True, True]
+    for candidate in record.candidates:
+        assert candidate.certificate is not None
+        assert candidate.certificate["rms_logit_difference_reloaded"] < candidate.certificate["rms_logit_change"]
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])

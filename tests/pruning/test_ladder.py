@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from prunedlora.adapters.shrink import shrink
 from prunedlora.pruning.observed_steps import first_event, first_observed
 from prunedlora.pruning.pruner import Pruner
 from tests.pairwise import parametrize_pairwise
@@ -266,3 +267,82 @@ def test_ladders_that_cannot_be_are_refused(overrides, num_steps, message, make_
     settings = replace(make_settings(), ladder=ONE_SHOT, **NO_SCHEDULE | overrides)
     with pytest.raises(ValueError, match=message):
         Pruner(settings, make_network()[1], num_steps=num_steps)
+
+
+def test_one_rung_at_once_is_the_one_shot_schedule_bit_for_bit(make_network, make_settings, make_optimizer, train_step):
+    schedule = make_settings(schedule="one_shot", begin=0.4, end=None, gradient_cap=0.5)
+    results = []
+    for settings in (schedule, on_ladder(schedule, replace(ONE_SHOT, sizes=(2,)))):
+        model, layers = make_network()
+        pruner, optimizer = Pruner(settings, layers, num_steps=NUM_STEPS), make_optimizer(model)
+        events = [
+            event
+            for step in range(1, NUM_STEPS + 1)
+            for event in (train_step(model, pruner, optimizer, step), pruner.begin_rung(step, optimizer))
+            if event
+        ]
+        results.append((events, factors(layers)))
+    assert [event.step for event in results[0][0]] == [8]
+    assert results[0][0] == results[1][0]
+    assert_equal(results[0][1], results[1][1])
+
+
+@parametrize_pairwise(
+    form=("gradient", "magnitude", "svd", "whitened"),
+    ladder=tuple(LADDERS),
+    allocation=ALLOCATIONS,
+    sizes=(("parameters", (150, 100, 49)), ("mean_rank", (3, 2, 1)), ("kept", (0.7, 0.5, 0.26))),
+    round_to=(None, "served_slot"),
+    ranks=((6, 6, 6), (6, 2, 4)),
+)
+def test_every_candidate_keeps_to_its_budget_by_less_than_a_component(
+    form, ladder, allocation, sizes, round_to, ranks, make_network, make_settings, make_optimizer, train_step
+):
+    unit, budgets = sizes
+    budgets = budgets[2:] if round_to and allocation == "uniform" else budgets
+    model, layers = make_network()
+    for layer, rank in zip(layers, ranks, strict=True):
+        shrink(layer, torch.arange(rank), None)
+    widths = [layer.A.shape[1] + layer.B.shape[0] for layer in layers]
+    settings = on_ladder(
+        make_settings(**FORMS[form], allocation=allocation),
+        replace(LADDERS[ladder], unit=unit, sizes=budgets),
+        round_to=round_to,
+    )
+    pruner, optimizer = Pruner(settings, layers, num_steps=NUM_STEPS), make_optimizer(model)
+    checkpoints = {}
+    go(train_step, model, layers, pruner, optimizer, keep=checkpoints)
+    weights = widths if unit == "parameters" or allocation == "global_per_parameter" else [1, 1, 1]
+    for size, rung in zip(budgets, pruner.rungs[1:], strict=True):
+        found = [A.shape[0] for A, _ in checkpoints[rung.branch][0]]
+        of = {
+            "parameters": 1,
+            "mean_rank": sum(weights),
+            "kept": sum(w * rank for w, rank in zip(weights, ranks, strict=True)),
+        }[unit]
+        left = sum(w * rank for w, rank in zip(weights, found, strict=True))
+        if allocation == "uniform" and unit == "mean_rank":
+            assert found == [min(rank, size) for rank in ranks]
+            continue
+        assert 0 < left <= size * of
+        if round_to is None and allocation == "uniform":
+            more = [min(rank, max(found) + 1) for rank in ranks]
+            assert sum(w * rank for w, rank in zip(weights, more, strict=True)) > size * of
+        elif round_to is None:
+            assert left > size * of - 1 - max(weights)
+        elif allocation != "uniform":
+            assert max(found) <= (1 if size * of <= sum(weights) else 8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"removal": "linear", "removal_end": 0.5}, "removal 'linear' of a ladder needs every_steps, got None"),
+        ({"every_steps": 3}, "removal 'one_shot' of a ladder has no use for every_steps, got 3"),
+        ({"removal_end": 0.5}, "end 0.5 has no effect on schedule 'one_shot'"),
+    ],
+)
+def test_removals_that_do_not_fit_are_refused(changes, message, make_network, make_settings):
+    settings = on_ladder(make_settings(), replace(ONE_SHOT, **changes))
+    with pytest.raises(ValueError, match=message):
+        Pruner(settings, make_network()[1], num_steps=NUM_STEPS)
