@@ -346,3 +346,15 @@ def test_removals_that_do_not_fit_are_refused(changes, message, make_network, ma
     settings = on_ladder(make_settings(), replace(ONE_SHOT, **changes))
     with pytest.raises(ValueError, match=message):
         Pruner(settings, make_network()[1], num_steps=NUM_STEPS)
+
+
+def test_observation_that_begins_right_after_a_branch_sees_the_lines_first_step(
+    make_network, make_settings, make_optimizer, train_step
+):
+    """The branch ends with step 8 and is thrown away; step 9 is the first that counts at the event after it."""
+    ladder = replace(BRANCHES, removal="linear", removal_end=1.0, every_steps=1)
+    model, layers = make_network()
+    pruner = Pruner(on_ladder(make_settings(ema_decay=1e-4), ladder), layers, num_steps=NUM_STEPS)
+    events = go(train_step, model, layers, pruner, make_optimizer(model))
+    assert events[0].step == 9
+    assert pruner.is_done
