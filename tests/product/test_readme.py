@@ -120,7 +120,7 @@ def test_python(storage: Path) -> None:
 
 
 def test_yaml() -> None:
-    (text,) = blocks("yaml")
+    (text,) = [block for block in blocks("yaml") if block.startswith("space:")]
     base = yaml.safe_load((ROOT / "search_spaces" / "quickstart.yaml").read_text())
     sweep = parse_sweep({**base, **yaml.safe_load(text)}, "README")
     assert len(sweep.space) == 6
