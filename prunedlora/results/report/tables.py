@@ -11,7 +11,7 @@ from prunedlora.results.analysis.summary import Summary, comparisons
 from prunedlora.results.analysis.trainings import cost_of, sharing_text
 from prunedlora.results.figure_text import bytes_text, figure_text
 from prunedlora.results.recorded_settings import method
-from prunedlora.results.rung_text import rung_text
+from prunedlora.results.rung_text import left_text, rung_text
 
 LONGEST_NAME = 10
 """Characters of a candidate's name that have room in the table; longer ones, of cuts, stand below it."""
@@ -110,7 +110,7 @@ def front_table(summary: Summary) -> Table:
 
 
 def failures_table(summary: Summary) -> Table:
-    """Failed trials with their reasons, one line each."""
+    """Failed trials with their reasons and what they left before, one row each."""
     table = plain_table(f"{len(summary.failed)} of {len(summary.records)} trials failed")
     table.add_column("trial", no_wrap=True)
     table.add_column("reason", overflow="fold", ratio=1)
@@ -119,6 +119,8 @@ def failures_table(summary: Summary) -> Table:
         failure = record.failure
         if failure is not None:
             reason = f"{failure.type}: {failure.message}".splitlines()[0]
+            left = left_text(record)
+            reason += f"\nleft {left}" if left else ""
             table.add_row(record.key, Text(reason), "" if failure.step is None else str(failure.step))
     return table
 
