@@ -33,7 +33,7 @@ class _Standing:
 
     num_failed: int
     mean_seconds: float | None
-    """Training time of a trial that did not fail; None while there is none."""
+    """Of training and evaluating, of a trial that did not fail; None while there is none."""
     best: Point | None
     front: list[Point]
 
@@ -105,7 +105,7 @@ class Progress:
             self._last_line = (line, now)
 
     def seconds_left(self, snapshot: dict[str, Any]) -> float | None:
-        """Estimate from the mean training time so far; None while no trial of this run has ended."""
+        """Estimate from the mean time of training and evaluating so far; None while no trial of this run has ended."""
         mean = self._standing.mean_seconds
         if mean is None or not self._seen:
             return None
@@ -116,7 +116,11 @@ class Progress:
 
     def _stand(self) -> _Standing:
         every = points(self._records.values(), self._objectives)
-        times = [record.train_seconds for record in self._records.values() if record.status != "failed"]
+        times = [
+            record.train_seconds + (record.evaluation_seconds or 0.0)  # None in older records
+            for record in self._records.values()
+            if record.status != "failed"
+        ]
         return _Standing(
             num_failed=len(self._records) - len(times),
             mean_seconds=sum(times) / len(times) if times else None,

@@ -132,6 +132,11 @@ def test_time_left_counts_what_is_begun(store: Store) -> None:
     assert progress.seconds_left(snapshot({})) is None
     progress.update(snapshot({"a": "completed"}))
     assert progress.seconds_left(snapshot({}, step=5)) == pytest.approx((4 - 2 - 0.5) * 1.0 / 2)
+    record = store.read_record("a")
+    assert record is not None
+    store.write_record(record.model_copy(update={"key": "c", "evaluation_seconds": 4.0}), driver_epoch=1)
+    progress.update(snapshot({"a": "completed", "c": "completed"}))
+    assert progress.seconds_left(snapshot({}, step=5)) == pytest.approx((4 - 3 - 0.5) * (1.0 + 5.0) / 2 / 2)
 
 
 def test_waiting_and_closed_slots_are_shown_and_said_once(store: Store) -> None:
