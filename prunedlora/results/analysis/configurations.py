@@ -25,7 +25,8 @@ class Configuration:
     mean: float
     """Of the quality over all of them."""
     missing: tuple[TrialRecord, ...]
-    """Trials of the same configuration that failed or ended before this step or passed over this cut: not in the mean."""
+    """Trials of the same configuration that failed or ended before this step, or passed over this cut: not in the
+    mean."""
 
     @property
     def is_shippable(self) -> bool:

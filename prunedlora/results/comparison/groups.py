@@ -93,8 +93,9 @@ def groups_of_stores(stores: Sequence[Store], names: Sequence[str] | None, withi
 def groups_by(store: Store, field: str, within: float) -> tuple[list[Group], list[str]]:
     """The trials of a store by a setting (dotted path) or by label, and what was left out, each as `name: why`.
 
-    Groups without a candidate are left out: trials that failed before their first, full fine-tuning. Raises ComparisonError when no trial has
-    the setting, when fewer than two groups are left, or too many; and what reading a store raises.
+    Groups without a candidate are left out: trials that failed before their first, full fine-tuning. Raises
+    ComparisonError when no trial has the setting, when fewer than two groups are left, or too many; and what reading a
+    store raises.
     """
     sweep, base, records = store.read_sweep(), store.read_base(), store.records()
     objectives = Objectives.parse(sweep.get("objectives", {}))

@@ -12,7 +12,7 @@ from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.record import Cut
 from prunedlora.results.report.front_chart import front_chart
 from prunedlora.results.report.front_png import front_png
-from prunedlora.results.report.ladder_lines import MOST_LINES, ladder_lines
+from prunedlora.results.report.ladder_lines import MOST_LINES, LadderLines, ladder_lines
 from prunedlora.results.report.report import write_report
 from prunedlora.results.report.tables import overview
 from prunedlora.results.rung_text import made_text, rung_text
@@ -78,7 +78,9 @@ def test_of_many_trainings_only_those_that_reach_the_front_have_lines(fill, ladd
     few.write_record(ladder("k99", 0.1), driver_epoch=1)
     many = ladder_lines(summarize(few))
     assert ([line.points[0].key for line in many.lines], many.num_left_out) == (["k00"], MOST_LINES)
-    assert "of the 1 training that reaches the front alone" in many.note()
+    assert many.note().endswith("of one training. Lines are drawn only for the 1 training that reaches the front.")
+    several = LadderLines(many.lines * 2, num_left_out=11)
+    assert several.note().endswith("Lines are drawn only for the 2 trainings that reach the front.")
     assert traces(summarize(few))["rungs of one training"].x == (200, 500, 1000, None)
 
 

@@ -361,8 +361,8 @@ def test_failed_and_stopped_trials_are_listed(filled):
     words = Page(page_of(filled)).words
     assert "1 of 4 trials failed; the candidates that they left before count" in words
     assert (
-        "left before step learning rate attempts d4 NonFiniteLossError : loss is nan where Traceback: … 1 candidate: 10 3"
-        in words
+        "left before step learning rate attempts d4 NonFiniteLossError : loss is nan where Traceback: … "
+        "1 candidate: 10 3" in words
     )
     assert "1 of 4 trials were stopped early" in words
     assert "b2 100% 0.400 ± 0.010 60" in words
