@@ -175,7 +175,7 @@ class Progress:
 
     def _slots_table(self, snapshot: dict[str, Any]) -> Table:
         table = Table(box=None, pad_edge=False)
-        for name in ("slot", "state", "trial", "step", ""):
+        for name in ("slot", "state", "trial", "step", "", ""):
             table.add_column(name, style="dim" if name == "slot" else "")
         for number, slot in snapshot["slots"].items():
             work = slot["work"]
@@ -183,8 +183,18 @@ class Progress:
             step = f"{slot['step']}/{slot['num_steps']}" if slot["num_steps"] else ""
             is_trial = work is not None and work["kind"] == "trial"
             rung = self._rungs.text(what, slot["step"], slot["num_steps"]) if is_trial else ""
-            table.add_row(str(number), slot["state"], what, step, rung)
+            so_far = self._newest(slot["last"]) if is_trial else ""
+            table.add_row(str(number), slot["state"], what, step, rung, so_far)
         return table
+
+    def _newest(self, last: dict[str, Any] | None) -> str:
+        """The newest candidate of a trial in training, which is on no front before the trial has ended."""
+        if last is None:
+            return ""
+        quality, figures = self._objectives.quality, last["figures"]
+        name = quality if quality in figures else "loss"  # its loss was too bad for more to be measured
+        value = f"{name} {figures[name]:.3f}, " if name in figures else ""
+        return f"last {value}{last['adapter_params']:,} parameters"
 
     def _front_table(self) -> Table:
         table = Table(box=None, pad_edge=False)
