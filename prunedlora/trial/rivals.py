@@ -66,7 +66,8 @@ def rivals_of(
     if known.asking != key:
         known.asking = key
         known.failed.clear()
-    new = [other for other in store.trial_keys() if other != key and other not in known.settled | known.failed.keys()]
+    seen = {key} | known.settled | known.failed.keys()
+    new = [other for other in store.trial_keys() if other not in seen]
     for record in _records(store, new):
         is_adapter = record.config.get("adapter") is not None
         found = [Rival.of(record.key, each, sizes_of(each)) for each in record.candidates] if is_adapter else []
