@@ -13,7 +13,7 @@ from prunedlora.config.load import ConfigError
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.results.analysis.pareto import Objectives
-from prunedlora.results.record import Candidate, TrialRecord
+from prunedlora.results.record import Candidate, Cut, TrialRecord
 from prunedlora.results.store import Store
 
 RATE = "optimizer.learning_rate"
@@ -30,12 +30,12 @@ class Contender:
     """A method with the adapter that it is judged by."""
 
     label: str
-    truncated_rank: int | None
-    """Of the truncation that is judged; None: the adapter at the end of the training."""
+    cut: Cut | None
+    """That is judged, of the end of the training; None: the adapter as it was trained."""
 
     @property
     def name(self) -> str:
-        return self.label if self.truncated_rank is None else f"{self.label}, cut to rank {self.truncated_rank}"
+        return self.label if self.cut is None else f"{self.label}, cut to rank {self.cut.size:g}"
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,11 @@ class Trainings:
         return Objectives.parse(self.config.objectives)
 
     def contenders(self) -> Iterator[Contender]:
-        """Every method, and every truncation that it ends with."""
+        """Every method, and every cut to one rank that method svd ends with."""
         for baseline, trial in zip(self.config.baselines, self.config.baseline_trials(), strict=True):
             yield Contender(baseline["label"], None)
             for rank in trial.svd.ranks if trial.svd is not None else ():
-                yield Contender(baseline["label"], rank)
+                yield Contender(baseline["label"], Cut(basis="svd", allocation="uniform", unit="mean_rank", size=rank))
 
     def trial(self, training: Training) -> TrialConfig:
         """The whole configuration of a training."""
@@ -134,10 +134,7 @@ class Trainings:
         if record.status == "failed":
             return None
         (found,) = (
-            candidate
-            for candidate in record.candidates
-            if candidate.progress == 1.0
-            and (None if candidate.cut is None else candidate.cut.size) == contender.truncated_rank
+            candidate for candidate in record.candidates if candidate.progress == 1.0 and candidate.cut == contender.cut
         )
         return record, found
 

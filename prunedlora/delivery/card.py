@@ -20,6 +20,7 @@ from prunedlora.results.record import Candidate, Figure, TrialRecord
 from prunedlora.results.rung_text import made_text
 from prunedlora.results.share_text import record_share_text
 from prunedlora.served_slot import HALF_BYTES, slot_bytes
+from prunedlora.trial.start import START_FACT
 
 CARD_FILE = "README.md"
 CERTIFICATE_FILE = "certificate.json"
@@ -126,7 +127,7 @@ def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], fol
 {candidate.max_rank}{head}.{idle}{changed}{adapts}
 
 Found by a sweep of [prunedlora](https://arxiv.org/abs/2510.00192): trial `{record.key}`, method \
-`{config.method}`, after step {candidate.step:,}{made and f": {made}"}. The scaling is folded into B.
+`{config.method}`, after step {candidate.step:,}{made and f": {made}"}. The scaling is folded into B.{_origin(record)}
 
 ```python
 {snippet(record, config, task.auto_model, merged=form.merged)}
@@ -140,6 +141,17 @@ Found by a sweep of [prunedlora](https://arxiv.org/abs/2510.00192): trial `{reco
 
 `{CERTIFICATE_FILE}` says what was checked, with the whole configuration.
 """
+
+
+def _origin(record: TrialRecord) -> str:
+    """The adapter that the training began with, as a sentence that follows; empty for a fresh one."""
+    facts = record.environment.model.get(START_FACT)
+    if not isinstance(facts, dict):
+        return ""
+    commit = f", revision {facts['revision']}" if "revision" in facts else ""
+    if "start_from" in facts:
+        return f" Its training continues the adapter `{facts['start_from']}`{commit}, sha256 {facts['sha256']}."
+    return f" Its layers began with the ranks of the adapter `{facts['rank_pattern_from']}`{commit}."
 
 
 def _classes(record: TrialRecord, form: Form) -> str:

@@ -279,6 +279,7 @@ class Board:
                     "work": slot.work,
                     "step": slot.step,
                     "num_steps": slot.num_steps,
+                    "last": self._last(slot.work),
                     "busy_seconds": slot.busy_seconds,
                     "num_finished": slot.num_finished,
                     "num_starts": slot.num_starts,
@@ -289,6 +290,14 @@ class Board:
                 for number, slot in sorted(self._slots.items())
             },
         }
+
+    def _last(self, work: Work | None) -> dict[str, Any] | None:
+        """Size and figures of the newest candidate of the trial in hand; None while there is none."""
+        if work is None or work["kind"] != "trial" or not self._trials[work["key"]].candidates:
+            return None
+        newest = self._trials[work["key"]].candidates[-1]
+        figures = {name: figure["value"] for name, figure in newest["figures"].items()}
+        return {"adapter_params": newest["adapter_params"], "figures": figures}
 
     def _listens(self, slot: int, start: int) -> bool:
         """Whether these workers are the slot's, and still have its work in hand."""

@@ -180,7 +180,7 @@ class PrunedLoraCallback(TrainerCallback):
         """
         # Once all is gone there is nothing to observe, and looking would make the device wait.
         self._is_observed = self.pruner.is_done or self._observe()
-        self._step_lengths.keep(self._rates(state.global_step))
+        self._step_lengths.keep(self._rates(state))
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -263,9 +263,13 @@ class PrunedLoraCallback(TrainerCallback):
             self._agreement.add(event)
             self.events.append(event)
 
-    def _rates(self, step: int) -> Iterator[tuple[nn.Parameter, float]]:
-        """What the step after `step` steps is to be multiplied by, of each parameter that trains."""
-        rate = 1.0 if self._course is None else self._course.rate(step)
+    def _rates(self, state: TrainerState) -> Iterator[tuple[nn.Parameter, float]]:
+        """What the next step is to be multiplied by, of each parameter that trains."""
+        rate = 1.0
+        if state.global_step >= state.max_steps:
+            rate = 0.0  # a Trainer that goes on from the checkpoint of the last step does one more before it ends
+        elif self._course is not None:
+            rate = self._course.rate(state.global_step)
         for factor in self._factors():
             yield factor, rate * self.pruner.rate_factor
         for parameter in self._others:

@@ -143,7 +143,7 @@ def _cap_of_rung(start: Start, target: Target) -> int:
     if target.kind != "mean_rank":
         _check_below_start(start, target, unit, _budget(start, target, unit))
     elif target.size >= start.max_rank:
-        raise ValueError(f"{target} removes nothing: the adapter starts with {start.words}; take less")
+        raise ValueError(f"{target} removes nothing: the adapter has {start.words}; take less")
     if target.round_to == SERVED_SLOT:
         caps, rounded = _reachable_slots(start, target), " with round_to served_slot"
     else:
@@ -175,8 +175,9 @@ def _budget(start: Start, target: Target, unit: Unit) -> int:
 
 def _check_below_start(start: Start, target: Target, unit: Unit, budget: int) -> None:
     if budget >= start.size(unit):
-        there = _in_words(start, target, unit, start.size(unit))
-        raise ValueError(f"{target} removes nothing: the adapter starts with {there}; take less")
+        size = start.size(unit)
+        there = f"{size} parameters" if target.kind == "parameters" else _in_words(start, target, unit, size)
+        raise ValueError(f"{target} removes nothing: the adapter has {there}; take less")
 
 
 def _grain(start: Start, target: Target, unit: Unit) -> int:

@@ -1,6 +1,10 @@
-"""Where on its training a candidate was made, in words: on which rung of the ladder, and whether it was cut there."""
+"""Where on its training a candidate was made, in words: on which rung of the ladder, and whether it was cut there; and
+which ones a trial left."""
 
 from prunedlora.results.record import Candidate, Cut, TrialRecord
+
+MOST_LEFT = 10
+"""Candidates that a sentence names."""
 
 
 def num_rungs(record: TrialRecord) -> int | None:
@@ -33,6 +37,15 @@ def made_text(record: TrialRecord, candidate: Candidate) -> str:
     origins = [one for one in record.candidates if one.step == candidate.step and one.cut is None]
     named = "".join(f" (`{record.key}@{one.name}`, {one.adapter_params:,} parameters)" for one in origins)
     return f"cut without training from {where or f'step {candidate.step:,}'}{named} {cut_text(candidate.cut)}"
+
+
+def left_text(record: TrialRecord) -> str:
+    """What a trial has on record: "2 candidates: 60, 120", by name; empty where it is nothing."""
+    names = [candidate.name for candidate in record.candidates]
+    if not names:
+        return ""
+    more = f" and {len(names) - MOST_LEFT:,} more" if len(names) > MOST_LEFT else ""
+    return f"{len(names):,} candidate{'s' * (len(names) > 1)}: {', '.join(names[:MOST_LEFT])}{more}"
 
 
 def cut_text(cut: Cut) -> str:

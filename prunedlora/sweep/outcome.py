@@ -45,7 +45,8 @@ class SweepResult:
 
     @property
     def exit_code(self) -> int:
-        """Status for the shell: 0, 1 when no trial succeeded or something beside the trials failed, 130 interrupted."""
+        """Status for the shell: 0; 1 when no trial left an adapter or something beside the trials failed; 130
+        interrupted."""
         if self.ending == "interrupted":
             return 130
         unfinished = self.ending == "the time is up"

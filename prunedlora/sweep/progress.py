@@ -33,7 +33,7 @@ class _Standing:
 
     num_failed: int
     mean_seconds: float | None
-    """Training time of a trial that did not fail; None while there is none."""
+    """Of training and evaluating, of a trial that did not fail; None while there is none."""
     best: Point | None
     front: list[Point]
 
@@ -105,7 +105,7 @@ class Progress:
             self._last_line = (line, now)
 
     def seconds_left(self, snapshot: dict[str, Any]) -> float | None:
-        """Estimate from the mean training time so far; None while no trial of this run has ended."""
+        """Estimate from the mean time of training and evaluating so far; None while no trial of this run has ended."""
         mean = self._standing.mean_seconds
         if mean is None or not self._seen:
             return None
@@ -116,7 +116,11 @@ class Progress:
 
     def _stand(self) -> _Standing:
         every = points(self._records.values(), self._objectives)
-        times = [record.train_seconds for record in self._records.values() if record.status != "failed"]
+        times = [
+            record.train_seconds + (record.evaluation_seconds or 0.0)  # None in older records
+            for record in self._records.values()
+            if record.status != "failed"
+        ]
         return _Standing(
             num_failed=len(self._records) - len(times),
             mean_seconds=sum(times) / len(times) if times else None,
@@ -171,7 +175,7 @@ class Progress:
 
     def _slots_table(self, snapshot: dict[str, Any]) -> Table:
         table = Table(box=None, pad_edge=False)
-        for name in ("slot", "state", "trial", "step", ""):
+        for name in ("slot", "state", "trial", "step", "", ""):
             table.add_column(name, style="dim" if name == "slot" else "")
         for number, slot in snapshot["slots"].items():
             work = slot["work"]
@@ -179,8 +183,18 @@ class Progress:
             step = f"{slot['step']}/{slot['num_steps']}" if slot["num_steps"] else ""
             is_trial = work is not None and work["kind"] == "trial"
             rung = self._rungs.text(what, slot["step"], slot["num_steps"]) if is_trial else ""
-            table.add_row(str(number), slot["state"], what, step, rung)
+            so_far = self._newest(slot["last"]) if is_trial else ""
+            table.add_row(str(number), slot["state"], what, step, rung, so_far)
         return table
+
+    def _newest(self, last: dict[str, Any] | None) -> str:
+        """The newest candidate of a trial in training, which is on no front before the trial has ended."""
+        if last is None:
+            return ""
+        quality, figures = self._objectives.quality, last["figures"]
+        name = quality if quality in figures else "loss"  # its loss was too bad for more to be measured
+        value = f"{name} {figures[name]:.3f}, " if name in figures else ""
+        return f"last {value}{last['adapter_params']:,} parameters"
 
     def _front_table(self) -> Table:
         table = Table(box=None, pad_edge=False)

@@ -1,7 +1,8 @@
 """What else a store has on record, for a trial that asks what its candidates are worth: read once, kept small.
 
 A process reads every record once, a millisecond or a few each, and afterwards those alone that have come since: a
-record of a completed or stopped trial does not change. Kept are some 300 bytes a candidate.
+record of a completed or stopped trial does not change. One of a failed trial may, by a retry, and is read again for
+every trial that asks. Kept are some 300 bytes a candidate.
 """
 
 import json
@@ -45,11 +46,11 @@ class _OnRecord:
     """The candidates of a store's ended trials, as this process has read them."""
 
     rivals: dict[str, list[Rival]] = field(default_factory=dict)
-    """By what makes losses comparable."""
+    """Of completed and stopped trials, by what makes losses comparable."""
     settled: set[str] = field(default_factory=set)
     """Keys whose record is completed or stopped, and so will not change."""
-    failed: set[str] = field(default_factory=set)
-    """Keys whose record may be replaced, by a trial that is retried: looked at again for every trial that asks."""
+    failed: dict[str, tuple[str, list[Rival]]] = field(default_factory=dict)
+    """Key whose record may be replaced, by a trial that is retried → what makes its losses comparable, its rivals."""
     asking: str | None = None
 
 
@@ -59,23 +60,25 @@ _ON_RECORD: WeakKeyDictionary[Store, _OnRecord] = WeakKeyDictionary()
 def rivals_of(
     store: Store, config: TrialConfig, key: str, sizes_of: Callable[[Candidate], tuple[float, ...]]
 ) -> Sequence[Rival]:
-    """The candidates of all completed and stopped trials of the same base and data as `config`, but for those of `key`
-    itself and of full fine-tuning. Raises RecordError naming a broken record."""
+    """The candidates of all ended trials of the same base and data as `config`, but for those of `key` itself and of
+    full fine-tuning. Raises RecordError naming a broken record."""
     known = _ON_RECORD.setdefault(store, _OnRecord())
     if known.asking != key:
         known.asking = key
         known.failed.clear()
-    new = [other for other in store.trial_keys() if other != key and other not in known.settled | known.failed]
+    seen = {key} | known.settled | known.failed.keys()
+    new = [other for other in store.trial_keys() if other not in seen]
     for record in _records(store, new):
+        is_adapter = record.config.get("adapter") is not None
+        found = [Rival.of(record.key, each, sizes_of(each)) for each in record.candidates] if is_adapter else []
         if record.status == "failed":
-            known.failed.add(record.key)
+            known.failed[record.key] = _comparable(record.config), found
             continue
         known.settled.add(record.key)
-        if record.config.get("adapter") is not None:
-            same = known.rivals.setdefault(_comparable(record.config), [])
-            same += [Rival.of(record.key, each, sizes_of(each)) for each in record.candidates]
-    found = known.rivals.get(_comparable(config.model_dump(mode="json")), [])
-    return [rival for rival in found if rival.key != key]
+        known.rivals.setdefault(_comparable(record.config), []).extend(found)
+    wanted = _comparable(config.model_dump(mode="json"))
+    left = [rival for comparable, rivals in known.failed.values() if comparable == wanted for rival in rivals]
+    return [rival for rival in [*known.rivals.get(wanted, []), *left] if rival.key != key]
 
 
 def _records(store: Store, keys: Sequence[str]) -> Iterator[TrialRecord]:

@@ -100,7 +100,7 @@ def judged(
     """Who beats a candidate for certain, so that its answers need not be generated; None: nobody, it may be on the
     front. Asked on rank 0, whose file sizes are known.
 
-    Rivals are the candidates of the store's completed and stopped trials of the same base and data (rivals.py), and
+    Rivals are the candidates of the store's ended trials of the same base and data (rivals.py), and
     `earlier`, this trial's own. Raises RecordError for broken records or outcomes, StoreError as the storage does.
     """
     own = [Rival.of(key, other, sizes_of(other)) for other in earlier]

@@ -127,6 +127,33 @@ def test_the_card_loads_the_base_as_it_was_trained_on(trained: tuple[Store, str,
     assert "tokenizer = AutoTokenizer.from_pretrained(BASE, revision='v1.5', gguf_file='base.gguf')" in lines
 
 
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        (
+            {"start_from": "store:runs/a#k@5", "sha256": "ab12", "config_sha256": "cd"},
+            "Its training continues the adapter `store:runs/a#k@5`, sha256 ab12.",
+        ),
+        (
+            {"start_from": "me/a", "revision": "c0ffee", "sha256": "ab12", "config_sha256": "cd"},
+            "Its training continues the adapter `me/a`, revision c0ffee, sha256 ab12.",
+        ),
+        ({"rank_pattern_from": "./a"}, "Its layers began with the ranks of the adapter `./a`."),
+    ],
+)
+def test_the_card_names_the_adapter_that_the_training_began_with(
+    facts: dict[str, Any], said: str, trained: tuple[Store, str, Path]
+) -> None:
+    store, key, _ = trained
+    record = store.read_record(key)
+    assert record is not None
+    adapter = Path(store.uri, "trials", key, "adapters", "000012")
+    assert "the adapter `" not in card(record, record.candidates[-1], {}, adapter, Form())
+    environment = record.environment.model_copy(update={"model": record.environment.model | {"adapter": facts}})
+    told = record.model_copy(update={"environment": environment})
+    assert f"The scaling is folded into B. {said}\n" in card(told, record.candidates[-1], {}, adapter, Form())
+
+
 def test_an_adapter_belongs_to_the_commit_that_it_was_trained_on(trained: tuple[Store, str, Path]) -> None:
     """A record of an earlier version says `main`, which has moved since, and among the facts what that was."""
     store, key, _ = trained

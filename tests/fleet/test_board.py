@@ -237,8 +237,13 @@ def test_progress_of_a_slot_is_its_work_and_its_checkpoints() -> None:
         assert await board.lose(0) == {"node": "10.0.0.7", "num_advances": 1, "joined": True, "stepped": False}
         await board.join(0, "10.0.0.7")
         await board.take(0, 2, 0)
-        await board.report(0, 2, "a", {})
+        assert (await board.snapshot())["slots"][0]["last"] is None
+        made = {"adapter_params": 9, "figures": {"accuracy": {"value": 0.5, "stderr": None}}, "ranks": {"q": 1}}
+        await board.report(0, 2, "a", made)
+        last = {"adapter_params": 9, "figures": {"accuracy": 0.5}}
+        assert (await board.snapshot())["slots"][0]["last"] == last
         await board.finish(0, 2, "completed", 1.0)
+        assert (await board.snapshot())["slots"][0]["last"] is None
         assert await board.lose(0) == {"node": "10.0.0.7", "num_advances": 2, "joined": True, "stepped": True}
         assert await board.lose(0) == {"node": "10.0.0.7", "num_advances": 2, "joined": False, "stepped": False}
 

@@ -25,7 +25,7 @@ BOTH_WAYS = "set lr_scheduler_type='constant', or give the ladder rate 'continue
         (
             {"rungs": {"parameters": [10**6]}},
             {},
-            r"rung 1 .*parameters 1000000.* removes nothing: the adapter starts with parameters 256; take less",
+            r"rung 1 .*parameters 1000000.* removes nothing: the adapter has 256 parameters; take less",
         ),
         (
             {"rungs": {"parameters": [200, 20]}},

@@ -106,7 +106,7 @@ def test_a_training_resumed_anywhere_equals_the_uninterrupted_one(ladder: dict[s
     expected, index = parameters_of(whole.model), index_in(tmp_path)
     files = {entry["folder"]: load_file(tmp_path / "rungs" / entry["folder"] / "adapter_model.safetensors")
              for entry in index}  # fmt: skip
-    for step in (6, 7, 10):
+    for step in (6, 7, 10, 14):
         seen = {path: path.stat().st_mtime_ns for path in tmp_path.glob("rungs/*/adapter_model.safetensors")}
         resumed = trainer(tmp_path, **make)
         resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
@@ -129,7 +129,7 @@ def test_a_training_with_its_rungs_elsewhere_is_not_gone_on_with(tmp_path: Path)
     ):
         trainer(tmp_path, max_steps=20).train(resume_from_checkpoint=checkpoint)
     index = tmp_path / "rungs" / "rungs.json"
-    index.write_text(json.dumps([{"rung": 7, "step": 6}]))
+    index.write_text(json.dumps([{"rung": 7, "step": 6, "folder": "7-10"}]))
     with pytest.raises(CallbackError, match=r"rung 7 ended with step 6, and now there is none"):
         trainer(tmp_path).train(resume_from_checkpoint=checkpoint)
     index.write_text('{"rung": 0}')
@@ -142,7 +142,10 @@ def test_another_training_takes_the_place_of_its_forerunner_s_adapters(tmp_path:
     trainer(tmp_path, ladder={"rungs": {"parameters": [150]}}).train()
     index = index_in(tmp_path)
     assert [entry["rung"] for entry in index] == [0, 1]
-    assert len(list(tmp_path.glob("rungs/1-*"))) == 1
+    assert {path.name for path in tmp_path.glob("rungs/*-*")} == {entry["folder"] for entry in index}
+    (tmp_path / "rungs" / "2-notes").mkdir()
+    trainer(tmp_path).train()
+    assert (tmp_path / "rungs" / "2-notes").exists()
 
 
 def test_a_rung_that_cannot_be_compared_costs_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,14 +157,21 @@ def test_a_rung_that_cannot_be_compared_costs_no_training(tmp_path: Path, monkey
         check(model, name, folder, *inputs, **named)
 
     monkeypatch.setattr(saved_adapter, "verify_reloaded", fail_once)
+    make: dict[str, Any] = {"save_strategy": "steps", "save_steps": 1}
     with (
         pytest.warns(RungNotVerifiedWarning, match=r"rung 1: what was saved in .*1-\d+ is not the .*: it is another"),
         pytest.raises(CallbackError, match=r"what was saved in .*rungs/1-\d+ is not the adapter that was trained"),
     ):
-        trainer(tmp_path).train()
+        trainer(tmp_path, **make).train()
     assert [entry["rung"] for entry in index_in(tmp_path)] == [0, 2, 3]
     assert len(list(tmp_path.glob("rungs/1-*"))) == 1
     assert (tmp_path / "pruned_adapter").exists()
+    with pytest.raises(CallbackError, match=r"what was saved in .*rungs/1-\d+ is not the adapter that was trained"):
+        trainer(tmp_path, **make).train(resume_from_checkpoint=str(tmp_path / "checkpoint-10"))
+    assert len(list(tmp_path.glob("rungs/1-*"))) == 1
+    monkeypatch.undo()
+    trainer(tmp_path, **make).train(resume_from_checkpoint=str(tmp_path / "checkpoint-7"))  # before that rung's end
+    assert [entry["rung"] for entry in index_in(tmp_path)] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_a_training_too_short_for_its_rungs_is_refused_before_anything_is_attach
 def test_rungs_that_the_model_forbids_are_refused_at_attaching(make_base, make_method):
     base = make_base()
     for sizes, message in [
-        ((10**6,), r"rung 1 of the ladder \(parameters 1000000\) removes nothing: the adapter starts with parameters "),
+        ((10**6,), r"rung 1 of the ladder \(parameters 1000000\) removes nothing: the adapter has "),
         (
             (300, 10),
             r"rung 2 of the ladder \(parameters 10\) is below what min_rank 1 keeps; take at least parameters ",

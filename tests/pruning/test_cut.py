@@ -165,5 +165,5 @@ def test_a_size_that_cannot_be_is_refused() -> None:
         ValueError, match=r"^parameters 90 is below what min_rank 1 keeps; take at least parameters 91$"
     ):
         ranks_left(found, Target("parameters", 90, 1), "global", start_of(found))
-    with pytest.raises(ValueError, match=r"^mean_rank 5 removes nothing: the adapter starts with .*; take less$"):
+    with pytest.raises(ValueError, match=r"^mean_rank 5 removes nothing: the adapter has .*; take less$"):
         ranks_left(found, Target("mean_rank", 5, 0), "uniform", start_of(found))

@@ -154,11 +154,11 @@ def test_targets_of_a_schedule_on_unequal_ranks():
     ("allocation", "unit", "sizes", "min_rank", "round_to", "message"),
     [
         ("global", "parameters", [700], 0, None,
-         r"rung 1 of the ladder \(parameters 700\) removes nothing: the adapter starts with parameters "
-         r"608; take less"),
-        ("uniform", "parameters", [608], 0, None, "removes nothing: the adapter starts with parameters 608"),
-        ("uniform", "mean_rank", [16], 0, None, "removes nothing: the adapter starts with rank 16; take less"),
-        ("global", "mean_rank", [16], 0, None, "removes nothing: the adapter starts with mean_rank 16"),
+         r"rung 1 of the ladder \(parameters 700\) removes nothing: the adapter has 608 parameters; "
+         r"take less"),
+        ("uniform", "parameters", [608], 0, None, "removes nothing: the adapter has 608 parameters"),
+        ("uniform", "mean_rank", [16], 0, None, "removes nothing: the adapter has rank 16; take less"),
+        ("global", "mean_rank", [16], 0, None, "removes nothing: the adapter has mean_rank 16"),
         ("uniform", "mean_rank", [2.5], 0, None,
          "mean_rank 2.5.: a mean_rank of allocation 'uniform' is every layer's and must be whole"),
         ("global", "mean_rank", [4, 1.5], 2, None,

@@ -13,9 +13,9 @@ from prunedlora.results.record import ExampleOutcomes, RecordError, TrialRecord,
 def old_record(document: TrialRecord, *ranks: int | None, **fields_of_candidates: Any) -> dict[str, Any]:
     """A record as schema 1 had it, with a candidate for each rank that the training was cut to (None: not cut)."""
     content = json.loads(to_json(document))
-    del content["evaluation_seconds"]
+    del content["evaluation_seconds"], content["screened_cuts"]
     (one,) = content["candidates"]
-    for name in ("rung", "branch_steps", "cut", "evaluation_seconds"):
+    for name in ("rung", "branch_steps", "cut", "evaluation_seconds", "judged_by_loss"):
         del one[name]
     candidates = [{**one, "truncated_rank": rank, **fields_of_candidates} for rank in ranks]
     return content | {"schema_version": 1, "candidates": candidates}

@@ -47,7 +47,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         (
             "trial.cuts",
             {"sizes": {"parameters": [900000]}, "allocations": ["uniform"]},
-            "cuts by allocation 'uniform': parameters 900000 removes nothing: the adapter starts with parameters",
+            "cuts by allocation 'uniform': parameters 900000 removes nothing: the adapter has",
         ),
         (
             "trial.cuts",

@@ -25,8 +25,8 @@ OBJECTIVES = Objectives("accuracy", True, "adapter_params")
 
 def snapshot(ended: dict[str, str], step: int = 5) -> dict[str, Any]:
     work = {"kind": "trial", "key": "running", "candidate": ""}
-    slot = {"state": "busy", "work": work, "step": step, "num_steps": 10}
-    starting = {"state": "starting", "work": None, "step": 0, "num_steps": 0}
+    slot = {"state": "busy", "work": work, "step": step, "num_steps": 10, "last": None}
+    starting = {"state": "starting", "work": None, "step": 0, "num_steps": 0, "last": None}
     return {"queued": 0, "running": 1, "ended": ended, "slots": {0: slot, 1: starting}}
 
 
@@ -132,6 +132,11 @@ def test_time_left_counts_what_is_begun(store: Store) -> None:
     assert progress.seconds_left(snapshot({})) is None
     progress.update(snapshot({"a": "completed"}))
     assert progress.seconds_left(snapshot({}, step=5)) == pytest.approx((4 - 2 - 0.5) * 1.0 / 2)
+    record = store.read_record("a")
+    assert record is not None
+    store.write_record(record.model_copy(update={"key": "c", "evaluation_seconds": 4.0}), driver_epoch=1)
+    progress.update(snapshot({"a": "completed", "c": "completed"}))
+    assert progress.seconds_left(snapshot({}, step=5)) == pytest.approx((4 - 3 - 0.5) * (1.0 + 5.0) / 2 / 2)
 
 
 def test_waiting_and_closed_slots_are_shown_and_said_once(store: Store) -> None:
@@ -188,9 +193,10 @@ def test_a_slot_says_on_which_rung_its_trial_stands(store: Store, tmp_path: Path
     console = Console(file=io.StringIO(), width=100, force_terminal=True)
     with started(store, console) as progress:
         slots = snapshot({})
-        slots["slots"][0] |= {"step": 25, "num_steps": 40}
+        newest = {"adapter_params": 4000, "figures": {"accuracy": 0.91, "loss": 0.3}}
+        slots["slots"][0] |= {"step": 25, "num_steps": 40, "last": newest}
         progress.update(slots)
-    assert "25/40  rung 1/2" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "25/40  rung 1/2  last accuracy 0.910, 4,000 parameters" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_trial_with_rungs_is_told_by_its_smallest_and_its_largest(store: Store, tmp_path: Path) -> None:

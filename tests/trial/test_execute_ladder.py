@@ -13,11 +13,13 @@ import torch.multiprocessing as mp
 from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.trial import TrialConfig, trial_with
+from prunedlora.results.analysis.find import find_candidate
+from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.record import Candidate, TrialRecord
 from prunedlora.results.store import Store
 from prunedlora.training.data import BatchOrder
 from prunedlora.training.distributed import Workers
-from prunedlora.training.loop import StepLog, Verdict, train
+from prunedlora.training.loop import NonFiniteError, StepLog, Verdict, train
 from prunedlora.training.model import draw_new_parameters
 from prunedlora.training.state import TrialState, take_state
 from prunedlora.trial.assemble import build_method, build_trial
@@ -128,6 +130,35 @@ def until_it_is_through(go_on: Callable[[], str]) -> int:
             num_kills += 1
         else:
             return num_kills
+
+
+def test_a_ladder_that_fails_on_its_last_rung_leaves_the_others(
+    tree: dict[str, Any], assets: AssetCache, tmp_path: Path
+) -> None:
+    """As the same training that does not fail makes them: on the front, recommended and found."""
+    trial = ladder_of(tree, RESTART)
+
+    def fail(step: int, _: int) -> Verdict:
+        if step == 12:
+            raise NonFiniteError("loss is nan")
+        return Verdict.CONTINUE
+
+    store, whole = new_store(tree, tmp_path / "failed"), new_store(tree, tmp_path / "whole")
+    assert run(trial, store, assets, fail) == "failed"
+    run(trial, whole, assets)
+    record = store.read_record(trial_key(trial))
+    assert record is not None
+    times = {"train_seconds", "evaluation_seconds"}
+    assert [one.model_dump(exclude=times) for one in record.candidates] == [
+        one.model_dump(exclude=times) for one in record_of(trial, whole).candidates[:2]
+    ]
+    summary = summarize(store)
+    assert [(point.step, point.candidate.rung) for point in summary.points] == [(6, 0), (10, 1)]
+    assert summary.recommended is not None
+    assert find_candidate(store, "recommended") == (record, summary.recommended.candidate)
+    adapter = summary.adapter_uri(summary.recommended)
+    assert adapter is not None
+    assert Path(adapter, "adapter_model.safetensors").is_file()
 
 
 # --- resume

@@ -224,10 +224,12 @@ def test_a_failed_trial_is_looked_at_again_by_the_next(
 ) -> None:
     store, trial = new_store(tree, tmp_path), trial_of(tree)
     failure = {"type": "E", "message": "m", "traceback": ""}
-    put_rival(store, trial, status="failed", failure=failure)
-    assert worth.rivals_of(store, trial, "a", sizes_of) == []
-    put_rival(store, trial)  # tried again
-    assert [rival.key for rival in worth.rivals_of(store, trial, "b", sizes_of)] == ["rival"]
+    put_rival(store, trial, loss=2.0, status="failed", failure=failure)
+    for key in ("a", "b"):  # what it left before counts, once
+        assert [(rival.key, rival.loss) for rival in worth.rivals_of(store, trial, key, sizes_of)] == [("rival", 2.0)]
+    put_rival(store, trial, loss=1.0)  # tried again
+    assert [(rival.key, rival.loss) for rival in worth.rivals_of(store, trial, "c", sizes_of)] == [("rival", 1.0)]
+    assert worth.rivals_of(store, trial, "rival", sizes_of) == []
 
 
 # --- a trial

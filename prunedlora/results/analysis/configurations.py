@@ -25,7 +25,8 @@ class Configuration:
     mean: float
     """Of the quality over all of them."""
     missing: tuple[TrialRecord, ...]
-    """Trials of the same configuration that failed, ended before this step or passed over this cut: not in the mean."""
+    """Trials of the same configuration that failed or ended before this step, or passed over this cut: not in the
+    mean."""
 
     @property
     def is_shippable(self) -> bool:
@@ -79,11 +80,7 @@ def configurations(
                 ),
                 points=tuple(sorted(members, key=lambda p: p.key)),
                 mean=statistics.fmean(point.quality.value for point in members),
-                missing=tuple(
-                    record
-                    for record in trials[same]
-                    if all(c.name != name for c in record.candidates) or record.failure
-                ),
+                missing=tuple(record for record in trials[same] if all(c.name != name for c in record.candidates)),
             )
         )
     return found

@@ -24,7 +24,7 @@ def judged_text(records: Iterable[TrialRecord]) -> str:
     num = sum(candidate.judged_by_loss is not None for candidate in candidates)
     if num == 0:
         return ""
-    were, them, each = ("was", "it", "the one") if num == 1 else ("were", "them", "each")
+    were, them, each = ("was", "it", "it") if num == 1 else ("were", "them", "each")
     return (
         f"{num:,} of {len(candidates):,} candidates {were} judged by loss: another, no larger, clearly beats {each} on "
         f"the same examples, so no answers were generated for {them} (evaluation.generate)."

@@ -18,7 +18,8 @@ class Stage:
 
 
 def hypervolume_history(summary: Summary) -> list[Stage]:
-    """One stage per trial on record, in the order in which they were asked for; failed ones cost time and add nothing.
+    """One stage per trial on record, in the order in which they were asked for; failed ones add what they left
+    before.
 
     Measured from the sweep's final reference point, so that the last stage is the summary's hypervolume.
     """

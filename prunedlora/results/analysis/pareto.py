@@ -1,7 +1,7 @@
 """The front: candidates that no other candidate beats in quality and size at once.
 
-All candidates of completed and stopped trials count, milestones included. Those of failed trials do not: what made
-the trial fail may have spoiled them, and their run is not one that can be repeated.
+All candidates on record count, milestones included, however their trial ended: what a failed one has on record was
+measured, written and checked before the failure, and the same configuration and seed give it again.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -87,7 +87,7 @@ class Reference:
 
 
 def points(records: Iterable[TrialRecord], objectives: Objectives) -> list[Point]:
-    """Every candidate of completed and stopped trials that is an adapter, sorted by key and step.
+    """Every candidate that is an adapter, of failed trials too, sorted by key and step.
 
     Full fine-tuning is none: it is the reference that `best_full` finds. A candidate that no served slot holds has no
     position on an axis of served slots and is left out there; so is one on the axis of a figure that was not measured,
@@ -102,7 +102,7 @@ def points(records: Iterable[TrialRecord], objectives: Objectives) -> list[Point
             size=candidate.objective(objectives.size),
         )
         for record in sorted(records, key=lambda record: record.key)
-        if record.status != "failed" and method(record) != FULL
+        if method(record) != FULL
         for candidate in record.candidates
         if not (objectives.size.startswith("served_slot") and candidate.served_slot is None)
         and candidate.is_measured([objectives.quality])
@@ -114,7 +114,7 @@ def best_full(records: Iterable[TrialRecord], objectives: Objectives) -> Figure 
     figures = [
         candidate.figure(objectives.quality)
         for record in records
-        if record.status != "failed" and method(record) == FULL
+        if method(record) == FULL
         for candidate in record.candidates
     ]
     return max(figures, key=lambda figure: objectives.gain(figure.value), default=None)

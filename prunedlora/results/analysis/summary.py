@@ -32,7 +32,7 @@ class Summary:
     objectives: Objectives
     records: list[TrialRecord]
     points: list[Point]
-    """All candidates of completed and stopped trials, by key and step."""
+    """All candidates, by key and step."""
     front: list[Point]
     """Smallest first."""
     reference: Reference
@@ -87,7 +87,7 @@ class Summary:
             return None
         if not self.records:
             return "No trial has finished yet: nothing to recommend."
-        if len(self.failed) == len(self.records):
+        if not self.points and len(self.failed) == len(self.records):
             return f"All {len(self.records)} trials failed: nothing to recommend. Their reasons are listed below."
         if not self.points:
             return "No trial has a candidate that can stand on the axes: nothing to recommend."

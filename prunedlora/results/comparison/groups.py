@@ -30,7 +30,7 @@ class Group:
     base: BaseReference | None
     records: list[TrialRecord]
     points: list[Point]
-    """All candidates of completed and stopped trials, smallest first."""
+    """All candidates, smallest first."""
     front: list[Point]
     """Smallest first."""
     recommended: Point | None
@@ -93,8 +93,9 @@ def groups_of_stores(stores: Sequence[Store], names: Sequence[str] | None, withi
 def groups_by(store: Store, field: str, within: float) -> tuple[list[Group], list[str]]:
     """The trials of a store by a setting (dotted path) or by label, and what was left out, each as `name: why`.
 
-    Groups without a candidate are left out: failed ones, full fine-tuning. Raises ComparisonError when no trial has
-    the setting, when fewer than two groups are left, or too many; and what reading a store raises.
+    Groups without a candidate are left out: trials that failed before their first, full fine-tuning. Raises
+    ComparisonError when no trial has the setting, when fewer than two groups are left, or too many; and what reading a
+    store raises.
     """
     sweep, base, records = store.read_sweep(), store.read_base(), store.records()
     objectives = Objectives.parse(sweep.get("objectives", {}))
@@ -123,7 +124,7 @@ def groups_by(store: Store, field: str, within: float) -> tuple[list[Group], lis
 def differing(groups: Sequence[Group]) -> dict[str, list[str]]:
     """What is one value in each group and not the same in all: setting or `package <name>` → the value of each group;
     an empty text where a group has it not."""
-    facts = [[_facts(record) for record in group.records if record.status != "failed"] for group in groups]
+    facts = [[_facts(record) for record in group.records if record.candidates] for group in groups]
     found = {}
     for path in sorted({path for group in facts for record in group for path in record}):
         values = [{record.get(path, "") for record in group} for group in facts]

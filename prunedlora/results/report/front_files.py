@@ -66,19 +66,18 @@ def report_json(summary: Summary, stages: Sequence[Stage], importances: Importan
         "history": [asdict(stage) for stage in stages],
         "importances": None if importances is None else importances.model_dump(mode="json"),
         "failed": [
-            {"key": record.key, "label": record.label, "attempts": record.attempts, **record.failure.model_dump()}
+            {
+                "key": record.key,
+                "label": record.label,
+                "attempts": record.attempts,
+                "candidates": _left(record),
+                **record.failure.model_dump(),
+            }
             for record in summary.failed
             if record.failure is not None
         ],
         "stopped": [
-            {
-                "key": record.key,
-                "label": record.label,
-                "candidates": [
-                    {"name": one.name, "rung": one.rung, **_figures(one.figures)} for one in record.candidates
-                ],
-            }
-            for record in summary.stopped
+            {"key": record.key, "label": record.label, "candidates": _left(record)} for record in summary.stopped
         ],
         "command": summary.store.read_command(),
         "contents": summary.store.binding.read_contents(),
@@ -88,6 +87,11 @@ def report_json(summary: Summary, stages: Sequence[Stage], importances: Importan
         ],
     }
     return json.dumps(document, allow_nan=False, indent=1) + "\n"
+
+
+def _left(record: TrialRecord) -> list[dict[str, Any]]:
+    """What a trial left that did not come to its end."""
+    return [{"name": one.name, "rung": one.rung, **_figures(one.figures)} for one in record.candidates]
 
 
 def _likely(likely: LikelyFront) -> dict[str, Any]:

@@ -33,9 +33,13 @@ class LadderLines:
         """What the page says of the lines; empty where no training has a ladder."""
         if not self.lines and not self.num_left_out:
             return ""
+        joins = "A thin line joins the rungs of one training."
+        if not self.num_left_out:
+            return joins
+        if not self.lines:
+            return "Lines that join the rungs of one training are left out: none reaches the front."
         reach = "1 training that reaches" if len(self.lines) == 1 else f"{len(self.lines)} trainings that reach"
-        some = f", of the {reach} the front alone" if self.num_left_out else ""
-        return f"A thin line joins the rungs of one training{some}."
+        return f"{joins} Lines are drawn only for the {reach} the front."
 
 
 def ladder_lines(summary: Summary) -> LadderLines:

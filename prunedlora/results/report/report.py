@@ -25,7 +25,7 @@ from prunedlora.results.report.ladder_lines import ladder_lines
 from prunedlora.results.report.latency_table import beside_base, milliseconds
 from prunedlora.results.report.page import render
 from prunedlora.results.report.parallel_chart import parallel_chart
-from prunedlora.results.rung_text import cut_text, rung_text
+from prunedlora.results.rung_text import cut_text, left_text, rung_text
 from prunedlora.results.share_text import record_share_text
 from prunedlora.results.storage import Storage
 from prunedlora.results.store import Store
@@ -110,6 +110,7 @@ def report_html(summary: Summary, stages: Sequence[Stage], importances: Importan
         sharing=sharing_text(summary.front),
         rungs=_rungs(summary),
         cut_text=cut_text,
+        left_text=left_text,
         ladder_note=ladder_lines(summary).note(),
         cuts=any(point.candidate.cut is not None for point in summary.points),
         device_seconds=stages[-1].device_seconds if stages else 0.0,

@@ -1,5 +1,8 @@
 """The answer, the front and the failed trials in the terminal, within 80 columns."""
 
+import itertools
+import string
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -11,10 +14,10 @@ from prunedlora.results.analysis.summary import Summary, comparisons
 from prunedlora.results.analysis.trainings import cost_of, sharing_text
 from prunedlora.results.figure_text import bytes_text, figure_text
 from prunedlora.results.recorded_settings import method
-from prunedlora.results.rung_text import rung_text
+from prunedlora.results.rung_text import left_text, rung_text
 
 LONGEST_NAME = 10
-"""Characters of a candidate's name that have room in the table; longer ones, of cuts, stand below it."""
+"""Characters of a candidate's name that have room in the table; longer ones, of cuts, stand below it, by a letter."""
 
 
 def print_report(summary: Summary, console: Console) -> None:
@@ -37,8 +40,9 @@ def overview(summary: Summary) -> Group:
     parts: list[RenderableType] = [answer(summary)]
     if summary.front:
         parts.append(front_table(summary))
-        if long := [point for point in summary.front if len(point.candidate.name) > LONGEST_NAME]:
-            parts.append(Text("\n".join(["Cuts on the front, by name:", *(f"  {point.name}" for point in long)])))
+        if letters := _letters(summary):
+            lines = [f"  {letter}: {name}" for name, letter in letters.items()]
+            parts.append(Text("\n".join(["Cuts on the front, by name:", *lines])))
         if sharing := sharing_text(summary.front):
             parts.append(Text(sharing))
     if summary.records:
@@ -77,6 +81,7 @@ def front_table(summary: Summary) -> Table:
     column says so, in the place of a method that is everyone's."""
     objectives = summary.objectives
     rungs = {point.name: rung_text(point.record, point.candidate) for point in summary.front}
+    letters = _letters(summary)
     with_rungs = any(rungs.values())
     with_method = not with_rungs or len({method(point.record) for point in summary.front}) > 1
     table = plain_table(f"Front of {summary.name}: validation {objectives.quality} against {objectives.size}")
@@ -103,14 +108,22 @@ def front_table(summary: Summary) -> Table:
             *([Text(method(point.record))] if with_method else []),
             point.key,
             *([rungs[point.name]] if with_rungs else []),
-            point.candidate.name if len(point.candidate.name) <= LONGEST_NAME else str(point.step),
+            f"{point.step} {letters[point.name]}" if point.name in letters else candidate.name,
             style="bold" if is_recommended else None,
         )
     return table
 
 
+def _letters(summary: Summary) -> dict[str, str]:
+    """Name of each point of the front that has no room in the table → what stands for it: a, b, …, z, aa, ab, …"""
+    long = [point.name for point in summary.front if len(point.candidate.name) > LONGEST_NAME]
+    lengths = itertools.count(1)
+    words = (word for length in lengths for word in itertools.product(string.ascii_lowercase, repeat=length))
+    return {name: "".join(word) for name, word in zip(long, words, strict=False)}
+
+
 def failures_table(summary: Summary) -> Table:
-    """Failed trials with their reasons, one line each."""
+    """Failed trials with their reasons and what they left before, one row each."""
     table = plain_table(f"{len(summary.failed)} of {len(summary.records)} trials failed")
     table.add_column("trial", no_wrap=True)
     table.add_column("reason", overflow="fold", ratio=1)
@@ -119,6 +132,8 @@ def failures_table(summary: Summary) -> Table:
         failure = record.failure
         if failure is not None:
             reason = f"{failure.type}: {failure.message}".splitlines()[0]
+            left = left_text(record)
+            reason += f"\nleft {left}" if left else ""
             table.add_row(record.key, Text(reason), "" if failure.step is None else str(failure.step))
     return table
 

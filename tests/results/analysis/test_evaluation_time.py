@@ -65,7 +65,7 @@ def test_a_report_counts_them_and_says_the_share(
         store.write_record(one, 1)
     summary = summarize(store)
     said = (
-        "1 of 3 candidates was judged by loss: another, no larger, clearly beats the one on the same examples, so no "
+        "1 of 3 candidates was judged by loss: another, no larger, clearly beats it on the same examples, so no "
         "answers were generated for it (evaluation.generate)."
     )
     assert judged_text(summary.records) == said

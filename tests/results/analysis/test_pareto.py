@@ -2,8 +2,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunedlora.results.analysis.pareto import Objectives, ObjectivesError, front, hypervolume, points, reference
+from prunedlora.results.analysis.pareto import (
+    Objectives,
+    ObjectivesError,
+    best_full,
+    front,
+    hypervolume,
+    points,
+    reference,
+)
 from prunedlora.results.record import BaseReference, Figure, ObjectiveError
+from prunedlora.results.recorded_settings import FULL, method
 
 ACCURACY = Objectives.parse({"accuracy": "maximize", "adapter_params": "minimize"})
 LOSS = Objectives.parse({"adapter_params": "minimize", "loss": "minimize"})
@@ -53,10 +62,17 @@ def test_of_equals_the_first_by_key_and_step_stands(record, candidate):
     assert [(p.key, p.step) for p in front(points([later, earlier], ACCURACY), ACCURACY)] == [("a", 3)]
 
 
-def test_milestones_count_and_failed_trials_do_not(record, candidate, failed):
+def test_milestones_count_and_what_failed_trials_left(record, candidate, failed):
     stopped = record("s", candidate(0.4, 90, 1), candidate(0.3, 80, 2), status="stopped")
-    found = points([failed("f", candidate(0.9, 1)), stopped, record("c")], ACCURACY)
-    assert [(p.key, p.step) for p in found] == [("c", 10), ("s", 1), ("s", 2)]
+    found = points([failed("f", candidate(0.9, 1)), failed("none"), stopped, record("c")], ACCURACY)
+    assert [(p.key, p.step) for p in found] == [("c", 10), ("f", 10), ("s", 1), ("s", 2)]
+
+
+def test_the_reference_of_full_fine_tuning_counts_where_it_failed_later(candidate, failed):
+    full = failed("f", candidate(0.8, 0)).model_copy(update={"config": {"full": {}}})
+    assert method(full) == FULL
+    assert points([full], ACCURACY) == []
+    assert best_full([full], ACCURACY) == full.candidates[0].figures["accuracy"]
 
 
 def test_what_no_slot_holds_has_no_place_on_an_axis_of_slots(record, candidate):

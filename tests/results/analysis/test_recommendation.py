@@ -12,7 +12,7 @@ from rich.console import Console
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.recommendation import Constraints, RequestError, knee, recommend_with_confidence
 from prunedlora.results.analysis.summary import summarize
-from prunedlora.results.record import ExampleOutcomes, Figure, ObjectiveError
+from prunedlora.results.record import ExampleOutcomes, Failure, Figure, ObjectiveError
 from prunedlora.results.report.verdict import NothingToRecommendError, print_verdict
 from prunedlora.results.store import Store
 
@@ -290,6 +290,17 @@ def test_a_failed_seed_is_told(seeds_of, failed):
     store = seeds_of({300: [20, 21]})
     store.write_record(failed("k9").model_copy(update={"config": {"rank": 300, "seed": 2}}), 1)
     assert "Not in its mean, having failed or ended earlier: k9." in " ".join(printed(store).split())
+
+
+def test_a_seed_that_failed_later_is_in_the_mean(seeds_of):
+    store = seeds_of({300: [20, 21]})
+    known = asked(store).chosen
+    failure = Failure(type="E", message="m", traceback="")
+    record = store.read_record(known.points[-1].key)
+    store.write_record(record.model_copy(update={"status": "failed", "failure": failure}), 1)
+    again = asked(store).chosen
+    assert (again.mean, again.missing) == (known.mean, ())
+    assert len(again.points) == len(known.points)
 
 
 def test_seeds_without_outcomes_are_no_independent_examples(seeds_of):

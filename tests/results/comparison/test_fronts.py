@@ -222,6 +222,8 @@ def test_stores_that_cannot_be_compared_are_refused_by_name(store_of, failed, re
     refused(broken, "broken .* has nothing to compare: its only trial failed")
     broken.write_record(failed("f2"), 1)
     refused(broken, "all 2 trials failed")
+    broken.write_record(failed("f2", candidate(params=100)), 1)
+    assert [len(group.points) for group in groups_of_stores([good, broken], None, 0.01)] == [1, 1]
     bytes_ = store_of("bytes", {100: 20}, objectives={"accuracy": "maximize", "adapter_bytes": "minimize"})
     refused(bytes_, "good was swept for accuracy .maximize. and adapter_params .minimize., bytes for accuracy")
     tasks = store_of("tasks", {})

@@ -12,7 +12,7 @@ from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.record import Cut
 from prunedlora.results.report.front_chart import front_chart
 from prunedlora.results.report.front_png import front_png
-from prunedlora.results.report.ladder_lines import MOST_LINES, ladder_lines
+from prunedlora.results.report.ladder_lines import MOST_LINES, LadderLines, ladder_lines
 from prunedlora.results.report.report import write_report
 from prunedlora.results.report.tables import overview
 from prunedlora.results.rung_text import made_text, rung_text
@@ -78,7 +78,9 @@ def test_of_many_trainings_only_those_that_reach_the_front_have_lines(fill, ladd
     few.write_record(ladder("k99", 0.1), driver_epoch=1)
     many = ladder_lines(summarize(few))
     assert ([line.points[0].key for line in many.lines], many.num_left_out) == (["k00"], MOST_LINES)
-    assert "of the 1 training that reaches the front alone" in many.note()
+    assert many.note().endswith("of one training. Lines are drawn only for the 1 training that reaches the front.")
+    several = LadderLines(many.lines * 2, num_left_out=11)
+    assert several.note().endswith("Lines are drawn only for the 2 trainings that reach the front.")
     assert traces(summarize(few))["rungs of one training"].x == (200, 500, 1000, None)
 
 
@@ -122,12 +124,22 @@ def test_the_table_fits_and_has_every_name_whole(fill, ladder):
     assert "…" not in text
     rows = [line.split()[-3:] for line in text.splitlines() if "±" in line and "0123456789abcdef " in line]
     assert rows == [
-        ["2/2", "cut", "80r1"], ["2/2", "cut", "80"], ["0123456789abcdef", "2/2", "80"],
+        ["2/2", "cut", "80r1"], ["cut", "80", "a"], ["0123456789abcdef", "2/2", "80"],
         ["0123456789abcdef", "1/2", "60"], ["0123456789abcdef", "trunk", "40"],
     ]  # fmt: skip
-    assert f"Cuts on the front, by name:\n  0123456789abcdef@80{SHARED.name}\n5 of 5 points" in text.replace(
+    assert f"Cuts on the front, by name:\n  a: 0123456789abcdef@80{SHARED.name}\n5 of 5 points" in text.replace(
         " \n", "\n"
     )
+
+
+def test_cuts_of_one_step_are_told_apart_by_letters(fill, record, candidate):
+    cuts = [candidate(0.5 + i / 1000, 100 + i, 80, cut=SHARED.model_copy(update={"size": 100 + i})) for i in range(28)]
+    console = Console(file=io.StringIO(), width=80)
+    console.print(overview(summarize(fill(record("a", candidate(0.9, 1000, 80), *cuts)))))
+    lines = [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
+    for letter, size in (("a", 100), ("b", 101), ("z", 125), ("aa", 126), ("ab", 127)):
+        assert f"{letter}: a@80-whitened-global_per_parameter-parameters-{size}" in lines
+        assert sum(line.endswith(f" cut 80 {letter}") and f" {size} " in line for line in lines) == 1
 
 
 def test_every_candidate_is_found_by_the_name_that_is_shown(fill, ladder):

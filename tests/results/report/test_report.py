@@ -65,7 +65,7 @@ def filled(fill, record, candidate, failed):
         record("a1", candidate(0.97, 400, 5), candidate(0.96, 100, 10)),
         record("b2", candidate(0.5, 50, 5), candidate(0.4, 60, 10), status="stopped"),
         record("c3", candidate(0.975, 800, 5), config=lora, label="LoRA rank 8"),
-        failed("d4", candidate(1.0, 1), message="loss is nan"),
+        failed("d4", candidate(0.7, 170), message="loss is nan"),
     )
     store.write_base(BaseReference(figures={"accuracy": Figure(value=0.14, stderr=0.02, num_examples=400)}))
     return store
@@ -280,7 +280,7 @@ def test_stores_without_an_answer_say_why(fill, record, candidate, failed):
     store = fill()
     for records, message in [
         ([], "No trial has finished yet"),
-        ([failed("a1"), failed("b2", candidate())], "All 2 trials failed: nothing to recommend"),
+        ([failed("a1"), failed("b2")], "All 2 trials failed: nothing to recommend"),
         ([record("c3", status="stopped", candidates=())], "No trial has a candidate that can stand on the axes"),
         ([record("d4", candidate(params=0, adapter_path=None))], "No candidate has an adapter file"),
     ]:
@@ -341,6 +341,7 @@ def test_report_json_has_what_the_page_shows(filled):
     assert found["history"][-1]["hypervolume"] == pytest.approx(found["hypervolume"])
     assert found["importances"]["objectives"]["accuracy"]["shares"] == {"optimizer.learning_rate": 1.0}
     assert [(one["key"], one["message"]) for one in found["failed"]] == [("d4", "loss is nan")]
+    assert [(one["name"], one["accuracy"]["value"]) for one in found["failed"][0]["candidates"]] == [("10", 0.7)]
     assert [(one["key"], one["candidates"][-1]["accuracy"]["value"]) for one in found["stopped"]] == [("b2", 0.4)]
     assert (found["command"], found["contents"]) == ("prunedlora search x.yaml", {"package:m": "m 1.0"})
     assert [(one["num_trials"], one["packages"]) for one in found["environments"]] == [(4, {"torch": "2.13"})]
@@ -358,7 +359,11 @@ def test_front_png_is_a_picture_and_the_same_each_time(filled):
 
 def test_failed_and_stopped_trials_are_listed(filled):
     words = Page(page_of(filled)).words
-    assert "1 of 4 trials failed; their candidates count for nothing" in words
+    assert "1 of 4 trials failed; the candidates that they left before count" in words
+    assert (
+        "left before step learning rate attempts d4 NonFiniteLossError : loss is nan where Traceback: … "
+        "1 candidate: 10 3" in words
+    )
     assert "1 of 4 trials were stopped early" in words
     assert "b2 100% 0.400 ± 0.010 60" in words
 
@@ -394,21 +399,23 @@ def ask(store, number, key, params):
     )
 
 
-def test_parallel_coordinates_have_a_line_per_trial_of_the_search(filled):
+def test_parallel_coordinates_have_a_line_per_trial_of_the_search(filled, failed):
+    filled.write_record(failed("e5"), 1)
+    ask(filled, 3, "e5", {"optimizer.learning_rate": 0.01})  # left nothing
     ask(filled, 0, "a1", {"optimizer.learning_rate": 0.1, "pruning.damping": 0.1})
     ask(filled, 1, "b2", {"optimizer.learning_rate": 1.0})  # a conditional field is not set
-    ask(filled, 2, "d4", {"optimizer.learning_rate": 0.01})  # failed
+    ask(filled, 2, "d4", {"optimizer.learning_rate": 0.001})  # failed later
     [lines] = parallel_chart(summarize(filled)).data
     learning_rate, damping, size, quality = lines.dimensions
     assert [one.label for one in lines.dimensions] == [
         "optimizer.learning_rate", "pruning.damping", "adapter parameters", "accuracy",
     ]  # fmt: skip
-    assert np.allclose(learning_rate["values"], [-1.0, 0.0])
+    assert np.allclose(learning_rate["values"], [-1.0, 0.0, -3.0])
     assert damping.ticktext[0] == "not set"
     assert damping["values"][1] == pytest.approx(damping.tickvals[0])
     assert damping.tickvals[0] < -2.0
-    assert np.allclose(size["values"], np.log10([100, 60]))
-    assert np.allclose(quality["values"], [0.96, 0.4])
+    assert np.allclose(size["values"], np.log10([100, 60, 170]))
+    assert np.allclose(quality["values"], [0.96, 0.4, 0.7])
 
 
 def test_many_candidates_are_drawn_without_bars(fill, record, candidate):

@@ -21,7 +21,7 @@ def test_the_front_fits_and_marks_the_recommended(width, fill, record, candidate
         record("0123456789abcdef", candidate(0.97, 8_388_608, 12000, max_rank=128, served_slot=128)),
         record("f" * 16, candidate(0.99, 67_108_864, 100000, max_rank=600, served_slot=None)),
         record("e" * 16, candidate(0.985, 16_777_216, 10)),
-        failed("d" * 16, message="loss is nan\nsecond line"),
+        failed("d" * 16, candidate(0.5, 99_999_999, 20), message="loss is nan\nsecond line"),
     )
     text = printed(store, width)
     assert "…" not in text
@@ -48,6 +48,7 @@ def test_the_front_fits_and_marks_the_recommended(width, fill, record, candidate
     assert "1 of 4 trials failed" in text
     assert "NonFiniteLossError: loss is nan" in text
     assert "second line" not in text
+    assert "left 1 candidate: 20" in text
 
 
 def test_the_test_figure_is_shown_once_known(fill, record):
