@@ -14,6 +14,7 @@ from typing import Any
 from prunedlora.adapter_place import STORED
 from prunedlora.config.harness_tasks import HARNESS_EXTRA, is_path, task_files
 from prunedlora.config.trial import TrialConfig
+from prunedlora.config.trial_sections import AdapterConfig
 from prunedlora.missing_path import looked_for
 
 KEY_VERSION = 4
@@ -55,6 +56,8 @@ def trial_key(trial: TrialConfig) -> str:
     tree["schema_version"] = KEY_VERSION
     tree["model"]["name"] = _model_identity(trial.model.name)
     if trial.adapter is not None:
+        del tree["adapter"]["other_base"]  # a permission
+        check_revision(trial.adapter)
         for field in ("start_from", "rank_pattern_from"):
             if (name := getattr(trial.adapter, field)) is not None:
                 tree["adapter"][field] = adapter_identity(name, ranks_alone=field == "rank_pattern_from")
@@ -89,9 +92,20 @@ def adapter_contents(trial: TrialConfig) -> dict[str, Any]:
     StoreError for a store that does not answer."""
     if trial.adapter is None or trial.adapter.existing is None:
         return {}
+    check_revision(trial.adapter)
     name, ranks_alone = trial.adapter.existing, trial.adapter.rank_pattern_from is not None
-    # A base model and ranks may have the name of one repository.
-    return {f"adapter {name}": adapter_identity(name, ranks_alone=ranks_alone)}
+    # A base model, an adapter and ranks may have the name of one repository.
+    called = f"ranks of adapter {name}" if ranks_alone else f"adapter {name}"
+    return {called: adapter_identity(name, ranks_alone=ranks_alone)}
+
+
+def check_revision(adapter: AdapterConfig) -> None:
+    """Raises LocationError for a revision of an adapter that is a folder here, whatever its name looks like."""
+    if adapter.revision is not None and adapter.existing is not None and looks_local(adapter.existing):
+        raise LocationError(
+            f"adapter {adapter.existing!r} is here ({Path(adapter.existing).absolute()}) and not from the Hub: "
+            f"revision {adapter.revision!r} has no effect on it; remove it"
+        )
 
 
 def data_contents(trial: TrialConfig) -> dict[str, Any]:

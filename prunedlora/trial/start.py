@@ -18,7 +18,14 @@ from prunedlora.adapters.export import CONFIG_NAME, LABELS_FILE
 from prunedlora.adapters.plain import adapted_names
 from prunedlora.adapters.targets import resolve_head, resolve_targets
 from prunedlora.checksums import file_sha256
-from prunedlora.config.identity import ADAPTER_WEIGHTS, LocationError, folder_ranks, looks_local, model_location
+from prunedlora.config.identity import (
+    ADAPTER_WEIGHTS,
+    LocationError,
+    check_revision,
+    folder_ranks,
+    looks_local,
+    model_location,
+)
 from prunedlora.config.trial import TrialConfig
 from prunedlora.config.trial_sections import AdapterConfig
 from prunedlora.hub_access import access_hint
@@ -65,6 +72,7 @@ def start_of(trial: TrialConfig) -> Start | None:
     adapter = trial.adapter
     if adapter is None or adapter.existing is None:
         return None
+    check_revision(adapter)
     if adapter.rank_pattern_from is not None:
         ranks, facts = _ranks(adapter.rank_pattern_from, adapter.revision)
         return Start(None, ranks, (), None, {"rank_pattern_from": adapter.rank_pattern_from, **facts})
