@@ -23,7 +23,8 @@ from prunedlora.adapters.existing import (
     read_config,
     trainable,
 )
-from prunedlora.adapters.existing_weights import fill, own_weights, read_weights
+from prunedlora.adapters.existing_weights import fill, leave_out_unreached, own_weights, read_weights
+from prunedlora.adapters.export import CONFIG_NAME
 from prunedlora.adapters.layers import wrapped_heads
 from prunedlora.adapters.plain import adapted_names
 from prunedlora.adapters.targets import exact_selection, resolve_head, resolve_targets
@@ -33,7 +34,7 @@ LOW_PRECISION = (torch.bfloat16, torch.float16)
 INPUT_GRADIENT_HOOKS = ("_require_grads_hooks", "_require_grads_hook")
 
 _State = tuple[dict[str, bool], dict[str, Any], Any, bool]
-"""What attaching changes besides modules: every requires_grad, input gradient hooks, a field of the config, the mode."""
+"""What attaching changes besides modules: requires_grad, input gradient hooks, a field of the config, the mode."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ def attach(
     adalora: Mapping[str, Any] | None = None,
 ) -> PeftModel:
     """The model with a fresh adapter: A from PEFT's Kaiming initialisation under `generator_seed`, B zero; or with the
-    one that exists, its factors and heads as they are in its file, bit for bit.
+    one that exists, its factors and heads as they are in its file, bit for bit; its layers that do nothing yet and that
+    `reached` lacks are left out.
 
     With `adalora`, fields of PEFT's AdaLoraConfig, it is an AdaLoRA adapter: singular triplets with E zero.
 
@@ -133,15 +135,24 @@ def _attach_existing(
         config, weights = _converted(model, existing, config, adapter_name)
     adapted = _attached_as(model, existing, trainable(config, settings.dropout), adapter_name)
     try:
-        check_places(existing, adapted, adapter_name, heads, settings.reached)
+        check_places(existing, adapted, adapter_name, heads)
         for head in wrapped_heads(adapted).values():
             _raise_precision(head.modules_to_save[adapter_name])
+        weights = own_weights(existing, adapted, weights)
+        weights, left_out = leave_out_unreached(existing, adapted, adapter_name, weights, settings.reached)
         with _undisturbed():
-            fill(existing, adapted, adapter_name, own_weights(existing, adapted, weights))
+            fill(existing, adapted, adapter_name, weights)
     except ExistingAdapterError:
         detach(adapted)  # the base serves other trials
         raise
+    adapted.left_out = left_out
     return adapted
+
+
+def left_out(model: PeftModel) -> tuple[str, ...]:
+    """Layers of an adapter that was gone on from that the task does not reach and that are not on `model`."""
+    names: tuple[str, ...] = getattr(model, "left_out", ())
+    return names
 
 
 def _converted(
@@ -181,9 +192,15 @@ def _attached_as(model: nn.Module, existing: ExistingAdapter, config: PeftConfig
     try:
         with _undisturbed():
             adapted = get_peft_model(model, config, adapter_name=adapter_name)
-    except (TypeError, ValueError) as error:  # PEFT's, for target modules that are not there, or are of another kind
+    except ValueError as error:  # PEFT's, for target modules that are not there, or are of another kind
         _strip(model, state)
         raise ExistingAdapterError(f"adapter {existing.name!r} does not fit the base model: {error}") from error
+    except (AttributeError, LookupError, TypeError, re.error) as error:  # a field that is not of its type
+        _strip(model, state)
+        raise ExistingAdapterError(
+            f"adapter {existing.name!r}: PEFT does not take its configuration ({type(error).__name__}: {error}): "
+            f"a field of {CONFIG_NAME} is damaged"
+        ) from error
     adapted.state_before_attach = state
     assert isinstance(adapted, PeftModel)
     return adapted

@@ -28,6 +28,10 @@ NO_PART_OF_A_LORA = {"runtime_config"}
 """What a saved configuration may have and PEFT drops."""
 
 
+CONVERTIBLE_INITS = ("pissa", "corda", "olora", "lora_ga")
+"""Beginnings of `init_lora_weights` of which PEFT makes a plain LoRA (PeftModel.save_pretrained)."""
+
+
 class ExistingAdapterError(TargetError):
     """An adapter that cannot be gone on from, on this base model; the message names what does not fit."""
 
@@ -58,6 +62,8 @@ def read_config(existing: ExistingAdapter) -> PeftConfig:
         raise ExistingAdapterError(f"{told(existing)} is of type {kind!r}, which peft {peft_version} does not know")
     if kind == PeftType.LORA:
         _check_known(existing, tree)
+        _check_numbers(existing, tree)
+        _check_init(existing, tree.get("init_lora_weights", True))
     try:
         config = PeftConfig.from_pretrained(str(existing.folder))
     except (TypeError, ValueError) as error:
@@ -70,8 +76,8 @@ def read_config(existing: ExistingAdapter) -> PeftConfig:
             )
         if not issubclass(PEFT_TYPE_TO_TUNER_MAPPING[config.peft_type], BaseTuner):
             raise ExistingAdapterError(
-                f"{told(existing)} ({kind}) changes no weights of layers (it is made of prompts, say): there is no LoRA "
-                "to make of it; remove adapter.convert_to_lora and begin with another adapter or a fresh one"
+                f"{told(existing)} ({kind}) changes no weights of layers (it is made of prompts, say): there is no "
+                "LoRA to make of it; remove adapter.convert_to_lora and begin with another adapter or a fresh one"
             )
         return config
     if existing.convert_rank is not None:
@@ -93,10 +99,9 @@ def check_places(
     model: PeftModel,
     adapter_name: str,
     heads: Sequence[str],
-    reached: Collection[str] | None,
 ) -> None:
     """Raises ExistingAdapterError where the adapter on `model` has other heads than `heads`, or is on a module that is
-    no linear layer or is not in `reached`; names the first."""
+    no linear layer; names the first."""
     for name, module in model.get_base_model().named_modules():
         if isinstance(module, BaseTunerLayer) and not isinstance(module.get_base_layer(), LINEAR):
             kind = type(module.get_base_layer()).__name__
@@ -108,14 +113,8 @@ def check_places(
             f"{told(existing)} trains {', '.join(found) or 'no module'} whole: set adapter.head_modules to {found}, "
             f"{rate}"
         )
-    names = adapted_names(model, adapter_name)
-    if not names:
+    if not adapted_names(model, adapter_name):
         raise ExistingAdapterError(f"{told(existing)} has no layer on this base model")
-    unreached = [] if reached is None else [name for name in names if name not in reached]
-    if unreached:
-        raise ExistingAdapterError(
-            f"{told(existing)} adapts {unreached[0]!r}, which gets no gradient: the task does not reach it"
-        )
 
 
 def pattern_targets(
@@ -156,13 +155,46 @@ def _check_known(existing: ExistingAdapter, tree: Mapping[str, Any]) -> None:
             )
 
 
-def _check_carried(existing: ExistingAdapter, config: LoraConfig) -> None:
-    if config.init_lora_weights not in CARRIED_INITS:
+def _check_numbers(existing: ExistingAdapter, tree: Mapping[str, Any]) -> None:
+    """Of ranks and scalings, which PEFT takes as they come, or its own defaults where they are missing."""
+
+    def check(name: str, value: Any, *, whole: bool) -> None:
+        kinds = int if whole else (int, float)
+        if not isinstance(value, kinds) or isinstance(value, bool) or (whole and value < 1):
+            wanted = "a whole number from 1" if whole else "a number"
+            raise ExistingAdapterError(f"{told(existing)}: {CONFIG_NAME} has {name} {value!r}, not {wanted}")
+
+    for name, pattern, whole in (("r", "rank_pattern", True), ("lora_alpha", "alpha_pattern", False)):
+        if name not in tree:
+            raise ExistingAdapterError(f"{told(existing)}: {CONFIG_NAME} has no {name}")
+        check(name, tree[name], whole=whole)
+        values = tree.get(pattern, {})
+        if not isinstance(values, dict):
+            raise ExistingAdapterError(
+                f"{told(existing)}: {CONFIG_NAME} has {pattern} {values!r}, not an object of modules' names: "
+                "{} for none"
+            )
+        for module, value in values.items():
+            check(f"{pattern} {module!r}", value, whole=whole)
+
+
+def _check_init(existing: ExistingAdapter, init: Any) -> None:
+    if init not in CARRIED_INITS:
+        where = f"{told(existing)} has init_lora_weights {init!r}"
+        if not isinstance(init, str):
+            raise ExistingAdapterError(f"{where}, which is none of PEFT's values: true or false, or a name")
+        if init.startswith(CONVERTIBLE_INITS):
+            raise ExistingAdapterError(
+                f"{where}, which changed the base weights: its factors fit those alone. Make a plain LoRA of it: "
+                "PEFT's save_pretrained with path_initial_model_for_weight_conversion"
+            )
         raise ExistingAdapterError(
-            f"{told(existing)} has init_lora_weights {config.init_lora_weights!r}, which changed the base weights: "
-            "its factors fit those alone. Make a plain LoRA of it: PEFT's save_pretrained with "
-            "path_initial_model_for_weight_conversion"
+            f"{where}: its factors fit the base weights that this made alone (quantised ones, for loftq), if any, "
+            "which are not at hand. Merge it into those, and begin on the merged model with a fresh adapter"
         )
+
+
+def _check_carried(existing: ExistingAdapter, config: LoraConfig) -> None:
     for name, value, default in uncarried(config):
         raise ExistingAdapterError(
             f"{told(existing)} has {name} {value!r}; adapters are gone on from that have {default!r} there, as plain "

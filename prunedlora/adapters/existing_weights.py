@@ -1,16 +1,17 @@
 """The tensors of an adapter that exists: read from its file, told from those of the base model, and put into place."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from pickle import UnpicklingError
 
 import torch
 from peft import PeftModel
 from peft.utils import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
-from safetensors import SafetensorError
 from torch import Tensor
 
 from prunedlora.adapters.existing import ExistingAdapter, ExistingAdapterError, told
 from prunedlora.adapters.export import KEY_PREFIX
 from prunedlora.adapters.layers import wrapped_heads
+from prunedlora.adapters.plain import adapted_names
 
 FACTOR = ".lora_"
 """In the name of every factor of a LoRA, and in that of no module."""
@@ -22,11 +23,16 @@ def read_weights(existing: ExistingAdapter) -> dict[str, Tensor]:
     Raises ExistingAdapterError for a file that is damaged or holds other objects.
     """
     try:
-        weights: dict[str, Tensor] = load_peft_weights(str(existing.folder), device="cpu", local_files_only=True)
-    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        weights = load_peft_weights(str(existing.folder), device="cpu", local_files_only=True)
+    except UnpicklingError as error:  # whose advice is to load it whatever it runs
+        raise ExistingAdapterError(
+            f"{told(existing)}: its weights are not loaded: the file holds other objects than tensors, whose loading "
+            "may run code; where it is yours, save its tensors as adapter_model.safetensors"
+        ) from error
+    except Exception as error:  # of a damaged file, by whichever library reads it
         raise ExistingAdapterError(f"{told(existing)}: its weights cannot be read: {error}") from error
-    except Exception as error:  # pickle's own error, for a .bin with more than weights in it
-        raise ExistingAdapterError(f"{told(existing)}: its weights are not loaded: {error}") from error
+    if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
+        raise ExistingAdapterError(f"{told(existing)}: its weights cannot be read: the file holds no tensors by name")
     return weights
 
 
@@ -39,27 +45,63 @@ def own_weights(
     where the vocabulary was resized. The base model serves other trials, and an export has none of them: they are
     dropped where they are the base's own, in the coarser of the two precisions (without weights: of its shape).
 
-    Raises ExistingAdapterError naming a tensor that is another than the base's, or, `is_lora`, of nothing in the model.
+    Raises ExistingAdapterError naming a tensor that is another than the base's, has numbers that are not finite, or,
+    `is_lora`, is of nothing in the model.
     """
     heads = tuple(f"{KEY_PREFIX}{name}." for name in wrapped_heads(model))
     base, own = _base_tensors(model), {}
     for key, tensor in weights.items():
         name = key.removeprefix(KEY_PREFIX).replace(".base_layer.", ".")
         if FACTOR in key or key.startswith(heads):
+            _check_finite(existing, key, tensor)
             own[key] = tensor
         elif name in base:
             if not _is_same(base[name], tensor):
                 raise ExistingAdapterError(
-                    f"{told(existing)} has weights of its own for {_module(name)!r}, {tuple(tensor.shape)} {tensor.dtype}, "
-                    f"which are not those of the base model, {tuple(base[name].shape)} {base[name].dtype}: it was "
-                    "trained on another base (its vocabulary resized, say); save that base model whole and name it in "
-                    "model.name"
+                    f"{told(existing)} has weights of its own for {_module(name)!r}, {_form(tensor)}, which are not those "
+                    f"of the base model, {_form(base[name])}: it was trained on another base (its vocabulary resized, "
+                    "say); save that base model whole and name it in model.name"
                 )
         elif is_lora:
             raise _unknown(existing, [key], weights)
         else:
+            _check_finite(existing, key, tensor)
             own[key] = tensor
     return own
+
+
+def leave_out_unreached(
+    existing: ExistingAdapter,
+    model: PeftModel,
+    adapter_name: str,
+    weights: Mapping[str, Tensor],
+    reached: Collection[str] | None,
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Takes the layers that are not in `reached` and that do nothing, their B being zero, off `model`; returns the
+    weights of the others, and the names of those. `reached` None: all are.
+
+    Raises ExistingAdapterError naming an unreached layer that does something, and where no layer is left.
+    """
+    names = adapted_names(model, adapter_name)
+    idle = [] if reached is None else [name for name in names if name not in reached]
+    for name in idle:
+        B = weights.get(f"{KEY_PREFIX}{name}.lora_B.weight")
+        if B is None:
+            raise _lacking(existing, f"{KEY_PREFIX}{name}", weights)
+        if not B.is_meta and B.any():  # a converted one's is known with the base's weights
+            raise ExistingAdapterError(
+                f"{told(existing)} adapts {name!r}, which gets no gradient (the task does not reach it) and is "
+                "not as it began (B is not zero): it would be served as it is, untrained. Take its factors out of the "
+                "file and its name out of target_modules, or merge the adapter into the base and begin with a fresh one"
+            )
+    if idle and len(idle) == len(names):
+        raise ExistingAdapterError(f"{told(existing)}: the task reaches none of its {len(names)} layers, {idle[0]!r} …")
+    base = model.get_base_model()
+    for name in idle:
+        parent, _, child = name.rpartition(".")
+        setattr(base.get_submodule(parent), child, base.get_submodule(name).get_base_layer())
+    off = tuple(f"{KEY_PREFIX}{name}{FACTOR}" for name in idle)
+    return {key: tensor for key, tensor in weights.items() if not key.startswith(off)}, tuple(idle)
 
 
 def fill(existing: ExistingAdapter, model: PeftModel, adapter_name: str, weights: Mapping[str, Tensor]) -> None:
@@ -103,6 +145,18 @@ def _is_same(own: Tensor, saved: Tensor) -> bool:
         return own.shape == saved.shape
     own = own.detach().cpu()
     return torch.equal(own.to(saved.dtype), saved) or torch.equal(own, saved.to(own.dtype))
+
+
+def _form(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} {tensor.dtype}"
+
+
+def _check_finite(existing: ExistingAdapter, key: str, tensor: Tensor) -> None:
+    if tensor.is_floating_point() and not tensor.is_meta and not tensor.float().isfinite().all():
+        raise ExistingAdapterError(
+            f"{told(existing)} has numbers that are not finite (NaN or infinite) in {key!r}: its training broke down; "
+            "take an earlier checkpoint of it"
+        )
 
 
 def _lacking(existing: ExistingAdapter, key: str, weights: Mapping[str, Tensor]) -> ExistingAdapterError:

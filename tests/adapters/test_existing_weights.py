@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from prunedlora.adapters.attach import attach, detach
+from prunedlora.adapters.attach import attach, detach, left_out
+from prunedlora.adapters.export import export
 from prunedlora.adapters.layers import adapted_layers
 from tests.adapters.conftest import LLAMA
 from tests.adapters.test_attach import assert_same, snapshot
@@ -132,3 +133,72 @@ def test_a_module_that_peft_fails_on_leaves_the_base_as_it_was(
     path = tmp_path / "adapter_config.json"
     path.write_text(path.read_text().replace('"q_proj"', '"q_proj", "input_layernorm"'))
     assert "does not fit the base model: Target module" in refusal(make_model("llama"), on(tmp_path))
+
+
+def zero_b(folder: Path, part: str) -> None:
+    weights = load_file(folder / WEIGHTS)
+    save_file(
+        {key: tensor * (part not in key or "lora_B" not in key) for key, tensor in weights.items()}, folder / WEIGHTS
+    )
+
+
+def test_layers_that_the_task_does_not_reach_are_left_out_while_they_do_nothing(
+    batch: dict[str, Tensor], tmp_path: Path
+) -> None:
+    made_elsewhere(llama(), tmp_path, LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
+    reached = {f"model.layers.{block}.self_attn.{name}_proj" for block in (0, 1) for name in "qk"}
+    said = refusal(llama(), on(tmp_path, reached=reached))
+    assert "adapts 'model.layers.0.self_attn.v_proj', which gets no gradient" in said
+    assert "Take its factors out of the file and its name out of target_modules, or merge" in said
+    zero_b(tmp_path, "v_proj")
+    base = llama()
+    before = snapshot(base)
+    with torch.no_grad():
+        expected = attach(base, on(tmp_path), "default", 0).eval()
+        logits = expected(**batch).logits
+        detach(expected)
+        ours = attach(base, on(tmp_path, reached=reached), "default", 0).eval()
+        assert torch.equal(ours(**batch).logits, logits)
+    assert [layer.name for layer in adapted_layers(ours, "default")] == [
+        "model.layers.0.self_attn.q_proj",
+        "model.layers.1.self_attn.q_proj",
+    ]
+    assert left_out(ours) == ("model.layers.0.self_attn.v_proj", "model.layers.1.self_attn.v_proj")
+    assert not any("v_proj.lora" in name for name, _ in ours.named_parameters())
+    export(ours, "default", tmp_path / "exported", "base")
+    assert not any("v_proj" in key for key in load_file(tmp_path / "exported" / WEIGHTS))
+    detach(ours)
+    assert_same(before, snapshot(base))
+    zero_b(tmp_path, "q_proj")
+    assert "the task reaches none of its 4 layers" in refusal(base, on(tmp_path, reached=set()))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite(number: float, tmp_path: Path) -> None:
+    made_elsewhere(llama(), tmp_path, LoraConfig(r=2, target_modules=["q_proj"]))
+    weights = load_file(tmp_path / WEIGHTS)
+    key = "base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight"
+    weights[key][0, 1] = number
+    save_file(weights, tmp_path / WEIGHTS)
+    assert f"has numbers that are not finite (NaN or infinite) in {key!r}" in refusal(llama(), on(tmp_path))
+
+
+def test_a_file_with_other_names_than_pefts(tmp_path: Path) -> None:
+    made_elsewhere(llama(), tmp_path, LoraConfig(r=2, target_modules=["q_proj"]))
+    weights = load_file(tmp_path / WEIGHTS)
+    save_file({key.removeprefix("base_model.model."): tensor for key, tensor in weights.items()}, tmp_path / WEIGHTS)
+    assert "the first tensor of its file is 'model.layers.0.self_attn.q_proj.lora_A.weight'" in refusal(
+        llama(), on(tmp_path)
+    )
+
+
+def test_a_bin_with_code_or_without_names(tmp_path: Path) -> None:
+    made_elsewhere(llama(), tmp_path, LoraConfig(r=2, target_modules=["q_proj"]))
+    (tmp_path / WEIGHTS).unlink()
+    torch.save({"code": Path}, tmp_path / "adapter_model.bin")
+    said = refusal(llama(), on(tmp_path))
+    assert "the file holds other objects than tensors, whose loading may run code" in said
+    assert "weights_only" not in said
+    for other in ([torch.ones(1)], {"a": 1}, {"a": [torch.ones(1)]}):
+        torch.save(other, tmp_path / "adapter_model.bin")
+        assert "its weights cannot be read: " in refusal(llama(), on(tmp_path))
