@@ -58,9 +58,9 @@ def own_weights(
         elif name in base:
             if not _is_same(base[name], tensor):
                 raise ExistingAdapterError(
-                    f"{told(existing)} has weights of its own for {_module(name)!r}, {_form(tensor)}, which are not those "
-                    f"of the base model, {_form(base[name])}: it was trained on another base (its vocabulary resized, "
-                    "say); save that base model whole and name it in model.name"
+                    f"{told(existing)} has weights of its own for {_module(name)!r}, {_form(tensor)}, which are not "
+                    f"those of the base model, {_form(base[name])}: it was trained on another base (its vocabulary "
+                    "resized, say); save that base model whole and name it in model.name"
                 )
         elif is_lora:
             raise _unknown(existing, [key], weights)

@@ -192,7 +192,7 @@ def adapter_identity(name: str, *, ranks_alone: bool = False) -> Any:
         return name
     folder = Path(name).expanduser()
     if ranks_alone:
-        return {"ranks": _ranks_digest(folder_ranks(folder))}
+        return {"ranks": ranks_digest(folder_ranks(folder))}
     config = _adapter_file(folder, ADAPTER_CONFIG).read_text("utf-8")
     return {"weights": file_digest(_adapter_file(folder, *ADAPTER_WEIGHTS)), "config": _meaning(config, name)}
 
@@ -200,7 +200,7 @@ def adapter_identity(name: str, *, ranks_alone: bool = False) -> Any:
 def folder_ranks(folder: Path) -> dict[str, int]:
     """Full name of a layer in the base model → its rank, of the LoRA in a folder of PEFT's; by the weights' header.
 
-    Raises LocationError for a folder that has none in safetensors.
+    Raises LocationError for a folder that has none in safetensors, or also those of an embedding.
     """
     path = _adapter_file(folder, ADAPTER_WEIGHTS[0])
     with path.open("rb") as file:
@@ -215,6 +215,12 @@ def folder_ranks(folder: Path) -> dict[str, int]:
         }
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise LocationError(f"{path} is no file of safetensors, or a damaged one") from error
+    embedding = next((key for key in header if ".lora_embedding_A" in key), None)
+    if embedding is not None:
+        raise LocationError(
+            f"{path} adapts an embedding ({embedding!r}), which a fresh adapter does not: linear layers alone; take "
+            "another adapter's ranks"
+        )
     if not ranks:
         raise LocationError(f"{path} has no factors A of a LoRA, so it tells no ranks")
     return ranks
@@ -234,7 +240,7 @@ def _stored_identity(name: str, ranks_alone: bool) -> dict[str, str]:
     try:
         found = find_adapter(name)
         if ranks_alone:
-            return {"ranks": _ranks_digest(found.candidate.ranks)}
+            return {"ranks": ranks_digest(found.candidate.ranks)}
         path = f"{found.path}/{ADAPTER_CONFIG}"
     except UnknownCandidateError as error:
         raise LocationError(f"adapter {name!r}: {error}") from error
@@ -257,7 +263,8 @@ def _meaning(text: str, name: str) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _ranks_digest(ranks: Mapping[str, int]) -> str:
+def ranks_digest(ranks: Mapping[str, int]) -> str:
+    """sha256 of the layers that have a rank, and their ranks."""
     present = {layer: ranks[layer] for layer in sorted(ranks) if ranks[layer] > 0}
     return hashlib.sha256(json.dumps(present, separators=(",", ":")).encode()).hexdigest()
 

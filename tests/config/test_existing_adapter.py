@@ -179,6 +179,9 @@ def test_adapters_that_are_not_there(tree: dict[str, Any], tmp_path: Path) -> No
     assert "is no file of safetensors" in said(rank_pattern_from=str(empty), alpha=2)
     save_file({"x": torch.ones(1)}, empty / "adapter_model.safetensors")
     assert "has no factors A of a LoRA" in said(rank_pattern_from=str(empty), alpha=2)
+    names = ["base_model.model.q.lora_A.weight", "base_model.model.embed.lora_embedding_A"]
+    save_file({name: torch.ones(1, 2) for name in names}, empty / "adapter_model.safetensors")
+    assert f"adapts an embedding ({names[1]!r}), which a fresh adapter" in said(rank_pattern_from=str(empty), alpha=2)
     assert "adapter 'a/b/c' is neither a folder here" in said(start_from="a/b/c")
     assert "is no store: it has no sweep.yaml" in said(start_from=f"store:{empty}/abc@1")
     assert "name it by KEY@NAME" in said(start_from=f"store:{empty}/recommended")
