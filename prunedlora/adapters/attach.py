@@ -139,13 +139,12 @@ def _attach_existing(
         for head in wrapped_heads(adapted).values():
             _raise_precision(head.modules_to_save[adapter_name])
         weights = own_weights(existing, adapted, weights)
-        weights, left_out = leave_out_unreached(existing, adapted, adapter_name, weights, settings.reached)
         with _undisturbed():
             fill(existing, adapted, adapter_name, weights)
+        adapted.left_out = leave_out_unreached(existing, adapted, adapter_name, weights, settings.reached)
     except ExistingAdapterError:
         detach(adapted)  # the base serves other trials
         raise
-    adapted.left_out = left_out
     return adapted
 
 

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from prunedlora.adapters.existing import ExistingAdapter, ExistingAdapterError, told
 from prunedlora.adapters.export import KEY_PREFIX
-from prunedlora.adapters.layers import wrapped_heads
-from prunedlora.adapters.plain import adapted_names
+from prunedlora.adapters.layers import adapted_layers, wrapped_heads
 
 FACTOR = ".lora_"
 """In the name of every factor of a LoRA, and in that of no module."""
@@ -70,40 +69,6 @@ def own_weights(
     return own
 
 
-def leave_out_unreached(
-    existing: ExistingAdapter,
-    model: PeftModel,
-    adapter_name: str,
-    weights: Mapping[str, Tensor],
-    reached: Collection[str] | None,
-) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Takes the layers that are not in `reached` and that do nothing, their B being zero, off `model`; returns the
-    weights of the others, and the names of those. `reached` None: all are.
-
-    Raises ExistingAdapterError naming an unreached layer that does something, and where no layer is left.
-    """
-    names = adapted_names(model, adapter_name)
-    idle = [] if reached is None else [name for name in names if name not in reached]
-    for name in idle:
-        B = weights.get(f"{KEY_PREFIX}{name}.lora_B.weight")
-        if B is None:
-            raise _lacking(existing, f"{KEY_PREFIX}{name}", weights)
-        if not B.is_meta and B.any():  # a converted one's is known with the base's weights
-            raise ExistingAdapterError(
-                f"{told(existing)} adapts {name!r}, which gets no gradient (the task does not reach it) and is "
-                "not as it began (B is not zero): it would be served as it is, untrained. Take its factors out of the "
-                "file and its name out of target_modules, or merge the adapter into the base and begin with a fresh one"
-            )
-    if idle and len(idle) == len(names):
-        raise ExistingAdapterError(f"{told(existing)}: the task reaches none of its {len(names)} layers, {idle[0]!r} …")
-    base = model.get_base_model()
-    for name in idle:
-        parent, _, child = name.rpartition(".")
-        setattr(base.get_submodule(parent), child, base.get_submodule(name).get_base_layer())
-    off = tuple(f"{KEY_PREFIX}{name}{FACTOR}" for name in idle)
-    return {key: tensor for key, tensor in weights.items() if not key.startswith(off)}, tuple(idle)
-
-
 def fill(existing: ExistingAdapter, model: PeftModel, adapter_name: str, weights: Mapping[str, Tensor]) -> None:
     """Gives the adapter on `model` its own `weights`; on a model without weights, only compares names and shapes.
 
@@ -130,6 +95,41 @@ def fill(existing: ExistingAdapter, model: PeftModel, adapter_name: str, weights
         raise _lacking(existing, missing[0], weights)
     if result.unexpected_keys:
         raise _unknown(existing, result.unexpected_keys, weights)
+
+
+def leave_out_unreached(
+    existing: ExistingAdapter,
+    model: PeftModel,
+    adapter_name: str,
+    weights: Mapping[str, Tensor],
+    reached: Collection[str] | None,
+) -> tuple[str, ...]:
+    """Takes the layers that are not in `reached` and that do nothing, their B being zero, off a `model` that has been
+    filled with `weights`; returns their names. `reached` None: all are. Where the model has no weights, the file tells.
+
+    Raises ExistingAdapterError naming an unreached layer that does something, and where no layer is left.
+    """
+    layers = {layer.name: layer for layer in adapted_layers(model, adapter_name)}
+    idle = [] if reached is None else [name for name in layers if name not in reached]
+    for name in idle:
+        B: Tensor | None = layers[name].B
+        if layers[name].B.is_meta:  # a file of earlier names, or a converted one, is looked at by the trial
+            B = weights.get(f"{KEY_PREFIX}{name}.lora_B.weight")
+        if B is not None and not B.is_meta and B.any():
+            raise ExistingAdapterError(
+                f"{told(existing)} adapts {name!r}, which gets no gradient (the task does not reach it) and is "
+                "not as it began (B is not zero): it would be served as it is, untrained. Take its factors out of the "
+                "file and its name out of target_modules, or merge the adapter into the base and begin with a fresh one"
+            )
+    if idle and len(idle) == len(layers):
+        raise ExistingAdapterError(
+            f"{told(existing)}: the task reaches none of its {len(layers)} layers ({idle[0]!r} is the first)"
+        )
+    base = model.get_base_model()
+    for name in idle:
+        parent, _, child = name.rpartition(".")
+        setattr(base.get_submodule(parent), child, base.get_submodule(name).get_base_layer())
+    return tuple(idle)
 
 
 def _base_tensors(model: PeftModel) -> dict[str, Tensor]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from huggingface_hub import snapshot_download
-from peft import PeftModel
 from torch import nn
 
 from prunedlora.adapter_place import STORED
@@ -150,7 +149,7 @@ def check_labels(trial: TrialConfig, start: Start | None, labels: Sequence[str] 
         )
 
 
-def _on_skeleton(settings: AdapterSettings, model: nn.Module, read: Callable[[PeftModel], Found]) -> Found:
+def _on_skeleton(settings: AdapterSettings, model: nn.Module, read: Callable[[Any], Found]) -> Found:
     """What `read` says of the model with the adapter, which is taken off again."""
     adapted = attach(model, settings, "default", 0)
     try:

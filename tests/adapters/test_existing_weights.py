@@ -150,6 +150,7 @@ def test_layers_that_the_task_does_not_reach_are_left_out_while_they_do_nothing(
     said = refusal(llama(), on(tmp_path, reached=reached))
     assert "adapts 'model.layers.0.self_attn.v_proj', which gets no gradient" in said
     assert "Take its factors out of the file and its name out of target_modules, or merge" in said
+    assert refusal(llama().to("meta"), on(tmp_path, reached=reached)) == said
     zero_b(tmp_path, "v_proj")
     base = llama()
     before = snapshot(base)
