@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import AdaLoraConfig, LoraConfig, PeftModel, get_peft_model
+from peft import AdaLoraConfig, LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -17,12 +19,12 @@ from prunedlora.adapters.existing import (
     ExistingAdapter,
     ExistingAdapterError,
     check_places,
-    fill,
     pattern_targets,
     read_config,
-    read_weights,
     trainable,
 )
+from prunedlora.adapters.existing_weights import fill, leave_out_unreached, own_weights, read_weights
+from prunedlora.adapters.export import CONFIG_NAME
 from prunedlora.adapters.layers import wrapped_heads
 from prunedlora.adapters.plain import adapted_names
 from prunedlora.adapters.targets import exact_selection, resolve_head, resolve_targets
@@ -30,6 +32,9 @@ from prunedlora.adapters.targets import exact_selection, resolve_head, resolve_t
 LOW_PRECISION = (torch.bfloat16, torch.float16)
 # Where transformers keeps the hooks that PEFT asks for on the input embeddings of a base with gradient checkpointing.
 INPUT_GRADIENT_HOOKS = ("_require_grads_hooks", "_require_grads_hook")
+
+_State = tuple[dict[str, bool], dict[str, Any], Any, bool]
+"""What attaching changes besides modules: requires_grad, input gradient hooks, a field of the config, the mode."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,8 @@ def attach(
     adalora: Mapping[str, Any] | None = None,
 ) -> PeftModel:
     """The model with a fresh adapter: A from PEFT's Kaiming initialisation under `generator_seed`, B zero; or with the
-    one that exists, its factors and heads as they are in its file, bit for bit.
+    one that exists, its factors and heads as they are in its file, bit for bit; its layers that do nothing yet and that
+    `reached` lacks are left out.
 
     With `adalora`, fields of PEFT's AdaLoraConfig, it is an AdaLoRA adapter: singular triplets with E zero.
 
@@ -126,28 +132,30 @@ def _attach_existing(
     if isinstance(config, LoraConfig):
         weights = read_weights(existing)
     else:
-        config, weights = _converted(model, existing, adapter_name)
-    state = _base_state(model)
+        config, weights = _converted(model, existing, config, adapter_name)
+    adapted = _attached_as(model, existing, trainable(config, settings.dropout), adapter_name)
     try:
-        with _undisturbed():
-            adapted = get_peft_model(model, trainable(config, settings.dropout), adapter_name=adapter_name)
-    except ValueError as error:  # PEFT's, for target modules that are not there
-        raise ExistingAdapterError(f"adapter {existing.name!r} does not fit the base model: {error}") from error
-    adapted.state_before_attach = state
-    try:
-        check_places(existing, adapted, adapter_name, heads, settings.reached)
+        check_places(existing, adapted, adapter_name, heads)
         for head in wrapped_heads(adapted).values():
             _raise_precision(head.modules_to_save[adapter_name])
+        weights = own_weights(existing, adapted, weights)
         with _undisturbed():
             fill(existing, adapted, adapter_name, weights)
+        adapted.left_out = leave_out_unreached(existing, adapted, adapter_name, weights, settings.reached)
     except ExistingAdapterError:
         detach(adapted)  # the base serves other trials
         raise
     return adapted
 
 
+def left_out(model: PeftModel) -> tuple[str, ...]:
+    """Layers of an adapter that was gone on from that the task does not reach and that are not on `model`."""
+    names: tuple[str, ...] = getattr(model, "left_out", ())
+    return names
+
+
 def _converted(
-    model: nn.Module, existing: ExistingAdapter, adapter_name: str
+    model: nn.Module, existing: ExistingAdapter, config: PeftConfig, adapter_name: str
 ) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
     """An adapter of another tuner as the LoRA of rank `existing.convert_rank` that is nearest to it, by PEFT."""
     try:
@@ -157,14 +165,15 @@ def _converted(
             "adapter.convert_to_lora needs a later version of peft: pip install -U peft"
         ) from error
     assert existing.convert_rank is not None
+    other = _attached_as(model, existing, config, adapter_name)
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", "Found missing adapter keys", UserWarning)
-            other = load(model, existing.folder, adapter_name)
-    except (KeyError, RuntimeError, TypeError, UserWarning, ValueError) as error:
-        raise ExistingAdapterError(f"adapter {existing.name!r} does not fit the base model: {error}") from error
+        with _undisturbed():
+            fill(existing, other, adapter_name, own_weights(existing, other, read_weights(existing), is_lora=False))
+    except ExistingAdapterError:
+        detach(other)
+        raise
     try:
-        config, weights = convert_to_lora(other, existing.convert_rank, adapter_name)
+        converted, weights = convert_to_lora(other, existing.convert_rank, adapter_name)
     except (TypeError, ValueError) as error:  # a kind that is no product of matrices; a rank above the layer's
         kind = other.peft_config[adapter_name].peft_type.value
         raise ExistingAdapterError(
@@ -172,7 +181,28 @@ def _converted(
         ) from error
     finally:
         detach(other)
-    return config, weights
+    return converted, weights
+
+
+def _attached_as(model: nn.Module, existing: ExistingAdapter, config: PeftConfig, adapter_name: str) -> PeftModel:
+    """`model` with the modules of an adapter that exists, its weights not filled in."""
+    state = _base_state(model)
+    config.task_type = None  # PEFT's task classes add head modules of their own
+    try:
+        with _undisturbed():
+            adapted = get_peft_model(model, config, adapter_name=adapter_name)
+    except ValueError as error:  # PEFT's, for target modules that are not there, or are of another kind
+        _strip(model, state)
+        raise ExistingAdapterError(f"adapter {existing.name!r} does not fit the base model: {error}") from error
+    except (AttributeError, LookupError, TypeError, re.error) as error:  # a field that is not of its type
+        _strip(model, state)
+        raise ExistingAdapterError(
+            f"adapter {existing.name!r}: PEFT does not take its configuration ({type(error).__name__}: {error}): "
+            f"a field of {CONFIG_NAME} is damaged"
+        ) from error
+    adapted.state_before_attach = state
+    assert isinstance(adapted, PeftModel)
+    return adapted
 
 
 def load(model: nn.Module, folder: Path, adapter_name: str) -> PeftModel:
@@ -197,13 +227,29 @@ def detach(model: PeftModel) -> nn.Module:
     state: Any = getattr(model, "state_before_attach", None)
     if state is None:
         raise ValueError("detach takes what attach returned; this model was adapted elsewhere")
-    trained, hooks, pretraining_tp, training = state
     base: nn.Module = model.get_base_model()
     for name, head in wrapped_heads(model).items():
         # By hand, since PEFT's unload puts the trained copy of a head in the place of the original.
         parent, _, child = name.rpartition(".")
         setattr(base.get_submodule(parent), child, head.original_module)
     model.unload()
+    _restore(base, state)
+    return base
+
+
+def _strip(base: nn.Module, state: _State) -> None:
+    """Takes off what PEFT has put on `base` before it failed."""
+    for name, module in list(base.named_modules()):
+        if isinstance(module, (BaseTunerLayer, ModulesToSaveWrapper)):
+            parent, _, child = name.rpartition(".")
+            own = module.original_module if isinstance(module, ModulesToSaveWrapper) else module.get_base_layer()
+            setattr(base.get_submodule(parent), child, own)
+    base.__dict__.pop("peft_config", None)
+    _restore(base, state)
+
+
+def _restore(base: nn.Module, state: _State) -> None:
+    trained, hooks, pretraining_tp, training = state
     for name, before in hooks.items():
         if base.__dict__.get(name) is not before:
             added = base.__dict__.pop(name)
@@ -216,7 +262,6 @@ def detach(model: PeftModel) -> nn.Module:
     for name, parameter in base.named_parameters():
         parameter.requires_grad_(trained[name])
     base.train(training)
-    return base
 
 
 @contextmanager
@@ -234,8 +279,7 @@ def _undisturbed() -> Iterator[None]:
         yield
 
 
-def _base_state(model: nn.Module) -> tuple[dict[str, bool], dict[str, Any], Any, bool]:
-    """What attaching changes besides modules: every requires_grad, input gradient hooks, a field of the config."""
+def _base_state(model: nn.Module) -> _State:
     trained = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     hooks = {name: model.__dict__.get(name) for name in INPUT_GRADIENT_HOOKS}
     return trained, hooks, getattr(getattr(model, "config", None), "pretraining_tp", None), model.training

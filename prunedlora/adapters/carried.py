@@ -21,10 +21,11 @@ CARRIED_FIELDS = frozenset({
     "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save",
     "runtime_config", "megatron_core",
     "init_lora_weights", "loftq_config", "eva_config", "corda_config", "lora_ga_config",
+    "qalora_group_size",
 })  # fmt: skip
 """Of LoraConfig, whatever their value: names, ranks, scalings and places, which are exported, what matters in training
-alone, and what has an effect by another field (the inits' settings, by `init_lora_weights`). Any other field, those of
-later versions of PEFT too, must have its default."""
+alone, and what has an effect by another field (the inits' settings by `init_lora_weights`, the group's size by
+`use_qalora`). Any other field, those of later versions of PEFT too, must have its default."""
 CARRIED_INITS = (True, False, "gaussian", "orthogonal", "eva")
 """Values of `init_lora_weights` that leave the base weights as they are; pissa, olora, corda, loftq and lora_ga take
 the first product out of them."""

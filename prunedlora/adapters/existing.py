@@ -13,10 +13,9 @@ from typing import Any
 
 from peft import LoraConfig, PeftConfig, PeftModel, PeftType
 from peft import __version__ as peft_version
-from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
-from safetensors import SafetensorError
-from torch import Tensor, nn
+from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from torch import nn
 
 from prunedlora.adapters.carried import CARRIED_INITS, uncarried
 from prunedlora.adapters.export import CONFIG_NAME
@@ -27,6 +26,10 @@ from prunedlora.adapters.targets import LINEAR, TargetError
 
 NO_PART_OF_A_LORA = {"runtime_config"}
 """What a saved configuration may have and PEFT drops."""
+
+
+CONVERTIBLE_INITS = ("pissa", "corda", "olora", "lora_ga")
+"""Beginnings of `init_lora_weights` of which PEFT makes a plain LoRA (PeftModel.save_pretrained)."""
 
 
 class ExistingAdapterError(TargetError):
@@ -54,40 +57,33 @@ def read_config(existing: ExistingAdapter) -> PeftConfig:
         tree = json.loads(path.read_text("utf-8"))
         kind = tree["peft_type"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ExistingAdapterError(f"{_told(existing)}: {path} is no configuration of an adapter: {error}") from error
+        raise ExistingAdapterError(f"{told(existing)}: {path} is no configuration of an adapter: {error}") from error
     if kind not in list(PeftType):
-        raise ExistingAdapterError(f"{_told(existing)} is of type {kind!r}, which peft {peft_version} does not know")
+        raise ExistingAdapterError(f"{told(existing)} is of type {kind!r}, which peft {peft_version} does not know")
     if kind == PeftType.LORA:
         _check_known(existing, tree)
+        _check_numbers(existing, tree)
+        _check_init(existing, tree.get("init_lora_weights", True))
     try:
         config = PeftConfig.from_pretrained(str(existing.folder))
     except (TypeError, ValueError) as error:
-        raise ExistingAdapterError(f"{_told(existing)}: PEFT does not read {path}: {error}") from error
+        raise ExistingAdapterError(f"{told(existing)}: PEFT does not read {path}: {error}") from error
     if kind != PeftType.LORA:
         if existing.convert_rank is None:
             raise ExistingAdapterError(
-                f"{_told(existing)} is no LoRA but {kind}: PEFT can approximate some kinds by one, at a rank of your "
+                f"{told(existing)} is no LoRA but {kind}: PEFT can approximate some kinds by one, at a rank of your "
                 "choice: set adapter.convert_to_lora to it"
+            )
+        if not issubclass(PEFT_TYPE_TO_TUNER_MAPPING[config.peft_type], BaseTuner):
+            raise ExistingAdapterError(
+                f"{told(existing)} ({kind}) changes no weights of layers (it is made of prompts, say): there is no "
+                "LoRA to make of it; remove adapter.convert_to_lora and begin with another adapter or a fresh one"
             )
         return config
     if existing.convert_rank is not None:
-        raise ExistingAdapterError(f"{_told(existing)} is a LoRA already: remove adapter.convert_to_lora")
+        raise ExistingAdapterError(f"{told(existing)} is a LoRA already: remove adapter.convert_to_lora")
     _check_carried(existing, config)
     return config
-
-
-def read_weights(existing: ExistingAdapter) -> dict[str, Tensor]:
-    """An adapter's tensors by their names in its file, on the CPU; a .bin by torch's loader of weights alone.
-
-    Raises ExistingAdapterError for a file that is damaged or holds other objects.
-    """
-    try:
-        weights: dict[str, Tensor] = load_peft_weights(str(existing.folder), device="cpu", local_files_only=True)
-    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-        raise ExistingAdapterError(f"{_told(existing)}: its weights cannot be read: {error}") from error
-    except Exception as error:  # pickle's own error, for a .bin with more than weights in it
-        raise ExistingAdapterError(f"{_told(existing)}: its weights are not loaded: {error}") from error
-    return weights
 
 
 def trainable(config: LoraConfig, dropout: float) -> LoraConfig:
@@ -103,60 +99,22 @@ def check_places(
     model: PeftModel,
     adapter_name: str,
     heads: Sequence[str],
-    reached: Collection[str] | None,
 ) -> None:
     """Raises ExistingAdapterError where the adapter on `model` has other heads than `heads`, or is on a module that is
-    no linear layer or is not in `reached`; names the first."""
+    no linear layer; names the first."""
     for name, module in model.get_base_model().named_modules():
         if isinstance(module, BaseTunerLayer) and not isinstance(module.get_base_layer(), LINEAR):
             kind = type(module.get_base_layer()).__name__
-            raise ExistingAdapterError(f"{_told(existing)} adapts {name!r}, a {kind}; linear layers alone are pruned")
+            raise ExistingAdapterError(f"{told(existing)} adapts {name!r}, a {kind}; linear layers alone are pruned")
     found = list(wrapped_heads(model))
     if set(found) != set(heads):
         rate = "with optimizer.head_learning_rate" if found else "and no optimizer.head_learning_rate"
         raise ExistingAdapterError(
-            f"{_told(existing)} trains {', '.join(found) or 'no module'} whole: set adapter.head_modules to {found}, "
+            f"{told(existing)} trains {', '.join(found) or 'no module'} whole: set adapter.head_modules to {found}, "
             f"{rate}"
         )
-    names = adapted_names(model, adapter_name)
-    if not names:
-        raise ExistingAdapterError(f"{_told(existing)} has no layer on this base model")
-    unreached = [] if reached is None else [name for name in names if name not in reached]
-    if unreached:
-        raise ExistingAdapterError(
-            f"{_told(existing)} adapts {unreached[0]!r}, which gets no gradient: the task does not reach it"
-        )
-
-
-def fill(existing: ExistingAdapter, model: PeftModel, adapter_name: str, weights: Mapping[str, Tensor]) -> None:
-    """Gives the adapter on `model` its `weights`; on a model without weights, only compares names and shapes.
-
-    Raises ExistingAdapterError naming the first module whose weights are missing, are too many, or have another shape.
-    """
-    own = get_peft_model_state_dict(
-        model, state_dict=model.state_dict(), adapter_name=adapter_name, save_embedding_layers=False
-    )
-    for name, tensor in own.items():
-        if name in weights and weights[name].shape != tensor.shape:
-            raise ExistingAdapterError(
-                f"{_told(existing)} does not fit the base model: {_module(name)!r} has {tuple(tensor.shape)} there, "
-                f"{tuple(weights[name].shape)} in the adapter"
-            )
-    try:
-        result = set_peft_model_state_dict(model, dict(weights), adapter_name=adapter_name)
-    except KeyError as error:  # of a module that is trained whole
-        raise ExistingAdapterError(f"{_told(existing)} has no weights for {_module(str(error.args[0]))!r}") from error
-    except RuntimeError as error:
-        raise ExistingAdapterError(f"{_told(existing)} does not fit the base model: {error}") from error
-    missing = [key for key in result.missing_keys if ".lora_" in key and f".{adapter_name}." in key]
-    if missing:
-        raise ExistingAdapterError(f"{_told(existing)} has no weights for {_module(missing[0])!r}")
-    if result.unexpected_keys:
-        name = _module(result.unexpected_keys[0])
-        raise ExistingAdapterError(
-            f"{_told(existing)} has weights for {name!r}, which the base model lacks or the adapter's configuration "
-            f"does not name ({len(result.unexpected_keys)} tensors in all)"
-        )
+    if not adapted_names(model, adapter_name):
+        raise ExistingAdapterError(f"{told(existing)} has no layer on this base model")
 
 
 def pattern_targets(
@@ -192,32 +150,58 @@ def _check_known(existing: ExistingAdapter, tree: Mapping[str, Any]) -> None:
     for name in sorted(tree.keys() - known):
         if tree[name]:
             raise ExistingAdapterError(
-                f"{_told(existing)} has {name} {tree[name]!r}, which peft {peft_version} does not know: a later "
+                f"{told(existing)} has {name} {tree[name]!r}, which peft {peft_version} does not know: a later "
                 "version may"
             )
 
 
-def _check_carried(existing: ExistingAdapter, config: LoraConfig) -> None:
-    if config.init_lora_weights not in CARRIED_INITS:
+def _check_numbers(existing: ExistingAdapter, tree: Mapping[str, Any]) -> None:
+    """Of ranks and scalings, which PEFT takes as they come, or its own defaults where they are missing."""
+
+    def check(name: str, value: Any, *, whole: bool) -> None:
+        kinds = int if whole else (int, float)
+        if not isinstance(value, kinds) or isinstance(value, bool) or (whole and value < 1):
+            wanted = "a whole number from 1" if whole else "a number"
+            raise ExistingAdapterError(f"{told(existing)}: {CONFIG_NAME} has {name} {value!r}, not {wanted}")
+
+    for name, pattern, whole in (("r", "rank_pattern", True), ("lora_alpha", "alpha_pattern", False)):
+        if name not in tree:
+            raise ExistingAdapterError(f"{told(existing)}: {CONFIG_NAME} has no {name}")
+        check(name, tree[name], whole=whole)
+        values = tree.get(pattern, {})
+        if not isinstance(values, dict):
+            raise ExistingAdapterError(
+                f"{told(existing)}: {CONFIG_NAME} has {pattern} {values!r}, not an object of modules' names: "
+                "{} for none"
+            )
+        for module, value in values.items():
+            check(f"{pattern} {module!r}", value, whole=whole)
+
+
+def _check_init(existing: ExistingAdapter, init: Any) -> None:
+    if init not in CARRIED_INITS:
+        where = f"{told(existing)} has init_lora_weights {init!r}"
+        if not isinstance(init, str):
+            raise ExistingAdapterError(f"{where}, which is none of PEFT's values: true or false, or a name")
+        if init.startswith(CONVERTIBLE_INITS):
+            raise ExistingAdapterError(
+                f"{where}, which changed the base weights: its factors fit those alone. Make a plain LoRA of it: "
+                "PEFT's save_pretrained with path_initial_model_for_weight_conversion"
+            )
         raise ExistingAdapterError(
-            f"{_told(existing)} has init_lora_weights {config.init_lora_weights!r}, which changed the base weights: "
-            "its factors fit those alone. Make a plain LoRA of it: PEFT's save_pretrained with "
-            "path_initial_model_for_weight_conversion"
+            f"{where}: its factors fit the base weights that this made alone (quantised ones, for loftq), if any, "
+            "which are not at hand. Merge it into those, and begin on the merged model with a fresh adapter"
         )
+
+
+def _check_carried(existing: ExistingAdapter, config: LoraConfig) -> None:
     for name, value, default in uncarried(config):
         raise ExistingAdapterError(
-            f"{_told(existing)} has {name} {value!r}; adapters are gone on from that have {default!r} there, as plain "
+            f"{told(existing)} has {name} {value!r}; adapters are gone on from that have {default!r} there, as plain "
             "LoRA"
         )
 
 
-def _module(key: str) -> str:
-    """The module of the base model that a tensor of an adapter is of."""
-    name = key.removeprefix("base_model.model.")
-    for part in (".lora_", ".modules_to_save."):
-        name = name.partition(part)[0]
-    return name.removesuffix(".weight").removesuffix(".bias")
-
-
-def _told(existing: ExistingAdapter) -> str:
+def told(existing: ExistingAdapter) -> str:
+    """How messages call it."""
     return f"adapter {existing.name!r}"

@@ -14,6 +14,7 @@ from typing import Any
 from prunedlora.adapter_place import STORED
 from prunedlora.config.harness_tasks import HARNESS_EXTRA, is_path, task_files
 from prunedlora.config.trial import TrialConfig
+from prunedlora.config.trial_sections import AdapterConfig
 from prunedlora.missing_path import looked_for
 
 KEY_VERSION = 4
@@ -55,6 +56,8 @@ def trial_key(trial: TrialConfig) -> str:
     tree["schema_version"] = KEY_VERSION
     tree["model"]["name"] = _model_identity(trial.model.name)
     if trial.adapter is not None:
+        del tree["adapter"]["other_base"]  # a permission
+        check_revision(trial.adapter)
         for field in ("start_from", "rank_pattern_from"):
             if (name := getattr(trial.adapter, field)) is not None:
                 tree["adapter"][field] = adapter_identity(name, ranks_alone=field == "rank_pattern_from")
@@ -89,9 +92,20 @@ def adapter_contents(trial: TrialConfig) -> dict[str, Any]:
     StoreError for a store that does not answer."""
     if trial.adapter is None or trial.adapter.existing is None:
         return {}
+    check_revision(trial.adapter)
     name, ranks_alone = trial.adapter.existing, trial.adapter.rank_pattern_from is not None
-    # A base model and ranks may have the name of one repository.
-    return {f"adapter {name}": adapter_identity(name, ranks_alone=ranks_alone)}
+    # A base model, an adapter and ranks may have the name of one repository.
+    called = f"ranks of adapter {name}" if ranks_alone else f"adapter {name}"
+    return {called: adapter_identity(name, ranks_alone=ranks_alone)}
+
+
+def check_revision(adapter: AdapterConfig) -> None:
+    """Raises LocationError for a revision of an adapter that is a folder here, whatever its name looks like."""
+    if adapter.revision is not None and adapter.existing is not None and looks_local(adapter.existing):
+        raise LocationError(
+            f"adapter {adapter.existing!r} is here ({Path(adapter.existing).absolute()}) and not from the Hub: "
+            f"revision {adapter.revision!r} has no effect on it; remove it"
+        )
 
 
 def data_contents(trial: TrialConfig) -> dict[str, Any]:
@@ -178,7 +192,7 @@ def adapter_identity(name: str, *, ranks_alone: bool = False) -> Any:
         return name
     folder = Path(name).expanduser()
     if ranks_alone:
-        return {"ranks": _ranks_digest(folder_ranks(folder))}
+        return {"ranks": ranks_digest(folder_ranks(folder))}
     config = _adapter_file(folder, ADAPTER_CONFIG).read_text("utf-8")
     return {"weights": file_digest(_adapter_file(folder, *ADAPTER_WEIGHTS)), "config": _meaning(config, name)}
 
@@ -186,7 +200,7 @@ def adapter_identity(name: str, *, ranks_alone: bool = False) -> Any:
 def folder_ranks(folder: Path) -> dict[str, int]:
     """Full name of a layer in the base model → its rank, of the LoRA in a folder of PEFT's; by the weights' header.
 
-    Raises LocationError for a folder that has none in safetensors.
+    Raises LocationError for a folder that has none in safetensors, or also those of an embedding.
     """
     path = _adapter_file(folder, ADAPTER_WEIGHTS[0])
     with path.open("rb") as file:
@@ -201,6 +215,12 @@ def folder_ranks(folder: Path) -> dict[str, int]:
         }
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise LocationError(f"{path} is no file of safetensors, or a damaged one") from error
+    embedding = next((key for key in header if ".lora_embedding_A" in key), None)
+    if embedding is not None:
+        raise LocationError(
+            f"{path} adapts an embedding ({embedding!r}), which a fresh adapter does not: linear layers alone; take "
+            "another adapter's ranks"
+        )
     if not ranks:
         raise LocationError(f"{path} has no factors A of a LoRA, so it tells no ranks")
     return ranks
@@ -220,7 +240,7 @@ def _stored_identity(name: str, ranks_alone: bool) -> dict[str, str]:
     try:
         found = find_adapter(name)
         if ranks_alone:
-            return {"ranks": _ranks_digest(found.candidate.ranks)}
+            return {"ranks": ranks_digest(found.candidate.ranks)}
         path = f"{found.path}/{ADAPTER_CONFIG}"
     except UnknownCandidateError as error:
         raise LocationError(f"adapter {name!r}: {error}") from error
@@ -243,7 +263,8 @@ def _meaning(text: str, name: str) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _ranks_digest(ranks: Mapping[str, int]) -> str:
+def ranks_digest(ranks: Mapping[str, int]) -> str:
+    """sha256 of the layers that have a rank, and their ranks."""
     present = {layer: ranks[layer] for layer in sorted(ranks) if ranks[layer] > 0}
     return hashlib.sha256(json.dumps(present, separators=(",", ":")).encode()).hexdigest()
 

@@ -17,6 +17,8 @@ COMMITS_FILE = "commits.json"
 FIXED_FIELDS = ("objectives", "trial", "space", "sampler", "seed")
 """Fields of a sweep that its store is bound to; all others may change between runs. Baselines too: they stand for
 themselves, and what was trained stays on record."""
+PERMISSIONS = {"trial.adapter.other_base"}
+"""Settings within these that change no result, only what is refused."""
 
 
 def differing_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -131,4 +133,4 @@ def _differences(field: str, old: Any, new: Any) -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted(old.keys() | new.keys())
         return [line for key in keys for line in _differences(f"{field}.{key}", old.get(key), new.get(key))]
-    return [] if old == new else [f"{field} was {json.dumps(old)}, is {json.dumps(new)}"]
+    return [] if old == new or field in PERMISSIONS else [f"{field} was {json.dumps(old)}, is {json.dumps(new)}"]

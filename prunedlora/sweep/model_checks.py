@@ -22,7 +22,7 @@ from prunedlora.trial.assets import Skeleton
 from prunedlora.trial.base_cache import model_settings
 from prunedlora.trial.candidates import ADAPTER
 from prunedlora.trial.cuts import checked_start
-from prunedlora.trial.start import check_labels, start_of, targets_of
+from prunedlora.trial.start import Start, check_labels, left_out_of, start_of, targets_of
 
 MOST_TOKENS = 512
 """Longest example that a batch is tried with."""
@@ -82,7 +82,7 @@ def check_attached(
         raise ModelError(f"model.gradient_checkpointing: {type(model).__name__} has none; set it to false")
     if trial.evaluation.max_new_tokens is not None and not model.can_generate():
         raise ModelError(f"{type(model).__name__} does not generate: take evaluation.metric loss, or another model")
-    check_labels(trial, task.labels)
+    check_labels(trial, start_of(trial), task.labels)
     method = build_method(trial, num_steps, skeleton.reach.modules)
     try:
         adapted = method.attach(model, ADAPTER)
@@ -112,13 +112,19 @@ def model_warnings(trial: TrialConfig, task: Task, skeleton: Skeleton) -> Iterat
     """What the adapter leaves out or changes otherwise than one may think, and what of one that exists is not known."""
     if trial.adapter is None:
         return
-    yield from _unknown_of_start(trial, task)
+    start = start_of(trial)
+    yield from _unknown_of_start(trial, task, start)
     model, adapter = skeleton.model, trial.adapter
     heads = resolve_head(model, trial.head_modules)
     if adapter.target_modules == ALL_LINEAR and (refused := refused_by_peft(model, adaptable(model, heads))):
         name, reason = next(iter(refused.items()))
         yield f"target_modules {ALL_LINEAR!r} leaves {len(refused)} layers out: {name} {reason}"
-    targets = targets_of(trial, skeleton)
+    targets = targets_of(trial, skeleton, start)
+    if unused := left_out_of(trial, skeleton, start):
+        yield (
+            f"adapter {adapter.start_from!r}: {len(unused)} of its layers, which do nothing yet (B is zero), are left "
+            f"out: the task does not reach {unused[0]}{' and the like' if len(unused) > 1 else ''}"
+        )
     modules = dict(model.named_modules())
     tied = [name for name in (*targets, *heads) if _is_tied(model, modules[name])]
     if tied:
@@ -128,8 +134,7 @@ def model_warnings(trial: TrialConfig, task: Task, skeleton: Skeleton) -> Iterat
         )
 
 
-def _unknown_of_start(trial: TrialConfig, task: Task) -> Iterator[str]:
-    start = start_of(trial)
+def _unknown_of_start(trial: TrialConfig, task: Task, start: Start | None) -> Iterator[str]:
     if start is None or start.existing is None:
         return
     if not start.base_names:

@@ -40,7 +40,7 @@ from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.task import Task
 from prunedlora.trial.assemble import build_method, num_steps
 from prunedlora.trial.assets import Skeleton, load_skeleton, load_task
-from prunedlora.trial.start import share_of
+from prunedlora.trial.start import share_of, start_of
 from prunedlora.trial.token_cache import tokenised
 from prunedlora.trial.trial_harness import load_harness
 
@@ -114,7 +114,7 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
                 "one tensor (experts); take served_slot or file_bytes"
             )
         heads = resolve_head(model, trial.head_modules)
-        share = share_of(trial, skeleton)
+        share = share_of(trial, skeleton, start_of(trial))
         if share is not None and share not in shares:
             shares.append(share)
         _check_method(trial, splits)

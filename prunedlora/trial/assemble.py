@@ -19,7 +19,7 @@ from prunedlora.training.loss_scale import loss_scale_for
 from prunedlora.training.memory import Fit
 from prunedlora.training.trial import Trial
 from prunedlora.trial.assets import Assets
-from prunedlora.trial.start import adapter_settings
+from prunedlora.trial.start import adapter_settings, start_of
 
 FUSED_DEVICES = ("cpu", "cuda")
 """Where AdamW is one kernel for all parameters, whose state follows removals (tests); torch has others, not tried."""
@@ -39,7 +39,7 @@ def build_method(trial: TrialConfig, num_steps: int, reached: Collection[str] | 
     """
     kind = lookup("method", trial.method)
     settings = None if kind.section is None else kind.settings_type(**section_fields(getattr(trial, kind.section)))
-    method: Method = kind(adapter_settings(trial, reached), trial.seed, num_steps, settings)
+    method: Method = kind(adapter_settings(trial, start_of(trial), reached), trial.seed, num_steps, settings)
     return method
 
 

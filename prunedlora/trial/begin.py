@@ -56,9 +56,9 @@ def load(config: TrialConfig, key: str, assets: AssetCache, workers: Workers) ->
             start = start_of(config)  # before the weights of the base
             loaded = assets.get(config)
             if start is not None:
-                check_labels(config, loaded.task.labels)
+                check_labels(config, start, loaded.task.labels)
                 loaded = replace(loaded, model_facts=loaded.model_facts | {START_FACT: start.facts})
-            found = Loaded(loaded, harness, share_of(config, loaded.skeleton))
+            found = Loaded(loaded, harness, share_of(config, loaded.skeleton, start))
     except Exception as caught:  # of whatever library loads; the table says whose it is
         error = caught
     own = None

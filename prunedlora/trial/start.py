@@ -2,23 +2,33 @@
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from huggingface_hub import snapshot_download
 from torch import nn
 
 from prunedlora.adapter_place import STORED
 from prunedlora.adapters.adapted_share import AdaptedShare, adapted_share
-from prunedlora.adapters.attach import AdapterSettings, attach, detach
+from prunedlora.adapters.attach import AdapterSettings, attach, detach, left_out
 from prunedlora.adapters.existing import ExistingAdapter, ExistingAdapterError
 from prunedlora.adapters.export import CONFIG_NAME, LABELS_FILE
 from prunedlora.adapters.plain import adapted_names
 from prunedlora.adapters.targets import resolve_head, resolve_targets
 from prunedlora.checksums import file_sha256
-from prunedlora.config.identity import ADAPTER_WEIGHTS, LocationError, folder_ranks, looks_local, model_location
+from prunedlora.config.identity import (
+    ADAPTER_WEIGHTS,
+    LocationError,
+    check_revision,
+    file_digest,
+    folder_ranks,
+    looks_local,
+    model_location,
+    ranks_digest,
+)
+from prunedlora.config.pins import COMMIT
 from prunedlora.config.trial import TrialConfig
 from prunedlora.config.trial_sections import AdapterConfig
 from prunedlora.hub_access import access_hint
@@ -29,6 +39,7 @@ from prunedlora.results.storage import StoreError
 from prunedlora.training.model import BaseModel, check_new_parameters, draw_new_parameters
 from prunedlora.trial.assets import Skeleton
 
+Found = TypeVar("Found")
 FILES = (CONFIG_NAME, *ADAPTER_WEIGHTS, LABELS_FILE)
 """What of a repository on the Hub is an adapter."""
 FRESH = {
@@ -39,6 +50,8 @@ START_FACT = "adapter"
 """Among a record's facts of the model: the adapter that it began with."""
 _FETCHED: dict[tuple[str, str | None], "tempfile.TemporaryDirectory[str]"] = {}
 """Adapters out of stores, by name and checksum, as long as this process lives."""
+_FROM_HUB: dict[tuple[str, str | None], Path] = {}
+"""Adapters by name and commit, as the Hub's client has put them on this machine: it asks the Hub each time."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +78,7 @@ def start_of(trial: TrialConfig) -> Start | None:
     adapter = trial.adapter
     if adapter is None or adapter.existing is None:
         return None
+    check_revision(adapter)
     if adapter.rank_pattern_from is not None:
         ranks, facts = _ranks(adapter.rank_pattern_from, adapter.revision)
         return Start(None, ranks, (), None, {"rank_pattern_from": adapter.rank_pattern_from, **facts})
@@ -74,12 +88,11 @@ def start_of(trial: TrialConfig) -> Start | None:
     return start
 
 
-def adapter_settings(trial: TrialConfig, reached: Any = None) -> AdapterSettings | None:
-    """What is attached for the configuration; None for full fine-tuning. `reached`: what it may adapt (Reach). Raises
-    as start_of."""
+def adapter_settings(trial: TrialConfig, start: Start | None, reached: Any = None) -> AdapterSettings | None:
+    """What is attached for the configuration, which begins with `start`; None for full fine-tuning. `reached`: what it
+    may adapt (Reach)."""
     if trial.adapter is None:
         return None
-    start = start_of(trial)
     return AdapterSettings(
         **trial.adapter.model_dump(include=FRESH),
         reached=reached,
@@ -88,27 +101,31 @@ def adapter_settings(trial: TrialConfig, reached: Any = None) -> AdapterSettings
     )
 
 
-def targets_of(trial: TrialConfig, skeleton: Skeleton) -> list[str]:
-    """Full names of the layers that the configuration adapts, in module order. Raises TargetError, and as start_of."""
-    settings, model = adapter_settings(trial, skeleton.reach.modules), skeleton.model
+def targets_of(trial: TrialConfig, skeleton: Skeleton, start: Start | None) -> list[str]:
+    """Full names of the layers that the configuration, which begins with `start`, adapts, in module order. Raises
+    TargetError."""
+    settings, model = adapter_settings(trial, start, skeleton.reach.modules), skeleton.model
     assert settings is not None
     if settings.target_modules is not None:
         heads = resolve_head(model, settings.head_modules)
         return resolve_targets(model, settings.target_modules, heads, settings.layers_to_transform, settings.reached)
-    adapted = attach(model, settings, "default", 0)
-    try:
-        return adapted_names(adapted, "default")
-    finally:
-        detach(adapted)
+    return _on_skeleton(settings, model, lambda adapted: adapted_names(adapted, "default"))
 
 
-def share_of(trial: TrialConfig, skeleton: Skeleton) -> AdaptedShare | None:
-    """What part of the base model the configuration adapts; None for full fine-tuning. Raises TargetError, and as
-    start_of."""
+def left_out_of(trial: TrialConfig, skeleton: Skeleton, start: Start | None) -> tuple[str, ...]:
+    """Full names of the layers of an adapter to go on from that the task does not reach and that are left out. Raises
+    TargetError."""
+    settings = adapter_settings(trial, start, skeleton.reach.modules)
+    return () if settings is None or settings.existing is None else _on_skeleton(settings, skeleton.model, left_out)
+
+
+def share_of(trial: TrialConfig, skeleton: Skeleton, start: Start | None) -> AdaptedShare | None:
+    """What part of the base model the configuration, which begins with `start`, adapts; None for full fine-tuning.
+    Raises TargetError."""
     if trial.adapter is None:
         return None
     heads = resolve_head(skeleton.model, trial.head_modules)
-    return adapted_share(skeleton.model, heads, targets_of(trial, skeleton), skeleton.reach)
+    return adapted_share(skeleton.model, heads, targets_of(trial, skeleton, start), skeleton.reach)
 
 
 def begin_heads(trial: TrialConfig, model: nn.Module, base: BaseModel) -> None:
@@ -120,10 +137,9 @@ def begin_heads(trial: TrialConfig, model: nn.Module, base: BaseModel) -> None:
         check_new_parameters(model, base.new_parameters)
 
 
-def check_labels(trial: TrialConfig, labels: Sequence[str] | None) -> None:
-    """Raises ExistingAdapterError where the adapter's classes, or their order, are known to be others than `labels`,
-    those of the data. Raises as start_of."""
-    start = start_of(trial)
+def check_labels(trial: TrialConfig, start: Start | None, labels: Sequence[str] | None) -> None:
+    """Raises ExistingAdapterError where the classes of the adapter in `start`, or their order, are known to be others
+    than `labels`, those of the data."""
     if start is None or start.labels is None or labels is None or not trial.head_modules:
         return
     if tuple(labels) != start.labels:
@@ -131,6 +147,15 @@ def check_labels(trial: TrialConfig, labels: Sequence[str] | None) -> None:
             f"adapter {trial.adapter and trial.adapter.start_from!r} tells the classes {list(start.labels)}, in this "
             f"order; the data have {list(labels)}: its head would take one for another"
         )
+
+
+def _on_skeleton(settings: AdapterSettings, model: nn.Module, read: Callable[[Any], Found]) -> Found:
+    """What `read` says of the model with the adapter, which is taken off again."""
+    adapted = attach(model, settings, "default", 0)
+    try:
+        return read(adapted)
+    finally:
+        detach(adapted)
 
 
 def _existing(name: str, adapter: AdapterConfig) -> Start:
@@ -165,17 +190,20 @@ def _existing(name: str, adapter: AdapterConfig) -> Start:
         ranks=None,
         base_names=tuple(str(base) for base in bases if base),
         labels=None if labels is None else tuple(map(str, labels)),
-        facts=facts | {"sha256": file_sha256(weights), "config_sha256": file_sha256(folder / CONFIG_NAME)},
+        facts=facts | {"sha256": file_digest(weights), "config_sha256": file_digest(folder / CONFIG_NAME)},
     )
 
 
 def _ranks(name: str, revision: str | None) -> tuple[dict[str, int], dict[str, Any]]:
+    facts = {}
     if name.startswith(STORED):
-        return dict(_found(name).candidate.ranks), {}
-    if looks_local(name):
-        return folder_ranks(Path(name).expanduser()), {}
-    folder = _from_hub(name, revision)
-    return folder_ranks(folder), {"revision": folder.name}
+        ranks = dict(_found(name).candidate.ranks)
+    elif looks_local(name):
+        ranks = folder_ranks(Path(name).expanduser())
+    else:
+        folder = _from_hub(name, revision)
+        ranks, facts = folder_ranks(folder), {"revision": folder.name}
+    return ranks, {**facts, "ranks_sha256": ranks_digest(ranks)}
 
 
 def _check_base(start: Start, trial: TrialConfig) -> None:
@@ -231,10 +259,16 @@ def _fetched(name: str, found: NamedAdapter) -> Path:
 
 def _from_hub(name: str, revision: str | None) -> Path:
     """The folder of the adapter in this machine's cache of the Hub, which is called by its commit."""
+    known = _FROM_HUB.get((name, revision))
+    if known is not None and known.is_dir():
+        return known
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
     except Exception as error:  # without network its type depends on the HTTP library of the client's version
         raise LocationError(
             f"adapter {name!r} does not exist here ({looked_for(name)}), and the Hub does not give it: "
             f"{error}{access_hint(error)}"
         ) from error
+    if revision is not None and COMMIT.fullmatch(revision):  # a branch moves
+        _FROM_HUB[name, revision] = folder
+    return folder

@@ -180,6 +180,19 @@ def test_other_heads_than_the_configuration_has(make_model: Callable[[str], nn.M
         ({"layer_replication": [[0, 2], [1, 2]]}, "has layer_replication"),
         ({"init_lora_weights": "pissa"}, "has init_lora_weights 'pissa', which changed the base weights"),
         ({"init_lora_weights": "olora"}, "has init_lora_weights 'olora', which changed the base weights"),
+        (
+            {"init_lora_weights": "loftq"},
+            "has init_lora_weights 'loftq': its factors fit the base weights that this made",
+        ),
+        ({"init_lora_weights": None}, "has init_lora_weights None, which is none of PEFT's values"),
+        ({"init_lora_weights": ["eva"]}, "has init_lora_weights ['eva'], which is none of PEFT's values"),
+        ({"r": 4.0}, "adapter_config.json has r 4.0, not a whole number from 1"),
+        ({"r": 0}, "adapter_config.json has r 0, not a whole number from 1"),
+        ({"lora_alpha": None}, "adapter_config.json has lora_alpha None, not a number"),
+        ({"rank_pattern": None}, "adapter_config.json has rank_pattern None, not an object of modules' names"),
+        ({"rank_pattern": {"q_proj": "2"}}, "adapter_config.json has rank_pattern 'q_proj' '2', not a whole number"),
+        ({"alpha_pattern": [1]}, "adapter_config.json has alpha_pattern [1], not an object"),
+        ({"modules_to_save": 3}, "PEFT does not take its configuration"),
         ({"of_a_later_version": 3}, "has of_a_later_version 3, which peft"),
         ({"peft_type": "SOMETHING"}, "is of type 'SOMETHING', which peft"),
         ({"target_modules": ["nothing"]}, "does not fit the base model: "),
@@ -193,6 +206,23 @@ def test_what_is_no_plain_lora_is_refused_by_name(
     path = tmp_path / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
     assert said in refusal(make_model("llama"), on(tmp_path))
+
+
+@pytest.mark.parametrize("field", ["r", "lora_alpha"])
+def test_ranks_and_scalings_are_not_pefts_defaults(
+    field: str, make_model: Callable[[str], nn.Module], tmp_path: Path
+) -> None:
+    made_elsewhere(make_model("llama"), tmp_path, LoraConfig(target_modules=["q_proj"]))
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != field}))
+    assert f"adapter_config.json has no {field}" in refusal(make_model("llama"), on(tmp_path))
+
+
+def test_a_setting_of_a_switch_that_is_off(make_model: Callable[[str], nn.Module], tmp_path: Path) -> None:
+    made_elsewhere(make_model("llama"), tmp_path, LoraConfig(r=2, target_modules=["q_proj"]))
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"use_qalora": False, "qalora_group_size": 32}))
+    detach(attach(make_model("llama"), on(tmp_path), "default", 0))
 
 
 def test_a_pissa_adapter_that_peft_has_made_a_lora_of(
@@ -213,13 +243,6 @@ def test_a_pissa_adapter_that_peft_has_made_a_lora_of(
     assert {layer.rank for layer in adapted_layers(ours, "default")} == {4}
     with torch.no_grad():
         assert (ours.eval()(**batch).logits - pissa.eval()(**batch).logits).abs().max() < 1e-4
-
-
-def test_a_layer_that_the_task_does_not_reach(make_model: Callable[[str], nn.Module], tmp_path: Path) -> None:
-    made_elsewhere(make_model("llama"), tmp_path, LoraConfig(r=2, target_modules=["q_proj"]))
-    reached = {"model.layers.0.self_attn.q_proj"}
-    said = refusal(make_model("llama"), on(tmp_path, reached=reached))
-    assert "adapts 'model.layers.1.self_attn.q_proj', which gets no gradient" in said
 
 
 def test_another_tuner_is_refused_or_converted_by_peft(

@@ -8,10 +8,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from prunedlora.config.identity import LocationError, contents, trial_key
+from prunedlora.config.identity import LocationError, adapter_contents, contents, trial_key
 from prunedlora.config.load import ConfigError, parse_sweep
 from prunedlora.config.pins import hub_names, pinned
 from prunedlora.config.trial import TrialConfig, trial_with
+from prunedlora.results.sweep_binding import changed_contents, differing_fields
+from prunedlora.trial.start import start_of
 from tests.config.refused import error_of, put
 
 
@@ -130,6 +132,38 @@ def test_of_a_rank_pattern_the_key_holds_the_ranks(tree: dict[str, Any], tmp_pat
     assert trial_key(one) != trial_key(other)
 
 
+def test_an_adapter_and_its_ranks_in_one_sweep_have_contents_of_their_own(tree: dict[str, Any], tmp_path: Path) -> None:
+    name = str(folder(tmp_path / "one"))
+    both = [trial(tree, start_from=name), trial(tree, rank_pattern_from=name, alpha=2)]
+    for known in (contents(both), contents(both[::-1])):
+        assert not any(changed_contents(known, adapter_contents(each)) for each in both)
+    folder(tmp_path / "one", lora_alpha=9)
+    assert changed_contents(known, contents(both)) == [f"adapter {name}"]
+    folder(tmp_path / "one", rank=3)
+    assert changed_contents(known, contents(both)) == [f"adapter {name}", f"ranks of adapter {name}"]
+
+
+def test_the_permission_of_another_base_changes_no_training(tree: dict[str, Any], tmp_path: Path) -> None:
+    name = str(folder(tmp_path / "one"))
+    without, given = trial(tree, start_from=name), trial(tree, start_from=name, other_base=True)
+    assert trial_key(given) == trial_key(without)
+    before, after = ({"trial": each.model_dump(mode="json")} for each in (without, given))
+    assert before != after
+    assert differing_fields(before, after) == []
+
+
+def test_a_revision_of_what_turns_out_to_be_a_folder(
+    tree: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder(tmp_path / "one")
+    monkeypatch.chdir(tmp_path)
+    for there in ({"start_from": "one"}, {"rank_pattern_from": "one", "alpha": 2}):
+        written = trial(tree, revision="v1", **there)
+        for use in (trial_key, adapter_contents, start_of):
+            with pytest.raises(LocationError, match=r"adapter 'one' is here \(/.*\) and not .*: revision 'v1' has no"):
+                use(written)
+
+
 def test_adapters_that_are_not_there(tree: dict[str, Any], tmp_path: Path) -> None:
     def said(**adapter: Any) -> str:
         with pytest.raises(LocationError) as caught:
@@ -145,6 +179,9 @@ def test_adapters_that_are_not_there(tree: dict[str, Any], tmp_path: Path) -> No
     assert "is no file of safetensors" in said(rank_pattern_from=str(empty), alpha=2)
     save_file({"x": torch.ones(1)}, empty / "adapter_model.safetensors")
     assert "has no factors A of a LoRA" in said(rank_pattern_from=str(empty), alpha=2)
+    names = ["base_model.model.q.lora_A.weight", "base_model.model.embed.lora_embedding_A"]
+    save_file({name: torch.ones(1, 2) for name in names}, empty / "adapter_model.safetensors")
+    assert f"adapts an embedding ({names[1]!r}), which a fresh adapter" in said(rank_pattern_from=str(empty), alpha=2)
     assert "adapter 'a/b/c' is neither a folder here" in said(start_from="a/b/c")
     assert "is no store: it has no sweep.yaml" in said(start_from=f"store:{empty}/abc@1")
     assert "name it by KEY@NAME" in said(start_from=f"store:{empty}/recommended")

@@ -1,9 +1,11 @@
 """A trial that begins with an adapter that exists: trained on, exported, resumed; and whose adapter it was."""
 
+import hashlib
 import json
 import shutil
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +13,28 @@ import pytest
 import torch
 from huggingface_hub import _snapshot_download, constants
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from prunedlora.adapters.existing import ExistingAdapterError
-from prunedlora.config.identity import LocationError, trial_key
+from prunedlora.adapters.reach import Reach
+from prunedlora.config import identity
+from prunedlora.config.identity import LocationError, ranks_digest, trial_key
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.trial import TrialConfig
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
+from prunedlora.sweep.model_checks import model_warnings
 from prunedlora.sweep.preflight import preflight
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
+from prunedlora.trial import begin
+from prunedlora.trial import start as starting
 from prunedlora.trial.assemble import build_method
 from prunedlora.trial.assets import AssetCache
 from prunedlora.trial.execute import execute_trial
 from prunedlora.trial.outside_error import NodeError
-from prunedlora.trial.start import start_of
+from prunedlora.trial.start import share_of, start_of
 from tests.tiny import decoder_tree, sweep_tree
 
 CPU = torch.device("cpu")
@@ -172,7 +179,9 @@ def test_a_candidate_of_a_store_is_pruned_further(home: Path, tmp_path: Path) ->
     record = third.read_record(taken)
     assert record is not None
     assert record.candidates[-1].ranks == second.read_record(pruned).candidates[-1].ranks  # type: ignore[union-attr]
-    assert record.environment.model["adapter"] == {"rank_pattern_from": f"store:{second.uri}/{pruned}"}
+    facts = record.environment.model["adapter"]
+    assert facts["rank_pattern_from"] == f"store:{second.uri}/{pruned}"
+    assert facts["ranks_sha256"] == ranks_digest(record.candidates[-1].ranks)
 
 
 @pytest.mark.parametrize("allocation", [pytest.param("uniform", marks=pytest.mark.slow), "global_per_parameter"])
@@ -209,6 +218,9 @@ def test_an_adapter_in_the_cache_of_the_hub(home: Path, tmp_path: Path, monkeypa
     assert pattern is not None
     assert pattern.ranks is not None
     assert set(pattern.ranks.values()) == {4}
+    assert pattern.facts["ranks_sha256"] == ranks_digest(pattern.ranks)
+    monkeypatch.setattr(starting, "snapshot_download", None)  # a commit is asked for once
+    assert start_of(on(home, "", adapter=ranks)) == pattern
 
 
 def test_a_stored_adapter_that_is_damaged_or_gone(home: Path, tmp_path: Path) -> None:
@@ -299,3 +311,36 @@ def test_preflight_says_what_does_not_fit_and_what_is_not_known(home: Path, tmp_
     (unnamed / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": None}))
     assert any("does not name its base model" in warning for warning in found(start_from=str(unnamed)).warnings)
     assert found(rank_pattern_from=str(home / "classes"), alpha=4).shares == findings.shares
+
+
+def test_layers_that_the_task_does_not_reach_are_told_and_recorded_as_left_out(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "one rank", tmp_path / "theirs")
+    path = tmp_path / "theirs" / "adapter_model.safetensors"
+    save_file({key: tensor * ("v_proj.lora_B" not in key) for key, tensor in load_file(path).items()}, path)
+    trial = on(home, str(tmp_path / "theirs"))
+    assets = ASSETS.get(trial)
+    reached = {name for name, _ in assets.skeleton.model.named_modules() if "v_proj" not in name}
+    skeleton = replace(assets.skeleton, reach=Reach(frozenset(reached)))
+    (warning,) = model_warnings(trial, assets.task, skeleton)
+    assert "2 of its layers, which do nothing yet (B is zero), are left out: the task does not reach model" in warning
+    share = share_of(trial, skeleton, start_of(trial))
+    assert share is not None
+    assert share.num_layers == 2
+    assert sum(share.unreached.values()) == 2
+
+
+def test_an_adapter_is_read_for_its_checksum_once_a_trial(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity, "SETTLED_AFTER_NS", 0)
+    read, digest = [], hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, kind: read.append(file.name) or digest(file, kind))
+    trial = on(home, str(home / "rslora with patterns"))
+    begun: list[Any] = []
+    first = start_of
+    monkeypatch.setattr(begin, "start_of", lambda given: begun.append(given) or first(given))
+    monkeypatch.setattr(starting, "start_of", lambda given: begun.append(given) or first(given))
+    trial_key(trial)
+    loaded = begin.load(trial, "k", ASSETS, Workers(0, 1, CPU))
+    assert isinstance(loaded, begin.Loaded)
+    build_method(trial, 12, loaded.assets.skeleton.reach.modules)
+    assert len(begun) == 1
+    assert sum(name.endswith("adapter_model.safetensors") and "rslora" in name for name in read) <= 1
