@@ -201,23 +201,24 @@ def test_screened_cuts_are_on_record_and_the_best_of_every_size_is_a_candidate(
     record = run(screened, tree, tmp_path / "screened", assets)
     whole = run(every, tree, tmp_path / "every", assets)
     assert all(each.loss is None and each.is_wanted == (each.left_out is None) for each in whole.screened_cuts)
-    evaluated = {each.name for each in record.screened_cuts if each.beaten_by is None}
-    passed_over = [each for each in record.screened_cuts if each.beaten_by is not None]
+    measured = [each for each in record.screened_cuts if each.left_out is None]
+    evaluated = {each.name for each in measured if each.beaten_by is None}
+    passed_over = [each for each in measured if each.beaten_by is not None]
     assert evaluated == {candidate.name for candidate in record.candidates if candidate.cut is not None}
     assert passed_over
-    assert {each.name for each in record.screened_cuts} == {c.name for c in whole.candidates if c.cut is not None}
-    assert {each.loss and each.loss.num_examples for each in record.screened_cuts} == {10}
-    by_name = {each.name: each for each in record.screened_cuts}
+    assert {each.name for each in measured} == {c.name for c in whole.candidates if c.cut is not None}
+    assert {each.loss and each.loss.num_examples for each in measured} == {10}
+    by_name = {each.name: each for each in measured}
     for each in passed_over:
         winner = by_name[str(each.beaten_by)]
         assert winner.adapter_params <= each.adapter_params
         assert winner.loss.value < each.loss.value
-    for each in record.screened_cuts:  # what is best there among all that are no larger is never passed over
-        rivals = [other for other in record.screened_cuts if other.adapter_params <= each.adapter_params]
+    for each in measured:  # what is best there among all that are no larger is never passed over
+        rivals = [other for other in measured if other.adapter_params <= each.adapter_params]
         assert min(rivals, key=lambda other: other.loss.value).beaten_by is None
     (line,) = log_of_cuts(tmp_path / "screened", record)
     assert line["passed_over"] == {each.name: each.beaten_by for each in passed_over}
-    assert line["examples_screened"] == 10 * len(record.screened_cuts)
+    assert line["examples_screened"] == 10 * len(measured)
     assert line["examples_evaluated"] == 20 * len(evaluated)
     shared = [result for result in results(tmp_path / "every", whole) if result[0] in evaluated | {"60"}]
     assert results(tmp_path / "screened", record) == shared
