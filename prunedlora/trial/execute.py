@@ -83,7 +83,7 @@ class _Run:
         if self.workers.rank == 0 and self.log:
             self.check()
             self.store.append_log(self.key, self.log)
-            self.log = []
+            self.log.clear()  # the same list: who has it goes on adding to it
 
     def failure(self, error: Exception) -> Failure:
         step = self.live.step if self.live else None

@@ -186,7 +186,7 @@ def test_what_was_screened_on_all_examples_is_not_measured_again(
     ("values", "pauses", "told_by_then"),
     [
         pytest.param(LORA, (0, 1), [1, 2, 3], id="at the end"),
-        pytest.param(LADDER, (0, 1, 4, 5), [1, 2, 4, 5, 6], id="at a rung too", marks=pytest.mark.slow),
+        pytest.param(LADDER, (0, 1, 4, 5), [1, 2, 5, 6], id="at a rung too", marks=pytest.mark.slow),
     ],
 )
 def test_a_pause_among_the_cuts_is_obeyed_and_nothing_is_told_or_made_again(
@@ -256,7 +256,7 @@ def test_the_harness_is_asked_of_what_was_trained_and_of_the_cuts_of_method_svd_
         ({"target_rank": 2}, {"parameters": [48]}, "global", "parameters 48 takes nothing"),
         ({"target_rank": 2}, {"parameters": [47]}, "global", None),
         ([0.5, 0.2], {"kept": [0.3, 0.1]}, "global", r"kept 0.3 takes nothing .*: rung 2 of the ladder \(kept 0.2\);"),
-        ([0.5, 0.2], {"kept": [0.19, 0.1]}, "global", None),
+        ([0.5, 0.2], {"kept": [0.16, 0.1]}, "global", None),
         ([0.5, 0.2], {"mean_rank": [3]}, "uniform", None),  # a layer may keep all of its own
     ],
 )
