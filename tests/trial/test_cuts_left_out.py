@@ -93,7 +93,7 @@ def uncut(tree: dict[str, Any], assets: AssetCache, tmp_path_factory: pytest.Tem
     return completed(trial_of(tree, LADDER), tree, tmp_path_factory.mktemp("uncut") / "store", assets)
 
 
-@pytest.mark.parametrize("screen_examples", [None, 10])
+@pytest.mark.parametrize("screen_examples", [pytest.param(None, marks=pytest.mark.slow), 10])
 def test_what_cannot_be_evaluated_is_left_out_and_the_training_goes_on_bit_for_bit(
     screen_examples: int | None,
     uncut: TrialRecord,
