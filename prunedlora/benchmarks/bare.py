@@ -15,6 +15,7 @@ from prunedlora.adapters.size import measure
 from prunedlora.config.identity import model_location
 from prunedlora.config.trial import TrialConfig
 from prunedlora.results.record import Cut
+from prunedlora.tasks.outcomes import Outcomes
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import evaluate
 from prunedlora.training.loop import Verdict, train
@@ -38,7 +39,7 @@ def train_bare(config: TrialConfig, assets: Assets, device: torch.device) -> flo
     live = build_trial(config, assets, model, method, workers)
     cutter = Cutter.of(config, live, assets, workers)
 
-    def add_candidate(_: Cut | None = None) -> Verdict:
+    def add_candidate(_: Cut | None = None, __: Outcomes | None = None) -> Verdict:
         evaluate(
             live.model,
             assets.task,

@@ -10,7 +10,8 @@ from prunedlora.config.section import Section, registered
 
 class CutsConfig(Section):
     sizes: SizesConfig
-    """What to cut to, each from the adapter as it was trained; those that are not below what is there are left out."""
+    """What to cut to, each from the adapter as it was trained; those that are not below what is there are left out, or
+    refused where that is certain before the training (trial/cut_sizes.py)."""
     bases: Annotated[list[Literal["svd", "whitened"]], Field(min_length=1)] = Field(default=["svd"])
     """The principal components of B A, by its norm (svd) or in the metric of the loss (whitened), of which the smallest
     go. Where the training loss is near zero the metric is noise, and svd is better (methods.md 1.9)."""
@@ -55,4 +56,9 @@ class CutsConfig(Section):
     @property
     def num_cuts(self) -> int:
         """How many there are at most of one adapter."""
-        return len(self.sizes.sizes) * len(self.bases) * len(self.allocations)
+        return self.num_cuts_per_basis * len(self.bases)
+
+    @property
+    def num_cuts_per_basis(self) -> int:
+        """How many of them are by one basis."""
+        return len(self.sizes.sizes) * len(self.allocations)

@@ -153,12 +153,12 @@ class TrialConfig(Section):
         if cuts is None:
             return []
         if self.adapter is None:
-            return ["full fine-tuning has no adapter that cuts could be made of; remove cuts"]
+            return ["full fine-tuning has no adapter that cuts could be made of; set cuts to null"]
         if self.method in NO_CUTS:
-            return [f"cuts does not go with method {self.method!r}, {NO_CUTS[self.method]}; remove cuts"]
+            return [f"cuts does not go with method {self.method!r}, {NO_CUTS[self.method]}; set cuts to null"]
         problems = []
         if cuts.at == "every_rung" and (self.pruning is None or self.pruning.ladder is None):
-            problems.append("cuts.at 'every_rung' needs pruning.schedule 'ladder'; set it to end")
+            problems.append("cuts.at 'every_rung' needs pruning.schedule 'ladder'; set it to end, or cuts to null")
         if cuts.sizes.mean_rank is not None:
             largest, rank = cuts.sizes.mean_rank[0], self.adapter.initial_rank
             if rank is not None and largest >= rank:

@@ -358,7 +358,8 @@ class EvaluationConfig(Section):
     with another question. Only for metrics that generate."""
     harness_tasks: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = None
     """lm-evaluation-harness tasks for the adapter at the end of the training, and for the base model: names, a task's
-    file (`path/to/task.yaml`), or a folder of such files. Recorded as `harness/<task>/<metric>`; no objective."""
+    file (`path/to/task.yaml`), or a folder of such files. Recorded as `harness/<task>/<metric>`; no objective. Of free
+    cuts nothing is measured, but for those of method svd, which are what it comes to."""
     harness: HarnessConfig | None = None
     """How harness_tasks are measured; None: by HarnessConfig's defaults."""
 

@@ -209,17 +209,27 @@ class Candidate(Document):
 
 
 class ScreenedCut(Document):
-    """A cut whose loss was measured on the first validation examples, to see whether it is worth a candidate."""
+    """What was found of a cut that was asked for, before it was evaluated on all validation examples: it is a candidate
+    unless it was passed over (`beaten_by`) or left out."""
 
     step: Count
     """Of the candidate that was cut."""
     cut: Cut
-    adapter_params: Count
-    loss: Figure
-    """On those examples alone."""
+    adapter_params: Count | None = None
+    """None: there is no such adapter (`left_out`)."""
+    loss: Figure | None = None
+    """On the first validation examples (cuts.screen_examples) alone; None: it was not measured there."""
     beaten_by: str | None = None
     """Name of an adapter of the same training, of no more parameters, whose loss on the same examples is lower by more
-    than two standard errors of the difference: no candidate was made. None: one was."""
+    than two standard errors of the difference: no candidate was made."""
+    left_out: str | None = None
+    """Why there is no such adapter, or none that could be evaluated: it takes nothing, is another cut, its loss or its
+    metric is not finite, or memory does not suffice for it. The training is none the worse."""
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it is to be a candidate."""
+        return self.beaten_by is None and self.left_out is None
 
     @property
     def name(self) -> str:
@@ -282,7 +292,7 @@ class TrialRecord(Document):
     candidates: tuple[Candidate, ...] = ()
     """In order of their steps; cuts after what they were made from."""
     screened_cuts: tuple[ScreenedCut, ...] = ()
-    """Cuts that were looked at on some of the validation examples first, those that were passed over among them."""
+    """What became of all cuts that were asked for, those that were passed over or left out among them."""
     environment: Environment
     train_seconds: float = Field(ge=0.0)
     """Of the whole training, once for all of its candidates."""

@@ -278,17 +278,21 @@ class Store:
         self.storage.append_text(self.trial_path(key, "log.jsonl"), text)
 
     def read_log(self, key: str) -> list[dict[str, Any]]:
-        """The log as one run would have left it: where a trial was resumed, steps that it did again count once.
+        """The log as one run would have left it: where a trial was resumed, steps that it did again count once, and so
+        does what it said again of the step that it went on from.
 
         Raises RecordError naming path and line of a broken one.
         """
         path = self.trial_path(key, "log.jsonl")
         entries: list[dict[str, Any]] = []
+        said: list[dict[str, Any]] = []
         for number, line in enumerate((self.storage.read_text(path) or "").splitlines(), start=1):
             entry = json_object(line, f"{self.storage.uri_of(path)}:{number}")
             if (resumed := entry.get("resumed_at_step")) is not None:
                 entries = [earlier for earlier in entries if earlier.get("step", 0) <= resumed]
-            entries.append(entry)
+                said = [earlier for earlier in entries if earlier.get("step") == resumed]
+            if entry not in said:
+                entries.append(entry)
         return entries
 
     # --- folders of trials, by their path in the store

@@ -1,12 +1,13 @@
 """What evaluating takes beside training, before anything starts: lines for the dry run, and a warning where generated
 answers may outweigh the training."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from prunedlora.config.trial import TrialConfig
 from prunedlora.trial.assemble import build_course, build_method
-from prunedlora.trial.cuts import planned_cuts
+from prunedlora.trial.cut_sizes import planned_cuts
 from prunedlora.trial.worth import is_judged
 
 
@@ -29,8 +30,13 @@ class EvaluationCost:
     num_cuts: int
     num_examples: int
     """Validation examples that a candidate is evaluated on."""
-    num_screening: int
-    """Of these, on which a cut is evaluated in any case."""
+    least_of_cut: int
+    """Validation examples that pass for a cut that something clearly beats on those that are screened."""
+    most_of_cut: int
+    """For another one: those that are screened and then all; all alone where screening has all that is needed, or there
+    is none."""
+    calibrating: int
+    """Training examples that pass forward and backward for the metric of whitened cuts, in whole batches."""
     max_new_tokens: int | None
     """Of an answer; None: none are generated."""
     is_at_most: bool
@@ -61,14 +67,19 @@ def cost_of(trial: TrialConfig, num_steps: int, facts: DataFacts) -> EvaluationC
     num_trained = len(course.candidates)
     num_examples = trial.evaluation.max_examples or facts.num_validation
     cuts = planned_cuts(trial)
-    num_cuts, screening = cuts.num_places * cuts.most_per_place, cuts.screen_examples
-    examples_trained = num_steps * trial.training.batch_size
+    num_cuts, batch_size = cuts.num_places * cuts.most_per_place, trial.training.batch_size
+    screened = min(num_examples, cuts.screen_examples or num_examples)
+    loss_comes_first = trial.generate is None or is_judged(trial, is_end=True, is_cut=True)
+    is_once = cuts.screen_examples is None or (screened == num_examples and loss_comes_first)
+    examples_trained = num_steps * batch_size
     return EvaluationCost(
         has_ladder=course.ladder is not None,
         num_trained=num_trained,
         num_cuts=num_cuts,
         num_examples=num_examples,
-        num_screening=min(num_examples, screening or num_examples),
+        least_of_cut=screened,
+        most_of_cut=num_examples if is_once else screened + num_examples,
+        calibrating=cuts.num_places * math.ceil((cuts.calibration_examples or 0) / batch_size) * batch_size,
         max_new_tokens=None if trial.generate is None else trial.evaluation.max_new_tokens,
         is_at_most=is_judged(trial, is_end=num_trained == 1, is_cut=num_cuts > 0),
         examples_trained=examples_trained,
@@ -111,12 +122,13 @@ def _words(costs: Sequence[EvaluationCost]) -> str:
     examples = _range(cost.num_examples for cost in costs)
     trained = _range(cost.num_trained for cost in costs)
     cuts = _range(cost.num_cuts for cost in costs)
+    cut_noun = "cut" if cuts == "1" else "cuts"
     has_cuts = any(cost.num_cuts for cost in costs)
     many = any(cost.num_trained > 1 for cost in costs)
     noun = "rungs" if all(cost.has_ladder for cost in costs) else "candidates" if many else "candidate"
-    parts = [f"{trained} {noun}{f' and {cuts} cuts' if has_cuts else ''} a training: {trained} × {examples}"]
+    parts = [f"{trained} {noun}{f' and {cuts} {cut_noun}' if has_cuts else ''} a training: {trained} × {examples}"]
     if has_cuts:
-        screened = _range(n for cost in costs if cost.num_cuts for n in (cost.num_screening, cost.num_examples))
+        screened = _range(n for cost in costs if cost.num_cuts for n in (cost.least_of_cut, cost.most_of_cut))
         parts.append(f" + {cuts} × {screened}")
     parts.append(" examples for loss")
     answered = [cost for cost in costs if cost.max_new_tokens is not None]
@@ -126,6 +138,9 @@ def _words(costs: Sequence[EvaluationCost]) -> str:
         parts.append(
             f", {most}{_range(cost.num_answered for cost in answered)} × {examples} answers of up to {lengths} tokens"
         )
+    if any(cost.calibrating for cost in costs):
+        calibrating = _range(cost.calibrating for cost in costs)
+        parts.append(f", {calibrating} training examples passed for the metric of whitened cuts")
     parts.append(f", beside {_range(cost.examples_trained for cost in costs)} examples trained")
     return "".join(parts)
 

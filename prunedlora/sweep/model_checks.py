@@ -21,7 +21,7 @@ from prunedlora.trial.assemble import build_method
 from prunedlora.trial.assets import Skeleton
 from prunedlora.trial.base_cache import model_settings
 from prunedlora.trial.candidates import ADAPTER
-from prunedlora.trial.cuts import checked_start
+from prunedlora.trial.cut_sizes import checked_start
 from prunedlora.trial.start import Start, check_labels, left_out_of, start_of, targets_of
 
 MOST_TOKENS = 512
@@ -75,7 +75,7 @@ def check_attached(
         TargetError: as attaching does; of an adapter that exists, the first module that does not fit, or its classes.
         ModelError: PEFT, or the method, does not take this model; or the checkpoint lacks a parameter that would not
             train.
-        SettingsError: a size that the adapter cannot be cut to.
+        SettingsError: a size that the adapter cannot be cut to, or that takes nothing.
     """
     model = skeleton.model
     if trial.model.gradient_checkpointing and not can_checkpoint(model):
@@ -96,7 +96,7 @@ def check_attached(
     try:
         check_new_parameters(adapted, missing or ())
         if trial.free_cuts is not None:
-            checked_start(trial.free_cuts, method.layers)
+            checked_start(trial, method.layers)
     finally:
         method.close()
         method.detach(adapted)

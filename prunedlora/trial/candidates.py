@@ -24,7 +24,7 @@ from prunedlora.tasks.task import INPUTS, Features
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import autocast, evaluate
 from prunedlora.training.loop import NonFiniteError
-from prunedlora.training.memory import is_out_of_memory
+from prunedlora.training.memory import TooLittleMemoryError, is_out_of_memory
 from prunedlora.training.model import release_memory
 from prunedlora.training.trial import Trial
 from prunedlora.trial import worth
@@ -49,22 +49,27 @@ def make_candidate(
     check_writer: Callable[[], None],
     *,
     cut: Cut | None = None,
+    outcomes: Outcomes | None = None,
     earlier: Sequence[Candidate],
 ) -> Candidate:
     """The trial as it stands. Rank 0 stores its outcomes, example by example, and the adapter under `adapters/<step>`,
     unless there is none: every rank is 0, or the method is full fine-tuning. `cut` is on record for an adapter
-    that was cut. Of a metric that is made of generated answers, the loss is measured first where it decides whether
-    there are any (worth.py), by what is on record and by `earlier`, the trial's candidates so far.
+    that was cut, and `outcomes` those of a screening that was of all validation examples, without answers: what they
+    hold is not measured again. Of a metric that is made of generated answers, the loss is measured first where it
+    decides whether there are any (worth.py), by what is on record and by `earlier`, the trial's candidates so far.
 
     Raises:
-        NonFiniteError: the validation loss is NaN or infinite.
+        NonFiniteError: the validation loss is NaN or infinite; before anything is stored.
+        TooLittleMemoryError: a single example cannot be evaluated; nothing is left of what was stored.
         VerificationError: the exported adapter, reloaded by PEFT, is not the trained one or does not give its logits.
             One that does nothing yet is a candidate like another; its certificate says so.
         StaleWriterError: by `check_writer`, before anything is stored.
     """
     clock = EvaluationClock(live.evaluation_seconds)
     is_judged = worth.is_judged(config, is_end=live.step == live.num_steps, is_cut=cut is not None)
-    outcomes = _evaluated(live, config, assets, workers, clock, generate=config.generate is not None and not is_judged)
+    generates = config.generate is not None and not is_judged
+    if outcomes is None or generates:
+        outcomes = _evaluated(live, config, assets, workers, clock, generate=generates)
     measured = figures(outcomes)
     if not all(math.isfinite(figure.value) for figure in measured.values()):
         raise NonFiniteError(f"validation loss is {measured['loss'].value} after step {live.step}")
@@ -107,7 +112,13 @@ def make_candidate(
             found = worth.judged(candidate, outcomes, config, key, earlier, store) if workers.rank == 0 else None
             judgement = workers.from_first(found)
         if judgement is None:
-            outcomes = _evaluated(live, config, assets, workers, clock, generate=True)
+            try:
+                outcomes = _evaluated(live, config, assets, workers, clock, generate=True)
+            except TooLittleMemoryError:
+                if path is not None:  # no candidate will name it
+                    check_writer()
+                    store.delete_folder(store.trial_path(key, path))
+                raise
             candidate = candidate.model_copy(update={"figures": recorded(figures(outcomes))})
         else:
             candidate = candidate.model_copy(update={"judged_by_loss": judgement})

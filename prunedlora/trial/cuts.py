@@ -1,90 +1,38 @@
 """Free cuts of a candidate: made of it without training, looked at on a few examples, and evaluated like any candidate
-where they could matter. The training goes on as if nothing had been cut."""
+where they could matter. The training goes on as if nothing had been cut, whatever becomes of a cut."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import product
 from typing import Any, Self
 
-from prunedlora.adapters.layers import AdaptedLayer
 from prunedlora.adapters.set_aside import set_aside
-from prunedlora.adapters.shrink import set_factors
 from prunedlora.config.cuts import CutsConfig
 from prunedlora.config.trial import TrialConfig
-from prunedlora.pruning.cut import Decomposed, Factors, decompose, ranks_left
-from prunedlora.pruning.target import Start, Target
-from prunedlora.registry import lookup
+from prunedlora.pruning.target import Start
 from prunedlora.results.record import Candidate, Cut, ExampleOutcomes, Figure, ScreenedCut
-from prunedlora.settings_error import SettingsError
-from prunedlora.training.calibration import second_moments
+from prunedlora.tasks.outcomes import Outcomes
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import evaluate
 from prunedlora.training.loop import NonFiniteError, Verdict
+from prunedlora.training.memory import TooLittleMemoryError
+from prunedlora.training.model import release_memory
 from prunedlora.training.trial import Trial
 from prunedlora.trial.assets import Assets
 from prunedlora.trial.candidates import validation_examples
+from prunedlora.trial.cut_sizes import asked_cuts, checked_start
 from prunedlora.trial.evaluation_clock import EvaluationClock
+from prunedlora.trial.possible_cuts import PossibleCut, possible_cuts
 from prunedlora.trial.screening import Rival, beaten_by
 
-
-@dataclass(frozen=True)
-class PlannedCuts:
-    """How many cuts a configuration asks for, known from it alone."""
-
-    num_places: int
-    """Candidates that are cut."""
-    most_per_place: int
-    """Cuts of each at most; those that take nothing, or leave what another one leaves, are not made."""
-    screen_examples: int | None
-    """Validation examples, at most, on which the loss of every cut is measured first; None: all cuts are evaluated."""
+OF_THE_CUT = (NonFiniteError, TooLittleMemoryError)
+"""What evaluating a cut may raise, on all workers alike: it says nothing of the training, which had the same adapter
+whole, and leaves the cut out."""
 
 
-def planned_cuts(config: TrialConfig) -> PlannedCuts:
-    """What the configuration asks for in cuts at most: `most_per_place` of zero where there are none."""
-    settings = config.free_cuts
-    if settings is None:
-        return PlannedCuts(0, 0, None)
-    num_places = 1
-    if settings.at == "every_rung":
-        assert config.pruning is not None
-        assert config.pruning.ladder is not None
-        num_places += len(config.pruning.ladder.rungs.sizes)
-    return PlannedCuts(num_places, settings.num_cuts, settings.screen_examples)
-
-
-def target_of(settings: CutsConfig, size: float) -> Target:
-    """One of the sizes, as allocations know it."""
-    return Target(settings.sizes.unit, size, settings.min_rank)
-
-
-def checked_start(settings: CutsConfig, layers: Sequence[AdaptedLayer]) -> Start:
-    """The layers as they are attached. Raises SettingsError for a size that they cannot be cut to."""
-    start = Start.of([layer.rank for layer in layers], [layer.width for layer in layers])
-    for allocation, size in product(settings.allocations, settings.sizes.sizes):
-        try:
-            lookup("allocation", allocation).goal(start, target_of(settings, size))
-        except ValueError as error:
-            raise SettingsError(f"cuts by allocation {allocation!r}: {error}") from error
-    return start
-
-
-@dataclass(frozen=True)
-class PossibleCut:
-    """A cut of what stands there now."""
-
-    cut: Cut
-    ranks: tuple[int, ...]
-    decomposed: Decomposed
-
-    @property
-    def num_params(self) -> int:
-        return sum(rank * width for rank, width in zip(self.ranks, self.decomposed.widths, strict=True))
-
-    def put_on(self, layers: Sequence[AdaptedLayer]) -> None:
-        """Gives the layers, whose own factors are set aside, those of the cut."""
-        for layer, (A, B) in zip(layers, self.decomposed.cut(self.ranks), strict=True):
-            set_factors(layer, A, B, None, None if layer.gate is None else layer.gate.new_ones(len(A)))
+class PausedAmongCutsError(Exception):
+    """A pause was asked for while cuts are left to make; a checkpoint is on its way that holds what is made. Raised on
+    all workers alike."""
 
 
 @dataclass(frozen=True)
@@ -103,13 +51,13 @@ class Cutter:
     def of(cls, config: TrialConfig, live: Trial, assets: Assets, workers: Workers) -> Self | None:
         """For a trial that is attached and not yet put where its checkpoint was; None where there are no cuts.
 
-        Raises SettingsError for a size that cannot be.
+        Raises SettingsError for a size that cannot be, or takes nothing.
         """
         settings = config.free_cuts
         return None if settings is None else cls(settings, config, live, assets, workers)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "start", checked_start(self.settings, self.live.method.layers))
+        object.__setattr__(self, "start", checked_start(self.config, self.live.method.layers))
 
     @property
     def are_due(self) -> bool:
@@ -124,93 +72,121 @@ class Cutter:
         candidates: Sequence[Candidate],
         screened_cuts: list[ScreenedCut],
         outcomes_of: Callable[[str], ExampleOutcomes | None],
-        add_candidate: Callable[[Cut], Verdict],
+        add_candidate: Callable[[Cut, Outcomes | None], Verdict],
         save: Callable[[], None],
         log: Callable[[dict[str, Any]], None],
+        *,
+        verdict: Verdict = Verdict.CONTINUE,
+        can_pause: bool = False,
     ) -> Verdict:
-        """Makes the candidates of all cuts that are not there yet, by `add_candidate`; STOP ends it.
+        """Makes the candidates of all cuts that are not there yet, by `add_candidate`; STOP ends it, and PAUSE where
+        `can_pause`. Elsewhere a PAUSE is returned once all are made.
 
         Args:
             candidates: with the one that is cut; `add_candidate` adds to them.
-            screened_cuts: of this trial so far; those of this candidate are added.
+            screened_cuts: of this trial so far; what is found of those of this candidate is added.
             outcomes_of: what is stored of a candidate by name; asked on rank 0.
+            add_candidate: given the cut, and its outcomes where all validation examples were screened.
             save: called before every candidate: what is there already need not be made again.
-            log: told once, of all cuts, what becomes of them.
+            log: told once, of all cuts, what becomes of them, and of each that is left out later.
+            verdict: on the candidate that is cut.
+            can_pause: whether `save` leaves a checkpoint.
+
+        Raises PausedAmongCutsError.
         """
         step, layers = self.live.step, self.live.method.layers
-        screened = [each for each in screened_cuts if each.step == step]
-        wanted = [each.cut for each in screened if each.beaten_by is None] if screened else list(self._asked())
         made = {each.cut for each in candidates if each.step == step}
+        known = [each for each in screened_cuts if each.step == step]
+        wanted = [each.cut for each in known if each.is_wanted] if known else list(asked_cuts(self.settings))
         if made.issuperset(wanted):
-            return Verdict.CONTINUE
+            return verdict
+        outcomes: dict[Cut, Outcomes] = {}
         with set_aside(layers):
-            clock = EvaluationClock(self.live.evaluation_seconds)
-            with clock.part("cuts"):
-                possible, left_out = self._possible({cut.basis for cut in wanted})
-            if not screened:
-                if self.settings.screen_examples is not None:
-                    with clock.part("cuts"):
-                        screened = self._screen(possible, candidates, outcomes_of, self.settings.screen_examples)
-                    screened_cuts += screened
-                log(self._account(possible, left_out, screened))
-            made |= {each.cut for each in screened if each.beaten_by is not None}
-            verdict = Verdict.CONTINUE
-            for each in possible:
-                if each.cut in made:
-                    continue
+            if verdict is Verdict.PAUSE and can_pause:
                 save()
+                raise PausedAmongCutsError
+            with EvaluationClock(self.live.evaluation_seconds).part("cuts"):
+                bases = {cut.basis for cut in wanted if cut not in made}
+                possible, left_out = possible_cuts(self.settings, self.live, self.workers, self.start, bases)
+                if not known:
+                    known, outcomes = self._looked_at(possible, left_out, candidates, outcomes_of)
+                    screened_cuts += known
+                    wanted = [each.cut for each in known if each.is_wanted]
+                    log(self._account(known, outcomes))
+            for cut in wanted:
+                if cut in left_out and cut not in made:  # its basis could be had before the training was interrupted
+                    self._leave_out(cut, left_out[cut], screened_cuts, log)
+            to_make = [each for each in possible if each.cut in wanted and each.cut not in made]
+            for each in to_make:
+                save()
+                if verdict is Verdict.PAUSE and can_pause:
+                    raise PausedAmongCutsError
                 each.put_on(layers)
-                verdict = add_candidate(each.cut)
-                if verdict is Verdict.STOP:
-                    break
+                halvings = self.live.fit.evaluation_halvings
+                try:
+                    answer = add_candidate(each.cut, outcomes.get(each.cut))
+                except OF_THE_CUT as error:
+                    reason = str(error)
+                else:
+                    verdict = verdict if answer is Verdict.CONTINUE else answer
+                    if verdict is Verdict.STOP:
+                        break
+                    continue
+                self._forget_attempt(halvings)  # out of the handler: the error holds what was made
+                self._leave_out(each.cut, reason, screened_cuts, log)
         return verdict
 
-    def _asked(self) -> Iterator[Cut]:
-        settings = self.settings
-        for size, basis, allocation in product(settings.sizes.sizes, settings.bases, settings.allocations):
-            yield Cut(basis=basis, allocation=allocation, unit=settings.sizes.unit, size=size)
-
-    def _possible(self, bases: set[str]) -> tuple[list[PossibleCut], dict[str, str]]:
-        """The cuts by these bases, and by name those that are none, with the reason."""
-        layers, step = self.live.method.layers, self.live.step
-        factors = [(layer.A.detach(), layer.B.detach()) for layer in layers]
-        decomposed = {basis: self._decompose(basis, factors) for basis in self.settings.bases if basis in bases}
-        possible: list[PossibleCut] = []
-        left_out: dict[str, str] = {}
-        for cut in self._asked():
-            if cut.basis not in bases:
-                continue
-            found = decomposed[cut.basis]
-            ranks = tuple(ranks_left(found, target_of(self.settings, cut.size), cut.allocation, self.start))
-            same = next((e.cut.name for e in possible if (e.cut.basis, e.ranks) == (cut.basis, ranks)), None)
-            if list(ranks) == found.ranks:
-                left_out[f"{step}{cut.name}"] = "takes nothing"
-            elif same is not None:
-                left_out[f"{step}{cut.name}"] = f"is {step}{same}"
-            else:
-                possible.append(PossibleCut(cut, ranks, found))
-        return possible, left_out
-
-    def _decompose(self, basis: str, factors: Sequence[Factors]) -> Decomposed:
-        settings, layers, moments = self.settings, self.live.method.layers, None
-        if basis == "whitened":
-            assert settings.calibration_examples is not None
-            moments = second_moments(self.live, layers, self.workers, settings.calibration_examples)
-        return decompose(factors, [layer.scaling for layer in layers], moments, settings.damping)
-
-    def _screen(
+    def _looked_at(
         self,
         possible: Sequence[PossibleCut],
+        left_out: dict[Cut, str],
         candidates: Sequence[Candidate],
         outcomes_of: Callable[[str], ExampleOutcomes | None],
-        num_examples: int,
-    ) -> list[ScreenedCut]:
-        """The loss of every cut on the first examples, and which adapter clearly beats it there."""
-        live, layers = self.live, self.live.method.layers
-        examples = validation_examples(self.config, self.assets)[:num_examples]
-        rivals: list[Rival] = []
-        for each in possible:
-            each.put_on(layers)
+    ) -> tuple[list[ScreenedCut], dict[Cut, Outcomes]]:
+        """What is found of all cuts that were asked for, in that order; and the outcomes of those whose loss was
+        measured on all validation examples."""
+        num_examples, every = self.settings.screen_examples, validation_examples(self.config, self.assets)
+        outcomes: dict[Cut, Outcomes] = {}
+        losses: dict[Cut, Figure] = {}
+        beaten: dict[Cut, str | None] = {}
+        left_out = dict(left_out)
+        if num_examples is not None:
+            rivals: dict[Cut, Rival] = {}
+            for each in possible:
+                found = self._screened(each, every[:num_examples])
+                if isinstance(found, str):
+                    left_out[each.cut] = found
+                    continue
+                outcomes[each.cut] = found
+                rivals[each.cut] = Rival.of(f"{self.live.step}{each.cut.name}", each.num_params, found)
+                losses[each.cut] = Figure(**vars(rivals[each.cut].loss))
+            if self.workers.rank == 0:
+                others = [
+                    Rival.of(candidate.name, candidate.adapter_params, stored, min(num_examples, len(every)))
+                    for candidate in candidates
+                    if (stored := outcomes_of(candidate.name)) is not None
+                ]
+                beaten = {cut: beaten_by(rival, [*rivals.values(), *others]) for cut, rival in rivals.items()}
+            beaten = self.workers.from_first(beaten)
+        sizes = {each.cut: each.num_params for each in possible}
+        known = [
+            ScreenedCut(
+                step=self.live.step,
+                cut=cut,
+                adapter_params=sizes.get(cut),
+                loss=losses.get(cut),
+                beaten_by=beaten.get(cut),
+                left_out=left_out.get(cut),
+            )
+            for cut in asked_cuts(self.settings)
+        ]
+        return known, outcomes if num_examples is not None and num_examples >= len(every) else {}
+
+    def _screened(self, cut: PossibleCut, examples: Sequence[Any]) -> Outcomes | str:
+        """Its outcomes on these examples, without answers; or why there are none, on all workers alike."""
+        live, halvings = self.live, self.live.fit.evaluation_halvings
+        cut.put_on(live.method.layers)
+        try:
             outcomes = evaluate(
                 live.model,
                 self.assets.task,
@@ -221,44 +197,41 @@ class Cutter:
                 fit=live.fit,
                 generate=False,
             )
-            rival = Rival.of(f"{live.step}{each.cut.name}", each.num_params, outcomes)
-            if not math.isfinite(rival.loss.value):
-                raise NonFiniteError(f"validation loss of cut {rival.name} is {rival.loss.value}")
-            rivals.append(rival)
-        beaten: list[str | None] = []
-        if self.workers.rank == 0:
-            others = [
-                Rival.of(candidate.name, candidate.adapter_params, stored, len(examples))
-                for candidate in candidates
-                if (stored := outcomes_of(candidate.name)) is not None
-            ]
-            beaten = [beaten_by(rival, [*rivals, *others]) for rival in rivals]
-        beaten = self.workers.from_first(beaten)
-        return [
-            ScreenedCut(
-                step=live.step,
-                cut=each.cut,
-                adapter_params=rival.num_params,
-                loss=Figure(**vars(rival.loss)),
-                beaten_by=winner,
-            )
-            for each, rival, winner in zip(possible, rivals, beaten, strict=True)
-        ]
+        except TooLittleMemoryError as error:
+            reason = str(error)
+        else:
+            loss = Rival.of("", 0, outcomes).loss.value
+            if math.isfinite(loss):
+                return outcomes
+            reason = f"validation loss on {len(examples)} examples is {loss}"
+        self._forget_attempt(halvings)
+        return reason
 
-    def _account(
-        self, possible: Sequence[PossibleCut], left_out: dict[str, str], screened: Sequence[ScreenedCut]
-    ) -> dict[str, Any]:
+    def _forget_attempt(self, halvings: int) -> None:
+        """After a cut that could not be evaluated: later evaluations are as they were without it."""
+        self.live.fit.evaluation_halvings = halvings
+        release_memory(self.workers.device)
+
+    def _leave_out(
+        self, cut: Cut, reason: str, screened_cuts: list[ScreenedCut], log: Callable[[dict[str, Any]], None]
+    ) -> None:
+        step = self.live.step
+        for index, each in enumerate(screened_cuts):
+            if (each.step, each.cut) == (step, cut):
+                screened_cuts[index] = each.model_copy(update={"left_out": reason})
+        log({"step": step, "cuts": {"left_out": {f"{step}{cut.name}": reason}}})
+
+    def _account(self, known: Sequence[ScreenedCut], outcomes: dict[Cut, Outcomes]) -> dict[str, Any]:
         """What the log says of the cuts of one candidate."""
-        step, num_all = self.live.step, len(validation_examples(self.config, self.assets))
-        passed_over = {each.name: each.beaten_by for each in screened if each.beaten_by is not None}
-        evaluated = [name for each in possible if (name := f"{step}{each.cut.name}") not in passed_over]
+        evaluated = [each for each in known if each.is_wanted]
+        num_again = 0 if outcomes and self.config.generate is None else len(evaluated)
         return {
-            "step": step,
+            "step": self.live.step,
             "cuts": {
-                "evaluated": evaluated,
-                "passed_over": passed_over,
-                "left_out": left_out,
-                "examples_screened": sum(each.loss.num_examples for each in screened),
-                "examples_evaluated": num_all * len(evaluated),
+                "evaluated": [each.name for each in evaluated],
+                "passed_over": {each.name: each.beaten_by for each in known if each.beaten_by is not None},
+                "left_out": {each.name: each.left_out for each in known if each.left_out is not None},
+                "examples_screened": sum(each.loss.num_examples for each in known if each.loss is not None),
+                "examples_evaluated": num_again * len(validation_examples(self.config, self.assets)),
             },
         }

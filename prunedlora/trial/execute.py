@@ -18,6 +18,7 @@ from prunedlora.results.analysis.evaluation_time import share_words
 from prunedlora.results.record import Candidate, Cut, Failure, MemoryFit, ScreenedCut, TrialRecord
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
+from prunedlora.tasks.outcomes import Outcomes
 from prunedlora.training.distributed import PeerLostError, Workers
 from prunedlora.training.harness import HarnessError
 from prunedlora.training.loop import NonFiniteError, RungLog, StepLog, Verdict, train
@@ -29,7 +30,7 @@ from prunedlora.trial.assets import AssetCache
 from prunedlora.trial.begin import Loaded, begin, load
 from prunedlora.trial.candidates import ADAPTER, make_candidate
 from prunedlora.trial.checkpoint_writer import CheckpointWriter
-from prunedlora.trial.cuts import Cutter
+from prunedlora.trial.cuts import Cutter, PausedAmongCutsError
 from prunedlora.trial.environment import environment
 from prunedlora.trial.evaluation_clock import EvaluationClock
 from prunedlora.trial.failures import OWN, REPLACED, LinAlgError, failure_of, node_error, row_of
@@ -82,7 +83,7 @@ class _Run:
         if self.workers.rank == 0 and self.log:
             self.check()
             self.store.append_log(self.key, self.log)
-            self.log = []
+            self.log.clear()  # the same list: who has it goes on adding to it
 
     def failure(self, error: Exception) -> Failure:
         step = self.live.step if self.live else None
@@ -198,15 +199,16 @@ def _train(
         def on_rung(log: RungLog) -> None:
             run.log.append(vars(log))
 
-        def add_candidate(cut: Cut | None = None) -> Verdict:
+        def add_candidate(cut: Cut | None = None, outcomes: Outcomes | None = None) -> Verdict:
             halvings = live.fit.evaluation_halvings
-            candidate = make_candidate(
-                live, config, assets, run.store, run.key, workers, run.check, cut=cut, earlier=run.candidates
-            )
+            given = (live, config, assets, run.store, run.key, workers, run.check)
+            candidate = make_candidate(*given, cut=cut, outcomes=outcomes, earlier=run.candidates)
             run.candidates.append(candidate)
             if live.fit.evaluation_halvings > halvings:
                 run.log.append({"step": live.step, "fit": asdict(live.fit)})
-            if loaded.harness is not None and live.step == live.num_steps:
+            # Of cuts only those that are what a method comes to.
+            asks_harness = live.step == live.num_steps and (cut is None or config.svd is not None)
+            if loaded.harness is not None and asks_harness:
                 # The candidate is on record and its adapter in the store already, should the harness fail.
                 clock = EvaluationClock(live.evaluation_seconds)
                 with clock.part("harness"):
@@ -223,8 +225,9 @@ def _train(
             if cutter is None or not cutter.are_due or verdict is Verdict.STOP:
                 return verdict
             # Within a branch there are no checkpoints; the last step is one that nothing comes back from.
-            is_kept = workers.rank == 0 and (live.step == live.num_steps or not live.course.is_in_branch(live.step))
-            trained = snapshot(live, run.candidates, run.screened_cuts) if is_kept else None
+            is_kept = live.step == live.num_steps or not live.course.is_in_branch(live.step)
+            is_written = is_kept and workers.rank == 0
+            trained = snapshot(live, run.candidates, run.screened_cuts) if is_written else None
 
             def save() -> None:
                 run.flush_log()
@@ -232,8 +235,8 @@ def _train(
                     writer.save(trained.with_found(run.candidates, run.screened_cuts, live.evaluation_seconds))
 
             stored = partial(run.store.read_outcomes, run.key)
-            cuts_verdict = cutter.make(run.candidates, run.screened_cuts, stored, add_candidate, save, run.log.append)
-            return verdict if cuts_verdict is Verdict.CONTINUE else cuts_verdict
+            found = (run.candidates, run.screened_cuts, stored)
+            return cutter.make(*found, add_candidate, save, run.log.append, verdict=verdict, can_pause=is_kept)
 
         def checkpoint() -> None:
             run.flush_log()  # first, so that the log has no hole where a killed trial goes on
@@ -251,6 +254,8 @@ def _train(
             save_checkpoint=checkpoint,
         )
         return verdict
+    except PausedAmongCutsError:
+        return Verdict.PAUSE
     finally:
         method.close()
         method.detach(model)

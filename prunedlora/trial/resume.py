@@ -50,9 +50,12 @@ class Snapshot:
 
     @property
     def name(self) -> str:
-        """Rises with steps and candidates, so that no checkpoint is replaced by a later one: between the two there
-        would be none."""
-        return f"{self.step:08d}-{len(self.state['candidates']):03d}"
+        """Rises with steps, candidates and what is found of cuts, so that no checkpoint is replaced by a later one:
+        between the two there would be none."""
+        name = f"{self.step:08d}-{len(self.state['candidates']):03d}"
+        cuts = self.state["screened_cuts"]
+        told = len(cuts) + sum(each["left_out"] is not None for each in cuts)
+        return f"{name}-{told:03d}" if told else name
 
 
 def snapshot(live: Trial, candidates: Sequence[Candidate], screened_cuts: Sequence[ScreenedCut]) -> Snapshot:

@@ -64,17 +64,20 @@ ADALORA = {"target_rank": 4, "begin": 0.1, "end": 0.5}
         ({"adapter.method": "svd", "svd": {"ranks": [8, 4]}}, "svd.ranks [8, 4] must lie below adapter.initial_rank 8"),
         (
             {"adapter": None, "full": {}, "cuts": CUTS},
-            "full fine-tuning has no adapter that cuts could be made of; remove cuts",
+            "full fine-tuning has no adapter that cuts could be made of; set cuts to null",
         ),
         (
             {"adapter.method": "adalora", "adalora": ADALORA, "cuts": CUTS},
-            "cuts does not go with method 'adalora', whose singular triplets are no pair of factors; remove cuts",
+            "cuts does not go with method 'adalora', whose singular triplets are no pair of factors; set cuts to null",
         ),
         (
             {"adapter.method": "svd", "svd": {"ranks": [2]}, "cuts": CUTS},
             "cuts does not go with method 'svd', which makes cuts of its own (svd.ranks): take method lora for others",
         ),
-        ({"cuts": CUTS | {"at": "every_rung"}}, "cuts.at 'every_rung' needs pruning.schedule 'ladder'; set it to end"),
+        (
+            {"cuts": CUTS | {"at": "every_rung"}},
+            "cuts.at 'every_rung' needs pruning.schedule 'ladder'; set it to end, or cuts to null",
+        ),
         ({"cuts": {"sizes": {"mean_rank": [8]}}}, "cuts.sizes.mean_rank 8 must lie below adapter.initial_rank 8"),
         (
             {"cuts": {"sizes": {"mean_rank": [0.5]}, "allocations": ["uniform"]}},

@@ -265,3 +265,12 @@ def test_base_and_exported(store):
     exported = ExportedAdapter(key="a1", step=3, test=figures, path="/x/recommended")
     store.write_exported(exported)
     assert store.read_exported() == exported
+
+
+def test_what_a_resumed_trial_says_again_of_the_step_it_goes_on_from_counts_once(store: Store) -> None:
+    cuts, rung = {"step": 2, "cuts": {"left_out": {}}}, {"step": 2, "rung": 1}
+    store.append_log("a1", [{"step": 1}, {"step": 2}, cuts])
+    store.append_log("a1", [{"resumed_at_step": 2}, cuts, rung])
+    store.append_log("a1", [{"resumed_at_step": 2}, cuts, rung, {"step": 3}])
+    entries = [line for line in store.read_log("a1") if "resumed_at_step" not in line]
+    assert entries == [{"step": 1}, {"step": 2}, cuts, rung, {"step": 3}]

@@ -42,14 +42,29 @@ def line_of(tree: dict[str, Any], values: dict[str, Any]) -> str:
 
 def test_a_ladder_with_cuts_and_answers(tree: dict[str, Any]) -> None:
     assert line_of(tree, ANSWERS | LADDER | CUTS) == (
-        "Evaluation: 5 rungs and 6 cuts a training: 5 × 500 + 6 × 200 to 500 examples for loss, at most 11 × 500 "
-        "answers of up to 64 tokens, beside 12,800 examples trained"
+        "Evaluation: 5 rungs and 6 cuts a training: 5 × 500 + 6 × 200 to 700 examples for loss, at most 11 × 500 "
+        "answers of up to 64 tokens, "
+        "256 training examples passed for the metric of whitened cuts, beside 12,800 examples trained"
     )
     every = ANSWERS | LADDER | {"cuts": CUTS["cuts"] | {"at": "every_rung", "screen_examples": None}}
     assert line_of(tree, every | {"evaluation.generate": "all", "evaluation.max_examples": 50}) == (
         "Evaluation: 5 rungs and 30 cuts a training: 5 × 50 + 30 × 50 examples for loss, 35 × 50 "
-        "answers of up to 64 tokens, beside 12,800 examples trained"
+        "answers of up to 64 tokens, "
+        "1,280 training examples passed for the metric of whitened cuts, beside 12,800 examples trained"
     )
+
+
+def test_a_cut_that_is_screened_on_all_examples_passes_them_once_where_its_loss_comes_first(
+    tree: dict[str, Any],
+) -> None:
+    cuts = {"cuts": {"sizes": {"parameters": [200]}}, "evaluation.max_examples": 50}
+    once = "Evaluation: 5 rungs and 1 cut a training: 5 × 50 + 1 × 50 examples for loss, "
+    assert line_of(tree, LADDER | cuts).startswith(once)
+    assert line_of(tree, ANSWERS | LADDER | cuts).startswith(once)
+    assert "5 × 50 + 1 × 50 to 100 examples" in line_of(tree, ANSWERS | LADDER | cuts | {"evaluation.generate": "all"})
+    more = cuts | {"evaluation.max_examples": 201, "cuts": {"sizes": {"parameters": [200]}, "bases": ["whitened"],
+                   "calibration_examples": 17}}  # fmt: skip
+    assert "1 × 200 to 401 examples for loss, 32 training examples passed" in line_of(tree, LADDER | more)
 
 
 def test_without_answers_and_without_a_ladder(tree: dict[str, Any]) -> None:

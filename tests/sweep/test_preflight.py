@@ -51,7 +51,13 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         ),
         (
             "trial.cuts",
-            {"sizes": {"kept": [0.5]}, "screen_examples": 1},
+            {"sizes": {"kept": [0.6, 0.5]}},
+            "cuts by allocation 'global_per_parameter': kept 0.6 takes nothing of what pruning leaves: target_sparsity "
+            "0.5; take smaller cuts.sizes",
+        ),
+        (
+            "trial.cuts",
+            {"sizes": {"kept": [0.4]}, "screen_examples": 1},
             "cuts.screen_examples 1 is below resources.num_workers 2: each needs an example",
         ),
     ],

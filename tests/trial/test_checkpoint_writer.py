@@ -20,7 +20,7 @@ KEY = "k"
 
 
 def taken(step: int) -> Snapshot:
-    state = {"step": step, "train_seconds": 0.0, "tokens_seen": 0, "candidates": []}
+    state = {"step": step, "train_seconds": 0.0, "tokens_seen": 0, "candidates": [], "screened_cuts": []}
     return Snapshot(step, {"parameter:a": torch.full((3,), float(step))}, state)
 
 

@@ -20,7 +20,7 @@ from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
 from prunedlora.trial import execute as execute_module
 from prunedlora.trial.assets import AssetCache
-from prunedlora.trial.cuts import planned_cuts
+from prunedlora.trial.cut_sizes import planned_cuts
 from prunedlora.trial.execute import execute_trial
 from tests.tiny import sweep_tree
 
@@ -200,24 +200,25 @@ def test_screened_cuts_are_on_record_and_the_best_of_every_size_is_a_candidate(
     every = trial_of(tree, values | {"cuts": cuts | {"screen_examples": None}})
     record = run(screened, tree, tmp_path / "screened", assets)
     whole = run(every, tree, tmp_path / "every", assets)
-    assert whole.screened_cuts == ()
-    evaluated = {each.name for each in record.screened_cuts if each.beaten_by is None}
-    passed_over = [each for each in record.screened_cuts if each.beaten_by is not None]
+    assert all(each.loss is None and each.is_wanted == (each.left_out is None) for each in whole.screened_cuts)
+    measured = [each for each in record.screened_cuts if each.left_out is None]
+    evaluated = {each.name for each in measured if each.beaten_by is None}
+    passed_over = [each for each in measured if each.beaten_by is not None]
     assert evaluated == {candidate.name for candidate in record.candidates if candidate.cut is not None}
     assert passed_over
-    assert {each.name for each in record.screened_cuts} == {c.name for c in whole.candidates if c.cut is not None}
-    assert {each.loss.num_examples for each in record.screened_cuts} == {10}
-    by_name = {each.name: each for each in record.screened_cuts}
+    assert {each.name for each in measured} == {c.name for c in whole.candidates if c.cut is not None}
+    assert {each.loss and each.loss.num_examples for each in measured} == {10}
+    by_name = {each.name: each for each in measured}
     for each in passed_over:
         winner = by_name[str(each.beaten_by)]
         assert winner.adapter_params <= each.adapter_params
         assert winner.loss.value < each.loss.value
-    for each in record.screened_cuts:  # what is best there among all that are no larger is never passed over
-        rivals = [other for other in record.screened_cuts if other.adapter_params <= each.adapter_params]
+    for each in measured:  # what is best there among all that are no larger is never passed over
+        rivals = [other for other in measured if other.adapter_params <= each.adapter_params]
         assert min(rivals, key=lambda other: other.loss.value).beaten_by is None
     (line,) = log_of_cuts(tmp_path / "screened", record)
     assert line["passed_over"] == {each.name: each.beaten_by for each in passed_over}
-    assert line["examples_screened"] == 10 * len(record.screened_cuts)
+    assert line["examples_screened"] == 10 * len(measured)
     assert line["examples_evaluated"] == 20 * len(evaluated)
     shared = [result for result in results(tmp_path / "every", whole) if result[0] in evaluated | {"60"}]
     assert results(tmp_path / "screened", record) == shared
@@ -248,11 +249,11 @@ def test_a_kill_among_the_cuts_of_a_rung_repeats_those_that_are_missing_alone(
     made: list[str] = []
     make = execute_module.make_candidate
 
-    def make_or_die(*given: Any, cut: Any) -> Any:
+    def make_or_die(*given: Any, cut: Any, **more: Any) -> Any:
         made.append(f"{given[0].step}" + ("" if cut is None else cut.name))
         if made[-1] == dies_at and made.count(dies_at) == 1:
             raise KilledError
-        return make(*given, cut=cut)
+        return make(*given, cut=cut, **more)
 
     monkeypatch.setattr(execute_module, "make_candidate", make_or_die)
     with pytest.raises(KilledError):
