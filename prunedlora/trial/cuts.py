@@ -58,9 +58,8 @@ def target_of(settings: CutsConfig, size: float) -> Target:
     return Target(settings.sizes.unit, size, settings.min_rank)
 
 
-def checked_start(settings: CutsConfig, layers: Sequence[AdaptedLayer]) -> Start:
+def checked_start(settings: CutsConfig, start: Start) -> Start:
     """The layers as they are attached. Raises SettingsError for a size that they cannot be cut to."""
-    start = Start.of([layer.rank for layer in layers], [layer.width for layer in layers])
     for allocation, size in product(settings.allocations, settings.sizes.sizes):
         try:
             lookup("allocation", allocation).goal(start, target_of(settings, size))
@@ -109,7 +108,7 @@ class Cutter:
         return None if settings is None else cls(settings, config, live, assets, workers)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "start", checked_start(self.settings, self.live.method.layers))
+        object.__setattr__(self, "start", checked_start(self.settings, Start.of_layers(self.live.method.layers)))
 
     @property
     def are_due(self) -> bool:
