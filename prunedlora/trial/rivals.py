@@ -65,7 +65,8 @@ def rivals_of(
     if known.asking != key:
         known.asking = key
         known.failed.clear()
-    new = [other for other in store.trial_keys() if other != key and other not in known.settled | known.failed]
+    seen = {key} | known.settled | known.failed
+    new = [other for other in store.trial_keys() if other not in seen]
     for record in _records(store, new):
         if record.status == "failed":
             known.failed.add(record.key)

@@ -62,3 +62,16 @@ def test_milestones_beside_a_ladder(tree: dict[str, Any]) -> None:
     on_ladder(tree, {"mean_rank": [4]})
     put(tree, "trial.evaluation.milestones", [0.5])
     assert "evaluation.milestones has no effect on schedule 'ladder'" in error_of(tree)
+
+
+@pytest.mark.parametrize("rate", ["restart", "continue", "branch"])
+def test_a_branch_decays(tree: dict[str, Any], rate: str) -> None:
+    """The other rates are as the optimizer's decay says, which may be none."""
+    on_ladder(tree, {"mean_rank": [4]})
+    put(tree, "trial.pruning.schedule.rate", rate)
+    put(tree, "trial.optimizer.decay", "constant")
+    if rate == "branch":
+        expected = "optimizer.decay 'constant' leaves a ladder's branches without a decay; take linear or cosine"
+        assert expected in error_of(tree)
+    else:
+        parse_sweep(tree, "x.yaml")

@@ -17,7 +17,7 @@ LADDER = {
     "trial.pruning.allocation": "global_per_parameter",
     "trial.pruning.min_rank": 0,
     "trial.evaluation.milestones": [],
-    "space": {},
+    "space": {"optimizer.learning_rate": {"log_uniform": [0.001, 0.01]}},
 }
 RUNGS = "pruning.schedule.rungs.parameters"
 
