@@ -2,8 +2,8 @@
 
 An average with decay d gives what came before its last k steps a share of at most dᵏ. So watching begins k steps
 before the first event of a leg, where dᵏ is NEGLIGIBLE, and ends when the leg's target is reached; before it, and
-between the legs of a ladder, training is plain LoRA. All of it follows from the schedule and the length of the training,
-so that all workers, and a training that is resumed, say the same.
+between the legs of a ladder, training is plain LoRA. All of it follows from the schedule and the length of the
+training, so that all workers, and a training that is resumed, say the same.
 """
 
 import math
