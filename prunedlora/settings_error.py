@@ -2,4 +2,4 @@
 
 
 class SettingsError(ValueError):
-    """Settings that do not go together with the length of the training or the number of workers."""
+    """Settings that do not go together with the length of the training, the layers or the number of workers."""

@@ -129,7 +129,8 @@ def _explain(details: ErrorDetails) -> list[str]:
     location = place(details["loc"])
     message = details["msg"].removeprefix("Value error, ")
     if details["type"] == "extra_forbidden":
-        siblings = [path for path in all_fields(SweepConfig) if path.count(".") == location.count(".")]
+        others = [path for path in all_fields(SweepConfig) if path != location]  # a field of another kind of schedule
+        siblings = [path for path in others if path.count(".") == location.count(".")]
         close = difflib.get_close_matches(location, siblings, n=1)
         return [f"{location}: unknown field" + (f"; did you mean {close[0].rpartition('.')[2]!r}?" if close else "")]
     if details["type"] == "missing":

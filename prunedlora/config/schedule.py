@@ -3,16 +3,22 @@
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
 
 from prunedlora.config.section import Progress, Section, registered
-from prunedlora.registry import lookup
+from prunedlora.registry import lookup, names
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
+def _known(name: str) -> str:
+    if name not in (known := names("schedule")):
+        raise ValueError(f"unknown schedule {name!r}; known: {', '.join([*known, 'ladder'])}")
+    return name
+
+
 class ScheduleConfig(Section):
-    name: Annotated[str, registered("schedule")] = "cubic"
+    name: Annotated[str, AfterValidator(_known)] = "cubic"
     begin: Progress
     """Progress at which removal begins."""
     end: Progress | None = None
@@ -42,6 +48,18 @@ class SizesConfig(Section):
     this rank. Fractions need an allocation over layers."""
     kept: list[Share] | None = Field(default=None, min_length=1)
     """Shares of what there is at the start that stay (parameters, where the allocation counts those); rounded down."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_their_unit(cls, given: Any) -> Any:
+        if isinstance(given, dict | cls):
+            return given
+        ways = {unit: f"{{{unit}: […]}}" for unit in ("kept", "parameters", "mean_rank")}
+        if isinstance(given, list) and all(isinstance(size, int | float) for size in given):
+            likely = "kept" if all(0 < size < 1 for size in given) else "mean_rank"
+            ways = {likely: f"{{{likely}: {given}}}"} | {unit: way for unit, way in ways.items() if unit != likely}
+        *some, last = ways.values()
+        raise ValueError(f"sizes are in a unit: write {', '.join(some)} or {last}, not {given!r}")
 
     @model_validator(mode="after")
     def _one_falling_unit(self) -> Self:
@@ -100,10 +118,18 @@ class LadderConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _what_a_ladder_makes_meaningless(cls, given: Any) -> Any:
-        useless = [name for name in ("begin", "end") if isinstance(given, dict) and name in given]
+        if not isinstance(given, dict):
+            return given
+        if given.get("name") != "ladder":
+            own = _own_of_ladders(given)
+            written = f"the name is {given['name']!r}" if "name" in given else "there is no name"
+            raise ValueError(f"{own[0]} is a ladder's, but {written}: write name: ladder, or remove {', '.join(own)}")
+        useless = [name for name in ("begin", "end") if name in given]
         if useless:
+            has, it = ("has", "it") if len(useless) == 1 else ("have", "them")
             raise ValueError(
-                f"{' and '.join(useless)} has no effect on schedule 'ladder', whose trunk and rungs say when; remove it"
+                f"{' and '.join(useless)} {has} no effect on schedule 'ladder', whose trunk and rungs say when; "
+                f"remove {it}"
             )
         return given
 
@@ -135,9 +161,15 @@ class LadderConfig(Section):
             self.__dict__[field] = default
 
 
+def _own_of_ladders(given: dict[str, Any]) -> list[str]:
+    """The given fields that no other schedule has."""
+    return [name for name in given if name in LadderConfig.model_fields and name not in ScheduleConfig.model_fields]
+
+
 def _kind_of(schedule: Any) -> str:
-    name = schedule.get("name") if isinstance(schedule, dict) else getattr(schedule, "name", None)
-    return "ladder" if name == "ladder" else "schedule"
+    if not isinstance(schedule, dict):
+        return "ladder" if isinstance(schedule, LadderConfig) else "schedule"
+    return "ladder" if schedule.get("name") == "ladder" or _own_of_ladders(schedule) else "schedule"
 
 
 AnySchedule = Annotated[

@@ -169,6 +169,8 @@ class TrialConfig(Section):
         """What is wrong whatever the model; `rank` None: that of an adapter that exists, which is not known here."""
         if pruning.ladder is not None and self.evaluation.milestones:
             return ["evaluation.milestones has no effect on schedule 'ladder': its rungs are evaluated; remove it"]
+        if pruning.ladder is not None and pruning.ladder.rate == "branch" and self.optimizer.decay == "constant":
+            return ["optimizer.decay 'constant' leaves a ladder's branches without a decay; take linear or cosine"]
         if rank is None:
             return []
         if pruning.target_rank is not None and pruning.target_rank > rank:

@@ -13,6 +13,7 @@ from prunedlora.adapters.attach import AdapterSettings, attach, detach
 from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
 from prunedlora.pruning.ladder import Ladder
 from prunedlora.pruning.pruner import Event
+from prunedlora.pruning.target import Start
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,12 @@ class Method:
     def rate_factor(self) -> float:
         """What the learning rate of the adapter (not of the head) is multiplied by, at the present ranks."""
         return 1.0
+
+    def check_sizes(self, start: Start) -> None:
+        """Whether layers like these can come to the sizes of its settings; before or without `attach`.
+
+        Raises SettingsError naming the setting of one that they cannot.
+        """
 
     def own_groups(self) -> list[OwnGroup]:
         """What is trained beside factors and head, once attached."""

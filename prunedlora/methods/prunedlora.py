@@ -8,10 +8,12 @@ from torch.optim import Optimizer
 
 from prunedlora.adapters.attach import AdapterSettings
 from prunedlora.methods.method import Method
+from prunedlora.pruning.goals import falling_goals
 from prunedlora.pruning.ladder import Ladder, rungs_of
 from prunedlora.pruning.pruner import Event, Pruner
 from prunedlora.pruning.pruning_settings import PruningSettings
-from prunedlora.registry import register
+from prunedlora.pruning.target import Start
+from prunedlora.registry import lookup, register
 from prunedlora.settings_error import SettingsError
 
 
@@ -45,15 +47,29 @@ class PrunedLora(Method):
     def attach(self, model: nn.Module, adapter_name: str) -> nn.Module:
         """The model with the adapter; hooks for the curvature come with the first step that is observed.
 
-        Raises TargetError for modules that do not fit the model, ValueError for a target or a rung that cannot be.
+        Raises TargetError for modules that do not fit the model, SettingsError for a target or a rung that these layers
+        cannot come to.
         """
         adapted = super().attach(model, adapter_name)
         try:
+            self.check_sizes(Start.of_layers(self._layers))
             self._pruner = Pruner(self.settings, self._layers, seed=self.seed, num_steps=self.num_steps)
         except ValueError:
             self.detach(adapted)  # the base serves other trials
             raise
         return adapted
+
+    def check_sizes(self, start: Start) -> None:
+        """Whether layers like these can come to its target, or to its rungs one after the other."""
+        settings = self.settings
+        if settings.ladder is not None:
+            setting = "schedule.rungs"
+        else:
+            setting = "target_rank" if settings.target_rank is not None else "target_sparsity"
+        try:
+            falling_goals(lookup("allocation", settings.allocation).goal, start, settings.targets)
+        except ValueError as error:
+            raise SettingsError(f"pruning.{setting}: {error}") from error
 
     @property
     def ladder(self) -> Ladder | None:

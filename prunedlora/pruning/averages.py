@@ -51,7 +51,8 @@ def reads_gradients(settings: PruningSettings) -> bool:
 class Averages:
     """Exponential averages over steps of what the collectors see, of the live components of each layer.
 
-    Owns the collectors, whose hooks `begin` sets and `close` removes; before and after nothing is averaged.
+    Owns the collectors, whose hooks `begin` sets and `close` removes; before and after nothing is averaged. It may
+    begin again after that.
     """
 
     def __init__(self, watched: Mapping[str, Watch], layers: Sequence[LiveLayer], decay: float | None) -> None:
@@ -61,7 +62,7 @@ class Averages:
         self._decay = decay
         self.is_watching = False
         self.num_observed = 0
-        """Steps averaged so far."""
+        """Steps averaged since it began."""
         self._collectors: dict[str, Any] = {}
         self._values: dict[str, list[Tensor]] = {}
 
@@ -73,6 +74,7 @@ class Averages:
             name: [torch.zeros_like(value) for value in self._live(collector.collect())]
             for name, collector in self._collectors.items()
         }
+        self.num_observed = 0
         self.is_watching = True
 
     def statistics(self) -> list[Tensor]:

@@ -64,9 +64,10 @@ def global_goal(start: Start, target: Target, per_parameter: bool) -> Goal:
         if least >= total:
             raise MinRankError(f"{target}: min_rank {target.min_rank} allows nothing below the initial {start.words}")
         if total - num < least:
-            keeps = (
-                f"min_rank {target.min_rank} keeps" if least > _widest(start, target, unit) else "the largest block is"
-            )
+            keeps = f"min_rank {target.min_rank} keeps"
+            if least == _widest(start, target, unit):
+                of_one = "a component" if target.block == 1 else f"a block of {target.block}"
+                keeps = f"{of_one} of the widest layer takes"
             raise MinRankError(f"{target} is below what {keeps}; take at least {_in_words(start, target, unit, least)}")
         mean = budget / rank_1
     return Goal(num, unit, _smallest_slot(start, target, mean) if target.round_to == SERVED_SLOT else None)
@@ -149,11 +150,14 @@ def _cap_of_rung(start: Start, target: Target) -> int:
     else:
         caps = list(range(max(target.floor, target.block), start.max_rank + 1, target.block))
         rounded = "" if target.round_to is None else f" in blocks of {target.block}"
+    # A layer keeps a component whatever `min_rank`: of a cap of 0 nothing would be left.
+    keeper = f"min_rank {target.min_rank}" if target.min_rank > 0 else f"rank {caps[0]} of every layer"
+    what = (
+        f"what {keeper}{rounded} keeps" if target.min_rank > 0 else f"{keeper}{rounded}, the least that uniform keeps"
+    )
     caps = [cap for cap in caps if cap < start.max_rank]
     if not caps:
-        raise MinRankError(
-            f"{target}: min_rank {target.min_rank}{rounded} allows nothing below the initial {start.words}"
-        )
+        raise MinRankError(f"{target}: {keeper}{rounded} allows nothing below the initial {start.words}")
     if target.kind == "mean_rank":
         fitting = [cap for cap in caps if cap <= target.size]
         least = f"mean_rank {caps[0]}"
@@ -162,7 +166,7 @@ def _cap_of_rung(start: Start, target: Target) -> int:
         fitting = [cap for cap in caps if start.size(unit, cap) <= budget]
         least = _in_words(start, target, unit, start.size(unit, caps[0]))
     if not fitting:
-        raise MinRankError(f"{target} is below what min_rank {target.min_rank}{rounded} keeps; take at least {least}")
+        raise MinRankError(f"{target} is below {what}; take at least {least}")
     return fitting[-1]
 
 

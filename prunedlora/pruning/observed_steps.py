@@ -1,8 +1,9 @@
-"""Which steps are observed: those that still count, in an exponential average, at the first event. No torch here.
+"""Which steps are observed: those that still count, in an exponential average, at a removal. No torch here.
 
-An average with decay d gives what came before its last k steps a share of at most dᵏ. So watching begins k steps before
-the first event, where dᵏ is NEGLIGIBLE; until then training is plain LoRA. All of it follows from the schedule and the
-length of the training, so that all workers, and a training that is resumed, say the same.
+An average with decay d gives what came before its last k steps a share of at most dᵏ. So watching begins k steps
+before the first event of a leg, where dᵏ is NEGLIGIBLE, and ends when the leg's target is reached; before it, and
+between the legs of a ladder, training is plain LoRA. All of it follows from the schedule and the length of the
+training, so that all workers, and a training that is resumed, say the same.
 """
 
 import math
@@ -21,13 +22,14 @@ def num_that_count(decay: float) -> int:
     return 1 if decay == 0.0 else max(1, math.ceil(math.log(NEGLIGIBLE) / math.log(decay)))
 
 
-def first_event(settings: PruningSettings, num_steps: int, num_to_remove: int, least_due: int) -> int:
-    """The step (from 1) of a training of `num_steps` on which it has its first removal, or after which it has it: where
-    the first rung of a ladder begins.
+def first_event(settings: PruningSettings, num_steps: int, num_to_remove: int, least_due: int, index: int = 0) -> int:
+    """The step (from 1) of a training of `num_steps` on which its leg number `index` has its first removal, or after
+    which it has it: where a rung of a ladder begins. Later by what the leg before has taken beyond its own target.
 
-    `num_to_remove` towards the first target, `least_due` at once, in what the allocation counts.
+    `num_to_remove` from target to target, `least_due` at once, in what the allocation counts.
     """
-    _, (leg, *_) = legs_of(settings, num_steps)
+    _, legs = legs_of(settings, num_steps)
+    leg = legs[index]
     last = num_steps
     if leg.rung is not None:
         if leg.is_at_once:
@@ -40,15 +42,19 @@ def first_event(settings: PruningSettings, num_steps: int, num_to_remove: int, l
     return last
 
 
-def first_observed(settings: PruningSettings, num_steps: int, num_to_remove: int, least_due: int) -> int:
-    """The first step (from 1) that is observed; 1 where nothing is averaged.
+def first_observed(
+    settings: PruningSettings, num_steps: int, num_to_remove: int, least_due: int, index: int = 0
+) -> int:
+    """The first step (from 1) that is observed for leg number `index`; 1 where nothing is averaged.
 
     Steps of a branch do not count: what they have seen is thrown away with it.
     """
     if settings.ema_decay is None:
         return 1
-    first = first_event(settings, num_steps, num_to_remove, least_due) - num_that_count(settings.ema_decay) + 1
+    event = first_event(settings, num_steps, num_to_remove, least_due, index)
+    first = event - num_that_count(settings.ema_decay) + 1
     rungs, _ = legs_of(settings, num_steps)
-    if rungs and first <= rungs[0].end:
-        first -= rungs[0].branch_steps
+    for rung in reversed(rungs):
+        if first <= rung.end <= event:
+            first -= rung.branch_steps
     return max(1, first)

@@ -35,14 +35,23 @@ class Plan:
         self._start = Start.of(ranks, widths)
         self._allocation: Allocation = lookup("allocation", settings.allocation)
         self._goals = falling_goals(self._allocation.goal, self._start, settings.targets)
-        first = self._goals[0]
-        least = self._allocation.least_due(first, settings.block)
-        self.first_observed = 1 if num_steps is None else first_observed(settings, num_steps, first.num, least)
-        """The first step (from 1) that is observed."""
+        self._first_observed = [1] * len(self._goals)
+        if num_steps is not None:
+            before = 0
+            for index, goal in enumerate(self._goals):
+                least = self._allocation.least_due(goal, settings.block)
+                self._first_observed[index] = first_observed(settings, num_steps, goal.num - before, least, index)
+                before = goal.num
 
     def is_done(self, ranks: Sequence[int]) -> bool:
         """Whether the last goal is reached."""
         return self._is_reached(len(self._goals) - 1, ranks)
+
+    def first_observed(self, ranks: Sequence[int]) -> int:
+        """The first step (from 1) that is observed for the next removals: those towards the first goal that is not
+        reached."""
+        reached = (self._is_reached(index, ranks) for index in range(len(self._goals)))
+        return next((first for first, done in zip(self._first_observed, reached, strict=True) if not done), 1)
 
     def done_share(self, ranks: Sequence[int]) -> float:
         """How much of what is to go in all is gone, in what the goals count."""

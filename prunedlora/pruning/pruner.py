@@ -46,7 +46,8 @@ class Pruner:
 
     Owns the averaged statistics; changes the layers' Parameters and the optimizer's state at events only. It begins to
     collect as late as its settings and the length of the training allow (observed_steps.py), and stops once the target
-    is reached; with nothing to remove it never touches anything.
+    is reached, on a ladder until the steps that count at the next rung; with nothing to remove it never touches
+    anything.
 
     With `hold`, for a trainer under which shapes must not change, what is removed stays at zero: call `enforce` after
     every optimizer step and `shrink` at the end. The choices are the same.
@@ -83,9 +84,9 @@ class Pruner:
         self._gradient_form = GradientForm(settings)
         self._averages = Averages(watched(settings, self._criterion), self._layers, settings.ema_decay)
         self._is_discarded = False
+        self._from_start = from_start
         self._take_stock()
         self._is_open = not self.is_done
-        self._first_observed = 1 if from_start else self._plan.first_observed
         self._watch(1)
 
     def statistics(self) -> list[Tensor]:
@@ -185,12 +186,14 @@ class Pruner:
         """Layer name → the criterion's score of each component by itself (r,), higher = keep, as things stand.
 
         What an event at `step` looks at first. Raises ValueError for a basis that has components of its own, before
-        the first observation, and once the target is reached.
+        the first observation, between the rungs of a ladder, and once the target is reached.
         """
         if self._criterion is None or (num := self._averages.num_observed) == 0:
             raise ValueError(f"no scores: basis {self.settings.basis!r}, {num} steps observed")
         if not self._is_open:
             raise ValueError("no scores: the target is reached, nothing is observed any more")
+        if not self._averages.is_watching:
+            raise ValueError(f"no scores: the next rung's steps are observed from step {self._first_observed} on")
         known = self._known(0, derive_seed(self._seed, "event", step))
         evidence = known.evidence
         gradients = self._gradient_form.gradients(self._averages.num_observed)
@@ -250,8 +253,8 @@ class Pruner:
         self._take_stock()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Averaged statistics (`average.<statistic>.<layer>`; none before the first step that is observed), the number
-        of steps in them, the average `gradient_scale` where it is needed, the last gradients (`gradient.<layer>`) where
+        """Averaged statistics (`average.<statistic>.<layer>`; none in steps that are not observed), the number of steps
+        in them, the average `gradient_scale` where it is needed, the last gradients (`gradient.<layer>`) where
         a rung may use them that begins after this step, and where components are held which are live (`live.<layer>`);
         take it between steps."""
         held = {
@@ -283,7 +286,7 @@ class Pruner:
         if any(name.startswith("average.") for name in state):
             self._watch(self._first_observed)
         elif self._first_observed > 1:
-            self._averages.close()  # the state is of a step before: a branch that was observed is left
+            self._averages.close()  # the state is of a step before, as that of a branch that was observed and is left
         self._is_discarded = False
         scale = {"gradient_scale"} if self._keeps_scale else set()
         gradients = {f"gradient.{name}" for name in self._names} if self._keeps_gradients else set()
@@ -317,14 +320,23 @@ class Pruner:
         return self.settings.gradient_cap is not None and self._averages.is_watching and self._plan.removes_at_once
 
     def _watch(self, step: int) -> None:
-        """Before step number `step`: begins where it is the first that is observed."""
-        if self._is_open and not self._averages.is_watching and step >= self._first_observed:
+        """Before step number `step`: begins where it is the first that is observed, and ends where the next that is
+        comes later: a rung's removal is complete."""
+        is_due = step >= self._first_observed
+        if not self._is_open or self._averages.is_watching == is_due:
+            return
+        if is_due:
             self._averages.begin()
+            self._gradient_form.scale = 0.0
+        else:
+            self._averages.close()
+            self._gradient_form.forget()
 
     def _take_stock(self) -> None:
         """After a change of ranks: what follows from them, and is asked for at every step."""
         self._present = [layer.rank for layer in self._layers]
         self._is_done = self._plan.is_done(self._present)
+        self._first_observed = 1 if self._from_start else self._plan.first_observed(self._present)
         self._rate_factor = float(self._plan.growth(self._present) ** self.settings.rate_growth)
 
     def _started(self) -> bool:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal, Self
+from typing import Literal, Protocol, Self
 
 from prunedlora.pruning.ladder import Ladder, SizeUnit
 
@@ -19,6 +19,15 @@ class MinRankError(ValueError):
     """A target below what `min_rank` leaves."""
 
 
+class Layer(Protocol):
+    """What of a layer counts here."""
+
+    @property
+    def rank(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+
+
 @dataclass(frozen=True)
 class Start:
     """The layers as pruning finds them: (rank, parameters of one component) → how many such layers there are."""
@@ -29,6 +38,18 @@ class Start:
     def of(cls, ranks: Iterable[int], widths: Iterable[int]) -> Self:
         """Of one rank and one width for each layer."""
         return cls(Counter(zip(ranks, widths, strict=True)))
+
+    @classmethod
+    def of_layers(cls, layers: Iterable[Layer]) -> Self:
+        """Of layers as they stand now."""
+        return cls(Counter((layer.rank, layer.width) for layer in layers))
+
+    def of_rank(self, rank: int) -> Self:
+        """Of layers as many and as wide, all of one rank."""
+        widths: Counter[tuple[int, int]] = Counter()
+        for (_, width), num in self.layers.items():
+            widths[rank, width] += num
+        return type(self)(widths)
 
     @property
     def max_rank(self) -> int:

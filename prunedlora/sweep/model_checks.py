@@ -12,6 +12,7 @@ from prunedlora.adapters.peft_limits import refused_by_peft
 from prunedlora.adapters.size import served_layers
 from prunedlora.adapters.targets import ALL_LINEAR, adaptable, resolve_head
 from prunedlora.config.trial import TrialConfig
+from prunedlora.pruning.target import Start
 from prunedlora.tasks.task import Features, Task
 from prunedlora.tasks.tokenised import TokenisedSplit
 from prunedlora.training.checkpoint_fit import missing_weights
@@ -21,8 +22,8 @@ from prunedlora.trial.assemble import build_method
 from prunedlora.trial.assets import Skeleton
 from prunedlora.trial.base_cache import model_settings
 from prunedlora.trial.candidates import ADAPTER
-from prunedlora.trial.cut_sizes import checked_start
-from prunedlora.trial.start import Start, check_labels, left_out_of, start_of, targets_of
+from prunedlora.trial.start import Start as ExistingStart
+from prunedlora.trial.start import check_labels, left_out_of, start_of, targets_of
 
 MOST_TOKENS = 512
 """Longest example that a batch is tried with."""
@@ -65,17 +66,18 @@ def check_tokens(trial: TrialConfig, model: PreTrainedModel, facts: TokenFacts) 
 
 def check_attached(
     trial: TrialConfig, task: Task, skeleton: Skeleton, num_steps: int, missing: frozenset[str] | None
-) -> bool:
+) -> Start | None:
     """Attaches the trial's method to the model without its weights, and takes it off again. `missing`: what the
     checkpoint lacks, as far as it is known.
 
-    False, and `skeleton` is spent, where the method computes with the weights: then only the trial can tell.
+    Its LoRA layers as they start; None, and `skeleton` is spent, where the method computes with the weights: then only
+    the trial can tell.
 
     Raises:
         TargetError: as attaching does; of an adapter that exists, the first module that does not fit, or its classes.
         ModelError: PEFT, or the method, does not take this model; or the checkpoint lacks a parameter that would not
             train.
-        SettingsError: a size that the adapter cannot be cut to, or that takes nothing.
+        SettingsError: a target or a rung that the layers cannot come to.
     """
     model = skeleton.model
     if trial.model.gradient_checkpointing and not can_checkpoint(model):
@@ -91,16 +93,14 @@ def check_attached(
     except (AttributeError, NotImplementedError, RuntimeError, TypeError) as error:
         if NEEDS_WEIGHTS.search(str(error)):
             method.close()
-            return False
+            return None
         raise ModelError(f"method {trial.method!r} cannot be put on {type(model).__name__}: {error}") from error
     try:
         check_new_parameters(adapted, missing or ())
-        if trial.free_cuts is not None:
-            checked_start(trial, method.layers)
+        return Start.of_layers(method.layers)
     finally:
         method.close()
         method.detach(adapted)
-    return True
 
 
 def missing_of(trial: TrialConfig, task: Task) -> frozenset[str] | None:
@@ -134,7 +134,7 @@ def model_warnings(trial: TrialConfig, task: Task, skeleton: Skeleton) -> Iterat
         )
 
 
-def _unknown_of_start(trial: TrialConfig, task: Task, start: Start | None) -> Iterator[str]:
+def _unknown_of_start(trial: TrialConfig, task: Task, start: ExistingStart | None) -> Iterator[str]:
     if start is None or start.existing is None:
         return
     if not start.base_names:

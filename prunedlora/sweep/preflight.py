@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from types import MappingProxyType
@@ -18,7 +19,10 @@ from prunedlora.config.pins import pinned
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.config.trial_sections import ModelConfig
+from prunedlora.methods.method import Method
+from prunedlora.pruning.target import Start
 from prunedlora.registry import lookup
+from prunedlora.settings_error import SettingsError
 from prunedlora.sweep.evaluation_cost import (
     DataFacts,
     EvaluationCost,
@@ -35,6 +39,7 @@ from prunedlora.sweep.model_checks import (
     model_warnings,
     token_facts,
 )
+from prunedlora.sweep.size_checks import check_sizes, sizes_of
 from prunedlora.sweep.tiny_batch import is_small, try_batch
 from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.task import Task
@@ -84,18 +89,20 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
     Raises:
         LocationError, DataError, ModelError, TargetError, HarnessError: a model, dataset, column, label, length, module
             or harness task that is not as the configuration says.
-        SettingsError: a size that the adapter cannot be cut to.
+        SettingsError: a target, a rung or a cut that the layers cannot come to, with the baseline or the corner of the
+            space that names it.
         PreflightError: an objective that the model has no figure for, quantised weights or FlashAttention without
             their package, fewer examples than workers or than asked for, or a classification head that would not train.
     """
     loaded: dict[str, _Loaded] = {}
-    attached: dict[str, set[str]] = {}
+    attached: dict[str, dict[str, Start | None]] = {}
+    possible: set[tuple[str, str, str]] = set()
     lines: dict[str, None] = {}
     shares: list[AdaptedShare] = []
     warnings: dict[str, None] = {}
     fingerprints: dict[str, tuple[dict[str, Any], str]] = {}
     costs: dict[str, list[EvaluationCost]] = {}
-    for name, written in _distinct(config):
+    for name, where, written in _distinct(config):
         trial_key(written)
         trial = pinned(written, commits)
         _check_packages(trial.model)
@@ -117,19 +124,27 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
         share = share_of(trial, skeleton, start_of(trial))
         if share is not None and share not in shares:
             shares.append(share)
-        _check_method(trial, splits)
-        _check_head(trial, task, model, heads)
         steps = num_steps(trial, len(splits.train))
-        if identity not in attached and is_small(skeleton):
-            try_batch(trial, task, skeleton, steps, found.tokens.tried)
-        if (shape := _shape(trial)) not in attached.setdefault(identity, set()):
-            attached[identity].add(shape)
+        method = _method(trial, steps, where)
+        _check_head(trial, task, model, heads)
+        starts = attached.setdefault(identity, {})
+        is_first = not starts
+        if (shape := _shape(trial)) not in starts:
             warnings |= dict.fromkeys(model_warnings(trial, task, skeleton))
-            if not check_attached(trial, task, skeleton, steps, found.missing):
+            with _told(where):
+                starts[shape] = check_attached(trial, task, skeleton, steps, found.missing)
+            if starts[shape] is None:
                 warnings[f"method {trial.method!r} needs the weights: whether it goes onto the model is not known"] = (
                     None
                 )
                 loaded[identity] = replace(found, skeleton=load_skeleton(trial, splits, task))
+        start = starts[shape]
+        if start is not None and (decides := (identity, shape, sizes_of(trial))) not in possible:
+            with _told(where):
+                check_sizes(trial, method, start)
+            possible.add(decides)
+        if is_first and is_small(skeleton):
+            try_batch(trial, task, skeleton, steps, found.tokens.tried)
         _check_sizes(trial, splits, config.resources.num_workers)
         if name != BASE or config.num_trials > 0:  # else the baselines alone are trained
             costs.setdefault(name, []).append(cost_of(trial, steps, found.facts))
@@ -141,50 +156,58 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
 
 def every_trial(config: SweepConfig) -> Iterator[TrialConfig]:
     """The base, the baselines, and every corner of the space."""
-    return (trial for _, trial in _named(config))
+    return (trial for _, _, trial in _named(config))
 
 
-def _named(config: SweepConfig) -> Iterator[tuple[str, TrialConfig]]:
-    """The same, each with what it is called: the base and the corners BASE, a baseline by its label or method."""
-    yield BASE, config.trial
-    for label, trial in zip(config.baseline_labels(), config.baseline_trials(), strict=True):
-        yield label or trial.method, trial
+def _named(config: SweepConfig) -> Iterator[tuple[str, str, TrialConfig]]:
+    """The same, each with what it is called, the base and the corners BASE, a baseline by its label or method; and with
+    where it comes from, for a message ("" for the base)."""
+    yield BASE, "", config.trial
+    for i, (label, trial) in enumerate(zip(config.baseline_labels(), config.baseline_trials(), strict=True)):
+        yield label or trial.method, f"baselines[{i}]" + (f" ({label})" if label else ""), trial
     for values in corners(config.space):
-        yield BASE, trial_with(config.trial, values)
+        shown = ", ".join(f"{path}={value}" for path, value in values.items())
+        yield BASE, f"space at {shown}", trial_with(config.trial, values)
 
 
-def _distinct(config: SweepConfig) -> Iterator[tuple[str, TrialConfig]]:
+def _distinct(config: SweepConfig) -> Iterator[tuple[str, str, TrialConfig]]:
     """The base and every corner of the space, and the baselines of every name, one for each different model, data,
-    targets, length and method."""
+    targets, length and method; as `_named`."""
     seen = set()
-    for name, trial in _named(config):
+    for name, where, trial in _named(config):
         fields = [trial.model, trial.data, trial.training, trial.evaluation]
         adapter = trial.adapter and trial.adapter.model_dump(include=PLACES)
         own = lookup("method", trial.method).section
         settings = None if own is None else getattr(trial, own).model_dump()
         identity = json.dumps(
-            [*(field.model_dump() for field in fields), trial.head_modules, adapter, own, settings, _sizes(trial), name]
+            [
+                *(field.model_dump() for field in fields),
+                trial.head_modules,
+                adapter,
+                own,
+                settings,
+                sizes_of(trial),
+                name,
+            ]
         )
         if identity not in seen:
             seen.add(identity)
-            yield name, trial
+            yield name, where, trial
+
+
+@contextmanager
+def _told(where: str) -> Iterator[None]:
+    """What settings get wrong is told with where they are from."""
+    try:
+        yield
+    except SettingsError as error:
+        raise SettingsError(f"{where}: {error}" if where else str(error)) from error
 
 
 def _shape(trial: TrialConfig) -> str:
-    """What of a trial decides whether its adapter goes onto a model, numbers that only train left out."""
+    """What of a trial decides whether its adapter goes onto a model; sizes are looked at without one."""
     adapter = trial.adapter and trial.adapter.model_dump(include=PLACES)
-    return json.dumps([trial.method, trial.head_modules, adapter, _sizes(trial)])
-
-
-def _sizes(trial: TrialConfig) -> list[Any]:
-    """What of a trial decides whether the sizes that it names can be: targets or rungs, and cuts, of what is there."""
-    pruning, cuts = trial.pruning, trial.free_cuts
-    reached = {"schedule", "target_sparsity", "target_rank", "allocation", "min_rank", "round_to"}
-    return [
-        trial.adapter and trial.adapter.initial_rank,
-        pruning and pruning.model_dump(include=reached),
-        cuts and cuts.model_dump(),
-    ]
+    return json.dumps([trial.method, trial.head_modules, adapter])
 
 
 def _load(trial: TrialConfig) -> _Loaded:
@@ -215,11 +238,11 @@ def _check_packages(model: ModelConfig) -> None:
         raise PreflightError(f"{attention} needs the package {package}, or kernels, on every node")
 
 
-def _check_method(trial: TrialConfig, splits: Splits) -> None:
+def _method(trial: TrialConfig, steps: int, where: str) -> Method:
     try:
-        build_method(trial, num_steps(trial, len(splits.train)))
+        return build_method(trial, steps)
     except ValueError as error:
-        raise PreflightError(str(error)) from error
+        raise PreflightError(f"{where}: {error}" if where else str(error)) from error
 
 
 def _check_sizes(trial: TrialConfig, splits: Splits, num_workers: int) -> None:

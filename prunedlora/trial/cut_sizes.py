@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from prunedlora.adapters.layers import AdaptedLayer
 from prunedlora.config.cuts import CutsConfig
 from prunedlora.config.methods import PruningConfig, section_fields
 from prunedlora.config.trial import TrialConfig
@@ -54,8 +53,8 @@ def target_of(settings: CutsConfig, size: float) -> Target:
     return Target(settings.sizes.unit, size, settings.min_rank)
 
 
-def checked_start(config: TrialConfig, layers: Sequence[AdaptedLayer]) -> Start:
-    """The layers, as they are attached, of a configuration with cuts.
+def checked_start(config: TrialConfig, start: Start) -> Start:
+    """`start`, the layers as they are attached, of a configuration with cuts.
 
     Raises SettingsError for a size that they cannot be cut to, and for cuts at the end that take nothing of what
     pruning certainly leaves: each size of a ladder's training; of another one, whose target a search may vary beside
@@ -63,9 +62,7 @@ def checked_start(config: TrialConfig, layers: Sequence[AdaptedLayer]) -> Start:
     """
     settings = config.free_cuts
     assert settings is not None
-    ranks, widths = [layer.rank for layer in layers], [layer.width for layer in layers]
-    start = Start.of(ranks, widths)
-    last = None if config.pruning is None or settings.at != "end" else _Last.of(config.pruning, ranks, widths)
+    last = None if config.pruning is None or settings.at != "end" else _Last.of(config.pruning, start)
     idle: list[str] = []
     for size, allocation in product(settings.sizes.sizes, settings.allocations):
         target, rule = target_of(settings, size), lookup("allocation", allocation)
@@ -93,18 +90,18 @@ class _Last:
     widths: Sequence[int]
 
     @classmethod
-    def of(cls, pruning: PruningConfig, ranks: Sequence[int], widths: Sequence[int]) -> "_Last | None":
+    def of(cls, pruning: PruningConfig, start: Start) -> "_Last | None":
         """None where the target cannot be, which the method tells."""
         ladder = section_fields(pruning).get("ladder")
         target = targets_of(ladder, pruning.target_sparsity, pruning.target_rank, pruning.min_rank, pruning.round_to)[
             -1
         ]
-        start = Start.of(ranks, widths)
         try:
             goal = lookup("allocation", pruning.allocation).goal(start, target)
         except ValueError:
             return None
-        return cls(target, pruning.allocation, goal, start, ranks, widths)
+        layers = [layer for layer, num in start.layers.items() for _ in range(num)]
+        return cls(target, pruning.allocation, goal, start, *zip(*layers, strict=True))
 
     def is_below(self, rule: Allocation, goal: Goal) -> bool:
         """Whether a cut by `rule` to `goal` takes nothing for certain. Of layers that competed only how much is gone

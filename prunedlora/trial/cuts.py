@@ -57,7 +57,7 @@ class Cutter:
         return None if settings is None else cls(settings, config, live, assets, workers)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "start", checked_start(self.config, self.live.method.layers))
+        object.__setattr__(self, "start", checked_start(self.config, Start.of_layers(self.live.method.layers)))
 
     @property
     def are_due(self) -> bool:

@@ -62,3 +62,68 @@ def test_milestones_beside_a_ladder(tree: dict[str, Any]) -> None:
     on_ladder(tree, {"mean_rank": [4]})
     put(tree, "trial.evaluation.milestones", [0.5])
     assert "evaluation.milestones has no effect on schedule 'ladder'" in error_of(tree)
+
+
+@pytest.mark.parametrize("rate", ["restart", "continue", "branch"])
+def test_a_branch_decays(tree: dict[str, Any], rate: str) -> None:
+    """The other rates are as the optimizer's decay says, which may be none."""
+    on_ladder(tree, {"mean_rank": [4]})
+    put(tree, "trial.pruning.schedule.rate", rate)
+    put(tree, "trial.optimizer.decay", "constant")
+    if rate == "branch":
+        expected = "optimizer.decay 'constant' leaves a ladder's branches without a decay; take linear or cosine"
+        assert expected in error_of(tree)
+    else:
+        parse_sweep(tree, "x.yaml")
+
+
+RUNGS = {"kept": [0.5]}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (
+            {"name": "laddder", "rungs": RUNGS, "trunk": 0.3},
+            "schedule: rungs is a ladder's, but the name is 'laddder': write name: ladder, or remove rungs, trunk",
+        ),
+        ({"rungs": RUNGS}, "schedule: rungs is a ladder's, but there is no name: write name: ladder, or remove rungs"),
+        (
+            {"name": "cubic", "begin": 0.1, "end": 0.5, "every_steps": 1, "rungs": RUNGS},
+            "schedule: rungs is a ladder's, but the name is 'cubic': write name: ladder, or remove rungs",
+        ),
+        ({"name": "laddder", "begin": 0.1, "every_steps": 1}, "schedule.name: unknown schedule 'laddder'; known: "),
+        ({"name": "laddder", "begin": 0.1, "every_steps": 1}, "one_shot, ladder"),
+        (
+            {"name": "ladder", "rungs": [0.5, 0.2]},
+            "schedule.rungs: sizes are in a unit: write {kept: [0.5, 0.2]}, {parameters: […]} or {mean_rank: […]}, not",
+        ),
+        ({"name": "ladder", "rungs": [4, 2]}, "write {mean_rank: [4, 2]}, {kept: […]} or {parameters: […]}"),
+        ({"name": "ladder", "rungs": 0.5}, "write {kept: […]}, {parameters: […]} or {mean_rank: […]}, not 0.5"),
+        (
+            {"name": "ladder", "rungs": RUNGS, "begin": 0.1, "end": 0.5},
+            "begin and end have no effect on schedule 'ladder', whose trunk and rungs say when; remove them",
+        ),
+        (
+            {"name": "ladder", "rungs": RUNGS, "end": 0.5},
+            "end has no effect on schedule 'ladder', whose trunk and rungs say when; remove it",
+        ),
+    ],
+)
+def test_how_a_ladder_is_written(tree: dict[str, Any], schedule: dict[str, Any], message: str) -> None:
+    on_ladder(tree, RUNGS)
+    put(tree, "trial.pruning.schedule", schedule)
+    found = error_of(tree)
+    assert message in found
+    assert "did you mean 'rungs'" not in found
+
+
+def test_how_sizes_of_cuts_are_written(tree: dict[str, Any]) -> None:
+    put(tree, "trial.cuts", {"sizes": [0.5]})
+    assert "cuts.sizes: sizes are in a unit: write {kept: [0.5]}, {parameters: […]} or" in error_of(tree)
+
+
+def test_a_field_of_no_schedule_is_not_suggested_itself(tree: dict[str, Any]) -> None:
+    on_ladder(tree, RUNGS)
+    put(tree, "trial.pruning.schedule.trunkk", 0.3)
+    assert "schedule.trunkk: unknown field; did you mean 'trunk'?" in error_of(tree)

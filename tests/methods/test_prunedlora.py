@@ -157,3 +157,14 @@ def test_rungs_begin_where_the_loop_says_and_every_adapter_is_of_its_rung(
         sizes.append(sum(ranks.values()) / len(ranks))
     assert [event and event.step for event in events] == [None, 6, 9]
     assert sizes == [6, 3, 1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "setting"),
+    [({"target_rank": 99}, "target_rank"), ({"target_rank": None, "target_sparsity": 0.99}, "target_sparsity")],
+)
+def test_a_target_that_the_layers_cannot_come_to_is_the_users_fault(settings, setting, make_base, make_method):
+    base = make_base()
+    with pytest.raises(SettingsError, match=rf"^pruning\.{setting}: {setting} "):
+        make_method("prunedlora", **settings).attach(base, "default")
+    assert not any(hasattr(module, "lora_A") for module in base.modules())

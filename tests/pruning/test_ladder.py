@@ -16,6 +16,7 @@ from tests.pruning.variants import NUM_STEPS
 FORMS = {
     "gradient": {},
     "cap": {"gradient_cap": 0.5, "ema_decay": 0.2},
+    "gaps": {"gradient_cap": 0.5, "ema_decay": 0.03},  # two steps count: some of each rung's four are not observed
     "taylor": {"criterion": "taylor", "curvature": None, "recovery_side": None, "recovery_strength": 0.0},
     "magnitude": {
         "criterion": "magnitude",
@@ -49,7 +50,10 @@ ALLOCATIONS = ("uniform", "global", "global_per_parameter")
 
 
 @parametrize_pairwise(
-    form=("cap", "magnitude", "svd", "whitened"), ladder=tuple(LADDERS), allocation=ALLOCATIONS, hold=(False, True)
+    form=("cap", "gaps", "magnitude", "svd", "whitened"),
+    ladder=tuple(LADDERS),
+    allocation=ALLOCATIONS,
+    hold=(False, True),
 )
 def test_resuming_at_any_step_and_on_borders_equals_going_on_bit_for_bit(
     form, ladder, allocation, hold, make_network, make_settings, make_optimizer, train_step
@@ -358,3 +362,49 @@ def test_observation_that_begins_right_after_a_branch_sees_the_lines_first_step(
     events = go(train_step, model, layers, pruner, make_optimizer(model))
     assert events[0].step == 9
     assert pruner.is_done
+
+
+@pytest.mark.parametrize(
+    ("ladder", "observed"),
+    [
+        (ONE_SHOT, {7, 8, 11, 12, 15, 16}),
+        (replace(EVENTS, removal_end=0.25, every_steps=1), {8, 9, 12, 13, 16, 17}),
+        (EVENTS, {9, 10, 11, 13, 14, 15, 17, 18}),  # each rung's last event is on its third step
+        (replace(ONE_SHOT, sizes=(4, 2), trunk=0.5, rate="branch", branch=0.2), {7, 8, 9, 10, 13, 14, 15}),
+    ],
+)
+@pytest.mark.parametrize("hold", [False, True])
+def test_each_rung_observes_the_steps_that_count_at_its_removals_and_no_others(
+    ladder, observed, hold, make_network, make_settings, make_optimizer, train_step
+):
+    """Two count, of the line: branches are observed with what comes before them, and put back."""
+    settings = on_ladder(make_settings(ema_decay=0.03, gradient_cap=0.5), ladder)
+    model, layers = make_network()
+    pruner, optimizer = Pruner(settings, layers, hold=hold, num_steps=NUM_STEPS), make_optimizer(model)
+    seen = set()
+
+    def noted(model, pruner, optimizer, step):
+        is_watching = any(name.startswith("average.") for name in pruner.state_dict())
+        assert is_watching == bool(pruner.statistics()) == any(module._forward_hooks for module in model.modules())
+        seen.update({step} if is_watching else ())
+        return train_step(model, pruner, optimizer, step)
+
+    go(noted, model, layers, pruner, optimizer)
+    assert pruner.is_done
+    assert seen == observed
+
+
+def test_averages_of_a_rung_are_of_its_own_steps(make_network, make_settings, make_optimizer, train_step):
+    """Those and the scale begin at zero again, as if nothing had been observed before."""
+    settings = on_ladder(make_settings(ema_decay=0.03, gradient_cap=0.5), ONE_SHOT)
+    model, layers = make_network()
+    pruner, optimizer = Pruner(settings, layers, num_steps=NUM_STEPS), make_optimizer(model)
+    go(train_step, model, layers, pruner, optimizer, last=10)
+    empty = pruner.state_dict()
+    assert empty["num_observed"] == 0
+    assert empty["gradient_scale"] == 0.0
+    assert not any(tensor.any() for name, tensor in empty.items() if name.startswith("average."))
+    with pytest.raises(ValueError, match="no scores"):
+        pruner.scores()
+    go(train_step, model, layers, pruner, optimizer, first=11, last=11)
+    assert pruner.state_dict()["num_observed"] == 1

@@ -30,7 +30,9 @@ class Hungry:
         self.error = error
         self.batches: list[int] = []
 
-    def evaluate(self, model: nn.Module, features: Sequence[Features], batch_size: int, device: Any, **_: Any) -> Outcomes:
+    def evaluate(
+        self, model: nn.Module, features: Sequence[Features], batch_size: int, device: Any, **_: Any
+    ) -> Outcomes:
         assert len(features) <= batch_size
         self.batches.append(len(features))
         if len(features) * max(len(f.input_ids) for f in features) > self.most_tokens:
@@ -60,7 +62,9 @@ def test_a_batch_that_does_not_fit_is_halved_and_what_is_done_stays_done() -> No
 
 def test_what_memory_runs_out_of_later_is_halved_from_there() -> None:
     class Later(Hungry):
-        def evaluate(self, model: nn.Module, features: Sequence[Features], batch_size: int, device: Any, **_: Any) -> Outcomes:
+        def evaluate(
+            self, model: nn.Module, features: Sequence[Features], batch_size: int, device: Any, **_: Any
+        ) -> Outcomes:
             self.most_tokens = 36 if len(self.batches) < 2 else 4
             return super().evaluate(model, features, batch_size, device)
 

@@ -107,7 +107,7 @@ def test_what_cannot_be_evaluated_is_left_out_and_the_training_goes_on_bit_for_b
     put_on = PossibleCut.put_on
 
     def broken(self: PossibleCut, layers: Any) -> None:
-        put_on(self, layers)
+        put_on(self, Start.of_layers(layers))
         if self.cut.name == BROKEN:
             next(layer for layer in layers if layer.rank > 0).B.data.fill_(float("nan"))
 
@@ -273,13 +273,13 @@ def test_cuts_that_take_nothing_for_certain_are_refused(
     values = LORA | {"adapter.method": method, "pruning": pruning, "cuts": cuts}
     layers: Any = [SimpleNamespace(rank=6, width=12) for _ in range(2)]
     if problem is None:
-        assert checked_start(trial_of(tree, values), layers).layers == {(6, 12): 2}
+        assert checked_start(trial_of(tree, values), Start.of_layers(layers)).layers == {(6, 12): 2}
         if isinstance(pruning, dict) and "target_rank" not in pruning:
             above = values | {"cuts": {"sizes": {"kept": [0.9]}, "allocations": ["global"], "at": "every_rung"}}
-            checked_start(trial_of(tree, above), layers)
+            checked_start(trial_of(tree, above), Start.of_layers(layers))
     else:
         with pytest.raises(SettingsError, match=problem):
-            checked_start(trial_of(tree, values), layers)
+            checked_start(trial_of(tree, values), Start.of_layers(layers))
 
 
 # --- workers

@@ -17,7 +17,7 @@ from prunedlora.tasks.generation import Generation
 from prunedlora.tasks.outcomes import Outcomes, figures
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
-from prunedlora.trial import worth
+from prunedlora.trial import rivals, worth
 from prunedlora.trial.assets import AssetCache
 from prunedlora.trial.execute import execute_trial
 from prunedlora.trial.rivals import Rival
@@ -217,6 +217,26 @@ def test_records_are_read_once(
     put_rival(store, trial, "better", loss=1e-4)
     assert beaten_by("a") == f"better@{step}"
     assert read == ["rival", "better"]
+
+
+def test_what_is_known_is_gathered_once_whatever_the_number_of_records(
+    tree: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Known(set[str]):
+        num_copies = 0
+
+        def __or__(self, other: Any) -> Any:
+            Known.num_copies += 1
+            return set.__or__(self, other)
+
+        __ror__ = __or__
+
+    store, trial = new_store(tree, tmp_path), trial_of(tree)
+    keys = [f"{n:016x}" for n in range(50)]
+    monkeypatch.setattr(Store, "trial_keys", lambda _: keys)
+    rivals._ON_RECORD[store] = rivals._OnRecord(settled=Known(keys), asking="mine")
+    assert rivals.rivals_of(store, trial, "mine", sizes_of) == []
+    assert Known.num_copies <= 1
 
 
 def test_a_failed_trial_is_looked_at_again_by_the_next(
