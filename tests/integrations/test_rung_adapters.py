@@ -96,7 +96,13 @@ def test_leaving_adapters_changes_nothing_of_the_training(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize(
-    "ladder", [{}, IN_EVENTS | {"rate": "continue", "optimizer_state": "kept"}], ids=["", "events"]
+    "ladder",
+    [
+        pytest.param({}, id="at once"),
+        pytest.param(
+            IN_EVENTS | {"rate": "continue", "optimizer_state": "kept"}, id="in events", marks=pytest.mark.slow
+        ),
+    ],
 )
 def test_a_training_resumed_anywhere_equals_the_uninterrupted_one(ladder: dict[str, Any], tmp_path: Path) -> None:
     """On a border (before its removal), right after it, and inside a rung."""

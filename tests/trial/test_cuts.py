@@ -114,7 +114,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(
     "values",
     [
-        pytest.param(values, id=name, marks=[pytest.mark.slow] if name == "a ladder" else [])
+        pytest.param(values, id=name, marks=[] if "in events" in name else [pytest.mark.slow])
         for name, values in VARIANTS.items()
     ],
 )
