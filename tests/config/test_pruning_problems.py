@@ -22,7 +22,7 @@ def on_ladder(tree: dict[str, Any], rungs: dict[str, Any], **pruning: Any) -> No
         (
             {"mean_rank": [8, 4]},
             {},
-            "rung 1 of the ladder (mean_rank 8) removes nothing: the adapter starts with rank 8",
+            "rung 1 of the ladder (mean_rank 8) removes nothing: the adapter has rank 8; take less",
         ),
         ({"mean_rank": [9.5]}, {"allocation": "global"}, "(mean_rank 9.5) removes nothing"),
         ({"mean_rank": [4, 1]}, {"min_rank": 2}, "rung 2 of the ladder (mean_rank 1) is below what min_rank 2 keeps"),

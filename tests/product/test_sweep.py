@@ -119,7 +119,9 @@ def test_the_adapter_gives_its_recorded_accuracy_without_our_code(
         merge,
     ]
     accuracy = float(run(sys.executable, "-c", PLAIN, json.dumps(arguments)).stdout)
-    recommended = next(p for p in front["front"] if p["key"] == front["recommended"]["key"])
+    recommended = next(
+        p for p in front["front"] if all(p[name] == front["recommended"][name] for name in ("key", "candidate"))
+    )
     recorded = recommended["accuracy"]
     assert accuracy == pytest.approx(recorded, abs=1e-9)
 

@@ -45,6 +45,7 @@ def wait_for_records(store: Store, count: int, driver: "subprocess.Popen[str]") 
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on_where_it_was_and_asks_what_it_would_have_asked(tmp_path: Path) -> None:
     tree = tiny.sweep_tree(tmp_path / "tiny", tmp_path / "store")
     tree |= {"num_trials": NUM_TRIALS, "resources": {"num_slots": 1}}

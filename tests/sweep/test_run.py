@@ -118,6 +118,7 @@ def test_two_workers_train_a_trial_together(folder: Path, tmp_path: Path, shared
     assert result.summary.exported is not None
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_time_is_up_leaves_its_trials_in_flight(folder: Path, tmp_path: Path, shared_ray: None) -> None:
     config = make(folder, tmp_path / "store", num_trials=40, seed=900)
     result, text = run(config, max_seconds=1)

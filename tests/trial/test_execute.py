@@ -544,9 +544,10 @@ def test_workers_that_remove_different_components_are_started_again(tree: dict[s
     assert "WorkersDifferError: the 2 workers of this training have removed different components" in failure.message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("curvature", "batch_size", "micro_batch_size"),
-    [pytest.param("batch", 8, 3, marks=pytest.mark.slow), ("token", 7, 1)],
+    [("batch", 8, 3), ("token", 7, 1)],
 )
 def test_two_workers_remove_what_one_removes(
     tree: dict[str, Any], tmp_path: Path, curvature: str, batch_size: int, micro_batch_size: int

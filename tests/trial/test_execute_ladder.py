@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -175,15 +176,14 @@ FORMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-PLAIN = {("restart, svd", None)}
+PLAIN = "restart, svd"
 
 
 @pytest.mark.parametrize(
     ("form", "every"),
     [
-        pytest.param(form, every, marks=[] if (form, every) in PLAIN else pytest.mark.slow)
-        for form in FORMS
-        for every in (1, None)
+        pytest.param(form, every, marks=[] if form == PLAIN else pytest.mark.slow)
+        for form, every in zip(FORMS, cycle((None, 1)), strict=False)
     ],
 )
 def test_killed_at_every_step_equals_uninterrupted_bit_for_bit(
@@ -204,7 +204,10 @@ def test_killed_at_every_step_equals_uninterrupted_bit_for_bit(
 
 @pytest.mark.parametrize(
     ("schedule", "pruning"),
-    [pytest.param(RESTART, SHARED, marks=pytest.mark.slow, id="svd"), pytest.param(BRANCH | EVENTS, {}, id="branch")],
+    [
+        pytest.param(RESTART, SHARED, marks=pytest.mark.slow, id="svd"),
+        pytest.param(BRANCH | EVENTS, {}, id="branch", marks=pytest.mark.slow),
+    ],
 )
 def test_killed_and_paused_between_candidate_and_removal(
     tree: dict[str, Any], assets: AssetCache, tmp_path: Path, schedule: dict[str, Any], pruning: dict[str, Any]

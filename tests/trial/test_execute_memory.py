@@ -145,6 +145,7 @@ def test_what_is_begun_anew_equals_what_began_so(
     assert findings(trial, found) == findings(trial, told)
 
 
+@pytest.mark.slow
 def test_what_is_found_is_what_would_have_been_set(
     folder: Path, tmp_path: Path, limited: Callable[[Memory], Memory]
 ) -> None:
