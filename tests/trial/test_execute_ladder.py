@@ -202,12 +202,10 @@ def test_killed_at_every_step_equals_uninterrupted_bit_for_bit(
     assert lines(trial, store) == log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("schedule", "pruning"),
-    [
-        pytest.param(RESTART, SHARED, marks=pytest.mark.slow, id="svd"),
-        pytest.param(BRANCH | EVENTS, {}, id="branch", marks=pytest.mark.slow),
-    ],
+    [pytest.param(RESTART, SHARED, id="svd"), pytest.param(BRANCH | EVENTS, {}, id="branch")],
 )
 def test_killed_and_paused_between_candidate_and_removal(
     tree: dict[str, Any], assets: AssetCache, tmp_path: Path, schedule: dict[str, Any], pruning: dict[str, Any]
