@@ -18,9 +18,7 @@ def load(name: str) -> SweepConfig:
     return load_sweep(Path(ROOT / "search_spaces" / f"{name}.yaml"))
 
 
-@pytest.mark.parametrize(
-    "name", [*FORMS, "compare_quickstart", pytest.param("smollm2_chain_sum_ladder", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name", [*FORMS, "compare_quickstart"])
 def test_a_dry_run_finds_nothing_wrong(name: str) -> None:
     preflight(load(name))
 
