@@ -10,6 +10,7 @@ from prunedlora.config.sweep import SweepConfig
 from prunedlora.pruning.ladder import rungs_of
 from prunedlora.sweep.preflight import preflight
 from tests.product.conftest import ROOT
+from tests.tiny import make_decoder
 
 FORMS = ["lora_squeeze_post", "lora_squeeze_cont", "lora_squeeze_in"]
 
@@ -21,6 +22,12 @@ def load(name: str) -> SweepConfig:
 @pytest.mark.parametrize("name", [*FORMS, "compare_quickstart"])
 def test_a_dry_run_finds_nothing_wrong(name: str) -> None:
     preflight(load(name))
+
+
+def test_a_dry_run_of_the_ladder_that_generates_finds_nothing_wrong(tmp_path: Path) -> None:
+    """On a small model of the same kind: the file's own comes with a package that no extra brings."""
+    model = f"trial.model={{name: {make_decoder(tmp_path / 'model')}}}"
+    preflight(load_sweep(ROOT / "search_spaces" / "smollm2_chain_sum_ladder.yaml", [model]))
 
 
 @pytest.mark.parametrize("name", FORMS)

@@ -124,7 +124,8 @@ def test_held_components_are_chosen_as_physical_ones_are(
     assert found[0][0] == found[1][0]
     for pair, other in zip(found[0][1], found[1][1], strict=True):
         for a, b in zip(pair, other, strict=True):
-            torch.testing.assert_close(a, b, rtol=0, atol=1e-8)
+            # Basis svd is found from squares of the factors, whose rounding its small components feel.
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-9 if form == "svd" else 1e-10)
 
 
 @parametrize_pairwise(form=tuple(FORMS), ladder=("one_shot", "events"), allocation=ALLOCATIONS)
