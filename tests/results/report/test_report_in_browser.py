@@ -46,7 +46,7 @@ def report(tmp_path_factory, sweep, record, candidate, failed):
         record("a1", candidate(0.97, 900, 5), candidate(0.96, 1000, 10), config=config(0.1, 4), label=NAME),
         record("b2", candidate(0.5, 5000, 5), candidate(0.99, 60_000, 10), config=config(0.25, 8)),
         record("c3", candidate(0.8, 70, 5), config={"adapter": {"method": "lora"}, "note": NAME}, label="LoRA"),
-        failed("d4", candidate(1.0, 1), message=NAME),
+        failed("d4", candidate(0.2, 100), message=NAME),  # what a failed trial had computed counts; this is dominated
         record("e5", candidate(0.3, 80), status="stopped"),
     ):
         store.write_record(each, 1)
