@@ -89,7 +89,7 @@ def made_up_store(config: SweepConfig, folder: Path, *, num_trials: int, num_can
         _put(store, f"asks/{number:06d}.json", to_json(ask))
         _write_trial(store, key, resolved, num_candidates, difficulty, rng)
     base = Figure(value=0.14, stderr=0.017, num_examples=NUM_EXAMPLES)
-    store.write_base(BaseReference(figures={config.trial.evaluation.metric: base}))
+    store.write_base(BaseReference(figures={config.trial.evaluation.figure: base}))
     return store
 
 
@@ -105,7 +105,7 @@ def _write_trial(
         step = (i + 1) * 20
         correct = (difficulty + rng.normal(size=NUM_EXAMPLES) < skill + 0.4 * np.log1p(ranks.mean())).astype(int)
         losses = np.round(rng.exponential(0.5, NUM_EXAMPLES), 12)
-        metric = trial.evaluation.metric
+        metric = trial.evaluation.figure
         outcomes = ExampleOutcomes(
             loss_sums=tuple(losses.tolist()),
             num_targets=(1,) * NUM_EXAMPLES,

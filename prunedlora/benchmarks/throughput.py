@@ -16,9 +16,9 @@ from torch.optim import AdamW
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from prunedlora.adapters.attach import AdapterSettings, attach
-from prunedlora.tasks.sources import Example
+from prunedlora.tasks.example import Example
 from prunedlora.tasks.target_losses import target_losses
-from prunedlora.tasks.task import Features
+from prunedlora.tasks.task import Features, Shortened
 from prunedlora.training.data import BatchOrder
 
 SPREADS = {"math": 0.45, "instructions": 0.8}
@@ -163,7 +163,7 @@ def take_turns(runs: Mapping[str, Callable[[], Any]], num_rounds: int, device: t
 
 def _passes(step: Sequence[int], micro_batch_size: int | None, micro_batch_tokens: int | None) -> list[list[int]]:
     """Lengths of the examples of each forward pass of one step, as the training loop makes them."""
-    features = [Features([0] * n, [], False, Example("", "")) for n in step]
+    features = [Features([0] * n, [], Shortened.NOT, Example("", "")) for n in step]
     order = BatchOrder(features, len(step), micro_batch_size, micro_batch_tokens, seed=0)
     return [[len(feature.input_ids) for feature in part] for part in order.micro_batches(0, 0, 1)]
 

@@ -72,11 +72,14 @@ def _alternatives(annotation: Any) -> list[Any]:
     return [] if annotation is NoneType else [annotation]
 
 
+KINDS = {
+    *(("schedule", kind) for kind in ("schedule", "ladder")),
+    *((split, kind) for split in ("train", "validation", "test") for kind in ("source", "sources")),
+}
+"""What pydantic puts between two names to say which kind of section it has read."""
+
+
 def place(location: Sequence[int | str]) -> str:
-    """Where pydantic found an error, as people write it: without the name of the kind of schedule that was read."""
+    """Where pydantic found an error, as people write it: without the name of the kind of section that was read."""
     before = ("", *location)
-    return ".".join(
-        str(part)
-        for last, part in zip(before, location, strict=False)
-        if not (last == "schedule" and part in ("schedule", "ladder"))
-    )
+    return ".".join(str(part) for last, part in zip(before, location, strict=False) if (last, part) not in KINDS)

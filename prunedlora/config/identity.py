@@ -13,11 +13,12 @@ from typing import Any
 
 from prunedlora.adapter_place import STORED
 from prunedlora.config.harness_tasks import HARNESS_EXTRA, is_path, task_files
+from prunedlora.config.metric_names import own_metric
 from prunedlora.config.trial import TrialConfig
-from prunedlora.config.trial_sections import AdapterConfig
+from prunedlora.config.trial_sections import AdapterConfig, DataConfig
 from prunedlora.missing_path import looked_for
 
-KEY_VERSION = 4
+KEY_VERSION = 5
 """Raised whenever the same settings begin to mean another result; prunedlora/CHANGELOG.md says what changed."""
 KEY_LENGTH = 16
 SETTLED_AFTER_NS = 2_000_000_000
@@ -62,8 +63,13 @@ def trial_key(trial: TrialConfig) -> str:
             if (name := getattr(trial.adapter, field)) is not None:
                 tree["adapter"][field] = adapter_identity(name, ranks_alone=field == "rank_pattern_from")
     for split in ("train", "validation", "test"):
-        if tree["data"][split] is not None:
-            tree["data"][split]["name"] = _identity(tree["data"][split]["name"])
+        given = tree["data"][split]
+        for source in [] if given is None else given if isinstance(given, list) else [given]:
+            source["name"] = _identity(source["name"])
+    if (template := template_file(trial.data)) is not None:
+        tree["data"]["chat_template"] = _file_identity("data.chat_template", template)
+    if (own := own_metric(trial.evaluation.metric)) is not None:
+        tree["evaluation"]["metric"] = [_file_identity("evaluation.metric", own[0]), own[1]]
     if trial.evaluation.harness_tasks is not None:
         tree["evaluation"]["harness_tasks"] = [_harness_identity(name) for name in trial.evaluation.harness_tasks]
     canonical = json.dumps(tree, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -76,12 +82,11 @@ def contents(trials: Iterable[TrialConfig]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for trial in trials:
-        sources = (trial.data.train, trial.data.validation, trial.data.test)
         if trial.model.name not in found:
             found[trial.model.name] = _model_identity(trial.model.name)
-        for source in sources:
-            if source is not None and source.name not in found:
-                found[source.name] = _identity(source.name)
+        found |= data_contents(trial)
+        if (own := own_metric(trial.evaluation.metric)) is not None:
+            found[str(own[0])] = _file_identity("evaluation.metric", own[0])
         found |= {name: _harness_identity(name) for name in trial.evaluation.harness_tasks or ()}
         found |= adapter_contents(trial)
     return found
@@ -110,8 +115,22 @@ def check_revision(adapter: AdapterConfig) -> None:
 
 def data_contents(trial: TrialConfig) -> dict[str, Any]:
     """The part of `contents` that is this configuration's data. Raises LocationError for what does not exist."""
-    sources = (trial.data.train, trial.data.validation, trial.data.test)
-    return {source.name: _identity(source.name) for source in sources if source is not None}
+    found = {source.name: _identity(source.name) for source in trial.data.all_sources}
+    if (template := template_file(trial.data)) is not None:
+        found[str(template)] = _file_identity("data.chat_template", template)
+    return found
+
+
+def template_file(data: DataConfig) -> Path | None:
+    """The file that the chat template lies in; None where it is the tokenizer's, or there is none."""
+    given = data.chat_template
+    return None if given in (None, "tokenizer", "none") else Path(str(given)).expanduser()
+
+
+def _file_identity(field: str, path: Path) -> str:
+    if not path.is_file():
+        raise LocationError(f"{field}: file {str(path)!r} does not exist ({looked_for(str(path))})")
+    return file_digest(path)
 
 
 def model_location(name: str) -> str:

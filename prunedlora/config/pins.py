@@ -40,7 +40,7 @@ def hub_names(trials: Iterable[TrialConfig]) -> list[HubName]:
     """What these configurations name on the Hub by something else than a commit, each once."""
     found: dict[str, HubName] = {}
     for trial in trials:
-        sections = [trial.model, trial.adapter, *(getattr(trial.data, split) for split in SPLITS)]
+        sections = [trial.model, trial.adapter, *trial.data.all_sources]
         for section in sections:
             if section is not None and (name := _hub_name(section)) is not None:
                 found.setdefault(name.text, name)
@@ -55,7 +55,12 @@ def pinned(trial: TrialConfig, commits: Mapping[str, str | None]) -> TrialConfig
         commit = None if name is None else commits.get(name.text)
         return section if commit is None else section.model_copy(update={"revision": commit})
 
-    data = trial.data.model_copy(update={split: with_commit(getattr(trial.data, split)) for split in SPLITS})
+    given = {split: getattr(trial.data, split) for split in SPLITS}
+    sources = {
+        split: [with_commit(source) for source in found] if isinstance(found, list) else with_commit(found)
+        for split, found in given.items()
+    }
+    data = trial.data.model_copy(update=sources)
     return trial.model_copy(
         update={"model": with_commit(trial.model), "adapter": with_commit(trial.adapter), "data": data}
     )

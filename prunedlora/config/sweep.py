@@ -106,7 +106,7 @@ class SweepConfig(Section):
     @model_validator(mode="after")
     def _objectives_are_recorded(self) -> Self:
         known = {
-            self.trial.evaluation.metric: "maximize",
+            self.trial.evaluation.figure: "maximize",
             "loss": "minimize",
             **dict.fromkeys(SIZES, "minimize"),
         }

@@ -109,7 +109,7 @@ def _trial_problems(base: TrialConfig, values: Mapping[str, Any], quality: str, 
             for details in error.errors()
             for line in details["msg"].removeprefix("Value error, ").split("\n")
         ]
-    metric = trial.evaluation.metric
-    if quality not in (metric, "loss"):
-        return [f"evaluation.metric {metric!r} does not record the objective {quality!r}"]
+    figure = trial.evaluation.figure
+    if quality not in (figure, "loss"):
+        return [f"evaluation.metric {figure!r} does not record the objective {quality!r}"]
     return [] if has_gpu else gpu_problems(trial)

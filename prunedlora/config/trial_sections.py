@@ -3,9 +3,10 @@
 import codecs
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
 
 from prunedlora.adapter_place import STORED, split_stored
+from prunedlora.config.metric_names import figure_name
 from prunedlora.config.section import Options, Progress, Section, registered
 from prunedlora.registry import lookup
 
@@ -78,6 +79,10 @@ class ModelConfig(Section):
         return self
 
 
+RowFormat = Literal["messages", "sharegpt", "prompt_completion", "alpaca", "input_output", "text"]
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+
+
 class SourceConfig(Section):
     """Where the examples of one split come from."""
 
@@ -104,13 +109,46 @@ class SourceConfig(Section):
     """Seed of a reasoning-gym task (required there)."""
     num_examples: PositiveInt | None = None
     """How many examples: taken from a seeded shuffle, generated for reasoning-gym (required there); None takes all."""
-    prompt: str = Field(min_length=1)
-    """Template of the model's input, with column names in braces: "{question}"."""
-    target: str = Field(min_length=1)
+    prompt: str | None = Field(default=None, min_length=1)
+    """Template of the model's input, with column names in braces: "{question}". With `target`; None, for generation:
+    rows are of a known `format`."""
+    target: str | None = Field(default=None, min_length=1)
     """Template of what is to be predicted: the label column ("{label}") or the answer ("{answer}")."""
+    format: RowFormat | None = None
+    """What the rows of a generation source look like: messages (a list of {role, content}), sharegpt (conversations, a
+    list of {from, value}), prompt_completion (two texts, or two lists of messages), alpaca (instruction, input,
+    output), input_output (segments, a list of {label, text}), text. None: it is known by its columns, unless prompt and
+    target are given."""
+    fields: dict[str, Annotated[str, Field(min_length=1)]] = Field(default={})
+    """Names that the rows use in place of their format's: {messages: dialogue, role: speaker, content: utterance}."""
+    roles: dict[str, Role] = Field(default={})
+    """What the rows call the roles of messages, beside the usual names: {customer: user, agent: assistant}."""
+    system: str | None = Field(default=None, min_length=1)
+    """System prompt of the conversations that have none of their own."""
+    weight: PositiveFloat = 1.0
+    """How often each example comes in a pass over the training data: 2 is twice, 0.5 half of them. Of several sources
+    of train."""
+    score_columns: list[Annotated[str, Field(min_length=1)]] = Field(default=[])
+    """Further columns that a metric of one's own reads."""
     group: str | None = Field(default=None, min_length=1)
     """Template of what examples must share to stay in one split: "{original_question}" for rephrasings of a question,
     the document, the author, the patient. For every source or for none; None: only equal prompts stay together."""
+
+    @property
+    def is_template(self) -> bool:
+        """Whether its examples are made by templates, and not of rows of a format."""
+        return self.prompt is not None
+
+    @model_validator(mode="after")
+    def _templates_or_format(self) -> Self:
+        if (self.prompt is None) != (self.target is None):
+            raise ValueError("prompt and target go together: give both, or neither for rows of a known format")
+        if self.prompt is not None and self.format is not None:
+            raise ValueError(f"format {self.format!r} says what the rows are: remove prompt and target, or format")
+        if self.prompt is not None and (self.fields or self.roles):
+            given = "fields" if self.fields else "roles"
+            raise ValueError(f"{given} has no effect beside prompt and target, which name columns; remove it")
+        return self
 
     @model_validator(mode="after")
     def _text_files(self) -> Self:
@@ -142,13 +180,24 @@ class SourceConfig(Section):
         return self
 
 
+def _one_or_several(value: object) -> str:
+    return "sources" if isinstance(value, list | tuple) else "source"
+
+
+Sources = Annotated[
+    Annotated[SourceConfig, Tag("source")] | Annotated[list[SourceConfig], Tag("sources"), Field(min_length=1)],
+    Discriminator(_one_or_several),
+]
+
+
 class DataConfig(Section):
     task: Annotated[str, registered("task")]
     """text_classification or generation."""
-    train: SourceConfig
-    validation: SourceConfig | None = None
+    train: Sources
+    """One source, or a list of them."""
+    validation: Sources | None = None
     """None: cut from train, `num_validation` examples."""
-    test: SourceConfig | None = None
+    test: Sources | None = None
     """None: cut from train, `num_test` examples."""
     num_validation: PositiveInt | None = None
     """Examples cut from train for everything the search sees; only without a validation source."""
@@ -161,7 +210,32 @@ class DataConfig(Section):
     least one example, in each split; false: at random, classes may be missing from a cut; None: at random, refused
     where that leaves a class out of a split."""
     max_length: PositiveInt | None = None
-    """Longest input in tokens, prompt and answer together; None is the model's limit. Longer ones: cut and counted."""
+    """Longest input in tokens, prompt and answer together; None is the model's limit. Longer ones: cut and counted;
+    conversations lose their oldest turns."""
+    chat_template: str | None = Field(default=None, min_length=1)
+    """How conversations are written out: tokenizer (its own template), the path of a jinja file, or none (plain text).
+    None: tokenizer for rows that are conversations, none for all others. Given, prompts and targets of plain text are
+    a user's and the assistant's turn."""
+    chat_template_kwargs: Options = Field(default={})
+    """What the chat template is passed besides, for example {enable_thinking: false}."""
+    train_on: Literal["assistant", "last", "completion", "all"] | None = None
+    """What of a conversation is trained: all turns of the assistant, the last one, all that follows the prompt of a
+    prompt_completion row, or everything. None: completion for prompt_completion rows, assistant for all others."""
+
+    def sources(self, split: str) -> list[SourceConfig]:
+        """The sources of train, validation or test; none where it is cut from train."""
+        given = getattr(self, split)
+        return [] if given is None else given if isinstance(given, list) else [given]
+
+    @property
+    def train_names(self) -> str:
+        """What is trained on, for a message."""
+        return ", ".join(repr(source.name) for source in self.sources("train"))
+
+    @property
+    def all_sources(self) -> list[SourceConfig]:
+        """Of all splits."""
+        return [source for split in ("train", "validation", "test") for source in self.sources(split)]
 
     @model_validator(mode="after")
     def _one_origin_per_split(self) -> Self:
@@ -173,9 +247,9 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _groups_everywhere(self) -> Self:
-        named = {split: getattr(self, split) for split in ("train", "validation", "test")}
-        without = [split for split, source in named.items() if source is not None and source.group is None]
-        given = [split for split, source in named.items() if source is not None and source.group is not None]
+        named = [(split, source) for split in ("train", "validation", "test") for source in self.sources(split)]
+        without = dict.fromkeys(split for split, source in named if source.group is None)
+        given = dict.fromkeys(split for split, source in named if source.group is not None)
         if without and given:
             raise ValueError(
                 f"group is given for {', '.join(given)} and missing for {', '.join(without)}: what may not be in two "
@@ -337,7 +411,7 @@ class HarnessConfig(Section):
 
 
 class EvaluationConfig(Section):
-    metric: str
+    metric: Annotated[str, Field(min_length=1)]
     """accuracy (classification), exact_match, final_number or verifier (generation), loss (either)."""
     milestones: list[Annotated[float, Field(gt=0.0, lt=1.0)]] = Field(default=[])
     """Progress values at which an adapter is evaluated and kept, besides the end."""
@@ -362,6 +436,11 @@ class EvaluationConfig(Section):
     cuts nothing is measured, but for those of method svd, which are what it comes to."""
     harness: HarnessConfig | None = None
     """How harness_tasks are measured; None: by HarnessConfig's defaults."""
+
+    @property
+    def figure(self) -> str:
+        """What the metric's figures are called."""
+        return figure_name(self.metric)
 
     @model_validator(mode="after")
     def _rising_milestones(self) -> Self:

@@ -84,7 +84,7 @@ def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], fol
     """A model card: front matter as the Hub reads it, then the same for people. `folder`: the adapter as trained."""
     config = recorded_trial(record)
     task = lookup("task", config.data.task)
-    metric = config.evaluation.metric
+    metric = config.evaluation.figure
     if metric not in test | candidate.figures:  # its loss was too bad for more to be measured
         metric = "loss"
     split, figure = ("test", test[metric]) if metric in test else ("validation", candidate.figures[metric])
@@ -98,8 +98,8 @@ def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], fol
         eval_results=[
             EvalResult(
                 task_type=pipeline,
-                dataset_type=config.data.train.name,
-                dataset_name=config.data.train.name,
+                dataset_type=config.data.sources("train")[0].name,
+                dataset_name=config.data.sources("train")[0].name,
                 dataset_split=split,
                 metric_type=metric,
                 metric_value=figure.value,

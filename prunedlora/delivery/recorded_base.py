@@ -21,7 +21,7 @@ from prunedlora.tasks.task import length_limit, padding_token
 from prunedlora.tasks.text_classification import classifier_settings
 from prunedlora.training.model import BaseModel, load_tokenizer, release_memory
 from prunedlora.training.positions import position_limit
-from prunedlora.trial.assets import source_of
+from prunedlora.trial.assets import sources_of
 from prunedlora.trial.base_cache import load_base_of, model_settings
 from prunedlora.trial.candidates import CHECKED_EXAMPLES, CHECKED_TOKENS
 
@@ -74,7 +74,8 @@ def prompt_batch(trial: TrialConfig, device: torch.device) -> dict[str, Tensor]:
     most = length_limit(tokenizer, data.max_length, position_limit(settings, kind.auto_model))
     if not kind.has_classes:
         most = CHECKED_TOKENS if most is None else min(most, CHECKED_TOKENS)
-    prompts = load_prompts(source_of(data.validation or data.train), CHECKED_EXAMPLES)
+    split = "train" if data.validation is None else "validation"
+    prompts = load_prompts(sources_of(data, split)[0], CHECKED_EXAMPLES)
     options = {} if most is None else {"truncation": True, "max_length": most}
     rows = tokenizer(prompts, verbose=False, **options)["input_ids"]
     batch = pad_inputs(rows, padding_token(tokenizer))

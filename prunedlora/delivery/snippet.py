@@ -84,7 +84,8 @@ def _arguments(settings: dict[str, str]) -> str:
 
 
 def _use(config: TrialConfig, *, with_labels: bool) -> list[str]:
-    prompt = f'inputs = tokenizer({config.data.train.prompt!r}, return_tensors="pt")  # as trained: fill in the columns'
+    template = config.data.sources("train")[0].prompt
+    prompt = f'inputs = tokenizer({template!r}, return_tensors="pt")  # as trained: fill in the columns'
     if with_labels:
         return [prompt, "print(id2label[int(model(**inputs).logits.argmax())])"]
     length = config.evaluation.max_new_tokens or 64

@@ -178,7 +178,7 @@ def check_data(work: Work, bench: Bench) -> None:
     if None not in (found, known) and found != known:
         raise OtherDataError(
             f"slot {bench.settings.slot} on node {ray.util.get_node_ip_address()} does not serve: its data have the "
-            f"fingerprint {found}, the sweep began with {known} (training data {written.data.train.name!r}): files "
+            f"fingerprint {found}, the sweep began with {known} (training data {written.data.train_names}): files "
             "that differ, or another version of datasets or of the generator"
         )
 
@@ -202,7 +202,7 @@ def _fingerprint(written: TrialConfig, bench: Bench) -> str | None:
     fault of the node. Raises NodeError."""
     trial = pinned(written, bench.store.binding.read_commits())
     try:
-        with loading(f"data {written.data.train.name!r}"):
+        with loading(f"data {written.data.train_names}"):
             section = json.dumps([written.data.model_dump(), data_contents(written)])
             if section not in bench.fingerprints:
                 bench.fingerprints[section] = bench.assets.examples(trial).fingerprint

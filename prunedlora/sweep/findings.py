@@ -50,10 +50,12 @@ def warnings_of(trial: TrialConfig, splits: Splits, task: Task) -> Iterator[str]
     if task.labels is None:
         tokenizer = load_tokenizer(model_settings(trial))
         for name in ("train", "validation", "test"):
-            source = getattr(data, name)
-            found = source and border_warning(source.prompt, source.target, getattr(splits, name), tokenizer)
-            if found:
-                yield f"data.{name}: {found}"
+            for source in data.sources(name):
+                if source.prompt is None or source.target is None:
+                    continue
+                found = border_warning(source.prompt, source.target, getattr(splits, name), tokenizer)
+                if found:
+                    yield f"data.{name}: {found}"
         return
     for name, number in (("validation", data.num_validation), ("test", data.num_test)):
         missing = set(task.labels) - {example.target for example in getattr(splits, name)}

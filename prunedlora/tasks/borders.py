@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from prunedlora.tasks.sources import Example
+from prunedlora.tasks.example import Example
 
 MOST_TRIED = 200
 RARE = 0.1

@@ -11,14 +11,14 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCrit
 from prunedlora.registry import register
 from prunedlora.tasks.batching import IGNORED, by_length, evaluating, pad, pad_inputs, to_device
 from prunedlora.tasks.data_error import DataError
+from prunedlora.tasks.example import Example
 from prunedlora.tasks.outcomes import Outcomes
 from prunedlora.tasks.plain_text import PlainText
 from prunedlora.tasks.scoring import SCORERS, check_scorable, cut_at
-from prunedlora.tasks.sources import Example
 from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.stopping import StopInAnswer, stop_criteria
 from prunedlora.tasks.target_losses import target_losses
-from prunedlora.tasks.task import INPUTS, Features, length_limit, padding_token
+from prunedlora.tasks.task import AS_GIVEN, INPUTS, ChatSettings, Features, Shortened, length_limit, padding_token
 from prunedlora.tasks.tokenizer_identity import tokenizer_identity
 
 
@@ -77,6 +77,7 @@ class Generation:
         max_new_tokens: int | None = None,
         stop: Sequence[str] = (),
         labels: Sequence[str] | None = None,
+        chat: ChatSettings = AS_GIVEN,
     ) -> Self:
         """Raises DataError: unknown metric, max_new_tokens missing or without effect, stop without effect or of what
         the tokenizer cannot write, examples that the metric cannot score (or not once cut at a stop text), max_length
@@ -115,15 +116,15 @@ class Generation:
         room = None if self._max_length is None else self._max_new_tokens
         return {"max_length": self._max_length, "room": room, "tokenizer": tokenizer_identity(self._tokenizer)}
 
-    def encode(self, examples: Sequence[Example]) -> list[Features]:
+    def encode(self, examples: Sequence[Example], *, prompts: bool = True) -> list[Features]:
         """Features in the order of the examples."""
         if not examples:
             return []
-        prompts = self._plain.ids(
+        asked = self._plain.ids(
             [example.prompt for example in examples], [example.prompt_literals for example in examples]
         )
         answers = self._plain.ids([example.target for example in examples], [()] * len(examples))
-        for example, prompt in zip(examples, prompts, strict=True):
+        for example, prompt in zip(examples, asked, strict=True):
             if self._prefix and prompt[:1] == self._prefix:
                 raise DataError(
                     f"the prompt's template begins with {self._tokenizer.bos_token!r}, which the tokenizer puts there "
@@ -131,7 +132,7 @@ class Generation:
                 )
         return [
             self._features(example, prompt, [*answer, self._tokenizer.eos_token_id])
-            for example, prompt, answer in zip(examples, prompts, answers, strict=True)
+            for example, prompt, answer in zip(examples, asked, answers, strict=True)
         ]
 
     def _check_targets(self, split: str, examples: Sequence[Example]) -> None:
@@ -151,31 +152,32 @@ class Generation:
                 )
 
     def _features(self, example: Example, prompt: list[int], answer: list[int]) -> Features:
-        truncated = False
+        shortened = Shortened.NOT
         if self._max_length is not None:
             longest_answer = self._max_length - len(self._prefix) - 1
             room = (
                 self._max_length - len(self._prefix) - max(min(len(answer), longest_answer), self._max_new_tokens or 0)
             )
-            truncated = len(prompt) > room or len(answer) > longest_answer
+            shortened = Shortened(len(prompt) > room or len(answer) > longest_answer)
             prompt, answer = prompt[-room:], answer[:longest_answer]
-        return Features([*self._prefix, *prompt, *answer], answer, truncated, example)
+        ids = [*self._prefix, *prompt, *answer]
+        return Features(ids, [len(ids) - len(answer), len(ids)], shortened, example)
 
     def collate(self, features: Sequence[Features]) -> dict[str, Tensor]:
         """`input_ids`, `attention_mask` and `labels`, each (batch, tokens), padded on the right, and `positions`
         (targets,): where in batch × tokens, flattened, a token stands whose next one is a target.
 
-        `labels` holds the answer's tokens at their positions and -100 on prompt and padding; it is made from positions,
-        so that an end-of-text token counts as a target even where padding has the same id.
+        `labels` holds the targets at their positions and -100 on everything else; it is made from positions, so that an
+        end-of-text token counts as a target even where padding has the same id.
         """
         batch = pad_inputs([feature.input_ids for feature in features], self._pad_token_id)
-        labels = [[IGNORED] * (len(f.input_ids) - len(f.labels)) + f.labels for f in features]
         width = batch["input_ids"].shape[1]
-        positions = [
-            row * width + position - 1
-            for row, f in enumerate(features)
-            for position in range(max(1, len(f.input_ids) - len(f.labels)), len(f.input_ids))  # nothing predicts 0
-        ]
+        labels = [[IGNORED] * len(f.input_ids) for f in features]
+        positions: list[int] = []
+        for row, f in enumerate(features):
+            for begin, end in f.spans:
+                labels[row][begin:end] = f.input_ids[begin:end]
+                positions += range(row * width + max(begin, 1) - 1, row * width + end - 1)  # nothing predicts 0
         return {**batch, "labels": pad(labels, IGNORED), "positions": torch.tensor(positions, dtype=torch.int64)}
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
@@ -219,7 +221,7 @@ class Generation:
         Prompts are padded on the left. Whatever the model's own generation config says beyond its end-of-text tokens
         (sampling, repetition penalties) is put aside: the answers depend on the weights alone.
         """
-        prompts = [feature.input_ids[: -len(feature.labels)] for feature in features]
+        prompts = [feature.prompt for feature in features]
         batch = to_device(pad_inputs(prompts, self._pad_token_id, side="left"), device)
         prompt_length = batch["input_ids"].shape[1]
         stopping = [] if self._stop_criteria is None else [StopInAnswer(self._stop_criteria, prompt_length)]

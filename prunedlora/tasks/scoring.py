@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from prunedlora.tasks.data_error import DataError
+from prunedlora.tasks.example import Example
 from prunedlora.tasks.final_answer import final_answer
-from prunedlora.tasks.sources import Example
 
 VERIFIER_ERRORS = (ArithmeticError, AttributeError, LookupError, SyntaxError, TypeError, ValueError)
 """What verifiers raise on text that they cannot parse."""

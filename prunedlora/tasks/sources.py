@@ -4,12 +4,13 @@ Imports neither torch nor a tokenizer: an example is two texts.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from prunedlora.tasks.data_error import DataError
+from prunedlora.tasks.example import Example
 from prunedlora.tasks.file_formats import Reading
 from prunedlora.tasks.generated_data import GENERATED, generate
 from prunedlora.tasks.library_data import load_from_hub
@@ -23,8 +24,14 @@ class Source:
     """Where the examples of one split come from: the fields of the configuration's data source, which explains them."""
 
     name: str
-    prompt: str
-    target: str
+    prompt: str | None = None
+    target: str | None = None
+    format: str | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
+    roles: Mapping[str, str] = field(default_factory=dict)
+    system: str | None = None
+    weight: float = 1.0
+    score_columns: Sequence[str] = ()
     subset: str | None = None
     revision: str | None = None
     split: str | None = None
@@ -35,22 +42,6 @@ class Source:
     delimiter: str | None = None
     encoding: str | None = None
     column_names: Sequence[str] | None = None
-
-
-@dataclass(frozen=True)
-class Example:
-    """What the model reads and what it should answer."""
-
-    prompt: str
-    target: str
-    verifier: Callable[[str], float] | None = field(default=None, compare=False, repr=False)
-    """The source's own score of an answer, 1 for a correct one; None where the source has none."""
-    group: str | None = field(default=None, compare=False, repr=False)
-    """What it shares with examples that must be in the same split; None where the source has no groups."""
-    prompt_literals: tuple[str, ...] = field(default=(), compare=False, repr=False)
-    """What the prompt's template says itself. Special tokens are read there and nowhere else."""
-    target_literals: tuple[str, ...] = field(default=(), compare=False, repr=False)
-    """The same of the target's."""
 
 
 def load_examples(source: Source, shuffle_seed: int) -> list[Example]:
@@ -64,6 +55,8 @@ def load_examples(source: Source, shuffle_seed: int) -> list[Example]:
     Raises DataError: source not found or not readable, unknown split, reasoning-gym task or option, missing column,
     missing value, a prompt, target or group without any text, no examples, or fewer than `num_examples`.
     """
+    if source.prompt is None:
+        raise DataError(f"dataset {source.name!r}: prompt and target are missing")
     templates = tuple(parse(text) for text in (source.prompt, source.target, source.group) if text is not None)
     if source.name.startswith(GENERATED):
         return _generated(source, templates)
@@ -89,6 +82,8 @@ def load_prompts(source: Source, most: int) -> list[str]:
     The target's template, and what today's reader makes of targets, do not matter. Raises DataError as `load_examples`
     for what it needs.
     """
+    if source.prompt is None:
+        raise DataError(f"dataset {source.name!r}: prompt and target are missing")
     if source.name.startswith(GENERATED):
         number = most if source.num_examples is None else min(most, source.num_examples)
     else:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
@@ -10,7 +11,8 @@ from typing import Literal
 
 from prunedlora.tasks.class_shares import class_shares
 from prunedlora.tasks.data_error import DataError
-from prunedlora.tasks.sources import Example, Source, load_examples, shuffle_key
+from prunedlora.tasks.example import Example
+from prunedlora.tasks.sources import Source, load_examples, shuffle_key
 
 Cut = Literal["random", "complete", "stratified"]
 """How splits are cut from train: at random; at random and refused where a class is left out of a split; by classes, in
@@ -42,9 +44,9 @@ class Splits:
 
 
 def load_splits(
-    train: Source,
-    validation: Source | None,
-    test: Source | None,
+    train: Source | Sequence[Source],
+    validation: Source | Sequence[Source] | None,
+    test: Source | Sequence[Source] | None,
     num_validation: int | None,
     num_test: int | None,
     split_seed: int,
@@ -65,27 +67,28 @@ def load_splits(
     for split, source, number in (("validation", validation, num_validation), ("test", test, num_test)):
         if (source is None) == (number is None):
             raise DataError(f"give exactly one of {split} (a source) and num_{split} (cut from train)")
-    sources = [source for source in (train, validation, test) if source is not None]
+    trains = _several(train)
+    sources = [*trains, *_several(validation), *_several(test)]
     if len({source.group is None for source in sources}) > 1:
         raise DataError("give group for every source or for none")
     _check_seeds(sources)
-    pool = load_examples(train, split_seed)
-    taken = partial(_cut, source=train, seed=split_seed, how=cut)
+    pool = _load(trains, split_seed)
+    taken = partial(_cut, sources=trains, seed=split_seed, how=cut)
 
     if test is None:
         num_later = 1 if validation is not None else 2
-        _check_sizes(pool, "test", num_test, num_later, train, cut)
+        _check_sizes(pool, "test", num_test, num_later, trains, cut)
         test_kept, rest = taken(pool, "test", num_test, num_later=num_later)
     else:
-        test_kept = load_examples(test, split_seed)
+        test_kept = _load(_several(test), split_seed)
         rest = _apart(pool, test_kept)
     if validation is None:
         if test is not None:
-            _check_sizes(rest, "validation", num_validation, 1, train, cut)
+            _check_sizes(rest, "validation", num_validation, 1, trains, cut)
         validation_kept, train_kept = taken(rest, "validation", num_validation, num_later=1)
         validation_lost: list[Example] = []
     else:
-        loaded = load_examples(validation, split_seed)
+        loaded = _load(_several(validation), split_seed)
         validation_kept = _apart(loaded, test_kept)
         train_kept = _apart(rest, validation_kept)
         validation_lost = _shared(loaded, test_kept)
@@ -98,7 +101,7 @@ def load_splits(
     }
     for split, kept in (("validation", validation_kept), ("train", train_kept)):
         if not kept:
-            what = "prompts" if train.group is None else "prompts or groups"
+            what = "prompts" if trains[0].group is None else "prompts or groups"
             raise DataError(
                 f"no {split} example is left: all {len(lost[split][0])} {what} are in another split as well"
             )
@@ -126,16 +129,23 @@ def _check_seeds(sources: list[Source]) -> None:
 
 
 def _cut(
-    pool: list[Example], split: str, number: int | None, *, num_later: int, source: Source, seed: int, how: Cut
+    pool: list[Example],
+    split: str,
+    number: int | None,
+    *,
+    num_later: int,
+    sources: Sequence[Source],
+    seed: int,
+    how: Cut,
 ) -> tuple[list[Example], list[Example]]:
     """(the examples cut, what is left of the pool for the `num_later` other splits)."""
     first: dict[str, Example] = {}
     for example in pool:
         first.setdefault(_unit(example), example)
     units, hint = "prompts", ""
-    if source.group is not None:
+    if sources[0].group is not None:
         units, hint = "groups", f"; it takes one example of each: where groups are few, give {split} its own source"
-    intro = f"cannot cut {number} {split} examples from train source {source.name!r}: "
+    intro = f"cannot cut {number} {split} examples from train source {_names(sources)}: "
     if number is None or number >= len(first):
         raise DataError(
             f"{intro}it has {len(first)} distinct {units} left and at least one must stay for training{hint}"
@@ -154,15 +164,17 @@ def _cut(
     return taken, rest
 
 
-def _check_sizes(pool: list[Example], split: str, number: int | None, num_later: int, source: Source, how: Cut) -> None:
+def _check_sizes(
+    pool: list[Example], split: str, number: int | None, num_later: int, sources: Sequence[Source], how: Cut
+) -> None:
     """Before the first cut: neither way to cut helps a class that is in fewer prompts or groups than it needs."""
     sizes = Counter(name for name, _ in {(example.target, _unit(example)) for example in pool})
     small = sorted(name for name, size in sizes.items() if size <= num_later)
     if how == "random" or not small:
         return
     raise DataError(
-        f"cannot cut {number} {split} examples from train source {source.name!r}: counted in distinct "
-        f"{'prompts' if source.group is None else 'groups'}, class {small[0]!r} has {sizes[small[0]]} and needs "
+        f"cannot cut {number} {split} examples from train source {_names(sources)}: counted in distinct "
+        f"{'prompts' if sources[0].group is None else 'groups'}, class {small[0]!r} has {sizes[small[0]]} and needs "
         f"{num_later + 1}, one for each split"
         + (f" ({len(small)} classes have too few)" if len(small) > 1 else "")
         + "; take such classes out of the data, or give validation and test sources of their own"
@@ -191,9 +203,21 @@ def _check_classes(pool: list[Example], parts: dict[str, list[Example]], intro: 
         )
 
 
+def _several(given: Source | Sequence[Source] | None) -> list[Source]:
+    return [] if given is None else [given] if isinstance(given, Source) else list(given)
+
+
+def _load(sources: Sequence[Source], seed: int) -> list[Example]:
+    return [example for source in sources for example in load_examples(source, seed)]
+
+
+def _names(sources: Sequence[Source]) -> str:
+    return ", ".join(repr(source.name) for source in sources)
+
+
 def _unit(example: Example) -> str:
     """What must not be in two splits, and is cut by."""
-    return example.prompt if example.group is None else example.group
+    return example.unit if example.group is None else example.group
 
 
 def _apart(examples: list[Example], others: list[Example]) -> list[Example]:
@@ -203,13 +227,13 @@ def _apart(examples: list[Example], others: list[Example]) -> list[Example]:
 
 
 def _shared(examples: list[Example], others: list[Example]) -> list[Example]:
-    prompts, units = {other.prompt for other in others}, {_unit(other) for other in others}
-    return [example for example in examples if example.prompt in prompts or _unit(example) in units]
+    alone, units = {other.unit for other in others}, {_unit(other) for other in others}
+    return [example for example in examples if example.unit in alone or _unit(example) in units]
 
 
 def _new_prompts(examples: list[Example], others: list[Example]) -> list[Example]:
-    prompts = {other.prompt for other in others}
-    return [example for example in examples if example.prompt not in prompts]
+    units = {other.unit for other in others}
+    return [example for example in examples if example.unit not in units]
 
 
 def _fingerprint(*splits: tuple[Example, ...]) -> str:

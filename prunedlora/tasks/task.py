@@ -1,20 +1,47 @@
 """What a task offers to training: examples → features → batches → loss and outcomes."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from prunedlora.tasks.data_error import DataError
+from prunedlora.tasks.example import Example
 from prunedlora.tasks.outcomes import Outcomes
-from prunedlora.tasks.sources import Example
 from prunedlora.tasks.splits import Splits
 
 INPUTS = ("input_ids", "attention_mask")
 """What of a batch the model reads; the rest says what it is to predict, and where."""
+
+
+class Shortened(IntEnum):
+    """How an example was brought within the limit of length."""
+
+    NOT = 0
+    IN_TEXT = 1
+    """Tokens were cut off."""
+    AT_TURNS = 2
+    """The oldest turns of a conversation were left out, and no turn was cut."""
+
+
+TrainOn = Literal["assistant", "last", "completion", "all"]
+
+
+@dataclass(frozen=True)
+class ChatSettings:
+    """How conversations are written out and what of them is trained: fields of the configuration's data section."""
+
+    template: str | None = None
+    """As data.chat_template: None, "tokenizer", "none", or a file's path."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    train_on: TrainOn | None = None
+
+
+AS_GIVEN = ChatSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +50,31 @@ class Features:
 
     input_ids: list[int]
     """All tokens, special ones included, without padding."""
-    labels: list[int]
-    """Classification: the class. Generation: the tokens of the answer, which are the last ones of `input_ids`."""
-    truncated: bool
-    """Whether tokens were cut off to keep within the limit."""
+    targets: list[int]
+    """Classification: the class. Generation: where in `input_ids` the tokens that are to be predicted lie, as half-open
+    spans one after the other, [begin, end, begin, end, …], which rise and do not touch."""
+    shortened: Shortened
+    """Whether it lost tokens to keep within the limit, and how."""
     example: Example | None
     """Its texts; None where they are not kept: in training, which needs the tokens alone."""
+    prompt_ids: list[int] | None = None
+    """Generation: what the answer is generated from, where that is not `input_ids` up to the first target: a template
+    may write a conversation otherwise once more turns follow."""
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """Of generation: `targets` as (begin, end)."""
+        return list(zip(self.targets[::2], self.targets[1::2], strict=True))
+
+    @property
+    def target_ids(self) -> list[int]:
+        """Of generation: the tokens that are to be predicted."""
+        return [token for begin, end in self.spans for token in self.input_ids[begin:end]]
+
+    @property
+    def prompt(self) -> list[int]:
+        """Of generation: the tokens that the answer is generated from."""
+        return self.input_ids[: self.targets[0]] if self.prompt_ids is None else self.prompt_ids
 
 
 class Task(Protocol):
@@ -55,10 +101,11 @@ class Task(Protocol):
         max_new_tokens: int | None = None,
         stop: Sequence[str] = (),
         labels: Sequence[str] | None = None,
+        chat: ChatSettings = AS_GIVEN,
     ) -> Self:
         """The task for these examples. `model_limit` is the model's number of positions where it has one; generated
         answers end before the first of the `stop` texts; `labels` are the classes of a model that is trained already,
-        in the order of its outputs.
+        in the order of its outputs; `chat`: how conversations are written out.
 
         Raises DataError when examples, tokenizer, metric and labels do not fit together.
         """
@@ -76,9 +123,10 @@ class Task(Protocol):
         """What of the task decides its features, as plain data, the tokenizer included: where it is equal, in whatever
         process, equal examples have equal features."""
 
-    def encode(self, examples: Sequence[Example]) -> list[Features]:
+    def encode(self, examples: Sequence[Example], *, prompts: bool = True) -> list[Features]:
         """The examples tokenised, in their order: each for itself, so that parts of a split together are the split.
-        For a few; a split's features are some 40 bytes a token as lists, and lie in a file (tokenised.py)."""
+        For a few; a split's features are some 40 bytes a token as lists, and lie in a file (tokenised.py). Without
+        `prompts` nothing is made that only generating needs: `prompt_ids` are None."""
 
     def collate(self, features: Sequence[Features]) -> dict[str, Tensor]:
         """One padded batch: INPUTS (batch, tokens), `labels` and what else says where the targets are, all int64, on

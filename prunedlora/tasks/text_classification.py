@@ -13,11 +13,11 @@ from transformers import PreTrainedTokenizerBase
 from prunedlora.registry import register
 from prunedlora.tasks.batching import by_length, evaluating, pad_inputs, to_device
 from prunedlora.tasks.data_error import DataError
+from prunedlora.tasks.example import Example
 from prunedlora.tasks.outcomes import Outcomes
 from prunedlora.tasks.plain_text import PlainText
-from prunedlora.tasks.sources import Example
 from prunedlora.tasks.splits import Splits
-from prunedlora.tasks.task import Features, length_limit, padding_token
+from prunedlora.tasks.task import AS_GIVEN, ChatSettings, Features, Shortened, length_limit, padding_token
 from prunedlora.tasks.tokenizer_identity import tokenizer_identity
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
@@ -61,10 +61,11 @@ class TextClassification:
         max_new_tokens: int | None = None,
         stop: Sequence[str] = (),
         labels: Sequence[str] | None = None,
+        chat: ChatSettings = AS_GIVEN,
     ) -> Self:
-        """Raises DataError: unknown metric, max_new_tokens or stop given, fewer than two classes, a label that training
-        examples do not have, `labels` that are not theirs, max_length above the model's limit or too small, a tokenizer
-        without a padding token.
+        """Raises DataError: unknown metric, max_new_tokens, stop or chat given, fewer than two classes, a label that
+        training examples do not have, `labels` that are not theirs, max_length above the model's limit or too small, a
+        tokenizer without a padding token.
         """
         if metric not in cls.metrics:
             raise DataError(f"text_classification has no metric {metric!r}; known: {', '.join(cls.metrics)}")
@@ -72,6 +73,8 @@ class TextClassification:
             raise DataError("max_new_tokens has no effect on text_classification; remove it")
         if stop:
             raise DataError("stop has no effect on text_classification; remove it")
+        if chat != AS_GIVEN:
+            raise DataError("chat settings have no effect on text_classification; remove them")
         found = class_order(example.target for example in splits.train)
         if len(found) < 2:
             raise DataError(f"the training examples have one label only: {found[0]!r}")
@@ -104,7 +107,7 @@ class TextClassification:
         identity = tokenizer_identity(self._tokenizer)
         return {"labels": list(self._labels), "max_length": self._max_length, "tokenizer": identity}
 
-    def encode(self, examples: Sequence[Example]) -> list[Features]:
+    def encode(self, examples: Sequence[Example], *, prompts: bool = True) -> list[Features]:
         """Features in the order of the examples.
 
         Raises DataError for an unknown label, a special token that the tokenizer can only read as such, or a tokenizer
@@ -123,11 +126,11 @@ class TextClassification:
         return [self._features(example, ids) for example, ids in zip(examples, rows, strict=True)]
 
     def _features(self, example: Example, ids: list[int]) -> Features:
-        truncated = False
+        shortened = Shortened.NOT
         if self._max_length is not None and len(ids) > self._max_length:
-            truncated = True
+            shortened = Shortened.IN_TEXT
             ids = self._plain.shortened(example.prompt, example.prompt_literals, self._max_length)
-        return Features(ids, [self._class[example.target]], truncated, example)
+        return Features(ids, [self._class[example.target]], shortened, example)
 
     def collate(self, features: Sequence[Features]) -> dict[str, Tensor]:
         """`input_ids`, `attention_mask` (batch, tokens) and `labels` (batch,).
@@ -135,7 +138,7 @@ class TextClassification:
         No token types: all are 0, which is every model's default, and decoders refuse them.
         """
         batch = pad_inputs([feature.input_ids for feature in features], self._pad_token_id)
-        return {**batch, "labels": torch.tensor([feature.labels[0] for feature in features])}
+        return {**batch, "labels": torch.tensor([feature.targets[0] for feature in features])}
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
         """(cross-entropy summed over the batch, number of examples)."""

@@ -16,13 +16,14 @@ from typing import Any, overload
 import numpy as np
 import pyarrow  # type: ignore[import-untyped]
 
-from prunedlora.tasks.sources import Example
-from prunedlora.tasks.task import Features, Task
+from prunedlora.tasks.example import Example
+from prunedlora.tasks.task import Features, Shortened, Task
 
 PART = 1024
 """Examples that are tokenised at once; so many lie in each record batch of a file, fewer in the last."""
 _IDS = pyarrow.large_list(pyarrow.int32())
-SCHEMA = pyarrow.schema([("input_ids", _IDS), ("labels", _IDS), ("truncated", pyarrow.uint8())])
+SCHEMA = pyarrow.schema([("input_ids", _IDS), ("targets", _IDS), ("prompt_ids", _IDS), ("shortened", pyarrow.uint8())])
+"""No prompt_ids: an empty row, since no prompt is empty that is not the beginning of `input_ids`."""
 CHECKSUM = "crc32"
 
 
@@ -38,14 +39,18 @@ class _Part:
     """(tokens,) int32, one example behind the other."""
     id_ends: np.ndarray
     """(examples + 1,) int64: example i has ids[id_ends[i] : id_ends[i + 1]]."""
-    labels: np.ndarray
-    label_ends: np.ndarray
-    truncated: np.ndarray
-    """(examples,) uint8."""
+    targets: np.ndarray
+    target_ends: np.ndarray
+    prompt_ids: np.ndarray
+    prompt_ends: np.ndarray
+    shortened: np.ndarray
+    """(examples,) uint8, values of Shortened."""
 
     def checksum(self) -> str:
         """Over all numbers."""
-        views = (self.ids, self.id_ends, self.labels, self.label_ends, self.truncated)
+        views = (
+            self.ids, self.id_ends, self.targets, self.target_ends, self.prompt_ids, self.prompt_ends, self.shortened
+        )  # fmt: skip
         crc = 0
         for view in views:
             crc = zlib.crc32(view.data, crc)
@@ -56,26 +61,32 @@ class TokenisedSplit(Sequence[Features]):
     """The features of a split's examples, each made when it is asked for. A slice is a view and copies nothing."""
 
     def __init__(
-        self, parts: Sequence[_Part], rows: range, lengths: np.ndarray, truncated: np.ndarray, texts: Sequence[Example]
+        self, parts: Sequence[_Part], rows: range, lengths: np.ndarray, shortened: np.ndarray, texts: Sequence[Example]
     ) -> None:
-        """`rows`: which examples of the file, in their order; `lengths` and `truncated` are theirs; `texts`: all
+        """`rows`: which examples of the file, in their order; `lengths` and `shortened` are theirs; `texts`: all
         examples of the file, or none."""
         self._parts = parts
         self._rows = rows
         self._texts = texts
         self.lengths = lengths
         """(examples,) int64: tokens of each, known without reading it."""
-        self._truncated = truncated
+        self._shortened = shortened
 
     @property
     def num_truncated(self) -> int:
         """Examples that lost tokens to keep within the limit."""
-        return int(self._truncated.sum())
+        return int((self._shortened != Shortened.NOT).sum())
+
+    @property
+    def num_at_turns(self) -> int:
+        """Those among them that lost whole turns of a conversation and nothing else."""
+        return int((self._shortened == Shortened.AT_TURNS).sum())
 
     @property
     def largest_id(self) -> int:
         """Of all tokens in the file; -1 where there are none."""
-        return max((int(part.ids.max()) for part in self._parts if part.ids.size), default=-1)
+        rows = (ids for part in self._parts for ids in (part.ids, part.prompt_ids))
+        return max((int(ids.max()) for ids in rows if ids.size), default=-1)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -87,16 +98,17 @@ class TokenisedSplit(Sequence[Features]):
     def __getitem__(self, index: int | slice) -> "Features | TokenisedSplit":
         if isinstance(index, slice):
             return TokenisedSplit(
-                self._parts, self._rows[index], self.lengths[index], self._truncated[index], self._texts
+                self._parts, self._rows[index], self.lengths[index], self._shortened[index], self._texts
             )
         row = self._rows[operator.index(index)]
         number, i = divmod(row, PART)
         part = self._parts[number]
         return Features(
             part.ids[part.id_ends[i] : part.id_ends[i + 1]].tolist(),
-            part.labels[part.label_ends[i] : part.label_ends[i + 1]].tolist(),
-            bool(part.truncated[i]),
+            part.targets[part.target_ends[i] : part.target_ends[i + 1]].tolist(),
+            Shortened(int(part.shortened[i])),
             self._texts[row] if self._texts else None,
+            part.prompt_ids[part.prompt_ends[i] : part.prompt_ends[i + 1]].tolist() or None,
         )
 
 
@@ -115,14 +127,15 @@ def lengths_of(features: Sequence[Features]) -> Sequence[int]:
     return [len(feature.input_ids) for feature in features]
 
 
-def write_tokens(path: Path, task: Task, examples: Sequence[Example]) -> None:
-    """Writes the features of these examples to a new file, which is on disk when this returns.
+def write_tokens(path: Path, task: Task, examples: Sequence[Example], *, prompts: bool) -> None:
+    """Writes the features of these examples to a new file, which is on disk when this returns. `prompts`: as for
+    `task.encode`.
 
     Raises DataError as `task.encode`, and OSError where it cannot be written.
     """
     with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_file(file, SCHEMA) as writer:
         for start in range(0, len(examples), PART):
-            batch = _batch(task.encode(examples[start : start + PART]))
+            batch = _batch(task.encode(examples[start : start + PART], prompts=prompts))
             writer.write_batch(batch, custom_metadata={CHECKSUM: _part(batch).checksum()})
     with path.open("rb") as written:
         os.fsync(written.fileno())
@@ -143,12 +156,12 @@ def read_tokens(path: Path, num_examples: int, texts: Sequence[Example] = ()) ->
         if isinstance(error, OSError) and error.errno is not None:  # the system's; Arrow's own have no number
             raise
         raise BrokenTokensError(f"{path} is no whole Arrow file: {error}") from error
-    found = [len(part.truncated) for part in parts]
+    found = [len(part.shortened) for part in parts]
     if sum(found) != num_examples or any(size != PART for size in found[:-1]):
         raise BrokenTokensError(f"{path} has {sum(found)} examples, not {num_examples}")
     lengths = _joined([np.diff(part.id_ends) for part in parts], np.int64)
-    truncated = _joined([part.truncated for part in parts], np.uint8)
-    return TokenisedSplit(parts, range(num_examples), lengths, truncated, texts)
+    shortened = _joined([part.shortened for part in parts], np.uint8)
+    return TokenisedSplit(parts, range(num_examples), lengths, shortened, texts)
 
 
 def _joined(views: list[np.ndarray], dtype: Any) -> np.ndarray:
@@ -168,18 +181,21 @@ def _parts(reader: Any, path: Path) -> Iterator[_Part]:
 def _batch(features: Sequence[Features]) -> Any:
     columns = [
         pyarrow.array([feature.input_ids for feature in features], _IDS),
-        pyarrow.array([feature.labels for feature in features], _IDS),
-        pyarrow.array([int(feature.truncated) for feature in features], pyarrow.uint8()),
+        pyarrow.array([feature.targets for feature in features], _IDS),
+        pyarrow.array([feature.prompt_ids or [] for feature in features], _IDS),
+        pyarrow.array([int(feature.shortened) for feature in features], pyarrow.uint8()),
     ]
     return pyarrow.record_batch(columns, schema=SCHEMA)
 
 
 def _part(batch: Any) -> _Part:
-    ids, labels, truncated = batch.columns
+    ids, targets, prompts, shortened = batch.columns
     return _Part(
         ids.values.to_numpy(),
         ids.offsets.to_numpy(),
-        labels.values.to_numpy(),
-        labels.offsets.to_numpy(),
-        truncated.to_numpy(),
+        targets.values.to_numpy(),
+        targets.offsets.to_numpy(),
+        prompts.values.to_numpy(),
+        prompts.offsets.to_numpy(),
+        shortened.to_numpy(),
     )

@@ -12,11 +12,11 @@ from transformers import PreTrainedModel
 from prunedlora.adapters.reach import Reach, find_reach
 from prunedlora.config.identity import data_contents
 from prunedlora.config.trial import TrialConfig
-from prunedlora.config.trial_sections import SourceConfig
+from prunedlora.config.trial_sections import DataConfig
 from prunedlora.registry import lookup
 from prunedlora.tasks.sources import Source
 from prunedlora.tasks.splits import Cut, Splits, load_splits
-from prunedlora.tasks.task import Features, Task
+from prunedlora.tasks.task import ChatSettings, Features, Task
 from prunedlora.tasks.tokenised import TokenisedSplit
 from prunedlora.training.model import (
     BaseModel,
@@ -182,6 +182,7 @@ def load_data(trial: TrialConfig, labels: tuple[str, ...] | None = None, example
         "num_siblings_removed": dict(splits.num_siblings_removed),
         "num_groups": splits.num_groups,
         "num_truncated": {name: split.num_truncated for name, split in features.items()},
+        "num_at_turns": {name: split.num_at_turns for name, split in features.items()},
     }
     return TaskData(task, features, facts)
 
@@ -220,9 +221,9 @@ def load_examples_of(trial: TrialConfig) -> Splits:
     """The examples of a configuration, as texts. Raises DataError."""
     data = trial.data
     return load_splits(
-        source_of(data.train),
-        None if data.validation is None else source_of(data.validation),
-        None if data.test is None else source_of(data.test),
+        sources_of(data, "train"),
+        None if data.validation is None else sources_of(data, "validation"),
+        None if data.test is None else sources_of(data, "test"),
         num_validation=data.num_validation,
         num_test=data.num_test,
         split_seed=data.split_seed,
@@ -247,6 +248,7 @@ def load_task(
         max_new_tokens=trial.evaluation.max_new_tokens,
         stop=trial.evaluation.stop or (),
         labels=labels,
+        chat=chat_of(data),
     )
     return splits, task
 
@@ -258,6 +260,11 @@ def _cut(trial: TrialConfig) -> Cut:
     return ways[trial.data.stratify]
 
 
-def source_of(config: SourceConfig) -> Source:
+def sources_of(data: DataConfig, split: str) -> list[Source]:
     """Where the examples of a split come from, as the tasks take it."""
-    return Source(**config.model_dump())
+    return [Source(**source.model_dump()) for source in data.sources(split)]
+
+
+def chat_of(data: DataConfig) -> ChatSettings:
+    """How conversations are written out, as the tasks take it."""
+    return ChatSettings(data.chat_template, data.chat_template_kwargs, data.train_on)

@@ -181,7 +181,7 @@ def checked_batch(assets: Assets, workers: Workers, num_examples: int = CHECKED_
     """A few validation examples on the device, or what they begin with, the inputs of a verification."""
     features = assets.validation[:num_examples]
     if assets.task.labels is None:  # a class is told at the end, a language model speaks at every token
-        features = [replace(feature, input_ids=feature.input_ids[:CHECKED_TOKENS], labels=[]) for feature in features]
+        features = [replace(feature, input_ids=feature.input_ids[:CHECKED_TOKENS], targets=[]) for feature in features]
     batch = assets.task.collate(features)
     return {name: batch[name].to(workers.device) for name in INPUTS}
 

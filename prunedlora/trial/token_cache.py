@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 import prunedlora.tasks
 from prunedlora.checksums import file_sha256
-from prunedlora.tasks.sources import Example
+from prunedlora.tasks.example import Example
 from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.task import Task
 from prunedlora.tasks.tokenised import PART, BrokenTokensError, TokenisedSplit, read_tokens, write_tokens
@@ -79,7 +79,7 @@ def _write(path: Path, task: Task, examples: Sequence[Example], texts: Sequence[
     os.close(handle)
     part = Path(name)
     try:
-        write_tokens(part, task, examples)
+        write_tokens(part, task, examples, prompts=bool(texts))
         split = read_tokens(part, len(examples), texts)
         part.replace(path)
     finally:

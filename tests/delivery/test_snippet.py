@@ -14,8 +14,8 @@ from prunedlora.delivery.candidate_export import export_candidate
 from prunedlora.delivery.form import Form
 from prunedlora.delivery.snippet import serve_name
 from prunedlora.results.store import Store
+from prunedlora.tasks.example import Example
 from prunedlora.tasks.generation import Generation
-from prunedlora.tasks.sources import Example
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
 from prunedlora.trial.assets import AssetCache

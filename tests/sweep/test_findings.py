@@ -11,7 +11,7 @@ from prunedlora.config.load import parse_sweep
 from prunedlora.sweep.findings import data_line
 from prunedlora.sweep.plan import print_plan
 from prunedlora.sweep.preflight import preflight
-from prunedlora.tasks.sources import Example
+from prunedlora.tasks.example import Example
 from prunedlora.tasks.splits import Splits
 from tests.tiny import decoder_tree, sweep_tree
 

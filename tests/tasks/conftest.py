@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from prunedlora.tasks.sources import Example
+from prunedlora.tasks.example import Example
 from prunedlora.tasks.splits import Splits
 
 CORPUS = [

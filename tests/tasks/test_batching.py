@@ -2,8 +2,8 @@ import torch
 from torch import nn
 
 from prunedlora.tasks.batching import by_length, evaluating, pad_inputs
-from prunedlora.tasks.sources import Example
-from prunedlora.tasks.task import Features
+from prunedlora.tasks.example import Example
+from prunedlora.tasks.task import Features, Shortened
 
 
 def test_padding_goes_to_the_side_asked_for() -> None:
@@ -17,7 +17,7 @@ def test_padding_goes_to_the_side_asked_for() -> None:
 
 def test_every_example_is_in_one_batch_with_others_of_its_length() -> None:
     lengths = [3, 8, 1, 5, 8, 2, 7]
-    features = [Features([0] * length, [0], False, Example("p", "t")) for length in lengths]
+    features = [Features([0] * length, [0], Shortened.NOT, Example("p", "t")) for length in lengths]
     batches = list(by_length(features, 3))
     assert [[lengths[place] for place in batch] for batch in batches] == [[8, 8, 7], [5, 3, 2], [1]]
     assert sorted(place for batch in batches for place in batch) == list(range(7))

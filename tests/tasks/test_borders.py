@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from prunedlora.benchmarks.small_model import character_tokenizer
 from prunedlora.tasks.borders import border_warning
-from prunedlora.tasks.sources import Example
+from prunedlora.tasks.example import Example
 
 WORDS = ["son", "daughter", "mother", "father", "river"]
 CORPUS = [f"Question: who is the {word}? Answer: {word} 72 and -4 or 105." for word in WORDS] * 3

@@ -75,8 +75,8 @@ def test_evaluation_counts_the_targets_that_something_predicts(
     splits = make_splits([*PAIRS, ("", "an answer by itself")])
     task = Generation.from_splits(splits, byte_tokenizer, metric="loss")
     features = task.encode(splits.train)
-    counts = [min(len(f.labels), len(f.input_ids) - 1) for f in features]
-    assert counts[-1] == len(features[-1].labels) - 1
+    counts = [min(len(f.target_ids), len(f.input_ids) - 1) for f in features]
+    assert counts[-1] == len(features[-1].target_ids) - 1
     assert task.evaluate(llama, features, 2, "cpu").num_targets == counts
     assert sum(counts) == task.loss(llama, task.collate(features))[1]
 
@@ -86,12 +86,12 @@ def test_the_loss_is_that_of_the_answer_read_alone(task: Generation, splits: Spl
     expected = []
     for feature in features:
         logits = llama(input_ids=torch.tensor([feature.input_ids])).logits[0]
-        start = len(feature.input_ids) - len(feature.labels)
+        start = len(feature.input_ids) - len(feature.target_ids)
         log_p = functional.log_softmax(logits[start - 1 : -1], dim=-1)
-        expected.append(-sum(float(log_p[i, token].detach()) for i, token in enumerate(feature.labels)))
+        expected.append(-sum(float(log_p[i, token].detach()) for i, token in enumerate(feature.target_ids)))
     total, count = task.loss(llama, task.collate(features))
     assert float(total.detach()) == pytest.approx(sum(expected), abs=1e-4)
-    assert count == sum(len(feature.labels) for feature in features)
+    assert count == sum(len(feature.target_ids) for feature in features)
     assert task.evaluate(llama, features, 2, "cpu").loss_sums == pytest.approx(expected, abs=1e-4)
 
 
@@ -262,16 +262,16 @@ def test_a_long_prompt_loses_its_beginning_and_is_counted(
     whole = Generation.from_splits(splits, byte_tokenizer, metric="loss").encode(splits.train)
     limit = len(whole[0].input_ids)
     cut = Generation.from_splits(splits, byte_tokenizer, metric="loss", max_length=limit).encode(splits.train)
-    assert [f.truncated for f in cut] == [len(f.input_ids) > limit for f in whole]
-    assert any(f.truncated for f in cut)
+    assert [f.shortened for f in cut] == [len(f.input_ids) > limit for f in whole]
+    assert any(f.shortened for f in cut)
     assert [f.input_ids for f in cut] == [f.input_ids[-limit:] for f in whole]
-    assert [f.labels for f in cut] == [f.labels for f in whole]
+    assert [f.target_ids for f in cut] == [f.target_ids for f in whole]
 
 
 def test_prompts_leave_room_for_what_is_generated(splits: Splits, byte_tokenizer: PreTrainedTokenizerBase) -> None:
     task = Generation.from_splits(splits, byte_tokenizer, metric="exact_match", max_length=20, max_new_tokens=15)
     for feature in task.encode(splits.train):
-        assert len(feature.input_ids) - len(feature.labels) <= 5
+        assert len(feature.input_ids) - len(feature.target_ids) <= 5
 
 
 def test_the_beginning_of_text_is_there_if_the_tokenizer_puts_it(
@@ -298,12 +298,12 @@ def test_an_answer_that_does_not_fit_loses_its_end(splits: Splits, byte_tokenize
     whole = Generation.from_splits(splits, byte_tokenizer, metric="loss").encode(splits.train)
     cut = Generation.from_splits(splits, byte_tokenizer, metric="loss", max_length=3).encode(splits.train)
     for feature, full in zip(cut, whole, strict=True):
-        if len(full.labels) > 2:
-            assert feature.truncated
-            assert feature.labels == full.labels[:2]
+        if len(full.target_ids) > 2:
+            assert feature.shortened
+            assert feature.target_ids == full.target_ids[:2]
         assert len(feature.input_ids) <= 3
-        assert len(feature.input_ids) > len(feature.labels)
-    assert any(feature.truncated for feature in cut)
+        assert len(feature.input_ids) > len(feature.target_ids)
+    assert any(feature.shortened for feature in cut)
 
 
 def test_settings_that_cannot_work(

@@ -12,9 +12,10 @@ from tokenizers.processors import TemplateProcessing
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from prunedlora.tasks.data_error import DataError
+from prunedlora.tasks.example import Example
 from prunedlora.tasks.generation import Generation
 from prunedlora.tasks.plain_text import PlainText, special_ids
-from prunedlora.tasks.sources import Example, Source, load_examples
+from prunedlora.tasks.sources import Source, load_examples
 from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.text_classification import TextClassification
 
@@ -43,7 +44,7 @@ def test_an_answer_ends_once_and_at_its_end(
     end = byte_tokenizer.eos_token_id
     for feature, (prompt, answer) in zip(task.encode(splits.train), SPELT, strict=True):
         assert feature.input_ids.count(end) == 1
-        assert feature.input_ids[-1] == feature.labels[-1] == end
+        assert feature.input_ids[-1] == feature.target_ids[-1] == end
         assert byte_tokenizer.decode(feature.input_ids[:-1]) == prompt + answer
 
 
@@ -161,9 +162,9 @@ def test_a_right_answer_scores(
     features = task.encode(splits.train)
 
     def write(input_ids: torch.Tensor, **_: Any) -> torch.Tensor:
-        width = max(len(feature.labels) for feature in features)
-        end = features[0].labels[-1]
-        rows = [feature.labels + [end] * (width - len(feature.labels)) for feature in features]
+        width = max(len(feature.target_ids) for feature in features)
+        end = features[0].target_ids[-1]
+        rows = [feature.target_ids + [end] * (width - len(feature.target_ids)) for feature in features]
         order = sorted(range(3), key=lambda index: -len(features[index].input_ids))
         return torch.cat([input_ids, torch.tensor([rows[index] for index in order])], dim=1)
 

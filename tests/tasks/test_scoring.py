@@ -1,8 +1,9 @@
 import pytest
 
 from prunedlora.tasks.data_error import DataError
+from prunedlora.tasks.example import Example
 from prunedlora.tasks.scoring import check_scorable, cut_at, exact_match, final_number, verifier
-from prunedlora.tasks.sources import Example, Source, load_examples
+from prunedlora.tasks.sources import Source, load_examples
 
 
 def test_exact_match_is_up_to_white_space_only() -> None:

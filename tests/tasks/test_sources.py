@@ -18,8 +18,9 @@ import pytest
 
 from prunedlora.tasks import library_data
 from prunedlora.tasks.data_error import DataError
+from prunedlora.tasks.example import Example
 from prunedlora.tasks.library_data import CSV_AS_TEXT, load_folder
-from prunedlora.tasks.sources import Example, Source, load_examples
+from prunedlora.tasks.sources import Source, load_examples
 
 ROWS = [{"text": f"text {i}", "label": "even" if i % 2 == 0 else "odd"} for i in range(20)]
 FAMILIES = {"min_family_size": 3, "max_family_size": 4}

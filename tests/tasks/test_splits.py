@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from prunedlora.tasks.data_error import DataError
-from prunedlora.tasks.sources import Example, Source
+from prunedlora.tasks.example import Example
+from prunedlora.tasks.sources import Source
 from prunedlora.tasks.splits import Splits, load_splits
 
 

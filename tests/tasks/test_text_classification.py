@@ -12,8 +12,9 @@ from transformers import (
 )
 
 from prunedlora.tasks.data_error import DataError
+from prunedlora.tasks.example import Example
 from prunedlora.tasks.outcomes import figures
-from prunedlora.tasks.sources import Example, Source
+from prunedlora.tasks.sources import Source
 from prunedlora.tasks.splits import Splits, load_splits
 from prunedlora.tasks.text_classification import TextClassification, class_order
 
@@ -83,11 +84,11 @@ def test_texts_over_the_limit_are_cut_and_counted(
     splits = make_splits(PAIRS)
     task = TextClassification.from_splits(splits, minilm_tokenizer, metric="loss", max_length=8)
     features = task.encode(splits.train)
-    assert [feature.truncated for feature in features] == [False, True, False, False]
+    assert [feature.shortened for feature in features] == [False, True, False, False]
     expected = minilm_tokenizer(PAIRS[1][0], truncation=True, max_length=8)["input_ids"]
     assert features[1].input_ids == expected
     assert len(expected) == 8
-    assert [feature.labels for feature in features] == [[2], [0], [1], [1]]
+    assert [feature.targets for feature in features] == [[2], [0], [1], [1]]
 
 
 def test_labels_unseen_in_training(

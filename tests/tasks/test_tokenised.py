@@ -8,17 +8,24 @@ import pyarrow
 import pytest
 
 from prunedlora.tasks import tokenised
-from prunedlora.tasks.sources import Example
-from prunedlora.tasks.task import Features
+from prunedlora.tasks.example import Example
+from prunedlora.tasks.task import Features, Shortened
 from prunedlora.tasks.tokenised import BrokenTokensError, TokenisedSplit, lengths_of, read_tokens, write_tokens
 
 
 class Numbers:
     """A task whose tokens of an example are the numbers in its prompt."""
 
-    def encode(self, examples: list[Example]) -> list[Features]:
+    def encode(self, examples: list[Example], *, prompts: bool = True) -> list[Features]:
         return [
-            Features([int(n) for n in e.prompt.split()], [len(e.prompt)], len(e.prompt) % 3 == 0, e) for e in examples
+            Features(
+                ids := [int(n) for n in e.prompt.split()],
+                [len(e.prompt)],
+                Shortened(len(e.prompt) % 3),
+                e,
+                ids[::-1] if prompts and len(e.prompt) % 2 else None,
+            )
+            for e in examples
         ]
 
 
@@ -31,7 +38,7 @@ FEATURES = Numbers().encode(EXAMPLES)
 @pytest.fixture(params=[5, 23, 1024], ids="PART {}".format)
 def path(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(tokenised, "PART", request.param)
-    write_tokens(tmp_path / "x.arrow", Numbers(), EXAMPLES)  # type: ignore[arg-type]
+    write_tokens(tmp_path / "x.arrow", Numbers(), EXAMPLES, prompts=True)  # type: ignore[arg-type]
     return tmp_path / "x.arrow"
 
 
@@ -40,10 +47,11 @@ def test_it_is_the_list_that_was_written(path: Path) -> None:
     assert list(split) == FEATURES
     assert [split[-1], split[7], len(split)] == [FEATURES[-1], FEATURES[7], 23]
     assert list(lengths_of(split)) == lengths_of(FEATURES)
-    assert split.num_truncated == sum(feature.truncated for feature in FEATURES)
+    assert split.num_truncated == sum(feature.shortened != Shortened.NOT for feature in FEATURES)
+    assert split.num_at_turns == sum(feature.shortened == Shortened.AT_TURNS for feature in FEATURES) > 0
     with pytest.raises(IndexError):
         split[23]
-    assert all(type(number) is int for feature in split for number in (*feature.input_ids, *feature.labels))
+    assert all(type(number) is int for feature in split for number in (*feature.input_ids, *feature.targets))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +63,7 @@ def test_a_slice_is_the_slice_of_the_list(path: Path, part: slice) -> None:
     assert list(split) == features
     assert list(split[1::2]) == features[1::2]
     assert list(lengths_of(split)) == lengths_of(features)
-    assert split.num_truncated == sum(feature.truncated for feature in features)
+    assert split.num_truncated == sum(feature.shortened != Shortened.NOT for feature in features)
 
 
 def test_texts_are_there_where_they_are_kept(path: Path) -> None:
@@ -85,13 +93,15 @@ def test_a_file_that_is_not_whole_is_told(path: Path) -> None:
     schema = pyarrow.schema([("other", pyarrow.int8())])
     with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_file(file, schema):
         pass
-    with pytest.raises(BrokenTokensError, match=r"has other columns than \['input_ids', 'labels', 'truncated'\]"):
+    with pytest.raises(
+        BrokenTokensError, match=r"has other columns than \['input_ids', 'targets', 'prompt_ids', 'shortened'\]"
+    ):
         read_tokens(path, 23)
 
 
 def test_a_full_disk_is_an_error_of_the_system() -> None:
     with pytest.raises(OSError, match="No space left on device"):
-        write_tokens(Path("/dev/full"), Numbers(), EXAMPLES)  # type: ignore[arg-type]
+        write_tokens(Path("/dev/full"), Numbers(), EXAMPLES, prompts=True)  # type: ignore[arg-type]
 
 
 def test_no_damage_is_read_or_left_to_whoever_asks(path: Path) -> None:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from prunedlora.seeds import derive_seed, generator
-from prunedlora.tasks.sources import Example
-from prunedlora.tasks.task import Features
+from prunedlora.tasks.example import Example
+from prunedlora.tasks.task import Features, Shortened
 from prunedlora.training.data import BatchOrder, num_epoch_steps
 
 EQUAL = [1] * 20
@@ -16,7 +16,7 @@ UNEQUAL = random.Random(0).choices(range(1, 60), k=20)
 
 def order(lengths: list[int] = EQUAL, **changes: int | None) -> BatchOrder:
     """Examples of these lengths; the label of each is its number."""
-    features = [Features([0] * n, [number], False, Example("", "")) for number, n in enumerate(lengths)]
+    features = [Features([0] * n, [number], Shortened.NOT, Example("", "")) for number, n in enumerate(lengths)]
     settings: dict[str, int | None] = {
         "batch_size": 6, "micro_batch_size": None, "micro_batch_tokens": None, "seed": 3, **changes
     }  # fmt: skip
@@ -25,7 +25,7 @@ def order(lengths: list[int] = EQUAL, **changes: int | None) -> BatchOrder:
 
 def step_of(order: BatchOrder, step: int, rank: int = 0, num_workers: int = 1) -> list[list[int]]:
     """Numbers of the examples of each forward pass."""
-    return [[f.labels[0] for f in features] for features in order.micro_batches(step, rank, num_workers)]
+    return [[f.targets[0] for f in features] for features in order.micro_batches(step, rank, num_workers)]
 
 
 def passes(order: BatchOrder, step: int, rank: int = 0, num_workers: int = 1) -> list[list[int]]:

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from prunedlora.tasks.example import Example
 from prunedlora.tasks.outcomes import Outcomes
-from prunedlora.tasks.sources import Example
-from prunedlora.tasks.task import Features
+from prunedlora.tasks.task import Features, Shortened
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import evaluate
 from prunedlora.training.memory import Fit, TooLittleMemoryError
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 ALONE = Workers(0, 1, CPU)
 MODEL = nn.Identity()
 LENGTHS = [3, 9, 1, 4, 4, 7, 2, 5, 6, 8, 1]
-FEATURES = [Features([0] * n, [number], False, Example("", "")) for number, n in enumerate(LENGTHS)]
+FEATURES = [Features([0] * n, [number], Shortened.NOT, Example("", "")) for number, n in enumerate(LENGTHS)]
 EXPECTED = Outcomes([n / 2 for n in LENGTHS], LENGTHS, {"parity": [number % 2 for number in range(len(LENGTHS))]})
 
 
@@ -38,7 +38,7 @@ class Hungry:
         if len(features) * max(len(f.input_ids) for f in features) > self.most_tokens:
             raise self.error("out of memory")
         lengths = [len(f.input_ids) for f in features]
-        return Outcomes([n / 2 for n in lengths], lengths, {"parity": [f.labels[0] % 2 for f in features]})
+        return Outcomes([n / 2 for n in lengths], lengths, {"parity": [f.targets[0] % 2 for f in features]})
 
 
 def outcomes(task: Any, batch_size: int, fit: Fit | None = None, workers: Workers = ALONE) -> Outcomes:

@@ -48,10 +48,10 @@ def test_a_space_over_the_length_loads_the_base_model_once(tmp_path: Path, monke
         splits, task = load_task(trial)
         for name in ("train", "validation", "test"):
             expected = task.encode(getattr(splits, name))
-            assert [(f.input_ids, f.labels) for f in getattr(found, name)] == [
-                (f.input_ids, f.labels) for f in expected
+            assert [(f.input_ids, f.targets) for f in getattr(found, name)] == [
+                (f.input_ids, f.targets) for f in expected
             ]
-        assert found.data_facts["num_truncated"]["train"] == sum(f.truncated for f in task.encode(splits.train))
+        assert found.data_facts["num_truncated"]["train"] == sum(f.shortened > 0 for f in task.encode(splits.train))
         assert found.data_facts["fingerprint"] == splits.fingerprint
         assert found.task.metrics == task.metrics
     assert len(loads) == 1

@@ -16,7 +16,8 @@ from transformers import AutoTokenizer
 from prunedlora.registry import lookup, names
 from prunedlora.tasks import tokenised as file_module
 from prunedlora.tasks.data_error import DataError
-from prunedlora.tasks.sources import Example, Source
+from prunedlora.tasks.example import Example
+from prunedlora.tasks.sources import Source
 from prunedlora.tasks.splits import Splits, load_splits
 from prunedlora.tasks.task import Task
 from prunedlora.trial import token_cache
@@ -65,9 +66,9 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     calls: list[str] = []
     write = token_cache.write_tokens
 
-    def counted(path: Path, task: Task, examples: Any) -> None:
+    def counted(path: Path, task: Task, examples: Any, **options: Any) -> None:
         calls.append(str(len(examples)))
-        write(path, task, examples)
+        write(path, task, examples, **options)
 
     monkeypatch.setattr(token_cache, "write_tokens", counted)
     return calls
@@ -88,8 +89,8 @@ def test_features_are_those_of_encode(
         found = tokenised(task, splits)
         for split in SPLITS:
             expected = task.encode(getattr(splits, split))
-            assert [(f.input_ids, f.labels, f.truncated) for f in found[split]] == [
-                (f.input_ids, f.labels, f.truncated) for f in expected
+            assert [(f.input_ids, f.targets, f.shortened) for f in found[split]] == [
+                (f.input_ids, f.targets, f.shortened) for f in expected
             ]
             assert [f.example for f in found[split]] == [None if split == "train" else f.example for f in expected]
 
@@ -138,10 +139,10 @@ def test_those_who_come_at_once_wait_for_the_first(splits: Splits, monkeypatch: 
     calls: list[int] = []
     write = token_cache.write_tokens
 
-    def slowly(*given: Any) -> None:
+    def slowly(*given: Any, **options: Any) -> None:
         calls.append(1)
         time.sleep(0.05)
-        write(*given)
+        write(*given, **options)
 
     monkeypatch.setattr(token_cache, "write_tokens", slowly)
     monkeypatch.setattr(type(task), "encoding", {})

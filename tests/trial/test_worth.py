@@ -176,7 +176,7 @@ def new_store(tree: dict[str, Any], folder: Path) -> Store:
 def put_rival(store: Store, trial: TrialConfig, key: str = "rival", loss: float = 1e-3, **changes: Any) -> None:
     """A completed trial of the same data whose adapter is empty and nearly never wrong."""
     assets = ASSETS.get(trial)
-    targets = tuple(len(features.labels) for features in assets.validation)
+    targets = tuple(len(features.target_ids) for features in assets.validation)
     record = invented_record(key, trial.model_dump(mode="json"))
     sizes = {"adapter_params": 0, "adapter_bytes": 0, "file_bytes": 0, "max_rank": 0, "served_slot": 1}
     figure = Figure(value=loss, stderr=loss, num_examples=len(targets))
@@ -197,7 +197,7 @@ def test_records_are_read_once(
     read: list[str] = []
     records_of = store.records_of
     monkeypatch.setattr(store, "records_of", lambda keys: (read.extend(keys), records_of(keys))[1])
-    targets = tuple(len(features.labels) for features in ASSETS.get(trial).validation)
+    targets = tuple(len(features.target_ids) for features in ASSETS.get(trial).validation)
     bad = losses(*(3.0 * count for count in targets), targets=targets)
     candidate = candidate.model_copy(
         update={"figures": {"loss": Figure(value=3.0, num_examples=len(targets))}, "served_slot_bytes": 10}
