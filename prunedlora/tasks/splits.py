@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 from prunedlora.tasks.class_shares import class_shares
 from prunedlora.tasks.data_error import DataError
@@ -240,5 +240,16 @@ def _fingerprint(*splits: tuple[Example, ...]) -> str:
     digest = hashlib.sha256()
     for number, examples in enumerate(splits):
         for example in examples:
-            digest.update(json.dumps([number, example.prompt, example.target]).encode())
+            more = [_shape(example)] if example.conversation or example.segments or example.columns else []
+            digest.update(json.dumps([number, example.prompt, example.target, *more], sort_keys=True).encode())
     return digest.hexdigest()
+
+
+def _shape(example: Example) -> dict[str, Any]:
+    """What a conversation, segments and further columns add to the two texts, as JSON has it."""
+    talk, segments = example.conversation, example.segments or ()
+    return {
+        "conversation": None if talk is None else [talk.messages, talk.tools, talk.num_prompt, talk.options],
+        "segments": [[segment.text, segment.trained] for segment in segments],
+        "columns": example.columns,
+    }
