@@ -169,6 +169,11 @@ class SourceConfig(Section):
     @model_validator(mode="after")
     def _reasoning_gym_settings(self) -> Self:
         if self.name.startswith("reasoning_gym:"):
+            if self.prompt is None:
+                raise ValueError(
+                    f"source {self.name!r} is generated and has no rows of a format: give prompt and target, as "
+                    "'{question}' and '{answer}'"
+                )
             if self.seed is None or self.num_examples is None:
                 raise ValueError("a reasoning_gym source needs seed and num_examples")
             text = ("delimiter", "encoding", "column_names")
@@ -243,6 +248,18 @@ class DataConfig(Section):
             source, count = getattr(self, split), getattr(self, f"num_{split}")
             if (source is None) == (count is None):
                 raise ValueError(f"give exactly one of {split} (a source) and num_{split} (cut from train)")
+        return self
+
+    @model_validator(mode="after")
+    def _classes_need_templates(self) -> Self:
+        if not lookup("task", self.task).has_classes:
+            return self
+        for split in ("train", "validation", "test"):
+            if rows := [source.name for source in self.sources(split) if not source.is_template]:
+                raise ValueError(
+                    f"task {self.task!r} needs prompt and target for data.{split} ({rows[0]!r}), as '{{text}}' and "
+                    "'{label}': rows of a format have no classes"
+                )
         return self
 
     @model_validator(mode="after")

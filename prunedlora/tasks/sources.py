@@ -158,6 +158,10 @@ def _maker(source: Source, columns: list[str]) -> _Maker:
             raise DataError(f"dataset {source.name!r}: {error}{_delimiter_hint(columns)}") from error
         needed, read = [*rows.columns, *needed], rows.read
     else:
+        if source.system is not None:
+            raise DataError(
+                f"dataset {source.name!r}: system has no effect on prompt and target; write it into the template"
+            )
         prompt, target = parse(source.prompt), parse(source.target)
         needed, read = [*prompt.columns, *target.columns, *needed], partial(_of_templates, prompt, target)
     if missing := sorted(set(needed) - set(columns)):

@@ -44,8 +44,8 @@ def row_reader(named: str | None, columns: Sequence[str], names: Names, system: 
     """The reader of rows with these columns, of the format that is named or that they fit.
 
     Raises DataError: columns that fit none or several formats, or preferences; a name of `fields` that the format has
-    not; a column that it needs, or that `fields` names, and that is not there; a system prompt for rows that are no
-    conversations.
+    not; a column that it needs, or that `fields` names, and that is not there; a system prompt, or names of roles, for
+    rows that have neither.
     """
     row_format = _known(columns, names) if named is None else ROW_FORMATS[named]
     own = row_format.standard_names
@@ -61,6 +61,8 @@ def row_reader(named: str | None, columns: Sequence[str], names: Names, system: 
         )
     if system is not None and not row_format.has_system:
         raise DataError(f"system has no effect on rows of format {row_format.name!r}, which are no conversations")
+    if names.roles and "role" not in row_format.keys:
+        raise DataError(f"roles has no effect on rows of format {row_format.name!r}, whose texts say no roles")
     there = [names.of(column) for column in row_format.columns if names.of(column) in columns]
     return RowReader(row_format, there, names, system)
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.number_text import NumberText
 from prunedlora.tasks.templates import half_character
 
+PRINTED = re.compile(r"\s*[\[{]+\s*'")
+"""How lists and objects begin where Python printed them."""
 KINDS = {bool: "a truth value", str: "a text", int: "a number", float: "a number", list: "a list", dict: "an object"}
 
 
@@ -31,7 +34,7 @@ def json_value(value: Any, where: str) -> Any:
     """
     match value:
         case NumberText():
-            return value.number
+            return _number(value, where)
         case None | bool() | int():
             return value
         case float() if math.isfinite(value):
@@ -61,7 +64,8 @@ def parsed(value: Any, where: str, what: str) -> Any:
     try:
         found = json.loads(value)
     except ValueError as error:
-        raise DataError(f"{where}: is a text and no JSON ({error}): {_start(value)}; {what}") from error
+        hint = " (it looks printed by Python: json.dumps writes JSON)" if PRINTED.match(value) else ""
+        raise DataError(f"{where}: is a text and no JSON ({error}): {_start(value)}{hint}; {what}") from error
     json_value(found, where)  # refuses what JSON texts may hold and JSON has not
     return found
 
@@ -87,6 +91,16 @@ def as_object(value: Any, where: str, what: str) -> Mapping[str, Any]:
 def canonical(value: Any) -> str:
     """JSON of a value, the same for equal ones."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def _number(text: NumberText, where: str) -> int | float:
+    try:
+        number = text.number
+    except ValueError as error:  # an int of more digits than Python reads
+        raise DataError(f"{where}: {error}") from error
+    if not math.isfinite(number):
+        raise DataError(f"{where}: number {text} is too large")
+    return number
 
 
 def is_nothing(value: Any) -> bool:

@@ -48,16 +48,24 @@ def _plain(row: Row) -> Example:
             f"{row.where('prompt')}: is the JSON text of messages, and so is the completion; write them as lists, in a "
             "jsonl or parquet file, or both in one column messages"
         )
-    given = {"tools": read_tools(row), "chat_template_kwargs": read_options(row)}
-    for column, value in given.items():
-        if value:
-            raise DataError(f"{row.where(column)}: has no effect on a prompt and a completion that are texts")
-    if row.system is not None:
+    if useless := _useless(row):
         raise DataError(
-            f"{row.where('prompt')}: is a text, on which system has no effect; remove it, or write prompt and "
-            "completion as lists of messages"
+            f"{row.where('prompt')}: is a text, on which {', '.join(useless)} has no effect; remove it, or write "
+            "prompt and completion as lists of messages"
         )
     return Example(texts["prompt"], texts["completion"])
+
+
+def _useless(row: Row) -> list[str]:
+    """What is given and says something of messages."""
+    given = {
+        "system": row.system,
+        "roles": row.names.roles,
+        "fields": [name for name in row.names.fields if name in MESSAGE_KEYS],
+        row.where("tools"): read_tools(row),
+        row.where("chat_template_kwargs"): read_options(row),
+    }
+    return [name for name, value in given.items() if value]
 
 
 def _is_list_of_messages(text: str) -> bool:

@@ -1,17 +1,16 @@
 """Messages as chat templates take them, out of those that files hold: {role, content} and ShareGPT's {from, value}."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.rows.nested_values import as_list, as_object, is_nothing, json_value, kind
 from prunedlora.tasks.rows.row import Names, Row
+from prunedlora.tasks.rows.tool_calls import CALL, calls_in_text, tool_calls
 from prunedlora.tasks.templates import text_of
 
 MESSAGES = "write a list of messages, [{'role': 'user', 'content': '…'}, …], or the JSON text of one"
 PARTS = "a content is a text, or a list of {'type': 'text', 'text': '…'}"
-CALLS = "write tool calls as [{'type': 'function', 'function': {'name': '…', 'arguments': {…}}}]"
-CALL = "write a function call as the JSON text of {'name': '…', 'arguments': {…}}, or of a list of them"
 
 ROLES = {
     **{role: role for role in ("system", "developer", "user", "assistant", "tool")},
@@ -33,7 +32,7 @@ def read_messages(row: Row, column: str) -> list[dict[str, Any]]:
     parts of text is joined: chat templates that know parts write them one after the other, and others take only texts.
 
     Raises DataError with the number of the message, counted from 0: what is no list of messages, a missing or unknown
-    role, a missing content, parts that are no text, calls that are no JSON.
+    role, a missing content, parts that are no text, calls that are no JSON, a weight of 0.
     """
     where = row.where(column)
     if row.get(column) is None:
@@ -79,16 +78,25 @@ def _message(entry: Any, where: str, names: Names) -> dict[str, Any]:
     if role == "function_call":
         if content_key not in given:
             raise DataError(f"{where}: has no {content_key}; {CALL}")
-        message = {"role": "assistant", "tool_calls": _calls_in_text(given[content_key], f"{where}, {content_key}")}
+        message = {"role": "assistant", "tool_calls": calls_in_text(given[content_key], f"{where}, {content_key}")}
     elif content_key in given:
         message["content"] = _content(given[content_key], f"{where}, {content_key}")
     elif role != "assistant" or not others.get("tool_calls"):
         raise DataError(
             f"{where}: has no {content_key}; it may be absent, or null, only beside an assistant's tool_calls"
         )
+    if others.get("weight") in (0, "0"):
+        raise DataError(
+            f"{where}: has weight 0, which would leave it untrained, and messages are not chosen one by one; take the "
+            "weight out, or train on the last turn alone (data.train_on: last)"
+        )
     for key, value in others.items():
         inside = f"{where}, {key}"
-        message[key] = _tool_calls(value, inside) if key == "tool_calls" else json_value(value, inside)
+        if key in message:
+            raise DataError(
+                f"{where}: has {key} twice, by that name and as {role_key if key == 'role' else content_key}"
+            )
+        message[key] = tool_calls(value, inside) if key == "tool_calls" else json_value(value, inside)
     return message
 
 
@@ -128,36 +136,3 @@ def _content(value: Any, where: str) -> str:
             raise DataError(f"{where}, part {number}: has no text; {PARTS}")
         texts.append(text_of(part["text"], f"{where}, part {number}"))
     return "".join(texts)
-
-
-def _tool_calls(value: Any, where: str) -> list[Any]:
-    """As they are, but for arguments that are JSON text, as OpenAI's interface has them: chat templates take an object
-    (https://huggingface.co/docs/transformers/chat_extras)."""
-    calls = []
-    for number, call in enumerate(as_list(value, where, CALLS)):
-        inside = f"{where}, call {number}"
-        if not isinstance(call, Mapping):
-            raise DataError(f"{inside}: is {kind(call)}; {CALLS}")
-        function = call.get("function")
-        if isinstance(function, Mapping):
-            calls.append({**json_value(call, inside), "function": _called(function, inside)})
-        else:
-            calls.append(_called(call, inside))
-    return calls
-
-
-def _calls_in_text(value: Any, where: str) -> list[Any]:
-    calls: Sequence[Any] = value if isinstance(value, list | tuple) else [value]
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        calls = as_list(value, where, CALL)
-    return [{"type": "function", "function": _called(as_object(call, where, CALL), where)} for call in calls]
-
-
-def _called(function: Mapping[str, Any], where: str) -> dict[str, Any]:
-    if not isinstance(function.get("name"), str):
-        raise DataError(f"{where}: the function has no name; {CALLS}")
-    called: dict[str, Any] = json_value(function, where)
-    if function.get("arguments") is not None:
-        what = "arguments are an object, or the JSON text of one"
-        called["arguments"] = dict(as_object(called["arguments"], f"{where}, arguments", what))
-    return called
