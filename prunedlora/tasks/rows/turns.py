@@ -107,9 +107,7 @@ def _role(given: Mapping[str, Any], key: str, where: str, names: Names) -> str:
         )
         found = ", ".join(map(repr, given)) or "nothing"
         raise DataError(f"{where}: has no role; it has {found}, and a message has {pairs} (fields: gives other names)")
-    role = given[key]
-    if not isinstance(role, str):
-        raise DataError(f"{where}: its {key} is {kind(role)}; a role is a text")
+    role = text_of(given[key], f"{where}, {key}")  # some files count roles: 0, 1
     known = ROLES | dict(names.roles)
     if role not in known:
         raise DataError(
