@@ -3,7 +3,7 @@
 from prunedlora.tasks.example import Example
 from prunedlora.tasks.rows.row import Row
 from prunedlora.tasks.rows.row_format import MESSAGE_KEYS, RowFormat
-from prunedlora.tasks.rows.turns import read_messages, read_options, read_tools
+from prunedlora.tasks.rows.row_messages import read_messages, read_options, read_tools
 from prunedlora.tasks.rows.whole_conversation import conversation
 
 

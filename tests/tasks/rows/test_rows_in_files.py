@@ -19,9 +19,10 @@ from prunedlora.tasks.sources import Source, load_examples, load_prompts
 from prunedlora.tasks.splits import load_splits
 
 CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Paris", "days": 2}}}
-TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"limit": 1.5}}}]
+OTHER = {"type": "function", "function": {"name": "time", "arguments": {"zone": "UTC"}}}
+TOOLS = [{"name": "weather", "parameters": {"limit": 1.5}}, {"name": "time", "parameters": {"zone": {"type": "a"}}}]
 CHATS = [
-    [{"role": "user", "content": "Weather?"}, {"role": "assistant", "tool_calls": [CALL]}],
+    [{"role": "user", "content": "Weather?"}, {"role": "assistant", "tool_calls": [CALL, OTHER]}],
     [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Hi"},
