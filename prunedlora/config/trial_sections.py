@@ -117,8 +117,8 @@ class SourceConfig(Section):
     format: RowFormat | None = None
     """What the rows of a generation source look like: messages (a list of {role, content}), sharegpt (conversations, a
     list of {from, value}), prompt_completion (two texts, or two lists of messages), alpaca (instruction, input,
-    output), input_output (segments, a list of {label, text}), text. None: it is known by its columns, unless prompt and
-    target are given."""
+    output), input_output (segments, a list of {label, text}), text. A list may be its JSON text, as in a csv.
+    None: it is known by its columns, unless prompt and target are given."""
     fields: dict[str, Annotated[str, Field(min_length=1)]] = Field(default={})
     """Names that the rows use in place of their format's: {messages: dialogue, role: speaker, content: utterance}."""
     roles: dict[str, Role] = Field(default={})

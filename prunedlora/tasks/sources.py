@@ -151,7 +151,7 @@ def _maker(source: Source, columns: list[str]) -> _Maker:
     """The maker for rows with these columns. Raises DataError where they do not fit the source's fields."""
     group = None if source.group is None else parse(source.group)
     needed = [*(() if group is None else group.columns), *source.score_columns]
-    if source.prompt is None or source.target is None:
+    if source.prompt is None:
         try:
             rows = row_reader(source.format, columns, _names(source), source.system)
         except DataError as error:
@@ -162,6 +162,7 @@ def _maker(source: Source, columns: list[str]) -> _Maker:
             raise DataError(
                 f"dataset {source.name!r}: system has no effect on prompt and target; write it into the template"
             )
+        assert source.target is not None  # the two go together
         prompt, target = parse(source.prompt), parse(source.target)
         needed, read = [*prompt.columns, *target.columns, *needed], partial(_of_templates, prompt, target)
     if missing := sorted(set(needed) - set(columns)):

@@ -81,6 +81,7 @@ FILES: dict[str, Callable[[Path, list[dict[str, Any]]], None]] = {
     "rows.jsonl.gz": write_packed,
     "rows.parquet": write_parquet,
     "rows.csv": write_cells,
+    "rows.tsv": write_cells,
     "folder/data/train-00000-of-00001.jsonl": write_jsonl,
     "folder/data/train-00000-of-00001.parquet": write_parquet,
 }
@@ -89,8 +90,8 @@ FILES: dict[str, Callable[[Path, list[dict[str, Any]]], None]] = {
 @pytest.mark.parametrize("file", FILES)
 def test_rows_of_every_format_in_every_file(tmp_path: Path, file: str) -> None:
     for name, rows in ROWS.items():
-        if name == "turns" and file.endswith("csv"):
-            continue  # a cell is text, and so are prompts
+        if (name == "turns" and FILES[file] == write_cells) or (name == "text" and file == "rows.tsv"):
+            continue  # a cell is text, and so are prompts; one of a tsv has no line breaks
         written = tmp_path / name / file
         written.parent.mkdir(parents=True)
         FILES[file](written, rows)
@@ -117,6 +118,17 @@ def test_numbers_are_text_to_templates_and_numbers_inside_of_values(tmp_path: Pa
     assert repr(example.columns) == repr(
         {"a": 1.1, "b": 1000.0, "c": {"x": [1.1, 3]}, "d": True, "e": 7, "f": None, "g": "1.10"}
     )
+
+
+def test_examples_of_templates_say_where_they_are_from(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", ROWS["prompt_completion"])
+    examples = load_examples(Source(str(tmp_path / "rows.jsonl"), "{prompt}", "{completion}"), 0)
+    rows = {"01": 0, "1": 1}
+    assert all(one.place == f"dataset '{tmp_path / 'rows.jsonl'}', row {rows[one.prompt]}" for one in examples)
+    options = {"min_family_size": 3, "max_family_size": 4}
+    name = "reasoning_gym:family_relationships"
+    made = load_examples(Source(name, "{question}", "{answer}", options=options, seed=0, num_examples=2), 0)
+    assert [one.place for one in made] == [f"dataset '{name}', row 0", f"dataset '{name}', row 1"]
 
 
 def test_columns_for_a_score_of_ones_own(tmp_path: Path) -> None:
