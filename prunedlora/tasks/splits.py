@@ -241,12 +241,12 @@ def _fingerprint(*splits: tuple[Example, ...]) -> str:
     for number, examples in enumerate(splits):
         for example in examples:
             more = [_shape(example)] if example.conversation or example.segments or example.columns else []
-            digest.update(json.dumps([number, example.prompt, example.target, *more], sort_keys=True).encode())
+            digest.update(json.dumps([number, example.prompt, example.target, *more]).encode())
     return digest.hexdigest()
 
 
 def _shape(example: Example) -> dict[str, Any]:
-    """What a conversation, segments and further columns add to the two texts, as JSON has it."""
+    """What it has besides its two texts; in the order of its keys, in which templates write tools out."""
     talk, segments = example.conversation, example.segments or ()
     return {
         "conversation": None if talk is None else [talk.messages, talk.tools, talk.num_prompt, talk.options],

@@ -215,6 +215,8 @@ def test_the_fingerprint_tells_everything_that_is_trained(tmp_path: Path) -> Non
         fingerprint(tmp_path, chats(reasoning_content="y")),
         fingerprint(tmp_path, chats(), score_columns=["id"]),
         fingerprint(tmp_path, [row | {"chat_template_kwargs": {"a": 1}} for row in chats()]),
+        fingerprint(tmp_path, [row | {"tools": [{"name": "f", "strict": True}]} for row in chats()]),
+        fingerprint(tmp_path, [row | {"tools": [{"strict": True, "name": "f"}]} for row in chats()]),
         fingerprint(tmp_path, segments("ab")),
         fingerprint(tmp_path, segments("a", "b")),
     ]
