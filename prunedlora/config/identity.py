@@ -13,9 +13,9 @@ from typing import Any
 
 from prunedlora.adapter_place import STORED
 from prunedlora.config.harness_tasks import HARNESS_EXTRA, is_path, task_files
-from prunedlora.config.metric_names import own_metric
 from prunedlora.config.trial import TrialConfig
 from prunedlora.config.trial_sections import AdapterConfig, DataConfig
+from prunedlora.metric_kinds import own_metric
 from prunedlora.missing_path import looked_for
 
 KEY_VERSION = 5
