@@ -37,7 +37,7 @@ def matthews(hits: Floats, true: Floats, predicted: Floats) -> Floats:
     """
     n = true.sum(-1)
     together = n * hits.sum(-1) - (true * predicted).sum(-1)
-    apart = np.sqrt(n**2 - (true**2).sum(-1)) * np.sqrt(n**2 - (predicted**2).sum(-1))
+    apart = np.sqrt((n**2 - (true**2).sum(-1)) * (n**2 - (predicted**2).sum(-1)))
     return np.divide(together, apart, out=np.zeros_like(together), where=apart > 0)
 
 

@@ -8,7 +8,7 @@ Chinese and Japanese, which part no words, are words each. Of ASCII text these a
 import re
 from collections import Counter
 
-from rapidfuzz.distance import Indel
+from rapidfuzz.distance import LCSseq
 
 _ALONE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_ALONE}]|[^\W_{_ALONE}]+")
@@ -23,7 +23,7 @@ def rouge_l(answer: str, target: str) -> float:
     given, wanted = words(answer), words(target)
     if not given and not wanted:
         return _same(answer, target)
-    return float(Indel.normalized_similarity(given, wanted))  # by insertions and deletions: 2 LCS over both lengths
+    return 2 * LCSseq.similarity(given, wanted) / (len(given) + len(wanted))
 
 
 def token_f1(answer: str, target: str) -> float:
