@@ -37,7 +37,7 @@ def has_metric(task: WithMetrics, metric: str) -> bool:
     return metric in task.metrics or own_metric(metric) is not None
 
 
-def generates(task: WithMetrics, metric: str) -> bool:
+def is_generating(task: WithMetrics, metric: str) -> bool:
     """Whether answers are generated for it. A function of one's own judges what a task's other metrics judge: the
     generated answer where the task has some, else the predicted class."""
     return metric in task.generating_metrics or (bool(task.generating_metrics) and own_metric(metric) is not None)

@@ -31,7 +31,7 @@ from prunedlora.config.trial_sections import (
     OptimizerConfig,
     TrainingConfig,
 )
-from prunedlora.metric_kinds import generates, has_metric, own_metric
+from prunedlora.metric_kinds import has_metric, is_generating, own_metric
 from prunedlora.pruning.goals import falling_goals
 from prunedlora.pruning.target import MinRankError, Start, targets_of
 from prunedlora.registry import lookup
@@ -86,7 +86,7 @@ class TrialConfig(Section):
     @property
     def generate(self) -> Literal["all", "may_matter"] | None:
         """For which candidates answers are generated (evaluation.generate); None: the metric is made of none."""
-        if not generates(lookup("task", self.data.task), self.evaluation.metric):
+        if not is_generating(lookup("task", self.data.task), self.evaluation.metric):
             return None
         has_ladder = self.pruning is not None and self.pruning.ladder is not None
         return self.evaluation.generate or ("may_matter" if has_ladder or self.cuts is not None else "all")
@@ -214,13 +214,12 @@ class TrialConfig(Section):
                 f"evaluation.harness_tasks needs a causal language model (task generation); that of task "
                 f"{self.data.task!r} has a classification head"
             ]
-        has_answers = generates(task, metric)
-        if has_answers != (self.evaluation.max_new_tokens is not None):
-            effect = "needed" if has_answers else "without effect"
-            return [f"evaluation.max_new_tokens is {effect} for metric {metric!r}"]
-        if self.evaluation.stop is not None and not has_answers:
+        generates = is_generating(task, metric)
+        if generates != (self.evaluation.max_new_tokens is not None):
+            return [f"evaluation.max_new_tokens is {'needed' if generates else 'without effect'} for metric {metric!r}"]
+        if self.evaluation.stop is not None and not generates:
             return [f"evaluation.stop is without effect for metric {metric!r}, which generates no answers; remove it"]
-        if self.evaluation.generate is not None and not has_answers:
+        if self.evaluation.generate is not None and not generates:
             return [
                 f"evaluation.generate is without effect for metric {metric!r}, which generates no answers; remove it"
             ]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteriaList
 
-from prunedlora.metric_kinds import figure_name, generates, has_metric
+from prunedlora.metric_kinds import figure_name, has_metric, is_generating
 from prunedlora.registry import register
 from prunedlora.tasks.batching import IGNORED, by_length, evaluating, pad, pad_inputs, to_device
 from prunedlora.tasks.data_error import DataError
@@ -89,10 +89,10 @@ class Generation:
             raise DataError(f"generation has no classes, but the record names some: {', '.join(map(repr, labels))}")
         if not has_metric(cls, metric):
             raise DataError(f"generation has no metric {metric!r}; known: {', '.join(cls.metrics)}")
-        has_answers = generates(cls, metric)
-        if has_answers != (max_new_tokens is not None):
-            raise DataError(f"max_new_tokens is {'needed' if has_answers else 'without effect'} for metric {metric!r}")
-        if stop and not has_answers:
+        generates = is_generating(cls, metric)
+        if generates != (max_new_tokens is not None):
+            raise DataError(f"max_new_tokens is {'needed' if generates else 'without effect'} for metric {metric!r}")
+        if stop and not generates:
             raise DataError(f"stop is without effect for metric {metric!r}")
         task = cls(tokenizer, metric, length_limit(tokenizer, max_length, model_limit), max_new_tokens, stop)
         for split in ("validation", "test"):
