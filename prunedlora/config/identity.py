@@ -13,9 +13,9 @@ from typing import Any
 
 from prunedlora.adapter_place import STORED
 from prunedlora.config.harness_tasks import HARNESS_EXTRA, is_path, task_files
-from prunedlora.config.metric_names import own_metric
 from prunedlora.config.trial import TrialConfig
 from prunedlora.config.trial_sections import AdapterConfig, DataConfig
+from prunedlora.metric_kinds import own_metric
 from prunedlora.missing_path import looked_for
 
 KEY_VERSION = 5
@@ -85,11 +85,16 @@ def contents(trials: Iterable[TrialConfig]) -> dict[str, Any]:
         if trial.model.name not in found:
             found[trial.model.name] = _model_identity(trial.model.name)
         found |= data_contents(trial)
-        if (own := own_metric(trial.evaluation.metric)) is not None:
-            found[str(own[0])] = _file_identity("evaluation.metric", own[0])
+        found |= metric_contents(trial)
         found |= {name: _harness_identity(name) for name in trial.evaluation.harness_tasks or ()}
         found |= adapter_contents(trial)
     return found
+
+
+def metric_contents(trial: TrialConfig) -> dict[str, Any]:
+    """The part of `contents` that is the file of a metric of one's own. Raises LocationError where it is not there."""
+    own = own_metric(trial.evaluation.metric)
+    return {} if own is None else {str(own[0]): _file_identity("evaluation.metric", own[0])}
 
 
 def adapter_contents(trial: TrialConfig) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from prunedlora.config.methods import (
     SvdConfig,
     section_fields,
 )
+from prunedlora.config.metric_names import taken_names
 from prunedlora.config.schedule import SizesConfig
 from prunedlora.config.section import Section
 from prunedlora.config.trial_sections import (
@@ -30,6 +31,7 @@ from prunedlora.config.trial_sections import (
     OptimizerConfig,
     TrainingConfig,
 )
+from prunedlora.metric_kinds import has_metric, is_generating, own_metric
 from prunedlora.pruning.goals import falling_goals
 from prunedlora.pruning.target import MinRankError, Start, targets_of
 from prunedlora.registry import lookup
@@ -84,7 +86,7 @@ class TrialConfig(Section):
     @property
     def generate(self) -> Literal["all", "may_matter"] | None:
         """For which candidates answers are generated (evaluation.generate); None: the metric is made of none."""
-        if self.evaluation.metric not in lookup("task", self.data.task).generating_metrics:
+        if not is_generating(lookup("task", self.data.task), self.evaluation.metric):
             return None
         has_ladder = self.pruning is not None and self.pruning.ladder is not None
         return self.evaluation.generate or ("may_matter" if has_ladder or self.cuts is not None else "all")
@@ -197,16 +199,22 @@ class TrialConfig(Section):
 
     def _evaluation_problems(self) -> list[str]:
         task, metric = lookup("task", self.data.task), self.evaluation.metric
-        if metric not in task.metrics:
+        if not has_metric(task, metric):
             return [
-                f"evaluation.metric {metric!r} is unknown to task {self.data.task!r}; known: {', '.join(task.metrics)}"
+                f"evaluation.metric {metric!r} is unknown to task {self.data.task!r}; known: "
+                f"{', '.join(task.metrics)}, or a function of your own, path/to/metrics.py:function"
+            ]
+        if own_metric(metric) is not None and self.evaluation.figure in taken_names():
+            return [
+                f"evaluation.metric {metric!r}: {self.evaluation.figure!r} is a figure or size that is recorded "
+                "already; call the function by another name"
             ]
         if self.evaluation.harness_tasks and task.auto_model != "AutoModelForCausalLM":
             return [
                 f"evaluation.harness_tasks needs a causal language model (task generation); that of task "
                 f"{self.data.task!r} has a classification head"
             ]
-        generates = metric in task.generating_metrics
+        generates = is_generating(task, metric)
         if generates != (self.evaluation.max_new_tokens is not None):
             return [f"evaluation.max_new_tokens is {'needed' if generates else 'without effect'} for metric {metric!r}"]
         if self.evaluation.stop is not None and not generates:

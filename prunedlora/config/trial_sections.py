@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
 
 from prunedlora.adapter_place import STORED, split_stored
-from prunedlora.config.metric_names import figure_name
 from prunedlora.config.section import Options, Progress, Section, registered
+from prunedlora.metric_kinds import figure_name
 from prunedlora.registry import lookup
 
 NO_FILES = ("idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape")
@@ -429,7 +429,11 @@ class HarnessConfig(Section):
 
 class EvaluationConfig(Section):
     metric: Annotated[str, Field(min_length=1)]
-    """accuracy (classification), exact_match, final_number or verifier (generation), loss (either)."""
+    """accuracy, balanced_accuracy, macro_f1 or matthews (classification), exact_match, final_number, verifier, rouge_l
+    or token_f1 (generation), loss (either), or a function of your own, `path/to/metrics.py:score` (either): called as
+    score(answer, example) with the generated answer, or the predicted class, and a dict of the example's prompt,
+    target, score_columns and, for conversations, messages and tools; it gives a number from 0 to 1. Its figure has the
+    function's name."""
     milestones: list[Annotated[float, Field(gt=0.0, lt=1.0)]] = Field(default=[])
     """Progress values at which an adapter is evaluated and kept, besides the end."""
     max_examples: PositiveInt | None = None

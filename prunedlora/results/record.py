@@ -63,7 +63,8 @@ class Document(BaseModel):
 class Figure(Document):
     value: float
     stderr: float | None = Field(default=None, ge=0.0)
-    """Standard error of the mean over the examples; None when there is none to speak of (one example)."""
+    """Standard error over the examples, of a mean or by the jackknife; None when there is none to speak of (one
+    example)."""
     num_examples: int = Field(ge=1)
 
 
@@ -76,6 +77,20 @@ class ExampleOutcomes(Document):
     num_targets: tuple[int, ...]
     scores: dict[str, tuple[Score, ...]]
     """Metric → score of each example: 1 for a right one, 0 for a wrong one, between them where a part is right."""
+    true_classes: tuple[Count, ...] | None = None
+    """Class of each example, by its number; where a figure that is made of all classes together was asked for
+    (balanced_accuracy, macro_f1, matthews), which is resampled from them. None elsewhere, and in older records."""
+    predicted_classes: tuple[Count, ...] | None = None
+    """The class that the candidate gave each; there with `true_classes`."""
+
+    @model_validator(mode="after")
+    def _one_class_each(self) -> Self:
+        lengths = [None if each is None else len(each) for each in (self.true_classes, self.predicted_classes)]
+        if lengths not in ([None, None], [len(self.loss_sums)] * 2):
+            raise ValueError(
+                f"{len(self.loss_sums)} examples have {lengths[0]} true and {lengths[1]} predicted classes"
+            )
+        return self
 
 
 class Failure(Document):

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteriaList
 
+from prunedlora.metric_kinds import figure_name, has_metric, is_generating
 from prunedlora.registry import register
 from prunedlora.tasks.batching import IGNORED, by_length, evaluating, pad, pad_inputs, to_device
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.example import Example
 from prunedlora.tasks.outcomes import Outcomes
 from prunedlora.tasks.plain_text import PlainText
-from prunedlora.tasks.scoring import SCORERS, check_scorable, cut_at
+from prunedlora.tasks.scoring import SCORERS, check_scorable, cut_at, scorer_of
 from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.stopping import StopInAnswer, stop_criteria
 from prunedlora.tasks.target_losses import target_losses
@@ -52,7 +53,7 @@ class Generation:
             raise DataError(f"tokenizer {tokenizer.name_or_path!r} has no end-of-text token, answers could not end")
         self._tokenizer = tokenizer
         self._plain = PlainText(tokenizer, add_special_tokens=False)
-        self._metric = metric
+        self._scorer, self._figure = scorer_of(metric), figure_name(metric)
         self._max_length = max_length
         self._max_new_tokens = max_new_tokens
         self._stop = tuple(stop)
@@ -86,16 +87,16 @@ class Generation:
         """
         if labels is not None:
             raise DataError(f"generation has no classes, but the record names some: {', '.join(map(repr, labels))}")
-        if metric not in cls.metrics:
+        if not has_metric(cls, metric):
             raise DataError(f"generation has no metric {metric!r}; known: {', '.join(cls.metrics)}")
-        generates = metric in cls.generating_metrics
+        generates = is_generating(cls, metric)
         if generates != (max_new_tokens is not None):
             raise DataError(f"max_new_tokens is {'needed' if generates else 'without effect'} for metric {metric!r}")
         if stop and not generates:
             raise DataError(f"stop is without effect for metric {metric!r}")
-        for split in ("validation", "test"):
-            check_scorable(metric, split, getattr(splits, split), stop)
         task = cls(tokenizer, metric, length_limit(tokenizer, max_length, model_limit), max_new_tokens, stop)
+        for split in ("validation", "test"):
+            check_scorable(metric, split, getattr(splits, split), stop, task._scorer)
         for split in ("train", "validation", "test"):
             task._check_targets(split, getattr(splits, split))
         return task
@@ -194,9 +195,9 @@ class Generation:
         *,
         generate: bool = True,
     ) -> Outcomes:
-        """Loss of every example and, for a metric that generates, whether its generated answer is right."""
-        loss_sums, num_targets, correct = [0.0] * len(features), [0] * len(features), [0] * len(features)
-        generates = generate and self._metric in self.generating_metrics
+        """Loss of every example and, for a metric that generates, the score of its generated answer."""
+        loss_sums, num_targets, scores = [0.0] * len(features), [0] * len(features), [0.0] * len(features)
+        scorer = self._scorer if generate else None
         with evaluating(model):
             for indices in by_length(features, batch_size):
                 chosen = [features[index] for index in indices]
@@ -207,12 +208,12 @@ class Generation:
                 counts = torch.bincount(rows, minlength=len(chosen))
                 for index, total, count in zip(indices, sums.tolist(), counts.tolist(), strict=True):
                     loss_sums[index], num_targets[index] = total, count
-                if generates:
+                if scorer is not None:
                     for index, answer in zip(indices, self.generate(model, chosen, device), strict=True):
                         example = features[index].example
                         assert example is not None  # what is evaluated keeps its texts
-                        correct[index] = int(SCORERS[self._metric](answer, example))
-        return Outcomes(loss_sums, num_targets, {self._metric: correct} if generates else {})
+                        scores[index] = float(scorer(answer, example))
+        return Outcomes(loss_sums, num_targets, {} if scorer is None else {self._figure: scores})
 
     def generate(self, model: nn.Module, features: Sequence[Features], device: torch.device | str) -> list[str]:
         """The greedy answer to each prompt, special tokens removed, at most `max_new_tokens` long, cut at the first of

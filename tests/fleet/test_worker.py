@@ -305,6 +305,22 @@ def test_a_node_with_another_adapter_to_begin_with_does_not_serve(tmp_path: Path
         check_data(BASE, at_work(store, tree["trial"]))
 
 
+def test_a_node_with_another_metric_of_one_s_own_does_not_serve(tmp_path: Path) -> None:
+    store, file = Store(str(tmp_path / "store")), tmp_path / "metrics.py"
+    tree = tiny.sweep_tree(tmp_path, store.uri)
+    tree["trial"]["evaluation"]["metric"] = f"{file}:score"
+    file.write_text("def score(answer, example): return 1")
+    store.create_or_open(tree)
+    store.binding.write_contents(contents([TrialConfig.model_validate(tree["trial"])]))
+    check_data(BASE, at_work(store, tree["trial"]))
+    file.write_text("def score(answer, example): return 0.5")
+    with pytest.raises(OtherDataError, match=f"does not serve: {file} is another here than when the sweep began"):
+        check_data(BASE, at_work(store, tree["trial"]))
+    file.unlink()
+    with pytest.raises(NodeError, match=r"evaluation\.metric: file .* does not exist"):
+        check_data(BASE, at_work(store, tree["trial"]))
+
+
 def test_data_that_nobody_has_loaded_are_those_of_the_first_worker_and_loaded_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

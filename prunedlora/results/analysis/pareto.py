@@ -132,8 +132,9 @@ def front(points: Sequence[Point], objectives: Objectives) -> list[Point]:
 def reference(points: Sequence[Point], objectives: Objectives, base: BaseReference | None) -> Reference:
     """The reference point of a sweep, the same whenever the same points are there.
 
-    Quality: 0 where more is better; otherwise the base model's value, or the worst candidate's when the base model was
-    not evaluated. Size: 1.1 times the largest candidate's, so that the largest counts too.
+    Quality: 0 where more is better (of matthews that is chance, and candidates below it add no area); otherwise the
+    base model's value, or the worst candidate's when the base model was not evaluated. Size: 1.1 times the largest
+    candidate's, so that the largest counts too.
     """
     if objectives.maximize:
         quality, rule = 0.0, f"{objectives.quality} 0"
