@@ -116,6 +116,13 @@ def load_splits(
     )
 
 
+def repeated(examples: Sequence[Example]) -> int:
+    """How many of them say again what one before them says, prompt and target. An example that is in a pass several
+    times by its source's weight is one."""
+    distinct = {id(example): example for example in examples}.values()
+    return len(distinct) - len({(example.prompt, example.target) for example in distinct})
+
+
 def _check_seeds(sources: list[Source]) -> None:
     """Generators of reasoning-gym make example i from seed + i: seeds 0 and 1 give the same examples but for one."""
     generated = [s for s in sources if s.seed is not None and s.num_examples is not None]

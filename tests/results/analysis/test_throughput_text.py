@@ -1,6 +1,7 @@
 """Tokens per second and padding in words: of a few trainings each, of many the range, of old records nothing."""
 
 import csv
+import io
 import json
 
 from rich.console import Console
@@ -41,7 +42,7 @@ def test_page_table_and_files_show_it_where_a_record_says(fill, record, candidat
         "a": {"tokens_per_second": 1234.5, "padding_share": 0.25},
         "b": {"tokens_per_second": None, "padding_share": None},
     }
-    console = Console(width=80, record=True, quiet=True)
+    console = Console(file=io.StringIO(), width=80, record=True)
     console.print(overview(summary))
     assert "Throughput: a 1,234 tokens/s, 25% padding." in console.export_text()
     assert "hroughput" not in report_files(summarize(fill(old)))["report.html"].decode()
