@@ -12,7 +12,7 @@ from rich.text import Text
 from prunedlora.plain_print import print_plain
 from prunedlora.sweep.data_preview import DataPreview, ShownExample
 from prunedlora.sweep.shown_text import marked, visible
-from prunedlora.sweep.split_facts import SourceCount, SplitFacts, Spread, Talk
+from prunedlora.sweep.split_facts import SourceFacts, SplitFacts, Spread, Talk
 from prunedlora.sweep.trained_text import Piece, Run
 
 MOST_LABELS = 20
@@ -112,7 +112,7 @@ def _rows(facts: SplitFacts) -> dict[str, str]:
         "trained, of all tokens": "" if facts.trained_share is None else f"{facts.trained_share:.1%}",
         "over the limit, lost tokens": f"{facts.num_cut_in_text:,}",
         "over the limit, lost whole turns": f"{facts.num_cut_at_turns:,}",
-        "repeat an example of the split": f"{facts.num_repeated:,}",
+        "repeat a prompt of the split": f"{facts.num_repeated:,}",
         "left out: prompt is in another split": f"{facts.num_duplicates_removed:,}",
         "left out: group is in another split": f"{facts.num_siblings_removed:,}",
     }
@@ -136,11 +136,15 @@ def _spread(spread: Spread | None) -> str:
     return "/".join(f"{value:,}" for value in (spread.least, spread.median, spread.p95, spread.most))
 
 
-def _source(source: SourceCount) -> str:
-    weight = "" if source.weight == 1.0 else f", weight {source.weight:g}"
-    return f"{visible(source.name)}{weight}" + (
-        "" if source.num_examples is None else f", {source.num_examples:,} examples"
-    )
+def _source(source: SourceFacts) -> str:
+    parts = [visible(source.name)]
+    if source.weight != 1.0:
+        parts.append(f"weight {source.weight:g}")
+    if source.num_examples is not None:
+        parts.append(f"{source.num_examples:,} examples")
+    if source.num_per_pass != source.num_examples:
+        parts.append(f"{source.num_per_pass:,} in a pass")
+    return ", ".join(parts)
 
 
 def _labels(found: DataPreview) -> Table:

@@ -39,11 +39,13 @@ class Talk:
 
 
 @dataclass(frozen=True)
-class SourceCount:
+class SourceFacts:
     name: str
     weight: float
     num_examples: int | None
-    """In the split; None where examples do not say where they are from."""
+    """Different ones in the split; None where examples do not say where they are from."""
+    num_per_pass: int | None
+    """As often as a pass over the data sees them."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,13 @@ class SplitFacts:
     num_cut_at_turns: int
     """Those that lost whole turns and nothing else."""
     num_repeated: int
-    """Examples that are there already."""
+    """Examples whose prompt is there already."""
     num_duplicates_removed: int
     """Left out, since their prompt is in a split that goes before."""
     num_siblings_removed: int
     """Left out, since their group is, but not their prompt."""
     talk: Talk | None
-    sources: tuple[SourceCount, ...]
+    sources: tuple[SourceFacts, ...]
     """None of a split that is cut from train."""
 
 
@@ -113,13 +115,19 @@ def _talk(examples: Sequence[Example]) -> Talk | None:
     )
 
 
-def _sources(data: DataConfig, split: SplitName, examples: Sequence[Example]) -> Iterator[SourceCount]:
+def _sources(data: DataConfig, split: SplitName, examples: Sequence[Example]) -> Iterator[SourceFacts]:
     sources = data.sources(split)
     names = [source.name for source in sources]
-    places = Counter(example.place.rpartition(", row ")[0] for example in examples)
+    seen = Counter(_origin(example) for example in examples)
+    different = Counter(_origin(example) for example in {id(example): example for example in examples}.values())
     for source in sources:
-        is_told = "" not in places and names.count(source.name) == 1
-        yield SourceCount(source.name, source.weight, places[f"dataset {source.name!r}"] if is_told else None)
+        origin, is_told = f"dataset {source.name!r}", "" not in seen and names.count(source.name) == 1
+        counts = (different[origin], seen[origin]) if is_told else (None, None)
+        yield SourceFacts(source.name, source.weight, *counts)
+
+
+def _origin(example: Example) -> str:
+    return example.place.rpartition(", row ")[0]
 
 
 def label_counts(splits: Splits) -> dict[str, dict[SplitName, int]]:

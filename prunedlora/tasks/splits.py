@@ -117,10 +117,10 @@ def load_splits(
 
 
 def repeated(examples: Sequence[Example]) -> int:
-    """How many of them say again what one before them says, prompt and target. An example that is in a pass several
-    times by its source's weight is one."""
-    distinct = {id(example): example for example in examples}.values()
-    return len(distinct) - len({(example.prompt, example.target) for example in distinct})
+    """How many of a split's examples have a prompt that an earlier one has. What comes again by a weight is the same
+    example and does not count."""
+    different = {id(example): example for example in examples}
+    return len(different) - len({example.unit for example in different.values()})
 
 
 def _check_seeds(sources: list[Source]) -> None:

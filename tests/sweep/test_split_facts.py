@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from prunedlora.config.trial_sections import DataConfig
-from prunedlora.sweep.split_facts import SourceCount, Spread, Talk, facts_of, label_counts
+from prunedlora.sweep.split_facts import SourceFacts, Spread, Talk, _sources, facts_of, label_counts
 from prunedlora.tasks.example import Conversation, Example
 from prunedlora.tasks.splits import Splits, repeated
 from prunedlora.tasks.task import Features, Shortened
@@ -57,7 +57,7 @@ def test_of_conversations(tmp_path: Path) -> None:
     assert found.talk == Talk(
         4, Spread(2, 2, 5, 5), {"assistant": 6, "user": 5, "system": 1, "tool": 1}, with_system=0.25, with_tools=0.25
     )
-    assert found.sources == (SourceCount("chats, row 1.jsonl", 1.0, 4),)
+    assert found.sources == (SourceFacts("chats, row 1.jsonl", 1.0, 4, 4),)
 
 
 @pytest.mark.parametrize("labels", [("a", "b")])
@@ -72,7 +72,7 @@ def test_of_classes(tmp_path: Path, labels: tuple[str, ...]) -> None:
     found = facts_of(data(), splits, "train", read_tokens(tmp_path / "x.arrow", 5), task)
     assert (found.trained, found.trained_share, found.talk) == (None, None, None)
     assert (found.num_groups, found.lengths) == (2, Spread(1, 3, 5, 5))
-    assert found.sources == (SourceCount("chats, row 1.jsonl", 1.0, None),)  # their places are not told
+    assert found.sources == (SourceFacts("chats, row 1.jsonl", 1.0, None, None),)  # their places are not told
     assert label_counts(splits) == {
         "a": {"train": 3, "validation": 1, "test": 1}, "b": {"train": 2, "validation": 1, "test": 0}
     }  # fmt: skip
@@ -80,5 +80,17 @@ def test_of_classes(tmp_path: Path, labels: tuple[str, ...]) -> None:
 
 def test_what_a_weight_repeats_is_no_duplicate() -> None:
     one, other = Example("p", "t"), Example("p", "u")
-    assert repeated([one, other, one]) == 0
-    assert repeated([one, other, Example("p", "t"), Example("p", "t")]) == 2
+    assert repeated([one, other, one]) == 1
+    assert repeated([one, Example("q", "t"), one]) == 0
+    assert repeated([Example("", "text"), Example("", "other"), Example("", "text")]) == 1
+
+
+def test_a_source_with_a_weight_counts_its_examples_and_its_pass() -> None:
+    one, two = (Example(str(i), "t", place=f"dataset 'a', row {i}") for i in range(2))
+    other = Example("2", "t", place="dataset 'b', row 0")
+    sources = [
+        {"name": name, "weight": weight, "prompt": "{p}", "target": "{t}"} for name, weight in (("a", 1.5), ("b", 1))
+    ]
+    found = list(_sources(data(train=sources), "train", [one, two, other, one]))
+    assert found == [SourceFacts("a", 1.5, 2, 3), SourceFacts("b", 1.0, 1, 1)]
+    assert list(_sources(data(train=sources), "test", [one])) == []
