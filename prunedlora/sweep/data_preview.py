@@ -11,7 +11,7 @@ from prunedlora.config.trial import TrialConfig
 from prunedlora.registry import lookup
 from prunedlora.sweep.findings import warnings_of
 from prunedlora.sweep.split_facts import SplitFacts, facts_of, label_counts
-from prunedlora.sweep.trained_text import Run, decoded, runs_of
+from prunedlora.sweep.trained_text import Run, runs_of
 from prunedlora.tasks.example import Example
 from prunedlora.tasks.task import Task, length_limit
 from prunedlora.tasks.tokenised import TokenisedSplit
@@ -35,7 +35,7 @@ class ShownExample:
     label: str | None
     """The class; None where text is trained."""
     place: str
-    asked: str | None
+    asked: tuple[Run, ...] | None
     """What an answer to it is generated from; None where none is generated."""
     is_beginning: bool
     """Whether that is its text up to the first that is trained."""
@@ -120,7 +120,7 @@ def _shown(
     answers = split != "train" and trial.evaluation.max_new_tokens is not None
     for example, features in zip(examples, task.encode(examples, prompts=split != "train"), strict=True):
         is_text = task.labels is None
-        asked = decoded(features.prompt, tokenizer) if answers else None
+        asked = tuple(runs_of(features.prompt, [], tokenizer)) if answers else None
         yield ShownExample(
             runs=tuple(runs_of(features.input_ids, features.spans if is_text else [], tokenizer)),
             label=None if is_text else example.target,

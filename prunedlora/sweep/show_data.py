@@ -24,7 +24,11 @@ def preview_json(found: DataPreview, others: Iterable[str]) -> str:
     document = asdict(found)
     document["examples"] = {
         split: [
-            asdict(one) | {"runs": [{"text": run.text, "trained": run.is_trained} for run in one.runs]}
+            asdict(one)
+            | {
+                "runs": [{"text": run.text, "trained": run.is_trained} for run in one.runs],
+                "asked": None if one.asked is None else "".join(run.text for run in one.asked),
+            }
             for one in examples
         ]
         for split, examples in found.examples.items()
@@ -82,7 +86,7 @@ def _print_example(one: ShownExample, console: Console, *, marks: bool) -> None:
         print_plain(console, "An answer is generated from: the text before the first that is trained")
     elif one.asked is not None:
         print_plain(console, "An answer is generated from:")
-        console.print(marked([Run((Piece(one.asked, False),), False)], marks=marks), soft_wrap=True)
+        console.print(marked(one.asked, marks=marks), soft_wrap=True)
     if one.target is not None:
         print_plain(console, "and compared with:")
         console.print(marked([Run((Piece(one.target, False),), False)], marks=marks), soft_wrap=True)
@@ -96,7 +100,7 @@ def _figures(found: DataPreview) -> Table:
     columns = [_rows(facts) for facts in found.splits.values()]
     for name in dict.fromkeys(name for column in columns for name in column):
         values = [column.get(name, "") for column in columns]
-        if any(value not in ("", "0") for value in values) or name == "examples":
+        if any(value not in ("", "0", "0%") for value in values) or name == "examples":
             table.add_row(name, *(Text(value) for value in values))
     return table
 
