@@ -177,7 +177,7 @@ class Progress:
 
     def _slots_table(self, snapshot: dict[str, Any]) -> Table:
         table = Table(box=None, pad_edge=False)
-        for name in ("slot", "state", "trial", "step", "tokens/s", "", ""):
+        for name in ("slot", "state", "trial", "step", "", "", "tokens/s"):
             table.add_column(name, style="dim" if name == "slot" else "")
         for number, slot in snapshot["slots"].items():
             work = slot["work"]
@@ -188,7 +188,7 @@ class Progress:
             speed = "" if speed is None else f"{speed:,.0f}"
             rung = self._rungs.text(what, slot["step"], slot["num_steps"]) if is_trial else ""
             so_far = self._newest(slot["last"]) if is_trial else ""
-            table.add_row(str(number), slot["state"], what, step, speed, rung, so_far)
+            table.add_row(str(number), slot["state"], what, step, rung, so_far, speed)
         return table
 
     def _newest(self, last: dict[str, Any] | None) -> str:
