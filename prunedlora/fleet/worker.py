@@ -61,7 +61,7 @@ class Bench:
     workers: Workers
     assets: AssetCache
     report: Callable[[str, dict[str, Any]], Verdict]
-    progress: Callable[[int, int], Verdict]
+    progress: Callable[[int, int, float], Verdict]
     checkpointed: Callable[[], None]
     """Tells the board that the trial in hand has a new checkpoint."""
     fingerprints: dict[str, str] = field(default_factory=dict)
@@ -286,13 +286,14 @@ class _Words:
                 self._last_asked = 0.0  # its first step is told at once
                 return work
 
-    def progress(self, step: int, num_steps: int) -> Verdict:
+    def progress(self, step: int, num_steps: int, tokens_per_second: float) -> Verdict:
         """Asks the board at most every PROGRESS_SECONDS; between, the answer is to go on."""
         now = time.monotonic()
         if now - self._last_asked < PROGRESS_SECONDS:
             return Verdict.CONTINUE
         self._last_asked = now
-        return self._verdict(self._board.progress.remote(self._slot, self._start, step, num_steps))
+        told = step, num_steps, tokens_per_second
+        return self._verdict(self._board.progress.remote(self._slot, self._start, *told))
 
     def report(self, key: str, candidate: dict[str, Any]) -> Verdict:
         return self._verdict(self._board.report.remote(self._slot, self._start, key, candidate))

@@ -313,6 +313,11 @@ class TrialRecord(Document):
     """Of the whole training, once for all of its candidates."""
     evaluation_seconds: float | None = Field(default=None, ge=0.0)
     """Of all evaluations, those of cuts that were passed over too; None in older records."""
+    tokens_per_second: float | None = Field(default=None, ge=0.0)
+    """Of training, branches included and padding not counted, of all workers together; None in older records, and where
+    no step was done."""
+    padding_share: float | None = Field(default=None, ge=0.0, lt=1.0)
+    """How much of what went through the model in training was padding; None as for `tokens_per_second`."""
     layer_widths: dict[str, tuple[int, int]] | None = None
     """Full module name → (in_features, out_features) of every layer that a LoRA server holds a slot for: all linear
     ones of the base model outside of the head, adapted or not. None in older records, for full fine-tuning, and for

@@ -116,6 +116,13 @@ def load_splits(
     )
 
 
+def repeated(examples: Sequence[Example]) -> int:
+    """How many of a split's examples have a prompt that an earlier one has. What comes again by a weight is the same
+    example and does not count."""
+    different = {id(example): example for example in examples}
+    return len(different) - len({example.unit for example in different.values()})
+
+
 def _check_seeds(sources: list[Source]) -> None:
     """Generators of reasoning-gym make example i from seed + i: seeds 0 and 1 give the same examples but for one."""
     generated = [s for s in sources if s.seed is not None and s.num_examples is not None]

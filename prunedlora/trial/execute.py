@@ -103,7 +103,7 @@ def execute_trial(
     epoch: int,
     max_attempts: int,
     report: Callable[[dict[str, Any]], Verdict],
-    progress: Callable[[int, int], Verdict],
+    progress: Callable[[int, int, float], Verdict],
     keep_checkpoints: bool = False,
     checkpoint_every_steps: int | None = None,
     checkpoint_every_seconds: float | None = None,
@@ -115,7 +115,8 @@ def execute_trial(
         epoch: number of the driver on whose behalf; a replaced driver's slot cannot write any more.
         max_attempts: starts under this driver without a new checkpoint, after which the trial fails.
         report: called on rank 0 with every candidate; its verdict is obeyed.
-        progress: called on rank 0 with (steps done, steps in all) after every step; PAUSE is obeyed.
+        progress: called on rank 0 with (steps done, steps in all, tokens per second of training) after every step;
+            PAUSE is obeyed.
         checkpointed: called on rank 0 after a new checkpoint is in the store, in the training's thread.
 
     Returns:
@@ -173,7 +174,7 @@ def _train(
     loaded: Loaded,
     writer: CheckpointWriter,
     report: Callable[[dict[str, Any]], Verdict],
-    progress: Callable[[int, int], Verdict],
+    progress: Callable[[int, int, float], Verdict],
     checkpoint_every_steps: int | None,
     checkpoint_every_seconds: float | None,
 ) -> Verdict:
@@ -194,7 +195,9 @@ def _train(
             run.rate = log.learning_rate
             run.log.append({name: value for name, value in vars(log).items() if value is not None})
             writer.look()
-            return progress(live.step, live.num_steps) if workers.rank == 0 else Verdict.CONTINUE
+            if workers.rank > 0:
+                return Verdict.CONTINUE
+            return progress(live.step, live.num_steps, live.tokens_seen / live.train_seconds)
 
         def on_rung(log: RungLog) -> None:
             run.log.append(vars(log))
@@ -329,7 +332,8 @@ def _write_record(run: _Run, status: Any, failure: Failure | None) -> None:
     if live is None or run.began_at is None:  # it ends before it trains: what attempts before have found is its result
         found = reached(run.store, run.key)
     else:
-        found = Reached(run.candidates, run.screened_cuts, live.train_seconds, sum(live.evaluation_seconds.values()))
+        spent = live.train_seconds, sum(live.evaluation_seconds.values()), live.tokens_seen, live.positions_seen
+        found = Reached(run.candidates, run.screened_cuts, *spent)
     if found.problem is not None and failure is not None:
         failure = failure.model_copy(update={"message": f"{failure.message}; {found.problem}"})
     record = TrialRecord(
@@ -344,6 +348,8 @@ def _write_record(run: _Run, status: Any, failure: Failure | None) -> None:
         environment=environment(run.workers, loaded.assets if loaded else None, loaded.share if loaded else None),
         train_seconds=found.train_seconds,
         evaluation_seconds=found.evaluation_seconds,
+        tokens_per_second=found.tokens_seen / found.train_seconds if found.tokens_seen else None,
+        padding_share=1 - found.tokens_seen / found.positions_seen if found.tokens_seen else None,
         layer_widths=run.served.linear if run.served else None,
         embedding_widths=run.served.embeddings if run.served else None,
         fit=_recorded_fit(live, run.workers) if live else None,

@@ -186,8 +186,8 @@ def test_a_trial_that_has_ended_is_not_trained_again(tmp_path: Path, monkeypatch
 def test_the_board_is_not_asked_at_every_step() -> None:
     board = Told("pause")
     progress = words(board).progress
-    assert progress(1, 100) is Verdict.PAUSE
-    assert [progress(step, 100) for step in range(2, 50)] == [Verdict.CONTINUE] * 48
+    assert progress(1, 100, 10.0) is Verdict.PAUSE
+    assert [progress(step, 100, 10.0) for step in range(2, 50)] == [Verdict.CONTINUE] * 48
     assert board.asked == 1
 
 
@@ -195,7 +195,12 @@ def test_workers_that_were_replaced_end() -> None:
     board = Told("replaced")
     told = words(board)
     board.works = [{"kind": "replaced", "key": "", "candidate": ""}]
-    for say in (told.take, told.checkpointed, lambda: told.progress(1, 2), lambda: told.finish("completed", 1.0, "")):
+    for say in (
+        told.take,
+        told.checkpointed,
+        lambda: told.progress(1, 2, 10.0),
+        lambda: told.finish("completed", 1.0, ""),
+    ):
         with pytest.raises(ReplacedError, match="the workers of start 5 of slot 0 have been replaced: they end"):
             say()
 

@@ -11,6 +11,7 @@ from rich.text import Text
 from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.evaluation_time import judged_text
 from prunedlora.results.analysis.summary import Summary, comparisons
+from prunedlora.results.analysis.throughput_text import throughputs_text
 from prunedlora.results.analysis.trainings import cost_of, sharing_text
 from prunedlora.results.figure_text import bytes_text, figure_text
 from prunedlora.results.recorded_settings import method
@@ -47,6 +48,8 @@ def overview(summary: Summary) -> Group:
             parts.append(Text(sharing))
     if summary.records:
         parts.append(Text(f"Cost: {cost_of(summary.records).text()}."))
+    if throughputs := throughputs_text(summary.records):
+        parts.append(Text(f"Throughput: {throughputs}."))
     if judged := judged_text(summary.records):
         parts.append(Text(judged))
     if summary.failed:
