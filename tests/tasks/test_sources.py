@@ -465,7 +465,9 @@ def test_a_path_that_does_not_exist(name: str) -> None:
 
 def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "rows.xlsx").write_text("text")
-    with pytest.raises(DataError, match=r"suffix that is not known; known: \.csv, \.json, \.jsonl, \.parquet"):
+    with pytest.raises(
+        DataError, match=r"suffix that is not known; known: \.arrow, \.csv, \.feather, \.json, \.jsonl, \.parquet"
+    ):
         load_examples(source(tmp_path / "rows.xlsx"), 0)
     (tmp_path / "empty.csv").write_text("text,label\n")
     (tmp_path / "empty.jsonl").write_text("")
