@@ -182,8 +182,8 @@ class SourceConfig(Section):
         unused = [field for field in ("subset", "revision", "split") if getattr(self, field) is not None]
         if unused := unused + Reading(self.delimiter, self.encoding, names).unused(ending):
             hint = ""
-            if "revision" in unused and hub_file(self.name) is not None:
-                hint = f" (a revision stands in the name: {_with_revision(self.name, str(self.revision))})"
+            if self.revision is not None and (on_hub := hub_file(self.name)) is not None:
+                hint = f" (a revision stands in the name: {on_hub.at(self.revision)})"
             raise ValueError(
                 f"{', '.join(unused)} has no effect on {self.name!r}, which is one {ending} file; remove it{hint}"
             )
@@ -201,12 +201,6 @@ class SourceConfig(Section):
         if unused:
             raise ValueError(f"{', '.join(unused)} has no effect on source {self.name!r}; remove it")
         return self
-
-
-def _with_revision(name: str, revision: str) -> str:
-    on_hub = hub_file(name)
-    assert on_hub is not None
-    return on_hub.at(revision)
 
 
 def _one_or_several(value: object) -> str:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from prunedlora.node_folder import NodeFolderError, alone, appearing, node_folder, tidy
 from prunedlora.tasks.data_error import DataError
@@ -49,9 +49,9 @@ class HubFile(NamedTuple):
     """Branch, tag or commit; None: the default branch."""
     path: str
 
-    def at(self, commit: str) -> str:
-        """The file's address at this commit."""
-        return f"hf://datasets/{self.repo}@{commit}/{self.path}"
+    def at(self, revision: str) -> str:
+        """The file's address at this branch, tag or commit."""
+        return f"hf://datasets/{self.repo}@{quote(revision, safe='')}/{self.path}"
 
 
 def is_remote(name: str) -> bool:
@@ -155,7 +155,7 @@ def _filesystem(name: str) -> tuple[Any, str]:
             "headers": {"Accept-Encoding": "identity"},
         }
     try:
-        return fsspec.core.url_to_fs(name, skip_instance_cache=True, **settings)  # type: ignore[no-any-return]
+        return fsspec.core.url_to_fs(name, skip_instance_cache=True, **settings)
     except ImportError as error:
         extra = EXTRAS.get(protocol)
         ask = str(error) if extra is None else f"pip install 'prunedlora[{extra}]' on every node"
