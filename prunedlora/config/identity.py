@@ -18,7 +18,7 @@ from prunedlora.config.trial import TrialConfig
 from prunedlora.config.trial_sections import AdapterConfig, DataConfig
 from prunedlora.missing_path import looked_for
 from prunedlora.tasks.data_error import DataError
-from prunedlora.tasks.remote_files import fetch, file_name, hub_file, is_remote
+from prunedlora.tasks.remote_files import fetch, hub_file, is_remote
 
 KEY_VERSION = 5
 """Raised whenever the same settings begin to mean another result; prunedlora/CHANGELOG.md says what changed."""
@@ -209,7 +209,7 @@ def _remote_identity(name: str) -> Any:
     if hub_file(name) is not None:
         return name
     try:
-        return {file_name(name): file_digest(fetch(name))}
+        return {".": file_digest(fetch(name))}
     except DataError as error:
         raise LocationError(str(error)) from error
 

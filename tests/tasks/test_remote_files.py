@@ -59,6 +59,12 @@ def server() -> Iterator[Web]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
+            self._answer()
+
+        def do_GET(self) -> None:
+            self._answer()
+
+        def _answer(self) -> None:
             path = self.path.partition("?")[0]
             content = web.files.get(path)
             status = web.status.get(path, 404 if content is None else 200)
@@ -71,8 +77,6 @@ def server() -> Iterator[Web]:
             if self.command == "GET":
                 web.gets.append(path)
                 self.wfile.write(body[: len(body) - web.cut])
-
-        do_GET = do_HEAD
 
         def log_message(self, *_: object) -> None:
             pass
@@ -129,7 +133,9 @@ def test_what_has_changed_there_is_fetched_again_by_the_next_process(
 
 def test_what_a_web_server_refuses(web: Web, folder: Path) -> None:
     web.status = {"/closed.csv": 403}
-    with pytest.raises(DataError, match=r"cannot fetch 'http.*/none\.csv': ClientResponseError: 404, .*'Not Found'") as e:
+    with pytest.raises(
+        DataError, match=r"cannot fetch 'http.*/none\.csv': ClientResponseError: 404, .*'Not Found'"
+    ) as e:
         fetch(f"{web.url}/none.csv")
     assert isinstance(e.value.__cause__, OSError)  # the network's, or the file's owner's: no trial's fault
     with pytest.raises(DataError, match=r"'http.*/closed\.csv': .*403, .*; access is refused: give every node cred"):
@@ -231,7 +237,9 @@ def test_what_addresses_mean() -> None:
     assert hub_file("s3://datasets/o/r/x.csv") is None
     assert address_problem("hf://datasets/o/r@main/x.parquet") is None
     for name in ("hf://o/r/x.csv", "hf://datasets/o/r", "hf://datasets/r/x.csv"):
-        assert f"{name!r} is no file of a dataset on the Hub, hf://datasets/owner/name/path" in str(address_problem(name))
+        assert f"{name!r} is no file of a dataset on the Hub, hf://datasets/owner/name/path" in str(
+            address_problem(name)
+        )
     assert "'s3://b/f' has a suffix that is not known, and a folder is not read from elsewhere; known: .arrow" in str(
         address_problem("s3://b/f")
     )
