@@ -121,7 +121,8 @@ def _not_in(file: Path, reading: Reading) -> str:
     if guesses == ["utf-16"]:
         around = content[:40]
     shown = [f"{guess} would read {around.decode(guess, 'replace')!r} there" for guess in guesses if guess != encoding]
-    return f"byte {start} ({byte:#04x}) is not {encoding}; {', '.join(shown)}: say it as encoding"
+    line = content[:start].decode(encoding, "replace").count("\n") + 1
+    return f"byte {start} ({byte:#04x}), in line {line}, is not {encoding}; {', '.join(shown)}: say it as encoding"
 
 
 def _read_csv(file: Path, reading: Reading) -> Table:

@@ -116,9 +116,12 @@ def test_what_a_cell_of_a_csv_may_hold(tmp_path: Path) -> None:
         ),
         (
             b"text,label\n" + b"a,b\n" * 5000 + b"caf\xe9,b\n",
-            r"byte 20014 \(0xe9\) is not utf-8; cp1252 would read '.*café,b.n' there: say it as encoding",
+            r"byte 20014 \(0xe9\), in line \d+, is not utf-8; cp1252 would read '.*café,b.n' there: say it as encoding",
         ),
-        ("text,label\né,b\n".encode("utf-16"), r"byte 0 \(0xff\) is not utf-8; utf-16 would read 'text,label.*' there"),
+        (
+            "text,label\né,b\n".encode("utf-16"),
+            r"byte 0 \(0xff\), in line 1, is not utf-8; utf-16 would read 'text,label.*' there",
+        ),
         (b"", "rows.csv' is empty"),
     ],
 )
