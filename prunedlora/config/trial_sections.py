@@ -122,8 +122,8 @@ class SourceConfig(Section):
     format: RowFormat | None = None
     """What the rows of a generation source look like: messages (a list of {role, content}), sharegpt (conversations, a
     list of {from, value}), prompt_completion (two texts, or two lists of messages), alpaca (instruction, input,
-    output), input_output (segments, a list of {label, text}), text. None: it is known by its columns, unless prompt and
-    target are given."""
+    output), input_output (segments, a list of {label, text}), text. A list may be its JSON text, as in a csv.
+    None: it is known by its columns, unless prompt and target are given."""
     fields: dict[str, Annotated[str, Field(min_length=1)]] = Field(default={})
     """Names that the rows use in place of their format's: {messages: dialogue, role: speaker, content: utterance}."""
     roles: dict[str, Role] = Field(default={})
@@ -192,6 +192,11 @@ class SourceConfig(Section):
     @model_validator(mode="after")
     def _reasoning_gym_settings(self) -> Self:
         if self.name.startswith("reasoning_gym:"):
+            if self.prompt is None:
+                raise ValueError(
+                    f"source {self.name!r} is generated and has no rows of a format: give prompt and target, as "
+                    "'{question}' and '{answer}'"
+                )
             if self.seed is None or self.num_examples is None:
                 raise ValueError("a reasoning_gym source needs seed and num_examples")
             text = ("delimiter", "encoding", "column_names")
@@ -266,6 +271,18 @@ class DataConfig(Section):
             source, count = getattr(self, split), getattr(self, f"num_{split}")
             if (source is None) == (count is None):
                 raise ValueError(f"give exactly one of {split} (a source) and num_{split} (cut from train)")
+        return self
+
+    @model_validator(mode="after")
+    def _classes_need_templates(self) -> Self:
+        if not lookup("task", self.task).has_classes:
+            return self
+        for split in ("train", "validation", "test"):
+            if rows := [source.name for source in self.sources(split) if not source.is_template]:
+                raise ValueError(
+                    f"task {self.task!r} needs prompt and target for data.{split} ({rows[0]!r}), as '{{text}}' and "
+                    "'{label}': rows of a format have no classes"
+                )
         return self
 
     @model_validator(mode="after")

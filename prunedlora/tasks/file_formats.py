@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from prunedlora.tasks.data_error import DataError
+from prunedlora.tasks.number_text import NumberText
 from prunedlora.tasks.table import Table, from_dataset
 
 QUOTES = (
@@ -169,7 +170,7 @@ def _read_json(file: Path, reading: Reading) -> Table:
     """One list of objects, or objects one after another. A number is the text that it is: 1.10 and 1e3 stay so."""
     with _open(file) as content:
         text = content.read().decode(_encoding(reading))
-    decoder = json.JSONDecoder(parse_int=str, parse_float=str)
+    decoder = json.JSONDecoder(parse_int=NumberText, parse_float=NumberText)
     found: list[Any] = []
     position = _after_space(text, 0)
     while position < len(text):

@@ -276,18 +276,16 @@ def _fingerprint(*splits: tuple[Example, ...]) -> str:
     digest = hashlib.sha256()
     for number, examples in enumerate(splits):
         for example in examples:
-            digest.update(json.dumps([number, example.prompt, example.target, *_shape(example)], default=str).encode())
+            more = [_shape(example)] if example.conversation or example.segments or example.columns else []
+            digest.update(json.dumps([number, example.prompt, example.target, *more]).encode())
     return digest.hexdigest()
 
 
-def _shape(example: Example) -> list[Any]:
-    """What an example has besides its two texts; nothing for those that are made by templates."""
-    found: list[Any] = []
-    if (talk := example.conversation) is not None:
-        tools = None if talk.tools is None else [dict(tool) for tool in talk.tools]
-        found.append([[dict(message) for message in talk.messages], tools, talk.num_prompt, dict(talk.options)])
-    if example.segments is not None:
-        found.append([[segment.text, segment.trained] for segment in example.segments])
-    if example.columns:
-        found.append(dict(example.columns))
-    return found
+def _shape(example: Example) -> dict[str, Any]:
+    """What it has besides its two texts; in the order of its keys, in which templates write tools out."""
+    talk, segments = example.conversation, example.segments or ()
+    return {
+        "conversation": None if talk is None else [talk.messages, talk.tools, talk.num_prompt, talk.options],
+        "segments": [[segment.text, segment.trained] for segment in segments],
+        "columns": example.columns,
+    }

@@ -57,6 +57,18 @@ from tests.config.refused import error_of, put
             for name in ("undefined", "idna", "punycode", "unicode_escape", "raw_unicode_escape", "a\0b", "")
         ),
         ("trial.data.train.seed", 3, "seed has no effect on source 'some/data'; remove it"),
+        (
+            "trial.data.train",
+            {"name": "some/data", "format": "text"},
+            "task 'text_classification' needs prompt and target for data.train ('some/data'), as '{text}' and '{label}'"
+            ": rows of a format have no classes",
+        ),
+        (
+            "trial.data.train",
+            {"name": "reasoning_gym:chain_sum", "seed": 0, "num_examples": 9},
+            "source 'reasoning_gym:chain_sum' is generated and has no rows of a format: give prompt and target, as "
+            "'{question}' and '{answer}'",
+        ),
         ("trial.data.train.name", "reasoning_gym:chain_sum", "a reasoning_gym source needs seed and num_examples"),
     ],
 )
