@@ -236,6 +236,6 @@ class TrialConfig(Section):
 
 
 def trial_with(base: TrialConfig, values: Mapping[str, Any]) -> TrialConfig:
-    """The base with some fields replaced, validated. Raises pydantic.ValidationError."""
+    """The base with some fields replaced, validated. Raises pydantic.ValidationError, ListPathError."""
     # What the base leaves open stays open: a field that another value needs, or forbids, is resolved with it.
     return TrialConfig.model_validate(with_values(base.model_dump(exclude_unset=True), values))

@@ -1,6 +1,7 @@
 """Sections of a trial that every method has: model, data, adapter, optimizer, training, evaluation."""
 
 import codecs
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
@@ -9,6 +10,8 @@ from prunedlora.adapter_place import STORED, split_stored
 from prunedlora.config.section import Options, Progress, Section, registered
 from prunedlora.metric_kinds import figure_name
 from prunedlora.registry import lookup
+from prunedlora.tasks.file_formats import Reading, split_name
+from prunedlora.tasks.remote_files import address_problem, file_name, hub_file, is_remote
 
 NO_FILES = ("idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape")
 """Python's codecs between texts that no file is written in: names of hosts, literals of Python."""
@@ -87,16 +90,18 @@ class SourceConfig(Section):
     """Where the examples of one split come from."""
 
     name: str = Field(min_length=1)
-    """Hub dataset, local csv/tsv/json/jsonl/parquet file (all but parquet also as .gz and .zst), folder that has such a
-    file `<split>.<ext>` or is laid out like a repository of the Hub, or `reasoning_gym:<task>`. Cells of a csv and
-    numbers of local json files are the text that stands there; other values are as Python prints them, truth values
-    true and false."""
+    """Hub dataset, csv/tsv/json/jsonl/txt file (each also as .gz and .zst) or parquet/arrow/feather file, local or at
+    an address (hf://datasets/owner/name/path, also with @revision after the name; s3://, gs://, https://), local folder
+    that has such a file `<split>.<ext>`, was written by save_to_disk or is laid out like a repository of the Hub, or
+    `reasoning_gym:<task>`. Every line of a txt is a row with the column text, an empty one too. Cells of a csv and
+    numbers of json files are the text that stands there; other values are as Python prints them, truth values true and
+    false."""
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)
-    """Character between the cells of a local csv or tsv; None: a comma, a tab in a tsv."""
+    """Character between the cells of a csv or tsv file; None: a comma, a tab in a tsv."""
     encoding: str | None = None
-    """Of a local csv, tsv, json or jsonl: utf-16, cp1252, … by Python's names; None: UTF-8."""
+    """Of a csv, tsv, json, jsonl or txt file: utf-16, cp1252, … by Python's names; None: UTF-8."""
     column_names: list[str] | None = Field(default=None, min_length=1)
-    """Names of the columns of a local csv or tsv that has no header line; None: the first line is the header."""
+    """Names of the columns of a csv or tsv file that has no header line; None: the first line is the header."""
     subset: str | None = None
     """Configuration name of a Hub dataset."""
     revision: str | None = None
@@ -164,6 +169,24 @@ class SourceConfig(Section):
                 known = False
             if not known:
                 raise ValueError(f"encoding {self.encoding!r} is none of text files; give utf-8, utf-16, cp1252, …")
+        return self
+
+    @model_validator(mode="after")
+    def _one_file_elsewhere(self) -> Self:
+        if not is_remote(self.name):
+            return self
+        if problem := address_problem(self.name):
+            raise ValueError(problem)
+        names = None if self.column_names is None else tuple(self.column_names)
+        ending = split_name(Path(file_name(self.name)))[1]
+        unused = [field for field in ("subset", "revision", "split") if getattr(self, field) is not None]
+        if unused := unused + Reading(self.delimiter, self.encoding, names).unused(ending):
+            hint = ""
+            if self.revision is not None and (on_hub := hub_file(self.name)) is not None:
+                hint = f" (a revision stands in the name: {on_hub.at(self.revision)})"
+            raise ValueError(
+                f"{', '.join(unused)} has no effect on {self.name!r}, which is one {ending} file; remove it{hint}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -265,13 +288,30 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _groups_everywhere(self) -> Self:
         named = [(split, source) for split in ("train", "validation", "test") for source in self.sources(split)]
-        without = dict.fromkeys(split for split, source in named if source.group is None)
-        given = dict.fromkeys(split for split, source in named if source.group is not None)
-        if without and given:
+        several = {split for split in ("train", "validation", "test") if len(self.sources(split)) > 1}
+        shown = [f"{split} ({source.name!r})" if split in several else split for split, source in named]
+        has = [source.group is not None for _, source in named]
+        if any(has) and not all(has):
+            given, without = (
+                [name for name, one in zip(shown, has, strict=True) if one is want] for want in (True, False)
+            )
             raise ValueError(
                 f"group is given for {', '.join(given)} and missing for {', '.join(without)}: what may not be in two "
                 "splits is told by the groups of all sources"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_have_an_effect(self) -> Self:
+        for split in ("train", "validation", "test"):
+            sources = self.sources(split)
+            for source in sources if split != "train" or len(sources) == 1 else []:
+                if source.weight != 1.0:
+                    where = f"on the only source of {split}" if split == "train" else f"on a source of {split}"
+                    raise ValueError(
+                        f"weight {source.weight:g} has no effect {where} ({source.name!r}): it is for one of several "
+                        "sources of train; remove it"
+                    )
         return self
 
     @model_validator(mode="after")

@@ -181,6 +181,7 @@ def load_data(trial: TrialConfig, labels: tuple[str, ...] | None = None, example
         "num_duplicates_removed": dict(splits.num_duplicates_removed),
         "num_siblings_removed": dict(splits.num_siblings_removed),
         "num_groups": splits.num_groups,
+        "train_sources": [vars(count) for count in splits.train_sources],
         "num_truncated": {name: split.num_truncated for name, split in features.items()},
         "num_at_turns": {name: split.num_at_turns for name, split in features.items()},
     }
