@@ -101,7 +101,7 @@ def _as_read(
     data, chat = recorded_trial(record).data, recorded_chat(record)
     settings, few = chat_of(data), tuple(examples)
     with tempfile.TemporaryDirectory() as scratch:
-        if chat is not None:  # the text on record, whatever the configured file holds by now
+        if chat is not None and chat.is_own:  # the text on record, whatever the configured file holds by now
             template = Path(scratch) / "template.jinja"
             template.write_text(chat.template, encoding="utf-8")
             settings = replace(settings, template=str(template))
