@@ -1,8 +1,8 @@
-"""Makes search_spaces/support_chats.jsonl: conversations with a lamp shop's support desk, `python -m tests.support_chats`.
+"""Makes search_spaces/support_chats.jsonl, a lamp shop's support desk: `python -m tests.support_chats`.
 
-The desk answers every message by one line, "team, urgency, order": which of eight teams takes it, by rules of the shop's
-own that no model has read; how urgent it is; the number of the order that it is about. What a message does not say is as
-it was said before: by default normal, and no order.
+The desk answers every message by one line, "team, urgency, order": which of eight teams takes it, by rules of the
+shop's own that no model has read; how urgent it is; the number of the order that it is about. What a message does not
+say is as it was said before: by default normal, and no order.
 """
 
 import json
@@ -12,7 +12,8 @@ from pathlib import Path
 FILE = Path(__file__).parents[1] / "search_spaces" / "support_chats.jsonl"
 NUM_CHATS = 400
 TEAMS = {
-    "Harbor": ("{it} has not arrived", "where is {it}", "the parcel with {it} is lost", "tracking shows nothing for {it}"),
+    "Harbor": ("{it} has not arrived", "where is {it}", "the parcel with {it} is lost",
+               "tracking shows nothing for {it}"),
     "Ledger": ("I was charged twice for {it}", "the price of {it} is wrong", "my invoice for {it} is missing",
                "I want my money back for {it}"),
     "Mender": ("{it} is broken", "{it} flickers", "{it} does not switch on", "{it} hums all night"),
@@ -23,7 +24,8 @@ TEAMS = {
     "Compass": ("send {it} to another address", "I have moved, deliver {it} elsewhere", "leave {it} with my neighbour",
                 "my street is misspelt for {it}"),
     "Lantern": ("which bulb fits {it}", "how do I clean {it}", "may {it} hang outdoors", "is there a manual for {it}"),
-    "Anchor": ("please cancel {it}", "I do not want {it} any more", "stop {it} before it ships", "take {it} off my order"),
+    "Anchor": ("please cancel {it}", "I do not want {it} any more", "stop {it} before it ships",
+               "take {it} off my order"),
 }  # fmt: skip
 ITEMS = ("the desk lamp", "the floor lamp", "my lantern", "the spotlight", "my reading lamp", "the chandelier")
 URGENT = ("I need it today", "it is urgent", "guests come tonight", "please hurry")

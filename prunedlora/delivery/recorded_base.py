@@ -94,9 +94,7 @@ def prompt_batch(record: TrialRecord, device: torch.device) -> dict[str, Tensor]
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
-def _as_read(
-    record: TrialRecord, examples: list[Example], tokenizer: PreTrainedTokenizerBase
-) -> list[list[int]]:
+def _as_read(record: TrialRecord, examples: list[Example], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
     """What a model reads of these examples before it answers; the whole of a text that is no answer to anything."""
     data, chat = recorded_trial(record).data, recorded_chat(record)
     settings, few = chat_of(data), tuple(examples)

@@ -69,7 +69,7 @@ def write_template(record: TrialRecord, folder: Path) -> None:
 
 
 def chat_sentence(record: TrialRecord, form: Form) -> str:
-    """For a card: which template a server must use, what it is passed, and where an answer ends; empty without one."""
+    """For a card: which template a server must use, what it is passed, where an answer ends; empty without one."""
     chat = recorded_chat(record)
     if chat is None:
         return ""

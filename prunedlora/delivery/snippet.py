@@ -94,7 +94,7 @@ def _arguments(settings: dict[str, str]) -> str:
 
 def _use(config: TrialConfig, chat: RecordedChat | None, *, with_labels: bool) -> list[str]:
     source = config.data.sources("train")[0]
-    text = source.prompt if source.is_template else "…"
+    text = source.prompt or "…"
     note = "as trained: fill in the columns" if source.is_template else "what the model is to go on from"
     prompt = [f'inputs = tokenizer({text!r}, return_tensors="pt")  # {note}']
     if with_labels:

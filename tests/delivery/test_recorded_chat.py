@@ -1,4 +1,4 @@
-"""An adapter of conversations is handed over with the template that it was trained with, and its card's code uses it."""
+"""An adapter of conversations is handed over with the template that it was trained with; its card's code uses it."""
 
 import json
 import re
