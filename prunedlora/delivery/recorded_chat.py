@@ -78,8 +78,8 @@ def chat_sentence(record: TrialRecord, form: Form) -> str:
         text = f"The chat template is the tokenizer's, `{TEMPLATE_FILE}`."
     elif chat.is_own:
         text = (
-            f"The chat template is `{TEMPLATE_FILE}`, which goes with the adapter; servers take the base model's unless "
-            f"told: `--chat-template {TEMPLATE_FILE}` (vLLM, SGLang), `--chat-template-file {TEMPLATE_FILE}` "
+            f"The chat template is `{TEMPLATE_FILE}`, which goes with the adapter; servers take the base model's "
+            f"unless told: `--chat-template {TEMPLATE_FILE}` (vLLM, SGLang), `--chat-template-file {TEMPLATE_FILE}` "
             "(llama.cpp)."
         )
     if chat.options:
