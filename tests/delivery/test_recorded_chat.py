@@ -106,8 +106,10 @@ def test_the_cards_code_answers_a_message_and_ends_its_turn(
     code = (tmp_path / "a" / "README.md").read_text("utf-8").split("```python\n")[1].split("```")[0]
     monkeypatch.chdir(tmp_path / "a")
     capsys.readouterr()
-    exec(compile(code, "README.md", "exec"), {})
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
     assert capsys.readouterr().out == expected + "\n"
+    assert int(names["output"][0, -1]) == record.environment.data["chat"]["ends"]["<turn>"]  # and no further
     if form.merged:  # a server needs nothing but the folder
         assert AutoTokenizer.from_pretrained(tmp_path / "a").chat_template == TEMPLATE
         ends = json.loads((tmp_path / "a" / "generation_config.json").read_text())["eos_token_id"]
