@@ -9,8 +9,10 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from prunedlora.adapters.export import CONFIG_NAME, LABELS_FILE
 from prunedlora.config.identity import looks_local
+from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.class_names import recorded_labels
 from prunedlora.delivery.form import Form
+from prunedlora.delivery.recorded_chat import CHAT_FACT, chat_sentence
 from prunedlora.delivery.recorded_trial import recorded_trial
 from prunedlora.delivery.servers import servers, servers_sentence
 from prunedlora.delivery.snippet import serve_name, snippet
@@ -74,6 +76,7 @@ def certificate(
         "served_slot": slot,
         "served_slot_bytes": vllm_slot_bytes(record, slot),
         "vllm": {"flags": None if refused else vllm_flags(slot), "refuses": refused},
+        "chat": record.environment.data.get(CHAT_FACT),
         "servers": None if form.merged else servers(record, candidate, form, refused),
         "config": record.config,
         "environment": record.environment.model_dump(mode="json"),
@@ -89,6 +92,7 @@ def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], fol
         metric = "loss"
     split, figure = ("test", test[metric]) if metric in test else ("validation", candidate.figures[metric])
     pipeline = PIPELINE_TAGS[task.auto_model]
+    datasets = _dataset_names(config, split)
     data = ModelCardData(
         base_model=_hub_name(config.model.name),
         library_name="transformers" if form.merged else "peft",
@@ -98,8 +102,8 @@ def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], fol
         eval_results=[
             EvalResult(
                 task_type=pipeline,
-                dataset_type=config.data.sources("train")[0].name,
-                dataset_name=config.data.sources("train")[0].name,
+                dataset_type=datasets,
+                dataset_name=datasets,
                 dataset_split=split,
                 metric_type=metric,
                 metric_value=figure.value,
@@ -132,7 +136,7 @@ Found by a sweep of [prunedlora](https://arxiv.org/abs/2510.00192): trial `{reco
 ```python
 {snippet(record, config, task.auto_model, merged=form.merged)}
 ```
-{_classes(record, form)}
+{_classes(record, form)}{_chat(record, form)}
 {_serving(record, candidate, folder, form)}
 
 | layer | rank |
@@ -162,6 +166,18 @@ def _classes(record: TrialRecord, form: Form) -> str:
     named = ", ".join(f"{number} `{label}`" for number, label in enumerate(labels))
     where = "`config.json`" if form.merged else f"`{LABELS_FILE}`, which goes with the adapter"
     return f"\nClasses, in the order of the logits: {named}. They are in {where}.\n"
+
+
+def _chat(record: TrialRecord, form: Form) -> str:
+    """How conversations are written out; nothing for a task without."""
+    sentence = chat_sentence(record, form)
+    return f"\n{sentence}\n" if sentence else ""
+
+
+def _dataset_names(config: TrialConfig, split: str) -> str:
+    """All sources of the split that a figure is from: train's, where it is cut from them."""
+    sources = config.data.sources(split) or config.data.sources("train")
+    return " + ".join(dict.fromkeys(source.name for source in sources))
 
 
 def _hub_name(model: str) -> str | None:

@@ -117,6 +117,11 @@ class Generation:
         room = None if self._max_length is None else self._max_new_tokens
         return {"max_length": self._max_length, "room": room, "tokenizer": tokenizer_identity(self._tokenizer)}
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Nothing: no chat template is applied."""
+        return {}
+
     def encode(self, examples: Sequence[Example], *, prompts: bool = True) -> list[Features]:
         """Features in the order of the examples."""
         if not examples:

@@ -123,6 +123,11 @@ class TextClassification:
         identity = tokenizer_identity(self._tokenizer)
         return {"labels": list(self._labels), "max_length": self._max_length, "tokenizer": identity}
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Nothing: the classes are among the facts of the model."""
+        return {}
+
     def encode(self, examples: Sequence[Example], *, prompts: bool = True) -> list[Features]:
         """Features in the order of the examples.
 

@@ -185,7 +185,7 @@ def load_data(trial: TrialConfig, labels: tuple[str, ...] | None = None, example
         "num_truncated": {name: split.num_truncated for name, split in features.items()},
         "num_at_turns": {name: split.num_at_turns for name, split in features.items()},
     }
-    return TaskData(task, features, facts)
+    return TaskData(task, features, facts | task.facts)
 
 
 def _assembled(trial: TrialConfig, base: BaseModel, skeleton: Skeleton, data: TaskData) -> Assets:
