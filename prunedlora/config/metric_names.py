@@ -18,6 +18,13 @@ def is_harness(metric: str) -> bool:
     return metric.startswith(HARNESS)
 
 
+def harness_metric(metric: str) -> tuple[str, str] | None:
+    """Task and metric of a figure of lm-evaluation-harness, the metric with its filter: ("gsm8k",
+    "exact_match,strict-match"); None for any other metric, and for a name that lacks one of them."""
+    task, _, name = metric.removeprefix(HARNESS).rpartition("/")
+    return (task, name) if is_harness(metric) and task and name else None
+
+
 def figure_name(metric: str) -> str:
     """What its figures are called in records and under `objectives`: of a function of one's own its name, else as it is
     written."""

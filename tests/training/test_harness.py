@@ -48,7 +48,7 @@ def measure(decoder: Path, settings: HarnessSettings, workers: Workers = ALONE, 
     model = options.pop("model", None) or AutoModelForCausalLM.from_pretrained(decoder)
     tokenizer, tasks = AutoTokenizer.from_pretrained(decoder), load_tasks(settings)
     dtype = options.pop("dtype", torch.float32)
-    return evaluate_harness(model, tokenizer, tasks, settings, dtype=dtype, workers=workers)
+    return evaluate_harness(model, tokenizer, tasks, settings, dtype=dtype, workers=workers, **options).figures
 
 
 @needs_harness

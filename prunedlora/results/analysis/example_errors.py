@@ -14,7 +14,7 @@ import numpy as np
 
 from prunedlora.results.analysis.confidence import NUM_DRAWS, Floats, Ints, draw_means
 from prunedlora.results.analysis.pareto import Objectives, Point
-from prunedlora.results.record import ExampleOutcomes
+from prunedlora.results.record import HARNESS, ExampleOutcomes
 from prunedlora.results.store import Store
 
 LOSS = "loss"
@@ -80,12 +80,14 @@ def example_errors(
         if outcomes is None or (objectives.quality != LOSS and objectives.quality not in outcomes.scores)
     } | {int(of) for of, point in zip(owner, points, strict=True) if data_of(point) is None}
     alone = [index for index, of in enumerate(owner) if of in bare]
-    members: dict[tuple[str | None, int, tuple[int, ...]], list[int]] = {}
+    members: dict[tuple[str | None, int, tuple[int, ...], str], list[int]] = {}
     for index, outcomes in enumerate(found):
         if owner[index] not in bare and outcomes is not None:
             # Losses over other targets (another tokenizer, another limit of length) are no pairs either.
             targets = outcomes.num_targets if objectives.quality == LOSS else ()
-            members.setdefault((data_of(points[index]), len(outcomes.loss_sums), targets), []).append(index)
+            documents = documents_of(outcomes, objectives.quality)
+            same = data_of(points[index]), len(outcomes.loss_sums), targets, documents
+            members.setdefault(same, []).append(index)
     for indices in members.values():
         outcomes_of = [one for index in indices if (one := found[index]) is not None]
         draws[:, indices] = sign * paired_errors(outcomes_of, objectives.quality, rng, num_draws)
@@ -107,6 +109,12 @@ def example_errors(
 def resolution(points: Sequence[Point], quality: str) -> float:
     """What one example more or less changes in the quality at most, at the fewest examples; 0 for a loss."""
     return 0.0 if quality == LOSS else max(1.0 / point.quality.num_examples for point in points)
+
+
+def documents_of(outcomes: ExampleOutcomes, quality: str) -> str:
+    """Which documents of lm-evaluation-harness the quality was measured on, by their content; empty for a figure of the
+    validation split."""
+    return outcomes.documents or "" if quality.startswith(HARNESS) else ""
 
 
 def data_of(point: Point) -> str | None:

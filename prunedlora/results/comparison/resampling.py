@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prunedlora.results.analysis.confidence import NUM_DRAWS, Floats
-from prunedlora.results.analysis.example_errors import LOSS, data_of, paired_errors
+from prunedlora.results.analysis.example_errors import LOSS, data_of, documents_of, paired_errors
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.comparison.groups import ComparisonError, Group
 from prunedlora.results.record import ExampleOutcomes
@@ -50,9 +50,12 @@ def draw_sample(candidates: Sequence[tuple[Group, Point]], rng: np.random.Genera
         mine = [c for c, (group, _) in enumerate(candidates) if group.store is store]
         names = [(candidates[c][1].key, candidates[c][1].candidate.name) for c in mine]
         for c, outcomes in zip(mine, store.read_many_outcomes(names), strict=True):
-            found[c] = outcomes
+            is_told = outcomes is not None and (quality == LOSS or quality in outcomes.scores)
+            found[c] = outcomes if is_told else None
     examples = [
-        None if outcomes is None or (data := data_of(point)) is None else f"{len(outcomes.loss_sums)} of {data}"
+        None
+        if outcomes is None or (data := data_of(point)) is None
+        else f"{len(outcomes.loss_sums)} of {data} {documents_of(outcomes, quality)}"
         for (_, point), outcomes in zip(candidates, found, strict=True)
     ]
     for scored in sorted({one for one in examples if one is not None}):
