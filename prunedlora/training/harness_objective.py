@@ -59,7 +59,7 @@ def document_scores(samples: Sequence[Mapping[str, Any]], metric: str, value: fl
     name, _, filter_name = metric.partition(",")
     found = {each["doc_id"]: each for each in samples if each["filter"] == (filter_name or "none")}
     ordered = [found[number] for number in sorted(found)]
-    scores = [each.get(name) for each in ordered]
+    scores: list[Any] = [each.get(name) for each in ordered]
     if not scores or not all(isinstance(score, int | float) and 0 <= score <= 1 for score in scores):
         return None
     values = tuple(map(float, scores))
