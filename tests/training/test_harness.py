@@ -93,6 +93,7 @@ def test_prompts_by_a_chat_template_are_those_of_lm_eval(decoder: Path, folder: 
     """With a system instruction, and examples in the prompt as turns of their own."""
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
 
     tokenizer = AutoTokenizer.from_pretrained(decoder)
     tokenizer.chat_template = TEMPLATE
@@ -102,7 +103,12 @@ def test_prompts_by_a_chat_template_are_those_of_lm_eval(decoder: Path, folder: 
     )
     asked: dict[str, Any] = {"apply_chat_template": True, "system_instruction": "Take the house."}
     logged = simple_evaluate(
-        lm, tasks=[str(path) for path in paths], limit=12, fewshot_as_multiturn=True, log_samples=True, **asked
+        lm,
+        tasks=[str(path) for path in paths],
+        limit=12,
+        fewshot_as_multiturn=True,
+        task_manager=TaskManager(include_defaults=False),
+        **asked,
     )
     settings = of(*paths, limit=12, **asked)
     tasks, model = load_tasks(settings), AutoModelForCausalLM.from_pretrained(decoder)
@@ -124,6 +130,7 @@ def test_prompts_by_a_chat_template_are_those_of_lm_eval(decoder: Path, folder: 
 def test_examples_in_the_prompt_are_turns_of_their_own(decoder: Path, folder: Path) -> None:
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
 
     tokenizer, path = AutoTokenizer.from_pretrained(decoder), folder / "word_side.yaml"
     tokenizer.chat_template = TEMPLATE
@@ -134,7 +141,7 @@ def test_examples_in_the_prompt_are_turns_of_their_own(decoder: Path, folder: Pa
     )
     lm = HFLM(str(decoder), tokenizer=tokenizer, dtype="float32", device="cpu", batch_size=8)
     theirs = simple_evaluate(
-        lm, tasks=[str(path)], limit=8, num_fewshot=1, apply_chat_template=True, fewshot_as_multiturn=True,
+        lm, tasks=[str(path)], limit=8, num_fewshot=1, apply_chat_template=True, fewshot_as_multiturn=True, task_manager=TaskManager(include_defaults=False),
     )["samples"]["word_side"]  # fmt: skip
     assert [each["resps"] for each in ours.samples["word_side"]] == [each["resps"] for each in theirs]
     assert ours.samples["word_side"][0]["arguments"][0][0].count("<user>") == 2

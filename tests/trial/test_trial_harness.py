@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from prunedlora.config.load import parse_sweep
 from prunedlora.config.trial import TrialConfig
 from prunedlora.config.trial_sections import HarnessConfig
 from prunedlora.delivery.candidate_test import measure_test
+from prunedlora.delivery.card import card
+from prunedlora.delivery.form import Form
 from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
 from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.record import Figure, TrialRecord
@@ -125,7 +128,7 @@ def chosen_trial(folder: Path, store: Store, tasks: Path, task: str = "word_side
     evaluation = {"metric": CHOSEN, "harness_tasks": [str(tasks / f"{task}.yaml")], "harness": {"limit": 20}}
     tree = decoder_tree(folder, store.uri, **evaluation)
     tree["objectives"] = {CHOSEN: "maximize", "adapter_params": "minimize"}
-    tree["trial"] |= {"cuts": {"sizes": {"kept": [0.5, 0.25]}, "screen_examples": None}} | changes
+    tree["trial"] |= {"cuts": {"sizes": {"kept": [0.25, 0.12]}, "screen_examples": None}} | changes
     store.create_or_open(tree)
     return parse_sweep(tree, "test").trial
 
@@ -167,8 +170,13 @@ def test_the_harness_measures_every_candidate_that_it_chooses(
     assert "documents of lm-evaluation-harness task word_side are this sweep's validation" in said
     assert "On the test split, by which nothing was chosen, its loss is" in said
     assert f"The untrained base model has {CHOSEN}" in said
-    card = (Path(store.uri) / "recommended" / "README.md").read_text() if summary.exported else ""
-    assert card == "" or "no independent test" in card
+    assert summary.exported is not None
+    adapter = Path(store.uri, "trials", record.key, str(found.point.candidate.adapter_path))
+    told = card(record, found.point.candidate, summary.exported.test, adapter, Form())
+    assert re.search(
+        rf"\nloss [\d.]+ ± [\d.]+ on the test split \(8 examples, .*\)\. {CHOSEN} .* \(20 documents\)\. The", told
+    )
+    assert "no independent test" in told
 
 
 BROKEN = """metric_list: [{metric: acc, aggregation: !function broken.SOMETIMES, higher_is_better: true}]

@@ -18,8 +18,8 @@ def spent_text(quality: str, test: Mapping[str, Figure] | None = None) -> str:
     left = "" if loss is None else f" On the test split, by which nothing was chosen, its loss is {figure_text(loss)}."
     return (
         f"The documents of lm-evaluation-harness task {task} are this sweep's validation: adapters were chosen by "
-        f"them, so {quality} is optimistic for the chosen one and is no independent test.{left} For an independent figure "
-        "measure it by another task, with prunedlora harness."
+        f"them, so {quality} is optimistic for the chosen one and is no independent test.{left} For an independent "
+        "figure measure it by another task, with prunedlora harness."
     )
 
 
