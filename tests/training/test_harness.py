@@ -24,6 +24,7 @@ from prunedlora.training.harness import (
     evaluate_harness,
     load_tasks,
 )
+from prunedlora.training.harness_objective import DocumentScores, document_scores
 from tests.harness_tasks import GROUP, needs_harness, write_tasks
 from tests.tiny import make_decoder
 
@@ -141,7 +142,8 @@ def test_examples_in_the_prompt_are_turns_of_their_own(decoder: Path, folder: Pa
     )
     lm = HFLM(str(decoder), tokenizer=tokenizer, dtype="float32", device="cpu", batch_size=8)
     theirs = simple_evaluate(
-        lm, tasks=[str(path)], limit=8, num_fewshot=1, apply_chat_template=True, fewshot_as_multiturn=True, task_manager=TaskManager(include_defaults=False),
+        lm, tasks=[str(path)], limit=8, num_fewshot=1, apply_chat_template=True, fewshot_as_multiturn=True,
+        task_manager=TaskManager(include_defaults=False),
     )["samples"]["word_side"]  # fmt: skip
     assert [each["resps"] for each in ours.samples["word_side"]] == [each["resps"] for each in theirs]
     assert ours.samples["word_side"][0]["arguments"][0][0].count("<user>") == 2
@@ -195,10 +197,21 @@ def test_everything_is_left_as_it_was(decoder: Path, folder: Path) -> None:
     assert torch.equal(torch.get_rng_state(), states[2])
 
 
+def with_scores(
+    decoder: Path, settings: HarnessSettings, workers: Workers
+) -> tuple[dict[str, Figure], DocumentScores | None]:
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(decoder), AutoTokenizer.from_pretrained(decoder)
+    found = evaluate_harness(
+        model, tokenizer, load_tasks(settings), settings, dtype=torch.float32, workers=workers, log_samples=True
+    )
+    accuracy = found.figures["harness/word_side/acc"].value
+    return found.figures, document_scores(found.samples.get("word_side", ()), "acc", accuracy)
+
+
 def _worker(rank: int, decoder: Path, settings: HarnessSettings, rendezvous: str, found: Any) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
-    found[rank] = measure(decoder, settings, Workers(rank, 2, torch.device("cpu")))
+    found[rank] = with_scores(decoder, settings, Workers(rank, 2, torch.device("cpu")))
     dist.destroy_process_group()
 
 
@@ -217,7 +230,10 @@ def test_two_workers_share_the_requests(decoder: Path, folder: Path, tmp_path: P
             process.join()
             assert process.exitcode == 0
         shared = dict(found)
-    assert shared[0] == shared[1] == measure(decoder, settings)
+    figures, scores = with_scores(decoder, settings, ALONE)
+    assert scores is not None
+    assert len(scores.scores) == 7
+    assert shared == {0: (figures, scores), 1: (figures, None)}  # document by document, rank 0 alone
 
 
 @needs_harness

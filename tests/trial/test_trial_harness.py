@@ -12,6 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from prunedlora.cli import app
+from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.trial import TrialConfig
 from prunedlora.config.trial_sections import HarnessConfig
@@ -20,7 +21,7 @@ from prunedlora.delivery.card import card
 from prunedlora.delivery.form import Form
 from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
 from prunedlora.results.analysis.summary import summarize
-from prunedlora.results.record import Figure, TrialRecord
+from prunedlora.results.record import Failure, Figure, TrialRecord
 from prunedlora.results.report.tables import overview
 from prunedlora.results.store import Store
 from prunedlora.sweep.finish import export_recommended
@@ -30,6 +31,7 @@ from prunedlora.training.harness import HarnessError, load_tasks
 from prunedlora.trial import trial_harness
 from prunedlora.trial.assets import AssetCache
 from prunedlora.trial.base_reference import measure_base
+from prunedlora.trial.last_words import HARNESS, leave_words
 from tests.harness_tasks import ALONE, INSTALLED, needs_harness, run, trained_and_measured
 from tests.tiny import decoder_tree
 
@@ -221,6 +223,20 @@ def test_a_trained_candidate_without_a_quality_ends_its_trial_which_goes_on_when
     assert again.status == "completed"
     assert again.candidates[0] == first
     assert CHOSEN in again.candidates[1].figures
+
+
+@needs_harness
+def test_where_the_harness_is_asked_no_more_no_further_candidate_is_trained(
+    trained: tuple[Store, TrialRecord, Path], tmp_path: Path
+) -> None:
+    """An attempt before was broken by it, workers and all."""
+    tasks, store, assets = trained[2], Store(str(tmp_path / "store")), AssetCache(ALONE.device)
+    trial = chosen_trial(tasks.parent, store, tasks, cuts=None)
+    why = Failure(type="RuntimeError", message="device-side assert", fault=None, traceback="…")
+    leave_words(store, trial_key(trial), (1, 1), 0, why, HARNESS)
+    record = run(trial, store, assets)
+    assert (record.status, record.failure, record.candidates) == ("failed", why, ())
+    assert run(trial, store, assets).status == "completed"  # tried again, it is asked again
 
 
 @needs_harness
