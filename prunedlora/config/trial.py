@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from prunedlora.config.cuts import CutsConfig
 from prunedlora.config.fields import with_values
+from prunedlora.config.harness_objective import NEEDS_CAUSAL, harness_objective_problems
 from prunedlora.config.methods import (
     AdaLoraConfig,
     DropLoraConfig,
@@ -199,6 +200,8 @@ class TrialConfig(Section):
 
     def _evaluation_problems(self) -> list[str]:
         task, metric = lookup("task", self.data.task), self.evaluation.metric
+        if self.evaluation.chosen_by_harness:
+            return harness_objective_problems(self.evaluation, self.data.task, task.auto_model)
         if not has_metric(task, metric):
             return [
                 f"evaluation.metric {metric!r} is unknown to task {self.data.task!r}; known: "
@@ -210,10 +213,7 @@ class TrialConfig(Section):
                 "already; call the function by another name"
             ]
         if self.evaluation.harness_tasks and task.auto_model != "AutoModelForCausalLM":
-            return [
-                f"evaluation.harness_tasks needs a causal language model (task generation); that of task "
-                f"{self.data.task!r} has a classification head"
-            ]
+            return [f"evaluation.harness_tasks {NEEDS_CAUSAL.format(self.data.task)}"]
         generates = is_generating(task, metric)
         if generates != (self.evaluation.max_new_tokens is not None):
             return [f"evaluation.max_new_tokens is {'needed' if generates else 'without effect'} for metric {metric!r}"]

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
 
 from prunedlora.adapter_place import STORED, split_stored
+from prunedlora.config.metric_names import is_harness
 from prunedlora.config.section import Options, Progress, Section, registered
 from prunedlora.metric_kinds import figure_name
 from prunedlora.registry import lookup
@@ -465,15 +466,22 @@ class HarnessConfig(Section):
     """Requests per forward pass and worker; halved where memory does not suffice."""
     unsafe_code: bool = False
     """Allow tasks that run code which the model writes. Off unless asked for by name."""
+    apply_chat_template: bool = False
+    """Write every prompt out by the chat template, examples in it as turns of their own, as `lm_eval
+    --apply_chat_template` does: by that of data.chat_template where it is a file, with data.chat_template_kwargs, else
+    by the tokenizer's."""
+    system_instruction: str | None = Field(default=None, min_length=1)
+    """What stands before every prompt; with apply_chat_template the system's turn, or its beginning."""
 
 
 class EvaluationConfig(Section):
     metric: Annotated[str, Field(min_length=1)]
     """accuracy, balanced_accuracy, macro_f1 or matthews (classification), exact_match, final_number, verifier, rouge_l
-    or token_f1 (generation), loss (either), or a function of your own, `path/to/metrics.py:score` (either): called as
+    or token_f1 (generation), loss (either); a function of your own, `path/to/metrics.py:score` (either): called as
     score(answer, example) with the generated answer, or the predicted class, and a dict of the example's prompt,
-    target, score_columns and, for conversations, messages and tools; it gives a number from 0 to 1. Its figure has the
-    function's name."""
+    target, score_columns and, for conversations, messages and tools; it gives a number from 0 to 1, and its figure has
+    the function's name; or a figure of one of the `harness_tasks`, as harness/arc_easy/acc_norm or
+    harness/gsm8k/exact_match,strict-match (generation)."""
     milestones: list[Annotated[float, Field(gt=0.0, lt=1.0)]] = Field(default=[])
     """Progress values at which an adapter is evaluated and kept, besides the end."""
     max_examples: PositiveInt | None = None
@@ -493,8 +501,9 @@ class EvaluationConfig(Section):
     with another question. Only for metrics that generate."""
     harness_tasks: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = None
     """lm-evaluation-harness tasks for the adapter at the end of the training, and for the base model: names, a task's
-    file (`path/to/task.yaml`), or a folder of such files. Recorded as `harness/<task>/<metric>`; no objective. Of free
-    cuts nothing is measured, but for those of method svd, which are what it comes to."""
+    file (`path/to/task.yaml`), or a folder of such files. Recorded as `harness/<task>/<metric>`. Of free cuts nothing
+    is measured, but for those of method svd, which are what it comes to. Where `metric` is one of their figures, they
+    are measured for every candidate."""
     harness: HarnessConfig | None = None
     """How harness_tasks are measured; None: by HarnessConfig's defaults."""
 
@@ -502,6 +511,16 @@ class EvaluationConfig(Section):
     def figure(self) -> str:
         """What the metric's figures are called."""
         return figure_name(self.metric)
+
+    @property
+    def chosen_by_harness(self) -> bool:
+        """Whether lm-evaluation-harness gives the quality: its documents are then what validation is made of."""
+        return is_harness(self.metric)
+
+    @property
+    def task_metric(self) -> str:
+        """What the task scores the validation examples by; their loss alone where the harness gives the quality."""
+        return "loss" if self.chosen_by_harness else self.metric
 
     @model_validator(mode="after")
     def _rising_milestones(self) -> Self:

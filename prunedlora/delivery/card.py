@@ -17,6 +17,7 @@ from prunedlora.delivery.recorded_trial import recorded_trial
 from prunedlora.delivery.servers import servers, servers_sentence
 from prunedlora.delivery.snippet import serve_name, snippet
 from prunedlora.registry import lookup
+from prunedlora.results.analysis.harness_quality import spent_text
 from prunedlora.results.figure_text import bytes_text, figure_text
 from prunedlora.results.record import Candidate, Figure, TrialRecord
 from prunedlora.results.rung_text import made_text
@@ -88,8 +89,8 @@ def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], fol
     config = recorded_trial(record)
     task = lookup("task", config.data.task)
     metric = config.evaluation.figure
-    if metric not in test | candidate.figures:  # its loss was too bad for more to be measured
-        metric = "loss"
+    if config.evaluation.chosen_by_harness or metric not in test | candidate.figures:
+        metric = "loss"  # the documents of the harness were chosen by; or its loss was too bad for more to be measured
     split, figure = ("test", test[metric]) if metric in test else ("validation", candidate.figures[metric])
     pipeline = PIPELINE_TAGS[task.auto_model]
     datasets = _dataset_names(config, split)
@@ -126,7 +127,8 @@ def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], fol
 
 # {title}
 
-{metric} {figure_text(figure)} on the {split} split ({figure.num_examples:,} examples, one training run).
+{metric} {figure_text(figure)} on the {split} split ({figure.num_examples:,} examples, one training run).\
+{_by_harness(config, candidate)}
 {candidate.adapter_params:,} parameters in A and B ({bytes_text(candidate.adapter_bytes)} as trained), largest rank \
 {candidate.max_rank}{head}.{idle}{changed}{adapts}
 
@@ -145,6 +147,15 @@ Found by a sweep of [prunedlora](https://arxiv.org/abs/2510.00192): trial `{reco
 
 `{CERTIFICATE_FILE}` says what was checked, with the whole configuration.
 """
+
+
+def _by_harness(config: TrialConfig, candidate: Candidate) -> str:
+    """What lm-evaluation-harness gave where it was chosen by that, as sentences that follow; else empty."""
+    name = config.evaluation.figure
+    if not config.evaluation.chosen_by_harness or name not in candidate.figures:
+        return ""
+    figure = candidate.figures[name]
+    return f" {name} {figure_text(figure)} ({figure.num_examples:,} documents). {spent_text(name)}"
 
 
 def _origin(record: TrialRecord) -> str:

@@ -16,6 +16,8 @@ from prunedlora.sizes import SIZES
 
 SCHEMA_VERSION: Final = 2
 """Of every document. Those of schema 1 are read too (upgrade.py); what is written is of this one."""
+HARNESS: Final = "harness/"
+"""What the names of lm-evaluation-harness's figures begin with."""
 Fault = Literal["trial", "node", "storage", "user"]
 """Whose a failure is."""
 
@@ -76,7 +78,10 @@ class ExampleOutcomes(Document):
     """Cross-entropy in nats, summed over the targets of the example."""
     num_targets: tuple[int, ...]
     scores: dict[str, tuple[Score, ...]]
-    """Metric → score of each example: 1 for a right one, 0 for a wrong one, between them where a part is right."""
+    """Metric → score of each example: 1 for a right one, 0 for a wrong one, between them where a part is right. Of
+    `harness/<task>/<metric>`: of each document of that task, in its order."""
+    documents: str | None = None
+    """sha256 of those documents; None where there are none."""
     true_classes: tuple[Count, ...] | None = None
     """Class of each example, by its number; where a figure that is made of all classes together was asked for
     (balanced_accuracy, macro_f1, matthews), which is resampled from them. None elsewhere, and in older records."""
@@ -156,7 +161,7 @@ class Candidate(Document):
     """How it was made smaller without training, from what was trained until `step`; None: it is as it was trained."""
     figures: dict[str, Figure]
     """Metric → its value on the validation split; `harness/<task>/<metric>`: by lm-evaluation-harness, on the split
-    that its task names, at the end of a training only."""
+    that its task names, at the end of a training only unless it is what candidates are chosen by."""
     ranks: dict[str, Count]
     """Full module name in the base model → rank."""
     adapter_params: Count
@@ -203,12 +208,17 @@ class Candidate(Document):
         if name not in self.figures:
             known = ", ".join(known_objectives(sorted(self.figures)))
             why = "" if self.judged_by_loss is None else f" of {self.name} ({self.judged_by_loss.words})"
+            if self.harness_failure is not None and name.startswith(HARNESS):
+                why = f" of {self.name} (lm-evaluation-harness failed: {self.harness_failure.message})"
             raise ObjectiveError(f"objective {name!r} is no recorded figure{why}; recorded: {known}")
         return self.figures[name]
 
     def is_measured(self, objectives: Collection[str]) -> bool:
-        """Whether none of these is a figure that its loss made needless to measure (`judged_by_loss`)."""
-        return self.judged_by_loss is None or all(name in SIZES or name in self.figures for name in objectives)
+        """Whether none of these is a figure that its loss made needless to measure (`judged_by_loss`), or that
+        lm-evaluation-harness failed to measure (`harness_failure`)."""
+        missing = [name for name in objectives if name not in SIZES and name not in self.figures]
+        is_unmeasured = self.harness_failure is not None and any(name.startswith(HARNESS) for name in missing)
+        return not (missing and (self.judged_by_loss is not None or is_unmeasured))
 
     def objective(self, name: str) -> float:
         """The value of a figure or size. Raises ObjectiveError when the candidate has none."""

@@ -168,9 +168,11 @@ class Progress:
     def _quality(self, candidate: Candidate) -> str:
         """The figure, or why there is none."""
         name = self._objectives.quality
-        if candidate.is_measured([name]) or candidate.judged_by_loss is None:
+        if candidate.is_measured([name]):
             return f"{name} {figure_text(candidate.figure(name))}"
-        return f"loss {figure_text(candidate.figures['loss'])} ({candidate.judged_by_loss.words})"
+        judged = candidate.judged_by_loss
+        why = "lm-evaluation-harness failed" if judged is None else judged.words
+        return f"loss {figure_text(candidate.figures['loss'])} ({why})"
 
     def _view(self, snapshot: dict[str, Any]) -> RenderableType:
         return Group(Text(self._summary_line(snapshot), style="bold"), self._slots_table(snapshot), self._front_table())

@@ -159,7 +159,7 @@ def _data_key(trial: TrialConfig) -> str:
             [model.name, model.revision, model.gguf_file, model.trust_remote_code, model.config_overrides],
             trial.data.model_dump(),
             data_contents(trial),  # a file that was written anew is another one
-            [evaluation.metric, metric_contents(trial), evaluation.max_new_tokens, evaluation.stop],
+            [evaluation.task_metric, metric_contents(trial), evaluation.max_new_tokens, evaluation.stop],
         ]
     )
 
@@ -243,7 +243,7 @@ def load_task(
     task: Task = kind.from_splits(
         splits,
         load_tokenizer(settings),
-        metric=trial.evaluation.metric,
+        metric=trial.evaluation.task_metric,
         max_length=data.max_length,
         model_limit=position_limit(settings, kind.auto_model),
         max_new_tokens=trial.evaluation.max_new_tokens,

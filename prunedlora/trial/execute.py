@@ -48,8 +48,9 @@ from prunedlora.trial.outside_error import OutsideError
 from prunedlora.trial.resume import Reached, load_checkpoint, reached, snapshot
 from prunedlora.trial.start import begin_heads
 
-ON_ALL_ALIKE = (NonFiniteError, TooLittleMemoryError, LinAlgError)
-"""Found by all ranks at once, which stay in step; statistics are summed before they are factorised."""
+ON_ALL_ALIKE = (HarnessError, NonFiniteError, TooLittleMemoryError, LinAlgError)
+"""Found by all ranks at once, which stay in step; statistics are summed before they are factorised, and rank 0 tells
+what the harness gave."""
 TERMINAL = {Verdict.CONTINUE: "completed", Verdict.STOP: "stopped", Verdict.PAUSE: "paused"}
 
 
@@ -137,9 +138,12 @@ def execute_trial(
         problem, ready = (loaded, None) if isinstance(loaded, Failure) else (None, loaded)
         begun = workers.from_first(begin(store, key, epoch, max_attempts, problem) if workers.rank == 0 else None)
         run = _Run(key, config, store, workers, epoch, begun.attempt, ready, begun.harness_failure)
-        if ready is None or begun.failure is not None:
+        failure = begun.failure
+        if failure is None and config.evaluation.chosen_by_harness:
+            failure = begun.harness_failure  # no further candidate would have a quality
+        if ready is None or failure is not None:
             if workers.rank == 0:
-                _write_record(run, "failed", begun.failure)
+                _write_record(run, "failed", failure)
             return "failed"
         writer = CheckpointWriter(store, key, (epoch, begun.attempt), run.check, checkpointed)
         try:
@@ -209,9 +213,9 @@ def _train(
             run.candidates.append(candidate)
             if live.fit.evaluation_halvings > halvings:
                 run.log.append({"step": live.step, "fit": asdict(live.fit)})
-            # Of cuts only those that are what a method comes to.
-            asks_harness = live.step == live.num_steps and (cut is None or config.svd is not None)
-            if loaded.harness is not None and asks_harness:
+            # Of cuts only those that are what a method comes to, unless they are chosen by it.
+            is_last = live.step == live.num_steps and (cut is None or config.svd is not None)
+            if loaded.harness is not None and (is_last or config.evaluation.chosen_by_harness):
                 # The candidate is on record and its adapter in the store already, should the harness fail.
                 clock = EvaluationClock(live.evaluation_seconds)
                 with clock.part("harness"):
@@ -266,10 +270,13 @@ def _train(
 
 def _with_harness(run: _Run, loaded: Loaded, model: nn.Module, candidate: Candidate) -> Candidate:
     """The candidate with what lm-evaluation-harness measures, or with why there is nothing: the training is over, and
-    its result is none the worse.
+    its result is none the worse. Where the harness gives the quality, a cut without it is none the worse for the
+    training; a candidate as it was trained stays on record with the reason, and its trial ends with it, as with a loss
+    that is not finite: it goes on from its checkpoint when it is tried again.
 
     Raises what interrupts a trial: NodeError where the node is at fault, at which the harness is asked once more;
-    OutsideError where it has left the workers out of step: the next attempt hears of it and does without.
+    OutsideError where it has left the workers out of step: the next attempt hears of it and does without, or ends at
+    once where the harness gives the quality.
     """
     assert loaded.harness is not None
     if run.harness_failure is not None:
@@ -286,8 +293,15 @@ def _with_harness(run: _Run, loaded: Loaded, model: nn.Module, candidate: Candid
         if not isinstance(error, HarnessError) and _is_out_of_step(error, run.workers):
             run.leave_words(failure, HARNESS)
             raise OutsideError(f"lm-evaluation-harness failed: {failure.type}: {failure.message}") from error
-        return candidate.model_copy(update={"harness_failure": failure})
-    return candidate.model_copy(update={"figures": candidate.figures | further})
+        candidate = candidate.model_copy(update={"harness_failure": failure})
+        if run.config.evaluation.chosen_by_harness and candidate.cut is None:
+            run.candidates[-1] = candidate
+            raise
+        return candidate
+    if further.scores is not None:
+        run.check()
+        run.store.add_scores(run.key, candidate.name, run.config.evaluation.figure, **vars(further.scores))
+    return candidate.model_copy(update={"figures": candidate.figures | further.figures})
 
 
 def _end_early(run: _Run, error: Exception) -> None:

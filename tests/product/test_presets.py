@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from prunedlora.tasks.metrics.own_score import OwnScore
 
 from prunedlora.config.load import load_sweep
 from prunedlora.config.methods import section_fields
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.pruning.ladder import rungs_of
 from prunedlora.sweep.preflight import preflight
+from prunedlora.tasks.metrics.own_score import OwnScore
 from prunedlora.trial.assets import load_examples_of
 from tests import support_chats
 from tests.product.conftest import ROOT

@@ -15,7 +15,7 @@ import numpy as np
 from prunedlora.corpus_figures import CORPUS_FIGURES, corpus_value, largest_step
 from prunedlora.results.analysis.confidence import NUM_DRAWS, Floats, Ints, draw_corpus_figures, draw_means
 from prunedlora.results.analysis.pareto import Objectives, Point
-from prunedlora.results.record import ExampleOutcomes
+from prunedlora.results.record import HARNESS, ExampleOutcomes
 from prunedlora.results.store import Store
 
 LOSS = "loss"
@@ -84,10 +84,11 @@ def example_errors(
         if outcomes is None or not tells(outcomes, objectives.quality)
     } | {int(of) for of, point in zip(owner, points, strict=True) if data_of(point) is None}
     alone = [index for index, of in enumerate(owner) if of in bare]
-    members: dict[tuple[str | None, int, tuple[int, ...]], list[int]] = {}  # by data, number, what is counted
+    members: dict[tuple[str | None, int, tuple[int, ...], str], list[int]] = {}  # by data, number, what is counted
     for index, outcomes in enumerate(found):
         if owner[index] not in bare and outcomes is not None:
-            same = data_of(points[index]), len(outcomes.loss_sums), counted(outcomes, objectives.quality)
+            of, quality = counted(outcomes, objectives.quality), objectives.quality
+            same = data_of(points[index]), len(outcomes.loss_sums), of, documents_of(outcomes, quality)
             members.setdefault(same, []).append(index)
     for indices in members.values():
         outcomes_of = [one for index in indices if (one := found[index]) is not None]
@@ -132,6 +133,12 @@ def counted(outcomes: ExampleOutcomes, quality: str) -> tuple[int, ...]:
     if quality == LOSS:
         return outcomes.num_targets
     return outcomes.true_classes or () if quality in CORPUS_FIGURES else ()
+
+
+def documents_of(outcomes: ExampleOutcomes, quality: str) -> str:
+    """Which documents of lm-evaluation-harness the quality was measured on, by their content; empty for a figure of the
+    validation split."""
+    return outcomes.documents or "" if quality.startswith(HARNESS) else ""
 
 
 def data_of(point: Point) -> str | None:

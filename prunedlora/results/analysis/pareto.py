@@ -91,8 +91,8 @@ def points(records: Iterable[TrialRecord], objectives: Objectives) -> list[Point
 
     Full fine-tuning is none: it is the reference that `best_full` finds. A candidate that no served slot holds has no
     position on an axis of served slots and is left out there; so is one on the axis of a figure that was not measured,
-    its loss having told that it is not on the front (`Candidate.judged_by_loss`). Raises ObjectiveError when any other
-    candidate lacks the quality figure.
+    its loss having told that it is not on the front, or lm-evaluation-harness having failed (`Candidate.is_measured`).
+    Raises ObjectiveError when any other candidate lacks the quality figure.
     """
     return [
         Point(
@@ -116,6 +116,7 @@ def best_full(records: Iterable[TrialRecord], objectives: Objectives) -> Figure 
         for record in records
         if method(record) == FULL
         for candidate in record.candidates
+        if candidate.is_measured([objectives.quality])
     ]
     return max(figures, key=lambda figure: objectives.gain(figure.value), default=None)
 

@@ -7,7 +7,14 @@ import numpy as np
 
 from prunedlora.corpus_figures import CORPUS_FIGURES
 from prunedlora.results.analysis.confidence import NUM_DRAWS, Floats
-from prunedlora.results.analysis.example_errors import counted, data_of, paired_errors, step_of_one, tells
+from prunedlora.results.analysis.example_errors import (
+    counted,
+    data_of,
+    documents_of,
+    paired_errors,
+    step_of_one,
+    tells,
+)
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.comparison.groups import ComparisonError, Group
 from prunedlora.results.record import ExampleOutcomes
@@ -53,7 +60,9 @@ def draw_sample(candidates: Sequence[tuple[Group, Point]], rng: np.random.Genera
         for c, outcomes in zip(mine, store.read_many_outcomes(names), strict=True):
             found[c] = None if outcomes is None or not tells(outcomes, quality) else outcomes
     examples = [
-        None if outcomes is None or (data := data_of(point)) is None else f"{len(outcomes.loss_sums)} of {data}"
+        None
+        if outcomes is None or (data := data_of(point)) is None
+        else f"{len(outcomes.loss_sums)} of {data} {documents_of(outcomes, quality)}"
         for (_, point), outcomes in zip(candidates, found, strict=True)
     ]
     for scored in sorted({one for one in examples if one is not None}):

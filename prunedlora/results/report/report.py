@@ -9,6 +9,7 @@ import yaml
 from prunedlora.results.analysis.confidence import interval_of
 from prunedlora.results.analysis.doubt import CONFIDENCE, Doubt, doubt_of, sure_text
 from prunedlora.results.analysis.evaluation_time import judged_text
+from prunedlora.results.analysis.harness_quality import spent_text, unmeasured_text
 from prunedlora.results.analysis.history import Stage, hypervolume_history
 from prunedlora.results.analysis.latency_document import latency_columns
 from prunedlora.results.analysis.rank_map import rank_map
@@ -110,6 +111,8 @@ def report_html(summary: Summary, stages: Sequence[Stage], importances: Importan
         judged=judged_text(summary.records),
         throughputs=throughputs_text(summary.records),
         throughput=throughput_text,
+        spent=spent_text(quality, None if summary.exported is None else summary.exported.test),
+        unmeasured=unmeasured_text(summary.records, quality),
         sharing=sharing_text(summary.front),
         rungs=_rungs(summary),
         cut_text=cut_text,
