@@ -5,6 +5,7 @@ from itertools import pairwise
 
 from transformers import PreTrainedTokenizerBase
 
+from prunedlora.tasks.chat.kinds import named
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.example import Example
 from prunedlora.tasks.plain_text import PlainText
@@ -32,12 +33,12 @@ class SegmentReader:
         for segment in example.segments:
             if segment.trained and segment.text.rstrip().endswith(str(end)):
                 raise DataError(
-                    f"a trained segment ends in the end-of-text token {end!r}, which is put behind the last one by "
+                    f"{named(example)}: a trained segment ends in the end-of-text token {end!r}, which is put behind the last one by "
                     f"itself: take it out of the data ({segment.text[-80:]!r})"
                 )
         if self._prefix and example.segments[0].text.lstrip().startswith(str(begin)):
             raise DataError(
-                f"the first segment begins with {begin!r}, which the tokenizer puts there itself: take it out of the "
+                f"{named(example)}: the first segment begins with {begin!r}, which the tokenizer puts there itself: take it out of the "
                 f"data ({example.segments[0].text[:80]!r})"
             )
 
@@ -62,7 +63,7 @@ class SegmentReader:
                 targets.append(len(ids))
         targets = targets[1:]
         if not targets:
-            raise DataError(f"{example.place or example.target[:80]!r}: no token of it is trained")
+            raise DataError(f"{named(example)}: no token of it is trained")
         assert all(one < other for one, other in pairwise(targets))
         if self._max_length is None or (len(ids) <= self._max_length and border + self._room <= self._max_length):
             return Features(ids, targets, Shortened.NOT, example, ids[:border] if prompts else None)

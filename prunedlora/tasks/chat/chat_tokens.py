@@ -143,8 +143,8 @@ class ChatTokens:
         """(characters, tokens) of each special token and of what lies between them."""
         here = first = 0
         for index, (token, (begin, end)) in enumerate(zip(whole.ids, whole.offsets, strict=True)):
-            # An unknown token may be special, and stand for any word.
-            if token in self.special and restored(masked[begin:end]) == masked[begin:end]:
+            # An unknown token may be special and stand for any word, and those of bytes for parts of a character.
+            if token in self.special and begin >= here and restored(masked[begin:end]) == masked[begin:end]:
                 yield (here, begin), (first, index)
                 yield (begin, end), (index, index + 1)
                 here, first = end, index + 1

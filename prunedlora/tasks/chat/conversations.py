@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from prunedlora.tasks.chat.chat_template import ChatTemplate
 from prunedlora.tasks.chat.chat_tokens import ChatTokens, Tokens
+from prunedlora.tasks.chat.kinds import named
 from prunedlora.tasks.chat.trained import last_turn, trained_spans
 from prunedlora.tasks.chat.turns import find_turn, num_shared
 from prunedlora.tasks.chat.written import Written
@@ -190,4 +191,4 @@ def _at(example: Example) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        raise DataError(f"{example.place or repr((example.prompt or example.target)[:80])}: {error}") from error
+        raise DataError(f"{named(example)}: {error}") from error

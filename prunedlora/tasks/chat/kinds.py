@@ -25,6 +25,11 @@ def kind_of(example: Example, chat: ChatSettings) -> Kind:
     return TEMPLATED
 
 
+def named(example: Example) -> str:
+    """What an example is called in a message."""
+    return example.place or repr((example.prompt or example.target)[:80])
+
+
 def has_template(chat: ChatSettings, tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether there is a chat template to write an example out."""
     if chat.template is None:
@@ -54,7 +59,7 @@ def check_chat_settings(chat: ChatSettings, examples: Sequence[Example]) -> None
     for example in templated:
         if chat.train_on == "completion" and (example.conversation is None or example.conversation.num_prompt is None):
             raise DataError(
-                f"{_place(example)}: data.train_on completion is for rows that part prompt and completion "
+                f"{named(example)}: data.train_on completion is for rows that part prompt and completion "
                 "themselves, which this one does not: give assistant, last or all"
             )
     if chat.template == "none":
@@ -72,10 +77,6 @@ def _check_plain(example: Example) -> None:
     if tools or not all(isinstance(message.get("content"), str) for message in conversation.messages):
         what = "it has tools" if tools else "a message of it has no text as its content"
         raise DataError(
-            f"{_place(example)}: data.chat_template none reads conversations as plain text, and {what}: give tokenizer "
+            f"{named(example)}: data.chat_template none reads conversations as plain text, and {what}: give tokenizer "
             "or a file"
         )
-
-
-def _place(example: Example) -> str:
-    return example.place or repr((example.prompt or example.target)[:80])
