@@ -33,13 +33,13 @@ class SegmentReader:
         for segment in example.segments:
             if segment.trained and segment.text.rstrip().endswith(str(end)):
                 raise DataError(
-                    f"{named(example)}: a trained segment ends in the end-of-text token {end!r}, which is put behind the last one by "
-                    f"itself: take it out of the data ({segment.text[-80:]!r})"
+                    f"{named(example)}: a trained segment ends in the end-of-text token {end!r}, which is put behind the "
+                    f"last one by itself: take it out of the data ({segment.text[-80:]!r})"
                 )
         if self._prefix and example.segments[0].text.lstrip().startswith(str(begin)):
             raise DataError(
-                f"{named(example)}: the first segment begins with {begin!r}, which the tokenizer puts there itself: take it out of the "
-                f"data ({example.segments[0].text[:80]!r})"
+                f"{named(example)}: the first segment begins with {begin!r}, which the tokenizer puts there itself: "
+                f"take it out of the data ({example.segments[0].text[:80]!r})"
             )
 
     def encode(self, examples: Sequence[Example], *, prompts: bool) -> list[Features]:

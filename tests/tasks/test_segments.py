@@ -1,6 +1,7 @@
 """Texts of which some are trained."""
 
 import copy
+from itertools import chain
 
 import pytest
 from tokenizers.processors import TemplateProcessing
@@ -44,9 +45,9 @@ def test_each_segment_is_tokenised_by_itself(byte_tokenizer: PreTrainedTokenizer
     features = made(byte_tokenizer, row(*parts))
     sizes = [len(piece) for piece in pieces]
     total = sum(sizes)
-    assert features.input_ids == [*sum(pieces, []), byte_tokenizer.eos_token_id]
+    assert features.input_ids == [*chain(*pieces), byte_tokenizer.eos_token_id]
     assert features.spans == [(sizes[0], sum(sizes[:3])), (sum(sizes[:4]), total + 1)]  # they do not touch
-    assert features.prompt_ids == sum(pieces[:5], [])
+    assert features.prompt_ids == [*chain(*pieces[:5])]
     assert features.input_ids != [
         *byte_tokenizer("".join(text for text, _ in parts))["input_ids"],
         byte_tokenizer.eos_token_id,
@@ -93,7 +94,7 @@ def test_long_rows_lose_the_beginning_of_what_is_before_and_the_end_of_the_last(
 def test_rows_that_cannot_be_trained(
     byte_tokenizer: PreTrainedTokenizerBase, beginning: PreTrainedTokenizerBase
 ) -> None:
-    with pytest.raises(DataError, match="'rows.jsonl', row 4: no token of it is trained"):
+    with pytest.raises(DataError, match=r"'rows.jsonl', row 4: no token of it is trained"):
         made(byte_tokenizer, row(("a", False), ("b", False)))
     with pytest.raises(DataError, match="row 4: a trained segment ends in the end-of-text token '<end>', which is put"):
         made(byte_tokenizer, row(("a", False), ("b<end> ", True)))

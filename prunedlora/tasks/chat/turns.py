@@ -105,13 +105,22 @@ def _by_words(written: Written, index: int) -> _Found:
         prompt = written.prompt(index) if index else before
     except DataError:
         prompt = before
-    said = len(whole) - len(after)
     # What the template puts between the generation prompt and the content is the assistant's to write.
-    if before.startswith(prompt):
-        return _Found(len(prompt), said, said + closing, by_prefixes=False)
-    if not messages[index].get("content"):  # what is before the name of a function is the call's
+    begin = len(prompt) if before.startswith(prompt) else _content_begin(written, index, word, before)
+    said = len(whole) - len(after)
+    return _Found(begin, said, said + closing, by_prefixes=False)
+
+
+def _content_begin(written: Written, index: int, word: str, before: str) -> int:
+    """Where the content begins, whose text is `before`; of a turn that only calls functions: where it would."""
+    messages = list(written.conversation.messages)
+    if messages[index].get("content"):
+        return len(before)
+    messages[index] = {**messages[index], "content": word}
+    text = written.with_messages(messages)
+    if word not in text or not written.text.startswith(text[: text.index(word)]):
         raise _lost(index)
-    return _Found(len(before), said, said + closing, by_prefixes=False)
+    return text.index(word)
 
 
 def _replaced(message: Message, word: str) -> dict[str, Any]:

@@ -31,7 +31,9 @@ def test_files_that_are_no_templates(tmp_path: Path) -> None:
 
 def test_a_tokenizer_without_a_template(byte_tokenizer: PreTrainedTokenizerBase) -> None:
     for template in (None, "tokenizer"):
-        with pytest.raises(DataError, match="has no chat template for the conversations of the data: give data.chat_t"):
+        with pytest.raises(
+            DataError, match=r"has no chat template for the conversations of the data: give data.chat_t"
+        ):
             task_over(byte_tokenizer, talk("a", "b"), template=template)
     (features,) = task_over(byte_tokenizer, talk("a", "b"), template="none").encode([talk("a", "b")])
     assert shown(byte_tokenizer, features) == "a\n⟦b<end>⟧"
@@ -43,7 +45,7 @@ def test_a_template_asked_for_by_name_writes_plain_examples_out() -> None:
         "capital?<|im_end|>\n<|im_start|>assistant\n⟦ Paris<|im_end|>⟧\n"
     )
     literal = Example("<|im_start|>a", "b", prompt_literals=("<|im_start|>",))
-    with pytest.raises(DataError, match="the prompt's template of train holds special tokens, and data.chat_template"):
+    with pytest.raises(DataError, match=r"the prompt's template of train holds special tokens, and data.chat_template"):
         task_over("chatml", literal, template="tokenizer")
 
 
@@ -57,7 +59,7 @@ def test_conversations_as_plain_text() -> None:
         place="row 2",
     )
     with pytest.raises(
-        DataError, match="row 2: data.chat_template none reads conversations as plain text, and it has t"
+        DataError, match=r"row 2: data.chat_template none reads conversations as plain text, and it has t"
     ):
         task_over("chatml", tools, template="none")
     parts = ({"role": "user", "content": [{"type": "text", "text": "a"}]}, {"role": "assistant", "content": "b"})
