@@ -14,7 +14,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCrit
 from prunedlora.registry import register
 from prunedlora.tasks.batching import IGNORED, by_length, evaluating, pad, pad_inputs, to_device
 from prunedlora.tasks.chat.conversations import Conversations
-from prunedlora.tasks.chat.kinds import PLAIN, SEGMENTS, TEMPLATED, check_chat_settings, has_template, kind_of, plainly
+from prunedlora.tasks.chat.kinds import PLAIN, SEGMENTS, TEMPLATED, check_chat_settings, kind_of, plainly
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.example import Example
 from prunedlora.tasks.outcomes import Outcomes
@@ -66,6 +66,7 @@ class Generation:
         self._stop = tuple(stop)
         self._stop_criteria = stop_criteria(tokenizer, self._stop) if stop else None
         self._chat = chat
+        self._has_templated = False
         self._turn_ends: list[int] = []
         self._pad_token_id = padding_token(tokenizer)
         bos = tokenizer.bos_token_id
@@ -106,7 +107,9 @@ class Generation:
             raise DataError(f"stop is without effect for metric {metric!r}")
         task = cls(tokenizer, metric, length_limit(tokenizer, max_length, model_limit), max_new_tokens, stop, chat)
         parts = {split: getattr(splits, split) for split in ("train", "validation", "test")}
-        check_chat_settings(chat, [example for examples in parts.values() for example in examples])
+        everything = [example for examples in parts.values() for example in examples]
+        check_chat_settings(chat, everything)
+        task._has_templated = any(kind_of(example, chat) == TEMPLATED for example in everything)
         for split, examples in parts.items():
             task._check_targets(split, examples)
         task._turn_ends = task._ends_of_turns(splits.train)
@@ -135,7 +138,7 @@ class Generation:
             "max_length": self._max_length,
             "room": room,
             "tokenizer": tokenizer_identity(self._tokenizer),
-            "chat": self._conversations.identity if has_template(self._chat, self._tokenizer) else None,
+            "chat": self._conversations.identity if self._has_templated else self._chat.template,
         }
 
     @property

@@ -33,8 +33,8 @@ class SegmentReader:
         for segment in example.segments:
             if segment.trained and segment.text.rstrip().endswith(str(end)):
                 raise DataError(
-                    f"{named(example)}: a trained segment ends in the end-of-text token {end!r}, which is put behind the "
-                    f"last one by itself: take it out of the data ({segment.text[-80:]!r})"
+                    f"{named(example)}: a trained segment ends in the end-of-text token {end!r}, which is put behind "
+                    f"the last one by itself: take it out of the data ({segment.text[-80:]!r})"
                 )
         if self._prefix and example.segments[0].text.lstrip().startswith(str(begin)):
             raise DataError(
@@ -66,6 +66,6 @@ class SegmentReader:
             raise DataError(f"{named(example)}: no token of it is trained")
         assert all(one < other for one, other in pairwise(targets))
         if self._max_length is None or (len(ids) <= self._max_length and border + self._room <= self._max_length):
-            return Features(ids, targets, Shortened.NOT, example, ids[:border] if prompts else None)
+            return Features(ids, targets, Shortened.NOT, example, (prompts and ids[:border]) or None)
         cut = cut_in_text(ids, targets, border, self._max_length, room=self._room, kept=len(self._prefix))
-        return Features(cut.ids, cut.targets, Shortened.IN_TEXT, example, cut.ids[: cut.border] if prompts else None)
+        return Features(cut.ids, cut.targets, Shortened.IN_TEXT, example, (prompts and cut.ids[: cut.border]) or None)

@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerBase
 from prunedlora.tasks.chat.chat_template import ChatTemplate
 from prunedlora.tasks.chat.chat_tokens import ChatTokens, Tokens
 from prunedlora.tasks.chat.kinds import named
-from prunedlora.tasks.chat.trained import last_turn, trained_spans
-from prunedlora.tasks.chat.turns import find_turn, num_shared
+from prunedlora.tasks.chat.trained import endings, last_turn, trained_spans
+from prunedlora.tasks.chat.turns import num_shared
 from prunedlora.tasks.chat.written import Written
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.example import Conversation, Example
@@ -83,7 +83,7 @@ class Conversations:
         """The tokens that end the assistant's turns in these examples, in the order of their ids. Turns of one kind end
         alike: some of each are looked at. Raises DataError as `encode`."""
         looked_at: dict[object, int] = {}
-        ends: set[int | None] = set()
+        ends: set[int] = set()
         for example in examples:
             kinds = self._kinds(_conversation(example))
             if all(looked_at.get(kind, 0) >= LOOKED_AT for kind in kinds):
@@ -92,10 +92,8 @@ class Conversations:
             with _at(example):
                 row = Written(self._template, _conversation(example))
                 tokens = self._reader.read(row.whole)
-                ends.add(last_turn(row, tokens, self._reader).ending)
-                if row.marks is None and self._trains(row.conversation) == "assistant":
-                    ends.update(find_turn(row, tokens, turn, self._reader).ending for turn in row.turns[:-1])
-        return sorted(end for end in ends if end is not None)
+                ends |= endings(row, tokens, self._trains(row.conversation), self._reader)
+        return sorted(ends)
 
     def _kinds(self, conversation: Conversation) -> set[object]:
         """Of its turns that are trained."""

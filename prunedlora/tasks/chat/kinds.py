@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from transformers import PreTrainedTokenizerBase
-
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.example import Example
 from prunedlora.tasks.task import ChatSettings
@@ -28,13 +26,6 @@ def kind_of(example: Example, chat: ChatSettings) -> Kind:
 def named(example: Example) -> str:
     """What an example is called in a message."""
     return example.place or repr((example.prompt or example.target)[:80])
-
-
-def has_template(chat: ChatSettings, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether there is a chat template to write an example out."""
-    if chat.template is None:
-        return bool(getattr(tokenizer, "chat_template", None))
-    return chat.template != "none"
 
 
 def plainly(example: Example) -> Example:

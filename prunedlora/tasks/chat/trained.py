@@ -40,6 +40,17 @@ def trained_spans(written: Written, tokens: Tokens, train_on: TrainOn, reader: C
     return targets
 
 
+def endings(written: Written, tokens: Tokens, train_on: TrainOn, reader: ChatTokens) -> set[int]:
+    """The ids of the tokens that end the assistant's turns that are trained: of the last one, where not turns are.
+    Raises DataError as `trained_spans`."""
+    found = {last_turn(written, tokens, reader).ending}
+    if train_on == "assistant" and written.marks is None:
+        found |= {find_turn(written, tokens, index, reader).ending for index in written.turns[:-1]}
+    elif train_on == "assistant":
+        found |= {_ending(written, tokens, span, reader, several=True)[1] for span in _marked(written, tokens)[:-1]}
+    return {ending for ending in found if ending is not None}
+
+
 def last_turn(written: Written, tokens: Tokens, reader: ChatTokens) -> Turn:
     """The assistant's last turn: what its answer is made of, and the token that ends it. Raises DataError."""
     index = written.turns[-1]
@@ -53,15 +64,24 @@ def last_turn(written: Written, tokens: Tokens, reader: ChatTokens) -> Turn:
     if written.text.startswith(prompt):  # a turn may be marked in parts
         border = tokens.within(len(prompt), len(written.text))[0]
         begin = min(max(first, border) for first, last in spans if last > border) if end > border else begin
+    several = goes_on(written.conversation.messages[index])
+    return Turn(begin, *_ending(written, tokens, (begin, end), reader, several=several))
+
+
+def _ending(
+    written: Written, tokens: Tokens, span: tuple[int, int], reader: ChatTokens, *, several: bool
+) -> tuple[int, int | None]:
+    """(where what is said in a marked span ends, the id of the token that ends it): of the special tokens at the end of
+    the span the first, or the last where `several` may be there; or else the one behind it."""
+    begin, end = span
     closing = list(takewhile(lambda i: _closes(written, tokens, i, reader), reversed(range(begin, end))))
-    special = [index for index in closing if tokens.ids[index] in reader.special]
-    if special:
-        at = special[0 if goes_on(written.conversation.messages[index]) else -1]
-        return Turn(begin, at, tokens.ids[at])
+    if special := [index for index in closing if tokens.ids[index] in reader.special]:
+        at = special[0 if several else -1]
+        return at, tokens.ids[at]
     following = [i for i in range(end, len(tokens.ids)) if written.text[slice(*tokens.offsets[i])].strip()]
     if following and tokens.ids[following[0]] in reader.added:
-        return Turn(begin, end, tokens.ids[following[0]])
-    return Turn(begin, end, None)
+        return end, tokens.ids[following[0]]
+    return end, None
 
 
 def _closes(written: Written, tokens: Tokens, index: int, reader: ChatTokens) -> bool:

@@ -1,5 +1,6 @@
 """Answers in conversations: where they stop, and what they are compared with."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig
 
 from prunedlora.tasks.data_error import DataError
-from prunedlora.tasks.example import Example
+from prunedlora.tasks.example import Conversation, Example
 from prunedlora.tasks.generation import Generation
 from prunedlora.tasks.scoring import exact_match
 from prunedlora.tasks.task import Features
@@ -99,6 +100,24 @@ def test_the_ends_of_every_kind_of_turn_are_known() -> None:
         assert task_over(tokenizer, *examples).ends == ("<|im_end|>", "<|endoftext|>")
     finally:
         tokenizer.chat_template = before
+
+
+def test_so_it_is_of_marked_turns(tmp_path: Path) -> None:
+    """Marks with their ends and without; ends of calls, which a tool's answer follows."""
+    roles = ("user", "assistant", "tool", "assistant")
+    messages = tuple({"role": role, "content": "x"} for role in roles)
+    example = Example("p", "t", conversation=Conversation(messages))
+    end = "{{ '<|im_end|>' if loop.last else '<|endoftext|>' }}"
+    for inside, outside in ((end, ""), ("", end)):
+        file = tmp_path / "marks.jinja"
+        file.write_text(
+            "{% for m in messages %}{{ '<|im_start|>' + m.role }}{% if m.role == 'assistant' %}{% generation %}"
+            "{{ m.content }}" + inside + "{% endgeneration %}" + outside + "{% else %}{{ m.content }}{% endif %}"
+            "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant' }}{% endif %}"
+        )
+        task = task_over("chatml", example, template=str(file), **GENERATING)
+        assert task.ends == ("<|im_end|>", "<|endoftext|>")
+        assert task.scored(example).target == "x"
 
 
 def test_an_end_that_is_no_special_token_is_no_part_of_an_answer() -> None:

@@ -97,7 +97,8 @@ def test_what_decides_the_features_is_in_the_encoding(tmp_path: Path) -> None:
     assert task_over("chatml", example).encoding == found[0]
     file.write_text("{# now #}" + FAMILIES["thinking"].template)
     assert task_over("chatml", example, template=str(file)).encoding != found[2]
-    assert tasks[3].encoding["chat"] is None
+    assert tasks[3].encoding["chat"] == "none"
+    assert task_over("chatml", PLAIN).encoding["chat"] is None
 
 
 def test_examples_of_several_kinds_keep_their_order() -> None:
