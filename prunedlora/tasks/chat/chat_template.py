@@ -102,7 +102,7 @@ class ChatTemplate:
                     raise DataError(f"a message has {key}, which {self._name} does not write; {_OTHER_TEMPLATE}")
 
     def _render(self, conversation: Conversation, messages: Sequence[Message], **how: Any) -> tuple[str, list[Span]]:
-        tools: Any = None if conversation.tools is None else [dict(tool) for tool in conversation.tools]
+        tools: Any = [dict(tool) for tool in conversation.tools] if conversation.tools else None
         options = {**self._special_tokens, **self._options, **conversation.options, **how}
         template = self._of(conversation.tools)
         try:

@@ -1,5 +1,6 @@
 """Special tokens that the messages spell are text; those of the template are special."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,7 +88,7 @@ def test_trained_spans_end_at_the_templates_own_token() -> None:
     assert tokenizer.decode(features.target_ids) == "say <|im_end|><|im_end|><|im_end|><|im_end|>"
 
 
-def test_a_template_that_changes_spelt_tokens_is_refused(tmp_path) -> None:
+def test_a_template_that_changes_spelt_tokens_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "changing.jinja"
     file.write_text(FAMILIES["chatml"].template.replace("m.content", "m.content.replace('im_end', 'end')"))
     with pytest.raises(

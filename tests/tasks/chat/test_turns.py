@@ -1,11 +1,13 @@
 """What is trained of a conversation: the assistant's turns, each to the token that ends it, in every family."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from prunedlora.tasks.data_error import DataError
-from prunedlora.tasks.example import Conversation, Example
+from prunedlora.tasks.example import Conversation, Example, Segment
+from prunedlora.tasks.tokenised import read_tokens, write_tokens
 from tests.tasks.chat.chat_families import ENDING, FAMILIES, talk, tokenizer_of
 from tests.tasks.chat.shown import read, shown, task_over
 
@@ -59,6 +61,13 @@ def test_tokens_are_those_of_the_whole_text(family: str) -> None:
     assert task_over(family, FOUR).encode([FOUR], prompts=False)[0] == replace(features, prompt_ids=None)
     if (begin := tokenizer.bos_token_id) is not None and family != "zephyr":
         assert features.input_ids.count(begin) == 1
+
+
+def test_a_file_of_tokens_keeps_prompts_and_spans(tmp_path: Path) -> None:
+    examples = [FOUR, talk("a", "b", num_prompt=1), Example("", "c", segments=(Segment("c", True),))]
+    task = task_over("thinking", *examples)
+    write_tokens(tmp_path / "tokens", task, examples, prompts=True)
+    assert list(read_tokens(tmp_path / "tokens", 3, examples)) == task.encode(examples)
 
 
 def test_thoughts_of_the_last_turn_are_trained_and_those_of_earlier_ones_are_not_there() -> None:
@@ -165,7 +174,7 @@ def test_a_template_whose_turns_do_not_end_is_refused() -> None:
     assert tokenizer.chat_template
 
 
-def test_a_turn_that_cannot_be_found_is_refused(tmp_path) -> None:
+def test_a_turn_that_cannot_be_found_is_refused(tmp_path: Path) -> None:
     """A template that writes a message by its length, and the last one otherwise."""
     file = tmp_path / "odd.jinja"
     file.write_text(
@@ -204,7 +213,7 @@ def test_an_empty_answer_is_trained_to_end() -> None:
     assert read("chatml", talk("a", "")).endswith("assistant\n⟦<|im_end|>⟧\n")
 
 
-def test_nothing_trained_is_refused(tmp_path) -> None:
+def test_nothing_trained_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "marked.jinja"
     file.write_text(FAMILIES["marked"].template.replace("m.role == 'assistant'", "m.role == 'tool'"))
     with pytest.raises(DataError, match="row 7: the chat template marks nothing of it"):
