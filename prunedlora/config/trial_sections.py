@@ -325,6 +325,29 @@ class DataConfig(Section):
             raise ValueError("stratify has no effect without num_validation and num_test, which cut; remove it")
         return self
 
+    @model_validator(mode="after")
+    def _chat_settings_have_an_effect(self) -> Self:
+        """As far as it is known without the data; the task checks the rest."""
+        reads = ("chat_template_kwargs", "train_on")
+        given = [name for name in ("chat_template", *reads) if getattr(self, name)]
+        if not given:
+            return self
+        if lookup("task", self.task).has_classes:
+            unused, why = given, f"on task {self.task!r}, which reads no conversations"
+        elif self.chat_template == "none":
+            unused, why = [name for name in reads if name in given], "beside chat_template 'none'"
+        elif all(source.format in ("input_output", "text") for source in self.all_sources):
+            unused, why = given, "on rows of input_output and text, which are not written out by a chat template"
+        elif self.chat_template is None and all(source.is_template for source in self.all_sources):
+            unused, why = given, "on prompts and targets that are plain text; set chat_template to tokenizer, or"
+        else:
+            unused, why = [], ""
+        if unused:
+            raise ValueError(f"{', '.join(unused)} has no effect {why}{'' if why.endswith('or') else ';'} remove it")
+        if self.train_on == "completion" and all(source.is_template for source in self.all_sources):
+            raise ValueError("train_on 'completion' is for prompt_completion rows; give assistant, last or all")
+        return self
+
 
 class AdapterConfig(Section):
     method: Annotated[str, registered("method")] = "prunedlora"

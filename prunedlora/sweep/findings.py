@@ -63,8 +63,8 @@ def warnings_of(trial: TrialConfig, splits: Splits, task: Task) -> Iterator[str]
         tokenizer = load_tokenizer(model_settings(trial))
         for name in ("train", "validation", "test"):
             for source in data.sources(name):
-                if source.prompt is None or source.target is None:
-                    continue
+                if source.prompt is None or source.target is None or data.chat_template not in (None, "none"):
+                    continue  # a chat template says how they meet
                 found = border_warning(source.prompt, source.target, getattr(splits, name), tokenizer)
                 if found:
                     yield f"data.{name}: {found}"

@@ -2,6 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from itertools import takewhile
 from typing import Any, ClassVar, Self
 
 import torch
@@ -11,11 +14,14 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCrit
 from prunedlora.metric_kinds import figure_name, has_metric, is_generating
 from prunedlora.registry import register
 from prunedlora.tasks.batching import IGNORED, by_length, evaluating, pad, pad_inputs, to_device
+from prunedlora.tasks.chat.conversations import Conversations
+from prunedlora.tasks.chat.kinds import PLAIN, SEGMENTS, TEMPLATED, check_chat_settings, kind_of, plainly
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.example import Example
 from prunedlora.tasks.outcomes import Outcomes
 from prunedlora.tasks.plain_text import PlainText
 from prunedlora.tasks.scoring import SCORERS, check_scorable, cut_at, scorer_of
+from prunedlora.tasks.segments import SegmentReader
 from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.stopping import StopInAnswer, stop_criteria
 from prunedlora.tasks.target_losses import target_losses
@@ -25,12 +31,13 @@ from prunedlora.tasks.tokenizer_identity import tokenizer_identity
 
 @register("task", "generation")
 class Generation:
-    """Input: beginning-of-text token if the tokenizer puts one, prompt, answer, end-of-text token. The loss is over the
-    answer and the end-of-text token only.
+    """Input of plain examples: beginning-of-text token if the tokenizer puts one, prompt, answer, end-of-text token.
+    The loss is over the answer and the end-of-text token only. Conversations are what a chat template makes of them
+    (chat/), and so are plain examples where one is asked for by name; of segments (segments.py) those are trained that
+    the data mark.
 
     Prompt and answer are tokenised apart and joined, so the border is exact, and the prompt is tokenised the same with
-    and without its answer. What the data hold is text, even where it spells a special token (plain_text.py). No chat
-    template is applied: what the model reads is the source's prompt template.
+    and without its answer. What the data hold is text, even where it spells a special token (plain_text.py).
     Inputs longer than the limit lose the beginning of the prompt, all but its last token; where answers are generated
     the prompt also leaves room for `max_new_tokens`. An answer that is too long even so loses its end, and with it the
     end-of-text token: the model is not taught to stop there. All of it is counted as truncated.
@@ -48,6 +55,7 @@ class Generation:
         max_length: int | None,
         max_new_tokens: int | None,
         stop: Sequence[str] = (),
+        chat: ChatSettings = AS_GIVEN,
     ) -> None:
         if tokenizer.eos_token_id is None:
             raise DataError(f"tokenizer {tokenizer.name_or_path!r} has no end-of-text token, answers could not end")
@@ -58,6 +66,9 @@ class Generation:
         self._max_new_tokens = max_new_tokens
         self._stop = tuple(stop)
         self._stop_criteria = stop_criteria(tokenizer, self._stop) if stop else None
+        self._chat = chat
+        self._has_templated = False
+        self._turn_ends: list[int] = []
         self._pad_token_id = padding_token(tokenizer)
         bos = tokenizer.bos_token_id
         self._prefix = [bos] if bos is not None and tokenizer("a")["input_ids"][0] == bos else []
@@ -65,6 +76,7 @@ class Generation:
             raise DataError(
                 f"max_length {max_length} leaves no room for a prompt beside an answer of {max_new_tokens or 1} tokens"
             )
+        self._segments = SegmentReader(tokenizer, self._prefix, max_length, max_new_tokens)
 
     @classmethod
     def from_splits(
@@ -83,7 +95,7 @@ class Generation:
         """Raises DataError: unknown metric, max_new_tokens missing or without effect, stop without effect or of what
         the tokenizer cannot write, examples that the metric cannot score (or not once cut at a stop text), max_length
         above the model's limit, a tokenizer without an end-of-text token, targets that spell it at their end, classes
-        on record.
+        on record, chat settings without effect, conversations that the chat template does not take.
         """
         if labels is not None:
             raise DataError(f"generation has no classes, but the record names some: {', '.join(map(repr, labels))}")
@@ -94,11 +106,20 @@ class Generation:
             raise DataError(f"max_new_tokens is {'needed' if generates else 'without effect'} for metric {metric!r}")
         if stop and not generates:
             raise DataError(f"stop is without effect for metric {metric!r}")
-        task = cls(tokenizer, metric, length_limit(tokenizer, max_length, model_limit), max_new_tokens, stop)
+        task = cls(tokenizer, metric, length_limit(tokenizer, max_length, model_limit), max_new_tokens, stop, chat)
+        parts = {split: getattr(splits, split) for split in ("train", "validation", "test")}
+        everything = [example for examples in parts.values() for example in examples]
+        check_chat_settings(chat, everything)
+        task._has_templated = any(kind_of(example, chat) == TEMPLATED for example in everything)
+        for split, examples in parts.items():
+            task._check_targets(split, examples)
+        task._turn_ends = task._ends_of_turns(splits.train)
         for split in ("validation", "test"):
-            check_scorable(metric, split, getattr(splits, split), stop, task._scorer)
-        for split in ("train", "validation", "test"):
-            task._check_targets(split, getattr(splits, split))
+            if generates and any(example.segments and not example.prompt for example in parts[split]):
+                raise DataError(f"metric {metric!r} asks for answers, and a text of {split} has no prompt: give loss")
+            if generates:
+                scored = tuple(task.scored(example) for example in parts[split])
+                check_scorable(metric, split, scored, stop, task._scorer)
         return task
 
     @property
@@ -113,19 +134,56 @@ class Generation:
 
     @property
     def encoding(self) -> dict[str, Any]:
-        """The limit, the room that an answer gets, the tokenizer."""
+        """The limit, the room that an answer gets, the tokenizer, how conversations are written out and what of them is
+        trained."""
         room = None if self._max_length is None else self._max_new_tokens
-        return {"max_length": self._max_length, "room": room, "tokenizer": tokenizer_identity(self._tokenizer)}
+        return {
+            "max_length": self._max_length,
+            "room": room,
+            "tokenizer": tokenizer_identity(self._tokenizer),
+            "chat": self._conversations.identity if self._has_templated else self._chat.template,
+        }
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """The tokens that end an answer: of the end of the text, then those that end the assistant's turns in the
+        training conversations."""
+        return tuple(map(str, self._tokenizer.convert_ids_to_tokens(self._end_ids)))
+
+    @property
+    def _end_ids(self) -> list[int]:
+        return list(dict.fromkeys([int(self._tokenizer.eos_token_id), *self._turn_ends]))
+
+    @cached_property
+    def _conversations(self) -> Conversations:
+        return Conversations(self._tokenizer, self._chat, self._max_length, self._max_new_tokens)
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Nothing: no chat template is applied."""
-        return {}
+        """How conversations were written out, where the data have any, and what ends an answer: token → id."""
+        if not self._has_templated:
+            return {}
+        ends = {str(self._tokenizer.convert_ids_to_tokens(end)): end for end in self._end_ids}
+        return {"chat": {"template": self._conversations.template, "ends": ends}}
 
     def encode(self, examples: Sequence[Example], *, prompts: bool = True) -> list[Features]:
         """Features in the order of the examples."""
-        if not examples:
-            return []
+        kinds: dict[str, list[int]] = {}
+        for index, example in enumerate(examples):
+            kinds.setdefault(kind_of(example, self._chat), []).append(index)
+        features: dict[int, Features] = {}
+        for kind, indices in kinds.items():
+            chosen = [examples[index] for index in indices]
+            if kind == TEMPLATED:
+                made = self._conversations.encode(chosen, prompts=prompts)
+            elif kind == SEGMENTS:
+                made = self._segments.encode(chosen, prompts=prompts)
+            else:
+                made = self._encode_plain([plainly(example) for example in chosen])
+            features.update(zip(indices, made, strict=True))
+        return [features[index] for index in range(len(examples))]
+
+    def _encode_plain(self, examples: Sequence[Example]) -> list[Features]:
         asked = self._plain.ids(
             [example.prompt for example in examples], [example.prompt_literals for example in examples]
         )
@@ -141,11 +199,25 @@ class Generation:
             for example, prompt, answer in zip(examples, asked, answers, strict=True)
         ]
 
+    def scored(self, example: Example) -> Example:
+        """The example with the target that its answer is scored against: of what a chat template writes, the text of
+        the assistant's last turn in it. Raises DataError as `encode`."""
+        if kind_of(example, self._chat) == TEMPLATED:
+            return replace(example, target=self._conversations.answer(example))
+        return example
+
+    def _ends_of_turns(self, examples: Sequence[Example]) -> list[int]:
+        templated = [example for example in examples if kind_of(example, self._chat) == TEMPLATED]
+        return self._conversations.ends(templated) if templated else []
+
     def _check_targets(self, split: str, examples: Sequence[Example]) -> None:
         """A target is what is generated: text, without the special tokens that end it or stand in it."""
         end = self._tokenizer.eos_token
         for example in examples:
-            if example.target.rstrip().endswith(end):
+            kind = kind_of(example, self._chat)
+            if kind == SEGMENTS:
+                self._segments.check(example)
+            elif kind == PLAIN and plainly(example).target.rstrip().endswith(end):
                 raise DataError(
                     f"a target of {split} ends in the end-of-text token {end!r}, which every answer gets by itself: "
                     f"take it out of the data or the target's template ({example.target[-80:]!r})"
@@ -155,6 +227,11 @@ class Generation:
                 raise DataError(
                     f"the target's template of {split} holds special tokens ({names}): an answer is scored as text, "
                     "and its end-of-text token is put there by itself; write the template without them"
+                )
+            if kind == TEMPLATED and self._plain.meant(example.prompt_literals):
+                raise DataError(
+                    f"the prompt's template of {split} holds special tokens, and data.chat_template writes them around "
+                    "each turn by itself: write the prompt without them"
                 )
 
     def _features(self, example: Example, prompt: list[int], answer: list[int]) -> Features:
@@ -217,7 +294,7 @@ class Generation:
                     for index, answer in zip(indices, self.generate(model, chosen, device), strict=True):
                         example = features[index].example
                         assert example is not None  # what is evaluated keeps its texts
-                        scores[index] = float(scorer(answer, example))
+                        scores[index] = float(scorer(answer, self.scored(example)))
         return Outcomes(loss_sums, num_targets, {} if scorer is None else {self._figure: scores})
 
     def generate(self, model: nn.Module, features: Sequence[Features], device: torch.device | str) -> list[str]:
@@ -233,8 +310,13 @@ class Generation:
         stopping = [] if self._stop_criteria is None else [StopInAnswer(self._stop_criteria, prompt_length)]
         with _generation_config(model, self._greedy(model)):
             output: Tensor = model.generate(**batch, stopping_criteria=StoppingCriteriaList(stopping))  # type: ignore[operator]
-        answers = self._tokenizer.batch_decode(output[:, prompt_length:], skip_special_tokens=True)
+        rows = [self._before_end(row) for row in output[:, prompt_length:].tolist()]
+        answers = self._tokenizer.batch_decode(rows, skip_special_tokens=True)
         return [cut_at(str(answer), self._stop) for answer in answers]
+
+    def _before_end(self, row: list[int]) -> list[int]:
+        """A generated row up to the token that ends a turn, which need not be a special one."""
+        return list(takewhile(lambda token: token not in self._turn_ends, row))
 
     def _greedy(self, model: nn.Module) -> GenerationConfig:
         ends: Any = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
@@ -243,7 +325,7 @@ class Generation:
             do_sample=False,
             max_new_tokens=self._max_new_tokens,
             pad_token_id=self._pad_token_id,
-            eos_token_id=sorted({int(self._tokenizer.eos_token_id), *others}),
+            eos_token_id=sorted({int(self._tokenizer.eos_token_id), *self._turn_ends, *others}),
         )
 
 
