@@ -18,7 +18,8 @@ from prunedlora.config.trial_sections import AdapterConfig, DataConfig
 from prunedlora.metric_kinds import own_metric
 from prunedlora.missing_path import looked_for
 from prunedlora.tasks.data_error import DataError
-from prunedlora.tasks.remote_files import fetch, hub_file, is_remote
+from prunedlora.tasks.file_formats import split_name
+from prunedlora.tasks.remote_files import fetch, file_name, hub_file, is_remote
 
 KEY_VERSION = 5
 """Raised whenever the same settings begin to mean another result; prunedlora/CHANGELOG.md says what changed."""
@@ -203,9 +204,15 @@ def _identity(name: str) -> Any:
         return _remote_identity(name)
     if looks_local(name):
         path = Path(model_location(name))
-        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        return {p.relative_to(path).as_posix() or path.name: file_digest(p) for p in files}
+        if path.is_file():
+            return {_ending(path.name): file_digest(path)}
+        return {p.relative_to(path).as_posix(): file_digest(p) for p in sorted(path.rglob("*")) if p.is_file()}
     return name
+
+
+def _ending(name: str) -> str:
+    """What of a file's name says how it is read: equal bytes are other rows in a csv than in a tsv."""
+    return split_name(Path(name))[1] or "."
 
 
 def _remote_identity(name: str) -> Any:
@@ -214,7 +221,7 @@ def _remote_identity(name: str) -> Any:
     if hub_file(name) is not None:
         return name
     try:
-        return {".": file_digest(fetch(name))}
+        return {_ending(file_name(name)): file_digest(fetch(name))}
     except DataError as error:
         raise LocationError(str(error)) from error
 

@@ -325,9 +325,17 @@ class DataConfig(Section):
             raise ValueError("stratify has no effect without num_validation and num_test, which cut; remove it")
         return self
 
+    def _is_plain(self, source: SourceConfig) -> bool:
+        return source.is_template and self.chat_template in (None, "none")
+
     @model_validator(mode="after")
     def _chat_settings_have_an_effect(self) -> Self:
         """As far as it is known without the data; the task checks the rest."""
+        if told := [source.name for source in self.all_sources if source.system and self._is_plain(source)]:
+            raise ValueError(
+                f"system of source {told[0]!r} has no effect on plain text; set chat_template to tokenizer, or write "
+                "it into the prompt"
+            )
         reads = ("chat_template_kwargs", "train_on")
         given = [name for name in ("chat_template", *reads) if getattr(self, name)]
         if not given:

@@ -52,6 +52,9 @@ class Example:
     """What the prompt's template says itself. Special tokens are read there and nowhere else."""
     target_literals: tuple[str, ...] = field(default=(), compare=False, repr=False)
     """The same of the target's."""
+    system: str | None = None
+    """The source's system prompt for plain texts, which a chat template then writes out as a user's and the assistant's
+    turn; a conversation has its own among its messages."""
     conversation: Conversation | None = None
     segments: tuple[Segment, ...] | None = None
     columns: Mapping[str, Any] = field(default_factory=dict)

@@ -158,13 +158,10 @@ def _maker(source: Source, columns: list[str]) -> _Maker:
             raise DataError(f"dataset {source.name!r}: {error}{_delimiter_hint(columns)}") from error
         needed, read = [*rows.columns, *needed], rows.read
     else:
-        if source.system is not None:
-            raise DataError(
-                f"dataset {source.name!r}: system has no effect on prompt and target; write it into the template"
-            )
         assert source.target is not None  # the two go together
         prompt, target = parse(source.prompt), parse(source.target)
-        needed, read = [*prompt.columns, *target.columns, *needed], partial(_of_templates, prompt, target)
+        needed = [*prompt.columns, *target.columns, *needed]
+        read = partial(_of_templates, prompt, target, source.system)
     if missing := sorted(set(needed) - set(columns)):
         raise DataError(
             f"dataset {source.name!r} has no column {', '.join(missing)}; it has: {', '.join(columns)}"
@@ -177,12 +174,13 @@ def _names(source: Source) -> Names:
     return Names(source.fields, source.roles)
 
 
-def _of_templates(prompt: Template, target: Template, values: Mapping[str, Any]) -> Example:
+def _of_templates(prompt: Template, target: Template, system: str | None, values: Mapping[str, Any]) -> Example:
     return Example(
         prompt.fill(values),
         target.fill(values),
         prompt_literals=prompt.literals,
         target_literals=target.literals,
+        system=system,
     )
 
 

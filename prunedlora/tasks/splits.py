@@ -276,7 +276,8 @@ def _fingerprint(*splits: tuple[Example, ...]) -> str:
     digest = hashlib.sha256()
     for number, examples in enumerate(splits):
         for example in examples:
-            more = [_shape(example)] if example.conversation or example.segments or example.columns else []
+            own = example.conversation or example.segments or example.columns or example.system
+            more = [_shape(example)] if own else []
             digest.update(json.dumps([number, example.prompt, example.target, *more]).encode())
     return digest.hexdigest()
 
@@ -288,4 +289,5 @@ def _shape(example: Example) -> dict[str, Any]:
         "conversation": None if talk is None else [talk.messages, talk.tools, talk.num_prompt, talk.options],
         "segments": [[segment.text, segment.trained] for segment in segments],
         "columns": example.columns,
+        **({} if example.system is None else {"system": example.system}),
     }

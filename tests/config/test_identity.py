@@ -165,7 +165,7 @@ def test_a_file_elsewhere_counts_by_its_content(
     key = trial_key(remote)
     assert key == trial_key(local)
     assert identity.data_contents(remote)["memory://identity/rows.jsonl"] == {
-        ".": hashlib.sha256(here.read_bytes()).hexdigest()
+        ".jsonl": hashlib.sha256(here.read_bytes()).hexdigest()
     }
     memory.pipe_file("/identity/rows.jsonl", b"other")
     assert trial_key(remote) == key  # of what this process reads
@@ -192,3 +192,14 @@ def test_weights_count(trial: TrialConfig, tmp_path: Path) -> None:
         for weight in (1.0, 2.0, 0.5)
     }
     assert len(keys) == 3
+
+
+def test_equal_bytes_that_are_read_in_another_way_are_other_data(trial: TrialConfig, tmp_path: Path) -> None:
+    """One line of a csv is other rows in a tsv; where a file lies and what it is called plays no part."""
+    keys = []
+    for name in ("rows.csv", "rows.tsv", "others.csv"):
+        path = tmp_path / name
+        path.write_text("question\tanswer\nq\ta\n")
+        source = {"name": str(path), "prompt": "{question}", "target": "{answer}"}
+        keys.append(trial_key(changed(trial, model__name="some/model", data__train=source)))
+    assert keys[0] == keys[2] != keys[1]

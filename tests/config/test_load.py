@@ -166,10 +166,8 @@ def test_prompts_of_shipped_files_leave_the_space_to_the_answer() -> None:
     spaced = set()
     for path in Path("search_spaces").glob("*.yaml"):
         data = load_sweep(path).trial.data
-        for source in (data.train, data.validation, data.test):
-            if source is None:
-                continue
-            if data.task == "generation" and source.prompt != source.prompt.rstrip():
+        for source in data.all_sources:
+            if data.task == "generation" and source.prompt is not None and source.prompt != source.prompt.rstrip():
                 spaced.add(path.stem)
             assert (source.name == "meta-math/MetaMathQA") == (source.group == "{original_question}")
     assert spaced == {"compare_small", "compare_small_placement"}

@@ -184,8 +184,9 @@ class Conversations:
 def _conversation(example: Example) -> Conversation:
     if example.conversation is not None:
         return example.conversation
-    user = {"role": "user", "content": example.prompt}
-    return Conversation((user, {"role": "assistant", "content": example.target}))
+    system = [] if example.system is None else [{"role": "system", "content": example.system}]
+    turns = {"role": "user", "content": example.prompt}, {"role": "assistant", "content": example.target}
+    return Conversation((*system, *turns))
 
 
 @contextmanager

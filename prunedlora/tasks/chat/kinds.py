@@ -53,6 +53,12 @@ def check_chat_settings(chat: ChatSettings, examples: Sequence[Example]) -> None
                 f"{named(example)}: data.train_on completion is for rows that part prompt and completion "
                 "themselves, which this one does not: give assistant, last or all"
             )
+    for example in examples:
+        if example.system is not None and kind_of(example, chat) == PLAIN:
+            raise DataError(
+                f"{named(example)}: the source's system prompt has no effect on plain text: give data.chat_template "
+                "tokenizer or a file, or write it into the prompt's template"
+            )
     if chat.template == "none":
         for example in examples:
             _check_plain(example)

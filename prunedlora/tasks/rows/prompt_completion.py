@@ -16,7 +16,7 @@ def read(row: Row) -> Example:
     """Two texts as they are, or the conversation that both lists are together, with where the prompt ends.
 
     Raises DataError for one of each, for texts that are the JSON of messages (as text they would be learnt letter by
-    letter), and for a system prompt, tools or options beside plain texts, which have no place for them.
+    letter), and for tools or options beside plain texts, which have no place for them.
     """
     prompt, completion = row.get("prompt"), row.get("completion")
     lists = [isinstance(value, list | tuple) for value in (prompt, completion)]
@@ -53,13 +53,12 @@ def _plain(row: Row) -> Example:
             f"{row.where('prompt')}: is a text, on which {', '.join(useless)} has no effect; remove it, or write "
             "prompt and completion as lists of messages"
         )
-    return Example(texts["prompt"], texts["completion"])
+    return Example(texts["prompt"], texts["completion"], system=row.system)
 
 
 def _useless(row: Row) -> list[str]:
     """What is given and says something of messages."""
     given = {
-        "system": row.system,
         "roles": row.names.roles,
         "fields": [name for name in row.names.fields if name in MESSAGE_KEYS],
         row.where("tools"): read_tools(row),

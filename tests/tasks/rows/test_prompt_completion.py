@@ -66,11 +66,6 @@ PLAIN = {"prompt": "2 + 2", "completion": "4"}
             {},
             "'prompt': is the JSON text of messages, and so is the completion; write them as lists, in a jsonl or",
         ),
-        (
-            PLAIN,
-            {"system": "Be brief."},
-            "'prompt': is a text, on which system has no effect; remove it, or write prompt and completion as lists of",
-        ),
         (PLAIN, {"roles": {"kid": "user"}}, "'prompt': is a text, on which roles has no effect; remove it"),
         (PLAIN, {"fields": {"role": "who"}}, "'prompt': is a text, on which fields has no effect; remove it"),
         (

@@ -182,8 +182,8 @@ def test_what_is_generated_and_templates_have_no_rows_of_a_format(tmp_path: Path
     with pytest.raises(DataError, match="is generated and has no rows of a format"):
         load_prompts(generated, 1)
     write_jsonl(tmp_path / "rows.jsonl", ROWS["prompt_completion"])
-    with pytest.raises(DataError, match="system has no effect on prompt and target; write it into the template"):
-        example_of(tmp_path / "rows.jsonl", prompt="{prompt}", target="{completion}", system="Be brief.")
+    given = example_of(tmp_path / "rows.jsonl", prompt="{prompt}", target="{completion}", system="Be brief.")
+    assert given.system == "Be brief."
 
 
 def fingerprint(folder: Path, rows: list[dict[str, Any]], **settings: Any) -> str:
