@@ -26,6 +26,14 @@ def test_the_data_line_counts_what_was_left_out() -> None:
     )
 
 
+def test_nothing_is_said_of_borders_that_a_chat_template_writes(tmp_path: Path) -> None:
+    tree = decoder_tree(tmp_path, tmp_path / "store")
+    (tmp_path / "turns.jinja").write_text("{% for m in messages %}{{ m.content }}<end>{% endfor %}")
+    halves = {"trial.data.train.prompt": "{question} ri", "trial.data.train.target": "ver {answer}"}
+    template = {"trial.data.chat_template": str(tmp_path / "turns.jinja")}
+    assert preflight(parse_sweep(with_values(tree, halves | template), "test")).warnings == ()
+
+
 def test_templates_that_do_not_meet_are_warned_of(tmp_path: Path) -> None:
     tree = decoder_tree(tmp_path, tmp_path / "store")
     assert preflight(parse_sweep(tree, "test")).warnings == ()
