@@ -122,7 +122,7 @@ def pretend(work: "Work", bench: "Bench") -> str:
     deadline = time.monotonic() + config["seed"] / 1000
     while time.monotonic() < deadline:
         time.sleep(0.02)
-        if bench.progress(1, 2) == "pause":
+        if bench.progress(1, 2, 10.0) == "pause":
             return "paused"
     record = invented_record(key, config)
     with tempfile.TemporaryDirectory() as scratch:

@@ -146,6 +146,10 @@ def harness(
     unsafe_code: Annotated[
         bool, typer.Option("--unsafe-code", help="Allow tasks that run code which the model writes.")
     ] = False,
+    apply_chat_template: Annotated[
+        bool, typer.Option("--apply-chat-template", help="Write prompts out by the chat template.")
+    ] = False,
+    system_instruction: Annotated[str | None, typer.Option(help="What stands before every prompt.")] = None,
 ) -> None:
     """Measure a candidate's adapter with lm-evaluation-harness, as PEFT loads it, and keep the figures in the store."""
     with clear_errors():
@@ -159,7 +163,14 @@ def harness(
 
         opened = Store(store)
         opened.open()
-        given = {"num_fewshot": num_fewshot, "limit": limit, "batch_size": batch_size, "unsafe_code": unsafe_code}
+        given = {
+            "num_fewshot": num_fewshot,
+            "limit": limit,
+            "batch_size": batch_size,
+            "unsafe_code": unsafe_code,
+            "apply_chat_template": apply_chat_template,
+            "system_instruction": system_instruction,
+        }
         name = RECOMMENDED if candidate is None else candidate
         run = measure_stored(opened, name, task, parse_harness(given))
         console = Console()

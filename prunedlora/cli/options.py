@@ -17,6 +17,14 @@ class Dtype(StrEnum):
     FLOAT32 = "float32"
 
 
+class Split(StrEnum):
+    """Of a sweep's data (trial.token_cache.SPLITS)."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
 class Slot(StrEnum):
     """served_slot.SERVED_SLOTS; as text, since typer has no choices that are numbers."""
 

@@ -1,15 +1,16 @@
-"""search and train: what trains, in a store of its own."""
+"""search and train: what trains, in a store of its own. show-data: what they would train on."""
 
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from prunedlora.cli.options import DryRun, MaxSeconds, Overrides, RetryFailed, Storage, SweepFile
+from prunedlora.cli.options import DryRun, MaxSeconds, Overrides, RetryFailed, Split, Storage, SweepFile
 from prunedlora.errors import clear_errors
+from prunedlora.plain_print import print_plain
 from prunedlora.storage_option import given_storage
 from prunedlora.sweep.signals import leaving_at_once
 
@@ -59,6 +60,33 @@ def train(
         config = load_sweep(sweep_file, overrides or (), base_only=True)
         uri = given_storage(storage, f"{config.storage}-train/{trial_key(config.trial)}")
         _run(config, uri, dry_run=dry_run, max_seconds=max_seconds, retry_failed=retry_failed)
+
+
+def show_data(
+    sweep_file: SweepFile,
+    overrides: Overrides = None,
+    num_examples: Annotated[int, typer.Option("-n", min=0, help="Examples shown of each split that is.")] = 3,
+    split: Annotated[
+        list[Split] | None, typer.Option(help="A split to show examples of; give any number.", show_default="train")
+    ] = None,
+    baseline: Annotated[str | None, typer.Option(help="Show this baseline's data instead, by its name.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show the data as the model reads them, what is trained marked, with figures; starts nothing."""
+    with clear_errors():
+        from prunedlora.config.load import load_sweep
+        from prunedlora.sweep.data_preview import preview
+        from prunedlora.sweep.other_data import other_data, trial_of
+        from prunedlora.sweep.show_data import preview_json, print_preview
+
+        config = load_sweep(sweep_file, overrides or ())
+        shown = [each.value for each in dict.fromkeys(split or [Split.TRAIN])]
+        trial, others = trial_of(config, baseline), list(other_data(config, baseline))
+        found = preview(trial, num_examples=num_examples, shown=shown, num_workers=config.resources.num_workers)
+        if as_json:
+            print_plain(Console(), preview_json(found, others))
+        else:
+            print_preview(found, others, Console())
 
 
 def check_packages() -> None:

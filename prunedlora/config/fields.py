@@ -7,14 +7,27 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 
 
+class ListPathError(ValueError):
+    """A dotted path that goes through a list, which has no named fields."""
+
+
 def with_values(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of `tree` with each dotted path of `values` set, shorter paths first, so that a section can be replaced
-    and then refined; sections that are missing or null on the way are created."""
+    and then refined; sections that are missing or null on the way are created.
+
+    Raises ListPathError for a path through a list: it would have to put one section in the place of all.
+    """
     result = _copy(tree)
     for path in sorted(values, key=lambda path: (path.count("."), path)):
         *parents, leaf = path.split(".")
         node = result
-        for name in parents:
+        for depth, name in enumerate(parents, 1):
+            if isinstance(node.get(name), list):
+                at, below = ".".join(parents[:depth]), ".".join([*parents[depth:], leaf])
+                raise ListPathError(
+                    f"{path}: {at} is a list of {len(node[name])} and has no field {below!r}; give {at} as a whole, or "
+                    "make it one section"
+                )
             if not isinstance(node.get(name), dict):
                 node[name] = {}
             node = node[name]

@@ -13,10 +13,12 @@ from typing import Any
 
 from prunedlora.adapter_place import STORED
 from prunedlora.config.harness_tasks import HARNESS_EXTRA, is_path, task_files
-from prunedlora.config.metric_names import own_metric
 from prunedlora.config.trial import TrialConfig
 from prunedlora.config.trial_sections import AdapterConfig, DataConfig
+from prunedlora.metric_kinds import own_metric
 from prunedlora.missing_path import looked_for
+from prunedlora.tasks.data_error import DataError
+from prunedlora.tasks.remote_files import fetch, hub_file, is_remote
 
 KEY_VERSION = 5
 """Raised whenever the same settings begin to mean another result; prunedlora/CHANGELOG.md says what changed."""
@@ -41,7 +43,8 @@ class LocationError(ValueError):
 def trial_key(trial: TrialConfig) -> str:
     """Hash of the canonical JSON of the resolved configuration, `KEY_LENGTH` hex digits.
 
-    Installed packages count by name and version, local files by the sha256 of their content, so no path enters it.
+    Installed packages count by name and version, files by the sha256 of their content, here or elsewhere, so no path
+    enters it; what is on the Hub by its name and revision.
 
     Trials of one key have the same data in the same order, the same initial weights and the same rules. On one kind of
     device, with the same packages and equally many workers and threads, they give the same adapter bit for bit on a
@@ -85,11 +88,16 @@ def contents(trials: Iterable[TrialConfig]) -> dict[str, Any]:
         if trial.model.name not in found:
             found[trial.model.name] = _model_identity(trial.model.name)
         found |= data_contents(trial)
-        if (own := own_metric(trial.evaluation.metric)) is not None:
-            found[str(own[0])] = _file_identity("evaluation.metric", own[0])
+        found |= metric_contents(trial)
         found |= {name: _harness_identity(name) for name in trial.evaluation.harness_tasks or ()}
         found |= adapter_contents(trial)
     return found
+
+
+def metric_contents(trial: TrialConfig) -> dict[str, Any]:
+    """The part of `contents` that is the file of a metric of one's own. Raises LocationError where it is not there."""
+    own = own_metric(trial.evaluation.metric)
+    return {} if own is None else {str(own[0]): _file_identity("evaluation.metric", own[0])}
 
 
 def adapter_contents(trial: TrialConfig) -> dict[str, Any]:
@@ -191,11 +199,24 @@ def _identity(name: str) -> Any:
             return {"name": name, "version": importlib.metadata.version("reasoning-gym")}
         except importlib.metadata.PackageNotFoundError as error:
             raise LocationError(f'{name!r} needs reasoning-gym: pip install "reasoning-gym==0.1.25"') from error
+    if is_remote(name):
+        return _remote_identity(name)
     if looks_local(name):
         path = Path(model_location(name))
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         return {p.relative_to(path).as_posix() or path.name: file_digest(p) for p in files}
     return name
+
+
+def _remote_identity(name: str) -> Any:
+    """A file elsewhere counts as the same file here does: by its content. One on the Hub stands for itself, revision
+    included, as other names there do, and is pinned to a commit as they are (pins.py)."""
+    if hub_file(name) is not None:
+        return name
+    try:
+        return {".": file_digest(fetch(name))}
+    except DataError as error:
+        raise LocationError(str(error)) from error
 
 
 def adapter_identity(name: str, *, ranks_alone: bool = False) -> Any:

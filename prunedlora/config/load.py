@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from prunedlora.config.fields import all_fields, is_field, place, with_values
+from prunedlora.config.fields import ListPathError, all_fields, is_field, place, with_values
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial_sections import HarnessConfig
 
@@ -67,7 +67,10 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), *, base_only: bool = F
         raise ConfigError(f"{path}, {error}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} must hold a mapping of settings, not {type(tree).__name__}")
-    tree = with_values(tree, dict(_parse_override(override) for override in overrides))
+    try:
+        tree = with_values(tree, dict(_parse_override(override) for override in overrides))
+    except ListPathError as error:
+        raise ConfigError(f"--set {error}") from error
     if base_only:
         tree |= {"num_trials": 0, "space": {}, "baselines": [{}]}
     return parse_sweep(tree, str(path))

@@ -15,6 +15,7 @@ from prunedlora.config.identity import ADAPTER_CONFIG, looks_local
 from prunedlora.config.trial import TrialConfig
 from prunedlora.config.trial_sections import AdapterConfig, ModelConfig, SourceConfig
 from prunedlora.tasks.file_formats import split_name
+from prunedlora.tasks.remote_files import hub_file, is_remote
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SPLITS = ("train", "validation", "test")
@@ -28,7 +29,7 @@ class HubName(NamedTuple):
     revision: str | None
     """Branch or tag; None: the default branch."""
     file: str | None
-    """A file that loading it takes, for models."""
+    """A file that loading it takes, for models and for files of datasets."""
 
     @property
     def text(self) -> str:
@@ -53,7 +54,10 @@ def pinned(trial: TrialConfig, commits: Mapping[str, str | None]) -> TrialConfig
     def with_commit(section: Any) -> Any:
         name = None if section is None else _hub_name(section)
         commit = None if name is None else commits.get(name.text)
-        return section if commit is None else section.model_copy(update={"revision": commit})
+        if commit is None:
+            return section
+        on_hub = hub_file(section.name) if isinstance(section, SourceConfig) else None
+        return section.model_copy(update={"revision": commit} if on_hub is None else {"name": on_hub.at(commit)})
 
     given = {split: getattr(trial.data, split) for split in SPLITS}
     sources = {
@@ -69,7 +73,12 @@ def pinned(trial: TrialConfig, commits: Mapping[str, str | None]) -> TrialConfig
 def _hub_name(section: ModelConfig | AdapterConfig | SourceConfig) -> HubName | None:
     """None for what is not on the Hub, or named by a commit."""
     name, revision = section.existing if isinstance(section, AdapterConfig) else section.name, section.revision
-    if name is None or name.startswith(("package:", "reasoning_gym:", STORED)) or looks_local(name):
+    on_hub = None
+    if isinstance(section, SourceConfig) and is_remote(section.name):
+        if (on_hub := hub_file(section.name)) is None:
+            return None
+        name, revision = on_hub.repo, on_hub.revision
+    elif name is None or name.startswith(("package:", "reasoning_gym:", STORED)) or looks_local(name):
         return None
     if revision is not None and COMMIT.fullmatch(revision):
         return None
@@ -77,5 +86,7 @@ def _hub_name(section: ModelConfig | AdapterConfig | SourceConfig) -> HubName | 
         return HubName("model", name, revision, ADAPTER_CONFIG)
     if isinstance(section, ModelConfig):
         return HubName("model", name, revision, section.gguf_file or "config.json")
+    if on_hub is not None:
+        return HubName("dataset", name, revision, on_hub.path)
     # A file that is not there is said where data are read.
     return None if split_name(Path(name))[1] else HubName("dataset", name, revision, None)

@@ -15,6 +15,7 @@ from prunedlora.config.sweep_problems import (
     suggestion_problems,
 )
 from prunedlora.config.trial import TrialConfig, trial_with
+from prunedlora.metric_kinds import own_metric
 from prunedlora.sizes import SIZES
 
 SamplerName = Literal["gp", "nsga2", "random", "tpe"]
@@ -111,6 +112,8 @@ class SweepConfig(Section):
             **dict.fromkeys(SIZES, "minimize"),
         }
         for name, direction in self.objectives.items():
+            if (own := own_metric(name)) is not None:
+                raise ValueError(f"objective {name!r}: figures of a function of one's own have its name: {own[1]}")
             if name not in known:
                 raise ValueError(f"objective {name!r} is no recorded figure; known: {', '.join(sorted(known))}")
             if direction != known[name]:
@@ -119,7 +122,7 @@ class SweepConfig(Section):
             raise ValueError(f"objectives must be one quality figure and one size, got {', '.join(self.objectives)}")
         if "loss" not in self.objectives and self.recommend_within >= 1:
             raise ValueError(
-                f"recommend_within must be below 1, a share of the examples, got {self.recommend_within:g}; "
+                f"recommend_within must be below 1, a difference in {self.quality}, got {self.recommend_within:g}; "
                 "one point is 0.01"
             )
         return self

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from prunedlora.config.baselines import same_trials, without_label
 from prunedlora.config.corners import corners
-from prunedlora.config.fields import all_fields, is_field, place, takes_whole_numbers_only
+from prunedlora.config.fields import ListPathError, all_fields, is_field, place, takes_whole_numbers_only
 from prunedlora.config.space import IntRange, LogInt, LogUniform, SpaceEntry, Uniform
 from prunedlora.config.trial import TrialConfig, trial_with
 
@@ -103,6 +103,8 @@ def _field_problem(path: str, where: str) -> list[str]:
 def _trial_problems(base: TrialConfig, values: Mapping[str, Any], quality: str, has_gpu: bool) -> list[str]:
     try:
         trial = trial_with(base, values)
+    except ListPathError as error:
+        return [str(error)]
     except ValidationError as error:
         return [
             f"{place(details['loc'])}: {line}".removeprefix(": ")

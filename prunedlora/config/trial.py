@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from prunedlora.config.cuts import CutsConfig
 from prunedlora.config.fields import with_values
+from prunedlora.config.harness_objective import NEEDS_CAUSAL, harness_objective_problems
 from prunedlora.config.methods import (
     AdaLoraConfig,
     DropLoraConfig,
@@ -20,6 +21,7 @@ from prunedlora.config.methods import (
     SvdConfig,
     section_fields,
 )
+from prunedlora.config.metric_names import taken_names
 from prunedlora.config.schedule import SizesConfig
 from prunedlora.config.section import Section
 from prunedlora.config.trial_sections import (
@@ -30,6 +32,7 @@ from prunedlora.config.trial_sections import (
     OptimizerConfig,
     TrainingConfig,
 )
+from prunedlora.metric_kinds import has_metric, is_generating, own_metric
 from prunedlora.pruning.goals import falling_goals
 from prunedlora.pruning.target import MinRankError, Start, targets_of
 from prunedlora.registry import lookup
@@ -84,7 +87,7 @@ class TrialConfig(Section):
     @property
     def generate(self) -> Literal["all", "may_matter"] | None:
         """For which candidates answers are generated (evaluation.generate); None: the metric is made of none."""
-        if self.evaluation.metric not in lookup("task", self.data.task).generating_metrics:
+        if not is_generating(lookup("task", self.data.task), self.evaluation.metric):
             return None
         has_ladder = self.pruning is not None and self.pruning.ladder is not None
         return self.evaluation.generate or ("may_matter" if has_ladder or self.cuts is not None else "all")
@@ -197,16 +200,21 @@ class TrialConfig(Section):
 
     def _evaluation_problems(self) -> list[str]:
         task, metric = lookup("task", self.data.task), self.evaluation.metric
-        if metric not in task.metrics:
+        if self.evaluation.chosen_by_harness:
+            return harness_objective_problems(self.evaluation, self.data.task, task.auto_model)
+        if not has_metric(task, metric):
             return [
-                f"evaluation.metric {metric!r} is unknown to task {self.data.task!r}; known: {', '.join(task.metrics)}"
+                f"evaluation.metric {metric!r} is unknown to task {self.data.task!r}; known: "
+                f"{', '.join(task.metrics)}, or a function of your own, path/to/metrics.py:function"
+            ]
+        if own_metric(metric) is not None and self.evaluation.figure in taken_names():
+            return [
+                f"evaluation.metric {metric!r}: {self.evaluation.figure!r} is a figure or size that is recorded "
+                "already; call the function by another name"
             ]
         if self.evaluation.harness_tasks and task.auto_model != "AutoModelForCausalLM":
-            return [
-                f"evaluation.harness_tasks needs a causal language model (task generation); that of task "
-                f"{self.data.task!r} has a classification head"
-            ]
-        generates = metric in task.generating_metrics
+            return [f"evaluation.harness_tasks {NEEDS_CAUSAL.format(self.data.task)}"]
+        generates = is_generating(task, metric)
         if generates != (self.evaluation.max_new_tokens is not None):
             return [f"evaluation.max_new_tokens is {'needed' if generates else 'without effect'} for metric {metric!r}"]
         if self.evaluation.stop is not None and not generates:
@@ -228,6 +236,6 @@ class TrialConfig(Section):
 
 
 def trial_with(base: TrialConfig, values: Mapping[str, Any]) -> TrialConfig:
-    """The base with some fields replaced, validated. Raises pydantic.ValidationError."""
+    """The base with some fields replaced, validated. Raises pydantic.ValidationError, ListPathError."""
     # What the base leaves open stays open: a field that another value needs, or forbids, is resolved with it.
     return TrialConfig.model_validate(with_values(base.model_dump(exclude_unset=True), values))

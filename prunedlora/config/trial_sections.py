@@ -1,14 +1,18 @@
 """Sections of a trial that every method has: model, data, adapter, optimizer, training, evaluation."""
 
 import codecs
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
 
 from prunedlora.adapter_place import STORED, split_stored
-from prunedlora.config.metric_names import figure_name
+from prunedlora.config.metric_names import is_harness
 from prunedlora.config.section import Options, Progress, Section, registered
+from prunedlora.metric_kinds import figure_name
 from prunedlora.registry import lookup
+from prunedlora.tasks.file_formats import Reading, split_name
+from prunedlora.tasks.remote_files import address_problem, file_name, hub_file, is_remote
 
 NO_FILES = ("idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape")
 """Python's codecs between texts that no file is written in: names of hosts, literals of Python."""
@@ -87,16 +91,18 @@ class SourceConfig(Section):
     """Where the examples of one split come from."""
 
     name: str = Field(min_length=1)
-    """Hub dataset, local csv/tsv/json/jsonl/parquet file (all but parquet also as .gz and .zst), folder that has such a
-    file `<split>.<ext>` or is laid out like a repository of the Hub, or `reasoning_gym:<task>`. Cells of a csv and
-    numbers of local json files are the text that stands there; other values are as Python prints them, truth values
-    true and false."""
+    """Hub dataset, csv/tsv/json/jsonl/txt file (each also as .gz and .zst) or parquet/arrow/feather file, local or at
+    an address (hf://datasets/owner/name/path, also with @revision after the name; s3://, gs://, https://), local folder
+    that has such a file `<split>.<ext>`, was written by save_to_disk or is laid out like a repository of the Hub, or
+    `reasoning_gym:<task>`. Every line of a txt is a row with the column text, an empty one too. Cells of a csv and
+    numbers of json files are the text that stands there; other values are as Python prints them, truth values true and
+    false."""
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)
-    """Character between the cells of a local csv or tsv; None: a comma, a tab in a tsv."""
+    """Character between the cells of a csv or tsv file; None: a comma, a tab in a tsv."""
     encoding: str | None = None
-    """Of a local csv, tsv, json or jsonl: utf-16, cp1252, … by Python's names; None: UTF-8."""
+    """Of a csv, tsv, json, jsonl or txt file: utf-16, cp1252, … by Python's names; None: UTF-8."""
     column_names: list[str] | None = Field(default=None, min_length=1)
-    """Names of the columns of a local csv or tsv that has no header line; None: the first line is the header."""
+    """Names of the columns of a csv or tsv file that has no header line; None: the first line is the header."""
     subset: str | None = None
     """Configuration name of a Hub dataset."""
     revision: str | None = None
@@ -117,8 +123,8 @@ class SourceConfig(Section):
     format: RowFormat | None = None
     """What the rows of a generation source look like: messages (a list of {role, content}), sharegpt (conversations, a
     list of {from, value}), prompt_completion (two texts, or two lists of messages), alpaca (instruction, input,
-    output), input_output (segments, a list of {label, text}), text. None: it is known by its columns, unless prompt and
-    target are given."""
+    output), input_output (segments, a list of {label, text}), text. A list may be its JSON text, as in a csv.
+    None: it is known by its columns, unless prompt and target are given."""
     fields: dict[str, Annotated[str, Field(min_length=1)]] = Field(default={})
     """Names that the rows use in place of their format's: {messages: dialogue, role: speaker, content: utterance}."""
     roles: dict[str, Role] = Field(default={})
@@ -167,8 +173,31 @@ class SourceConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _one_file_elsewhere(self) -> Self:
+        if not is_remote(self.name):
+            return self
+        if problem := address_problem(self.name):
+            raise ValueError(problem)
+        names = None if self.column_names is None else tuple(self.column_names)
+        ending = split_name(Path(file_name(self.name)))[1]
+        unused = [field for field in ("subset", "revision", "split") if getattr(self, field) is not None]
+        if unused := unused + Reading(self.delimiter, self.encoding, names).unused(ending):
+            hint = ""
+            if self.revision is not None and (on_hub := hub_file(self.name)) is not None:
+                hint = f" (a revision stands in the name: {on_hub.at(self.revision)})"
+            raise ValueError(
+                f"{', '.join(unused)} has no effect on {self.name!r}, which is one {ending} file; remove it{hint}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _reasoning_gym_settings(self) -> Self:
         if self.name.startswith("reasoning_gym:"):
+            if self.prompt is None:
+                raise ValueError(
+                    f"source {self.name!r} is generated and has no rows of a format: give prompt and target, as "
+                    "'{question}' and '{answer}'"
+                )
             if self.seed is None or self.num_examples is None:
                 raise ValueError("a reasoning_gym source needs seed and num_examples")
             text = ("delimiter", "encoding", "column_names")
@@ -246,15 +275,44 @@ class DataConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _classes_need_templates(self) -> Self:
+        if not lookup("task", self.task).has_classes:
+            return self
+        for split in ("train", "validation", "test"):
+            if rows := [source.name for source in self.sources(split) if not source.is_template]:
+                raise ValueError(
+                    f"task {self.task!r} needs prompt and target for data.{split} ({rows[0]!r}), as '{{text}}' and "
+                    "'{label}': rows of a format have no classes"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _groups_everywhere(self) -> Self:
         named = [(split, source) for split in ("train", "validation", "test") for source in self.sources(split)]
-        without = dict.fromkeys(split for split, source in named if source.group is None)
-        given = dict.fromkeys(split for split, source in named if source.group is not None)
-        if without and given:
+        several = {split for split in ("train", "validation", "test") if len(self.sources(split)) > 1}
+        shown = [f"{split} ({source.name!r})" if split in several else split for split, source in named]
+        has = [source.group is not None for _, source in named]
+        if any(has) and not all(has):
+            given, without = (
+                [name for name, one in zip(shown, has, strict=True) if one is want] for want in (True, False)
+            )
             raise ValueError(
                 f"group is given for {', '.join(given)} and missing for {', '.join(without)}: what may not be in two "
                 "splits is told by the groups of all sources"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_have_an_effect(self) -> Self:
+        for split in ("train", "validation", "test"):
+            sources = self.sources(split)
+            for source in sources if split != "train" or len(sources) == 1 else []:
+                if source.weight != 1.0:
+                    where = f"on the only source of {split}" if split == "train" else f"on a source of {split}"
+                    raise ValueError(
+                        f"weight {source.weight:g} has no effect {where} ({source.name!r}): it is for one of several "
+                        "sources of train; remove it"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -431,11 +489,22 @@ class HarnessConfig(Section):
     """Requests per forward pass and worker; halved where memory does not suffice."""
     unsafe_code: bool = False
     """Allow tasks that run code which the model writes. Off unless asked for by name."""
+    apply_chat_template: bool = False
+    """Write every prompt out by the chat template, examples in it as turns of their own, as `lm_eval
+    --apply_chat_template` does: by that of data.chat_template where it is a file, with data.chat_template_kwargs, else
+    by the tokenizer's."""
+    system_instruction: str | None = Field(default=None, min_length=1)
+    """What stands before every prompt; with apply_chat_template the system's turn, or its beginning."""
 
 
 class EvaluationConfig(Section):
     metric: Annotated[str, Field(min_length=1)]
-    """accuracy (classification), exact_match, final_number or verifier (generation), loss (either)."""
+    """accuracy, balanced_accuracy, macro_f1 or matthews (classification), exact_match, final_number, verifier, rouge_l
+    or token_f1 (generation), loss (either); a function of your own, `path/to/metrics.py:score` (either): called as
+    score(answer, example) with the generated answer, or the predicted class, and a dict of the example's prompt,
+    target, score_columns and, for conversations, messages and tools; it gives a number from 0 to 1, and its figure has
+    the function's name; or a figure of one of the `harness_tasks`, as harness/arc_easy/acc_norm or
+    harness/gsm8k/exact_match,strict-match (generation)."""
     milestones: list[Annotated[float, Field(gt=0.0, lt=1.0)]] = Field(default=[])
     """Progress values at which an adapter is evaluated and kept, besides the end."""
     max_examples: PositiveInt | None = None
@@ -455,8 +524,9 @@ class EvaluationConfig(Section):
     with another question. Only for metrics that generate."""
     harness_tasks: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = None
     """lm-evaluation-harness tasks for the adapter at the end of the training, and for the base model: names, a task's
-    file (`path/to/task.yaml`), or a folder of such files. Recorded as `harness/<task>/<metric>`; no objective. Of free
-    cuts nothing is measured, but for those of method svd, which are what it comes to."""
+    file (`path/to/task.yaml`), or a folder of such files. Recorded as `harness/<task>/<metric>`. Of free cuts nothing
+    is measured, but for those of method svd, which are what it comes to. Where `metric` is one of their figures, they
+    are measured for every candidate."""
     harness: HarnessConfig | None = None
     """How harness_tasks are measured; None: by HarnessConfig's defaults."""
 
@@ -464,6 +534,16 @@ class EvaluationConfig(Section):
     def figure(self) -> str:
         """What the metric's figures are called."""
         return figure_name(self.metric)
+
+    @property
+    def chosen_by_harness(self) -> bool:
+        """Whether lm-evaluation-harness gives the quality: its documents are then what validation is made of."""
+        return is_harness(self.metric)
+
+    @property
+    def task_metric(self) -> str:
+        """What the task scores the validation examples by; their loss alone where the harness gives the quality."""
+        return "loss" if self.chosen_by_harness else self.metric
 
     @model_validator(mode="after")
     def _rising_milestones(self) -> Self:

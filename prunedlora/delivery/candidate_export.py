@@ -17,6 +17,7 @@ from prunedlora.delivery.class_names import write_labels
 from prunedlora.delivery.form import AS_TRAINED, Form
 from prunedlora.delivery.new_folder import new_folder
 from prunedlora.delivery.recorded_base import RecordedBases, prompt_batch
+from prunedlora.delivery.recorded_chat import recorded_chat, write_template
 from prunedlora.delivery.recorded_trial import recorded_trial
 from prunedlora.delivery.stored_adapter import adapter_path, fetch_adapter
 from prunedlora.results.analysis.find import find_candidate
@@ -30,7 +31,7 @@ from prunedlora.trial.candidates import ADAPTER, certificate_facts
 
 def export_candidate(store: Store, candidate: str, to: Path, *, check: bool, form: Form = AS_TRAINED) -> dict[str, Any]:
     """Copies the adapter of `<key>` (its last as it was trained) or `<key>@<candidate>` to the new folder `to`, in
-    `form`, with a model card, a certificate, and the names of its classes.
+    `form`, with a model card, a certificate, the names of its classes, and a chat template of the configuration's own.
 
     Returns what was checked: whether its weights are the recorded ones, and, with `check`, logits of the adapter as
     PEFT loads it against those of the merged model and of the form that is handed over, and how far it changes them
@@ -58,8 +59,9 @@ def export_candidate(store: Store, candidate: str, to: Path, *, check: bool, for
             store_as(result, form.dtype)
         if check or form.merged:
             facts |= _hand_over(record, original, result, form)
-        if not form.merged:  # whose config.json has them
+        if not form.merged:  # whose config.json and tokenizer have them
             write_labels(record, result)
+            write_template(record, result)
         (result / CARD_FILE).write_text(card(record, chosen, test, original, form), encoding="utf-8")
         document = certificate(record, chosen, facts, original, form)
         (result / CERTIFICATE_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
@@ -72,7 +74,7 @@ def _hand_over(record: TrialRecord, original: Path, result: Path, form: Form) ->
     model is in memory until a merged one is read again."""
     config = recorded_trial(record)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    batch, loaded = prompt_batch(config, device), RecordedBases(device).get(record)
+    batch, loaded = prompt_batch(record, device), RecordedBases(device).get(record)
     dtype, model = loaded.dtype, load(loaded.model, original, ADAPTER)
     with autocast(device, dtype):
         facts = certificate_facts(verify(model, ADAPTER, original, batch, merged=config.model.quantization is None))
@@ -86,8 +88,12 @@ def _hand_over(record: TrialRecord, original: Path, result: Path, form: Form) ->
             file.unlink()
         if form.dtype is not None:
             whole.to(DTYPES[form.dtype])
+        tokenizer, chat = load_tokenizer(model_settings(config)), recorded_chat(record)
+        if chat is not None:
+            tokenizer.chat_template = chat.template
+            _end_with(whole, chat.end_ids)
         whole.save_pretrained(result)
-        load_tokenizer(model_settings(config)).save_pretrained(result)
+        tokenizer.save_pretrained(result)
         handed_over = type(whole).from_pretrained(result, dtype="auto").to(device)
     else:
         handed_over = load(base, result, ADAPTER)
@@ -100,3 +106,10 @@ def _hand_over(record: TrialRecord, original: Path, result: Path, form: Form) ->
         "rms_logit_difference_handed_over": difference.rms,
         "tolerance_handed_over": difference.tolerance,
     }
+
+
+def _end_with(model: Any, ends: list[int]) -> None:
+    """Adds the ends of an answer to those of the model's generation config, which servers stop at."""
+    own = model.generation_config.eos_token_id
+    own = [] if own is None else own if isinstance(own, list) else [own]
+    model.generation_config.eos_token_id = sorted({*own, *ends})

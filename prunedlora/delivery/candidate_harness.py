@@ -19,7 +19,7 @@ from prunedlora.training.harness import HarnessError, load_tasks
 from prunedlora.trial.base_cache import load_base_of, model_facts
 from prunedlora.trial.candidates import ADAPTER
 from prunedlora.trial.environment import environment
-from prunedlora.trial.trial_harness import Harness, harness_settings
+from prunedlora.trial.trial_harness import Harness, harness_settings, harness_tokenizer
 
 
 def measure_stored(store: Store, candidate: str, tasks: Sequence[str], config: HarnessConfig) -> HarnessRun:
@@ -42,12 +42,13 @@ def measure_stored(store: Store, candidate: str, tasks: Sequence[str], config: H
         )
     settings = harness_settings(tasks, config)
     harness = Harness(settings, load_tasks(settings))
+    harness_tokenizer(trial, settings)  # a chat template that is not there is told before the base is loaded
     workers = Workers(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "adapter"
         fetch_adapter(store, record, chosen, folder)
         base = load_base_of(trial, task.auto_model, {}, workers.device)
-        figures = harness.measure(load(base.model, folder, ADAPTER), trial, base.dtype, workers)
+        figures = harness.measure(load(base.model, folder, ADAPTER), trial, base.dtype, workers).figures
     return HarnessRun(
         key=record.key,
         candidate=chosen.name,

@@ -9,12 +9,15 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from prunedlora.adapters.export import CONFIG_NAME, LABELS_FILE
 from prunedlora.config.identity import looks_local
+from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.class_names import recorded_labels
 from prunedlora.delivery.form import Form
+from prunedlora.delivery.recorded_chat import CHAT_FACT, chat_sentence
 from prunedlora.delivery.recorded_trial import recorded_trial
 from prunedlora.delivery.servers import servers, servers_sentence
 from prunedlora.delivery.snippet import serve_name, snippet
 from prunedlora.registry import lookup
+from prunedlora.results.analysis.harness_quality import spent_text
 from prunedlora.results.figure_text import bytes_text, figure_text
 from prunedlora.results.record import Candidate, Figure, TrialRecord
 from prunedlora.results.rung_text import made_text
@@ -74,6 +77,7 @@ def certificate(
         "served_slot": slot,
         "served_slot_bytes": vllm_slot_bytes(record, slot),
         "vllm": {"flags": None if refused else vllm_flags(slot), "refuses": refused},
+        "chat": record.environment.data.get(CHAT_FACT),
         "servers": None if form.merged else servers(record, candidate, form, refused),
         "config": record.config,
         "environment": record.environment.model_dump(mode="json"),
@@ -85,10 +89,11 @@ def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], fol
     config = recorded_trial(record)
     task = lookup("task", config.data.task)
     metric = config.evaluation.figure
-    if metric not in test | candidate.figures:  # its loss was too bad for more to be measured
-        metric = "loss"
+    if config.evaluation.chosen_by_harness or metric not in test | candidate.figures:
+        metric = "loss"  # the documents of the harness were chosen by; or its loss was too bad for more to be measured
     split, figure = ("test", test[metric]) if metric in test else ("validation", candidate.figures[metric])
     pipeline = PIPELINE_TAGS[task.auto_model]
+    datasets = _dataset_names(config, split)
     data = ModelCardData(
         base_model=_hub_name(config.model.name),
         library_name="transformers" if form.merged else "peft",
@@ -98,8 +103,8 @@ def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], fol
         eval_results=[
             EvalResult(
                 task_type=pipeline,
-                dataset_type=config.data.sources("train")[0].name,
-                dataset_name=config.data.sources("train")[0].name,
+                dataset_type=datasets,
+                dataset_name=datasets,
                 dataset_split=split,
                 metric_type=metric,
                 metric_value=figure.value,
@@ -122,7 +127,8 @@ def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], fol
 
 # {title}
 
-{metric} {figure_text(figure)} on the {split} split ({figure.num_examples:,} examples, one training run).
+{metric} {figure_text(figure)} on the {split} split ({figure.num_examples:,} examples, one training run).\
+{_by_harness(config, candidate)}
 {candidate.adapter_params:,} parameters in A and B ({bytes_text(candidate.adapter_bytes)} as trained), largest rank \
 {candidate.max_rank}{head}.{idle}{changed}{adapts}
 
@@ -132,7 +138,7 @@ Found by a sweep of [prunedlora](https://arxiv.org/abs/2510.00192): trial `{reco
 ```python
 {snippet(record, config, task.auto_model, merged=form.merged)}
 ```
-{_classes(record, form)}
+{_classes(record, form)}{_chat(record, form)}
 {_serving(record, candidate, folder, form)}
 
 | layer | rank |
@@ -141,6 +147,15 @@ Found by a sweep of [prunedlora](https://arxiv.org/abs/2510.00192): trial `{reco
 
 `{CERTIFICATE_FILE}` says what was checked, with the whole configuration.
 """
+
+
+def _by_harness(config: TrialConfig, candidate: Candidate) -> str:
+    """What lm-evaluation-harness gave where it was chosen by that, as sentences that follow; else empty."""
+    name = config.evaluation.figure
+    if not config.evaluation.chosen_by_harness or name not in candidate.figures:
+        return ""
+    figure = candidate.figures[name]
+    return f" {name} {figure_text(figure)} ({figure.num_examples:,} documents). {spent_text(name)}"
 
 
 def _origin(record: TrialRecord) -> str:
@@ -162,6 +177,18 @@ def _classes(record: TrialRecord, form: Form) -> str:
     named = ", ".join(f"{number} `{label}`" for number, label in enumerate(labels))
     where = "`config.json`" if form.merged else f"`{LABELS_FILE}`, which goes with the adapter"
     return f"\nClasses, in the order of the logits: {named}. They are in {where}.\n"
+
+
+def _chat(record: TrialRecord, form: Form) -> str:
+    """How conversations are written out; nothing for a task without."""
+    sentence = chat_sentence(record, form)
+    return f"\n{sentence}\n" if sentence else ""
+
+
+def _dataset_names(config: TrialConfig, split: str) -> str:
+    """All sources of the split that a figure is from: train's, where it is cut from them."""
+    sources = config.data.sources(split) or config.data.sources("train")
+    return " + ".join(dict.fromkeys(source.name for source in sources))
 
 
 def _hub_name(model: str) -> str | None:

@@ -5,23 +5,29 @@ another way by now, do not keep it from being handed over.
 """
 
 import json
+import tempfile
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
-from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.class_names import recorded_labels
+from prunedlora.delivery.recorded_chat import recorded_chat
 from prunedlora.delivery.recorded_trial import recorded_trial
 from prunedlora.registry import lookup
 from prunedlora.results.record import RecordError, TrialRecord
 from prunedlora.tasks.batching import pad_inputs
-from prunedlora.tasks.sources import load_prompts
+from prunedlora.tasks.example import Example
+from prunedlora.tasks.sources import load_examples, load_prompts
+from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.task import length_limit, padding_token
 from prunedlora.tasks.text_classification import classifier_settings
 from prunedlora.training.model import BaseModel, load_tokenizer, release_memory
 from prunedlora.training.positions import position_limit
-from prunedlora.trial.assets import sources_of
+from prunedlora.trial.assets import chat_of, sources_of
 from prunedlora.trial.base_cache import load_base_of, model_settings
 from prunedlora.trial.candidates import CHECKED_EXAMPLES, CHECKED_TOKENS
 
@@ -62,21 +68,41 @@ def task_settings(record: TrialRecord) -> dict[str, Any]:
     return classifier_settings(labels, padding)
 
 
-def prompt_batch(trial: TrialConfig, device: torch.device) -> dict[str, Tensor]:
+def prompt_batch(record: TrialRecord, device: torch.device) -> dict[str, Tensor]:
     """A few prompts of the validation source (of train where that is cut from it), tokenised as whoever loads the
-    adapter would; of a language model their first tokens, since it speaks at every one. On `device`.
+    adapter would, conversations written out by the template on record; of a language model their first tokens, since it
+    speaks at every one. On `device`.
 
-    Raises DataError, ModelError, LocationError.
+    Raises DataError, ModelError, LocationError, RecordError.
     """
+    trial = recorded_trial(record)
     data, settings = trial.data, model_settings(trial)
     kind = lookup("task", data.task)
     tokenizer = load_tokenizer(settings)
     most = length_limit(tokenizer, data.max_length, position_limit(settings, kind.auto_model))
     if not kind.has_classes:
         most = CHECKED_TOKENS if most is None else min(most, CHECKED_TOKENS)
-    split = "train" if data.validation is None else "validation"
-    prompts = load_prompts(sources_of(data, split)[0], CHECKED_EXAMPLES)
-    options = {} if most is None else {"truncation": True, "max_length": most}
-    rows = tokenizer(prompts, verbose=False, **options)["input_ids"]
+    source = sources_of(data, "train" if data.validation is None else "validation")[0]
+    if source.prompt is None or recorded_chat(record) is not None:
+        examples = load_examples(source, data.split_seed)[:CHECKED_EXAMPLES]
+        rows = [row[:most] for row in _as_read(record, examples, tokenizer)]
+    else:
+        prompts = load_prompts(source, CHECKED_EXAMPLES)
+        options = {} if most is None else {"truncation": True, "max_length": most}
+        rows = tokenizer(prompts, verbose=False, **options)["input_ids"]
     batch = pad_inputs(rows, padding_token(tokenizer))
     return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def _as_read(record: TrialRecord, examples: list[Example], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """What a model reads of these examples before it answers; the whole of a text that is no answer to anything."""
+    data, chat = recorded_trial(record).data, recorded_chat(record)
+    settings, few = chat_of(data), tuple(examples)
+    with tempfile.TemporaryDirectory() as scratch:
+        if chat is not None and chat.is_own:  # the text on record, whatever the configured file holds by now
+            template = Path(scratch) / "template.jinja"
+            template.write_text(chat.template, encoding="utf-8")
+            settings = replace(settings, template=str(template))
+        splits = Splits(few, few, few, num_duplicates_removed={}, fingerprint="")
+        task = lookup("task", data.task).from_splits(splits, tokenizer, metric="loss", chat=settings)
+        return [feature.prompt or feature.input_ids for feature in task.encode(few)]

@@ -8,14 +8,17 @@ from typing import Any
 from prunedlora.config.identity import looks_local
 from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.class_names import recorded_labels
+from prunedlora.delivery.recorded_chat import TEMPLATE_FILE, RecordedChat, recorded_chat
 from prunedlora.results.record import TrialRecord
 
 PACKAGE = "package:"
 
 
 def snippet(record: TrialRecord, config: TrialConfig, auto_model: str, *, merged: bool) -> str:
-    """Loads the base as it was trained on, the adapter on it, and the tokenizer, and lets the model answer a prompt."""
-    labels, model = recorded_labels(record), config.model
+    """Loads the base as it was trained on, the adapter on it, and the tokenizer, and lets the model answer a prompt, or
+    a message where it was trained on conversations."""
+    labels, chat, model = recorded_labels(record), recorded_chat(record), config.model
+    own_template = not merged and chat is not None and chat.is_own
     source: dict[str, Any] = {}
     if not merged:
         source = {"revision": model.revision, "gguf_file": model.gguf_file}
@@ -26,11 +29,15 @@ def snippet(record: TrialRecord, config: TrialConfig, auto_model: str, *, merged
     if not merged:
         if model.name.startswith(PACKAGE):
             imports = ["from importlib.util import find_spec", "from pathlib import Path", ""]
+        elif own_template:
+            imports = ["from pathlib import Path", ""]
         imports.append("from peft import PeftModel")
         lines.append(f"BASE = {_base_expression(model.name)}")
     if labels is not None:
         lines.append(f"id2label = dict(enumerate({pformat(list(labels), width=100, compact=True)}))")
     imports.append(f"from transformers import {', '.join(names)}")
+    if own_template:
+        imports.append("from transformers.utils import cached_file")
     if merged:
         lines += ["", f"model = {auto_model}.from_pretrained(PATH)", "tokenizer = AutoTokenizer.from_pretrained(PATH)"]
     else:
@@ -42,7 +49,9 @@ def snippet(record: TrialRecord, config: TrialConfig, auto_model: str, *, merged
             "model = PeftModel.from_pretrained(base, PATH)",
             f"tokenizer = AutoTokenizer.from_pretrained(BASE{given})",
         ]
-    return "\n".join([*imports, "", *lines, "", *_use(config, with_labels=labels is not None)])
+    if own_template:
+        lines.append(f'tokenizer.chat_template = Path(cached_file(PATH, "{TEMPLATE_FILE}")).read_text("utf-8")')
+    return "\n".join([*imports, "", *lines, "", *_use(config, chat, with_labels=labels is not None)])
 
 
 def serve_name(name: str, revision: str | None) -> str:
@@ -83,14 +92,26 @@ def _arguments(settings: dict[str, str]) -> str:
     return "".join(["\n    BASE,", *(f"\n    {name}={value}," for name, value in settings.items()), "\n"])
 
 
-def _use(config: TrialConfig, *, with_labels: bool) -> list[str]:
-    template = config.data.sources("train")[0].prompt
-    prompt = f'inputs = tokenizer({template!r}, return_tensors="pt")  # as trained: fill in the columns'
+def _use(config: TrialConfig, chat: RecordedChat | None, *, with_labels: bool) -> list[str]:
+    source = config.data.sources("train")[0]
+    text = source.prompt or "…"
+    note = "as trained: fill in the columns" if source.is_template else "what the model is to go on from"
+    prompt = [f'inputs = tokenizer({text!r}, return_tensors="pt")  # {note}']
     if with_labels:
-        return [prompt, "print(id2label[int(model(**inputs).logits.argmax())])"]
-    length = config.evaluation.max_new_tokens or 64
+        return [*prompt, "print(id2label[int(model(**inputs).logits.argmax())])"]
+    settings = f"do_sample=False, max_new_tokens={config.evaluation.max_new_tokens or 64}"
+    if chat is not None:
+        messages = [] if source.system is None else [{"role": "system", "content": source.system}]
+        messages.append({"role": "user", "content": text})
+        options = "".join(f", {name}={value!r}" for name, value in chat.options.items())
+        how = f'add_generation_prompt=True, return_dict=True, return_tensors="pt"{options}'
+        prompt = [
+            f"messages = {pformat(messages, width=100, sort_dicts=False)}",
+            f"inputs = tokenizer.apply_chat_template(messages, {how})",
+        ]
+        settings += f", eos_token_id={chat.end_ids}"
     return [
-        prompt,
-        f"output = model.generate(**inputs, do_sample=False, max_new_tokens={length})",
+        *prompt,
+        f"output = model.generate(**inputs, {settings})",
         'print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))',
     ]

@@ -73,6 +73,8 @@ class _Slot:
     work: Work | None = None
     step: int = 0
     num_steps: int = 0
+    tokens_per_second: float | None = None
+    """Of the trial in hand; None before its first step."""
     busy_seconds: float = 0.0
     num_finished: int = 0
     num_starts: int = 0
@@ -152,7 +154,7 @@ class Board:
         if work is None:
             return WAIT
         (self._queue if work in self._queue else self._later).remove(work)
-        state.state, state.work, state.step, state.num_steps = "busy", work, 0, 0
+        state.state, state.work, state.step, state.num_steps, state.tokens_per_second = "busy", work, 0, 0, None
         return work
 
     async def report(self, slot: int, start: int, key: str, candidate: dict[str, Any]) -> Answer:
@@ -164,12 +166,12 @@ class Board:
         self._wake()
         return self._answer()
 
-    async def progress(self, slot: int, start: int, step: int, num_steps: int) -> Answer:
-        """Notes how far the trial in hand is; the answer says whether to go on."""
+    async def progress(self, slot: int, start: int, step: int, num_steps: int, tokens_per_second: float) -> Answer:
+        """Notes how far the trial in hand is, and how fast; the answer says whether to go on."""
         if not self._listens(slot, start):
             return REPLACED
         state = self._slots[slot]
-        state.step, state.num_steps = step, num_steps
+        state.step, state.num_steps, state.tokens_per_second = step, num_steps, tokens_per_second
         state.stepped = state.stepped or step > 0
         return self._answer()
 
@@ -279,6 +281,7 @@ class Board:
                     "work": slot.work,
                     "step": slot.step,
                     "num_steps": slot.num_steps,
+                    "tokens_per_second": slot.tokens_per_second,
                     "last": self._last(slot.work),
                     "busy_seconds": slot.busy_seconds,
                     "num_finished": slot.num_finished,

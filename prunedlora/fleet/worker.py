@@ -17,7 +17,7 @@ from ray.train import get_context
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import get_device
 
-from prunedlora.config.identity import adapter_contents, data_contents
+from prunedlora.config.identity import adapter_contents, data_contents, metric_contents
 from prunedlora.config.pins import pinned
 from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.candidate_test import measure_test
@@ -61,7 +61,7 @@ class Bench:
     workers: Workers
     assets: AssetCache
     report: Callable[[str, dict[str, Any]], Verdict]
-    progress: Callable[[int, int], Verdict]
+    progress: Callable[[int, int, float], Verdict]
     checkpointed: Callable[[], None]
     """Tells the board that the trial in hand has a new checkpoint."""
     fingerprints: dict[str, str] = field(default_factory=dict)
@@ -163,14 +163,14 @@ def check_store(store: Store, settings: SlotSettings) -> None:
 
 def check_data(work: Work, bench: Bench) -> None:
     """Raises OtherDataError when the examples of a piece of work, as this worker loads them, are not those on record,
-    or an adapter that it begins with is not.
+    or an adapter that it begins with, or the file of a metric of one's own, is not.
 
     The driver has put them there for the sweep and the corners of its space; of a section between these, the first
     worker's count. Called by all ranks, which hear from rank 0 what is on record. Raises NodeError for data that this
     node does not get; others that do not load the work itself meets again, and puts the reason where it belongs.
     """
     written = _written(work, bench)
-    _check_adapter(written, bench)
+    _check_files(written, bench)
     found = _fingerprint(written, bench)
     known = _known_fingerprint(written, found, bench.store) if bench.workers.rank == 0 else None
     if bench.workers.num_workers > 1:
@@ -183,13 +183,11 @@ def check_data(work: Work, bench: Bench) -> None:
         )
 
 
-def _check_adapter(written: TrialConfig, bench: Bench) -> None:
-    """Raises OtherDataError where an adapter that the configuration begins with is not that of the sweep, NodeError
-    where this node does not have it."""
-    if written.adapter is None or written.adapter.existing is None:
-        return
-    with loading(f"adapter {written.adapter.existing!r}"):
-        found = adapter_contents(written)
+def _check_files(written: TrialConfig, bench: Bench) -> None:
+    """Raises OtherDataError where an adapter that the configuration begins with, or the file of its metric, is not that
+    of the sweep, NodeError where this node does not have it."""
+    with loading(f"the adapter to begin with, or metric {written.evaluation.metric!r}"):
+        found = adapter_contents(written) | metric_contents(written)
     if changed := changed_contents(bench.store.binding.read_contents(), found):
         raise OtherDataError(
             f"slot {bench.settings.slot} on node {ray.util.get_node_ip_address()} does not serve: {changed[0]} is "
@@ -288,13 +286,14 @@ class _Words:
                 self._last_asked = 0.0  # its first step is told at once
                 return work
 
-    def progress(self, step: int, num_steps: int) -> Verdict:
+    def progress(self, step: int, num_steps: int, tokens_per_second: float) -> Verdict:
         """Asks the board at most every PROGRESS_SECONDS; between, the answer is to go on."""
         now = time.monotonic()
         if now - self._last_asked < PROGRESS_SECONDS:
             return Verdict.CONTINUE
         self._last_asked = now
-        return self._verdict(self._board.progress.remote(self._slot, self._start, step, num_steps))
+        told = step, num_steps, tokens_per_second
+        return self._verdict(self._board.progress.remote(self._slot, self._start, *told))
 
     def report(self, key: str, candidate: dict[str, Any]) -> Verdict:
         return self._verdict(self._board.report.remote(self._slot, self._start, key, candidate))

@@ -32,9 +32,21 @@ def check_trainer(args: TrainingArguments, settings: PruningSettings, optimizer:
         raise CallbackError(
             "load_best_model_at_end would bring an adapter back from before its last removals: set it to False"
         )
+    if settings.gradient_cap is not None and (kind := _other_loss(args)):
+        raise CallbackError(
+            f"gradient_cap reckons with a loss that is a mean over targets, and {kind}'s loss is none: leave "
+            "gradient_cap unset"
+        )
     _check_optimizer(optimizer.optimizer if isinstance(optimizer, AcceleratedOptimizer) else optimizer)
     _check_processes(args)
     _check_precision(args, optimizer)
+
+
+def _other_loss(args: TrainingArguments) -> str | None:
+    """The arguments' class where they are of a Trainer of TRL's that is none of language modelling: preferences,
+    rewards, …; by its name, since TRL need not be installed."""
+    kinds = [kind for kind in type(args).__mro__ if kind.__module__.startswith("trl.")]
+    return kinds[0].__name__ if kinds and all(kind.__name__ != "SFTConfig" for kind in kinds) else None
 
 
 def _check_optimizer(optimizer: Any) -> None:

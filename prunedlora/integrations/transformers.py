@@ -1,4 +1,4 @@
-"""PrunedLoRA in a `transformers.Trainer`, and so in TRL's `SFTTrainer`: a callback.
+"""PrunedLoRA in a `transformers.Trainer`, and so in TRL's `SFTTrainer` and `DPOTrainer`: a callback.
 
     trainer = SFTTrainer(model, peft_config=LoraConfig(r=64, target_modules="all-linear"), ...)
     trainer.add_callback(PrunedLoraCallback(PruningConfig(target_rank=8, schedule={...})))

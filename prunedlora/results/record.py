@@ -16,6 +16,8 @@ from prunedlora.sizes import SIZES
 
 SCHEMA_VERSION: Final = 2
 """Of every document. Those of schema 1 are read too (upgrade.py); what is written is of this one."""
+HARNESS: Final = "harness/"
+"""What the names of lm-evaluation-harness's figures begin with."""
 Fault = Literal["trial", "node", "storage", "user"]
 """Whose a failure is."""
 
@@ -63,7 +65,8 @@ class Document(BaseModel):
 class Figure(Document):
     value: float
     stderr: float | None = Field(default=None, ge=0.0)
-    """Standard error of the mean over the examples; None when there is none to speak of (one example)."""
+    """Standard error over the examples, of a mean or by the jackknife; None when there is none to speak of (one
+    example)."""
     num_examples: int = Field(ge=1)
 
 
@@ -75,7 +78,24 @@ class ExampleOutcomes(Document):
     """Cross-entropy in nats, summed over the targets of the example."""
     num_targets: tuple[int, ...]
     scores: dict[str, tuple[Score, ...]]
-    """Metric → score of each example: 1 for a right one, 0 for a wrong one, between them where a part is right."""
+    """Metric → score of each example: 1 for a right one, 0 for a wrong one, between them where a part is right. Of
+    `harness/<task>/<metric>`: of each document of that task, in its order."""
+    documents: str | None = None
+    """sha256 of those documents; None where there are none."""
+    true_classes: tuple[Count, ...] | None = None
+    """Class of each example, by its number; where a figure that is made of all classes together was asked for
+    (balanced_accuracy, macro_f1, matthews), which is resampled from them. None elsewhere, and in older records."""
+    predicted_classes: tuple[Count, ...] | None = None
+    """The class that the candidate gave each; there with `true_classes`."""
+
+    @model_validator(mode="after")
+    def _one_class_each(self) -> Self:
+        lengths = [None if each is None else len(each) for each in (self.true_classes, self.predicted_classes)]
+        if lengths not in ([None, None], [len(self.loss_sums)] * 2):
+            raise ValueError(
+                f"{len(self.loss_sums)} examples have {lengths[0]} true and {lengths[1]} predicted classes"
+            )
+        return self
 
 
 class Failure(Document):
@@ -141,7 +161,7 @@ class Candidate(Document):
     """How it was made smaller without training, from what was trained until `step`; None: it is as it was trained."""
     figures: dict[str, Figure]
     """Metric → its value on the validation split; `harness/<task>/<metric>`: by lm-evaluation-harness, on the split
-    that its task names, at the end of a training only."""
+    that its task names, at the end of a training only unless it is what candidates are chosen by."""
     ranks: dict[str, Count]
     """Full module name in the base model → rank."""
     adapter_params: Count
@@ -188,12 +208,17 @@ class Candidate(Document):
         if name not in self.figures:
             known = ", ".join(known_objectives(sorted(self.figures)))
             why = "" if self.judged_by_loss is None else f" of {self.name} ({self.judged_by_loss.words})"
+            if self.harness_failure is not None and name.startswith(HARNESS):
+                why = f" of {self.name} (lm-evaluation-harness failed: {self.harness_failure.message})"
             raise ObjectiveError(f"objective {name!r} is no recorded figure{why}; recorded: {known}")
         return self.figures[name]
 
     def is_measured(self, objectives: Collection[str]) -> bool:
-        """Whether none of these is a figure that its loss made needless to measure (`judged_by_loss`)."""
-        return self.judged_by_loss is None or all(name in SIZES or name in self.figures for name in objectives)
+        """Whether none of these is a figure that its loss made needless to measure (`judged_by_loss`), or that
+        lm-evaluation-harness failed to measure (`harness_failure`)."""
+        missing = [name for name in objectives if name not in SIZES and name not in self.figures]
+        is_unmeasured = self.harness_failure is not None and any(name.startswith(HARNESS) for name in missing)
+        return not (missing and (self.judged_by_loss is not None or is_unmeasured))
 
     def objective(self, name: str) -> float:
         """The value of a figure or size. Raises ObjectiveError when the candidate has none."""
@@ -298,6 +323,11 @@ class TrialRecord(Document):
     """Of the whole training, once for all of its candidates."""
     evaluation_seconds: float | None = Field(default=None, ge=0.0)
     """Of all evaluations, those of cuts that were passed over too; None in older records."""
+    tokens_per_second: float | None = Field(default=None, ge=0.0)
+    """Of training, branches included and padding not counted, of all workers together; None in older records, and where
+    no step was done."""
+    padding_share: float | None = Field(default=None, ge=0.0, lt=1.0)
+    """How much of what went through the model in training was padding; None as for `tokens_per_second`."""
     layer_widths: dict[str, tuple[int, int]] | None = None
     """Full module name → (in_features, out_features) of every layer that a LoRA server holds a slot for: all linear
     ones of the base model outside of the head, adapted or not. None in older records, for full fine-tuning, and for

@@ -246,6 +246,13 @@ class Store:
         """`candidate`: its name within the trial; beside the record, which would grow too large with them."""
         self.storage.write_text(self.trial_path(key, "outcomes", f"{candidate}.json"), outcomes.model_dump_json())
 
+    def add_scores(self, key: str, candidate: str, figure: str, scores: Sequence[float], documents: str) -> None:
+        """Adds the scores of lm-evaluation-harness's documents to a candidate's outcomes, which are there."""
+        found = self.read_outcomes(key, candidate)
+        assert found is not None
+        added = {"scores": found.scores | {figure: tuple(scores)}, "documents": documents}
+        self.write_outcomes(key, candidate, found.model_copy(update=added))
+
     def read_outcomes(self, key: str, candidate: str) -> ExampleOutcomes | None:
         """None where there are none: stores of earlier versions. Raises RecordError for a broken file."""
         return self.read_many_outcomes([(key, candidate)])[0]

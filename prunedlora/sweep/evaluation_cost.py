@@ -1,5 +1,5 @@
 """What evaluating takes beside training, before anything starts: lines for the dry run, and a warning where generated
-answers may outweigh the training."""
+answers may outweigh the training. (How long the documents of harness tasks are is not known before they are run.)"""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,6 +41,10 @@ class EvaluationCost:
     """Of an answer; None: none are generated."""
     is_at_most: bool
     """Whether answers are generated for some candidates only, as their loss tells."""
+    num_documents: int
+    """Of lm-evaluation-harness, of all its tasks, for each candidate that it measures."""
+    num_by_harness: int
+    """Candidates that it measures."""
     examples_trained: int
     tokens_trained: float
 
@@ -61,8 +65,8 @@ class EvaluationCost:
         return self.tokens_generated / self.tokens_trained
 
 
-def cost_of(trial: TrialConfig, num_steps: int, facts: DataFacts) -> EvaluationCost:
-    """What evaluating a training of `num_steps` takes."""
+def cost_of(trial: TrialConfig, num_steps: int, facts: DataFacts, num_documents: int = 0) -> EvaluationCost:
+    """What evaluating a training of `num_steps` takes. `num_documents`: of all harness tasks together."""
     course = build_course(trial, build_method(trial, num_steps), num_steps)
     num_trained = len(course.candidates)
     num_examples = trial.evaluation.max_examples or facts.num_validation
@@ -72,6 +76,9 @@ def cost_of(trial: TrialConfig, num_steps: int, facts: DataFacts) -> EvaluationC
     loss_comes_first = trial.generate is None or is_judged(trial, is_end=True, is_cut=True)
     is_once = cuts.screen_examples is None or (screened == num_examples and loss_comes_first)
     examples_trained = num_steps * batch_size
+    num_by_harness = (
+        num_trained + num_cuts if trial.evaluation.chosen_by_harness else 1 + (0 if trial.svd is None else num_cuts)
+    )
     return EvaluationCost(
         has_ladder=course.ladder is not None,
         num_trained=num_trained,
@@ -82,6 +89,8 @@ def cost_of(trial: TrialConfig, num_steps: int, facts: DataFacts) -> EvaluationC
         calibrating=cuts.num_places * math.ceil((cuts.calibration_examples or 0) / batch_size) * batch_size,
         max_new_tokens=None if trial.generate is None else trial.evaluation.max_new_tokens,
         is_at_most=is_judged(trial, is_end=num_trained == 1, is_cut=num_cuts > 0),
+        num_documents=num_documents,
+        num_by_harness=num_by_harness if num_documents else 0,
         examples_trained=examples_trained,
         tokens_trained=examples_trained * facts.train_tokens,
     )
@@ -138,6 +147,9 @@ def _words(costs: Sequence[EvaluationCost]) -> str:
         parts.append(
             f", {most}{_range(cost.num_answered for cost in answered)} × {examples} answers of up to {lengths} tokens"
         )
+    if any(cost.num_documents for cost in costs):
+        by_harness = _range(cost.num_by_harness for cost in costs)
+        parts.append(f", {by_harness} × {_range(cost.num_documents for cost in costs)} documents of harness tasks")
     if any(cost.calibrating for cost in costs):
         calibrating = _range(cost.calibrating for cost in costs)
         parts.append(f", {calibrating} training examples passed for the metric of whitened cuts")

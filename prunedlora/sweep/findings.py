@@ -28,7 +28,8 @@ class Findings:
 
 
 def data_line(splits: Splits) -> str:
-    """How many examples, and groups where there are some, are in each split, and how many were left out."""
+    """How many examples, and groups where there are some, are in each split, how many of several sources of train, and
+    how many were left out."""
     groups = splits.num_groups
     parts = []
     for split in ("train", "validation", "test"):
@@ -41,7 +42,18 @@ def data_line(splits: Splits) -> str:
         if counts[split]
     ]
     ending = f"; left out, being in another split: {', '.join(left_out)}" if left_out else ""
-    return ", ".join(parts) + ending
+    return ", ".join(parts) + _sources(splits) + ending
+
+
+def _sources(splits: Splits) -> str:
+    if not splits.train_sources:
+        return ""
+    parts = [
+        f"{count.num_per_pass:,} of {count.name!r}"
+        + ("" if count.weight == 1 else f" ({count.num_examples:,} different, weight {count.weight:g})")
+        for count in splits.train_sources
+    ]
+    return f"; each pass over train has {', '.join(parts)}"
 
 
 def warnings_of(trial: TrialConfig, splits: Splits, task: Task) -> Iterator[str]:

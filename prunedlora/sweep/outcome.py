@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from rich.console import Console
 
+from prunedlora.config.metric_names import is_harness
 from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.harness_document import read_harness
@@ -60,6 +61,15 @@ def harness_problems(store: Store, records: Iterable[TrialRecord]) -> list[str]:
     for record in records:
         missing = {candidate.name: candidate.harness_failure for candidate in record.candidates}
         if not any(missing.values()):
+            continue
+        if is_harness(cast(dict[str, Any], record.config["evaluation"])["metric"]):
+            again = "run again with --retry-failed" if record.status == "failed" else "its trial has other candidates"
+            problems += [
+                f"lm-evaluation-harness has not measured {record.key}@{name}: {failure.type}: {failure.message}; "
+                f"without a quality it is left out of the front: {again}"
+                for name, failure in missing.items()
+                if failure is not None
+            ]
             continue
         asked = set(cast(dict[str, Any], record.config["evaluation"]).get("harness_tasks") or ())
         measured = {run.candidate for run in read_harness(store, record.key) if asked <= set(run.tasks)}

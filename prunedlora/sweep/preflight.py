@@ -87,8 +87,8 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
     saying of them. `commits`: what names on the Hub stand for (config/pins.py).
 
     Raises:
-        LocationError, DataError, ModelError, TargetError, HarnessError: a model, dataset, column, label, length, module
-            or harness task that is not as the configuration says.
+        LocationError, DataError, ModelError, TargetError, HarnessError: a model, dataset, column, label, length,
+            module, harness task, figure of one or chat template that is not as the configuration says.
         SettingsError: a target, a rung or a cut that the layers cannot come to, with the baseline or the corner of the
             space that names it.
         PreflightError: an objective that the model has no figure for, quantised weights or FlashAttention without
@@ -102,6 +102,7 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
     warnings: dict[str, None] = {}
     fingerprints: dict[str, tuple[dict[str, Any], str]] = {}
     costs: dict[str, list[EvaluationCost]] = {}
+    documents: dict[str, int] = {}
     for name, where, written in _distinct(config):
         trial_key(written)
         trial = pinned(written, commits)
@@ -146,9 +147,11 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
         if is_first and is_small(skeleton):
             try_batch(trial, task, skeleton, steps, found.tokens.tried)
         _check_sizes(trial, splits, config.resources.num_workers)
+        if identity not in documents:
+            harness = load_harness(trial, config.resources.num_workers)
+            documents[identity] = 0 if harness is None else harness.num_documents
         if name != BASE or config.num_trials > 0:  # else the baselines alone are trained
-            costs.setdefault(name, []).append(cost_of(trial, steps, found.facts))
-        load_harness(trial, config.resources.num_workers)
+            costs.setdefault(name, []).append(cost_of(trial, steps, found.facts, documents[identity]))
     if warning := generation_warning(cost for some in costs.values() for cost in some):
         warnings[warning] = None
     return Findings(tuple(lines), tuple(shares), tuple(warnings), evaluation_lines(costs), tuple(fingerprints.values()))

@@ -17,6 +17,7 @@ from rich.text import Text
 from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.evaluation_time import share_words
 from prunedlora.results.analysis.pareto import Objectives, Point, front, points
+from prunedlora.results.analysis.throughput_text import throughput_text
 from prunedlora.results.figure_text import figure_text
 from prunedlora.results.record import Candidate, TrialRecord
 from prunedlora.results.storage import StoreError
@@ -160,31 +161,36 @@ class Progress:
         texts = [f"{self._quality(one)}, {one.adapter_params:,} parameters" for one in (sizes[0], *sizes[1:][-1:])]
         num = f" ({len(record.candidates)} candidates)" if len(texts) > 1 else ""
         share = share_words(record.train_seconds, record.evaluation_seconds)
-        time = f"{record.train_seconds:.0f} s" + ("" if share is None else f", {share}")
+        parts = [f"{record.train_seconds:.0f} s", share, throughput_text(record)]
+        time = ", ".join(part for part in parts if part)
         return f"trial {record.key} {record.status}: {' to '.join(texts)}{num}, {time}{further}"
 
     def _quality(self, candidate: Candidate) -> str:
         """The figure, or why there is none."""
         name = self._objectives.quality
-        if candidate.is_measured([name]) or candidate.judged_by_loss is None:
+        if candidate.is_measured([name]):
             return f"{name} {figure_text(candidate.figure(name))}"
-        return f"loss {figure_text(candidate.figures['loss'])} ({candidate.judged_by_loss.words})"
+        judged = candidate.judged_by_loss
+        why = "lm-evaluation-harness failed" if judged is None else judged.words
+        return f"loss {figure_text(candidate.figures['loss'])} ({why})"
 
     def _view(self, snapshot: dict[str, Any]) -> RenderableType:
         return Group(Text(self._summary_line(snapshot), style="bold"), self._slots_table(snapshot), self._front_table())
 
     def _slots_table(self, snapshot: dict[str, Any]) -> Table:
         table = Table(box=None, pad_edge=False)
-        for name in ("slot", "state", "trial", "step", "", ""):
+        for name in ("slot", "state", "trial", "step", "", "", "tokens/s"):
             table.add_column(name, style="dim" if name == "slot" else "")
         for number, slot in snapshot["slots"].items():
             work = slot["work"]
             what = "" if work is None else work["key"] if work["kind"] == "trial" else f"{work['kind']} evaluation"
             step = f"{slot['step']}/{slot['num_steps']}" if slot["num_steps"] else ""
             is_trial = work is not None and work["kind"] == "trial"
+            speed = slot["tokens_per_second"] if is_trial else None
+            speed = "" if speed is None else f"{speed:,.0f}"
             rung = self._rungs.text(what, slot["step"], slot["num_steps"]) if is_trial else ""
             so_far = self._newest(slot["last"]) if is_trial else ""
-            table.add_row(str(number), slot["state"], what, step, rung, so_far)
+            table.add_row(str(number), slot["state"], what, step, rung, so_far, speed)
         return table
 
     def _newest(self, last: dict[str, Any] | None) -> str:

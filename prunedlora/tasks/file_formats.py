@@ -1,4 +1,5 @@
-"""What a local file of rows holds: csv, tsv, json, jsonl (each also as .gz and .zst) and parquet, by its name.
+"""What a local file of rows holds: csv, tsv, json, jsonl, txt (each also as .gz and .zst), parquet and Arrow's own, by
+its name.
 
 Read here and not through `datasets`: that library takes a path for a pattern, keeps what it read and looks at a file's
 time to see whether it changed, and gives the cells of a csv the types it guesses from each block of 10,000 rows.
@@ -14,11 +15,13 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from io import BufferedReader, TextIOWrapper
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from prunedlora.tasks.data_error import DataError
+from prunedlora.tasks.number_text import NumberText
 from prunedlora.tasks.table import Table, from_dataset
 
 QUOTES = (
@@ -28,6 +31,10 @@ QUOTES = (
 NOT_IN_TSV = r"[\t\n\r]"
 _SPACE = re.compile(r"[ \t\n\r]*")
 PACKED = (".gz", ".zst")
+BINARY = (".arrow", ".feather", ".parquet")
+"""Formats that are packed in themselves."""
+ARROW_FILE = b"ARROW1"
+"""What Arrow's files begin with; its streams begin otherwise."""
 UNREADABLE = (OSError, EOFError, ValueError, RuntimeError, zlib.error)
 """What the readers raise for a file that is not what its name says; Arrow's errors are among them."""
 
@@ -39,7 +46,7 @@ def split_name(file: Path) -> tuple[str, str]:
         name = name[: -len(packed)]
     stem, dot, ending = name.rpartition(".")
     known = f"{dot}{ending}".lower()
-    if not stem or known not in FORMATS or (known == ".parquet" and name != file.name):
+    if not stem or known not in FORMATS or (known in BINARY and name != file.name):
         return file.name, ""
     return stem, known
 
@@ -51,13 +58,13 @@ class Reading:
     delimiter: str | None = None
     """Between the cells of a csv or tsv."""
     encoding: str | None = None
-    """Of anything but parquet; None: UTF-8."""
+    """Of anything but parquet and Arrow's own; None: UTF-8."""
     column_names: tuple[str, ...] | None = None
     """Of a csv or tsv whose first line is a row already."""
 
     def unused(self, ending: str) -> list[str]:
         """What is given and has no effect on a file of this format; "" for data that are no file."""
-        used = {"encoding"} if ending in (".json", ".jsonl") else set()
+        used = {"encoding"} if ending in (".json", ".jsonl", ".txt") else set()
         if ending in (".csv", ".tsv"):
             used = {"delimiter", "encoding", "column_names"}
         return [name for name, value in vars(self).items() if value is not None and name not in used]
@@ -115,7 +122,8 @@ def _not_in(file: Path, reading: Reading) -> str:
     if guesses == ["utf-16"]:
         around = content[:40]
     shown = [f"{guess} would read {around.decode(guess, 'replace')!r} there" for guess in guesses if guess != encoding]
-    return f"byte {start} ({byte:#04x}) is not {encoding}; {', '.join(shown)}: say it as encoding"
+    line = content[:start].decode(encoding, "replace").count("\n") + 1
+    return f"byte {start} ({byte:#04x}), in line {line}, is not {encoding}; {', '.join(shown)}: say it as encoding"
 
 
 def _read_csv(file: Path, reading: Reading) -> Table:
@@ -162,7 +170,7 @@ def _read_json(file: Path, reading: Reading) -> Table:
     """One list of objects, or objects one after another. A number is the text that it is: 1.10 and 1e3 stay so."""
     with _open(file) as content:
         text = content.read().decode(_encoding(reading))
-    decoder = json.JSONDecoder(parse_int=str, parse_float=str)
+    decoder = json.JSONDecoder(parse_int=NumberText, parse_float=NumberText)
     found: list[Any] = []
     position = _after_space(text, 0)
     while position < len(text):
@@ -185,27 +193,67 @@ def _after_space(text: str, position: int) -> int:
     return cast(re.Match[str], _SPACE.match(text, position)).end()
 
 
+def _read_text(file: Path, reading: Reading) -> Table:
+    """Every line is a row with the one column `text`, an empty line too, as `datasets` has it; a line ends with
+    \\n, \\r\\n or \\r."""
+    with _open(file) as content:
+        lines = [line.removesuffix("\n") for line in TextIOWrapper(content, _encoding(reading))]
+    return Table(["text"], len(lines), lambda rows, names: {name: [lines[row] for row in rows] for name in names})
+
+
 def _read_parquet(file: Path, _: Reading) -> Table:
     """Only the columns that are asked for are read; the others may be large, and of any type."""
-    import pyarrow.parquet  # type: ignore[import-untyped]  # these two take a second
-    from datasets import Dataset
+    import pyarrow.parquet  # type: ignore[import-untyped]  # a second
 
     opened = pyarrow.parquet.ParquetFile(file)
 
-    def take(rows: Sequence[int], columns: Sequence[str]) -> dict[str, list[Any]]:
-        try:
-            wanted = Dataset(opened.read(columns).select(columns))  # parts of nested columns have a dot in their names
-        except UNREADABLE as error:
-            raise DataError(f"columns {', '.join(columns)} cannot be read: {error}") from error
-        return from_dataset(wanted).take(rows, columns)
+    def read(columns: Sequence[str]) -> Any:
+        return opened.read(columns).select(columns)  # parts of nested columns have a dot in their names
 
-    return Table(opened.schema_arrow.names, opened.metadata.num_rows, take)
+    return Table(opened.schema_arrow.names, opened.metadata.num_rows, partial(_take_arrow, read))
+
+
+def _read_arrow(file: Path, _: Reading) -> Table:
+    """Arrow's file format (Feather, and what `datasets` keeps its data in) and its stream format, which `datasets`
+    writes."""
+    import pyarrow
+
+    with file.open("rb") as begin:
+        is_file = begin.read(len(ARROW_FILE)) == ARROW_FILE
+    try:
+        opened = pyarrow.memory_map(str(file))
+        table = (pyarrow.ipc.open_file if is_file else pyarrow.ipc.open_stream)(opened).read_all()
+    except UNREADABLE as error:
+        raise DataError(
+            f"it is no whole file of Arrow's file or stream format ({type(error).__name__}: {error})"
+        ) from error
+    return Table(table.column_names, table.num_rows, partial(_take_arrow, table.select))
+
+
+def _take_arrow(
+    read: Callable[[Sequence[str]], Any], rows: Sequence[int], columns: Sequence[str]
+) -> dict[str, list[Any]]:
+    """`read`: columns → Arrow's table of them. As `Table.take`."""
+    from datasets import Dataset  # a second
+
+    try:
+        wanted = Dataset(read(list(columns)))
+    except UNREADABLE as error:
+        raise DataError(f"columns {', '.join(columns)} cannot be read: {error}") from error
+    return from_dataset(wanted).take(rows, columns)
 
 
 FORMATS: dict[str, Callable[[Path, Reading], Table]] = {
+    ".arrow": _read_arrow,
     ".csv": _read_csv,
+    ".feather": _read_arrow,
     ".json": _read_json,
     ".jsonl": _read_json,
     ".parquet": _read_parquet,
     ".tsv": _read_csv,
+    ".txt": _read_text,
 }
+KNOWN_ENDINGS = (
+    f"known: {', '.join(FORMATS)}; all but {', '.join(BINARY[:-1])} and {BINARY[-1]} also with {' or '.join(PACKED)}"
+)
+"""For messages."""

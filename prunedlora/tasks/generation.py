@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteriaList
 
+from prunedlora.metric_kinds import figure_name, has_metric, is_generating
 from prunedlora.registry import register
 from prunedlora.tasks.batching import IGNORED, by_length, evaluating, pad, pad_inputs, to_device
 from prunedlora.tasks.chat.conversations import Conversations
@@ -19,7 +20,7 @@ from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.example import Example
 from prunedlora.tasks.outcomes import Outcomes
 from prunedlora.tasks.plain_examples import PlainReader
-from prunedlora.tasks.scoring import SCORERS, check_scorable, cut_at
+from prunedlora.tasks.scoring import SCORERS, check_scorable, cut_at, scorer_of
 from prunedlora.tasks.segments import SegmentReader
 from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.stopping import StopInAnswer, stop_criteria
@@ -53,7 +54,7 @@ class Generation:
         if tokenizer.eos_token_id is None:
             raise DataError(f"tokenizer {tokenizer.name_or_path!r} has no end-of-text token, answers could not end")
         self._tokenizer = tokenizer
-        self._metric = metric
+        self._scorer, self._figure = scorer_of(metric), figure_name(metric)
         self._max_length = max_length
         self._max_new_tokens = max_new_tokens
         self._stop = tuple(stop)
@@ -92,9 +93,9 @@ class Generation:
         """
         if labels is not None:
             raise DataError(f"generation has no classes, but the record names some: {', '.join(map(repr, labels))}")
-        if metric not in cls.metrics:
+        if not has_metric(cls, metric):
             raise DataError(f"generation has no metric {metric!r}; known: {', '.join(cls.metrics)}")
-        generates = metric in cls.generating_metrics
+        generates = is_generating(cls, metric)
         if generates != (max_new_tokens is not None):
             raise DataError(f"max_new_tokens is {'needed' if generates else 'without effect'} for metric {metric!r}")
         if stop and not generates:
@@ -111,7 +112,8 @@ class Generation:
         for split in ("validation", "test") if generates else ():
             if any(example.segments and not example.prompt for example in parts[split]):
                 raise DataError(f"metric {metric!r} asks for answers, and a text of {split} has no prompt: give loss")
-            check_scorable(metric, split, tuple(task.scored(example) for example in parts[split]), stop)
+            scored = tuple(task.scored(example) for example in parts[split])
+            check_scorable(metric, split, scored, stop, task._scorer)
         return task
 
     @property
@@ -140,12 +142,23 @@ class Generation:
     def ends(self) -> tuple[str, ...]:
         """The tokens that end an answer: of the end of the text, then those that end the assistant's turns in the
         training conversations."""
-        ids = dict.fromkeys([int(self._tokenizer.eos_token_id), *self._turn_ends])
-        return tuple(map(str, self._tokenizer.convert_ids_to_tokens(list(ids))))
+        return tuple(map(str, self._tokenizer.convert_ids_to_tokens(self._end_ids)))
+
+    @property
+    def _end_ids(self) -> list[int]:
+        return list(dict.fromkeys([int(self._tokenizer.eos_token_id), *self._turn_ends]))
 
     @cached_property
     def _conversations(self) -> Conversations:
         return Conversations(self._tokenizer, self._chat, self._max_length, self._max_new_tokens)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """How conversations were written out, where the data have any, and what ends an answer: token → id."""
+        if not self._has_templated:
+            return {}
+        ends = {str(self._tokenizer.convert_ids_to_tokens(end)): end for end in self._end_ids}
+        return {"chat": {"template": self._conversations.template, "ends": ends}}
 
     def encode(self, examples: Sequence[Example], *, prompts: bool = True) -> list[Features]:
         """Features in the order of the examples."""
@@ -216,9 +229,9 @@ class Generation:
         *,
         generate: bool = True,
     ) -> Outcomes:
-        """Loss of every example and, for a metric that generates, whether its generated answer is right."""
-        loss_sums, num_targets, correct = [0.0] * len(features), [0] * len(features), [0] * len(features)
-        generates = generate and self._metric in self.generating_metrics
+        """Loss of every example and, for a metric that generates, the score of its generated answer."""
+        loss_sums, num_targets, scores = [0.0] * len(features), [0] * len(features), [0.0] * len(features)
+        scorer = self._scorer if generate else None
         with evaluating(model):
             for indices in by_length(features, batch_size):
                 chosen = [features[index] for index in indices]
@@ -229,12 +242,12 @@ class Generation:
                 counts = torch.bincount(rows, minlength=len(chosen))
                 for index, total, count in zip(indices, sums.tolist(), counts.tolist(), strict=True):
                     loss_sums[index], num_targets[index] = total, count
-                if generates:
+                if scorer is not None:
                     for index, answer in zip(indices, self.generate(model, chosen, device), strict=True):
                         example = features[index].example
                         assert example is not None  # what is evaluated keeps its texts
-                        correct[index] = int(SCORERS[self._metric](answer, self.scored(example)))
-        return Outcomes(loss_sums, num_targets, {self._metric: correct} if generates else {})
+                        scores[index] = float(scorer(answer, self.scored(example)))
+        return Outcomes(loss_sums, num_targets, {} if scorer is None else {self._figure: scores})
 
     def generate(self, model: nn.Module, features: Sequence[Features], device: torch.device | str) -> list[str]:
         """The greedy answer to each prompt, special tokens removed, at most `max_new_tokens` long, cut at the first of

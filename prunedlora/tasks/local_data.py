@@ -1,4 +1,4 @@
-"""Local files and folders as data sources: what a name means, and which file of a folder a split is."""
+"""Files and folders as data sources: what a name means, and which file of a folder a split is."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -6,8 +6,10 @@ from pathlib import Path
 
 from prunedlora.missing_path import looked_for
 from prunedlora.tasks.data_error import DataError
-from prunedlora.tasks.file_formats import AS_NAMED, FORMATS, PACKED, UNREADABLE, Reading, read_table, split_name
+from prunedlora.tasks.file_formats import AS_NAMED, KNOWN_ENDINGS, UNREADABLE, Reading, read_table, split_name
 from prunedlora.tasks.library_data import load_folder
+from prunedlora.tasks.remote_files import fetch, is_remote
+from prunedlora.tasks.saved_datasets import is_saved, load_saved
 from prunedlora.tasks.table import Table, part_of
 
 _SHARD = re.compile(r"(.+)-([0-9]{5})-of-([0-9]{5})")
@@ -15,15 +17,17 @@ _SHARD = re.compile(r"(.+)-([0-9]{5})-of-([0-9]{5})")
 
 
 def local_path(name: str) -> Path | None:
-    """The local path that a source's name means, or None for a Hub name. Raises DataError when it does not exist, or
-    is something else than a file of a known format or a folder."""
+    """The local path that a source's name means, of a file elsewhere where it lies here once fetched, or None for a Hub
+    name. Raises DataError when it does not exist, or is something else than a file of a known format or a folder, and
+    as `fetch`."""
+    if is_remote(name):
+        return fetch(name)
     path = Path(name).expanduser()
     if path.exists():
         if not path.is_file() and not path.is_dir():
             raise DataError(f"data path {name!r} is neither a file nor a folder; give one of them")
         if path.is_file() and not split_name(path)[1]:
-            known = f"{', '.join(FORMATS)}; all but .parquet also with {' or '.join(PACKED)}"
-            raise DataError(f"file {name!r} has a suffix that is not known; known: {known}")
+            raise DataError(f"file {name!r} has a suffix that is not known; {KNOWN_ENDINGS}")
         return path
     if name.startswith(("./", "../", "/", "~")) or split_name(path)[1]:
         raise DataError(f"data path {name!r} does not exist ({looked_for(name)})")
@@ -32,16 +36,20 @@ def local_path(name: str) -> Path | None:
 
 def split_file(path: Path, name: str, split: str | None) -> Path | None:
     """The file that holds a split: the path itself, or a folder's `<split>.<ext>`; None where it has no such files, or
-    has shards, as repositories of the Hub do.
+    has shards, as repositories of the Hub do. A text file of a folder counts where it is named as split alone: others
+    are notes beside the data.
 
     Raises DataError when a folder's files are others, or several, or not all shards of a split are there.
     """
     if path.is_file():
         return path
-    files = sorted(file for file in path.iterdir() if file.is_file() and split_name(file)[1])
+    # A file's name may hold brackets itself; others begin a slice.
+    asked = set() if split is None else {split, split.partition("[")[0]}
+    found = {file: split_name(file) for file in sorted(path.iterdir()) if file.is_file()}
+    stems = {file: stem for file, (stem, ending) in found.items() if ending and (ending != ".txt" or stem in asked)}
+    files = list(stems)
     if not files:
         return None
-    stems = {file: split_name(file)[0] for file in files}
     if split is None:
         if len(files) > 1 and all(map(_SHARD.fullmatch, stems.values())):
             _check_shards(name, stems.values())
@@ -49,7 +57,6 @@ def split_file(path: Path, name: str, split: str | None) -> Path | None:
         if len(files) > 1:
             raise DataError(f"{name!r} has several files, name one as split: {', '.join(stems.values())}")
         return files[0]
-    # A file's name may hold brackets itself; others begin a slice.
     wanted = split if split in stems.values() else split.partition("[")[0]
     matching = [file for file in files if stems[file] == wanted]
     if not matching and any(shard[1] == wanted for shard in map(_SHARD.fullmatch, stems.values()) if shard):
@@ -81,16 +88,24 @@ def load_local(
     columns: Sequence[str],
     reading: Reading = AS_NAMED,
 ) -> Table:
-    """The rows of a local file, of a split's file in a folder, or of a folder laid out like a repository of the Hub.
+    """The rows of a local file, of a split's file in a folder, of a folder that `datasets` saved, or of one laid out
+    like a repository of the Hub.
 
     `name` is what messages call it; `columns` are those that will be taken. Raises DataError for fields that mean
     nothing for it and what cannot be read.
     """
-    file = split_file(path, name, split)
-    given = {"revision": revision, "subset": subset if file else None, "split": split if path.is_file() else None}
+    saved = is_saved(path)
+    file = None if saved else split_file(path, name, split)
+    given = {
+        "revision": revision,
+        "subset": subset if file or saved else None,
+        "split": split if path.is_file() else None,
+    }
     unused = [field for field, value in given.items() if value is not None]
     if unused := unused + reading.unused(split_name(file)[1] if file else ""):
         raise DataError(f"{', '.join(unused)} has no effect on local data {name!r}; remove it")
+    if saved:
+        return load_saved(path, name, split)
     if file is None:
         return load_folder(path, name, subset, split, columns)
     try:

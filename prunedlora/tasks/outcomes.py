@@ -5,8 +5,13 @@ and results that depend neither on the batch size nor on how many workers shared
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from prunedlora.corpus_figures import CORPUS_FIGURES, corpus_stderr, corpus_value
 
 
 @dataclass(frozen=True)
@@ -20,11 +25,15 @@ class Outcomes:
     scores: Mapping[str, Sequence[float]]
     """Metric → score of each example, from 0 to 1: 1 for a right one, 0 for a wrong one. Empty when nothing but the
     loss was asked for."""
+    true_classes: Sequence[int] | None = None
+    """Class of each example, where a figure is made of all classes together (corpus_figures.py); else None."""
+    predicted_classes: Sequence[int] | None = None
+    """The class that each was given; there with `true_classes`."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A mean with its standard error."""
+    """A mean, or a figure of all examples together, with its standard error."""
 
     value: float
     stderr: float | None
@@ -33,7 +42,9 @@ class Figure:
 
 
 def figures(outcomes: Outcomes) -> dict[str, Figure]:
-    """Metric → figure: the loss per target, and the mean score of the examples for each other metric.
+    """Metric → figure: the loss per target, and the mean score of the examples for each other metric;
+    where the classes are known, all figures that are made of them together (corpus_figures.py), with the jackknife's
+    standard errors.
 
     Standard errors over the n examples. Mean m of scores s: sqrt(Σ (s_i − m)² / (n (n − 1))), for a share p of right
     ones sqrt(p (1 − p) / (n − 1)). Loss L = Σ s_i / Σ t_i with loss sums s and target counts t, a ratio estimator
@@ -53,6 +64,10 @@ def figures(outcomes: Outcomes) -> dict[str, Figure]:
         mean = math.fsum(scores) / n
         squares = math.fsum((score - mean) ** 2 for score in scores)
         result[metric] = Figure(mean, math.sqrt(squares / n / (n - 1)) if n > 1 else None, n)
+    if outcomes.true_classes is not None and outcomes.predicted_classes is not None:
+        true, predicted = np.array(outcomes.true_classes), np.array(outcomes.predicted_classes)
+        for name in CORPUS_FIGURES:
+            result[name] = Figure(corpus_value(name, true, predicted), corpus_stderr(name, true, predicted), n)
     return result
 
 
@@ -66,8 +81,17 @@ def interleave(shards: Sequence[Outcomes]) -> Outcomes:
     if lengths != [len(range(k, total, len(shards))) for k in range(len(shards))]:
         raise ValueError(f"shards of {lengths} examples are no sharing of {total} examples by turns")
     order = [(index % len(shards), index // len(shards)) for index in range(total)]
+    return merged(shards, lambda lists: [lists[k][i] for k, i in order])
+
+
+def merged(parts: Sequence[Outcomes], join: Callable[[list[Sequence[Any]]], list[Any]]) -> Outcomes:
+    """The outcomes of all parts, which are of one evaluation: `join` makes one list of those of the parts."""
+    first = parts[0]
+    has_classes = first.true_classes is not None
     return Outcomes(
-        loss_sums=[shards[k].loss_sums[i] for k, i in order],
-        num_targets=[shards[k].num_targets[i] for k, i in order],
-        scores={metric: [shards[k].scores[metric][i] for k, i in order] for metric in shards[0].scores},
+        loss_sums=join([part.loss_sums for part in parts]),
+        num_targets=join([part.num_targets for part in parts]),
+        scores={metric: join([part.scores[metric] for part in parts]) for metric in first.scores},
+        true_classes=join([part.true_classes or () for part in parts]) if has_classes else None,
+        predicted_classes=join([part.predicted_classes or () for part in parts]) if has_classes else None,
     )

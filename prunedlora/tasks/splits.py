@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 from prunedlora.tasks.class_shares import class_shares
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.example import Example
 from prunedlora.tasks.sources import Source, load_examples, shuffle_key
+from prunedlora.tasks.weights import SourceCount, weighted
 
 Cut = Literal["random", "complete", "stratified"]
 """How splits are cut from train: at random; at random and refused where a class is left out of a split; by classes, in
@@ -30,9 +31,12 @@ class Splits:
     num_duplicates_removed: dict[str, int]
     """Split → examples left out because their prompt is in a split that goes before (test, validation, train)."""
     fingerprint: str
-    """sha256 over the examples of all splits in their order."""
+    """sha256 over the examples of all splits in their order, with all that decides their tokens and scores but the
+    templates' own words."""
     num_siblings_removed: dict[str, int] = field(default_factory=dict)
     """Split → examples left out because their group, but not their prompt, is in a split that goes before."""
+    train_sources: tuple[SourceCount, ...] = ()
+    """Of several sources of train: what each gives to `train`, in which examples come as often as in one pass."""
 
     @property
     def num_groups(self) -> dict[str, int] | None:
@@ -59,10 +63,14 @@ def load_splits(
     independent; in the order of sha256(split_seed, group), so that growing the source moves few; a stratified one in
     that order within each class. Repeated prompts and groups inside one split are left alone.
 
+    The examples of several sources are mixed by the seed, so that any beginning of a split is a fair sample of them.
+    Those of train are cut and parted from other splits first, and then come as often as the weights say (weights.py).
+
     Raises DataError: whatever `load_examples` raises, a split with neither or both of source and number, groups for
     some sources only, too few prompts or groups for the cuts (or of a class for stratified ones), a class that a cut
     leaves out (not where `cut` is random), generated sources whose seeds overlap, a split without examples once
-    duplicates and siblings are removed.
+    duplicates and siblings are removed; of several sources of train, one of which none is left, or a weight that leaves
+    none of a class.
     """
     for split, source, number in (("validation", validation, num_validation), ("test", test, num_test)):
         if (source is None) == (number is None):
@@ -72,7 +80,7 @@ def load_splits(
     if len({source.group is None for source in sources}) > 1:
         raise DataError("give group for every source or for none")
     _check_seeds(sources)
-    pool = _load(trains, split_seed)
+    pool, origins = _load(trains, split_seed)
     taken = partial(_cut, sources=trains, seed=split_seed, how=cut)
 
     if test is None:
@@ -80,7 +88,7 @@ def load_splits(
         _check_sizes(pool, "test", num_test, num_later, trains, cut)
         test_kept, rest = taken(pool, "test", num_test, num_later=num_later)
     else:
-        test_kept = _load(_several(test), split_seed)
+        test_kept, _ = _load(_several(test), split_seed)
         rest = _apart(pool, test_kept)
     if validation is None:
         if test is not None:
@@ -88,7 +96,7 @@ def load_splits(
         validation_kept, train_kept = taken(rest, "validation", num_validation, num_later=1)
         validation_lost: list[Example] = []
     else:
-        loaded = _load(_several(validation), split_seed)
+        loaded, _ = _load(_several(validation), split_seed)
         validation_kept = _apart(loaded, test_kept)
         train_kept = _apart(rest, validation_kept)
         validation_lost = _shared(loaded, test_kept)
@@ -105,6 +113,12 @@ def load_splits(
             raise DataError(
                 f"no {split} example is left: all {len(lost[split][0])} {what} are in another split as well"
             )
+    counts: tuple[SourceCount, ...] = ()
+    if len(trains) > 1:
+        trained, counts = weighted(train_kept, origins, trains, split_seed)
+        if cut != "random":
+            _check_weights(train_kept, trained)
+        train_kept = trained
     splits = (tuple(train_kept), tuple(validation_kept), tuple(test_kept))
     num_lost = {split: len(examples) for split, (examples, _) in lost.items()}
     num_siblings = {split: len(_new_prompts(*between)) for split, between in lost.items()}
@@ -113,7 +127,15 @@ def load_splits(
         num_duplicates_removed={split: num_lost[split] - num_siblings[split] for split in lost},
         fingerprint=_fingerprint(*splits),
         num_siblings_removed=num_siblings,
+        train_sources=counts,
     )
+
+
+def repeated(examples: Sequence[Example]) -> int:
+    """How many of a split's examples have a prompt that an earlier one has. What comes again by a weight is the same
+    example and does not count."""
+    different = {id(example): example for example in examples}
+    return len(different) - len({example.unit for example in different.values()})
 
 
 def _check_seeds(sources: list[Source]) -> None:
@@ -203,12 +225,26 @@ def _check_classes(pool: list[Example], parts: dict[str, list[Example]], intro: 
         )
 
 
+def _check_weights(examples: list[Example], trained: list[Example]) -> None:
+    missing = sorted({example.target for example in examples} - {example.target for example in trained})
+    if missing:
+        names = ", ".join(map(repr, missing[:MOST_NAMED])) + (", …" if len(missing) > MOST_NAMED else "")
+        raise DataError(f"the weights of the train sources leave no train example of class {names}; raise them")
+
+
 def _several(given: Source | Sequence[Source] | None) -> list[Source]:
     return [] if given is None else [given] if isinstance(given, Source) else list(given)
 
 
-def _load(sources: Sequence[Source], seed: int) -> list[Example]:
-    return [example for source in sources for example in load_examples(source, seed)]
+def _load(sources: Sequence[Source], seed: int) -> tuple[list[Example], dict[int, int]]:
+    """(the examples of all, id of an example → number of its source)."""
+    found = [load_examples(source, seed) for source in sources]
+    origins = {id(example): number for number, examples in enumerate(found) for example in examples}
+    if len(found) == 1:
+        return found[0], origins
+    places = [(number, place) for number, examples in enumerate(found) for place in range(len(examples))]
+    places.sort(key=lambda each: shuffle_key(seed, each))
+    return [found[number][place] for number, place in places], origins
 
 
 def _names(sources: Sequence[Source]) -> str:
@@ -240,5 +276,16 @@ def _fingerprint(*splits: tuple[Example, ...]) -> str:
     digest = hashlib.sha256()
     for number, examples in enumerate(splits):
         for example in examples:
-            digest.update(json.dumps([number, example.prompt, example.target]).encode())
+            more = [_shape(example)] if example.conversation or example.segments or example.columns else []
+            digest.update(json.dumps([number, example.prompt, example.target, *more]).encode())
     return digest.hexdigest()
+
+
+def _shape(example: Example) -> dict[str, Any]:
+    """What it has besides its two texts; in the order of its keys, in which templates write tools out."""
+    talk, segments = example.conversation, example.segments or ()
+    return {
+        "conversation": None if talk is None else [talk.messages, talk.tools, talk.num_prompt, talk.options],
+        "segments": [[segment.text, segment.trained] for segment in segments],
+        "columns": example.columns,
+    }

@@ -123,6 +123,11 @@ class Task(Protocol):
         """What of the task decides its features, as plain data, the tokenizer included: where it is equal, in whatever
         process, equal examples have equal features."""
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What of it goes into the record beside the examples' numbers, as plain data; nothing by default. `chat`: how
+        conversations were written out, {"template": the text, "ends": {token: id} of all that end an answer}."""
+
     def encode(self, examples: Sequence[Example], *, prompts: bool = True) -> list[Features]:
         """The examples tokenised, in their order: each for itself, so that parts of a split together are the split.
         For a few; a split's features are some 40 bytes a token as lists, and lie in a file (tokenised.py). Without

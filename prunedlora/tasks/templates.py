@@ -41,7 +41,7 @@ class Template:
         for literal, column in self.pieces:
             parts.append(literal)
             if column is not None:
-                parts.append(_text(row[column], column))
+                parts.append(text_of(row[column], f"column {column!r}"))
         filled = "".join(parts)
         if not filled.strip():
             raise DataError(f"template {self.text!r} gives an empty text")
@@ -55,7 +55,7 @@ def parse(text: str) -> Template:
         parsed = list(Formatter().parse(text))
     except ValueError as error:
         raise DataError(f"template {text!r} is malformed: {error}; write {{{{ and }}}} for braces") from error
-    if problem := _half_character(text):
+    if problem := half_character(text):
         raise DataError(f"template {text!r} holds {problem}")
     pieces: list[tuple[str, str | None]] = []
     for literal, column, form, conversion in parsed:
@@ -67,7 +67,7 @@ def parse(text: str) -> Template:
     return Template(text, tuple(pieces))
 
 
-def _half_character(text: str) -> str:
+def half_character(text: str) -> str:
     """What is wrong with text that UTF-8 cannot hold; empty where it can. JSON may write such halves as \\ud83d."""
     try:
         text.encode()
@@ -76,17 +76,17 @@ def _half_character(text: str) -> str:
     return ""
 
 
-def _text(value: Any, column: str) -> str:
+def text_of(value: Any, where: str) -> str:
     """The text of a value: as Python prints it, but for truth values (as JSON and the Hub's pages show them: true) and
-    decimals (digits, never an exponent)."""
+    decimals (digits, never an exponent). Raises DataError, which begins with `where`: it is missing, or has no text."""
     if value is None or (isinstance(value, float | np.floating) and math.isnan(value)):
-        raise DataError(f"column {column!r} has no value")
+        raise DataError(f"{where} has no value")
     match value:
         case bool():
             return "true" if value else "false"
         case str():
-            if problem := _half_character(value):
-                raise DataError(f"column {column!r} holds {problem}")
+            if problem := half_character(value):
+                raise DataError(f"{where} holds {problem}")
             return str(value)
         case int() | float() | np.floating() | datetime.date() | datetime.time():
             return str(value)
@@ -96,6 +96,6 @@ def _text(value: Any, column: str) -> str:
             try:
                 return value.decode()
             except UnicodeDecodeError as error:
-                raise DataError(f"column {column!r} holds bytes that are no text in UTF-8: {error}") from error
+                raise DataError(f"{where} holds bytes that are no text in UTF-8: {error}") from error
     kind = type(value).__name__
-    raise DataError(f"column {column!r} holds a {kind}; templates take text and numbers, dates and times")
+    raise DataError(f"{where} holds a {kind}; a text is made of text and numbers, dates and times")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, ClassVar, Self
 
@@ -10,10 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
+from prunedlora.corpus_figures import CORPUS_FIGURES
+from prunedlora.metric_kinds import figure_name, has_metric, own_metric
 from prunedlora.registry import register
 from prunedlora.tasks.batching import by_length, evaluating, pad_inputs, to_device
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.example import Example
+from prunedlora.tasks.metrics.own_score import OwnScore
 from prunedlora.tasks.outcomes import Outcomes
 from prunedlora.tasks.plain_text import PlainText
 from prunedlora.tasks.splits import Splits
@@ -33,12 +37,18 @@ class TextClassification:
     `config.pad_token_id`: it is among `model_settings`, and the exported model's user needs it too.
     """
 
-    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "loss")
+    metrics: ClassVar[tuple[str, ...]] = ("accuracy", *CORPUS_FIGURES, "loss")
     generating_metrics: ClassVar[tuple[str, ...]] = ()
     has_classes: ClassVar[bool] = True
     auto_model: ClassVar[str] = "AutoModelForSequenceClassification"
 
-    def __init__(self, labels: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> None:
+    def __init__(
+        self,
+        labels: Sequence[str],
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int | None,
+        metric: str = "accuracy",
+    ) -> None:
         special = tokenizer.num_special_tokens_to_add()
         if max_length is not None and max_length <= special:
             raise DataError(f"max_length {max_length} leaves no room for text beside {special} special tokens")
@@ -47,6 +57,8 @@ class TextClassification:
         self._tokenizer = tokenizer
         self._plain = PlainText(tokenizer, add_special_tokens=True)
         self._max_length = max_length
+        self._own = None if own_metric(metric) is None else OwnScore(metric)
+        self._figure = figure_name(metric)
         self._pad_token_id = padding_token(tokenizer)
 
     @classmethod
@@ -65,9 +77,9 @@ class TextClassification:
     ) -> Self:
         """Raises DataError: unknown metric, max_new_tokens, stop or chat given, fewer than two classes, a label that
         training examples do not have, `labels` that are not theirs, max_length above the model's limit or too small, a
-        tokenizer without a padding token.
+        tokenizer without a padding token; OwnScoreError: a function of one's own that cannot be had or cannot score.
         """
-        if metric not in cls.metrics:
+        if not has_metric(cls, metric):
             raise DataError(f"text_classification has no metric {metric!r}; known: {', '.join(cls.metrics)}")
         if max_new_tokens is not None:
             raise DataError("max_new_tokens has no effect on text_classification; remove it")
@@ -89,7 +101,11 @@ class TextClassification:
             unseen = sorted({example.target for example in getattr(splits, split)} - set(labels))
             if unseen:
                 raise DataError(f"{split} has labels that no training example has: {', '.join(map(repr, unseen))}")
-        return cls(labels, tokenizer, length_limit(tokenizer, max_length, model_limit))
+        task = cls(labels, tokenizer, length_limit(tokenizer, max_length, model_limit), metric)
+        if task._own is not None:
+            for split in ("validation", "test"):
+                task._own.check(split, getattr(splits, split))
+        return task
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -106,6 +122,11 @@ class TextClassification:
         """The classes in their order, the limit, the tokenizer."""
         identity = tokenizer_identity(self._tokenizer)
         return {"labels": list(self._labels), "max_length": self._max_length, "tokenizer": identity}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Nothing: the classes are among the facts of the model."""
+        return {}
 
     def encode(self, examples: Sequence[Example], *, prompts: bool = True) -> list[Features]:
         """Features in the order of the examples.
@@ -154,16 +175,26 @@ class TextClassification:
         *,
         generate: bool = True,
     ) -> Outcomes:
-        """Loss and accuracy of every example."""
-        loss_sums, correct = [0.0] * len(features), [0] * len(features)
+        """Loss and accuracy of every example; with them its score by a function of one's own, or the classes where the
+        metric is made of all of them together."""
+        loss_sums, given = [0.0] * len(features), [0] * len(features)
         with evaluating(model):
             for indices in by_length(features, batch_size):
                 batch = to_device(self.collate([features[index] for index in indices]), device)
                 losses, classes = _losses_and_classes(model, batch)
-                hits = (classes == batch["labels"]).long()
-                for index, loss, hit in zip(indices, losses.tolist(), hits.tolist(), strict=True):
-                    loss_sums[index], correct[index] = loss, hit
-        return Outcomes(loss_sums, [1] * len(features), {"accuracy": correct})
+                for index, loss, predicted in zip(indices, losses.tolist(), classes.tolist(), strict=True):
+                    loss_sums[index], given[index] = loss, predicted
+        true = [feature.targets[0] for feature in features]
+        scores: dict[str, list[float]] = {"accuracy": [float(a == b) for a, b in zip(given, true, strict=True)]}
+        if self._own is not None:
+            scores[self._figure] = []
+            for predicted, feature in zip(given, features, strict=True):
+                assert feature.example is not None  # what is evaluated keeps its texts
+                scores[self._figure].append(self._own(self._labels[predicted], feature.example))
+        outcomes = Outcomes(loss_sums, [1] * len(features), scores)
+        if self._figure not in CORPUS_FIGURES:
+            return outcomes
+        return replace(outcomes, true_classes=true, predicted_classes=given)
 
 
 def classifier_settings(labels: Sequence[str], pad_token_id: int) -> dict[str, Any]:

@@ -83,6 +83,15 @@ class TokenisedSplit(Sequence[Features]):
         return int((self._shortened == Shortened.AT_TURNS).sum())
 
     @property
+    def trained_lengths(self) -> np.ndarray:
+        """(examples,) int64, of generation: tokens of each that are to be predicted."""
+        every = []
+        for part in self._parts:
+            ends = np.concatenate([[0], np.cumsum(part.targets[1::2] - part.targets[::2], dtype=np.int64)])
+            every.append(ends[part.target_ends[1:] // 2] - ends[part.target_ends[:-1] // 2])
+        return _joined(every, np.int64)[list(self._rows)]
+
+    @property
     def largest_id(self) -> int:
         """Of all tokens in the file; -1 where there are none."""
         rows = (ids for part in self._parts for ids in (part.ids, part.prompt_ids))

@@ -48,9 +48,23 @@ class BatchOrder:
         A function of the step's examples and the arguments. All workers get equally many passes; the last is empty for
         some of them where it holds the one example that they have fewer.
         """
+        for indices in self._passes(position, rank, num_workers, halvings):
+            yield [self.features[index] for index in indices]
+
+    def token_counts(self, position: int, num_workers: int) -> tuple[int, int]:
+        """(tokens, tokens with padding) that go through the model in one step, over all workers. By lengths alone."""
+        tokens = positions = 0
+        for rank in range(num_workers):
+            for indices in self._passes(position, rank, num_workers, halvings=0):
+                lengths = [self._length(index) for index in indices]
+                tokens += sum(lengths)
+                positions += len(lengths) * max(lengths, default=0)
+        return tokens, positions
+
+    def _passes(self, position: int, rank: int, num_workers: int, halvings: int) -> Iterator[list[int]]:
+        """By number: of an example that another worker has, its length is all that must be known."""
         most_examples, most_tokens = self.limits(num_workers, halvings)
         start = position * self.batch_size
-        # By number: of an example that another worker has, its length is all that must be known.
         batch = [self._at(start + i) for i in range(self.batch_size)]
         batch.sort(key=lambda index: -self._length(index))
         share, longest = batch[rank::num_workers], batch[::num_workers]  # rank 0 has the longest of each round
@@ -60,7 +74,7 @@ class BatchOrder:
             if most_tokens is not None:
                 num_together = max(1, most_tokens // self._length(longest[begin]))
             assert num_together is not None
-            yield [self.features[index] for index in share[begin : begin + num_together]]
+            yield share[begin : begin + num_together]
             begin += num_together
 
     def _at(self, position: int) -> int:

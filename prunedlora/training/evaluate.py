@@ -1,6 +1,6 @@
 """An evaluation shared by all workers: each scores every num_workers-th example, the outcomes come back in order."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from operator import itemgetter
 from typing import TypeVar
@@ -10,7 +10,7 @@ from torch import nn
 
 from prunedlora.settings_error import SettingsError
 from prunedlora.tasks.batching import by_length
-from prunedlora.tasks.outcomes import Outcomes, interleave
+from prunedlora.tasks.outcomes import Outcomes, interleave, merged
 from prunedlora.tasks.task import Features, Task
 from prunedlora.training.distributed import Workers
 from prunedlora.training.memory import Fit, TooLittleMemoryError, halved, is_out_of_memory
@@ -96,13 +96,7 @@ def _evaluate(
 def _in_place(parts: Sequence[Outcomes], order: Sequence[int]) -> Outcomes:
     """One after the other the outcomes of the examples `order`, each put in its place."""
 
-    def placed(values: Iterable[T]) -> list[T]:
-        return [value for _, value in sorted(zip(order, values, strict=True), key=itemgetter(0))]
+    def placed(lists: list[Sequence[T]]) -> list[T]:
+        return [value for _, value in sorted(zip(order, chain.from_iterable(lists), strict=True), key=itemgetter(0))]
 
-    return Outcomes(
-        loss_sums=placed(chain.from_iterable(part.loss_sums for part in parts)),
-        num_targets=placed(chain.from_iterable(part.num_targets for part in parts)),
-        scores={
-            metric: placed(chain.from_iterable(part.scores[metric] for part in parts)) for metric in parts[0].scores
-        },
-    )
+    return merged(parts, placed)

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
+from jinja2 import TemplateError
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -47,6 +49,8 @@ class HarnessSettings:
     """Documents of each task, or their share below 1; None takes all."""
     batch_size: int
     unsafe_code: bool
+    apply_chat_template: bool = False
+    system_instruction: str | None = None
 
 
 @lru_cache(maxsize=1)
@@ -83,12 +87,21 @@ def load_tasks(settings: HarnessSettings) -> dict[str, Any]:
 
 def check_share(tasks: Mapping[str, Any], settings: HarnessSettings, num_workers: int) -> None:
     """Raises HarnessError for a task with fewer documents than workers: each needs one."""
-    from lm_eval.evaluator_utils import get_sample_size
-
     for name, task in tasks["tasks"].items():
-        size = min(len(task.eval_docs), get_sample_size(task, settings.limit) or math.inf)
+        size = _sample_size(task, settings)
         if size < num_workers:
             raise HarnessError(f"harness task {name!r} has {size} documents for {num_workers} workers: each needs one")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the harness found, the same on all workers."""
+
+    figures: dict[str, Figure]
+    """`harness/<task>/<metric>` → figure with the harness's standard error. A filter of the harness's follows the
+    metric after a comma: `harness/gsm8k/exact_match,strict-match`."""
+    samples: dict[str, list[dict[str, Any]]]
+    """Task → what the harness logs of each document, on rank 0 alone; empty unless asked for."""
 
 
 def evaluate_harness(
@@ -99,12 +112,14 @@ def evaluate_harness(
     *,
     dtype: torch.dtype,
     workers: Workers,
-) -> dict[str, Figure]:
-    """`harness/<task>/<metric>` → figure with the harness's standard error, the same on all workers, which share the
-    requests. A filter of the harness's follows the metric after a comma: `harness/gsm8k/exact_match,strict-match`.
+    template_kwargs: Mapping[str, Any] = MappingProxyType({}),
+    log_samples: bool = False,
+) -> Measured:
+    """Measures a model by all tasks; all workers share the requests.
 
-    `dtype` is that of autocast, as in training. `tokenizer` must be one that may be changed. The model and the random
-    state of the process are left as they were.
+    `dtype` is that of autocast, as in training. `tokenizer` must be one that may be changed; its chat template is
+    applied where the settings say so, with `template_kwargs`. The model and the random state of the process are left as
+    they were.
 
     Raises HarnessError, on all workers alike, for a metric that is not finite.
     """
@@ -119,10 +134,19 @@ def evaluate_harness(
         task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
     with evaluating(model), _seeded(), _in_one_process():
         measured = evaluate(
-            HarnessModel(model, tokenizer, batch_size=settings.batch_size, dtype=dtype, workers=workers),
+            HarnessModel(
+                model,
+                tokenizer,
+                batch_size=settings.batch_size,
+                dtype=dtype,
+                workers=workers,
+                template_kwargs=template_kwargs,
+            ),
             tasks,
             limit=settings.limit,
-            log_samples=False,
+            log_samples=log_samples,
+            system_instruction=settings.system_instruction,
+            apply_chat_template=settings.apply_chat_template,
             fewshot_as_multiturn=True,  # as `lm_eval` has it
             confirm_run_unsafe_code=settings.unsafe_code,
         )
@@ -131,7 +155,46 @@ def evaluate_harness(
     )
     if isinstance(found, HarnessError):
         raise found
-    return found
+    return Measured(found, dict(measured["samples"]) if measured is not None and log_samples else {})
+
+
+def check_chat_template(
+    tokenizer: PreTrainedTokenizerBase, settings: HarnessSettings, template_kwargs: Mapping[str, Any]
+) -> None:
+    """Raises HarnessError where a chat template is to be applied and the tokenizer has none, or has one that takes no
+    system's turn, which the harness would leave out without a word."""
+    if not settings.apply_chat_template:
+        return
+    if not tokenizer.chat_template:
+        raise HarnessError(
+            f"harness.apply_chat_template: the tokenizer of {tokenizer.name_or_path} has no chat template; set it to "
+            "false, or name a file in data.chat_template"
+        )
+    if settings.system_instruction is None:
+        return
+    turns = [{"role": "system", "content": settings.system_instruction}, {"role": "user", "content": "?"}]
+    try:
+        tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **template_kwargs)
+    except TemplateError as error:
+        raise HarnessError(
+            f"harness.system_instruction: the chat template takes no system's turn ({error}); remove it"
+        ) from error
+
+
+def num_documents(tasks: Mapping[str, Any], settings: HarnessSettings) -> int:
+    """Documents that one measurement takes, of all tasks together."""
+    return sum(_sample_size(task, settings) for task in tasks["tasks"].values())
+
+
+def figure_name(metric: str, filter_name: str) -> str:
+    """What follows `harness/<task>/`."""
+    return metric if filter_name == "none" else f"{metric},{filter_name}"
+
+
+def _sample_size(task: Any, settings: HarnessSettings) -> int:
+    from lm_eval.evaluator_utils import get_sample_size
+
+    return int(min(len(task.eval_docs), get_sample_size(task, settings.limit) or math.inf))
 
 
 def _check_names(names: tuple[str, ...], known: list[str]) -> None:
@@ -231,7 +294,7 @@ def _figures(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Figure]:
         for key in sorted(key for key in values if "," in key and "_stderr," not in key):
             metric, _, filter_name = key.partition(",")
             value, stderr = float(values[key]), values.get(f"{metric}_stderr,{filter_name}")
-            name = f"{PREFIX}/{task}/{metric if filter_name == 'none' else key}"
+            name = f"{PREFIX}/{task}/{figure_name(metric, filter_name)}"
             if not math.isfinite(value):
                 raise HarnessError(f"{name} is {value}")
             spread = float(stderr) if isinstance(stderr, int | float) and math.isfinite(stderr) else None

@@ -1,6 +1,6 @@
 """A model in memory as lm-evaluation-harness calls it. The only module that imports the harness at its top."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -27,8 +27,10 @@ class HarnessModel(HFLM):
         batch_size: int,
         dtype: torch.dtype,
         workers: Workers,
+        template_kwargs: Mapping[str, Any],
     ) -> None:
-        """`dtype`: of autocast, float32 is off. Changes the tokenizer's padding token where it has none."""
+        """`dtype`: of autocast, float32 is off; `template_kwargs`: what a chat template is passed besides. Changes the
+        tokenizer's padding token where it has none."""
         autocast = None if dtype == torch.float32 else dtype
         super().__init__(
             pretrained=model,
@@ -36,6 +38,7 @@ class HarnessModel(HFLM):
             tokenizer=tokenizer,
             batch_size=batch_size,
             mixed_precision_dtype=autocast,
+            chat_template_args=dict(template_kwargs),
         )
         self._workers = workers
         self._rank, self._world_size = workers.rank, workers.num_workers

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -44,7 +44,13 @@ class StepLog:
     learning_rate: float
     grad_norm: float
     """Before clipping."""
-    ranks: Mapping[str, int] | None
+    tokens: int
+    """That went through the model in this step, over all workers."""
+    positions: int
+    """The same, padding included."""
+    seconds: float = field(compare=False)
+    """That it took, what was begun anew included."""
+    ranks: Mapping[str, int] | None = None
     """Rank of every layer, after a pruning event only."""
     fit: Mapping[str, Any] | None = None
     """The fields of Fit, after a step only that was begun anew with less at once."""
@@ -146,7 +152,9 @@ def train(
         parameters = [p for group in trial.optimizer.param_groups for p in group["params"]]
         rate = trial.optimizer.param_groups[0]["lr"]
         while True:
-            loss_total, num_targets_total, tokens, pause = _accumulate(trial, workers, agreement, pause_asked)
+            loss_total, num_targets_total, tokens, positions, pause = _accumulate(
+                trial, workers, agreement, pause_asked
+            )
             if trial.step == 0:
                 check_gradients(trial.model)
             loss = loss_total / num_targets_total if num_targets_total else math.nan
@@ -174,15 +182,18 @@ def train(
         if event is not None:
             agreement.add(event)
         trial.optimizer.zero_grad(set_to_none=True)
+        seconds = time.perf_counter() - started
         trial.tokens_seen += int(tokens)
-        trial.train_seconds += time.perf_counter() - started
+        trial.positions_seen += int(positions)
+        trial.train_seconds += seconds
 
         ranks = event.ranks if event else None
         fit = None if trial.fit == before else asdict(trial.fit)
         scale = None if _scale(trial) == scale_before else _scale(trial)
         rung = course.rung(trial.step)
         number = None if rung is None else rung.number
-        verdict = on_step(StepLog(trial.step, loss, rate, norm, ranks, fit, scale, number))
+        counts = int(tokens), int(positions), seconds
+        verdict = on_step(StepLog(trial.step, loss, rate, norm, *counts, ranks, fit, scale, number))
         pause_asked = verdict is Verdict.PAUSE
 
 
@@ -229,9 +240,9 @@ def _largest(tensors: Sequence[Tensor]) -> float:
 
 def _accumulate(
     trial: Trial, workers: Workers, agreement: Agreement, pause_asked: bool
-) -> tuple[float, float, float, float]:
+) -> tuple[float, float, float, float, float]:
     """Leaves in the adapter this worker's gradients of a step, and in the method its statistics. Over all workers:
-    loss sum, targets, tokens, whether rank 0 was asked to pause.
+    loss sum, targets, tokens, tokens with padding, whether rank 0 was asked to pause.
 
     Where memory does not suffice for a worker, all of them begin the step anew with less at once.
     """
@@ -239,16 +250,16 @@ def _accumulate(
     while True:
         seed_dropout(trial.seed, trial.course.position(trial.step), workers.rank)
         sums, lacking = _passes(trial, workers)
-        # Loss sum, targets, tokens; pause; whether memory lacked for several examples, for one; what the workers have
-        # decided so far: reduced before the gradients, whose shapes differ where workers differ.
+        # Loss sum, targets, tokens, with padding; pause; whether memory lacked for several examples, for one; what the
+        # workers have decided so far: reduced before the gradients, whose shapes differ where workers differ.
         flags = [float(pause_asked and workers.rank == 0), lacking.num_examples > 1, lacking.num_examples == 1]
         told = torch.tensor(flags, dtype=torch.float64, device=device)
         counts = torch.cat([sums, told, agreement.numbers(device)])
         workers.sum_([counts])
-        loss, num_targets, tokens, pause, num_halving, num_single, *decided = counts.tolist()
+        loss, num_targets, tokens, positions, pause, num_halving, num_single, *decided = counts.tolist()
         agreement.check(decided, workers.num_workers)
         if not num_halving and not num_single:
-            return loss, num_targets, tokens, pause
+            return loss, num_targets, tokens, positions, pause
         _forget(trial)
         release_memory(device)
         if not num_single:
@@ -271,10 +282,10 @@ class _Lacking:
 
 
 def _passes(trial: Trial, workers: Workers) -> tuple[Tensor, _Lacking]:
-    """This worker's forward and backward passes of a step: loss sum, targets and tokens, (3,) float64. Zeros where
-    memory did not suffice for one of them; gradients and statistics are then of no use."""
+    """This worker's forward and backward passes of a step: loss sum, targets, tokens, and tokens with padding, (4,)
+    float64. Zeros where memory did not suffice for one of them; gradients and statistics are then of no use."""
     device, features = workers.device, []
-    sums = torch.zeros(3, dtype=torch.float64, device=device)
+    sums = torch.zeros(4, dtype=torch.float64, device=device)
     halvings, position = trial.fit.halvings, trial.course.position(trial.step)
     try:
         for features in trial.order.micro_batches(position, workers.rank, workers.num_workers, halvings=halvings):
@@ -288,6 +299,7 @@ def _passes(trial: Trial, workers: Workers) -> tuple[Tensor, _Lacking]:
             sums[0] += loss_sum.detach()
             sums[1] += num_targets
             sums[2] += batch["attention_mask"].sum()
+            sums[3] += batch["attention_mask"].numel()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error) or not features:  # before the first pass, or after all: none can be halved
             raise

@@ -36,6 +36,8 @@ class Trial:
     """Time in evaluations, by part (trial/evaluation_clock.py)."""
     tokens_seen: int = 0
     """Tokens that went through the model, padding not counted, over all workers."""
+    positions_seen: int = 0
+    """The same, padding counted."""
     peak_rates: list[float] = field(default_factory=list)
     """Peak learning rates of the first parameter groups, the adapter's before the head's; those after them keep their
     own rate throughout."""

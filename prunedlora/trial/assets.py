@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from prunedlora.adapters.reach import Reach, find_reach
-from prunedlora.config.identity import data_contents
+from prunedlora.config.identity import data_contents, metric_contents
 from prunedlora.config.trial import TrialConfig
 from prunedlora.config.trial_sections import DataConfig
 from prunedlora.registry import lookup
@@ -159,7 +159,7 @@ def _data_key(trial: TrialConfig) -> str:
             [model.name, model.revision, model.gguf_file, model.trust_remote_code, model.config_overrides],
             trial.data.model_dump(),
             data_contents(trial),  # a file that was written anew is another one
-            [evaluation.metric, evaluation.max_new_tokens, evaluation.stop],
+            [evaluation.task_metric, metric_contents(trial), evaluation.max_new_tokens, evaluation.stop],
         ]
     )
 
@@ -181,10 +181,11 @@ def load_data(trial: TrialConfig, labels: tuple[str, ...] | None = None, example
         "num_duplicates_removed": dict(splits.num_duplicates_removed),
         "num_siblings_removed": dict(splits.num_siblings_removed),
         "num_groups": splits.num_groups,
+        "train_sources": [vars(count) for count in splits.train_sources],
         "num_truncated": {name: split.num_truncated for name, split in features.items()},
         "num_at_turns": {name: split.num_at_turns for name, split in features.items()},
     }
-    return TaskData(task, features, facts)
+    return TaskData(task, features, facts | task.facts)
 
 
 def _assembled(trial: TrialConfig, base: BaseModel, skeleton: Skeleton, data: TaskData) -> Assets:
@@ -242,7 +243,7 @@ def load_task(
     task: Task = kind.from_splits(
         splits,
         load_tokenizer(settings),
-        metric=trial.evaluation.metric,
+        metric=trial.evaluation.task_metric,
         max_length=data.max_length,
         model_limit=position_limit(settings, kind.auto_model),
         max_new_tokens=trial.evaluation.max_new_tokens,

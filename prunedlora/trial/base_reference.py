@@ -30,6 +30,6 @@ def measure_base(config: TrialConfig, *, store: Store, assets: AssetCache, worke
     )
     measured = recorded(figures(outcomes))
     if harness is not None:
-        measured |= harness.measure(loaded.base.model, config, loaded.base.dtype, workers)
+        measured |= harness.measure(loaded.base.model, config, loaded.base.dtype, workers).figures
     if workers.rank == 0:
         store.write_base(BaseReference(figures=measured))

@@ -127,7 +127,11 @@ def make_candidate(
         check_writer()
         scores = {metric: tuple(values) for metric, values in outcomes.scores.items()}
         each = ExampleOutcomes(
-            loss_sums=tuple(outcomes.loss_sums), num_targets=tuple(outcomes.num_targets), scores=scores
+            loss_sums=tuple(outcomes.loss_sums),
+            num_targets=tuple(outcomes.num_targets),
+            scores=scores,
+            true_classes=None if outcomes.true_classes is None else tuple(outcomes.true_classes),
+            predicted_classes=None if outcomes.predicted_classes is None else tuple(outcomes.predicted_classes),
         )
         store.write_outcomes(key, candidate.name, each)
     return candidate

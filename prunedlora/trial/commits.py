@@ -18,11 +18,11 @@ class CommitError(ValueError):
 
 
 def find_commits(names: Iterable[HubName]) -> dict[str, str | None]:
-    """HubName.text → commit. Asks the Hub; offline, or where it cannot be reached, a model's is that of the local
-    cache, which is what `from_pretrained` takes then.
+    """HubName.text → commit. Asks the Hub; offline, or where it cannot be reached, that of a model, or of one file of
+    a dataset, is that of the local cache, which is what loading takes then.
 
-    None for what only loading will tell: a model that is neither there nor here, and offline a dataset, whose library
-    has a cache of its own without commits. Data are held to what they were by their fingerprint as well.
+    None for what only loading will tell: what is neither there nor here, and offline a whole dataset, whose library has
+    a cache of its own without commits. Data are held to what they were by their fingerprint as well.
 
     Raises CommitError for what the Hub refuses (no such name or revision, no access) and the cache does not have.
     """
@@ -48,7 +48,7 @@ def _commit(name: HubName) -> str | None:
 def _cached(name: HubName) -> str | None:
     if name.file is None:
         return None
-    path = try_to_load_from_cache(name.name, name.file, revision=name.revision)
+    path = try_to_load_from_cache(name.name, name.file, revision=name.revision, repo_type=name.kind)
     if not isinstance(path, str):
         return None
     parts = Path(path).parts

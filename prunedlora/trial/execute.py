@@ -48,8 +48,9 @@ from prunedlora.trial.outside_error import OutsideError
 from prunedlora.trial.resume import Reached, load_checkpoint, reached, snapshot
 from prunedlora.trial.start import begin_heads
 
-ON_ALL_ALIKE = (NonFiniteError, TooLittleMemoryError, LinAlgError)
-"""Found by all ranks at once, which stay in step; statistics are summed before they are factorised."""
+ON_ALL_ALIKE = (HarnessError, NonFiniteError, TooLittleMemoryError, LinAlgError)
+"""Found by all ranks at once, which stay in step; statistics are summed before they are factorised, and rank 0 tells
+what the harness gave."""
 TERMINAL = {Verdict.CONTINUE: "completed", Verdict.STOP: "stopped", Verdict.PAUSE: "paused"}
 
 
@@ -103,7 +104,7 @@ def execute_trial(
     epoch: int,
     max_attempts: int,
     report: Callable[[dict[str, Any]], Verdict],
-    progress: Callable[[int, int], Verdict],
+    progress: Callable[[int, int, float], Verdict],
     keep_checkpoints: bool = False,
     checkpoint_every_steps: int | None = None,
     checkpoint_every_seconds: float | None = None,
@@ -115,7 +116,8 @@ def execute_trial(
         epoch: number of the driver on whose behalf; a replaced driver's slot cannot write any more.
         max_attempts: starts under this driver without a new checkpoint, after which the trial fails.
         report: called on rank 0 with every candidate; its verdict is obeyed.
-        progress: called on rank 0 with (steps done, steps in all) after every step; PAUSE is obeyed.
+        progress: called on rank 0 with (steps done, steps in all, tokens per second of training) after every step;
+            PAUSE is obeyed.
         checkpointed: called on rank 0 after a new checkpoint is in the store, in the training's thread.
 
     Returns:
@@ -136,9 +138,12 @@ def execute_trial(
         problem, ready = (loaded, None) if isinstance(loaded, Failure) else (None, loaded)
         begun = workers.from_first(begin(store, key, epoch, max_attempts, problem) if workers.rank == 0 else None)
         run = _Run(key, config, store, workers, epoch, begun.attempt, ready, begun.harness_failure)
-        if ready is None or begun.failure is not None:
+        failure = begun.failure
+        if failure is None and config.evaluation.chosen_by_harness:
+            failure = begun.harness_failure  # no further candidate would have a quality
+        if ready is None or failure is not None:
             if workers.rank == 0:
-                _write_record(run, "failed", begun.failure)
+                _write_record(run, "failed", failure)
             return "failed"
         writer = CheckpointWriter(store, key, (epoch, begun.attempt), run.check, checkpointed)
         try:
@@ -173,7 +178,7 @@ def _train(
     loaded: Loaded,
     writer: CheckpointWriter,
     report: Callable[[dict[str, Any]], Verdict],
-    progress: Callable[[int, int], Verdict],
+    progress: Callable[[int, int, float], Verdict],
     checkpoint_every_steps: int | None,
     checkpoint_every_seconds: float | None,
 ) -> Verdict:
@@ -194,7 +199,9 @@ def _train(
             run.rate = log.learning_rate
             run.log.append({name: value for name, value in vars(log).items() if value is not None})
             writer.look()
-            return progress(live.step, live.num_steps) if workers.rank == 0 else Verdict.CONTINUE
+            if workers.rank > 0:
+                return Verdict.CONTINUE
+            return progress(live.step, live.num_steps, live.tokens_seen / live.train_seconds)
 
         def on_rung(log: RungLog) -> None:
             run.log.append(vars(log))
@@ -206,9 +213,9 @@ def _train(
             run.candidates.append(candidate)
             if live.fit.evaluation_halvings > halvings:
                 run.log.append({"step": live.step, "fit": asdict(live.fit)})
-            # Of cuts only those that are what a method comes to.
-            asks_harness = live.step == live.num_steps and (cut is None or config.svd is not None)
-            if loaded.harness is not None and asks_harness:
+            # Of cuts only those that are what a method comes to, unless they are chosen by it.
+            is_last = live.step == live.num_steps and (cut is None or config.svd is not None)
+            if loaded.harness is not None and (is_last or config.evaluation.chosen_by_harness):
                 # The candidate is on record and its adapter in the store already, should the harness fail.
                 clock = EvaluationClock(live.evaluation_seconds)
                 with clock.part("harness"):
@@ -263,10 +270,13 @@ def _train(
 
 def _with_harness(run: _Run, loaded: Loaded, model: nn.Module, candidate: Candidate) -> Candidate:
     """The candidate with what lm-evaluation-harness measures, or with why there is nothing: the training is over, and
-    its result is none the worse.
+    its result is none the worse. Where the harness gives the quality, a cut without it is none the worse for the
+    training; a candidate as it was trained stays on record with the reason, and its trial ends with it, as with a loss
+    that is not finite: it goes on from its checkpoint when it is tried again.
 
     Raises what interrupts a trial: NodeError where the node is at fault, at which the harness is asked once more;
-    OutsideError where it has left the workers out of step: the next attempt hears of it and does without.
+    OutsideError where it has left the workers out of step: the next attempt hears of it and does without, or ends at
+    once where the harness gives the quality.
     """
     assert loaded.harness is not None
     if run.harness_failure is not None:
@@ -283,8 +293,15 @@ def _with_harness(run: _Run, loaded: Loaded, model: nn.Module, candidate: Candid
         if not isinstance(error, HarnessError) and _is_out_of_step(error, run.workers):
             run.leave_words(failure, HARNESS)
             raise OutsideError(f"lm-evaluation-harness failed: {failure.type}: {failure.message}") from error
-        return candidate.model_copy(update={"harness_failure": failure})
-    return candidate.model_copy(update={"figures": candidate.figures | further})
+        candidate = candidate.model_copy(update={"harness_failure": failure})
+        if run.config.evaluation.chosen_by_harness and candidate.cut is None:
+            run.candidates[-1] = candidate
+            raise
+        return candidate
+    if further.scores is not None:
+        run.check()
+        run.store.add_scores(run.key, candidate.name, run.config.evaluation.figure, **vars(further.scores))
+    return candidate.model_copy(update={"figures": candidate.figures | further.figures})
 
 
 def _end_early(run: _Run, error: Exception) -> None:
@@ -329,7 +346,8 @@ def _write_record(run: _Run, status: Any, failure: Failure | None) -> None:
     if live is None or run.began_at is None:  # it ends before it trains: what attempts before have found is its result
         found = reached(run.store, run.key)
     else:
-        found = Reached(run.candidates, run.screened_cuts, live.train_seconds, sum(live.evaluation_seconds.values()))
+        spent = live.train_seconds, sum(live.evaluation_seconds.values()), live.tokens_seen, live.positions_seen
+        found = Reached(run.candidates, run.screened_cuts, *spent)
     if found.problem is not None and failure is not None:
         failure = failure.model_copy(update={"message": f"{failure.message}; {found.problem}"})
     record = TrialRecord(
@@ -344,6 +362,8 @@ def _write_record(run: _Run, status: Any, failure: Failure | None) -> None:
         environment=environment(run.workers, loaded.assets if loaded else None, loaded.share if loaded else None),
         train_seconds=found.train_seconds,
         evaluation_seconds=found.evaluation_seconds,
+        tokens_per_second=found.tokens_seen / found.train_seconds if found.tokens_seen else None,
+        padding_share=1 - found.tokens_seen / found.positions_seen if found.tokens_seen else None,
         layer_widths=run.served.linear if run.served else None,
         embedding_widths=run.served.embeddings if run.served else None,
         fit=_recorded_fit(live, run.workers) if live else None,

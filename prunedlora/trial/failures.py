@@ -35,7 +35,10 @@ DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 DISK_FULL_WORDS = ("No space left on device", "Disk quota exceeded")
 """Of libraries that raise no OSError (safetensors)."""
 DEVICE_WORDS = ("CUDA error", "CUDA driver error", "CUDA-capable", "CUDA GPUs", "cuDNN", "CUBLAS_", "NCCL", "CUDNN_")
-NETWORK = ("aiohttp", "httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3")
+NETWORK = (
+    *("aiohttp", "httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3"),
+    *("aiobotocore", "botocore", "gcsfs", "google"),
+)
 """Packages of which many an error is no OSError."""
 
 

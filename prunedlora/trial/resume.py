@@ -66,6 +66,7 @@ def snapshot(live: Trial, candidates: Sequence[Candidate], screened_cuts: Sequen
         "train_seconds": live.train_seconds,
         "evaluation_seconds": dict(live.evaluation_seconds),
         "tokens_seen": live.tokens_seen,
+        "positions_seen": live.positions_seen,
         "fit": asdict(live.fit),
         "loss_scale": None if taken.loss_scale is None else asdict(taken.loss_scale),
         "candidates": _plain(candidates),
@@ -103,6 +104,8 @@ class Reached:
     screened_cuts: Sequence[ScreenedCut] = ()
     train_seconds: float = 0.0
     evaluation_seconds: float = 0.0
+    tokens_seen: int = 0
+    positions_seen: int = 0
     problem: str | None = None
     """Why that is not known."""
 
@@ -117,7 +120,14 @@ def reached(store: Store, key: str) -> Reached:
         state = read_state(store.storage.read_text(path) or "", store.storage.uri_of(path))
         candidates = [Candidate.model_validate(candidate) for candidate in state["candidates"]]
         screened = [ScreenedCut.model_validate(cut) for cut in state["screened_cuts"]]
-        return Reached(candidates, screened, state["train_seconds"], sum(state["evaluation_seconds"].values()))
+        return Reached(
+            candidates,
+            screened,
+            state["train_seconds"],
+            sum(state["evaluation_seconds"].values()),
+            state["tokens_seen"],
+            state["positions_seen"],
+        )
     except (CheckpointError, KeyError, ValidationError) as error:
         return Reached(problem=f"what it had found is lost: {error}")
 
@@ -140,7 +150,8 @@ def load_checkpoint(
     scale = None if state["loss_scale"] is None else LossScale(**state["loss_scale"])
     put_state(live, TrialState(tensors, scale))
     live.step, live.train_seconds = state["step"], state["train_seconds"]
-    live.tokens_seen, live.evaluation_seconds = state["tokens_seen"], state["evaluation_seconds"]
+    live.tokens_seen, live.positions_seen = state["tokens_seen"], state["positions_seen"]
+    live.evaluation_seconds = state["evaluation_seconds"]
     live.fit = Fit(**state["fit"])
     set_gradient_checkpointing(live.model, live.fit.gradient_checkpointing)
     candidates[:] = [Candidate.model_validate(candidate) for candidate in state["candidates"]]

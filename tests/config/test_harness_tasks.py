@@ -62,7 +62,7 @@ def test_a_classifier_has_none() -> None:
         load_sweep(Path("search_spaces/quickstart.yaml"), ["trial.evaluation.harness_tasks=[arc_easy]"])
 
 
-def test_no_figure_of_the_harness_is_an_objective() -> None:
+def test_a_figure_that_is_not_the_metric_is_no_objective() -> None:
     """Milestones have none."""
     with pytest.raises(ConfigError, match="harness/arc_easy/acc"):
         parse_sweep({**TREE, "objectives": {"harness/arc_easy/acc": "maximize", "adapter_params": "minimize"}}, "test")

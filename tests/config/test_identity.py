@@ -4,10 +4,12 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 from prunedlora.config import identity
@@ -15,6 +17,7 @@ from prunedlora.config.fields import with_values
 from prunedlora.config.identity import KEY_VERSION, LocationError, model_location, trial_key
 from prunedlora.config.load import load_sweep
 from prunedlora.config.trial import TrialConfig
+from prunedlora.tasks import remote_files
 
 
 @pytest.fixture(scope="module")
@@ -142,3 +145,50 @@ def test_what_is_not_there(trial: TrialConfig, name: str, message: str) -> None:
 
 def test_hub_names_stay(trial: TrialConfig) -> None:
     assert model_location("meta-llama/Llama-3.1-8B") == "meta-llama/Llama-3.1-8B"
+
+
+def test_a_file_elsewhere_counts_by_its_content(
+    trial: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the same file here does; one on the Hub by its name, which a sweep pins to a commit."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(remote_files, "_FETCHED", {})
+    here = tmp_path / "rows.jsonl"
+    here.write_text('{"question": "q", "answer": "a"}\n')
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("/identity/rows.jsonl", here.read_bytes())
+    source = {"name": str(here), "prompt": "{question}", "target": "{answer}"}
+    local, remote = (
+        changed(trial, model__name="some/model", data__train=source | {"name": name})
+        for name in (str(here), "memory://identity/rows.jsonl")
+    )
+    key = trial_key(remote)
+    assert key == trial_key(local)
+    assert identity.data_contents(remote)["memory://identity/rows.jsonl"] == {
+        ".": hashlib.sha256(here.read_bytes()).hexdigest()
+    }
+    memory.pipe_file("/identity/rows.jsonl", b"other")
+    assert trial_key(remote) == key  # of what this process reads
+    monkeypatch.setattr(remote_files, "_FETCHED", {})
+    assert trial_key(remote) != key
+    memory.rm("/identity", recursive=True)
+    monkeypatch.setattr(remote_files, "_FETCHED", {})
+    with pytest.raises(LocationError, match=r"cannot fetch 'memory://identity/rows\.jsonl': FileNotFoundError"):
+        trial_key(remote)
+    hub = [
+        changed(trial, model__name="some/model", data__train=source | {"name": f"hf://datasets/o/r{at}/x.csv"})
+        for at in ("", "@v1", "@v1")
+    ]
+    assert len({trial_key(one) for one in hub}) == 2
+    assert identity.data_contents(hub[1])["hf://datasets/o/r@v1/x.csv"] == "hf://datasets/o/r@v1/x.csv"
+
+
+def test_weights_count(trial: TrialConfig, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"question": "q", "answer": "a"}\n')
+    source = {"name": str(rows), "prompt": "{question}", "target": "{answer}"}
+    keys = {
+        trial_key(changed(trial, model__name="some/model", data__train=[source, source | {"weight": weight}]))
+        for weight in (1.0, 2.0, 0.5)
+    }
+    assert len(keys) == 3

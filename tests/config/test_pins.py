@@ -53,3 +53,22 @@ def test_a_pinned_trial_loads_the_commit_and_the_key_is_that_of_what_was_written
     assert trial_key(written) == trial_key(
         trial(tmp_path, {"name": "some/base"}, train=hub_data("org/train", revision="main"))
     )
+
+
+def test_files_of_the_hub_are_pinned_in_their_names(tmp_path: Path) -> None:
+    names = [
+        "hf://datasets/o/r/a/x.csv",
+        "hf://datasets/o/r@v1/x.csv",
+        f"hf://datasets/o/r@{COMMIT}/x.csv",
+        "s3://b/x.csv",
+    ]
+    written = trial(tmp_path, {"name": "./here"}, train=[hub_data(name) for name in names])
+    asked = hub_names([written])
+    assert [(name.text, name.file) for name in asked] == [("dataset o/r", "a/x.csv"), ("dataset o/r@v1", "x.csv")]
+    commits = {"dataset o/r": "d" * 40, "dataset o/r@v1": "e" * 40}
+    loaded = pinned(written, commits)
+    assert [source.name for source in loaded.data.sources("train")] == [
+        f"hf://datasets/o/r@{'d' * 40}/a/x.csv", f"hf://datasets/o/r@{'e' * 40}/x.csv", *names[2:],
+    ]  # fmt: skip
+    assert hub_names([loaded]) == []
+    assert TrialConfig.model_validate(loaded.model_dump(mode="json")) == loaded

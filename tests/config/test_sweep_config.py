@@ -30,7 +30,7 @@ from tests.config.refused import error_of, put
         (
             "recommend_within",
             1.0,
-            "recommend_within must be below 1, a share of the examples, got 1; one",
+            "recommend_within must be below 1, a difference in accuracy, got 1; one",
         ),
         ("space", {}, "space: nothing is searched"),
         ("num_trials", 0, "num_trials 0 runs the baselines alone: it needs some, and an empty space"),

@@ -30,6 +30,31 @@ def test_settings_that_do_not_fit_together_are_refused(
     assert message in error_of(tree)
 
 
+def test_a_function_of_one_s_own_as_metric(tree: dict[str, Any]) -> None:
+    put(tree, "trial.evaluation.metric", "my/metrics.py:score")
+    put(tree, "objectives", {"my/metrics.py:score": "maximize", "max_rank": "minimize"})
+    assert "figures of a function of one's own have its name: score" in error_of(tree)
+    put(tree, "objectives", {"accuracy": "maximize", "max_rank": "minimize"})
+    assert "objective 'accuracy' is no recorded figure; known: adapter_bytes," in error_of(tree)
+    put(tree, "objectives", {"score": "maximize", "max_rank": "minimize"})
+    trial = parse_sweep(tree, "x.yaml").trial
+    assert (trial.evaluation.figure, trial.generate) == ("score", None)
+    put(tree, "trial.evaluation.max_new_tokens", 5)
+    assert "max_new_tokens is without effect for metric 'my/metrics.py:score'" in error_of(tree)
+    put(tree, "trial.data.task", "generation")
+    assert parse_sweep(tree, "x.yaml").trial.generate == "all"
+    put(tree, "trial.evaluation.max_new_tokens", None)
+    assert "max_new_tokens is needed for metric 'my/metrics.py:score'" in error_of(tree)
+    put(tree, "trial.evaluation.metric", "score.py")
+    assert "'score.py' is unknown to task 'generation'; known: exact_match, final_number, verifier" in error_of(tree)
+
+
+@pytest.mark.parametrize("name", ["loss", "accuracy", "exact_match", "matthews", "adapter_params"])
+def test_a_function_has_no_name_that_records_use(tree: dict[str, Any], name: str) -> None:
+    put(tree, "trial.evaluation.metric", f"metrics.py:{name}")
+    assert f"evaluation.metric 'metrics.py:{name}': '{name}' is a figure or size that is recorded al" in error_of(tree)
+
+
 def test_a_forward_pass_has_one_limit(tree: dict[str, Any]) -> None:
     put(tree, "trial.training.micro_batch_size", 2)
     put(tree, "trial.training.micro_batch_tokens", 512)

@@ -1,5 +1,5 @@
-"""A small Hub: the part of its HTTP API that creating a repository, committing to it and asking for commits need, with
-files kept in memory.
+"""A small Hub: the part of its HTTP API that creating a repository, committing to it, asking for commits and fetching a
+dataset's files need, with files kept in memory.
 
 After the calls that huggingface_hub makes (docs of the Hub's API: huggingface.co/docs/hub/api); small files come inside
 the commit, weights by git LFS's basic transfer.
@@ -31,6 +31,17 @@ class Hub:
     stored: dict[str, bytes] = field(default_factory=dict)
     heads: dict[str, str] = field(default_factory=dict)
     """`models/owner/name`, or a revision of it as `models/owner/name@revision` → commit."""
+    resolved: dict[str, bytes] = field(default_factory=dict)
+    """`datasets/owner/name@commit/path` → a file to be fetched."""
+
+    def resolve(self, path: str) -> tuple[str, str, bytes | None] | None:
+        """(commit, commit/path, content) of `/datasets/owner/name/resolve/revision/path`; None for another address."""
+        repo, verb, rest = path.removeprefix("/").partition("/resolve/")
+        revision, _, file = rest.partition("/")
+        if not verb:
+            return None
+        commit = self.heads.get(repo if revision == "main" else f"{repo}@{revision}", revision)
+        return commit, f"{commit}/{file}", self.resolved.get(f"{repo}@{commit}/{file}")
 
     def post(self, path: str, token: str, body: bytes) -> tuple[int, Any]:
         """Status and JSON of an answer."""
@@ -73,6 +84,7 @@ def logged_in(monkeypatch: pytest.MonkeyPatch, hub: Hub, home: Path) -> None:
     """Settings with which this process's huggingface_hub talks to the Hub of the test, as HF_ENDPOINT and its like set
     them in a process that starts with them."""
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
@@ -104,7 +116,28 @@ def running_hub() -> Iterator[Hub]:
             hub.stored[self.path.removeprefix("/lfs/")] = self._body()
             self._answer(200, {})
 
+        def _send_file(self, path: str) -> bool:
+            found = hub.resolve(path)
+            if found is None:
+                return False
+            commit, name, content = found
+            self.send_response(200 if content is not None else 404)
+            self.send_header("X-Repo-Commit", commit)
+            if content is None:
+                self.send_header("X-Error-Code", "EntryNotFound")
+            self.send_header("ETag", f'"{name}"'.replace("/", "-"))
+            self.send_header("Content-Length", str(len(content or b"")))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(content or b"")
+            return True
+
+        def do_HEAD(self) -> None:
+            assert self._send_file(self.path.partition("?")[0])
+
         def do_GET(self) -> None:
+            if self._send_file(self.path.partition("?")[0]):
+                return
             repo, _, revision = self.path.removeprefix("/api/").partition("?")[0].partition("/revision/")
             if (sha := hub.heads.get(f"{repo}@{revision}" if revision else repo)) is not None:
                 self._answer(200, {"id": repo.partition("/")[2], "sha": sha})

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from prunedlora.cli import app
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.trial_sections import HarnessConfig
+from prunedlora.delivery import candidate_harness
 from prunedlora.delivery.candidate_harness import measure_stored
 from prunedlora.results.analysis.find import UnknownCandidateError, find_candidate
 from prunedlora.results.harness_document import read_harness
@@ -108,6 +109,30 @@ def test_a_classifier_is_refused(tmp_path: Path) -> None:
     ):
         result = CliRunner().invoke(app, arguments)
         assert (result.exit_code, message in result.output) == (2, True), result.output
+
+
+@needs_harness
+def test_a_chat_template_is_asked_of_the_tokenizer_before_the_base_is_loaded(
+    trained: tuple[Store, TrialRecord, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, record, tasks = trained
+    command = ["harness", store.uri, record.key, "--task", str(tasks / "word_side.yaml"), "--limit", "4"]
+    monkeypatch.setattr(candidate_harness, "load_base_of", pytest.fail)
+    result = CliRunner().invoke(app, [*command, "--apply-chat-template"])
+    assert result.exit_code == 2
+    assert "has no chat template" in result.output
+
+
+@needs_harness
+def test_a_system_instruction_stands_before_the_prompt_and_is_on_record(
+    trained: tuple[Store, TrialRecord, Path],
+) -> None:
+    store, record, tasks = trained
+    command = ["harness", store.uri, record.key, "--task", str(tasks / "all_text.yaml"), "--limit", "3"]
+    result = CliRunner().invoke(app, [*command, "--system-instruction", "Be brief."])
+    assert result.exit_code == 0, result.output
+    told = {run.settings["system_instruction"] for run in read_harness(store, record.key)}
+    assert "Be brief." in told
 
 
 @needs_harness

@@ -108,14 +108,14 @@ def test_what_scores_on_the_targets_goes_on_refusing_them(
 
 
 def test_the_prompts_are_those_of_the_data_as_anyone_would_tokenise_them(ended: tuple[Store, TrialRecord]) -> None:
-    store, _ = ended
+    store, record = ended
     trial = parse_sweep(store.read_sweep(), "test").trial
     with pytest.raises(DataError):
         load_task(trial)
-    batch = prompt_batch(trial, ALONE.device)
+    batch = prompt_batch(record, ALONE.device)
     assert set(batch) == {"input_ids", "attention_mask"}
     assert len(batch["input_ids"]) == 4
-    short = trial.model_copy(update={"data": trial.data.model_copy(update={"max_length": 3})})
+    short = record.model_copy(update={"config": {**record.config, "data": {**record.config["data"], "max_length": 3}}})
     assert prompt_batch(short, ALONE.device)["input_ids"].shape == (4, 3)
 
 

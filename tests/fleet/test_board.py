@@ -74,7 +74,7 @@ def test_what_a_dead_slot_had_in_hand_goes_first() -> None:
         await board.take(0, 1, 0)
         assert await board.join(0, "10.0.0.0") == 2
         assert await board.take(0, 2, 0) == trial("a")
-        await board.progress(0, 2, 1, 9)
+        await board.progress(0, 2, 1, 9, 10.0)
         standing = await board.lose(0)
         assert standing == {"node": "10.0.0.0", "num_advances": 0, "joined": True, "stepped": True}
         await board.shut(0)
@@ -111,7 +111,7 @@ def test_a_late_word_of_workers_that_were_replaced_ends_nothing() -> None:
         await board.take(0, 1, 0)
         await board.join(0, "10.0.0.1")
         for _ in range(2):
-            assert await board.progress(0, 1, 9, 10) == REPLACED
+            assert await board.progress(0, 1, 9, 10, 10.0) == REPLACED
             assert await board.report(0, 1, "a", {"step": 9}) == REPLACED
             assert await board.advance(0, 1) == REPLACED
             assert await board.finish(0, 1, "failed", 1.0) == REPLACED
@@ -279,7 +279,7 @@ def test_pause_ends_queued_trials_at_once_and_running_ones_when_they_ask() -> No
         await board.take(0, 1, 0)
         await board.pause()
         assert await board.candidates("b", 0, 0) == ([], "paused")
-        assert await board.progress(0, 1, 3, 10) == "pause"
+        assert await board.progress(0, 1, 3, 10, 10.0) == "pause"
         assert await board.report(0, 1, "a", {}) == "pause"
         await board.finish(0, 1, "paused", 1.0)
         assert (await board.candidates("a", 1, 0))[1] == "paused"

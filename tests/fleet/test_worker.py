@@ -186,8 +186,8 @@ def test_a_trial_that_has_ended_is_not_trained_again(tmp_path: Path, monkeypatch
 def test_the_board_is_not_asked_at_every_step() -> None:
     board = Told("pause")
     progress = words(board).progress
-    assert progress(1, 100) is Verdict.PAUSE
-    assert [progress(step, 100) for step in range(2, 50)] == [Verdict.CONTINUE] * 48
+    assert progress(1, 100, 10.0) is Verdict.PAUSE
+    assert [progress(step, 100, 10.0) for step in range(2, 50)] == [Verdict.CONTINUE] * 48
     assert board.asked == 1
 
 
@@ -195,7 +195,12 @@ def test_workers_that_were_replaced_end() -> None:
     board = Told("replaced")
     told = words(board)
     board.works = [{"kind": "replaced", "key": "", "candidate": ""}]
-    for say in (told.take, told.checkpointed, lambda: told.progress(1, 2), lambda: told.finish("completed", 1.0, "")):
+    for say in (
+        told.take,
+        told.checkpointed,
+        lambda: told.progress(1, 2, 10.0),
+        lambda: told.finish("completed", 1.0, ""),
+    ):
         with pytest.raises(ReplacedError, match="the workers of start 5 of slot 0 have been replaced: they end"):
             say()
 
@@ -302,6 +307,22 @@ def test_a_node_with_another_adapter_to_begin_with_does_not_serve(tmp_path: Path
         check_data(BASE, at_work(store, tree["trial"]))
     (adapter / "adapter_model.safetensors").unlink()
     with pytest.raises(NodeError, match=r"has no adapter_model\.safetensors"):
+        check_data(BASE, at_work(store, tree["trial"]))
+
+
+def test_a_node_with_another_metric_of_one_s_own_does_not_serve(tmp_path: Path) -> None:
+    store, file = Store(str(tmp_path / "store")), tmp_path / "metrics.py"
+    tree = tiny.sweep_tree(tmp_path, store.uri)
+    tree["trial"]["evaluation"]["metric"] = f"{file}:score"
+    file.write_text("def score(answer, example): return 1")
+    store.create_or_open(tree)
+    store.binding.write_contents(contents([TrialConfig.model_validate(tree["trial"])]))
+    check_data(BASE, at_work(store, tree["trial"]))
+    file.write_text("def score(answer, example): return 0.5")
+    with pytest.raises(OtherDataError, match=f"does not serve: {file} is another here than when the sweep began"):
+        check_data(BASE, at_work(store, tree["trial"]))
+    file.unlink()
+    with pytest.raises(NodeError, match=r"evaluation\.metric: file .* does not exist"):
         check_data(BASE, at_work(store, tree["trial"]))
 
 

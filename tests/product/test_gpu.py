@@ -62,14 +62,14 @@ def trained(
     trial, device = config.trial, torch.device("cuda")
     key, workers = trial_key(trial), Workers(0, 1, device)
 
-    def run(progress: Callable[[int, int], Verdict]) -> str:
+    def run(progress: Callable[[int, int, float], Verdict]) -> str:
         return execute_trial(
             trial, key, store=store, assets=AssetCache(device), workers=workers, epoch=1, max_attempts=3,
             report=lambda _: Verdict.CONTINUE, progress=progress,
         )  # fmt: skip
 
     if pause_at is not None:
-        assert run(lambda step, _: Verdict.PAUSE if step == pause_at else Verdict.CONTINUE) == "paused"
+        assert run(lambda step, *_: Verdict.PAUSE if step == pause_at else Verdict.CONTINUE) == "paused"
     status = run(lambda *_: Verdict.CONTINUE)
     record = store.read_record(key)
     assert record is not None

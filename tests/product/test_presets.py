@@ -1,5 +1,6 @@
 """Sweep files that people copy: each passes what a dry run checks, and is the method that it says it is."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ from prunedlora.config.methods import section_fields
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.pruning.ladder import rungs_of
 from prunedlora.sweep.preflight import preflight
+from prunedlora.tasks.metrics.own_score import OwnScore
+from prunedlora.trial.assets import load_examples_of
+from tests import support_chats
 from tests.product.conftest import ROOT
 from tests.tiny import make_decoder
 
@@ -28,6 +32,38 @@ def test_a_dry_run_of_the_ladder_that_generates_finds_nothing_wrong(tmp_path: Pa
     """On a small model of the same kind: the file's own comes with a package that no extra brings."""
     model = f"trial.model={{name: {make_decoder(tmp_path / 'model')}}}"
     preflight(load_sweep(ROOT / "search_spaces" / "smollm2_chain_sum_ladder.yaml", [model]))
+
+
+def test_the_support_desks_conversations_are_those_that_their_generator_makes() -> None:
+    rows = [json.loads(line) for line in support_chats.FILE.read_text("utf-8").splitlines()]
+    assert rows == support_chats.chats()
+    assert support_chats.FILE.stat().st_size <= 120_000
+
+
+def test_the_support_desks_sweep_reads_its_conversations_and_scores_answers_in_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    trial = load("smollm2_chat_ladder").trial
+    splits = load_examples_of(trial)
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (200, 100, 100)
+    assert splits.num_duplicates_removed == {"train": 0, "validation": 0, "test": 0}
+    example = splits.validation[0]
+    assert example.conversation is not None
+    assert example.conversation.messages[0]["content"].endswith("Answer: team, urgency, order.")
+    score, (team, urgency, _) = OwnScore(trial.evaluation.metric), example.target.split(", ")
+    assert [score(text, example) for text in (example.target, f"{team}, {urgency}, 0", team, "")] == [
+        1.0,
+        pytest.approx(2 / 3),
+        0.0,
+        0.0,
+    ]
+
+
+@pytest.mark.needs("smollm2")
+def test_a_dry_run_of_the_support_desks_sweep_finds_nothing_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    preflight(load("smollm2_chat_ladder"))
 
 
 @pytest.mark.parametrize("name", FORMS)

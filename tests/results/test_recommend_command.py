@@ -71,7 +71,7 @@ def test_a_constraint_that_no_candidate_meets(store):
         (["--within", "nan"], "within must be at least 0 and finite, got nan"),
         (["--within", "inf"], "within must be at least 0 and finite, got inf"),
         (["--within", "-1pt"], "within must be at least 0 and finite, got -0.01"),
-        (["--within", "2"], "within must be less than 1, a share of the examples, got 2; one point is 1pt"),
+        (["--within", "2"], "within must be less than 1, a difference in accuracy, got 2; one point is 1pt"),
         (["--within", "a bit"], "--within 'a bit' is neither a number (0.01) nor points (1pt)"),
         (["--confidence", "1"], "confidence must lie in [0.5, 1), got 1"),
         (["--confidence", "nan"], "confidence must lie in [0.5, 1), got nan"),

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from prunedlora.results.record import (
     SCHEMA_VERSION,
     Candidate,
+    ExampleOutcomes,
     Figure,
     ObjectiveError,
     RecordError,
@@ -141,3 +142,15 @@ def test_the_widths_of_layers_are_read_back_and_a_record_of_before_them_too(reco
     del content["layer_widths"], content["embedding_widths"], content["candidates"][0]["served_slot_bytes"]
     old = from_json(TrialRecord, json.dumps(content), "x")
     assert (old.layer_widths, old.embedding_widths, old.candidates[0].served_slot_bytes) == (None, None, None)
+
+
+def test_outcomes_have_both_classes_of_every_example_or_none():
+    one = ExampleOutcomes(loss_sums=(0.5, 1.0), num_targets=(1, 1), scores={})
+    old = {name: value for name, value in json.loads(to_json(one)).items() if "classes" not in name}
+    assert from_json(ExampleOutcomes, json.dumps(old), "x") == one
+    whole = one.model_copy(update={"true_classes": (0, 2), "predicted_classes": (1, 2)})
+    assert from_json(ExampleOutcomes, to_json(whole), "x") == whole
+    alone, few = {"true_classes": [0, 1]}, {"true_classes": [0], "predicted_classes": [0]}
+    for changes, said in ((alone, "2 true and None"), (few, "1 true and 1")):
+        with pytest.raises(RecordError, match=f"x: not a valid ExampleOutcomes: .*2 examples have {said} predicted cl"):
+            from_json(ExampleOutcomes, json.dumps(old | changes), "x")

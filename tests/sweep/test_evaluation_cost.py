@@ -32,11 +32,11 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return decoder_tree(folder, folder / "store")
 
 
-def line_of(tree: dict[str, Any], values: dict[str, Any]) -> str:
+def line_of(tree: dict[str, Any], values: dict[str, Any], num_documents: int = 0) -> str:
     trial: TrialConfig = trial_with(parse_sweep(tree, "test").trial, values)
     steps = trial.training.num_steps
     assert steps is not None
-    (line,) = evaluation_lines({"": [cost_of(trial, steps, FACTS)]})
+    (line,) = evaluation_lines({"": [cost_of(trial, steps, FACTS, num_documents)]})
     return line
 
 
@@ -65,6 +65,15 @@ def test_a_cut_that_is_screened_on_all_examples_passes_them_once_where_its_loss_
     more = cuts | {"evaluation.max_examples": 201, "cuts": {"sizes": {"parameters": [200]}, "bases": ["whitened"],
                    "calibration_examples": 17}}  # fmt: skip
     assert "1 × 200 to 401 examples for loss, 32 training examples passed" in line_of(tree, LADDER | more)
+
+
+def test_documents_of_the_harness_count_for_every_candidate_that_it_measures(tree: dict[str, Any]) -> None:
+    """The last of a training; all of them, cuts too, where they are chosen by it."""
+    at_end = {"evaluation.harness_tasks": ["arc_easy"]}
+    chosen = at_end | {"evaluation.metric": "harness/arc_easy/acc"}
+    assert ", 1 × 300 documents of harness tasks, beside" in line_of(tree, LADDER | at_end, 300)
+    assert ", 11 × 300 documents of harness tasks, 256 training" in line_of(tree, LADDER | CUTS | chosen, 300)
+    assert ", 2 × 300 documents of harness tasks, beside" in line_of(tree, chosen, 300)
 
 
 def test_without_answers_and_without_a_ladder(tree: dict[str, Any]) -> None:

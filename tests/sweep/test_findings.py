@@ -13,6 +13,7 @@ from prunedlora.sweep.plan import print_plan
 from prunedlora.sweep.preflight import preflight
 from prunedlora.tasks.example import Example
 from prunedlora.tasks.splits import Splits
+from prunedlora.tasks.weights import SourceCount
 from tests.tiny import decoder_tree, sweep_tree
 
 
@@ -32,6 +33,17 @@ def test_nothing_is_said_of_borders_that_a_chat_template_writes(tmp_path: Path) 
     halves = {"trial.data.train.prompt": "{question} ri", "trial.data.train.target": "ver {answer}"}
     template = {"trial.data.chat_template": str(tmp_path / "turns.jinja")}
     assert preflight(parse_sweep(with_values(tree, halves | template), "test")).warnings == ()
+
+
+def test_the_data_line_says_what_several_sources_give() -> None:
+    train, other = Example("p", "t"), Example("q", "t")
+    removed = {"train": 40, "validation": 0, "test": 0}
+    sources = (SourceCount("a.jsonl", 2.0, 600, 1200), SourceCount("b.txt", 1.0, 7, 7), SourceCount("c", 0.5, 3, 3))
+    splits = Splits((train,) * 1210, (other,), (other,), removed, "", dict.fromkeys(removed, 0), sources)
+    assert data_line(splits) == (
+        "1,210 train, 1 validation, 1 test; each pass over train has 1,200 of 'a.jsonl' (600 different, weight 2), "
+        "7 of 'b.txt', 3 of 'c' (3 different, weight 0.5); left out, being in another split: 40 repeated from train"
+    )
 
 
 def test_templates_that_do_not_meet_are_warned_of(tmp_path: Path) -> None:

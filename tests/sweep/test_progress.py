@@ -25,8 +25,12 @@ OBJECTIVES = Objectives("accuracy", True, "adapter_params")
 
 def snapshot(ended: dict[str, str], step: int = 5) -> dict[str, Any]:
     work = {"kind": "trial", "key": "running", "candidate": ""}
-    slot = {"state": "busy", "work": work, "step": step, "num_steps": 10, "last": None}
-    starting = {"state": "starting", "work": None, "step": 0, "num_steps": 0, "last": None}
+    slot = {
+        "state": "busy", "work": work, "step": step, "num_steps": 10, "tokens_per_second": 1234.5, "last": None
+    }  # fmt: skip
+    starting = {
+        "state": "starting", "work": None, "step": 0, "num_steps": 0, "tokens_per_second": None, "last": None
+    }  # fmt: skip
     return {"queued": 0, "running": 1, "ended": ended, "slots": {0: slot, 1: starting}}
 
 
@@ -123,7 +127,7 @@ def test_a_terminal_shows_slots_and_front(store: Store) -> None:
         progress.update(snapshot({"a": "completed"}))
         console.print(progress._view(snapshot({"a": "completed"})))
     text = console.export_text()
-    for part in ("1/4 done", "busy", "running", "5/10", "starting", "adapter_params"):
+    for part in ("1/4 done", "busy", "running", "5/10", "starting", "adapter_params", "tokens/s", "1,234"):
         assert part in text
 
 

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -55,10 +56,12 @@ def test_shards_by_turns_come_back_in_order(n: int, workers: int) -> None:
             whole.loss_sums[k::workers],
             whole.num_targets[k::workers],
             {"exact_match": whole.scores["exact_match"][k::workers]},
+            *([*range(n)][k::workers], [*range(n, 2 * n)][k::workers]),
         )
         for k in range(workers)
     ]
-    assert interleave(shards) == whole
+    classes = {"true_classes": [*range(n)], "predicted_classes": [*range(n, 2 * n)]}
+    assert interleave(shards) == replace(whole, **classes)
 
 
 def test_shards_that_are_no_sharing() -> None:

@@ -1,8 +1,19 @@
+from pathlib import Path
+
 import pytest
 
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.example import Example
-from prunedlora.tasks.scoring import check_scorable, cut_at, exact_match, final_number, verifier
+from prunedlora.tasks.metrics.own_score import OwnScore
+from prunedlora.tasks.scoring import (
+    check_scorable,
+    cut_at,
+    exact_match,
+    final_number,
+    rouge_l,
+    token_f1,
+    verifier,
+)
 from prunedlora.tasks.sources import Source, load_examples
 
 
@@ -71,3 +82,27 @@ def test_examples_that_no_answer_could_satisfy() -> None:
         check_scorable("final_number", "test", (Example("q", "1"), Example("q", "...")))
     check_scorable("final_number", "test", (Example("q", "1"), Example("q", "a")))
     check_scorable("exact_match", "test", (Example("q", "a"),))
+
+
+def test_shared_words_are_scored_in_part() -> None:
+    example = Example("q", "the cat sat")
+    assert rouge_l("the dog sat", example) == token_f1("sat the dog", example) == pytest.approx(2 / 3)
+    check_scorable("rouge_l", "test", (example, Example("q", "")))
+    with pytest.raises(DataError, match=r"evaluation.stop \[' sat'\]: a target of test .* would be cut to 'the cat'"):
+        check_scorable("rouge_l", "test", (example,), [" sat"])
+
+
+def test_a_score_of_one_s_own_judges_what_a_stop_text_leaves(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.py"
+    file.write_text("def first(answer, example): return 0.5 * (answer.split()[:1] == example['target'].split()[:1])")
+    metric, examples = f"{file}:first", (Example("q", "the cat sat", place="dataset 'd', row 0"),)
+    check_scorable(metric, "test", examples, [" sat"])
+    with pytest.raises(DataError, match=r"evaluation.stop \['the'\]: a target of test .* would be cut to ''"):
+        check_scorable(metric, "test", examples, ["the"])
+    with pytest.raises(DataError, match="first gives 0 to the right answer of each of the 1 examples of test that we"):
+        check_scorable(metric, "test", (Example("q", "x"),), scorer=OwnScore(own_file(tmp_path)))
+
+
+def own_file(folder: Path) -> str:
+    (folder / "zero.py").write_text("def first(answer, example): return 0")
+    return f"{folder}/zero.py:first"

@@ -116,9 +116,12 @@ def test_what_a_cell_of_a_csv_may_hold(tmp_path: Path) -> None:
         ),
         (
             b"text,label\n" + b"a,b\n" * 5000 + b"caf\xe9,b\n",
-            r"byte 20014 \(0xe9\) is not utf-8; cp1252 would read '.*café,b.n' there: say it as encoding",
+            r"byte 20014 \(0xe9\), in line \d+, is not utf-8; cp1252 would read '.*café,b.n' there: say it as encoding",
         ),
-        ("text,label\né,b\n".encode("utf-16"), r"byte 0 \(0xff\) is not utf-8; utf-16 would read 'text,label.*' there"),
+        (
+            "text,label\né,b\n".encode("utf-16"),
+            r"byte 0 \(0xff\), in line 1, is not utf-8; utf-16 would read 'text,label.*' there",
+        ),
         (b"", "rows.csv' is empty"),
     ],
 )
@@ -465,7 +468,9 @@ def test_a_path_that_does_not_exist(name: str) -> None:
 
 def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "rows.xlsx").write_text("text")
-    with pytest.raises(DataError, match=r"suffix that is not known; known: \.csv, \.json, \.jsonl, \.parquet"):
+    with pytest.raises(
+        DataError, match=r"suffix that is not known; known: \.arrow, \.csv, \.feather, \.json, \.jsonl, \.parquet"
+    ):
         load_examples(source(tmp_path / "rows.xlsx"), 0)
     (tmp_path / "empty.csv").write_text("text,label\n")
     (tmp_path / "empty.jsonl").write_text("")

@@ -67,7 +67,7 @@ def test_bad_templates(text: str, message: str) -> None:
         (np.float32("nan"), "column 'q' has no value"),
         (b"\xff", "column 'q' holds bytes that are no text in UTF-8: 'utf-8' codec can't decode byte 0xff"),
         (datetime.timedelta(1), "column 'q' holds a timedelta"),
-        (["a"], "column 'q' holds a list; templates take text and numbers"),
+        (["a"], "column 'q' holds a list; a text is made of text and numbers"),
         (" \n", r"template ' \{q\}' gives an empty text"),
     ],
 )

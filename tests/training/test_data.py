@@ -112,6 +112,27 @@ def test_ordering_saves_padding() -> None:
     assert sum(padded) < 0.6 * sum(8 * max(as_drawn[i : i + 8]) for i in range(0, 128, 8))
 
 
+def test_a_step_s_tokens_are_counted_with_and_without_padding() -> None:
+    """Six examples: in one pass 6 × 9, two by two 2 × 9 + 2 × 6 + 2 × 2, two workers 3 × 9 + 3 × 7."""
+    lengths = [1, 9, 4, 7, 6, 2]
+    assert order(lengths).token_counts(0, 1) == (29, 54)
+    assert order(lengths, micro_batch_size=2).token_counts(0, 1) == (29, 2 * 9 + 2 * 6 + 2 * 2)
+    assert order(lengths).token_counts(3, 2) == (29, 3 * 9 + 3 * 7)
+    assert order(lengths, micro_batch_size=1).token_counts(0, 2) == (29, 29)
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize("num_workers", [1, 2, 3])
+def test_padding_adds_to_tokens_which_the_workers_share(limit: dict[str, int], num_workers: int) -> None:
+    cut = order(UNEQUAL, batch_size=7, **limit)
+    for step in range(3):
+        tokens, positions = cut.token_counts(step, num_workers)
+        shares = [passes(cut, step, rank, num_workers) for rank in range(num_workers)]
+        assert tokens == cut.token_counts(step, 1)[0]
+        assert positions == sum(len(part) * max(part) for share in shares for part in share if part)
+        assert positions >= tokens
+
+
 def test_epochs_round_up_to_steps() -> None:
     assert [num_epoch_steps(len(order().features), order().batch_size, n) for n in (0.1, 1.0, 1.5)] == [1, 4, 5]
 

@@ -16,7 +16,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from prunedlora.tasks.outcomes import Figure
 from prunedlora.training.distributed import Workers
-from prunedlora.training.harness import HarnessError, HarnessSettings, check_share, evaluate_harness, load_tasks
+from prunedlora.training.harness import (
+    HarnessError,
+    HarnessSettings,
+    check_chat_template,
+    check_share,
+    evaluate_harness,
+    load_tasks,
+)
+from prunedlora.training.harness_objective import DocumentScores, document_scores
 from tests.harness_tasks import GROUP, needs_harness, write_tasks
 from tests.tiny import make_decoder
 
@@ -48,7 +56,7 @@ def measure(decoder: Path, settings: HarnessSettings, workers: Workers = ALONE, 
     model = options.pop("model", None) or AutoModelForCausalLM.from_pretrained(decoder)
     tokenizer, tasks = AutoTokenizer.from_pretrained(decoder), load_tasks(settings)
     dtype = options.pop("dtype", torch.float32)
-    return evaluate_harness(model, tokenizer, tasks, settings, dtype=dtype, workers=workers)
+    return evaluate_harness(model, tokenizer, tasks, settings, dtype=dtype, workers=workers, **options).figures
 
 
 @needs_harness
@@ -72,6 +80,85 @@ def test_figures_are_those_of_lm_eval(decoder: Path, folder: Path) -> None:
     }  # fmt: skip
     assert 0 < ours["harness/word_side/acc"].value < 1
     assert measure(decoder, of(*paths, num_fewshot=0, limit=20)) != ours
+
+
+TEMPLATE = (
+    "{% for turn in messages %}<{{ turn.role }}{{ tone or '' }}>{{ turn.content }}<end>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+@needs_harness
+@pytest.mark.parametrize("tone", [{}, {"tone": " calm"}])
+def test_prompts_by_a_chat_template_are_those_of_lm_eval(decoder: Path, folder: Path, tone: dict[str, str]) -> None:
+    """With a system instruction, and examples in the prompt as turns of their own."""
+    from lm_eval.evaluator import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    tokenizer = AutoTokenizer.from_pretrained(decoder)
+    tokenizer.chat_template = TEMPLATE
+    paths = [folder / "word_side.yaml", folder / "first_word.yaml"]
+    lm = HFLM(
+        str(decoder), tokenizer=tokenizer, dtype="float32", device="cpu", batch_size=8, chat_template_args=dict(tone)
+    )
+    asked: dict[str, Any] = {"apply_chat_template": True, "system_instruction": "Take the house."}
+    logged = simple_evaluate(
+        lm,
+        tasks=[str(path) for path in paths],
+        limit=12,
+        fewshot_as_multiturn=True,
+        task_manager=TaskManager(include_defaults=False),
+        **asked,
+    )
+    settings = of(*paths, limit=12, **asked)
+    tasks, model = load_tasks(settings), AutoModelForCausalLM.from_pretrained(decoder)
+    ours = evaluate_harness(
+        model, tokenizer, tasks, settings, dtype=torch.float32, workers=ALONE, template_kwargs=tone, log_samples=True
+    )
+    for task in ("word_side", "first_word"):
+        mine, theirs = ours.samples[task], logged["samples"][task]
+        assert [each["arguments"] for each in mine] == [each["arguments"] for each in theirs]
+        assert [each["resps"] for each in mine] == [each["resps"] for each in theirs]
+    prompt = mine[0]["arguments"][0][0]
+    assert prompt.startswith(f"<system{tone.get('tone', '')}>Take the house.<end><user")
+    assert prompt.endswith("<assistant>")
+    accuracy = ours.figures["harness/word_side/acc"]
+    assert accuracy.value == logged["results"]["word_side"]["acc,none"]
+
+
+@needs_harness
+def test_examples_in_the_prompt_are_turns_of_their_own(decoder: Path, folder: Path) -> None:
+    from lm_eval.evaluator import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    tokenizer, path = AutoTokenizer.from_pretrained(decoder), folder / "word_side.yaml"
+    tokenizer.chat_template = TEMPLATE
+    settings = of(path, limit=8, num_fewshot=1, apply_chat_template=True)
+    model = AutoModelForCausalLM.from_pretrained(decoder)
+    ours = evaluate_harness(
+        model, tokenizer, load_tasks(settings), settings, dtype=torch.float32, workers=ALONE, log_samples=True
+    )
+    lm = HFLM(str(decoder), tokenizer=tokenizer, dtype="float32", device="cpu", batch_size=8)
+    theirs = simple_evaluate(
+        lm, tasks=[str(path)], limit=8, num_fewshot=1, apply_chat_template=True, fewshot_as_multiturn=True,
+        task_manager=TaskManager(include_defaults=False),
+    )["samples"]["word_side"]  # fmt: skip
+    assert [each["resps"] for each in ours.samples["word_side"]] == [each["resps"] for each in theirs]
+    assert ours.samples["word_side"][0]["arguments"][0][0].count("<user>") == 2
+
+
+def test_a_chat_template_that_is_not_there_is_refused(decoder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(decoder)
+    check_chat_template(tokenizer, SETTINGS, {})
+    settings = of(apply_chat_template=True)
+    with pytest.raises(HarnessError, match=rf"tokenizer of {decoder} has no chat template; set it to false, or name"):
+        check_chat_template(tokenizer, settings, {})
+    tokenizer.chat_template = "{{ raise_exception('System role not supported') if messages[0].role == 'system' }}"
+    check_chat_template(tokenizer, settings, {})
+    with pytest.raises(HarnessError, match=r"takes no system's turn \(System role not supported\); remove it"):
+        check_chat_template(tokenizer, replace(settings, system_instruction="Be brief."), {})
 
 
 @needs_harness
@@ -110,10 +197,21 @@ def test_everything_is_left_as_it_was(decoder: Path, folder: Path) -> None:
     assert torch.equal(torch.get_rng_state(), states[2])
 
 
+def with_scores(
+    decoder: Path, settings: HarnessSettings, workers: Workers
+) -> tuple[dict[str, Figure], DocumentScores | None]:
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(decoder), AutoTokenizer.from_pretrained(decoder)
+    found = evaluate_harness(
+        model, tokenizer, load_tasks(settings), settings, dtype=torch.float32, workers=workers, log_samples=True
+    )
+    accuracy = found.figures["harness/word_side/acc"].value
+    return found.figures, document_scores(found.samples.get("word_side", ()), "acc", accuracy)
+
+
 def _worker(rank: int, decoder: Path, settings: HarnessSettings, rendezvous: str, found: Any) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
-    found[rank] = measure(decoder, settings, Workers(rank, 2, torch.device("cpu")))
+    found[rank] = with_scores(decoder, settings, Workers(rank, 2, torch.device("cpu")))
     dist.destroy_process_group()
 
 
@@ -132,7 +230,10 @@ def test_two_workers_share_the_requests(decoder: Path, folder: Path, tmp_path: P
             process.join()
             assert process.exitcode == 0
         shared = dict(found)
-    assert shared[0] == shared[1] == measure(decoder, settings)
+    figures, scores = with_scores(decoder, settings, ALONE)
+    assert scores is not None
+    assert len(scores.scores) == 7
+    assert shared == {0: (figures, scores), 1: (figures, None)}  # document by document, rank 0 alone
 
 
 @needs_harness

@@ -3,6 +3,7 @@
 import gc
 import os
 import weakref
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.trial import assets, base_cache
+from prunedlora.trial.assemble import num_steps
 from prunedlora.trial.assets import AssetCache, load_task
 from tests.tiny import decoder_tree, make_data, sweep_tree
 
@@ -156,6 +158,26 @@ def test_the_record_counts_groups_and_what_they_cost(tmp_path: Path) -> None:
     assert facts["num_groups"] == {"train": 20, "validation": 20, "test": 20}
     assert facts["num_examples"] == {"train": 60, "validation": 20, "test": 20}
     assert facts["num_siblings_removed"] == {"train": 80, "validation": 0, "test": 0}
+
+
+def test_a_pass_is_of_weighted_examples(tmp_path: Path) -> None:
+    """Two sources of formats of their own: the record says what each gave, and a pass has as many steps."""
+    tree = sweep_tree(tmp_path, tmp_path / "store")
+    rows = [f"word {n},{['front', 'back'][n % 2]}" for n in range(60)]
+    (tmp_path / "a.csv").write_text("\n".join(["text,label", *rows[:40], ""]))
+    (tmp_path / "b.tsv").write_text("\n".join(row.replace(",", "\t") for row in ["what,class", *rows[40:], ""]))
+    first = {"name": str(tmp_path / "a.csv"), "prompt": "{text}", "target": "{label}", "weight": 1.5}
+    other = {"name": str(tmp_path / "b.tsv"), "prompt": "{what}", "target": "{class}"}
+    values = {"data__train": [first, other], "data__num_validation": 5, "data__num_test": 5}
+    trial = trial_of(tree, **values, training__num_steps=None, training__num_epochs=2, training__batch_size=8)
+    assets = AssetCache(torch.device("cpu")).get(trial)
+    a, b = assets.data_facts["train_sources"]
+    assert (a["name"], a["weight"], b["name"], b["weight"]) == (first["name"], 1.5, other["name"], 1.0)
+    assert a["num_examples"] + b["num_examples"] == 50
+    assert a["num_per_pass"] == round(1.5 * a["num_examples"])
+    total = assets.data_facts["num_examples"]["train"]
+    assert total == len(assets.train) == a["num_per_pass"] + b["num_per_pass"]
+    assert num_steps(trial, len(assets.train)) == ceil(2 * total / 8)
 
 
 def test_assets_are_those_of_the_stop_texts(tmp_path: Path) -> None:

@@ -62,3 +62,18 @@ def test_without_the_hub_a_models_commit_is_that_of_the_cache(
         "model some/base@v1": SECOND,
         "dataset some/data": None,
     }
+
+
+def test_a_file_of_a_dataset_has_its_commit_in_the_cache(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = DATA._replace(file="d/x.csv")
+    hub.heads = {"datasets/some/data": SECOND}
+    assert find_commits([file]) == {"dataset some/data": SECOND}
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert find_commits([file]) == {"dataset some/data": None}
+    repo = tmp_path / "cache" / "datasets--some--data"
+    for path, text in ((f"snapshots/{FIRST}/d/x.csv", "a"), ("refs/main", FIRST)):
+        (repo / path).parent.mkdir(parents=True, exist_ok=True)
+        (repo / path).write_text(text)
+    assert find_commits([file]) == {"dataset some/data": FIRST}

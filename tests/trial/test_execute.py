@@ -25,6 +25,7 @@ from prunedlora.results.record import Failure, TrialRecord
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import StaleWriterError, Store
 from prunedlora.training.agreement import WorkersDifferError
+from prunedlora.training.data import BatchOrder
 from prunedlora.training.distributed import PeerLostError, Workers
 from prunedlora.training.loop import Verdict
 from prunedlora.trial.assets import AssetCache
@@ -71,7 +72,7 @@ def run(
     assets: AssetCache | None = None,
     workers: Workers = ALONE,
     report: Callable[[dict[str, Any]], Verdict] = carry_on,
-    progress: Callable[[int, int], Verdict] = carry_on,
+    progress: Callable[[int, int, float], Verdict] = carry_on,
     epoch: int = 1,
     **more: Any,
 ) -> str:
@@ -140,6 +141,8 @@ def test_a_trial_leaves_candidates_adapters_log_and_record(tree: dict[str, Any],
     assert end["time"] == f"evaluation {share:.0%} of the time"
     assert set(end["evaluation_seconds"]) == {"loss", "export"}  # no answers are generated for a class
     assert store.checkpoints(record.key) == []
+    assert sum(line["tokens"] for line in steps) == last.tokens_seen
+    assert record.tokens_per_second == last.tokens_seen / record.train_seconds
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, 6, 9, 11])
@@ -153,7 +156,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(
     whole.create_or_open(tree)
     assert run(trial, whole) == "completed"
 
-    def pause(step: int, _: int) -> Verdict:
+    def pause(step: int, *_: float) -> Verdict:
         return Verdict.PAUSE if step == stop_at else Verdict.CONTINUE
 
     assert run(trial, store, progress=pause) == "paused"
@@ -164,6 +167,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(
     left, right = record_of(trial, store).candidates, record_of(trial, whole).candidates
     assert [c.figures for c in left] == [c.figures for c in right]
     assert [c.tokens_seen for c in left] == [c.tokens_seen for c in right]
+    assert record_of(trial, store).padding_share == record_of(trial, whole).padding_share
 
 
 def test_passes_of_a_step_change_rounding_alone_and_resume_bit_for_bit(assets_folder: Path, tmp_path: Path) -> None:
@@ -171,7 +175,7 @@ def test_passes_of_a_step_change_rounding_alone_and_resume_bit_for_bit(assets_fo
     tree = decoder_tree(assets_folder, tmp_path / "unused")
     assets = AssetCache(CPU)
 
-    def pause_at_seven(step: int, _: int) -> Verdict:
+    def pause_at_seven(step: int, *_: float) -> Verdict:
         return Verdict.PAUSE if step == 7 else Verdict.CONTINUE
 
     found: dict[str, tuple[list[dict[str, int]], list[dict[str, torch.Tensor]], int]] = {}
@@ -186,8 +190,20 @@ def test_passes_of_a_step_change_rounding_alone_and_resume_bit_for_bit(assets_fo
         if name == "paused":
             assert run(trial, store, progress=pause_at_seven) == "paused"
         assert run(trial, store, assets=assets) == "completed"
-        candidates = record_of(trial, store).candidates
+        record = record_of(trial, store)
+        candidates = record.candidates
         adapters = [adapter_of(trial, store, step) for step in (6, 12)]
+        order = BatchOrder(
+            assets.get(trial).train, 8, trial.training.micro_batch_size, trial.training.micro_batch_tokens, trial.seed
+        )
+        by_hand = [order.token_counts(step, 1) for step in range(12)]
+        log = [line for line in store.read_log(record.key) if "loss" in line]
+        assert [(line["tokens"], line["positions"]) for line in log] == by_hand
+        seen, padded = map(sum, zip(*by_hand, strict=True))
+        assert candidates[-1].tokens_seen == seen < padded
+        assert record.padding_share == 1 - seen / padded
+        assert record.tokens_per_second == seen / record.train_seconds
+        assert 0 < sum(line["seconds"] for line in log) <= record.train_seconds + 1e-9
         found[name] = [c.ranks for c in candidates], adapters, candidates[-1].tokens_seen
     ranks, adapters, tokens = found["whole"]
     for name in ("examples", "tokens"):
@@ -274,7 +290,7 @@ def test_a_rank_that_fails_alone_leaves_its_reason(tree: dict[str, Any], store: 
     with pytest.raises(ValueError, match="below the 2 workers"):
         run(trial, store, workers=_Alone(1, 2, CPU))
     steps: list[int] = []
-    assert run(trial, store, progress=lambda step, _: (steps.append(step), Verdict.CONTINUE)[1]) == "failed"
+    assert run(trial, store, progress=lambda step, *_: (steps.append(step), Verdict.CONTINUE)[1]) == "failed"
     assert steps == []
     record = record_of(trial, store)
     assert record.failure is not None
@@ -432,7 +448,7 @@ def test_the_log_has_neither_holes_nor_repeats_after_a_kill(
     class KilledError(BaseException):
         pass
 
-    def kill(step: int, _: int) -> Verdict:
+    def kill(step: int, *_: float) -> Verdict:
         if step == 10:
             raise KilledError
         return Verdict.CONTINUE
@@ -453,7 +469,7 @@ def test_a_replaced_driver_writes_nothing(tree: dict[str, Any], store: Store) ->
 
 def test_a_broken_checkpoint_is_named_in_the_record(tree: dict[str, Any], store: Store) -> None:
     trial = trial_of(tree)
-    run(trial, store, progress=lambda step, _: Verdict.PAUSE if step == 5 else Verdict.CONTINUE)
+    run(trial, store, progress=lambda step, *_: Verdict.PAUSE if step == 5 else Verdict.CONTINUE)
     folder = next((Path(store.uri) / "trials" / trial_key(trial) / "checkpoints").iterdir())
     (folder / "tensors.safetensors").write_bytes(b"x")
     assert run(trial, store) == "failed"
@@ -572,6 +588,12 @@ def test_two_workers_remove_what_one_removes(
     one, two = (record_of(trial, store) for store in stores)
     assert two.environment.num_workers == 2
     assert [c.ranks for c in one.candidates] == [c.ranks for c in two.candidates]
+    assert [c.tokens_seen for c in one.candidates] == [c.tokens_seen for c in two.candidates]
+    train = AssetCache(CPU).get(trial).train
+    order = BatchOrder(train, batch_size, micro_batch_size, None, trial.seed)
+    for num_workers, record in ((1, one), (2, two)):
+        tokens, positions = map(sum, zip(*(order.token_counts(i, num_workers) for i in range(12)), strict=True))
+        assert record.padding_share == 1 - tokens / positions
     left, right = (adapter_of(trial, store, 12) for store in stores)
     assert left.keys() == right.keys()
     assert all(torch.allclose(left[name], right[name], atol=1e-4) for name in left)

@@ -81,7 +81,7 @@ def run(
     trial: TrialConfig,
     store: Store,
     assets: AssetCache,
-    progress: Callable[[int, int], Verdict] = lambda *_: Verdict.CONTINUE,
+    progress: Callable[[int, int, float], Verdict] = lambda *_: Verdict.CONTINUE,
     report: Callable[[dict[str, Any]], Verdict] = lambda _: Verdict.CONTINUE,
     workers: Workers = ALONE,
     **more: Any,
@@ -106,14 +106,15 @@ def found(trial: TrialConfig, store: Store) -> list[dict[str, Any]]:
 
 def lines(trial: TrialConfig, store: Store) -> list[dict[str, Any]]:
     """The log but for what says when it was gone on with, and where the time went."""
-    return [line for line in store.read_log(trial_key(trial)) if not {"resumed_at_step", "time"} & line.keys()]
+    kept = [line for line in store.read_log(trial_key(trial)) if not {"resumed_at_step", "time"} & line.keys()]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in kept]
 
 
-def once(*steps: int) -> Callable[[int, int], Verdict]:
+def once(*steps: int) -> Callable[[int, int, float], Verdict]:
     """Kills each time one of these steps is done for the first time."""
     left = list(steps)
 
-    def progress(step: int, _: int) -> Verdict:
+    def progress(step: int, *_: float) -> Verdict:
         if step in left:
             left.remove(step)
             raise KilledError
@@ -140,7 +141,7 @@ def test_a_ladder_that_fails_on_its_last_rung_leaves_the_others(
     """As the same training that does not fail makes them: on the front, recommended and found."""
     trial = ladder_of(tree, RESTART)
 
-    def fail(step: int, _: int) -> Verdict:
+    def fail(step: int, *_: float) -> Verdict:
         if step == 12:
             raise NonFiniteError("loss is nan")
         return Verdict.CONTINUE
@@ -231,7 +232,7 @@ def test_killed_and_paused_between_candidate_and_removal(
     assert statuses == ["killed", "paused", "killed", "paused", "killed", "completed"]
     paused, asked = new_store(tree, tmp_path / "paused"), [3, 4, 5, 6, 9]
 
-    def pause(step: int, _: int) -> Verdict:
+    def pause(step: int, *_: float) -> Verdict:
         if step not in asked:
             return Verdict.CONTINUE
         asked.remove(step)
@@ -251,7 +252,7 @@ def test_checkpoints_lie_before_a_branch_and_after_the_removal_that_follows_it(
     trial, store = ladder_of(tree, BRANCH, SHARED), new_store(tree, tmp_path / "store")
     saved, save = list[str](), CheckpointWriter.save
     monkeypatch.setattr(CheckpointWriter, "save", lambda self, taken: (saved.append(taken.name), save(self, taken)))
-    assert run(trial, store, assets, lambda step, _: Verdict.PAUSE if step == 5 else Verdict.CONTINUE) == "paused"
+    assert run(trial, store, assets, lambda step, *_: Verdict.PAUSE if step == 5 else Verdict.CONTINUE) == "paused"
     assert saved == store.checkpoints(trial_key(trial)) == ["00000004-000"]
     saved.clear()
     run(trial, store, assets, checkpoint_every_steps=1, checkpoint_every_seconds=1e-9)
@@ -326,6 +327,7 @@ def test_a_branch_leaves_no_trace_and_sees_what_the_line_sees_next(
     assert examples[4] != examples[5]
     assert line_examples == {step: examples[step] for step in line_examples}
     assert live.tokens_seen > skipped.tokens_seen
+    assert live.positions_seen == sum(log.positions for log in logs.values()) > skipped.positions_seen
     assert not all(torch.equal(states[4].tensors[name], states[6].tensors[name]) for name in states[4].tensors)
 
 
@@ -342,7 +344,7 @@ def test_candidates_say_where_they_stand_and_what_the_training_had_cost(
     tree: dict[str, Any], assets: AssetCache, tmp_path: Path
 ) -> None:
     trial, store = ladder_of(tree, BRANCH, SHARED), new_store(tree, tmp_path / "store")
-    told, reported = list[tuple[int, int]](), list[dict[str, Any]]()
+    told, reported = list[tuple[float, ...]](), list[dict[str, Any]]()
     run(
         trial,
         store,
@@ -354,7 +356,9 @@ def test_candidates_say_where_they_stand_and_what_the_training_had_cost(
     assert [(c.step, c.rung, c.branch_steps) for c in candidates] == [(6, 0, 2), (10, 1, 1), (14, 2, 1)]
     assert [c.examples_seen for c in candidates] == [48, 80, 112]
     assert [c.model_dump(mode="json") for c in candidates] == reported
-    assert told == [(step, 14) for step in range(1, 15)]
+    assert [at[:2] for at in told] == [(step, 14) for step in range(1, 15)]
+    assert told[-1][2] == record_of(trial, store).tokens_per_second
+    assert candidates[-1].tokens_seen == sum(line["tokens"] for line in lines(trial, store) if "loss" in line)
     assert candidates[0].train_seconds < candidates[1].train_seconds < candidates[2].train_seconds
     start = candidates[0].adapter_params
     assert [c.adapter_params <= share * start for c, share in zip(candidates[1:], (0.5, 0.2), strict=True)] == [

@@ -77,7 +77,7 @@ def run(
     pause_at: int | None = None,
     workers: Workers | None = None,
 ) -> str:
-    def progress(step: int, _: int) -> Verdict:
+    def progress(step: int, *_: float) -> Verdict:
         if memory is not None:
             memory.step = step
         return Verdict.PAUSE if step == pause_at else Verdict.CONTINUE
@@ -105,7 +105,8 @@ def record_of(trial: TrialConfig, store: Store) -> TrialRecord:
 def findings(trial: TrialConfig, store: Store) -> tuple[Any, ...]:
     """Losses, norms and ranks of all steps, figures, and whatever tensors were exported."""
     record = record_of(trial, store)
-    steps = [{k: v for k, v in line.items() if k != "fit"} for line in store.read_log(record.key) if "loss" in line]
+    lines = [line for line in store.read_log(record.key) if "loss" in line]
+    steps = [{k: v for k, v in line.items() if k not in ("fit", "seconds", "positions")} for line in lines]
     tensors = []
     for candidate in record.candidates:
         if candidate.adapter_path is not None:

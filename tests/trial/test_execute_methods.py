@@ -63,7 +63,7 @@ def run(trial: TrialConfig, store: Store, assets: AssetCache, pause_at: int | No
         epoch=1,
         max_attempts=2,
         report=lambda _: Verdict.CONTINUE,
-        progress=lambda step, _: Verdict.PAUSE if step == pause_at else Verdict.CONTINUE,
+        progress=lambda step, *_: Verdict.PAUSE if step == pause_at else Verdict.CONTINUE,
     )
 
 

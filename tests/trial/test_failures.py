@@ -60,6 +60,13 @@ def singular() -> RuntimeError:
     return caught.value
 
 
+def without_credentials() -> Exception:
+    """As botocore raises it, which is an optional package."""
+    return type("NoCredentialsError", (Exception,), {"__module__": "botocore.exceptions"})(
+        "Unable to locate credentials"
+    )
+
+
 NODES = [
     FULL,
     OSError(errno.EDQUOT, "Disk quota exceeded"),
@@ -74,6 +81,7 @@ NODES = [
     coming_from(ModelError("cannot load model 'x'"), PermissionError("401: gated")),
     coming_from(DataError("cannot load dataset 'x'"), ConnectionError("offline")),
     coming_from(HarnessError("harness tasks need lm-eval"), ModuleNotFoundError("No module named 'lm_eval'")),
+    coming_from(DataError("cannot fetch 's3://b/x.csv'"), without_credentials()),
     LocationError("'data.csv' does not exist"),
     PeerLostError("another worker is gone"),
     WorkersDifferError("the 2 workers"),

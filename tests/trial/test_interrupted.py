@@ -72,7 +72,7 @@ def run(
     trial: TrialConfig,
     store: Store,
     assets: AssetCache,
-    progress: Callable[[int, int], Verdict] = lambda *_: Verdict.CONTINUE,
+    progress: Callable[[int, int, float], Verdict] = lambda *_: Verdict.CONTINUE,
     workers: Workers = ALONE,
     key: str | None = None,
     max_attempts: int = 2,
@@ -100,11 +100,11 @@ def results(trial: TrialConfig, store: Store) -> list[Any]:
     return found
 
 
-def killed_at(*steps: int) -> Callable[[int, int], Verdict]:
+def killed_at(*steps: int) -> Callable[[int, int, float], Verdict]:
     """Kills each time one of these steps is done for the first time."""
     left = list(steps)
 
-    def progress(step: int, _: int) -> Verdict:
+    def progress(step: int, *_: float) -> Verdict:
         if step in left:
             left.remove(step)
             raise KilledError
@@ -435,7 +435,7 @@ def test_sick_devices_before_a_new_checkpoint_are_forgiven(
 def test_a_device_that_fails_later_counts(
     tree: dict[str, Any], store: Store, assets: AssetCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(step: int, _: int) -> Verdict:
+    def broken(step: int, *_: float) -> Verdict:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     for _ in range(2):
@@ -523,7 +523,9 @@ def test_checkpoints_are_left_by_time(tree: dict[str, Any], store: Store, assets
     with pytest.raises(KilledError):
         run(trial, store, assets, killed_at(4), checkpoint_every_seconds=1e-9)
     assert [int(name.partition("-")[0]) for name in store.checkpoints(trial_key(trial))] == [3]
-    run(trial, store, assets, lambda step, _: (seen.append(step), Verdict.CONTINUE)[1], checkpoint_every_seconds=3600.0)
+    run(
+        trial, store, assets, lambda step, *_: (seen.append(step), Verdict.CONTINUE)[1], checkpoint_every_seconds=3600.0
+    )
     assert seen == list(range(4, 13))
 
 
@@ -558,7 +560,7 @@ def _fails_alone(rank: int, uri: str, config: dict[str, Any], rendezvous: str) -
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
 
-    def progress(step: int, _: int) -> Verdict:
+    def progress(step: int, *_: float) -> Verdict:
         if step == 2:
             os._exit(9)
         return Verdict.CONTINUE

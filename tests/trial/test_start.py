@@ -85,7 +85,7 @@ def on(home: Path, name: str, *, method: str = "lora", classes: bool = False, **
 
 
 def run(
-    trial: TrialConfig, folder: Path, progress: Callable[[int, int], Verdict] = lambda *_: Verdict.CONTINUE
+    trial: TrialConfig, folder: Path, progress: Callable[[int, int, float], Verdict] = lambda *_: Verdict.CONTINUE
 ) -> tuple[Store, str, str]:
     store, key = Store(str(folder)), trial_key(trial)
     store.create_or_open({})
@@ -126,7 +126,7 @@ def test_layers_of_unequal_ranks_train_on_and_resume_bit_for_bit(method: str, ho
     assert record.config["adapter"]["initial_rank"] is None
     assert logits(again, home, "decoder").isfinite().all()
 
-    paused = run(trial, tmp_path / "parts", lambda step, _: Verdict.PAUSE if step == 4 else Verdict.CONTINUE)
+    paused = run(trial, tmp_path / "parts", lambda step, *_: Verdict.PAUSE if step == 4 else Verdict.CONTINUE)
     assert paused[2] == "paused"
     assert run(trial, tmp_path / "parts")[2] == "completed"
     found, expected = weights(paused[0], key, 12), weights(store, key, 12)
@@ -196,7 +196,7 @@ def test_layers_of_unequal_ranks_are_pruned(allocation: str, home: Path, tmp_pat
     first, last = record.candidates[0], record.candidates[-1]
     assert last.adapter_params < first.adapter_params
     assert max(first.ranks.values()) <= 6
-    run(trial, tmp_path / "parts", lambda step, _: Verdict.PAUSE if step == 7 else Verdict.CONTINUE)
+    run(trial, tmp_path / "parts", lambda step, *_: Verdict.PAUSE if step == 7 else Verdict.CONTINUE)
     parts, _, _ = run(trial, tmp_path / "parts")
     found, expected = weights(parts, key, 12), weights(store, key, 12)
     assert found.keys() == expected.keys()

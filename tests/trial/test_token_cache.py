@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
+from prunedlora import node_folder as node_folder_module
+from prunedlora.node_folder import NodeFolderError, node_folder
 from prunedlora.registry import lookup, names
 from prunedlora.tasks import tokenised as file_module
 from prunedlora.tasks.data_error import DataError
@@ -21,7 +23,7 @@ from prunedlora.tasks.sources import Source
 from prunedlora.tasks.splits import Splits, load_splits
 from prunedlora.tasks.task import Task
 from prunedlora.trial import token_cache
-from prunedlora.trial.token_cache import SPLITS, TokenFolderError, node_folder, tokenised
+from prunedlora.trial.token_cache import SPLITS, WHAT, tokenised
 from tests.tiny import make_data, minilm_folder
 
 ANSWERS = {"metric": "exact_match", "max_new_tokens": 3}
@@ -189,7 +191,7 @@ def test_a_node_without_room_says_so(
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
     try:
-        with pytest.raises(TokenFolderError, match=r"cannot write .* data, [\d,]+ MB are free .*TMPDIR") as caught:
+        with pytest.raises(NodeFolderError, match=r"cannot write .* data, [\d,]+ MB are free .*TMPDIR") as caught:
             tokenised(task, splits)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -200,36 +202,36 @@ def test_a_node_without_room_says_so(
 
 def test_a_folder_that_others_may_enter_is_refused(folder: Path) -> None:
     folder.parent.mkdir(mode=0o755)
-    with pytest.raises(TokenFolderError, match=r"must be a folder of user \d+ .*mode 755: remove it, or let TMPDIR"):
-        node_folder()
+    with pytest.raises(NodeFolderError, match=r"must be a folder of user \d+ .*mode 755: remove it, or let TMPDIR"):
+        node_folder("tokens", WHAT)
     folder.parent.rmdir()
     elsewhere = folder.parent.with_name("elsewhere")
     elsewhere.mkdir(mode=0o700)
     folder.parent.symlink_to(elsewhere)
-    with pytest.raises(TokenFolderError, match="must be a folder") as caught:
-        node_folder()
+    with pytest.raises(NodeFolderError, match="must be a folder") as caught:
+        node_folder("tokens", WHAT)
     assert caught.value.errno == errno.EACCES
 
 
 def test_what_lies_in_the_folders_way(splits: Splits, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is told as the package's own error, with what to do."""
     folder.parent.write_text("")
-    with pytest.raises(TokenFolderError, match=r"must be a folder of user .*remove it, or let TMPDIR"):
-        node_folder()
+    with pytest.raises(NodeFolderError, match=r"must be a folder of user .*remove it, or let TMPDIR"):
+        node_folder("tokens", WHAT)
     folder.parent.unlink()
     folder.parent.mkdir(mode=0o700)
     folder.write_text("")
-    with pytest.raises(TokenFolderError, match=r"no folder of tokenised data \(File exists\); TMPDIR names") as caught:
-        node_folder()
+    with pytest.raises(NodeFolderError, match=r"no folder of tokenised data \(File exists\); TMPDIR names") as caught:
+        node_folder("tokens", WHAT)
     assert caught.value.errno == errno.EEXIST
     folder.unlink()
     monkeypatch.setattr(token_cache, "_key", lambda _: "key")
-    (node_folder() / "key.lock").mkdir()
-    with pytest.raises(TokenFolderError, match=r"cannot write the tokenised data, .*\(Is a directory\); TMPDIR names"):
+    (node_folder("tokens", WHAT) / "key.lock").mkdir()
+    with pytest.raises(NodeFolderError, match=r"cannot write the tokenised data, .*\(Is a directory\); TMPDIR names"):
         tokenised(task_of(splits), splits)
     monkeypatch.setattr(tempfile, "tempdir", str(folder / "gone"))
-    with pytest.raises(TokenFolderError, match=r"no folder of tokenised data \(No such file or directory\)"):
-        node_folder()
+    with pytest.raises(NodeFolderError, match=r"no folder of tokenised data \(No such file or directory\)"):
+        node_folder("tokens", WHAT)
 
 
 def test_what_nobody_opens_for_a_day_goes(splits: Splits, folder: Path, encoded: list[str]) -> None:
@@ -249,6 +251,6 @@ def test_the_oldest_go_where_there_is_too_much(
     splits: Splits, folder: Path, encoded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokenised(task_of(splits), splits)
-    monkeypatch.setattr(token_cache, "MOST_OF_DISK", 0.0)
+    monkeypatch.setattr(node_folder_module, "MOST_OF_DISK", 0.0)
     tokenised(task_of(splits, max_length=20), splits)
     assert len(list(folder.glob("*.arrow"))) == 1

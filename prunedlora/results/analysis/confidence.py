@@ -9,13 +9,14 @@ or three values is far too narrow. Their variance is estimated, and stretched by
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
+from prunedlora.corpus_figures import CORPUS_FIGURES, LOWEST, resampled
 from prunedlora.results.record import Figure
 
 Floats = NDArray[np.float64]
@@ -30,16 +31,21 @@ NUM_DRAWS = 2000
 def interval_of(name: str, figure: Figure, confidence: float) -> tuple[float, float] | None:
     """Two-sided interval of a figure over other draws of as many examples; None where it has no standard error.
 
-    Mean scores (every figure but the loss) have Wilson's (https://doi.org/10.1080/01621459.1927.10502953), which stays
+    Mean scores have Wilson's (https://doi.org/10.1080/01621459.1927.10502953), which stays
     within 0 and 1 and is no point where all examples were right; losses the normal one. Wilson's is for shares of right
     examples; scores between 0 and 1 vary less, and count as the number of right or wrong ones that would have this
-    standard error: p (1 − p) / stderr² + 1, which is n for a share.
+    standard error: p (1 − p) / stderr² + 1, which is n for a share. Figures of all classes together
+    (corpus_figures.py) are no means: theirs is the normal one, cut at what they can be, and none where the jackknife
+    finds no error, since how rare the classes are is not known here. Neither are figures beyond 0 and 1.
     """
-    if figure.stderr is None:
+    if figure.stderr is None or (name in CORPUS_FIGURES and figure.stderr == 0):
         return None
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    if name == "loss":
-        return figure.value - z * figure.stderr, figure.value + z * figure.stderr
+    low, high = figure.value - z * figure.stderr, figure.value + z * figure.stderr
+    if name in CORPUS_FIGURES:
+        return max(low, LOWEST[name]), min(high, 1.0)
+    if name == "loss" or not 0 <= figure.value <= 1:
+        return low, high
     n, p = float(figure.num_examples), figure.value
     if figure.stderr > 0:
         n = max(n, p * (1 - p) / figure.stderr**2 + 1)
@@ -53,15 +59,30 @@ def draw_means(scores: Floats, weights: Floats | None, rng: np.random.Generator,
 
     `scores` (C, n): what each example adds; `weights` (C, n): what it counts (targets of a loss), None: one each.
     """
-    n = scores.shape[1]
-    means, at_once = [], max(1, MOST_DRAWN // n)
+    means = []
+    for counts in draw_examples(scores.shape[1], rng, num_draws):
+        totals = counts @ scores.T
+        means.append(totals / scores.shape[1] if weights is None else totals / (counts @ weights.T))
+    return np.concatenate(means)
+
+
+def draw_corpus_figures(
+    name: str, true: Ints, predicted: Ints, rng: np.random.Generator, num_draws: int = NUM_DRAWS
+) -> Floats:
+    """A figure of corpus_figures.py of C candidates, computed anew on resampled examples, (num_draws, C). `true` (n,):
+    classes of the examples; `predicted` (C, n): those that the candidates gave."""
+    return np.concatenate(
+        [resampled(name, true, predicted, counts) for counts in draw_examples(len(true), rng, num_draws)]
+    )
+
+
+def draw_examples(n: int, rng: np.random.Generator, num_draws: int) -> Iterator[Floats]:
+    """How often each of n examples is drawn, (some draws, n), until there were `num_draws`."""
+    at_once = max(1, MOST_DRAWN // n)
     for begin in range(0, num_draws, at_once):
         num = min(at_once, num_draws - begin)
         drawn = rng.integers(n, size=(num, n)) + n * np.arange(num)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=num * n).reshape(num, n).astype(np.float64)
-        totals = counts @ scores.T
-        means.append(totals / n if weights is None else totals / (counts @ weights.T))
-    return np.concatenate(means)
+        yield np.bincount(drawn.ravel(), minlength=num * n).reshape(num, n).astype(np.float64)
 
 
 def means_over_seeds(values: Floats, owner: Ints) -> Floats:

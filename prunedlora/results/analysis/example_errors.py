@@ -12,13 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prunedlora.results.analysis.confidence import NUM_DRAWS, Floats, Ints, draw_means
+from prunedlora.corpus_figures import CORPUS_FIGURES, corpus_value, largest_step
+from prunedlora.results.analysis.confidence import NUM_DRAWS, Floats, Ints, draw_corpus_figures, draw_means
 from prunedlora.results.analysis.pareto import Objectives, Point
-from prunedlora.results.record import ExampleOutcomes
+from prunedlora.results.record import HARNESS, ExampleOutcomes
 from prunedlora.results.store import Store
 
 LOSS = "loss"
-"""The figure that is a mean over targets; all others are means of scores from 0 to 1, shares where these are 0 or 1."""
+"""The figure that is a mean over targets. CORPUS_FIGURES are made of all predictions together and are computed anew for
+every draw; all others are means of scores from 0 to 1, shares where these are 0 or 1."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class ExampleErrors:
     """Resampled, but not with the rest: trained or scored on other data than most, or its loss counts other targets."""
     without_error: tuple[Point, ...]
     """Nothing is known of how far they are off: a single example."""
+    outcomes: tuple[ExampleOutcomes | None, ...]
+    """Of all points, as they are on record."""
 
     @property
     def paired(self) -> bool:
@@ -77,15 +81,15 @@ def example_errors(
     bare = {
         int(of)
         for of, outcomes in zip(owner, found, strict=True)
-        if outcomes is None or (objectives.quality != LOSS and objectives.quality not in outcomes.scores)
+        if outcomes is None or not tells(outcomes, objectives.quality)
     } | {int(of) for of, point in zip(owner, points, strict=True) if data_of(point) is None}
     alone = [index for index, of in enumerate(owner) if of in bare]
-    members: dict[tuple[str | None, int, tuple[int, ...]], list[int]] = {}
+    members: dict[tuple[str | None, int, tuple[int, ...], str], list[int]] = {}  # by data, number, what is counted
     for index, outcomes in enumerate(found):
         if owner[index] not in bare and outcomes is not None:
-            # Losses over other targets (another tokenizer, another limit of length) are no pairs either.
-            targets = outcomes.num_targets if objectives.quality == LOSS else ()
-            members.setdefault((data_of(points[index]), len(outcomes.loss_sums), targets), []).append(index)
+            of, quality = counted(outcomes, objectives.quality), objectives.quality
+            same = data_of(points[index]), len(outcomes.loss_sums), of, documents_of(outcomes, quality)
+            members.setdefault(same, []).append(index)
     for indices in members.values():
         outcomes_of = [one for index in indices if (one := found[index]) is not None]
         draws[:, indices] = sign * paired_errors(outcomes_of, objectives.quality, rng, num_draws)
@@ -101,12 +105,40 @@ def example_errors(
             points[index] for data, indices in members.items() if data != most[0][0] for index in indices
         ),
         without_error=tuple(points[index] for index in alone if points[index].quality.stderr is None),
+        outcomes=tuple(found),
     )
 
 
-def resolution(points: Sequence[Point], quality: str) -> float:
-    """What one example more or less changes in the quality at most, at the fewest examples; 0 for a loss."""
-    return 0.0 if quality == LOSS else max(1.0 / point.quality.num_examples for point in points)
+def step_of_one(point: Point, outcomes: ExampleOutcomes | None, quality: str) -> float:
+    """What one example more or less changes in the quality of a candidate at most; 0 for a loss. Of a figure of all
+    classes together: by its counts, since an example of a rare class changes more; as of a mean where they are not on
+    record."""
+    if quality == LOSS:
+        return 0.0
+    if quality in CORPUS_FIGURES and outcomes is not None and tells(outcomes, quality):
+        return largest_step(quality, np.array(outcomes.true_classes), np.array(outcomes.predicted_classes))
+    return 1.0 / point.quality.num_examples
+
+
+def tells(outcomes: ExampleOutcomes, quality: str) -> bool:
+    """Whether the quality can be computed anew from these outcomes, as resampling does."""
+    if quality in CORPUS_FIGURES:
+        return outcomes.true_classes is not None
+    return quality == LOSS or quality in outcomes.scores
+
+
+def counted(outcomes: ExampleOutcomes, quality: str) -> tuple[int, ...]:
+    """What must be equal in two candidates for their outcomes to be pairs: how many targets a loss is over (another
+    tokenizer or limit of length counts others), the classes; of scores nothing."""
+    if quality == LOSS:
+        return outcomes.num_targets
+    return outcomes.true_classes or () if quality in CORPUS_FIGURES else ()
+
+
+def documents_of(outcomes: ExampleOutcomes, quality: str) -> str:
+    """Which documents of lm-evaluation-harness the quality was measured on, by their content; empty for a figure of the
+    validation split."""
+    return outcomes.documents or "" if quality.startswith(HARNESS) else ""
 
 
 def data_of(point: Point) -> str | None:
@@ -119,6 +151,11 @@ def paired_errors(
     outcomes: Sequence[ExampleOutcomes], quality: str, rng: np.random.Generator, num_draws: int = NUM_DRAWS
 ) -> Floats:
     """(num_draws, C) resampled minus measured quality of candidates that were scored on the same examples."""
+    if quality in CORPUS_FIGURES:
+        true = np.array(outcomes[0].true_classes)
+        predicted = np.array([one.predicted_classes for one in outcomes])
+        values = np.array([corpus_value(quality, true, one) for one in predicted])
+        return draw_corpus_figures(quality, true, predicted, rng, num_draws) - values
     scores, weights = _scores(outcomes, quality)
     measured = scores.mean(1) if weights is None else scores.sum(1) / weights.sum(1)
     return draw_means(scores, weights, rng, num_draws) - measured

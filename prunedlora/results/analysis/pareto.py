@@ -91,8 +91,8 @@ def points(records: Iterable[TrialRecord], objectives: Objectives) -> list[Point
 
     Full fine-tuning is none: it is the reference that `best_full` finds. A candidate that no served slot holds has no
     position on an axis of served slots and is left out there; so is one on the axis of a figure that was not measured,
-    its loss having told that it is not on the front (`Candidate.judged_by_loss`). Raises ObjectiveError when any other
-    candidate lacks the quality figure.
+    its loss having told that it is not on the front, or lm-evaluation-harness having failed (`Candidate.is_measured`).
+    Raises ObjectiveError when any other candidate lacks the quality figure.
     """
     return [
         Point(
@@ -116,6 +116,7 @@ def best_full(records: Iterable[TrialRecord], objectives: Objectives) -> Figure 
         for record in records
         if method(record) == FULL
         for candidate in record.candidates
+        if candidate.is_measured([objectives.quality])
     ]
     return max(figures, key=lambda figure: objectives.gain(figure.value), default=None)
 
@@ -132,8 +133,9 @@ def front(points: Sequence[Point], objectives: Objectives) -> list[Point]:
 def reference(points: Sequence[Point], objectives: Objectives, base: BaseReference | None) -> Reference:
     """The reference point of a sweep, the same whenever the same points are there.
 
-    Quality: 0 where more is better; otherwise the base model's value, or the worst candidate's when the base model was
-    not evaluated. Size: 1.1 times the largest candidate's, so that the largest counts too.
+    Quality: 0 where more is better (of matthews that is chance, and candidates below it add no area); otherwise the
+    base model's value, or the worst candidate's when the base model was not evaluated. Size: 1.1 times the largest
+    candidate's, so that the largest counts too.
     """
     if objectives.maximize:
         quality, rule = 0.0, f"{objectives.quality} 0"

@@ -13,7 +13,7 @@ import numpy as np
 
 from prunedlora.results.analysis.confidence import NUM_DRAWS, means_over_seeds, seed_noise, shortfall_bounds
 from prunedlora.results.analysis.configurations import Configuration, configurations
-from prunedlora.results.analysis.example_errors import LOSS, example_errors, resolution
+from prunedlora.results.analysis.example_errors import LOSS, example_errors, step_of_one
 from prunedlora.results.analysis.pareto import Objectives, Point
 from prunedlora.results.analysis.serving import slot_bytes_of
 from prunedlora.results.analysis.summary import Summary
@@ -221,7 +221,10 @@ def recommend_with_confidence(
         confidence,
         rng,
         seeds=seeds,
-        resolution=resolution(points, summary.objectives.quality),
+        resolution=max(
+            step_of_one(point, outcomes, summary.objectives.quality)
+            for point, outcomes in zip(points, errors.outcomes, strict=True)
+        ),
     )
     rivals = [
         Rival(configuration, shortfall(configuration), *map(float, figures))
@@ -266,7 +269,9 @@ def _check(objectives: Objectives, within: float, confidence: float) -> None:
     if not (within >= 0 and isfinite(within)):
         raise RequestError(f"within must be at least 0 and finite, got {within:g}")
     if objectives.quality != LOSS and within >= 1:
-        raise RequestError(f"within must be less than 1, a share of the examples, got {within:g}; one point is 1pt")
+        raise RequestError(
+            f"within must be less than 1, a difference in {objectives.quality}, got {within:g}; one point is 1pt"
+        )
     if not 0.5 <= confidence < 1:
         raise RequestError(f"confidence must lie in [0.5, 1), got {confidence:g}")
 

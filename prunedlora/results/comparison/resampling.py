@@ -5,8 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from prunedlora.corpus_figures import CORPUS_FIGURES
 from prunedlora.results.analysis.confidence import NUM_DRAWS, Floats
-from prunedlora.results.analysis.example_errors import LOSS, data_of, paired_errors
+from prunedlora.results.analysis.example_errors import (
+    counted,
+    data_of,
+    documents_of,
+    paired_errors,
+    step_of_one,
+    tells,
+)
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.comparison.groups import ComparisonError, Group
 from prunedlora.results.record import ExampleOutcomes
@@ -32,9 +40,9 @@ class Sample:
     errors: Floats
     """(NUM_DRAWS, C), resampled minus measured quality, with its sign such that more is better."""
     steps: Floats
-    """(C,), what one example adds to a mean score at most; 0 for a loss."""
+    """(C,), what one example more or less changes in the quality at most; 0 for a loss."""
     examples: list[str | None]
-    """The examples that each was scored on; None where outcomes are not on record."""
+    """The examples that each was scored on; None where outcomes, or those that make the quality, are not on record."""
 
 
 def draw_sample(candidates: Sequence[tuple[Group, Point]], rng: np.random.Generator) -> Sample:
@@ -50,9 +58,11 @@ def draw_sample(candidates: Sequence[tuple[Group, Point]], rng: np.random.Genera
         mine = [c for c, (group, _) in enumerate(candidates) if group.store is store]
         names = [(candidates[c][1].key, candidates[c][1].candidate.name) for c in mine]
         for c, outcomes in zip(mine, store.read_many_outcomes(names), strict=True):
-            found[c] = outcomes
+            found[c] = None if outcomes is None or not tells(outcomes, quality) else outcomes
     examples = [
-        None if outcomes is None or (data := data_of(point)) is None else f"{len(outcomes.loss_sums)} of {data}"
+        None
+        if outcomes is None or (data := data_of(point)) is None
+        else f"{len(outcomes.loss_sums)} of {data} {documents_of(outcomes, quality)}"
         for (_, point), outcomes in zip(candidates, found, strict=True)
     ]
     for scored in sorted({one for one in examples if one is not None}):
@@ -61,20 +71,25 @@ def draw_sample(candidates: Sequence[tuple[Group, Point]], rng: np.random.Genera
     alone = [c for c, one in enumerate(examples) if one is None]
     spread = np.array([stderr_of(*candidates[c]) for c in alone])
     errors[:, alone] = spread * rng.standard_normal((NUM_DRAWS, len(alone)))
-    counts = np.array([point.quality.num_examples for _, point in candidates])
-    return Sample(sign * errors, np.zeros(len(counts)) if quality == LOSS else 1.0 / counts, examples)
+    steps = [step_of_one(point, one, quality) for (_, point), one in zip(candidates, found, strict=True)]
+    return Sample(sign * errors, np.array(steps), examples)
 
 
 def _paired_errors(
     scored: Sequence[tuple[tuple[Group, Point], ExampleOutcomes | None]], quality: str, rng: np.random.Generator
 ) -> Floats:
     outcomes = [one for _, one in scored if one is not None]
-    (group, first), targets = scored[0][0], outcomes[0].num_targets
+    (group, first), targets = scored[0][0], counted(outcomes[0], quality)
     for (other, point), one in scored:
-        if quality == LOSS and one is not None and one.num_targets != targets:
+        if one is not None and counted(one, quality) != targets:
+            what = (
+                "have different classes for the same examples: their figures are"
+                if quality in CORPUS_FIGURES
+                else "count different numbers of targets in the same examples (another tokenizer, or another limit of "
+                "length): their losses are"
+            )
             raise ComparisonError(
-                f"{first.name} of {group.name} and {point.name} of {other.name} count different numbers of targets in "
-                "the same examples (another tokenizer, or another limit of length): their losses are not comparable"
+                f"{first.name} of {group.name} and {point.name} of {other.name} {what} not comparable"
             )
     return paired_errors(outcomes, quality, rng)
 

@@ -25,9 +25,9 @@ Indices = NDArray[np.int64]
 def spreads(errors: Floats, steps: Floats, one: int, others: Indices) -> Floats:
     """Standard errors of the differences between candidate `one` and `others`, (len(others),).
 
-    `errors` (num_draws, C): resampled minus measured qualities. `steps` (C,): what one example adds to a
-    mean score at most, 0 for a loss. One differing example more is reckoned with than was seen, since few
-    of them tell little of how many there might be (Agresti and Min, https://doi.org/10.1002/sim.1781).
+    `errors` (num_draws, C): resampled minus measured qualities. `steps` (C,): what one example more or
+    less changes in the quality at most, 0 for a loss. One differing example more is reckoned with than was
+    seen, since few of them tell little of how many there might be (Agresti and Min, https://doi.org/10.1002/sim.1781).
     """
     variance = (errors[:, others] - errors[:, [one]]).var(0, ddof=1)
     return np.asarray(np.sqrt(variance + (steps[one] ** 2 + steps[others] ** 2) / 2))

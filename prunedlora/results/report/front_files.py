@@ -51,6 +51,10 @@ def report_json(summary: Summary, stages: Sequence[Stage], importances: Importan
         "num_trials": len(summary.records),
         "num_candidates": len(summary.points),
         "cost": asdict(cost),
+        "throughput": {
+            record.key: {"tokens_per_second": record.tokens_per_second, "padding_share": record.padding_share}
+            for record in summary.records
+        },
         "evaluation_share": evaluation_share(cost.device_seconds, cost.evaluation_seconds),
         "judged_by_loss": [
             {"key": record.key, "name": one.name, **one.judged_by_loss.model_dump()}
@@ -128,7 +132,8 @@ def front_csv(summary: Summary) -> str:
 
 def candidates_csv(summary: Summary) -> str:
     """One line per candidate of all trials, failed ones included, by key and step. Its seconds, tokens and examples of
-    training are those until then: candidates of one key share them, so a training cost the most among its lines."""
+    training are those until then: candidates of one key share them, so a training cost the most among its lines. Tokens
+    per second and the share of padding are those of the whole training."""
     on_front = {point.name for point in summary.front}
     recommended = summary.recommended.name if summary.recommended is not None else None
     return _csv(
@@ -157,6 +162,8 @@ def candidates_csv(summary: Summary) -> str:
             "tokens_seen": candidate.tokens_seen,
             "examples_seen": candidate.examples_seen,
             "evaluation_seconds": candidate.evaluation_seconds,
+            "tokens_per_second": record.tokens_per_second,
+            "padding_share": record.padding_share,
             **({} if candidate.judged_by_loss is None else {"judged_by_loss": candidate.judged_by_loss.beaten_by}),
             "adapter_path": candidate.adapter_path,
             **settings,

@@ -9,10 +9,12 @@ import yaml
 from prunedlora.results.analysis.confidence import interval_of
 from prunedlora.results.analysis.doubt import CONFIDENCE, Doubt, doubt_of, sure_text
 from prunedlora.results.analysis.evaluation_time import judged_text
+from prunedlora.results.analysis.harness_quality import spent_text, unmeasured_text
 from prunedlora.results.analysis.history import Stage, hypervolume_history
 from prunedlora.results.analysis.latency_document import latency_columns
 from prunedlora.results.analysis.rank_map import rank_map
 from prunedlora.results.analysis.summary import Summary, comparisons, export_command, summarize
+from prunedlora.results.analysis.throughput_text import throughput_text, throughputs_text
 from prunedlora.results.analysis.trainings import cost_of, sharing_text
 from prunedlora.results.importances_document import Importances, read_importances
 from prunedlora.results.recorded_settings import method, telling
@@ -107,6 +109,10 @@ def report_html(summary: Summary, stages: Sequence[Stage], importances: Importan
         methods=Counter(method(record) for record in records).most_common(),
         cost=cost_of(summary.records),
         judged=judged_text(summary.records),
+        throughputs=throughputs_text(summary.records),
+        throughput=throughput_text,
+        spent=spent_text(quality, None if summary.exported is None else summary.exported.test),
+        unmeasured=unmeasured_text(summary.records, quality),
         sharing=sharing_text(summary.front),
         rungs=_rungs(summary),
         cut_text=cut_text,

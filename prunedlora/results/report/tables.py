@@ -10,7 +10,9 @@ from rich.text import Text
 
 from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.evaluation_time import judged_text
+from prunedlora.results.analysis.harness_quality import spent_text, unmeasured_text
 from prunedlora.results.analysis.summary import Summary, comparisons
+from prunedlora.results.analysis.throughput_text import throughputs_text
 from prunedlora.results.analysis.trainings import cost_of, sharing_text
 from prunedlora.results.figure_text import bytes_text, figure_text
 from prunedlora.results.recorded_settings import method
@@ -47,8 +49,12 @@ def overview(summary: Summary) -> Group:
             parts.append(Text(sharing))
     if summary.records:
         parts.append(Text(f"Cost: {cost_of(summary.records).text()}."))
+    if throughputs := throughputs_text(summary.records):
+        parts.append(Text(f"Throughput: {throughputs}."))
     if judged := judged_text(summary.records):
         parts.append(Text(judged))
+    if unmeasured := unmeasured_text(summary.records, summary.objectives.quality):
+        parts.append(Text(unmeasured))
     if summary.failed:
         parts.append(failures_table(summary))
     return Group(*parts)
@@ -73,6 +79,8 @@ def answer(summary: Summary) -> Text:
         sentences.append(f"The untrained base model has {quality} {figure_text(base)}.")
     if summary.full is not None:
         sentences.append(f"Full fine-tuning reaches {quality} {figure_text(summary.full)}.")
+    if spent := spent_text(quality, None if summary.exported is None else summary.exported.test):
+        sentences.append(spent)
     return Text(" ".join(sentences))
 
 

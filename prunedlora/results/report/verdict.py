@@ -11,6 +11,7 @@ from rich.text import Text
 
 from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.configurations import Configuration
+from prunedlora.results.analysis.harness_quality import spent_text
 from prunedlora.results.analysis.pareto import Objectives, Point
 from prunedlora.results.analysis.recommendation import (
     Constraints,
@@ -53,6 +54,8 @@ def print_verdict(
         print_plain(console, json.dumps(verdict_document(found, summary.objectives), indent=1))
         return
     console.print(verdict(found, summary.objectives))
+    if spent := spent_text(summary.objectives.quality, None if summary.exported is None else summary.exported.test):
+        print_plain(console, spent)
     _print_export(found.point, summary, console)
 
 
@@ -109,7 +112,7 @@ def verdict_document(found: Recommendation, objectives: Objectives) -> dict[str,
         "within": found.within,
         "confidence": found.confidence,
         "paired": found.paired,
-        "caveats": list(found.caveats),
+        "caveats": [*found.caveats, *filter(None, [spent_text(objectives.quality)])],
         "num_examples": found.num_examples,
         "seed_deviation": found.seed_deviation,
         "proven_too": [rival(one) for one in found.beaten],

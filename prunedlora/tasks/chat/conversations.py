@@ -70,6 +70,11 @@ class Conversations:
                 features.append(self._features(example, row, self._reader.as_text(row.whole, whole), asked))
         return features
 
+    @property
+    def template(self) -> str:
+        """The template's text; of a tokenizer with several that of conversations without tools."""
+        return str(self._template.identity["texts"][0])
+
     def answer(self, example: Example) -> str:
         """What a model that has learnt the example writes as the assistant's last turn, as answers are read: without
         special tokens and outer white space. Raises DataError as `encode`."""

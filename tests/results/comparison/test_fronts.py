@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from prunedlora.corpus_figures import corpus_stderr, corpus_value
 from prunedlora.results.analysis.pareto import points, reference
 from prunedlora.results.comparison.fronts import compare
 from prunedlora.results.comparison.groups import ComparisonError, differing, groups_by, groups_of_stores
@@ -127,6 +128,42 @@ def test_losses_are_gains_with_their_sign_turned_and_need_equal_targets(store_of
     stores[1].write_outcomes("k", "10", outcomes.model_copy(update={"num_targets": (9, *outcomes.num_targets[1:])}))
     with pytest.raises(ComparisonError, match="count different numbers of targets in the same examples"):
         compared(*stores)
+
+
+def test_figures_of_all_classes_are_computed_anew_and_need_equal_classes(store_of, record, candidate):
+    true = np.arange(N) % 4
+    objectives = {"macro_f1": "maximize", "adapter_params": "minimize"}
+    stores = [store_of(name, {}, objectives=objectives) for name in ("a", "b")]
+    for store, wrong in zip(stores, (0, 60), strict=True):
+        given = np.where(np.arange(N) < wrong, (true + 1) % 4, true)
+        value, stderr = corpus_value("macro_f1", true, given), corpus_stderr("macro_f1", true, given)
+        figure = Figure(value=value, stderr=stderr, num_examples=N)
+        store.write_record(record("k", candidate(params=100, figures={"macro_f1": figure})), 1)
+        classes = {"true_classes": tuple(map(int, true)), "predicted_classes": tuple(map(int, given))}
+        outcomes = ExampleOutcomes(loss_sums=(0.5,) * N, num_targets=(1,) * N, scores={}, **classes)
+        store.write_outcomes("k", "10", outcomes)
+    at = compared(*stores).contrasts[0].matched[0]
+    assert (at.verdict, at.paired) == ("worse", True)
+    assert at.difference == pytest.approx(value - 1)
+    assert at.high - at.low == pytest.approx(2 * 1.96 * stderr, rel=0.2)
+    stores[1].write_outcomes("k", "10", outcomes.model_copy(update={"true_classes": outcomes.predicted_classes}))
+    with pytest.raises(ComparisonError, match="have different classes for the same examples: their figures are not co"):
+        compared(*stores)
+
+
+def test_a_figure_without_outcomes_by_example_is_taken_for_independent(store_of, record, candidate):
+    """As of lm-evaluation-harness: outcomes are on record, and nothing of this figure in them."""
+    name = "harness/task/acc"
+    stores = [store_of(one, {}, objectives={name: "maximize", "adapter_params": "minimize"}) for one in ("a", "b")]
+    for store, value in zip(stores, (0.5, 0.8), strict=True):
+        figure = Figure(value=value, stderr=0.02, num_examples=N)
+        store.write_record(record("k", candidate(params=100, figures={name: figure})), 1)
+        store.write_outcomes("k", "10", ExampleOutcomes(loss_sums=(0.5,) * N, num_targets=(1,) * N, scores={}))
+    found = compared(*stores)
+    at = found.contrasts[0].matched[0]
+    assert (at.verdict, at.paired) == ("better", False)
+    assert at.high - at.low == pytest.approx(2 * 1.96 * np.hypot(0.02, 0.02), rel=0.1)
+    assert "standard errors were taken for independent there" in notes(found)[0]
 
 
 def test_the_long_tail_of_a_loss_is_on_the_side_of_the_worse(store_of, record, candidate):

@@ -1,0 +1,18 @@
+"""Rows of a list of messages: {"messages": [{"role": "user", "content": "…"}, …]}, as OpenAI and TRL have them."""
+
+from prunedlora.tasks.example import Example
+from prunedlora.tasks.rows.row import Row
+from prunedlora.tasks.rows.row_format import MESSAGE_KEYS, RowFormat
+from prunedlora.tasks.rows.row_messages import read_messages, read_options, read_tools
+from prunedlora.tasks.rows.whole_conversation import conversation
+
+
+def read(row: Row) -> Example:
+    """The conversation; with the functions of column `tools` and the chat template's options of the row."""
+    messages = read_messages(row, "messages")
+    return conversation(row, messages, row.where("messages"), tools=read_tools(row), options=read_options(row))
+
+
+MESSAGES = RowFormat(
+    "messages", required=("messages",), optional=("tools", "chat_template_kwargs"), keys=MESSAGE_KEYS, read=read
+)
