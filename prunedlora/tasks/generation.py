@@ -19,28 +19,22 @@ from prunedlora.tasks.chat.kinds import PLAIN, SEGMENTS, TEMPLATED, check_chat_s
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.example import Example
 from prunedlora.tasks.outcomes import Outcomes
-from prunedlora.tasks.plain_text import PlainText
+from prunedlora.tasks.plain_examples import PlainReader
 from prunedlora.tasks.scoring import SCORERS, check_scorable, cut_at, scorer_of
 from prunedlora.tasks.segments import SegmentReader
 from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.stopping import StopInAnswer, stop_criteria
 from prunedlora.tasks.target_losses import target_losses
-from prunedlora.tasks.task import AS_GIVEN, INPUTS, ChatSettings, Features, Shortened, length_limit, padding_token
+from prunedlora.tasks.task import AS_GIVEN, INPUTS, ChatSettings, Features, length_limit, padding_token
 from prunedlora.tasks.tokenizer_identity import tokenizer_identity
 
 
 @register("task", "generation")
 class Generation:
-    """Input of plain examples: beginning-of-text token if the tokenizer puts one, prompt, answer, end-of-text token.
-    The loss is over the answer and the end-of-text token only. Conversations are what a chat template makes of them
-    (chat/), and so are plain examples where one is asked for by name; of segments (segments.py) those are trained that
-    the data mark.
-
-    Prompt and answer are tokenised apart and joined, so the border is exact, and the prompt is tokenised the same with
-    and without its answer. What the data hold is text, even where it spells a special token (plain_text.py).
-    Inputs longer than the limit lose the beginning of the prompt, all but its last token; where answers are generated
-    the prompt also leaves room for `max_new_tokens`. An answer that is too long even so loses its end, and with it the
-    end-of-text token: the model is not taught to stop there. All of it is counted as truncated.
+    """The loss is over the answer and the token that ends it only. Plain examples are prompt and answer one behind the
+    other (plain_examples.py). Conversations are what a chat template makes of them (chat/), and so are plain examples
+    where one is asked for by name; of segments (segments.py) those are trained that the data mark. Where answers are
+    generated, prompts leave room for `max_new_tokens` within the limit.
     """
 
     metrics: ClassVar[tuple[str, ...]] = (*SCORERS, "loss")
@@ -60,7 +54,6 @@ class Generation:
         if tokenizer.eos_token_id is None:
             raise DataError(f"tokenizer {tokenizer.name_or_path!r} has no end-of-text token, answers could not end")
         self._tokenizer = tokenizer
-        self._plain = PlainText(tokenizer, add_special_tokens=False)
         self._scorer, self._figure = scorer_of(metric), figure_name(metric)
         self._max_length = max_length
         self._max_new_tokens = max_new_tokens
@@ -71,12 +64,13 @@ class Generation:
         self._turn_ends: list[int] = []
         self._pad_token_id = padding_token(tokenizer)
         bos = tokenizer.bos_token_id
-        self._prefix = [bos] if bos is not None and tokenizer("a")["input_ids"][0] == bos else []
-        if max_length is not None and max_length < len(self._prefix) + 1 + (max_new_tokens or 1):
+        prefix = [bos] if bos is not None and tokenizer("a")["input_ids"][0] == bos else []
+        if max_length is not None and max_length < len(prefix) + 1 + (max_new_tokens or 1):
             raise DataError(
                 f"max_length {max_length} leaves no room for a prompt beside an answer of {max_new_tokens or 1} tokens"
             )
-        self._segments = SegmentReader(tokenizer, self._prefix, max_length, max_new_tokens)
+        self._plain = PlainReader(tokenizer, prefix, max_length, max_new_tokens)
+        self._segments = SegmentReader(tokenizer, prefix, max_length, max_new_tokens)
 
     @classmethod
     def from_splits(
@@ -112,14 +106,14 @@ class Generation:
         check_chat_settings(chat, everything)
         task._has_templated = any(kind_of(example, chat) == TEMPLATED for example in everything)
         for split, examples in parts.items():
-            task._check_targets(split, examples)
+            for example in examples:
+                task._check(split, example)
         task._turn_ends = task._ends_of_turns(splits.train)
-        for split in ("validation", "test"):
-            if generates and any(example.segments and not example.prompt for example in parts[split]):
+        for split in ("validation", "test") if generates else ():
+            if any(example.segments and not example.prompt for example in parts[split]):
                 raise DataError(f"metric {metric!r} asks for answers, and a text of {split} has no prompt: give loss")
-            if generates:
-                scored = tuple(task.scored(example) for example in parts[split])
-                check_scorable(metric, split, scored, stop, task._scorer)
+            scored = tuple(task.scored(example) for example in parts[split])
+            check_scorable(metric, split, scored, stop, task._scorer)
         return task
 
     @property
@@ -179,25 +173,9 @@ class Generation:
             elif kind == SEGMENTS:
                 made = self._segments.encode(chosen, prompts=prompts)
             else:
-                made = self._encode_plain([plainly(example) for example in chosen])
+                made = self._plain.encode([plainly(example) for example in chosen])
             features.update(zip(indices, made, strict=True))
         return [features[index] for index in range(len(examples))]
-
-    def _encode_plain(self, examples: Sequence[Example]) -> list[Features]:
-        asked = self._plain.ids(
-            [example.prompt for example in examples], [example.prompt_literals for example in examples]
-        )
-        answers = self._plain.ids([example.target for example in examples], [()] * len(examples))
-        for example, prompt in zip(examples, asked, strict=True):
-            if self._prefix and prompt[:1] == self._prefix:
-                raise DataError(
-                    f"the prompt's template begins with {self._tokenizer.bos_token!r}, which the tokenizer puts there "
-                    f"itself: leave it out ({example.prompt[:80]!r})"
-                )
-        return [
-            self._features(example, prompt, [*answer, self._tokenizer.eos_token_id])
-            for example, prompt, answer in zip(examples, asked, answers, strict=True)
-        ]
 
     def scored(self, example: Example) -> Example:
         """The example with the target that its answer is scored against: of what a chat template writes, the text of
@@ -210,41 +188,15 @@ class Generation:
         templated = [example for example in examples if kind_of(example, self._chat) == TEMPLATED]
         return self._conversations.ends(templated) if templated else []
 
-    def _check_targets(self, split: str, examples: Sequence[Example]) -> None:
-        """A target is what is generated: text, without the special tokens that end it or stand in it."""
-        end = self._tokenizer.eos_token
-        for example in examples:
-            kind = kind_of(example, self._chat)
-            if kind == SEGMENTS:
-                self._segments.check(example)
-            elif kind == PLAIN and plainly(example).target.rstrip().endswith(end):
-                raise DataError(
-                    f"a target of {split} ends in the end-of-text token {end!r}, which every answer gets by itself: "
-                    f"take it out of the data or the target's template ({example.target[-80:]!r})"
-                )
-            if meant := self._plain.meant(example.target_literals):
-                names = ", ".join(map(repr, self._tokenizer.convert_ids_to_tokens(sorted(set(meant)))))
-                raise DataError(
-                    f"the target's template of {split} holds special tokens ({names}): an answer is scored as text, "
-                    "and its end-of-text token is put there by itself; write the template without them"
-                )
-            if kind == TEMPLATED and self._plain.meant(example.prompt_literals):
-                raise DataError(
-                    f"the prompt's template of {split} holds special tokens, and data.chat_template writes them around "
-                    "each turn by itself: write the prompt without them"
-                )
-
-    def _features(self, example: Example, prompt: list[int], answer: list[int]) -> Features:
-        shortened = Shortened.NOT
-        if self._max_length is not None:
-            longest_answer = self._max_length - len(self._prefix) - 1
-            room = (
-                self._max_length - len(self._prefix) - max(min(len(answer), longest_answer), self._max_new_tokens or 0)
-            )
-            shortened = Shortened(len(prompt) > room or len(answer) > longest_answer)
-            prompt, answer = prompt[-room:], answer[:longest_answer]
-        ids = [*self._prefix, *prompt, *answer]
-        return Features(ids, [len(ids) - len(answer), len(ids)], shortened, example)
+    def _check(self, split: str, example: Example) -> None:
+        """Raises DataError for special tokens where none may be."""
+        kind = kind_of(example, self._chat)
+        if kind == SEGMENTS:
+            self._segments.check(example)
+        elif kind == PLAIN:
+            self._plain.check(split, plainly(example))
+        else:
+            self._plain.check_literals(split, example, templated=True)
 
     def collate(self, features: Sequence[Features]) -> dict[str, Tensor]:
         """`input_ids`, `attention_mask` and `labels`, each (batch, tokens), padded on the right, and `positions`

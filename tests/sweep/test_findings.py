@@ -27,6 +27,14 @@ def test_the_data_line_counts_what_was_left_out() -> None:
     )
 
 
+def test_nothing_is_said_of_borders_that_a_chat_template_writes(tmp_path: Path) -> None:
+    tree = decoder_tree(tmp_path, tmp_path / "store")
+    (tmp_path / "turns.jinja").write_text("{% for m in messages %}{{ m.content }}<end>{% endfor %}")
+    halves = {"trial.data.train.prompt": "{question} ri", "trial.data.train.target": "ver {answer}"}
+    template = {"trial.data.chat_template": str(tmp_path / "turns.jinja")}
+    assert preflight(parse_sweep(with_values(tree, halves | template), "test")).warnings == ()
+
+
 def test_the_data_line_says_what_several_sources_give() -> None:
     train, other = Example("p", "t"), Example("q", "t")
     removed = {"train": 40, "validation": 0, "test": 0}

@@ -1,5 +1,7 @@
 """Whose chat template it is, which examples it writes out, and settings that would have no effect."""
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,29 @@ def test_what_decides_the_features_is_in_the_encoding(tmp_path: Path) -> None:
     assert task_over("chatml", example, template=str(file)).encoding != found[2]
     assert tasks[3].encoding["chat"] == "none"
     assert task_over("chatml", PLAIN).encoding["chat"] is None
+
+
+def test_a_template_that_asks_for_the_date_has_it_in_the_encoding(tmp_path: Path) -> None:
+    """It writes other texts tomorrow: tokens kept from today are not those."""
+    file = tmp_path / "dated.jinja"
+    file.write_text("{{ strftime_now('%Y') }}" + FAMILIES["chatml"].template)
+    dates = [
+        task_over("chatml", talk("a", "b"), template=template).encoding["chat"]["template"]["date"]
+        for template in (str(file), "tokenizer")
+    ]
+    assert dates[0] is not None
+    assert dates[1] is None
+
+
+def test_a_tokenizer_may_have_a_template_for_tools() -> None:
+    tokenizer = copy.copy(tokenizer_of("calls"))
+    tokenizer.chat_template = {"default": FAMILIES["chatml"].template, "tool_use": FAMILIES["calls"].template}
+    plain = talk("a", "b")
+    tools = ({"type": "function", "function": {"name": "f"}},)
+    with_tools = replace(plain, conversation=replace(plain.conversation, tools=tools))
+    task = task_over(tokenizer, plain, with_tools)
+    texts = [tokenizer.decode(features.input_ids) for features in task.encode([plain, with_tools])]
+    assert ['"name": "f"' in text for text in texts] == [False, True]
 
 
 def test_examples_of_several_kinds_keep_their_order() -> None:
