@@ -39,7 +39,8 @@ def run() -> Callable[..., subprocess.CompletedProcess[str]]:
         *command: str, code: int = 0, timeout: float = 300, variables: Mapping[str, str] = MappingProxyType({})
     ) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "100", **variables}
-        environment.pop("RAY_ADDRESS", None)
+        for name in ("RAY_ADDRESS", "OMP_NUM_THREADS"):  # that of the tests
+            environment.pop(name, None)
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout)
         assert done.returncode == code, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done
