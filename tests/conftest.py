@@ -5,6 +5,7 @@ depend on), and is skipped where it is missing. With
 `pytest --needs harness` such tests alone run, and what is missing is a failure: nobody takes a skip for a pass.
 """
 
+import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,6 +17,9 @@ import pytest
 
 # Before anything that reads it: no test asks the Hub, and a look-up without network takes minutes to give up.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Before torch is imported: on tiny tensors more threads only wait for each other, and spin while they wait, on cores
+# that the other process of the suite and those that tests start have use for.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.sweep import SweepConfig
@@ -51,6 +55,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         chosen = [item for item in items if any(mark.args[0] in asked for mark in item.iter_markers("needs"))]
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
         items[:] = chosen
+
+
+_frozen_for: list[Path] = []
+"""The file for whose tests what was there before is set aside, at most one."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> None:
+    """Every trial collects garbage several times, to give memory back, and each time the collector would look at all
+    that torch, transformers, Ray and the thousands of tests themselves are made of: seconds, where the trial takes one.
+    What is alive when a file's tests begin outlives them anyway, and is set aside; garbage of the tests is collected as
+    before."""
+    if _frozen_for != [item.path]:
+        _frozen_for[:] = [item.path]
+        gc.collect()
+        gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

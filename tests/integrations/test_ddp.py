@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
@@ -17,6 +16,7 @@ from prunedlora import PrunedLoraCallback, PruningConfig
 from prunedlora.adapters.layers import adapted_layers
 from prunedlora.pruning import pruner as pruner_module
 from prunedlora.training.agreement import WorkersDifferError
+from tests.ranks import run_ranks
 
 PRUNING = {
     "target_rank": 2,
@@ -108,15 +108,7 @@ def run(num_workers: int, folder: Path, mode: str = "") -> list[int | None]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    context = mp.get_context("spawn")
-    processes = [
-        context.Process(target=train, args=(r, num_workers, str(folder), port, mode)) for r in range(num_workers)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    return [process.exitcode for process in processes]
+    return run_ranks(train, num_workers, num_workers, str(folder), port, mode)
 
 
 @pytest.mark.slow

@@ -21,6 +21,16 @@ QUICK = [
 """Cuts the quickstart down to a sweep of three short trials, two of them ladders."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """test_sweep.py looks at the sweep that test_readme.py's process runs, and another process would only wait for it:
+    its turn comes when the sweep is long over, before the trials, whose many files fill both processes to the end."""
+    last = [item for item in items if item.path == Path(__file__).with_name("test_sweep.py")]
+    others = [item for item in items if item not in last]
+    trials = (i for i, item in enumerate(others) if item.path.parent == ROOT / "tests" / "trial")
+    at = next(trials, len(others))
+    items[:] = [*others[:at], *last, *others[at:]]
+
+
 @pytest.fixture(scope="session")
 def run() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs a command from the repository root, as a user would; fails the test when the exit code is another."""
@@ -29,7 +39,8 @@ def run() -> Callable[..., subprocess.CompletedProcess[str]]:
         *command: str, code: int = 0, timeout: float = 300, variables: Mapping[str, str] = MappingProxyType({})
     ) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "100", **variables}
-        environment.pop("RAY_ADDRESS", None)
+        for name in ("RAY_ADDRESS", "OMP_NUM_THREADS"):  # that of the tests
+            environment.pop(name, None)
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout)
         assert done.returncode == code, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done

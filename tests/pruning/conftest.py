@@ -1,7 +1,9 @@
 """A small network of linear layers of different shapes with an adapter on all of them, in float64."""
 
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -32,6 +34,20 @@ class Network(nn.Module):
         return self.third(x)
 
 
+@cache
+def _network(rank: int, targets: tuple[str, ...], started: bool) -> bytes:
+    """Thousands of tests begin with one of a few: attached once, and copied."""
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        network = Network().double()
+        model = attach(network, AdapterSettings(rank, 2.0 * rank, False, 0.0, list(targets), []), "default", 5)
+        if started:
+            with torch.no_grad():
+                for layer in adapted_layers(model, "default"):
+                    layer.B.normal_(std=0.3)
+    return pickle.dumps(model)
+
+
 @pytest.fixture
 def make_network() -> Callable[..., tuple[nn.Module, list[AdaptedLayer]]]:
     """An adapted network and its layers, the same every time; `targets` default to the three layers that run."""
@@ -39,16 +55,8 @@ def make_network() -> Callable[..., tuple[nn.Module, list[AdaptedLayer]]]:
     def make(
         rank: int = 6, targets: tuple[str, ...] = ("first", "second", "third"), started: bool = False
     ) -> tuple[nn.Module, list[AdaptedLayer]]:
-        with torch.random.fork_rng():
-            torch.manual_seed(4)
-            network = Network().double()
-            model = attach(network, AdapterSettings(rank, 2.0 * rank, False, 0.0, list(targets), []), "default", 5)
-            layers = adapted_layers(model, "default")
-            if started:
-                with torch.no_grad():
-                    for layer in layers:
-                        layer.B.normal_(std=0.3)
-        return model, layers
+        model = pickle.loads(_network(rank, targets, started))
+        return model, adapted_layers(model, "default")
 
     return make
 
@@ -80,16 +88,17 @@ def make_settings() -> Callable[..., PruningSettings]:
     return lambda **overrides: replace(base, **overrides)
 
 
+@cache
+def _data(step: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(100 + step)
+    x = torch.randn(4, 5, 6, dtype=torch.float64, generator=generator)
+    return x, torch.sin(x[..., :3] * 2)
+
+
 @pytest.fixture
 def data() -> Callable[[int], tuple[Tensor, Tensor]]:
-    """Inputs and targets of a step."""
-
-    def draw(step: int) -> tuple[Tensor, Tensor]:
-        generator = torch.Generator().manual_seed(100 + step)
-        x = torch.randn(4, 5, 6, dtype=torch.float64, generator=generator)
-        return x, torch.sin(x[..., :3] * 2)
-
-    return draw
+    """Inputs and targets of a step, the same tensors every time."""
+    return _data
 
 
 @pytest.fixture
@@ -99,9 +108,10 @@ def train_step(data) -> Callable[..., Event | None]:
     def run(model: nn.Module, pruner: Pruner, optimizer: torch.optim.Optimizer, step: int) -> Event | None:
         x, y = data(step)
         (model(x) - y).square().sum().backward()
-        for parameter in model.parameters():
-            if parameter.grad is not None:
-                parameter.grad /= y.numel()
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad /= y.numel()
         pruner.observe(y.numel())
         optimizer.step()
         pruner.enforce()

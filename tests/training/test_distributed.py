@@ -7,6 +7,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from prunedlora.training.distributed import PeerLostError, Workers
+from tests.ranks import context, run_ranks
 
 
 def _worker(rank: int, path: str, results: "mp.SimpleQueue[object]") -> None:
@@ -19,14 +20,9 @@ def _worker(rank: int, path: str, results: "mp.SimpleQueue[object]") -> None:
 
 
 def test_sums_and_gathers_over_two_processes(tmp_path: object) -> None:
-    context = mp.get_context("spawn")
-    results = context.SimpleQueue()
-    processes = [context.Process(target=_worker, args=(r, f"{tmp_path}/rendezvous", results)) for r in range(2)]
-    for process in processes:
-        process.start()
-    got = sorted(results.get() for _ in processes)
-    for process in processes:
-        process.join()
+    results = context().SimpleQueue()
+    assert run_ranks(_worker, 2, f"{tmp_path}/rendezvous", results) == [0, 0]
+    got = sorted(results.get() for _ in range(2))
     for rank in range(2):
         assert got[rank] == (rank, [[[3.0] * 3] * 2, [10.0], []], ["r0", "r1"], 0)
 
@@ -45,13 +41,8 @@ def _left_alone(rank: int, path: str, results: "mp.SimpleQueue[object]") -> None
 
 
 def test_who_is_left_alone_says_so(tmp_path: object) -> None:
-    context = mp.get_context("spawn")
-    results = context.SimpleQueue()
-    processes = [context.Process(target=_left_alone, args=(r, f"{tmp_path}/rendezvous", results)) for r in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
+    results = context().SimpleQueue()
+    run_ranks(_left_alone, 2, f"{tmp_path}/rendezvous", results)
     for _ in range(2):
         assert str(results.get()).startswith("another worker is gone: ")
 

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from safetensors.torch import load_file
 
 from prunedlora.config.identity import trial_key
@@ -22,6 +21,7 @@ from prunedlora.trial import execute as execute_module
 from prunedlora.trial.assets import AssetCache
 from prunedlora.trial.cut_sizes import planned_cuts
 from prunedlora.trial.execute import execute_trial
+from tests.ranks import run_ranks
 from tests.tiny import sweep_tree
 
 CPU = torch.device("cpu")
@@ -300,7 +300,7 @@ def test_two_workers_make_the_cuts_of_one(tmp_path: Path) -> None:
     values = LADDER | {"cuts": CUTS | {"at": "every_rung", "screen_examples": 9}}
     trial = trial_of(tree, values)
     one = run(trial, tree, tmp_path / "one", AssetCache(CPU))
-    mp.spawn(train_shared, args=(tmp_path, values), nprocs=2)
+    assert run_ranks(train_shared, 2, tmp_path, values) == [0, 0]
     two = Store(str(tmp_path / "two")).read_record(one.key)
     assert two is not None
     assert [(c.name, c.ranks) for c in two.candidates] == [(c.name, c.ranks) for c in one.candidates]

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from safetensors.torch import load_file
 
 from prunedlora.config.identity import trial_key
@@ -33,6 +32,7 @@ from prunedlora.trial.begin import Begun, begin
 from prunedlora.trial.execute import execute_trial
 from prunedlora.trial.last_words import FAILED, HARNESS, INTERRUPTED, forget_words, last_words, leave_words, words_left
 from prunedlora.trial.outside_error import OutsideError
+from tests.ranks import run_ranks
 from tests.tiny import decoder_tree, sweep_tree
 
 CPU = torch.device("cpu")
@@ -541,14 +541,8 @@ def test_workers_that_remove_different_components_are_started_again(tree: dict[s
     store = Store(str(tmp_path / "store"))
     store.create_or_open(tree)
     store.begin_attempt(trial_key(trial), 1)
-    context = mp.get_context("spawn")
     arguments = (store.uri, trial.model_dump(), str(tmp_path / "rendezvous"))
-    processes = [context.Process(target=_worker_that_errs, args=(r, *arguments)) for r in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [7, 7]
+    assert run_ranks(_worker_that_errs, 2, *arguments) == [7, 7]
     assert store.read_record(trial_key(trial)) is None
     assert re.search(
         r"rank \d was interrupted: WorkersDifferError: the 2 workers",
@@ -572,19 +566,13 @@ def test_two_workers_remove_what_one_removes(
     the weights agree to rounding."""
     sizes = {"training__batch_size": batch_size, "training__micro_batch_size": micro_batch_size}
     trial = trial_of(tree, pruning__curvature=curvature, pruning__allocation="global", **sizes)
-    context = mp.get_context("spawn")
     stores = []
     for num_workers in (1, 2):
         store = Store(str(tmp_path / f"{num_workers}"))
         store.create_or_open(tree)
         stores.append(store)
-        arguments = (store.uri, trial.model_dump(), str(tmp_path / "rendezvous"))
-        processes = [context.Process(target=_worker, args=(r, num_workers, *arguments)) for r in range(num_workers)]
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join()
-            assert process.exitcode == 0
+        arguments = (num_workers, store.uri, trial.model_dump(), str(tmp_path / "rendezvous"))
+        assert run_ranks(_worker, num_workers, *arguments) == [0] * num_workers
     one, two = (record_of(trial, store) for store in stores)
     assert two.environment.num_workers == 2
     assert [c.ranks for c in one.candidates] == [c.ranks for c in two.candidates]

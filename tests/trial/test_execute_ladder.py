@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
@@ -28,6 +27,7 @@ from prunedlora.trial.assets import AssetCache
 from prunedlora.trial.candidates import ADAPTER
 from prunedlora.trial.checkpoint_writer import CheckpointWriter
 from prunedlora.trial.execute import execute_trial
+from tests.ranks import run_ranks
 from tests.tiny import decoder_tree, sweep_tree
 
 CPU = torch.device("cpu")
@@ -464,14 +464,8 @@ def test_two_workers_go_down_the_ladder_as_one_does(
     trial = ladder_of(tree, schedule, pruning, {"adapter.dropout": 0.0})
     one, two = (new_store(tree, tmp_path / name) for name in ("one", "two"))
     run(trial, one, assets)
-    context = mp.get_context("spawn")
     arguments = (two.uri, trial.model_dump(), str(tmp_path / "rendezvous"))
-    processes = [context.Process(target=_worker, args=(rank, *arguments)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0
+    assert run_ranks(_worker, 2, *arguments) == [0, 0]
     left, right = (record_of(trial, store).candidates for store in (one, two))
 
     def choices(candidates: tuple[Candidate, ...]) -> list[Any]:

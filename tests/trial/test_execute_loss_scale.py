@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from prunedlora.adapters.verify import LOW_PRECISION_TOLERANCE
 from prunedlora.config.identity import trial_key
@@ -28,6 +27,7 @@ from prunedlora.training.distributed import Workers
 from prunedlora.training.loss_scale import LossScale
 from prunedlora.trial import assemble
 from prunedlora.trial.assets import AssetCache
+from tests.ranks import run_ranks
 from tests.tiny import decoder_tree
 from tests.trial.test_execute_memory import CPU, findings, record_of, run
 from tests.trial.test_execute_methods import trial_of
@@ -210,14 +210,8 @@ def test_two_workers_halve_alike(folder: Path, tmp_path: Path) -> None:
     for store in stores.values():
         store.create_or_open({})
     configs = [(store.uri, scale, trial.model_dump()) for scale, store in stores.items()]
-    context = mp.get_context("spawn")
     arguments = (configs, str(tmp_path / "rendezvous"))
-    processes = [context.Process(target=_worker, args=(rank, *arguments)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
+    assert run_ranks(_worker, 2, *arguments) == [0, 0]
     plain, exact, halved = (unscaled(findings(trial, store)) for store in stores.values())
     assert plain == exact == halved
     assert changes(trial, stores[EXACT]) == []

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -22,6 +21,7 @@ from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
 from prunedlora.trial.assets import AssetCache
 from prunedlora.trial.execute import execute_trial
+from tests.ranks import run_ranks
 from tests.trial.test_execute_methods import trial_of
 
 CPU = torch.device("cpu")
@@ -281,14 +281,8 @@ def test_all_workers_halve_when_one_lacks_memory(folder: Path, tmp_path: Path) -
     sizes = {2: None, 0: 3, 4: 2}
     trials = {most: trial_with(base, {"training.micro_batch_size": size}) for most, size in sizes.items()}
     configs = {most: trial.model_dump() for most, trial in trials.items()}
-    context = mp.get_context("spawn")
     arguments = (configs, store.uri, str(tmp_path / "rendezvous"))
-    processes = [context.Process(target=_worker, args=(rank, *arguments)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
+    assert run_ranks(_worker, 2, *arguments) == [0, 0]
     halved, failed, told = (record_of(trial, store) for trial in trials.values())
     assert halved.fit == MemoryFit(halvings=1, evaluation_halvings=0, gradient_checkpointing=False, micro_batch_size=2)
     assert told.fit == MemoryFit(halvings=0, evaluation_halvings=0, gradient_checkpointing=False, micro_batch_size=2)

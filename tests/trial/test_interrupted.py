@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from safetensors.torch import load_file
 
 from prunedlora.adapters.verify import VerificationError
@@ -32,6 +31,7 @@ from prunedlora.trial.begin import begin, load
 from prunedlora.trial.execute import execute_trial
 from prunedlora.trial.last_words import last_words, words_left
 from prunedlora.trial.outside_error import NodeError, OutsideError
+from tests.ranks import run_ranks
 from tests.tiny import sweep_tree
 
 CPU = torch.device("cpu")
@@ -584,13 +584,8 @@ def _fails_alone(rank: int, uri: str, config: dict[str, Any], rendezvous: str) -
 def test_a_rank_that_fails_alone_costs_one_training(
     tree: dict[str, Any], store: Store, assets: AssetCache, tmp_path: Path
 ) -> None:
-    trial, context = trial_of(tree), mp.get_context("spawn")
-    arguments = (store.uri, trial.model_dump(), str(tmp_path / "rendezvous"))
-    processes = [context.Process(target=_fails_alone, args=(rank, *arguments)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
+    trial = trial_of(tree)
+    run_ranks(_fails_alone, 2, store.uri, trial.model_dump(), str(tmp_path / "rendezvous"))
     if store.read_record(trial_key(trial)) is None:  # rank 0 may have heard of it at its next sum
         assert run(trial, store, assets, killed_at(*range(13))) == "failed"
     failure = record_of(trial, store).failure

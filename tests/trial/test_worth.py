@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 
 from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
@@ -23,6 +22,7 @@ from prunedlora.trial.execute import execute_trial
 from prunedlora.trial.rivals import Rival
 from prunedlora.trial.worth import MOST_READ, difference, is_judged, judged, sizes_of, worth_reading
 from tests.inventions import invented_record
+from tests.ranks import run_ranks
 from tests.tiny import decoder_tree, sweep_tree
 
 CPU = torch.device("cpu")
@@ -366,13 +366,7 @@ def _worker(rank: int, uri: str, config: dict[str, Any], rendezvous: str) -> Non
 def test_two_workers_follow_the_first(tree: dict[str, Any], tmp_path: Path) -> None:
     trial, store = trial_of(tree), new_store(tree, tmp_path / "store")
     put_rival(store, trial)
-    context = mp.get_context("spawn")
     arguments = (store.uri, trial.model_dump(), str(tmp_path / "rendezvous"))
-    processes = [context.Process(target=_worker, args=(rank, *arguments)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0
+    assert run_ranks(_worker, 2, *arguments) == [0, 0]
     judgements = [each.judged_by_loss for each in record_of(trial, store).candidates]
     assert [judgement is None for judgement in judgements] == [False, False, True]
