@@ -30,6 +30,10 @@ def data(train: Any, task: str = "generation", **settings: Any) -> DataConfig:
         ([TEXT, TEXT], {"train_on": "all"}, "train_on has no effect on rows of input_output and text, which are not"),
         (TEXT, {"chat_template": "tokenizer"}, "chat_template has no effect on rows of input_output and text"),
         (
+            TEMPLATES | {"system": "Be brief."}, {"chat_template": "none"},
+            "system of source 'd.jsonl' has no effect on plain text; set chat_template to tokenizer, or write it into",
+        ),
+        (
             TEMPLATES, {"train_on": "all"},
             "train_on has no effect on prompts and targets that are plain text; set chat_template to tokenizer, or "
             "remove it",
@@ -50,4 +54,5 @@ def test_settings_with_an_effect() -> None:
     everything = {"chat_template": "t.jinja", "train_on": "completion", "chat_template_kwargs": {"x": 1}}
     assert data([ROWS, TEXT], **everything).train_on == "completion"
     assert data(TEMPLATES, chat_template="tokenizer", train_on="last").train_on == "last"
+    assert data(TEMPLATES | {"system": "Be brief."}, chat_template="tokenizer").all_sources[0].system == "Be brief."
     assert data(TEMPLATES, chat_template="none").chat_template == "none"

@@ -51,6 +51,15 @@ def test_a_template_asked_for_by_name_writes_plain_examples_out() -> None:
         task_over("chatml", literal, template="tokenizer")
 
 
+def test_a_sources_system_prompt_begins_plain_examples_that_are_written_out() -> None:
+    told = replace(PLAIN, system="Be brief.", place="row 2")
+    text = read("chatml", told, template="tokenizer")
+    assert text.startswith("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhat")
+    for template in (None, "none"):
+        with pytest.raises(DataError, match="row 2: the source's system prompt has no effect on plain text: give data"):
+            task_over("chatml", told, template=template)
+
+
 def test_conversations_as_plain_text() -> None:
     example = talk("a\n", "b", "c", " d", system="Be kind.")
     assert read("chatml", example, template="none") == "Be kind.\na\n\nb\nc\n⟦ d<|im_end|>⟧"

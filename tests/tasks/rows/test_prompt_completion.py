@@ -26,6 +26,7 @@ def test_two_texts_are_those_of_templates(read: Read) -> None:
 def test_two_lists_are_a_conversation_with_its_border(read: Read) -> None:
     assert read(TALK).conversation == Conversation((USER, ANSWER), num_prompt=1)
     assert read(TALK, system="Be brief.").conversation == Conversation((SYSTEM, USER, ANSWER), num_prompt=2)
+    assert read({"prompt": "2 + 2", "completion": "4"}, system="Be brief.").system == "Be brief."
     several = {"prompt": [SYSTEM, USER], "completion": [ANSWER, USER, ANSWER]}
     example = read(several | {"tools": [{"name": "f"}], "chat_template_kwargs": {"a": True}})
     assert example.conversation == Conversation((SYSTEM, USER, ANSWER, USER, ANSWER), ({"name": "f"},), 2, {"a": True})
