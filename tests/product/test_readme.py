@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from prunedlora.config.load import load_sweep, parse_sweep
+from prunedlora.config.trial_sections import DataConfig
 from tests.product.conftest import QUICK, ROOT
 from tests.tiny import minilm_folder
 
@@ -41,7 +42,7 @@ def test_every_command_is_run_by_a_test() -> None:
     """The first by this folder's fixture, the second by the gate, the job by test_job.py, the others here."""
     elsewhere = ("pip install", "ray job submit")
     here = [command.split()[:2] for command in commands() if not command.startswith(elsewhere)]
-    verbs = ("search", "train", "report", "recommend", "compare", "serving", "latency", "export")
+    verbs = ("search", "train", "report", "recommend", "compare", "serving", "latency", "export", "show-data")
     assert here == [["prunedlora", verb] for verb in verbs]
 
 
@@ -59,6 +60,12 @@ def test_dry_run(run: Run, tmp_path: Path) -> None:
     output = run(*prunedlora(command_of("search"), Path("x")), "--storage", str(tmp_path / "new")).stdout
     assert "Trials: 0 kept, 0 to resume, 4 new at most" in output
     assert "Slots: " in output
+
+
+def test_show_data(run: Run) -> None:
+    output = run(*prunedlora(command_of("show-data"), Path("x"))).stdout
+    assert output.count("Label: ") == 3
+    assert "Padding: " in output
 
 
 def test_report(run: Run, storage: Path) -> None:
@@ -124,6 +131,8 @@ def test_yaml() -> None:
     base = yaml.safe_load((ROOT / "search_spaces" / "quickstart.yaml").read_text())
     sweep = parse_sweep({**base, **yaml.safe_load(text)}, "README")
     assert len(sweep.space) == 6
+    (text,) = [block for block in blocks("yaml") if block.startswith("data:")]
+    assert len(DataConfig.model_validate(yaml.safe_load(text)["data"]).sources("train")) == 2
 
 
 @pytest.mark.parametrize(
