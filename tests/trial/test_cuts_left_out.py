@@ -29,6 +29,7 @@ from prunedlora.trial.assets import AssetCache
 from prunedlora.trial.cut_sizes import checked_start
 from prunedlora.trial.execute import execute_trial
 from prunedlora.trial.possible_cuts import PossibleCut, possible_cuts
+from prunedlora.trial.trial_harness import HarnessFigures
 from tests.tiny import sweep_tree
 
 CPU = torch.device("cpu")
@@ -228,7 +229,7 @@ def test_the_harness_is_asked_of_what_was_trained_and_of_the_cuts_of_method_svd_
 ) -> None:
     load = execute_module.load
     figure = Figure(value=0.5, num_examples=2)
-    harness = SimpleNamespace(measure=lambda *_: {"harness/x/acc": figure})
+    harness = SimpleNamespace(measure=lambda *_: HarnessFigures({"harness/x/acc": figure}, None))
     monkeypatch.setattr(execute_module, "load", lambda *given: replace(load(*given), harness=harness))
     cut = trial_of(tree, LORA | {"cuts": {"sizes": {"mean_rank": [2]}, "screen_examples": None}})
     svd = trial_of(tree, LORA | {"adapter.method": "svd", "svd": {"ranks": [2]}})

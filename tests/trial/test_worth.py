@@ -346,7 +346,7 @@ def test_killed_and_resumed_equals_uninterrupted(tree: dict[str, Any], tmp_path:
     while stop_at:
         at = stop_at.pop(0)
         assert (
-            run(trial, paused, progress=lambda n, _, at=at: Verdict.PAUSE if n == at else Verdict.CONTINUE) == "paused"
+            run(trial, paused, progress=lambda n, *_, at=at: Verdict.PAUSE if n == at else Verdict.CONTINUE) == "paused"
         )
     assert run(trial, paused) == "completed"
     assert sum(generated) == 8
