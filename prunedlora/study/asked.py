@@ -25,7 +25,7 @@ class Asked:
     def __init__(self, asks: Iterable[Ask], space: Mapping[str, SpaceEntry], num_trials: int) -> None:
         self.asks: list[Ask] = []
         self.ran: list[str] = []
-        """Keys of the asks that are trials of their own, in order."""
+        """Keys of the asks that are trials of their own and that the search may learn of, in order."""
         self.num_repeats = 0
         """Search asks that were repeats."""
         self._keys: set[str] = set()
@@ -45,7 +45,7 @@ class Asked:
         in_vain = not is_trial(ask)
         self.asks.append(ask)
         self._keys.add(ask.key)
-        if not in_vain:
+        if not in_vain and ask.kind != "confirm":
             self.ran.append(ask.key)
         if ask.kind == "search":
             self._searched.add(ask.key)

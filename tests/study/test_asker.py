@@ -37,16 +37,16 @@ def finish(store: Store, ask: Ask) -> None:
     store.write_record(invented_record(ask.key, config, fate), driver_epoch=0)
 
 
-def drive(config: SweepConfig, store: Store, most_events: int | None = None, num_out: int = 2) -> bool:
+def drive(config: SweepConfig, store: Store, most_events: int | None = None) -> bool:
     """One slot, two trials out at once. Stops dead after so many events; returns whether it got through."""
     asker = Asker(config, store, num_slots=1)
     try:
-        return _drive(asker, store, most_events, num_out)
+        return _drive(asker, store, most_events)
     finally:
         asker.close()  # dead is dead: its thread must not write on
 
 
-def _drive(asker: Asker, store: Store, most_events: int | None, num_out: int) -> bool:
+def _drive(asker: Asker, store: Store, most_events: int | None) -> bool:
     out: list[Ask] = []
     events = 0
 
@@ -56,7 +56,7 @@ def _drive(asker: Asker, store: Store, most_events: int | None, num_out: int) ->
         return most_events is not None and events > most_events
 
     while True:
-        while len(out) < num_out:
+        while len(out) < 2:
             if killed():
                 return False
             ask = next_ask(asker)
@@ -349,15 +349,12 @@ def test_slots_may_be_added_and_lost_while_trials_run(make_sweep: Make, tmp_path
 def test_a_confirming_ask_is_a_trial_that_the_search_neither_counts_nor_learns_from(
     make_sweep: Make, tmp_path: Path
 ) -> None:
-    """The same asks as without it, and as many; in flight it goes first like any other.
-
-    One trial is out at a time: what the search knows when it is asked does not depend on where the first run ended.
-    """
+    """The same asks as without it, and as many; in flight it goes first like any other."""
     config = make_sweep(num_trials=14)
     plain = Store(str(tmp_path / "plain"))
-    assert drive(config, plain, num_out=1)
+    assert drive(config, plain)
     store = Store(str(tmp_path / "store"))
-    assert drive(make_sweep(num_trials=12), store, num_out=1)
+    assert drive(make_sweep(num_trials=12), store)
     first = store.asks()[0]
     again = store.read_config(first.key) | {"seed": 7}
     trial = TrialConfig.model_validate(again)
@@ -369,7 +366,7 @@ def test_a_confirming_ask_is_a_trial_that_the_search_neither_counts_nor_learns_f
     assert (asker.num_resumed, asker.num_left) == (1, 3)
     assert next_ask(asker) == confirm
     asker.close()
-    assert drive(config, store, num_out=1)
+    assert drive(config, store)
     asks = store.asks()
     assert [ask.key for ask in asks if ask.kind == "search"] == [ask.key for ask in plain.asks()]
     assert store.read_record(confirm.key) is not None
