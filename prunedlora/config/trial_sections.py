@@ -94,7 +94,7 @@ class SourceConfig(Section):
     """Hub dataset, csv/tsv/json/jsonl/txt file (each also as .gz and .zst) or parquet/arrow/feather file, local or at
     an address (hf://datasets/owner/name/path, also with @revision after the name; s3://, gs://, https://), local folder
     that has such a file `<split>.<ext>`, was written by save_to_disk or is laid out like a repository of the Hub, or
-    `reasoning_gym:<task>`. Every line of a txt is a row with the column text, an empty one too. Cells of a csv and
+    `reasoning_gym:<task>`. Every line of a txt that is not blank is a row with the column text. Cells of a csv and
     numbers of json files are the text that stands there; other values are as Python prints them, truth values true and
     false."""
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)

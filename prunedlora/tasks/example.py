@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from prunedlora.tasks.dialogue_turns import turns
+
 Message = Mapping[str, Any]
 """`role` (system, user, assistant, tool or what else a template knows), `content`, and what it has besides: tool_calls,
 reasoning_content, name, …; nothing in it is None."""
@@ -62,7 +64,18 @@ class Example:
     place: str = field(default="", compare=False, repr=False)
     """Where it is from, for messages: "dataset 'chats.jsonl', row 12"."""
 
+    dialogue: str | None = field(default=None, compare=False, repr=False)
+    """What it shares with all examples that are parts of its dialogue or have its prompt, once `load_splits` has looked
+    for them (continuations.py)."""
+
+    @property
+    def asked(self) -> str:
+        """What tells its prompt from others: of a conversation without system prompt, tools and further keys."""
+        if self.conversation is None:
+            return self.prompt or self.target
+        return list(turns(self.conversation.messages))[-1].asked
+
     @property
     def unit(self) -> str:
         """What must not be in two splits, where there are no groups."""
-        return self.prompt or self.target
+        return self.asked if self.dialogue is None else self.dialogue

@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, cast
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.number_text import NumberText
 from prunedlora.tasks.table import Table, from_dataset
+from prunedlora.tasks.templates import half_character
 
 QUOTES = (
     'a cell that begins with " ends at the next " that is not doubled; where such quotes are text, double them and '
@@ -174,7 +175,7 @@ def _read_json(file: Path, reading: Reading) -> Table:
     found: list[Any] = []
     position = _after_space(text, 0)
     while position < len(text):
-        value, position = decoder.raw_decode(text, position)
+        value, position = _decoded(decoder, text, position)
         found.append(value)
         position = _after_space(text, position)
     objects = found[0] if len(found) == 1 and isinstance(found[0], list) else found
@@ -182,10 +183,36 @@ def _read_json(file: Path, reading: Reading) -> Table:
         if not isinstance(value, dict):
             raise DataError(f"row {row} is no object: {json.dumps(value)[:80]}")
     names = list(dict.fromkeys(name for row in objects for name in row))
+    if problem := next(filter(None, map(half_character, names)), ""):
+        raise DataError(f"it has a column whose name holds {problem}")
+    if len(found) == 1 and objects is found and _is_columns(found[0]):
+        raise DataError(
+            f"it is one object that has a list for each column ({', '.join(names)}); write a list of objects, one for "
+            "each row, or one object per line"
+        )
     return Table(
         names,
         len(objects),
         lambda rows, names: {name: [objects[row].get(name) for row in rows] for name in names},
+    )
+
+
+def _decoded(decoder: json.JSONDecoder, text: str, position: int) -> tuple[Any, int]:
+    """The value that begins at a position, and where it ends. Raises DataError, which says where what is broken begins:
+    often the line before that in which it shows."""
+    try:
+        return decoder.raw_decode(text, position)
+    except (json.JSONDecodeError, RecursionError) as error:
+        deep = isinstance(error, RecursionError)
+        problem = "has lists and objects too deep inside one another" if deep else f"is no whole JSON: {error}"
+        raise DataError(f"what begins in line {text.count(chr(10), 0, position) + 1} {problem}") from error
+
+
+def _is_columns(value: dict[str, Any]) -> bool:
+    """Whether an object has lists of cells in the place of one row's, as pandas and `datasets` write with "list"."""
+    cells = list(value.values())
+    return bool(cells) and all(
+        isinstance(each, list) and each and not any(isinstance(entry, dict) for entry in each) for each in cells
     )
 
 
@@ -194,10 +221,10 @@ def _after_space(text: str, position: int) -> int:
 
 
 def _read_text(file: Path, reading: Reading) -> Table:
-    """Every line is a row with the one column `text`, an empty line too, as `datasets` has it; a line ends with
-    \\n, \\r\\n or \\r."""
+    """Every line is a row with the one column `text`, but a blank one, which has nothing to read or learn; a line ends
+    with \\n, \\r\\n or \\r."""
     with _open(file) as content:
-        lines = [line.removesuffix("\n") for line in TextIOWrapper(content, _encoding(reading))]
+        lines = [line.removesuffix("\n") for line in TextIOWrapper(content, _encoding(reading)) if line.strip()]
     return Table(["text"], len(lines), lambda rows, names: {name: [lines[row] for row in rows] for name in names})
 
 

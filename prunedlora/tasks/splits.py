@@ -1,4 +1,4 @@
-"""Train, validation and test examples, with no prompt and no group in two of them. No torch here."""
+"""Train, validation and test examples, with no prompt, dialogue or group in two of them. No torch here."""
 
 import hashlib
 import json
@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import combinations
+from itertools import combinations, islice
 from typing import Any, Literal
 
 from prunedlora.tasks.class_shares import class_shares
+from prunedlora.tasks.continuations import with_units
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.example import Example
 from prunedlora.tasks.sources import Source, load_examples, shuffle_key
@@ -29,12 +30,14 @@ class Splits:
     validation: tuple[Example, ...]
     test: tuple[Example, ...]
     num_duplicates_removed: dict[str, int]
-    """Split → examples left out because their prompt is in a split that goes before (test, validation, train)."""
+    """Split → examples left out because their prompt, or a part of their dialogue, is in a split that goes before
+    (test, validation, train)."""
     fingerprint: str
     """sha256 over the examples of all splits in their order, with all that decides their tokens and scores but the
     templates' own words."""
     num_siblings_removed: dict[str, int] = field(default_factory=dict)
-    """Split → examples left out because their group, but not their prompt, is in a split that goes before."""
+    """Split → examples left out because their group, but neither prompt nor dialogue, is in a split that goes
+    before."""
     train_sources: tuple[SourceCount, ...] = ()
     """Of several sources of train: what each gives to `train`, in which examples come as often as in one pass."""
 
@@ -59,9 +62,17 @@ def load_splits(
     """The three splits, each from its source or cut from train, the same on every machine.
 
     A prompt or group that occurs in two splits stays in test rather than validation, and in validation rather than
-    train. A cut takes groups (prompts, where the source has no groups), one example of each, so that its examples are
-    independent; in the order of sha256(split_seed, group), so that growing the source moves few; a stratified one in
-    that order within each class. Repeated prompts and groups inside one split are left alone.
+    train. Of conversations equal prompts have the same messages (role, content, called functions), whatever their
+    system prompts, tools and other keys; and where a row's whole dialogue is how another's begins, as in files with one
+    row for every turn of the assistant's, both count as one prompt, with all that belongs to either (continuations.py).
+    So no answer of validation or test stands behind its prompt in a dialogue that is trained on, and groups do not
+    change that. Dialogues that open alike and then differ are different; where they must stay together, as threads that
+    branch, give groups.
+
+    A cut takes groups (prompts, where the source has no groups), one example of each, so that its examples are
+    independent; the others of it are in no split. It takes them in the order of sha256(split_seed, group), so that
+    growing the source moves few; a stratified one in that order within each class. Repeated prompts and groups inside
+    one split are left alone.
 
     The examples of several sources are mixed by the seed, so that any beginning of a split is a fair sample of them.
     Those of train are cut and parted from other splits first, and then come as often as the weights say (weights.py).
@@ -80,7 +91,8 @@ def load_splits(
     if len({source.group is None for source in sources}) > 1:
         raise DataError("give group for every source or for none")
     _check_seeds(sources)
-    pool, origins = _load(trains, split_seed)
+    read = [trains, _several(validation), _several(test)]
+    (pool, origins), (loaded, _), (tested, _) = _load(read, split_seed)
     taken = partial(_cut, sources=trains, seed=split_seed, how=cut)
 
     if test is None:
@@ -88,7 +100,7 @@ def load_splits(
         _check_sizes(pool, "test", num_test, num_later, trains, cut)
         test_kept, rest = taken(pool, "test", num_test, num_later=num_later)
     else:
-        test_kept, _ = _load(_several(test), split_seed)
+        test_kept = tested
         rest = _apart(pool, test_kept)
     if validation is None:
         if test is not None:
@@ -96,7 +108,6 @@ def load_splits(
         validation_kept, train_kept = taken(rest, "validation", num_validation, num_later=1)
         validation_lost: list[Example] = []
     else:
-        loaded, _ = _load(_several(validation), split_seed)
         validation_kept = _apart(loaded, test_kept)
         train_kept = _apart(rest, validation_kept)
         validation_lost = _shared(loaded, test_kept)
@@ -135,7 +146,7 @@ def repeated(examples: Sequence[Example]) -> int:
     """How many of a split's examples have a prompt that an earlier one has. What comes again by a weight is the same
     example and does not count."""
     different = {id(example): example for example in examples}
-    return len(different) - len({example.unit for example in different.values()})
+    return len(different) - len({example.asked for example in different.values()})
 
 
 def _check_seeds(sources: list[Source]) -> None:
@@ -236,9 +247,15 @@ def _several(given: Source | Sequence[Source] | None) -> list[Source]:
     return [] if given is None else [given] if isinstance(given, Source) else list(given)
 
 
-def _load(sources: Sequence[Source], seed: int) -> tuple[list[Example], dict[int, int]]:
-    """(the examples of all, id of an example → number of its source)."""
-    found = [load_examples(source, seed) for source in sources]
+def _load(splits: Sequence[Sequence[Source]], seed: int) -> list[tuple[list[Example], dict[int, int]]]:
+    """Of each split (the examples of its sources, id of an example → number of its source)."""
+    read = [[load_examples(source, seed) for source in sources] for sources in splits]
+    linked = iter(with_units([example for found in read for examples in found for example in examples]))
+    return [_mixed([list(islice(linked, len(examples))) for examples in found], seed) for found in read]
+
+
+def _mixed(found: list[list[Example]], seed: int) -> tuple[list[Example], dict[int, int]]:
+    """The examples of several sources in an order by the seed, those of one in theirs; and id → number of source."""
     origins = {id(example): number for number, examples in enumerate(found) for example in examples}
     if len(found) == 1:
         return found[0], origins

@@ -52,5 +52,14 @@ def _own_type(feature: Any, values: list[Any], rows: Sequence[int]) -> list[Any]
             if value is None or value < 0:
                 raise DataError(f"row {row} has no label (a test split without labels?)")
         return list(feature.int2str(values))
+    values = [_without_absent(value) for value in values]
     narrow = NARROW_FLOATS.get(getattr(feature, "dtype", ""))
     return values if narrow is None else [None if value is None else narrow(value) for value in values]
+
+
+def _without_absent(value: Any) -> Any:
+    """The value without keys of objects whose value is None: Arrow has every key in every object of a column, and
+    cannot tell null from absent."""
+    if isinstance(value, dict):
+        return {key: _without_absent(entry) for key, entry in value.items() if entry is not None}
+    return [_without_absent(entry) for entry in value] if isinstance(value, list) else value

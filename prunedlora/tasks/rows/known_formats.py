@@ -77,6 +77,10 @@ def _known(columns: Sequence[str], names: Names) -> RowFormat:
         if all(names.of(column) in columns for column in known.required)
         and all(name in known.standard_names for name in names.fields)
     ]
+    if len(fitting) > 1:
+        fitting = [
+            known for known in fitting if known is not TEXT
+        ]  # beside the columns of others it is one more column
     ways = " or ".join(f"format: {known.name}" for known in fitting)
     for preference in PREFERENCES:
         if all(column in columns for column in preference):

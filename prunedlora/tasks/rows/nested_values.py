@@ -14,6 +14,8 @@ from prunedlora.tasks.templates import half_character
 
 PRINTED = re.compile(r"\s*[\[{]+\s*'")
 """How lists and objects begin where Python printed them."""
+MOST_DEEP = 100
+"""Lists and objects inside one another. Real tools and calls have ten; Python's own limit is some hundreds."""
 KINDS = {bool: "a truth value", str: "a text", int: "a number", float: "a number", list: "a list", dict: "an object"}
 
 
@@ -26,12 +28,15 @@ def kind(value: object) -> str:
     return next((words for known, words in KINDS.items() if isinstance(value, known)), f"a {type(value).__name__}")
 
 
-def json_value(value: Any, where: str) -> Any:
-    """The value as plain Python has JSON's: numbers that are numbers, lists, dicts; an entry of an object that is None
-    is left out, since tables of Arrow have every key in every object and cannot tell null from absent.
+def json_value(value: Any, where: str, depth: int = 0) -> Any:
+    """The value as plain Python has JSON's: numbers that are numbers, lists, dicts. Null is a value (a default of null
+    in a function's schema); what a table of Arrow has in the place of absent keys is gone already (table.py).
 
-    Raises DataError for what JSON has not (a date, bytes) and for halves of characters.
+    Raises DataError for what JSON has not (a date, bytes), for halves of characters, and for lists and objects more
+    than 100 deep.
     """
+    if depth > MOST_DEEP:
+        raise DataError(f"{where}: has lists and objects more than {MOST_DEEP} deep inside one another")
     match value:
         case NumberText():
             return _number(value, where)
@@ -46,11 +51,18 @@ def json_value(value: Any, where: str) -> Any:
         case np.floating() if not isinstance(value, float):
             return json_value(float(str(value)), where)  # the shortest text of its own type: 1.1, not 1.100000023841858
         case Mapping():
-            return {key: json_value(entry, where) for key, entry in value.items() if entry is not None}
+            return {key_of(key, where): json_value(entry, where, depth + 1) for key, entry in value.items()}
         case list() | tuple():
-            return [json_value(entry, where) for entry in value]
+            return [json_value(entry, where, depth + 1) for entry in value]
     shown = repr(value) if isinstance(value, float) else kind(value)
     raise DataError(f"{where}: holds {shown}; JSON has texts, numbers, truth values, lists and objects")
+
+
+def key_of(key: str, where: str) -> str:
+    """The key of an object. Raises DataError for one that holds half of a character."""
+    if problem := half_character(key):
+        raise DataError(f"{where}: has a key that holds {problem}")
+    return key
 
 
 def parsed(value: Any, where: str, what: str) -> Any:
@@ -66,6 +78,10 @@ def parsed(value: Any, where: str, what: str) -> Any:
     except ValueError as error:
         hint = " (it looks printed by Python: json.dumps writes JSON)" if PRINTED.match(value) else ""
         raise DataError(f"{where}: is a text and no JSON ({error}): {_start(value)}{hint}; {what}") from error
+    except RecursionError as error:
+        raise DataError(
+            f"{where}: has lists and objects too deep inside one another: {_start(value)}; {what}"
+        ) from error
     json_value(found, where)  # refuses what JSON texts may hold and JSON has not
     return found
 

@@ -6,7 +6,7 @@ from typing import Any
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.example import Example
 from prunedlora.tasks.rows.nested_values import kind
-from prunedlora.tasks.rows.row import Row
+from prunedlora.tasks.rows.row import Names, Row
 from prunedlora.tasks.rows.row_format import MESSAGE_KEYS, RowFormat
 from prunedlora.tasks.rows.row_messages import read_messages, read_options, read_tools
 from prunedlora.tasks.rows.whole_conversation import conversation
@@ -15,8 +15,8 @@ from prunedlora.tasks.rows.whole_conversation import conversation
 def read(row: Row) -> Example:
     """Two texts as they are, or the conversation that both lists are together, with where the prompt ends.
 
-    Raises DataError for one of each, for texts that are the JSON of messages (as text they would be learnt letter by
-    letter), and for tools or options beside plain texts, which have no place for them.
+    Raises DataError for one of each, for a text that is the JSON of messages (it would be learnt letter by letter), and
+    for tools or options beside plain texts, which have no place for them.
     """
     prompt, completion = row.get("prompt"), row.get("completion")
     lists = [isinstance(value, list | tuple) for value in (prompt, completion)]
@@ -43,11 +43,12 @@ def read(row: Row) -> Example:
 
 def _plain(row: Row) -> Example:
     texts = {column: row.text(column) for column in ("prompt", "completion")}
-    if all(_is_list_of_messages(text) for text in texts.values()):
-        raise DataError(
-            f"{row.where('prompt')}: is the JSON text of messages, and so is the completion; write them as lists, in a "
-            "jsonl or parquet file, or both in one column messages"
-        )
+    for column, text in texts.items():
+        if _is_messages(text, row.names):
+            raise DataError(
+                f"{row.where(column)}: is the JSON text of messages, which would be learnt letter by letter; write "
+                "prompt and completion as lists, in a jsonl or parquet file, or both in one column messages"
+            )
     if useless := _useless(row):
         raise DataError(
             f"{row.where('prompt')}: is a text, on which {', '.join(useless)} has no effect; remove it, or write "
@@ -67,14 +68,20 @@ def _useless(row: Row) -> list[str]:
     return [name for name, value in given.items() if value]
 
 
-def _is_list_of_messages(text: str) -> bool:
-    if not text.lstrip().startswith("["):
+def _is_messages(text: str, names: Names) -> bool:
+    """Whether a text is the JSON of messages, or of one; other JSON, as calls and records, is a text to learn."""
+    if not text.lstrip().startswith(("[", "{")):
         return False
     try:
         found: Any = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
-    return bool(found) and all(isinstance(entry, dict) and len(entry) > 1 for entry in found)
+    pairs = (("role", "content"), ("role", "tool_calls"), ("from", "value"))
+    keys = [{names.of(one), names.of(two)} for one, two in pairs]
+    entries = found if isinstance(found, list) else [found]
+    return bool(entries) and all(
+        isinstance(entry, dict) and any(two <= entry.keys() for two in keys) for entry in entries
+    )
 
 
 PROMPT_COMPLETION = RowFormat(

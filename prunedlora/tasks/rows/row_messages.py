@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from prunedlora.tasks.data_error import DataError
-from prunedlora.tasks.rows.nested_values import as_list, as_object, is_nothing, json_value, kind
+from prunedlora.tasks.dialogue_turns import SYSTEM
+from prunedlora.tasks.rows.nested_values import as_list, as_object, is_nothing, json_value, key_of, kind
 from prunedlora.tasks.rows.row import Names, Row
 from prunedlora.tasks.rows.tool_calls import CALL, calls_in_text, tool_calls
 from prunedlora.tasks.templates import text_of
@@ -32,13 +33,24 @@ def read_messages(row: Row, column: str) -> list[dict[str, Any]]:
     parts of text is joined: chat templates that know parts write them one after the other, and others take only texts.
 
     Raises DataError with the number of the message, counted from 0: what is no list of messages, a missing or unknown
-    role, a missing content, parts that are no text, calls that are no JSON, a weight of 0.
+    role, a missing content, parts that are no text, calls that are no JSON, a weight other than
+    1, or a mark that a message is not to be trained.
     """
     where = row.where(column)
     if row.get(column) is None:
         raise DataError(f"{where} has no value; {MESSAGES}")
     entries = as_list(row.get(column), where, MESSAGES)
     return [_message(entry, f"{where}, message {number}", row.names) for number, entry in enumerate(entries)]
+
+
+def read_dialogue(row: Row, column: str) -> list[dict[str, Any]]:
+    """The same, with the system prompt of column `system` before them. Raises DataError where they have one besides."""
+    messages, system = read_messages(row, column), row.text_or_none("system")
+    if system is None:
+        return messages
+    if any(message["role"] in SYSTEM for message in messages):
+        raise DataError(f"{row.where('system')}: the messages have a system prompt as well; leave out one of them")
+    return [{"role": "system", "content": system}, *messages]
 
 
 def read_tools(row: Row) -> tuple[Mapping[str, Any], ...] | None:
@@ -68,7 +80,7 @@ def read_options(row: Row) -> Mapping[str, Any]:
 def _message(entry: Any, where: str, names: Names) -> dict[str, Any]:
     if not isinstance(entry, Mapping):
         raise DataError(f"{where}: is {kind(entry)}; a message is an object with a role and a content")
-    given = {key: value for key, value in entry.items() if not is_nothing(value)}
+    given = {key_of(key, where): value for key, value in entry.items() if not is_nothing(value)}
     role_key, content_key = names.of("role"), names.of("content")
     if role_key not in given and names.of("from") in given:
         role_key, content_key = names.of("from"), names.of("value")
@@ -85,11 +97,7 @@ def _message(entry: Any, where: str, names: Names) -> dict[str, Any]:
         raise DataError(
             f"{where}: has no {content_key}; it may be absent, or null, only beside an assistant's tool_calls"
         )
-    if others.get("weight") in (0, "0"):
-        raise DataError(
-            f"{where}: has weight 0, which would leave it untrained, and messages are not chosen one by one; take the "
-            "weight out, or train on the last turn alone (data.train_on: last)"
-        )
+    _check_trained(others, where)
     for key, value in others.items():
         inside = f"{where}, {key}"
         if key in message:
@@ -98,6 +106,22 @@ def _message(entry: Any, where: str, names: Names) -> dict[str, Any]:
             )
         message[key] = tool_calls(value, inside) if key == "tool_calls" else json_value(value, inside)
     return message
+
+
+def _check_trained(message: Mapping[str, Any], where: str) -> None:
+    """Marks of OpenAI's (weight) and of others (train, training) for messages that are not to be trained."""
+    weight = message.get("weight")
+    if weight is not None and str(weight).strip() not in ("1", "1.0", "True"):
+        raise DataError(
+            f"{where}: has weight {weight}, and messages are not weighed one by one: those that are trained count the "
+            "same; take the weight out where that is right, else the message or the row"
+        )
+    for key in ("train", "training"):
+        if str(message.get(key, True)).strip().lower() in ("false", "0", "0.0"):
+            raise DataError(
+                f"{where}: has {key} {message[key]}, which would leave it untrained, and messages are not chosen one "
+                "by one; take the mark out where it may be trained, else the message or the row"
+            )
 
 
 def _role(given: Mapping[str, Any], key: str, where: str, names: Names) -> str:

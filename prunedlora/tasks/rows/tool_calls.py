@@ -21,7 +21,7 @@ def tool_calls(value: Any, where: str) -> list[Any]:
             raise DataError(f"{inside}: is {kind(call)}; {CALLS}")
         function = call.get("function")
         if isinstance(function, Mapping):
-            calls.append({**json_value(call, inside), "function": _called(function, inside)})
+            calls.append({**_without_nothing(json_value(call, inside)), "function": _called(function, inside)})
         else:
             calls.append(_called(call, inside))
     return calls
@@ -39,8 +39,13 @@ def calls_in_text(value: Any, where: str) -> list[Any]:
 def _called(function: Mapping[str, Any], where: str) -> dict[str, Any]:
     if not isinstance(function.get("name"), str):
         raise DataError(f"{where}: the function has no name; {CALLS}")
-    called: dict[str, Any] = json_value(function, where)
-    if function.get("arguments") is not None:
+    called = _without_nothing(json_value(function, where))
+    if "arguments" in called:
         what = "arguments are an object, or the JSON text of one"
         called["arguments"] = dict(as_object(called["arguments"], f"{where}, arguments", what))
     return called
+
+
+def _without_nothing(call: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the keys of a call, but not of its arguments, that are null: OpenAI's interface writes such."""
+    return {key: value for key, value in call.items() if value is not None}

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prunedlora.tasks.data_error import DataError
+from prunedlora.tasks.dialogue_turns import SYSTEM
 from prunedlora.tasks.example import Conversation, Example
 from prunedlora.tasks.rows.nested_values import canonical
 from prunedlora.tasks.rows.row import Row
-
-SYSTEM = ("system", "developer")
 
 
 def conversation(

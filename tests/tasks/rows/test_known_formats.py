@@ -31,6 +31,9 @@ def test_the_configuration_names_the_same_formats() -> None:
         (("output", "instruction"), "alpaca"),
         (("segments",), "input_output"),
         (("url", "text"), "text"),
+        (("instruction", "input", "output", "text"), "alpaca"),
+        (("messages", "text"), "messages"),
+        (("prompt", "completion", "text"), "prompt_completion"),
     ],
 )
 def test_a_format_is_known_by_its_columns(columns: tuple[str, ...], name: str) -> None:
@@ -59,16 +62,16 @@ DPO = "TRL's DPOTrainer does, and PrunedLoraCallback works in it"
     ("columns", "settings", "message"),
     [
         (
-            ("messages", "text"),
+            ("messages", "instruction", "output"),
             {},
-            "the columns (messages, text) fit 2 formats: messages, text; say which: format: messages or format: text",
+            "the columns (messages, instruction, output) fit 2 formats: messages, alpaca; say which: format: messages "
+            "or format: alpaca",
         ),
         (
             ("messages", "prompt", "completion"),
             {},
             "fit 2 formats: messages, prompt_completion; say which: format: messages or format: prompt_completion",
         ),
-        (("instruction", "input", "output", "text"), {}, "fit 2 formats: alpaca, text; say which: format: alpaca or"),
         (
             ("question", "answer"),
             {},
@@ -102,13 +105,13 @@ DPO = "TRL's DPOTrainer does, and PrunedLoraCallback works in it"
         (
             ("messages",),
             {"fields": {"mesages": "messages"}},
-            "fields: no format has 'mesages'; there are: messages, tools, chat_template_kwargs, role, content, from, ",
+            "fields: no format has 'mesages'; there are: messages, system, tools, chat_template_kwargs, role, ",
         ),
         (
             ("messages",),
             {"fields": {"history": "h"}, "format": "messages"},
-            "fields: format 'messages' has no 'history'; it has: messages, tools, chat_template_kwargs, role, content, "
-            "from, value",
+            "fields: format 'messages' has no 'history'; it has: messages, system, tools, chat_template_kwargs, role, "
+            "content, from, value",
         ),
         (
             ("messages", "id"),

@@ -29,8 +29,16 @@ def test_the_last_turn_is_the_target_and_all_before_it_the_prompt(read: Read) ->
 
 def test_prompts_tell_conversations_apart(read: Read) -> None:
     tools = [{"type": "function", "function": {"name": "weather"}}]
-    rows = [GOOD, GOOD | {"tools": tools}, {"messages": [USER, ANSWER, USER, ANSWER]}]
+    call = {"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}
+    called = {"role": "assistant", "tool_calls": [call | {"id": "c1"}]}
+    rows = [GOOD, {"messages": [USER, ANSWER, USER, ANSWER]}, {"messages": [USER, called, USER, ANSWER]}]
     assert len({read(row).unit for row in rows}) == 3
+    same = {"messages": [USER, called | {"tool_calls": [call | {"id": "c2"}]}, USER, ANSWER]}
+    assert read(same).unit == read(rows[-1]).unit
+    for row in ({"tools": tools}, {"system": "Be brief."}, {"messages": [USER | {"at": "noon"}, ANSWER]}):
+        assert read(GOOD | row).unit == read(GOOD).unit == USER["content"]
+    openings = [{"messages": [{"role": "system", "content": text}, ANSWER]} for text in ("Say 4.", "Say 5.")]
+    assert len({read(row).unit for row in openings}) == 2
     reordered = [{key: turn[key] for key in reversed(turn)} for turn in (USER, ANSWER)]
     assert read({"messages": reordered}).unit == read(GOOD).unit
 
@@ -101,6 +109,27 @@ def test_a_system_prompt_for_conversations_that_have_none(read: Read) -> None:
         )
 
 
+def test_a_system_prompt_in_a_column_of_its_own(read: Read, refusal: Refusal) -> None:
+    system = {"role": "system", "content": "Be brief."}
+    row = GOOD | {"system": "Be brief."}
+    assert read(row, system="Be long.").conversation == Conversation((system, USER, ANSWER))
+    assert read(GOOD | {"system": " "}).conversation == Conversation((USER, ANSWER))
+    for role in ("system", "developer"):
+        both = {"messages": [system | {"role": role}, USER, ANSWER], "system": "Be long."}
+        assert "column 'system': the messages have a system prompt as well" in refusal(both)
+
+
+def test_null_is_a_value_in_arguments_and_schemas(read: Read) -> None:
+    """But an empty key of a call is none: OpenAI's interface writes such."""
+    function = {"name": "f", "arguments": {"limit": None, "of": [{"x": None}]}}
+    asked = {"role": "assistant", "tool_calls": [{"type": "function", "id": None, "function": function}]}
+    tools = [{"name": "f", "parameters": {"limit": {"default": None, "enum": [None, 1]}}}]
+    conversation = read({"messages": [USER, asked], "tools": tools}).conversation
+    assert conversation is not None
+    assert conversation.messages[-1]["tool_calls"] == [{"type": "function", "function": function}]
+    assert conversation.tools == tuple(tools)
+
+
 def test_options_of_the_row_for_its_template(read: Read) -> None:
     for options in ({"enable_thinking": False, "depth": 2}, '{"enable_thinking": false, "depth": 2}'):
         example = read(GOOD | {"chat_template_kwargs": options})
@@ -163,7 +192,20 @@ def calls(*calls: Any) -> dict[str, Any]:
             {"messages": [{"from": "human", "value": "x", "content": "y"}, ANSWER]},
             ", message 0: has content twice, by that name and as value",
         ),
-        (said(role="assistant", content="x", weight=0), ", message 1: has weight 0, which would leave it untrained"),
+        (said(role="assistant", content="x", weight=0), ", message 1: has weight 0, and messages are not weighed"),
+        (said(role="assistant", content="x", weight=0.0), ", message 1: has weight 0.0, and messages are not weighed"),
+        (said(role="assistant", content="x", weight="0.0"), ", message 1: has weight 0.0, and messages are not"),
+        (said(role="assistant", content="x", weight=0.5), ", message 1: has weight 0.5, and messages are not weighed"),
+        (said(role="assistant", content="x", weight=False), ", message 1: has weight False, and messages are not"),
+        (said(role="assistant", content="x", train=False), ", message 1: has train False, which would leave it"),
+        (said(role="assistant", content="x", training=0), ", message 1: has training 0, which would leave it untrain"),
+        (said(role="user", content="x", **{"\ud83d": 1}), ", message 1: has a key that holds '\\ud83d' at character 0"),
+        (said(role="user", content="x", a={"\ud83d": 1}), ", message 1, a: has a key that holds '\\ud83d' at chara"),
+        ({"messages": "[" * 99999}, ": has lists and objects too deep inside one another: '[[["),
+        (
+            said(role="user", content="x", a=json.loads("[" * 102 + "]" * 102)),
+            ", message 1, a: has lists and objects mo",
+        ),
         (said(role="assistant", tool_calls="[1"), ", message 1, tool_calls: is a text and no JSON (Expecting ',' "),
         (calls("weather"), ", message 1, tool_calls, call 0: is a text; write tool calls as [{'type': 'function', "),
         (

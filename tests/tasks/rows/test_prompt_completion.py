@@ -65,7 +65,14 @@ PLAIN = {"prompt": "2 + 2", "completion": "4"}
         (
             {"prompt": json.dumps([USER]), "completion": json.dumps([ANSWER])},
             {},
-            "'prompt': is the JSON text of messages, and so is the completion; write them as lists, in a jsonl or",
+            "'prompt': is the JSON text of messages, which would be learnt letter by letter; write prompt and comp",
+        ),
+        ({"prompt": json.dumps(USER), "completion": "4"}, {}, "'prompt': is the JSON text of messages, which would"),
+        ({"prompt": "2", "completion": json.dumps([ANSWER])}, {}, "'completion': is the JSON text of messages, which"),
+        (
+            {"prompt": "2", "completion": '{"who": "gpt", "value": "4"}'},
+            {"fields": {"from": "who"}},
+            "'completion': is the JSON text of messages, which would be learnt letter by letter",
         ),
         (PLAIN, {"roles": {"kid": "user"}}, "'prompt': is a text, on which roles has no effect; remove it"),
         (PLAIN, {"fields": {"role": "who"}}, "'prompt': is a text, on which fields has no effect; remove it"),
@@ -81,5 +88,5 @@ def test_bad_rows(refusal: Refusal, row: dict[str, Any], settings: dict[str, Any
 
 
 def test_texts_in_brackets_are_texts(read: Read) -> None:
-    for text in ("[1]", "[", "[]", '[{"a": 1}]'):
+    for text in ("[1]", "[", "[]", '[{"a": 1, "b": 2}]', '{"name": "f", "arguments": {}}', "[" * 9999):
         assert read({"prompt": text, "completion": text}) == Example(text, text)
