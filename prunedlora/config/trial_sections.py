@@ -138,7 +138,8 @@ class SourceConfig(Section):
     """Further columns that a metric of one's own reads."""
     group: str | None = Field(default=None, min_length=1)
     """Template of what examples must share to stay in one split: "{original_question}" for rephrasings of a question,
-    the document, the author, the patient. For every source or for none; None: only equal prompts stay together."""
+    the document, the author, the patient. For every source or for none; None: only equal
+    prompts and parts of one dialogue do."""
 
     @property
     def is_template(self) -> bool:

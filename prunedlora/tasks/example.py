@@ -12,7 +12,7 @@ from prunedlora.tasks.dialogue_turns import turns
 
 Message = Mapping[str, Any]
 """`role` (system, user, assistant, tool or what else a template knows), `content`, and what it has besides: tool_calls,
-reasoning_content, name, …; nothing in it is None."""
+reasoning_content, name, …; no key of it is None (inside of arguments, null is a value)."""
 
 
 @dataclass(frozen=True)

@@ -176,6 +176,8 @@ def _cut(
     for example in pool:
         first.setdefault(_unit(example), example)
     units, hint = "prompts", ""
+    if any(example.conversation is not None for example in pool):
+        hint = "; rows that are parts of one dialogue count once"
     if sources[0].group is not None:
         units, hint = "groups", f"; it takes one example of each: where groups are few, give {split} its own source"
     intro = f"cannot cut {number} {split} examples from train source {_names(sources)}: "

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.example import Example
 from prunedlora.tasks.sources import Source
 from prunedlora.tasks.splits import Splits, load_splits, repeated
@@ -69,6 +70,10 @@ def test_of_exploded_dialogues_a_cut_takes_one_row_and_leaves_out_the_others(tmp
     assert splits.num_siblings_removed == {"train": 0, "validation": 0, "test": 0}
     assert repeated(splits.train) == 0
     assert_no_leak(splits)
+    with pytest.raises(
+        DataError, match=r"has 15 distinct prompts left .* rows that are parts of one dialogue count once"
+    ):
+        load_splits(source, None, None, 4, 15, 0)
 
 
 def test_greetings_alone_do_not_join_dialogues(tmp_path: Path) -> None:
@@ -125,7 +130,9 @@ def test_no_answer_stands_behind_its_prompt_in_a_dialogue_that_is_trained_on(tmp
             more = {"at": draw.random()} if draw.random() < 0.3 else {}
             turns += [user(draw.choice("abcdefghij"), **more), assistant(draw.choice("xyz"))]
         chats.append({"messages": turns, "g": draw.randrange(30)})
-        plain.append({"prompt": draw.choice("abcdefghijklmnop"), "completion": draw.choice("xyz"), "g": draw.randrange(30, 50)})
+        plain.append(
+            {"prompt": draw.choice("abcdefghijklmnop"), "completion": draw.choice("xyz"), "g": draw.randrange(30, 50)}
+        )
     group = "{g}" if seed % 4 == 3 else None
     first = write(tmp_path / "chats.jsonl", chats[:40], group=group)
     second = write(tmp_path / "plain.jsonl", plain[:8], group=group, system="P" if seed % 2 else None)
