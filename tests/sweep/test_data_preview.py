@@ -40,7 +40,9 @@ def test_an_answer_s_prompt_is_shown_where_a_template_writes_it_otherwise(tree: 
     features = Features(whole, [a, b, a + b, 2 * b], Shortened.NOT, None, prompt_ids=ids("cloud: "))
     asked: list[bool] = []
     task: Any = SimpleNamespace(
-        labels=None, encode=lambda examples, prompts: (asked.append(prompts), [features] * len(examples))[1]
+        labels=None,
+        scored=lambda example: replace(example, target="as it is scored"),
+        encode=lambda examples, prompts: (asked.append(prompts), [features] * len(examples))[1],
     )
     example = Example("p", "stone", place="dataset 'x', row 4")
     (one,) = _shown(trial, task, tokenizer, [example], "test")
