@@ -182,7 +182,8 @@ class Conversations:
 
     def _with_shorter_texts(self, row: Written, whole: Tokens) -> tuple[Written, Tokens]:
         """The conversation with as much cut off the beginnings of its prompt's longest texts as makes the prompt fit
-        (shortening.py), so that its turns stay turns; as it is where that is not enough."""
+        (shortening.py), so that its turns stay turns; as it is where that would leave less than a quarter of the room
+        for prompts to a text that is cut."""
         assert self._max_length is not None
         at, messages, told = self._answered(row), row.conversation.messages, self._trains(row.conversation)
         trained = ("assistant",) if told in ("assistant", "all") else ()
@@ -191,12 +192,12 @@ class Conversations:
             for index, message in enumerate(messages[:at])
             if isinstance(message.get("content"), str) and message.get("role") not in trained
         }
-        shorter, tokens = row, whole
+        shorter, tokens, least = row, whole, max(1, (self._max_length - self._room) // 4)
         for index in sorted(texts, key=lambda index: (-len(texts[index]), index)):
             (parts,) = self._reader.whole([texts[index]])
-            gone = 0
-            while (excess := self._excess(shorter, tokens, at)) > 0 and gone < len(parts.ids) - 1:
-                gone = min(gone + excess, len(parts.ids) - 1)
+            gone, most = 0, len(parts.ids) - least
+            while (excess := self._excess(shorter, tokens, at)) > 0 and gone < most:
+                gone = min(gone + excess, most)
                 shorter = shorter.saying(index, texts[index][parts.offsets[gone][0] :])
                 tokens = self._reader.read(shorter.whole)
             if excess <= 0:
