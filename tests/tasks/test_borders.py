@@ -125,8 +125,8 @@ def test_rows_that_have_both_texts_are_to_change_their_white_space(spaces_with_w
         ): "no white space parts prompt and completion of the rows: the model reads '…Answer:mother…', in "
         "4 of 4 examples; begin each completion with a space",
         ("Answer: ", "{a}"): "in 4 of 4 examples prompt and completion of the rows do not meet in tokens that the "
-        "tokenizer makes of a running text: the prompt ends in white space, which is part of the next word's token; take "
-        "the space off the end of each prompt and put it at the beginning of its completion",
+        "tokenizer makes of a running text: the prompt ends in white space, which is part of the next word's token; "
+        "take the space off the end of each prompt and put it at the beginning of its completion",
     }
     for (prompt, target), expected in said.items():
         rows = examples(prompt, target, ["mother", "father", "son", "river"])

@@ -45,9 +45,9 @@ def lines(asked: Sequence[str], left_out: Sequence[str], endless: int, looked_at
     if asked:
         yield (
             f"in {_share(len(asked), looked_at)} the chat template does not write the prompt that the answer is "
-            f"generated from (which ends in {asked[0]!r}) before the answer that is trained: what is evaluated is never "
-            "trained; set data.chat_template_kwargs to an option of the template that makes both alike, or data.chat_template "
-            "to a file that does"
+            f"generated from (which ends in {asked[0]!r}) before the answer that is trained: what is evaluated is "
+            "never trained; set data.chat_template_kwargs to an option of the template that makes both alike, or "
+            "data.chat_template to a file that does"
         )
     if left_out:
         yield (
