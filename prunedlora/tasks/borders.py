@@ -66,7 +66,8 @@ def border_warning(
         found += ": the prompt ends in white space, which is part of the next word's token"
     for change, words in ((_space_moved, MOVED), (_space_dropped, DROPPED)):
         if is_mended(change):
-            if prompt is None or target is None:
+            # Templates without white space at the border have it from the data.
+            if prompt is None or target is None or change((prompt, target)) == (prompt, target):
                 return f"{found}; {words}"
             templates = change((prompt, target))
             return f"{found}; write them as {templates[0]!r} and {templates[1]!r}"

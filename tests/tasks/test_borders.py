@@ -131,3 +131,9 @@ def test_rows_that_have_both_texts_are_to_change_their_white_space(spaces_with_w
     for (prompt, target), expected in said.items():
         rows = examples(prompt, target, ["mother", "father", "son", "river"])
         assert border_warning(None, None, rows, spaces_with_words) == expected
+        found = border_warning("{q}", "{a}", rows, spaces_with_words)
+        if prompt.endswith(" "):  # templates that have no white space at the border cannot mend it
+            assert found is not None
+            assert found.endswith(
+                "; take the space off the end of each prompt and put it at the beginning of its completion"
+            )
