@@ -11,6 +11,7 @@ from prunedlora.config.metric_names import is_harness
 from prunedlora.config.section import Options, Progress, Section, registered
 from prunedlora.metric_kinds import figure_name
 from prunedlora.registry import lookup
+from prunedlora.tasks.example import SPELLING
 from prunedlora.tasks.file_formats import Reading, split_name
 from prunedlora.tasks.remote_files import address_problem, file_name, hub_file, is_remote
 
@@ -131,6 +132,9 @@ class SourceConfig(Section):
     """What the rows call the roles of messages, beside the usual names: {customer: user, agent: assistant}."""
     system: str | None = Field(default=None, min_length=1)
     """System prompt of the conversations that have none of their own."""
+    special_tokens: bool | None = None
+    """Of text and input_output rows: whether special tokens that they spell are read as such, as texts need that a chat
+    template has written already, or as characters. None: rows that spell one are refused."""
     weight: PositiveFloat = 1.0
     """How often each example comes in a pass over the training data: 2 is twice, 0.5 half of them. Of several sources
     of train."""
@@ -155,6 +159,9 @@ class SourceConfig(Section):
         if self.prompt is not None and (self.fields or self.roles):
             given = "fields" if self.fields else "roles"
             raise ValueError(f"{given} has no effect beside prompt and target, which name columns; remove it")
+        if self.special_tokens is not None and (self.prompt is not None or self.format not in (None, *SPELLING)):
+            where = "beside prompt and target" if self.prompt is not None else f"on rows of format {self.format!r}"
+            raise ValueError(f"special_tokens has no effect {where}: it is for {' and '.join(SPELLING)}; remove it")
         return self
 
     @model_validator(mode="after")

@@ -127,5 +127,5 @@ def _shown(
             place=example.place,
             asked=asked,
             is_beginning=answers and features.prompt_ids is None,
-            target=example.target if answers else None,
+            target=task.scored(example).target if answers else None,
         )

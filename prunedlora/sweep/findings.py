@@ -7,6 +7,7 @@ from typing import Any
 from prunedlora.adapters.adapted_share import AdaptedShare
 from prunedlora.config.trial import TrialConfig
 from prunedlora.tasks.borders import border_warning
+from prunedlora.tasks.example import Example
 from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.task import Task
 from prunedlora.training.model import load_tokenizer
@@ -56,16 +57,25 @@ def _sources(splits: Splits) -> str:
     return f"; each pass over train has {', '.join(parts)}"
 
 
+def _is_plain(example: Example, source: str) -> bool:
+    """Whether it is a prompt and a target of this source, one behind the other."""
+    whole = example.conversation is None and example.segments is None
+    return whole and example.place.startswith(f"dataset {source!r}, row ")
+
+
 def warnings_of(trial: TrialConfig, splits: Splits, task: Task) -> Iterator[str]:
-    """Where prompts and targets do not meet as in a text, and how many classes a cut has no example of."""
+    """What of the training examples is not learnt as it is evaluated (task.warnings), where prompts and targets do not
+    meet as in a text, and how many classes a cut has no example of."""
+    yield from task.warnings(splits.train)
     data = trial.data
     if task.labels is None:
         tokenizer = load_tokenizer(model_settings(trial))
         for name in ("train", "validation", "test"):
             for source in data.sources(name):
-                if source.prompt is None or source.target is None or data.chat_template not in (None, "none"):
+                if data.chat_template not in (None, "none"):
                     continue  # a chat template says how they meet
-                found = border_warning(source.prompt, source.target, getattr(splits, name), tokenizer)
+                examples = [example for example in getattr(splits, name) if _is_plain(example, source.name)]
+                found = border_warning(source.prompt, source.target, examples, tokenizer)
                 if found:
                     yield f"data.{name}: {found}"
         return

@@ -17,13 +17,16 @@ RARE = 0.1
 """Share of examples from which on it is worth a warning: here and there any two texts run into one token."""
 
 Pair = tuple[str, str]
+MOVED = "take the space off the end of each prompt and put it at the beginning of its completion"
+DROPPED = "take the spaces off the end of each prompt and the beginning of its completion"
 
 
 def border_warning(
-    prompt: str, target: str, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase
+    prompt: str | None, target: str | None, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase
 ) -> str | None:
     """What is wrong at the border of prompt and target, and the templates that would be right where some are; None
-    where nothing is. `prompt` and `target` are the templates that the examples were made with."""
+    where nothing is. `prompt` and `target` are the templates that the examples were made with; None for rows that have
+    both texts as they are, in which then the white space is to be changed."""
 
     def ids(text: str) -> list[int]:
         return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
@@ -47,24 +50,27 @@ def border_warning(
         return sum(is_read_as(change(pair), _spaced(pair)) for pair in pairs) >= (1 - RARE) * len(pairs)
 
     pairs = [(example.prompt, example.target) for example in examples[:MOST_TRIED]]
+    both = f"prompt {prompt!r} and target {target!r}" if prompt is not None else "prompt and completion of the rows"
     glued, odd = (sum(map(kind, pairs)) for kind in (is_glued, lambda pair: not fits(pair)))
     if glued > RARE * len(pairs):
+        better = "begin each completion with a space" if target is None else f"write the target as {' ' + target!r}"
         return (
-            f"no white space parts prompt {prompt!r} and target {target!r}: the model reads "
-            f"{_border(*pairs[0])!r}, in {glued} of {len(pairs)} examples; write the target as {' ' + target!r}"
+            f"no white space parts {both}: the model reads {_border(*next(filter(is_glued, pairs)))!r}, in {glued} of "
+            f"{len(pairs)} examples; {better}"
         )
     if odd <= RARE * len(pairs):
         return None
-    found = (
-        f"in {odd} of {len(pairs)} examples prompt {prompt!r} and target {target!r} do not meet in tokens that the "
-        "tokenizer makes of a running text"
-    )
-    if prompt != prompt.rstrip():
+    found = f"in {odd} of {len(pairs)} examples {both} do not meet in tokens that the tokenizer makes of a running text"
+    ending = [pair[0] for pair in pairs if not fits(pair)] if prompt is None else [prompt]
+    if all(text != text.rstrip() for text in ending):
         found += ": the prompt ends in white space, which is part of the next word's token"
-    for change in (_space_moved, _space_dropped):
+    for change, words in ((_space_moved, MOVED), (_space_dropped, DROPPED)):
         if is_mended(change):
-            better = change((prompt, target))
-            return f"{found}; write them as {better[0]!r} and {better[1]!r}"
+            # Templates without white space at the border have it from the data.
+            if prompt is None or target is None or change((prompt, target)) == (prompt, target):
+                return f"{found}; {words}"
+            templates = change((prompt, target))
+            return f"{found}; write them as {templates[0]!r} and {templates[1]!r}"
     return found
 
 

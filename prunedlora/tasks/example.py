@@ -14,6 +14,9 @@ Message = Mapping[str, Any]
 """`role` (system, user, assistant, tool or what else a template knows), `content`, and what it has besides: tool_calls,
 reasoning_content, name, …; no key of it is None (inside of arguments, null is a value)."""
 
+SPELLING = ("text", "input_output")
+"""Formats whose rows may spell special tokens that are meant as such."""
+
 
 @dataclass(frozen=True)
 class Conversation:
@@ -59,6 +62,8 @@ class Example:
     turn; a conversation has its own among its messages."""
     conversation: Conversation | None = None
     segments: tuple[Segment, ...] | None = None
+    special_tokens: bool | None = None
+    """Whether special tokens that segments spell are read as such or as characters; None: none may be spelt."""
     columns: Mapping[str, Any] = field(default_factory=dict)
     """Values of further columns, which a score of one's own reads (`score_columns`)."""
     place: str = field(default="", compare=False, repr=False)

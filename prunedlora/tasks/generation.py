@@ -16,6 +16,7 @@ from prunedlora.registry import register
 from prunedlora.tasks.batching import IGNORED, by_length, evaluating, pad, pad_inputs, to_device
 from prunedlora.tasks.chat.conversations import Conversations
 from prunedlora.tasks.chat.kinds import PLAIN, SEGMENTS, TEMPLATED, check_chat_settings, kind_of, plainly
+from prunedlora.tasks.chat.template_findings import MOST_LOOKED_AT
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.example import Example
 from prunedlora.tasks.outcomes import Outcomes
@@ -109,6 +110,10 @@ class Generation:
             for example in examples:
                 task._check(split, example)
         task._turn_ends = task._ends_of_turns(splits.train)
+        ends = task.ends
+        for example in everything if task._has_templated else ():
+            if kind_of(example, chat) == TEMPLATED:
+                task._conversations.check_answers(example, ends)
         for split in ("validation", "test") if generates else ():
             if any(example.segments and not example.prompt for example in parts[split]):
                 raise DataError(f"metric {metric!r} asks for answers, and a text of {split} has no prompt: give loss")
@@ -179,14 +184,33 @@ class Generation:
 
     def scored(self, example: Example) -> Example:
         """The example with the target that its answer is scored against: of what a chat template writes, the text of
-        the assistant's last turn in it. Raises DataError as `encode`."""
+        the assistant's last turn in it; of segments that spell special tokens, their text without them. Raises
+        DataError as `encode`."""
         if kind_of(example, self._chat) == TEMPLATED:
             return replace(example, target=self._conversations.answer(example))
+        if example.segments is not None:
+            return replace(example, target=self._segments.answer(example))
         return example
+
+    def warnings(self, examples: Sequence[Example]) -> Iterator[str]:
+        """What a chat template does with training examples, and answers that are not taught to end. Raises DataError as
+        `encode`."""
+        chosen = examples[:MOST_LOOKED_AT]
+        if templated := [example for example in chosen if kind_of(example, self._chat) == TEMPLATED]:
+            yield from self._conversations.warnings(templated)
+        segments = [example for example in chosen if example.segments is not None]
+        endless = sum(not self._segments.is_ended(example) for example in segments)
+        if endless and self._scorer is not None:
+            yield (
+                f"in {endless} of {len(segments)} rows of segments looked at the last segment is not trained and no "
+                "special token ends the one before, so that the model is not taught to stop: answers go on to "
+                "evaluation.max_new_tokens; end rows in a trained segment"
+            )
 
     def _ends_of_turns(self, examples: Sequence[Example]) -> list[int]:
         templated = [example for example in examples if kind_of(example, self._chat) == TEMPLATED]
-        return self._conversations.ends(templated) if templated else []
+        ends = set(self._conversations.ends(templated) if templated else ())
+        return sorted(ends.union(self._segments.ends(examples)))
 
     def _check(self, split: str, example: Example) -> None:
         """Raises DataError for special tokens where none may be."""

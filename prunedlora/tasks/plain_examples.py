@@ -7,6 +7,7 @@ from transformers import PreTrainedTokenizerBase
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.example import Example
 from prunedlora.tasks.plain_text import PlainText
+from prunedlora.tasks.shortening import cut_in_text
 from prunedlora.tasks.task import Features, Shortened
 
 
@@ -16,9 +17,9 @@ class PlainReader:
 
     Prompt and answer are tokenised apart and joined, so the border is exact, and the prompt is tokenised the same with
     and without its answer. What the data hold is text, even where it spells a special token (plain_text.py).
-    Inputs longer than the limit lose the beginning of the prompt, all but its last token; the prompt also leaves `room`
-    for what is generated. An answer that is too long even so loses its end, and with it the end-of-text token: the
-    model is not taught to stop there. All of it is counted as shortened.
+    Inputs longer than the limit lose the end of the answer, and with it the end-of-text token (the model is not taught
+    to stop there), or the beginning of the prompt (shortening.py); the prompt also leaves `room` for what is generated.
+    All of it is counted as shortened.
     """
 
     def __init__(
@@ -75,11 +76,9 @@ class PlainReader:
         ]
 
     def _features(self, example: Example, prompt: list[int], answer: list[int]) -> Features:
-        shortened = Shortened.NOT
-        if self._max_length is not None:
-            longest_answer = self._max_length - len(self._prefix) - 1
-            room = self._max_length - len(self._prefix) - max(min(len(answer), longest_answer), self._room)
-            shortened = Shortened(len(prompt) > room or len(answer) > longest_answer)
-            prompt, answer = prompt[-room:], answer[:longest_answer]
-        ids = [*self._prefix, *prompt, *answer]
-        return Features(ids, [len(ids) - len(answer), len(ids)], shortened, example)
+        ids, border = [*self._prefix, *prompt, *answer], len(self._prefix) + len(prompt)
+        targets = [border, len(ids)]
+        if self._max_length is None or max(len(ids), border + self._room) <= self._max_length:
+            return Features(ids, targets, Shortened.NOT, example)
+        cut = cut_in_text(ids, targets, border, self._max_length, room=self._room, kept=len(self._prefix))
+        return Features(cut.ids, cut.targets, Shortened.IN_TEXT, example)

@@ -4,8 +4,9 @@ Special tokens come from two places only: from the tokenizer itself (beginning, 
 of the prompt, where the configuration writes them out ("{premise} [SEP] {hypothesis}").
 """
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -23,6 +24,7 @@ class PlainText:
         self._tokenizer = tokenizer
         self._add = add_special_tokens
         self._special = special_ids(tokenizer)
+        self._names = names_pattern(map(str, tokenizer.convert_ids_to_tokens(sorted(self._special))))
         self._own = self._found(tokenizer("")["input_ids"]) if add_special_tokens else []
         self._meant: dict[tuple[str, ...], tuple[int, ...]] = {(): ()}
 
@@ -38,6 +40,11 @@ class PlainText:
                 self._check(texts[index], row, meant)
                 rows[index] = row
         return rows
+
+    def spelt(self, text: str) -> str | None:
+        """The first special token that a text spells; None where it spells none."""
+        found = self._names.search(text)
+        return found and found[0]
 
     def shortened(self, text: str, literals: tuple[str, ...], max_length: int) -> list[int]:
         """Tokens of a text that `ids` has passed, cut to `max_length` where the tokenizer says."""
@@ -107,6 +114,12 @@ def special_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     if unknown not in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id):
         ids.discard(unknown)
     return frozenset(ids)
+
+
+def names_pattern(names: Iterable[str]) -> re.Pattern[str]:
+    """Finds names of tokens in a text; of those that begin alike the longest."""
+    ordered = sorted(set(names), key=lambda name: (-len(name), name))
+    return re.compile("|".join(map(re.escape, ordered)) or "(?!)")
 
 
 def _is_mistral_common(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from prunedlora.tasks.data_error import DataError
-from prunedlora.tasks.example import Example
+from prunedlora.tasks.example import SPELLING, Example
 from prunedlora.tasks.file_formats import Reading
 from prunedlora.tasks.generated_data import GENERATED, generate
 from prunedlora.tasks.library_data import load_from_hub
@@ -45,6 +45,7 @@ class Source:
     delimiter: str | None = None
     encoding: str | None = None
     column_names: Sequence[str] | None = None
+    special_tokens: bool | None = None
 
 
 def load_examples(source: Source, shuffle_seed: int) -> list[Example]:
@@ -132,6 +133,7 @@ class _Maker:
             return replace(
                 self.read(values),
                 place=place,
+                special_tokens=self.source.special_tokens,
                 group=None if self.group is None else self.group.fill(values),
                 columns={column: _kept(values[column], column) for column in self.source.score_columns},
             )
@@ -156,6 +158,11 @@ def _maker(source: Source, columns: list[str]) -> _Maker:
             rows = row_reader(source.format, columns, _names(source), source.system)
         except DataError as error:
             raise DataError(f"dataset {source.name!r}: {error}{_delimiter_hint(columns)}") from error
+        if source.special_tokens is not None and rows.format.name not in SPELLING:
+            raise DataError(
+                f"dataset {source.name!r}: special_tokens has no effect on rows of format {rows.format.name!r}: it is "
+                f"for {' and '.join(SPELLING)}; remove it"
+            )
         needed, read = [*rows.columns, *needed], rows.read
     else:
         assert source.target is not None  # the two go together

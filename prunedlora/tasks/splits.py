@@ -309,4 +309,5 @@ def _shape(example: Example) -> dict[str, Any]:
         "segments": [[segment.text, segment.trained] for segment in segments],
         "columns": example.columns,
         **({} if example.system is None else {"system": example.system}),
+        **({} if example.special_tokens is None else {"special_tokens": example.special_tokens}),
     }

@@ -1,6 +1,6 @@
 """What a task offers to training: examples → features → batches → loss and outcomes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, ClassVar, Literal, Protocol, Self
@@ -132,6 +132,12 @@ class Task(Protocol):
         """The examples tokenised, in their order: each for itself, so that parts of a split together are the split.
         For a few; a split's features are some 40 bytes a token as lists, and lie in a file (tokenised.py). Without
         `prompts` nothing is made that only generating needs: `prompt_ids` are None."""
+
+    def scored(self, example: Example) -> Example:
+        """The example with the target that answers to it are scored against, which a chat template may have changed."""
+
+    def warnings(self, examples: Sequence[Example]) -> Iterable[str]:
+        """What of these training examples is no error and worth a warning; the first of them are looked at."""
 
     def collate(self, features: Sequence[Features]) -> dict[str, Tensor]:
         """One padded batch: INPUTS (batch, tokens), `labels` and what else says where the targets are, all int64, on

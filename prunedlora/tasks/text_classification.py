@@ -128,6 +128,14 @@ class TextClassification:
         """Nothing: the classes are among the facts of the model."""
         return {}
 
+    def scored(self, example: Example) -> Example:
+        """The example itself."""
+        return example
+
+    def warnings(self, examples: Sequence[Example]) -> tuple[str, ...]:
+        """None."""
+        return ()
+
     def encode(self, examples: Sequence[Example], *, prompts: bool = True) -> list[Features]:
         """Features in the order of the examples.
 

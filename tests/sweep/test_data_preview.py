@@ -1,5 +1,6 @@
 """Examples as they are shown: what an answer is generated from, and what it is compared with."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -40,7 +41,9 @@ def test_an_answer_s_prompt_is_shown_where_a_template_writes_it_otherwise(tree: 
     features = Features(whole, [a, b, a + b, 2 * b], Shortened.NOT, None, prompt_ids=ids("cloud: "))
     asked: list[bool] = []
     task: Any = SimpleNamespace(
-        labels=None, encode=lambda examples, prompts: (asked.append(prompts), [features] * len(examples))[1]
+        labels=None,
+        scored=lambda example: replace(example, target="as it is scored"),
+        encode=lambda examples, prompts: (asked.append(prompts), [features] * len(examples))[1],
     )
     example = Example("p", "stone", place="dataset 'x', row 4")
     (one,) = _shown(trial, task, tokenizer, [example], "test")
@@ -48,7 +51,11 @@ def test_an_answer_s_prompt_is_shown_where_a_template_writes_it_otherwise(tree: 
         ("river: ", False), ("stone<end>", True), ("river: ", False), ("stone<end>", True)
     ]  # fmt: skip
     assert one.asked is not None
-    assert ["".join(run.text for run in one.asked), one.is_beginning, one.target] == ["cloud: ", False, "stone"]
+    assert ["".join(run.text for run in one.asked), one.is_beginning, one.target] == [
+        "cloud: ",
+        False,
+        "as it is scored",
+    ]
     assert one.place == "dataset 'x', row 4"
     (one,) = _shown(trial, task, tokenizer, [example], "train")
     assert (one.asked, one.target, one.is_beginning) == (None, None, False)

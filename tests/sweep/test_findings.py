@@ -1,6 +1,7 @@
 """What the plan and the start of a run say about data that are no error."""
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,29 @@ def test_templates_that_do_not_meet_are_warned_of(tmp_path: Path) -> None:
     assert found.warnings == (
         "data.train: in 48 of 48 examples prompt '{question} ri' and target 'ver {answer}' do not meet in tokens that "
         "the tokenizer makes of a running text",
+    )
+
+
+def test_rows_of_prompt_and_completion_that_do_not_meet_are_warned_of(tmp_path: Path) -> None:
+    tree = decoder_tree(tmp_path, tmp_path / "store")
+    rows = [{"prompt": f"{n} ri", "completion": f"ver {n}"} for n in range(64)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tree["trial"]["data"]["train"] = {"name": str(tmp_path / "rows.jsonl")}
+    assert preflight(parse_sweep(tree, "test")).warnings == (
+        "data.train: in 48 of 48 examples prompt and completion of the rows do not meet in tokens that the tokenizer "
+        "makes of a running text",
+    )
+
+
+def test_what_a_template_does_is_warned_of(tmp_path: Path) -> None:
+    tree = decoder_tree(tmp_path, tmp_path / "store")
+    text = "{% for m in messages %}{{ m.content }}<end>{% endfor %}{% if add_generation_prompt %}so {% endif %}"
+    (tmp_path / "turns.jinja").write_text(text)
+    (found,) = preflight(
+        parse_sweep(with_values(tree, {"trial.data.chat_template": str(tmp_path / "turns.jinja")}), "t")
+    ).warnings
+    assert found.startswith(
+        "in 48 of 48 conversations looked at the chat template does not write the prompt that the a"
     )
 
 

@@ -115,3 +115,25 @@ def test_a_tokenizer_that_begins_with_a_space_itself(own_space: PreTrainedTokeni
 def test_a_few_examples_are_no_reason(spaces_with_words: PreTrainedTokenizerBase, warn: Warn) -> None:
     few = [*(Example("Answer:", f" {word}") for word in WORDS * 4), Example("Answer: ", "son")]
     assert border_warning("Answer:", " {a}", few, spaces_with_words) is None
+
+
+def test_rows_that_have_both_texts_are_to_change_their_white_space(spaces_with_words: PreTrainedTokenizerBase) -> None:
+    said = {
+        (
+            "Answer:",
+            "{a}",
+        ): "no white space parts prompt and completion of the rows: the model reads '…Answer:mother…', in "
+        "4 of 4 examples; begin each completion with a space",
+        ("Answer: ", "{a}"): "in 4 of 4 examples prompt and completion of the rows do not meet in tokens that the "
+        "tokenizer makes of a running text: the prompt ends in white space, which is part of the next word's token; "
+        "take the space off the end of each prompt and put it at the beginning of its completion",
+    }
+    for (prompt, target), expected in said.items():
+        rows = examples(prompt, target, ["mother", "father", "son", "river"])
+        assert border_warning(None, None, rows, spaces_with_words) == expected
+        found = border_warning("{q}", "{a}", rows, spaces_with_words)
+        if prompt.endswith(" "):  # templates that have no white space at the border cannot mend it
+            assert found is not None
+            assert found.endswith(
+                "; take the space off the end of each prompt and put it at the beginning of its completion"
+            )

@@ -22,6 +22,10 @@ RESERVED = (
     "return_assistant_tokens_mask",
 )  # fmt: skip
 """What a template is passed that is no option."""
+SPECIAL_TOKENS = (
+    "bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token",
+    "additional_special_tokens",
+)  # fmt: skip
 WRITTEN_BY_NAME = {
     "tool_calls": ("tool_calls",),
     "reasoning_content": ("reasoning_content", "thinking", "reasoning"),
@@ -51,8 +55,9 @@ class ChatTemplate:
         for text in texts:
             self._checked_syntax(text)
         check_reserved(self._options)
+        self._reads: dict[str, bool] = {}
         for name in self._options:
-            if not any(re.search(rf"\b{re.escape(name)}\b", text) for text in texts):
+            if not self._is_read(name):
                 raise DataError(f"data.chat_template_kwargs has no effect: {self._name} does not read {name!r}")
 
     @property
@@ -91,8 +96,14 @@ class ChatTemplate:
         return self._render(conversation, conversation.messages, return_assistant_tokens_mask=True)
 
     def check(self, conversation: Conversation) -> None:
-        """Raises DataError for what the template would leave out without a word, and for options that none takes."""
+        """Raises DataError for what the template would leave out without a word, and for options of the row that none
+        takes, that this one does not read, or that are special tokens of the tokenizer."""
         check_reserved(conversation.options)
+        for name in conversation.options:
+            if name in SPECIAL_TOKENS or name in self._special_tokens:
+                raise DataError(f"its chat_template_kwargs cannot set {name!r}, a special token of the tokenizer")
+            if not self._is_read(name):
+                raise DataError(f"its chat_template_kwargs has no effect: {self._name} does not read {name!r}")
         text = self._of(conversation.tools)
         if conversation.tools and not re.search(r"\btools\b", text):
             raise DataError(f"it has tools, and {self._name} writes none; {_OTHER_TEMPLATE}")
@@ -100,6 +111,11 @@ class ChatTemplate:
             for key, names in WRITTEN_BY_NAME.items():
                 if message.get(key) and not any(name in text for name in names):
                     raise DataError(f"a message has {key}, which {self._name} does not write; {_OTHER_TEMPLATE}")
+
+    def _is_read(self, option: str) -> bool:
+        if option not in self._reads:
+            self._reads[option] = any(re.search(rf"\b{re.escape(option)}\b", text) for text in self._texts)
+        return self._reads[option]
 
     def _render(self, conversation: Conversation, messages: Sequence[Message], **how: Any) -> tuple[str, list[Span]]:
         tools: Any = [dict(tool) for tool in conversation.tools] if conversation.tools else None

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from prunedlora.tasks.chat.chat_template import Span
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.example import Conversation
-from prunedlora.tasks.plain_text import special_ids
+from prunedlora.tasks.plain_text import names_pattern, special_ids
 
 BEFORE = ("", "\n", " ", ".", "a")
 """What a piece of a text is tokenised after: some tokenizers put a space before whatever they think begins a text."""
@@ -65,7 +65,7 @@ class ChatTokens:
         self.eos = tokenizer.eos_token_id
         self._no_text = special_ids(tokenizer)
         names = {str(tokenizer.convert_ids_to_tokens(id)) for id in self.special}
-        self._names = re.compile("|".join(map(re.escape, sorted(names, key=lambda name: (-len(name), name)))) or "(?!)")
+        self._names = names_pattern(names)
 
     def read(self, rendered: Rendered) -> Tokens:
         """The tokens of a text. Raises DataError for special tokens in its messages that cannot be told from those of
@@ -99,10 +99,12 @@ class ChatTokens:
         taken = one.text
 
         def word(match: re.Match[str]) -> str:
-            number = len(words)
-            while (new := f"Zq{number}xQz") in taken:
-                number += 1000
-            return words.setdefault(match[0], new)
+            if match[0] not in words:
+                number = len(words)
+                while (new := f"Zq{number}xQz") in taken:
+                    number += 1000
+                words[match[0]] = new
+            return words[match[0]]
 
         masked = one.again(_changed(one.conversation, lambda text: self._names.sub(word, text)))
         back = {new: name for name, new in words.items()}

@@ -10,12 +10,13 @@ from transformers import PreTrainedTokenizerBase
 from prunedlora.tasks.chat.chat_template import ChatTemplate
 from prunedlora.tasks.chat.chat_tokens import ChatTokens, Tokens
 from prunedlora.tasks.chat.kinds import named
+from prunedlora.tasks.chat.template_findings import MOST_LOOKED_AT, asks_otherwise, does_not_stop, leaves_out, lines
 from prunedlora.tasks.chat.trained import endings, last_turn, trained_spans
 from prunedlora.tasks.chat.turns import num_shared
 from prunedlora.tasks.chat.written import Written
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.example import Conversation, Example
-from prunedlora.tasks.shortening import cut_in_text
+from prunedlora.tasks.shortening import cut_in_text, prompt_limit
 from prunedlora.tasks.task import ChatSettings, Features, Shortened, TrainOn
 
 SYSTEM = ("system", "developer")
@@ -100,6 +101,34 @@ class Conversations:
                 ends |= endings(row, tokens, self._trains(row.conversation), self._reader)
         return sorted(ends)
 
+    def warnings(self, examples: Sequence[Example]) -> Iterator[str]:
+        """What the template does with the first of these examples that is worth a warning (template_findings.py).
+        Raises DataError as `encode`."""
+        asked, left_out, endless = [], [], 0
+        chosen = examples[:MOST_LOOKED_AT]
+        for example in chosen:
+            with _at(example):
+                row = Written(self._template, _conversation(example))
+                train_on = self._trains(row.conversation)
+                asked += [end] if (end := asks_otherwise(row)) is not None else []
+                left_out += [text] if (text := leaves_out(row, train_on)) is not None else []
+                if row.marks is not None:
+                    endless += does_not_stop(row, self._reader.read(row.whole), train_on, self._reader)
+        yield from lines(asked, left_out, endless, len(chosen))
+
+    def check_answers(self, example: Example, ends: Sequence[str]) -> None:
+        """Raises DataError for a turn of the assistant that spells one of the tokens that `ends` it behind its
+        text."""
+        for message in _conversation(example).messages:
+            content = message.get("content")
+            if message.get("role") != "assistant" or not isinstance(content, str):
+                continue
+            if (end := next(filter(content.rstrip().endswith, ends), None)) is not None:
+                raise DataError(
+                    f"{named(example)}: a turn of the assistant ends in {end!r}, which ends every turn by itself: take "
+                    f"it out of the data ({content[-80:]!r})"
+                )
+
     def _kinds(self, conversation: Conversation) -> set[object]:
         """Of its turns that are trained."""
         messages, every = conversation.messages, self._trains(conversation) == "assistant"
@@ -124,18 +153,19 @@ class Conversations:
         shortened = Shortened.NOT
         if not self._fits(row, whole, asked):
             row, whole, shortened = self._without_oldest(row, whole)
+            if shortened is Shortened.IN_TEXT:
+                row, whole = self._with_shorter_texts(row, whole)
             asked = None if asked is None else self._prompt(row, row.turns[-1])
         train_on, border = self._trains(row.conversation), 0
         if train_on == "completion" or shortened is Shortened.IN_TEXT:
-            number = row.conversation.num_prompt
-            at = number if number is not None and train_on == "completion" else row.turns[-1]
+            at = self._answered(row)
             before = asked if asked is not None and at == row.turns[-1] else self._prompt(row, at)
             border = num_shared(before, whole.ids)
         ids, targets = whole.ids, trained_spans(row, whole, train_on, self._reader, border)
         if shortened is not Shortened.IN_TEXT:
             return Features(ids, targets, shortened, example, asked)
         assert self._max_length is not None
-        kept = int(ids[:1] == [self._bos])
+        kept = int(ids[:1] == [self._bos] and self._bos not in ids[1:])  # some open every turn with it
         cut = cut_in_text(ids, targets, border, self._max_length, room=self._room, kept=kept)
         if not cut.targets:
             raise DataError(f"no token of it is trained once it is cut to {self._max_length} tokens")
@@ -144,6 +174,42 @@ class Conversations:
             kept = min(kept, most - 1)
             asked = asked if len(asked) <= most else [*asked[:kept], *asked[kept - most :]]
         return Features(cut.ids, cut.targets, shortened, example, asked)
+
+    def _answered(self, row: Written) -> int:
+        """The message that the prompt ends before."""
+        number = row.conversation.num_prompt
+        return number if number is not None and self._trains(row.conversation) == "completion" else row.turns[-1]
+
+    def _with_shorter_texts(self, row: Written, whole: Tokens) -> tuple[Written, Tokens]:
+        """The conversation with as much cut off the beginnings of its prompt's longest texts as makes the prompt fit
+        (shortening.py), so that its turns stay turns; as it is where that would leave less than a quarter of the room
+        for prompts to a text that is cut."""
+        assert self._max_length is not None
+        at, messages, told = self._answered(row), row.conversation.messages, self._trains(row.conversation)
+        trained = ("assistant",) if told in ("assistant", "all") else ()
+        texts = {
+            index: message["content"]
+            for index, message in enumerate(messages[:at])
+            if isinstance(message.get("content"), str) and message.get("role") not in trained
+        }
+        shorter, tokens, least = row, whole, max(1, (self._max_length - self._room) // 4)
+        for index in sorted(texts, key=lambda index: (-len(texts[index]), index)):
+            (parts,) = self._reader.whole([texts[index]])
+            gone, most = 0, len(parts.ids) - least
+            while (excess := self._excess(shorter, tokens, at)) > 0 and gone < most:
+                gone = min(gone + excess, most)
+                shorter = shorter.saying(index, texts[index][parts.offsets[gone][0] :])
+                tokens = self._reader.read(shorter.whole)
+            if excess <= 0:
+                return shorter, tokens
+        return row, whole
+
+    def _excess(self, row: Written, whole: Tokens, at: int) -> int:
+        """How many tokens its prompt has too many; none where it fits."""
+        assert self._max_length is not None
+        prompt = self._prompt(row, at)
+        border = num_shared(prompt, whole.ids)
+        return len(prompt) - prompt_limit(len(prompt), len(whole.ids) - border, self._max_length, self._room)
 
     def _fits(self, row: Written, whole: Tokens, asked: list[int] | None) -> bool:
         """Whether it is within the limit, with room for what is generated behind what is asked."""

@@ -50,6 +50,12 @@ class Written:
         """Other messages, written with its tools and options. Raises DataError."""
         return self._template.text(self.conversation, messages)
 
+    def saying(self, index: int, content: str) -> "Written":
+        """The conversation with another content of message `index`. Raises DataError."""
+        messages = list(self.conversation.messages)
+        messages[index] = {**messages[index], "content": content}
+        return Written(self._template, replace(self.conversation, messages=tuple(messages)))
+
     def without(self, first: int, last: int) -> "Written":
         """The conversation less messages[first:last], of which none is of a completion."""
         kept = (*self.conversation.messages[:first], *self.conversation.messages[last:])

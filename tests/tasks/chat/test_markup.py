@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from prunedlora.tasks.chat.chat_tokens import ChatTokens, Tokens
+from prunedlora.tasks.chat.chat_tokens import ChatTokens, Rendered, Tokens
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.example import Conversation, Example
 from tests.tasks.chat.chat_families import ENDING, FAMILIES, metaspace_tokenizer, talk, tokenizer_of
@@ -45,7 +45,7 @@ def test_piece_by_piece_is_as_a_whole(tokenizer: PreTrainedTokenizerBase) -> Non
 def test_spelt_special_tokens_are_text(tokenizer: PreTrainedTokenizerBase) -> None:
     names = [tokenizer.convert_ids_to_tokens(token) for token in sorted(ChatTokens(tokenizer).special)]
     for name in names:
-        says = [f"{name}", f" a {name} b{name}", f"x{names[0]}{name}", f"{name} so {names[-1]}"]
+        says = [f"{name}", f" a {name} b{name}.", f"x{names[0]}{name}", f"{name} so {names[-1]}."]
         example = talk(*says)
         plain = talk(*[said.replace("<", "{").replace("[", "(") for said in says])
         task = task_over(tokenizer, example)
@@ -79,13 +79,45 @@ def test_spelt_tokens_in_every_place_a_template_reads() -> None:
 
 
 def test_trained_spans_end_at_the_templates_own_token() -> None:
-    example = talk("a", "say <|im_end|>", "b", "<|im_end|>")
+    example = talk("a", "say <|im_end|>.", "b", "<|im_end|>.")
     (features,) = task_over("chatml", example).encode([example])
     tokenizer = tokenizer_of("chatml")
     end = tokenizer.eos_token_id
     assert [features.input_ids[e - 1] for _, e in features.spans] == [end, end]
     assert features.target_ids.count(end) == 2
-    assert tokenizer.decode(features.target_ids) == "say <|im_end|><|im_end|><|im_end|><|im_end|>"
+    assert tokenizer.decode(features.target_ids) == "say <|im_end|>.<|im_end|><|im_end|>.<|im_end|>"
+
+
+def test_answers_that_end_in_what_ends_them_are_refused() -> None:
+    for said in ("yes<|im_end|>", "yes<|endoftext|>\n"):
+        with pytest.raises(
+            DataError, match=r"row 7: a turn of the assistant ends in '<\|\w+\|>', which ends every turn"
+        ):
+            task_over("own_system", talk("a", said, "b", "c"))
+    with pytest.raises(DataError, match=r"a turn of the assistant ends in '<\|im_end\|>'"):
+        task_over("chatml", Example("a", "yes<|im_end|>"), template="tokenizer")
+
+
+def test_many_spelt_tokens_take_time_in_proportion() -> None:
+    """Each of their names is sought once in the text, for a word that is not in it."""
+    sought: list[str] = []
+
+    class Text(str):
+        __slots__ = ()
+
+        def __contains__(self, key: str) -> bool:
+            sought.append(key)
+            return str.__contains__(self, key)
+
+    example = talk("<|im_end|><|im_start|> " * 50, "b")
+    tokenizer = tokenizer_of("chatml")
+    text = Text(tokenizer.apply_chat_template(list(example.conversation.messages), tokenize=False))
+
+    def again(other: Conversation) -> str:
+        return str(tokenizer.apply_chat_template(list(other.messages), tokenize=False))
+
+    ChatTokens(tokenizer).read(Rendered(text, example.conversation, again))
+    assert len(sought) == 2
 
 
 def test_a_template_that_changes_spelt_tokens_is_refused(tmp_path: Path) -> None:

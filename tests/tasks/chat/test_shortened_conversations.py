@@ -1,5 +1,7 @@
 """Conversations that are too long lose their oldest exchanges; tokens only where one exchange is too long by itself."""
 
+import copy
+
 import pytest
 
 from prunedlora.tasks.data_error import DataError
@@ -57,14 +59,48 @@ def test_prompts_leave_room_for_what_is_generated() -> None:
         assert tokenizer_of("chatml").decode(features.input_ids).count("one") == 0
 
 
-def test_an_exchange_that_is_too_long_loses_the_beginning_of_its_prompt() -> None:
+def test_the_longest_text_of_an_exchange_that_is_too_long_loses_its_beginning() -> None:
+    """Its turns stay turns, and the system prompt stays."""
+    for system in ("", "Be kind."):
+        example = talk("gone " * 9, "1.", "start " + "word " * 30 + "end", "Rome.", system=system or None)
+        for family in ("chatml", "own_system", "thinking"):
+            features = made(family, example, max_length=80)
+            assert features.shortened is Shortened.IN_TEXT
+            assert 70 <= len(features.input_ids) <= 80
+            text, rest = shown(tokenizer_of(family), features), "word end<|im_end|>\n<|im_start|>assistant\n"
+            assert text.startswith("<|im_start|>system\n" if system or family == "own_system" else "<|im_start|>user\n")
+            assert system in text
+            assert text.count("<|im_start|>user\n") == 1
+            assert "gone" not in text
+            assert "start " not in text
+            assert rest in text
+            assert features.target_ids[-1] == tokenizer_of(family).convert_tokens_to_ids("<|im_end|>")
+            asked = tokenizer_of(family).decode(features.prompt_ids)
+            assert text.startswith(asked)
+    long = talk("word " * 9, "1.", "word " * 30 + "end", "Rome.", system="kind " * 40)
+    text = shown(tokenizer_of("chatml"), made("chatml", long, max_length=60))
+    assert text.startswith("<|im_start|>system\n")
+    assert "word end<|im_end|>\n<|im_start|>assistant\n⟦Rome.<|im_end|>⟧" in text
+
+
+def test_a_beginning_that_opens_turns_is_not_kept_by_itself() -> None:
+    tokenizer = copy.deepcopy(tokenizer_of("chatml"))
+    tokenizer.bos_token = "<|im_start|>"
+    (features,) = task_over(tokenizer, talk("a b c d e f", "Rome."), max_length=9).encode(
+        [talk("a b c d e f", "Rome.")]
+    )
+    ids = tokenizer("assistant\nRome.<|im_end|>\n")["input_ids"]
+    assert features.input_ids == ids
+    assert len(ids) == 9
+
+
+def test_an_exchange_of_which_little_fits_loses_the_beginning_of_its_prompt() -> None:
     example = talk("gone " * 9, "1.", "word " * 30 + "end", "Rome.", system="Be kind.")
     features = made("llama3", example, max_length=30)
     tokenizer = tokenizer_of("llama3")
     assert features.shortened is Shortened.IN_TEXT
     assert len(features.input_ids) == 30
     text = shown(tokenizer, features)
-    assert text.startswith("<|begin_of_text|>")
     assert text.endswith("end<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n⟦Rome.<|eot_id|>⟧")
     assert "kind" not in text
     assert len(features.prompt_ids) <= 29
@@ -72,13 +108,16 @@ def test_an_exchange_that_is_too_long_loses_the_beginning_of_its_prompt() -> Non
     assert tokenizer.decode(features.prompt_ids).endswith("assistant<|end_header_id|>\n\n")
 
 
-def test_an_answer_that_is_too_long_loses_its_end() -> None:
-    example = talk("a", "word " * 40)
-    features = made("chatml", example, max_length=20)
-    assert features.shortened is Shortened.IN_TEXT
-    assert len(features.input_ids) == 20
-    assert features.targets == [1, 20]
-    assert tokenizer_of("chatml").eos_token_id not in features.target_ids
+@pytest.mark.parametrize("limit", [40, 60])
+def test_an_answer_that_is_too_long_loses_its_end_and_not_its_question(limit: int) -> None:
+    example = talk("a", "word " * 80)
+    whole = made("chatml", example)
+    for prompts in (True, False):
+        (features,) = task_over("chatml", example, max_length=limit).encode([example], prompts=prompts)
+        assert features.shortened is Shortened.IN_TEXT
+        assert features.input_ids == whole.input_ids[:limit]
+        assert features.targets == [whole.targets[0], limit]
+        assert features.prompt_ids == (whole.prompt_ids if prompts else None)
 
 
 def test_a_prompt_of_generation_is_cut_to_leave_room() -> None:

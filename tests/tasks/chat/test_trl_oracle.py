@@ -28,6 +28,11 @@ MESSAGES = [
 ]
 PAIRS = [("What is the capital?", " Paris is."), ("1 + 1 =", " 2")]
 TEXTS = ["What is the capital of France? Paris.", " Rome \n"]
+MARKUP = [
+    "<|im_start|>user\nWhat?<|im_end|>\n<|im_start|>assistant\nParis.<|im_end|>",
+    "<|im_start|>user\nWhat?<|im_end|>\n<|im_start|>assistant\nParis.<|im_end|>\n",
+    "What? Paris.<|endoftext|>",
+]
 TALKS: dict[str, tuple[list[dict[str, Any]], list[Example]]] = {
     "messages": (
         [{"messages": messages} for messages in MESSAGES],
@@ -52,6 +57,10 @@ TALKS: dict[str, tuple[list[dict[str, Any]], list[Example]]] = {
         [{"text": text} for text in TEXTS],
         [Example("", text, segments=(Segment(text, True),)) for text in TEXTS],
     ),
+    "text with markup": (
+        [{"text": text} for text in MARKUP],
+        [Example("", text, segments=(Segment(text, True),), special_tokens=True) for text in MARKUP],
+    ),
 }
 CASES: list[tuple[str, str, dict[str, Any], str | None]] = [
     ("messages", "marked", {"assistant_only_loss": True}, None),
@@ -66,6 +75,8 @@ CASES: list[tuple[str, str, dict[str, Any], str | None]] = [
     ("prompt and completion", "own_system", {}, None),
     ("text", "own_system", {}, None),
     ("text", "chatml", {}, None),
+    ("text with markup", "own_system", {}, None),
+    ("text with markup", "chatml", {}, None),
 ]
 
 
@@ -127,6 +138,6 @@ def test_so_it_is_with_the_real_tokenizer_of_smollm2(tmp_path: Path) -> None:
     model = small_llama(tokenizer)
     for kind, train_on in (
         ("messages", "all"), ("conversational prompt and completion", None), ("prompt and completion", None),
-        ("text", None),
+        ("text", None), ("text with markup", None),
     ):  # fmt: skip
         equals_trl(kind, tokenizer, model, tmp_path / kind, {}, train_on)
