@@ -88,9 +88,6 @@ def test_a_function_in_a_folder_called_harness_is_one_s_own() -> None:
     assert (evaluation.evaluation.chosen_by_harness, evaluation.evaluation.figure) == (False, "score")
 
 
-HARNESS_SPACE = "space.evaluation.harness.num_fewshot"
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -41,8 +41,8 @@ def failing(candidate, params, step):
 def store(fill, record, candidate):
     """Two trials that differ in one document, of which one failed at its last candidate."""
     failed = {"status": "failed", "failure": FAILURE}
-    small = record("small", measured(candidate, 21, 100), failing(candidate, 50, 20), **failed, config={"seed": 1})
-    large = record("large", measured(candidate, 20, 1000), config={"seed": 2})
+    small = record("small", measured(candidate, 21, 100), failing(candidate, 50, 20), **failed, label="small")
+    large = record("large", measured(candidate, 20, 1000), label="large")
     filled = fill(large, small, objectives=OBJECTIVES)
     for key, wrong in (("large", 20), ("small", 21)):
         write(filled, key, wrong, "same")
@@ -124,9 +124,9 @@ def test_documents_are_called_documents(store):
     summary, text = summarize(store), io.StringIO()
     console = Console(file=text, width=10_000)
     console.print(overview(summary))
-    for within in (0.05, 0.006):
+    for within in (0.05, 0.01):
         print_verdict(store, console, within=within, confidence=0.95, constraints=Constraints(), as_json=False)
-    (groups, _) = groups_by(store, "seed", 0.01)
+    (groups, _) = groups_by(store, "label", 0.01)
     comparison = compare(groups, within=0.01, confidence=0.95)
     console.print(comparison_overview(comparison, []))
     said = text.getvalue()
