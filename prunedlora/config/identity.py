@@ -13,8 +13,9 @@ from typing import Any
 
 from prunedlora.adapter_place import STORED
 from prunedlora.config.harness_tasks import HARNESS_EXTRA, is_path, task_files
+from prunedlora.config.metric_names import NO_MEASUREMENT
 from prunedlora.config.trial import TrialConfig
-from prunedlora.config.trial_sections import AdapterConfig, DataConfig
+from prunedlora.config.trial_sections import AdapterConfig, DataConfig, HarnessConfig
 from prunedlora.metric_kinds import own_metric
 from prunedlora.missing_path import looked_for
 from prunedlora.tasks.data_error import DataError
@@ -99,6 +100,20 @@ def metric_contents(trial: TrialConfig) -> dict[str, Any]:
     """The part of `contents` that is the file of a metric of one's own. Raises LocationError where it is not there."""
     own = own_metric(trial.evaluation.metric)
     return {} if own is None else {str(own[0]): _file_identity("evaluation.metric", own[0])}
+
+
+def metric_identity(trial: TrialConfig) -> dict[str, Any] | None:
+    """What the metric's figures are measured by, where their name does not say it: content and function of a metric of
+    one's own; of a figure of lm-evaluation-harness its tasks and how they are measured. None for all others. Raises
+    LocationError for what is not there."""
+    evaluation = trial.evaluation
+    if (own := own_metric(evaluation.metric)) is not None:
+        return {"file_sha256": _file_identity("evaluation.metric", own[0]), "function": own[1]}
+    if not evaluation.chosen_by_harness:
+        return None
+    settings = (evaluation.harness or HarnessConfig()).model_dump(exclude=NO_MEASUREMENT)
+    tasks = [_harness_identity(name) for name in evaluation.harness_tasks or ()]
+    return {"name": evaluation.metric, "harness_tasks": tasks, **settings}
 
 
 def adapter_contents(trial: TrialConfig) -> dict[str, Any]:

@@ -9,8 +9,10 @@ from pydantic import ValidationError
 from prunedlora.config.baselines import same_trials, without_label
 from prunedlora.config.corners import corners
 from prunedlora.config.fields import ListPathError, all_fields, is_field, place, takes_whole_numbers_only
+from prunedlora.config.metric_names import NO_MEASUREMENT
 from prunedlora.config.space import IntRange, LogInt, LogUniform, SpaceEntry, Uniform
 from prunedlora.config.trial import TrialConfig, trial_with
+from prunedlora.config.trial_sections import HarnessConfig
 
 MOST_PROBLEMS = 10
 
@@ -114,4 +116,34 @@ def _trial_problems(base: TrialConfig, values: Mapping[str, Any], quality: str, 
     figure = trial.evaluation.figure
     if quality not in (figure, "loss"):
         return [f"evaluation.metric {figure!r} does not record the objective {quality!r}"]
-    return [] if has_gpu else gpu_problems(trial)
+    return [*_other_measurement(base, trial, quality), *([] if has_gpu else gpu_problems(trial))]
+
+
+def _other_measurement(base: TrialConfig, trial: TrialConfig, quality: str) -> list[str]:
+    """Why the objective of a trial is measured in another way than that of the base, though both have one name: they
+    would be ranked as one quality. A loss is one of any metric."""
+    ours, its = base.evaluation, trial.evaluation
+    if quality == "loss":
+        return []
+    if its.metric != ours.metric:
+        return [
+            f"evaluation.metric {its.metric!r} is another function than the base's {ours.metric!r}, though both "
+            f"figures are called {quality!r}: all trials of a sweep must be scored alike; give each function a sweep "
+            "of its own"
+        ]
+    if not its.chosen_by_harness:
+        return []
+    asked, given = (
+        {"evaluation.harness_tasks": each.harness_tasks}
+        | {
+            f"evaluation.harness.{name}": value
+            for name, value in (each.harness or HarnessConfig()).model_dump(exclude=NO_MEASUREMENT).items()
+        }
+        for each in (its, ours)
+    )
+    return [
+        f"{path} {value!r} is another than the base's {given[path]!r}: {quality!r} would be another measurement under "
+        "its one name, and all trials of a sweep must be measured alike; give each a sweep of its own"
+        for path, value in asked.items()
+        if value != given[path]
+    ]

@@ -209,8 +209,8 @@ class TrialConfig(Section):
             ]
         if own_metric(metric) is not None and self.evaluation.figure in taken_names():
             return [
-                f"evaluation.metric {metric!r}: {self.evaluation.figure!r} is a figure or size that is recorded "
-                "already; call the function by another name"
+                f"evaluation.metric {metric!r}: {self.evaluation.figure!r} is a figure, a size or a column of results "
+                "that is there already; call the function by another name"
             ]
         if self.evaluation.harness_tasks and task.auto_model != "AutoModelForCausalLM":
             return [f"evaluation.harness_tasks {NEEDS_CAUSAL.format(self.data.task)}"]

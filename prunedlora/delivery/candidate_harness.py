@@ -29,7 +29,8 @@ def measure_stored(store: Store, candidate: str, tasks: Sequence[str], config: H
     Raises:
         UnknownCandidateError: no such candidate.
         StoredAdapterError: its adapter is gone or damaged.
-        HarnessError: as `load_tasks`, or the trial's model has a classification head.
+        HarnessError: as `load_tasks`, or the trial's model has a classification head, or a figure
+            is not finite.
         ModelError, LocationError: the base model cannot be loaded.
     """
     record, chosen = find_candidate(store, candidate)
@@ -48,12 +49,14 @@ def measure_stored(store: Store, candidate: str, tasks: Sequence[str], config: H
         folder = Path(scratch) / "adapter"
         fetch_adapter(store, record, chosen, folder)
         base = load_base_of(trial, task.auto_model, {}, workers.device)
-        figures = harness.measure(load(base.model, folder, ADAPTER), trial, base.dtype, workers).figures
+        measured = harness.measure(load(base.model, folder, ADAPTER), trial, base.dtype, workers)
+    if measured.left_out:
+        raise HarnessError(measured.left_out)  # whoever asked for it is to know
     return HarnessRun(
         key=record.key,
         candidate=chosen.name,
         tasks=tuple(tasks),
         settings=config.model_dump(),
-        figures=figures,
+        figures=measured.figures,
         environment=environment(workers, None).model_copy(update={"model": model_facts(trial, base)}),
     )

@@ -1,11 +1,24 @@
 """Figures and sizes as short texts, for pages and the terminal."""
 
+from collections.abc import Iterable
+
 from prunedlora.results.record import Figure
 
 
 def figure_text(figure: Figure) -> str:
-    """Value and standard error as text."""
-    return f"{figure.value:.3f}" + ("" if figure.stderr is None else f" ± {figure.stderr:.3f}")
+    """Value and standard error as text; the value alone where the examples tell no error (`no_error_text`)."""
+    return f"{figure.value:.3f}" + (f" ± {figure.stderr:.3f}" if figure.stderr else "")
+
+
+def no_error_text(figures: Iterable[Figure]) -> str:
+    """Why some of them stand without ±: an error of exactly 0 is that of examples which all give the same, or of a
+    figure of all classes that none of them moves. Empty where there are none such."""
+    if not any(figure.stderr == 0 for figure in figures):
+        return ""
+    return (
+        "Without ±: figures that no example changes when it alone is left out, which tells no standard error of them; "
+        "it is unknown, not 0."
+    )
 
 
 def bytes_text(count: int) -> str:

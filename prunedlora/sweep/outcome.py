@@ -62,10 +62,14 @@ def harness_problems(store: Store, records: Iterable[TrialRecord]) -> list[str]:
         missing = {candidate.name: candidate.harness_failure for candidate in record.candidates}
         if not any(missing.values()):
             continue
-        if is_harness(cast(dict[str, Any], record.config["evaluation"])["metric"]):
+        if is_harness(metric := cast(dict[str, Any], record.config["evaluation"])["metric"]):
+            measured_ones = {candidate.name for candidate in record.candidates if metric in candidate.figures}
             again = "run again with --retry-failed" if record.status == "failed" else "its trial has other candidates"
             problems += [
-                f"lm-evaluation-harness has not measured {record.key}@{name}: {failure.type}: {failure.message}; "
+                f"lm-evaluation-harness has not measured all of {record.key}@{name}: {failure.type}: "
+                f"{failure.message}; its quality is there"
+                if name in measured_ones
+                else f"lm-evaluation-harness has not measured {record.key}@{name}: {failure.type}: {failure.message}; "
                 f"without a quality it is left out of the front: {again}"
                 for name, failure in missing.items()
                 if failure is not None

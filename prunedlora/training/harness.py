@@ -100,6 +100,8 @@ class Measured:
     figures: dict[str, Figure]
     """`harness/<task>/<metric>` → figure with the harness's standard error. A filter of the harness's follows the
     metric after a comma: `harness/gsm8k/exact_match,strict-match`."""
+    not_finite: dict[str, float]
+    """`harness/<task>/<metric>` → NaN or infinity, of figures that are left out for it."""
     samples: dict[str, list[dict[str, Any]]]
     """Task → what the harness logs of each document, on rank 0 alone; empty unless asked for."""
 
@@ -120,8 +122,6 @@ def evaluate_harness(
     `dtype` is that of autocast, as in training. `tokenizer` must be one that may be changed; its chat template is
     applied where the settings say so, with `template_kwargs`. The model and the random state of the process are left as
     they were.
-
-    Raises HarnessError, on all workers alike, for a metric that is not finite.
     """
     from lm_eval.defaults import DEFAULT_OTHER_SEED
     from lm_eval.evaluator import evaluate
@@ -150,12 +150,10 @@ def evaluate_harness(
             fewshot_as_multiturn=True,  # as `lm_eval` has it
             confirm_run_unsafe_code=settings.unsafe_code,
         )
-    found: dict[str, Figure] | HarnessError = workers.from_first(
-        None if measured is None else _figures_or_error(measured["results"])
+    found: tuple[dict[str, Figure], dict[str, float]] = workers.from_first(
+        None if measured is None else _figures(measured["results"])
     )
-    if isinstance(found, HarnessError):
-        raise found
-    return Measured(found, dict(measured["samples"]) if measured is not None and log_samples else {})
+    return Measured(*found, dict(measured["samples"]) if measured is not None and log_samples else {})
 
 
 def check_chat_template(
@@ -279,27 +277,21 @@ def _check_task(name: str, task: Any, settings: HarnessSettings) -> None:
         )
 
 
-def _figures_or_error(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Figure] | HarnessError:
-    """Rank 0 alone has results: the others hear of an error from it, or they would wait for figures."""
-    try:
-        return _figures(results)
-    except HarnessError as error:
-        return error
-
-
-def _figures(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Figure]:
-    """What the harness gives, `{task: {"acc,none": …, "acc_stderr,none": …, "sample_len": …}}`, as figures."""
-    figures = {}
+def _figures(results: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Figure], dict[str, float]]:
+    """What the harness gives, `{task: {"acc,none": …, "acc_stderr,none": …, "sample_len": …}}`, as figures, and values
+    that are not finite."""
+    figures, not_finite = {}, {}
     for task, values in sorted(results.items()):
         for key in sorted(key for key in values if "," in key and "_stderr," not in key):
             metric, _, filter_name = key.partition(",")
             value, stderr = float(values[key]), values.get(f"{metric}_stderr,{filter_name}")
             name = f"{PREFIX}/{task}/{figure_name(metric, filter_name)}"
             if not math.isfinite(value):
-                raise HarnessError(f"{name} is {value}")
+                not_finite[name] = value
+                continue
             spread = float(stderr) if isinstance(stderr, int | float) and math.isfinite(stderr) else None
             figures[name] = Figure(value, spread, int(values["sample_len"]))
-    return figures
+    return figures, not_finite
 
 
 @contextmanager

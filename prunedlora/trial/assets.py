@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from prunedlora.adapters.reach import Reach, find_reach
-from prunedlora.config.identity import data_contents, metric_contents
+from prunedlora.config.identity import data_contents, metric_identity
 from prunedlora.config.trial import TrialConfig
 from prunedlora.config.trial_sections import DataConfig
 from prunedlora.registry import lookup
@@ -159,7 +159,7 @@ def _data_key(trial: TrialConfig) -> str:
             [model.name, model.revision, model.gguf_file, model.trust_remote_code, model.config_overrides],
             trial.data.model_dump(),
             data_contents(trial),  # a file that was written anew is another one
-            [evaluation.task_metric, metric_contents(trial), evaluation.max_new_tokens, evaluation.stop],
+            [evaluation.task_metric, metric_identity(trial), evaluation.max_new_tokens, evaluation.stop],
         ]
     )
 
@@ -185,6 +185,8 @@ def load_data(trial: TrialConfig, labels: tuple[str, ...] | None = None, example
         "num_truncated": {name: split.num_truncated for name, split in features.items()},
         "num_at_turns": {name: split.num_at_turns for name, split in features.items()},
     }
+    if (metric := metric_identity(trial)) is not None:
+        facts["metric"] = metric
     return TaskData(task, features, facts | task.facts)
 
 

@@ -271,8 +271,9 @@ def _train(
 def _with_harness(run: _Run, loaded: Loaded, model: nn.Module, candidate: Candidate) -> Candidate:
     """The candidate with what lm-evaluation-harness measures, or with why there is nothing: the training is over, and
     its result is none the worse. Where the harness gives the quality, a cut without it is none the worse for the
-    training; a candidate as it was trained stays on record with the reason, and its trial ends with it, as with a loss
-    that is not finite: it goes on from its checkpoint when it is tried again.
+    training; a candidate as it was trained stays on record with the reason, and its trial ends with it: it goes on
+    from its checkpoint when it is tried again. A quality that is not finite is the trial's own fault, as such a loss
+    is. Other figures that are not finite are left out, and the candidate says so.
 
     Raises what interrupts a trial: NodeError where the node is at fault, at which the harness is asked once more;
     OutsideError where it has left the workers out of step: the next attempt hears of it and does without, or ends at
@@ -290,7 +291,7 @@ def _with_harness(run: _Run, loaded: Loaded, model: nn.Module, candidate: Candid
         if not row_of(error, loading=False).consequence.has_record:
             run.leave_words(failure, HARNESS)
             raise node_error(error, "lm-evaluation-harness failed") from error
-        if not isinstance(error, HarnessError) and _is_out_of_step(error, run.workers):
+        if not isinstance(error, ON_ALL_ALIKE) and _is_out_of_step(error, run.workers):
             run.leave_words(failure, HARNESS)
             raise OutsideError(f"lm-evaluation-harness failed: {failure.type}: {failure.message}") from error
         candidate = candidate.model_copy(update={"harness_failure": failure})
@@ -301,7 +302,8 @@ def _with_harness(run: _Run, loaded: Loaded, model: nn.Module, candidate: Candid
     if further.scores is not None:
         run.check()
         run.store.add_scores(run.key, candidate.name, run.config.evaluation.figure, **vars(further.scores))
-    return candidate.model_copy(update={"figures": candidate.figures | further.figures})
+    left_out = run.failure(HarnessError(further.left_out)) if further.left_out else None
+    return candidate.model_copy(update={"figures": candidate.figures | further.figures, "harness_failure": left_out})
 
 
 def _end_early(run: _Run, error: Exception) -> None:

@@ -87,7 +87,10 @@ def _says(error: BaseException, *words: str) -> bool:
 
 
 def _is_disk_full(error: BaseException) -> bool:
-    return (isinstance(error, OSError) and error.errno in DISK_FULL) or _says(error, *DISK_FULL_WORDS)
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return True
+    # What a user's code or data say is theirs, whatever the words.
+    return not isinstance(error, USERS) and _says(error, *DISK_FULL_WORDS)
 
 
 def _is_device_assert(error: BaseException) -> bool:

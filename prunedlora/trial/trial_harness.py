@@ -36,6 +36,7 @@ from prunedlora.training.harness_objective import (
     check_share_of_one,
     document_scores,
 )
+from prunedlora.training.loop import NonFiniteError
 from prunedlora.training.model import load_tokenizer
 from prunedlora.trial.base_cache import model_settings
 from prunedlora.trial.candidates import recorded
@@ -48,6 +49,8 @@ class HarnessFigures:
     scores: DocumentScores | None
     """Of the objective; rank 0 alone has them. None where it is no figure of the harness, or no mean over the documents
     of one task."""
+    left_out: str = ""
+    """Which figures there are not since they are not finite, in words; empty: none."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,9 @@ class Harness:
         return num_documents(self.tasks, self.settings)
 
     def measure(self, model: nn.Module, trial: TrialConfig, dtype: torch.dtype, workers: Workers) -> HarnessFigures:
-        """Measures the model as it stands; `dtype` is that of autocast. Raises HarnessError, on all workers alike, for
-        a figure that is not finite, and for an objective that is not there or outside of [0, 1]."""
+        """Measures the model as it stands; `dtype` is that of autocast. Raises on all workers alike: NonFiniteError for
+        an objective that is not finite; HarnessError for one that is not there or outside of [0, 1], and where there is
+        not one figure that is finite."""
         measured = evaluate_harness(
             model,
             harness_tokenizer(trial, self.settings),  # of its own: the harness may change it
@@ -78,13 +82,19 @@ class Harness:
             log_samples=self.objective is not None,
         )
         figures = recorded(measured.figures)
+        left_out = ", ".join(f"{name} is {value}" for name, value in measured.not_finite.items())
         if self.objective is None:
-            return HarnessFigures(figures, None)
+            if left_out and not figures:
+                raise HarnessError(left_out)
+            return HarnessFigures(figures, None, left_out)
         (task, metric), name = self.objective, trial.evaluation.figure
+        if name in measured.not_finite:
+            raise NonFiniteError(f"{name} is {measured.not_finite[name]}")
         if name not in figures:
             raise HarnessError(f"the harness gave no {name}, but {', '.join(figures)}")
         check_share_of_one(name, figures[name].value)
-        return HarnessFigures(figures, document_scores(measured.samples.get(task, ()), metric, figures[name].value))
+        scores = document_scores(measured.samples.get(task, ()), metric, figures[name].value)
+        return HarnessFigures(figures, scores, left_out)
 
 
 def load_harness(trial: TrialConfig, num_workers: int) -> Harness | None:

@@ -80,3 +80,31 @@ def test_a_chat_template_and_a_system_instruction_are_of_the_trial() -> None:
     assert (found.apply_chat_template, found.system_instruction) == (True, "Be brief.")
     with pytest.raises(ConfigError, match="system_instruction: String should have at least 1 character"):
         sweep_with(EASY, harness_tasks=["arc_easy"], harness={"system_instruction": ""})
+
+
+def test_a_function_in_a_folder_called_harness_is_one_s_own() -> None:
+    tree = with_values(TREE, {"trial.evaluation.metric": "harness/m.py:score", "trial.evaluation.max_new_tokens": 4})
+    evaluation = parse_sweep({**tree, "objectives": {"score": "maximize", "adapter_params": "minimize"}}, "t").trial
+    assert (evaluation.evaluation.chosen_by_harness, evaluation.evaluation.figure) == (False, "score")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"space": {"evaluation.harness.num_fewshot": {"choice": [0, 2]}}},
+         "space at evaluation.harness.num_fewshot=2: evaluation.harness.num_fewshot 2 is another than the base's 0"),
+        ({"baselines": [{"evaluation.harness_tasks": ["arc_easy", "gsm8k"]}]},
+         "baselines[0]: evaluation.harness_tasks ['arc_easy', 'gsm8k'] is another than the base's ['arc_easy']"),
+    ],
+)  # fmt: skip
+def test_a_quality_is_measured_alike_in_all_trials(changes: dict[str, Any], message: str) -> None:
+    values = {"metric": EASY, "harness_tasks": ["arc_easy"], "harness": {"num_fewshot": 0}}
+    tree = with_values(TREE, {f"trial.evaluation.{name}": value for name, value in values.items()})
+    tree |= {"objectives": {EASY: "maximize", "adapter_params": "minimize"}}
+    with pytest.raises(ConfigError) as caught:
+        parse_sweep(tree | changes, "test")
+    assert message in str(caught.value)
+    assert "would be another measurement under its one name" in str(caught.value)
+    parse_sweep(tree | {"baselines": [{"evaluation.harness.batch_size": 2}]}, "test")
+    tree["objectives"] = {"loss": "minimize", "adapter_params": "minimize"}  # measured alike whatever else is asked
+    parse_sweep(tree | changes, "test")

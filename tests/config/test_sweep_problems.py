@@ -115,3 +115,16 @@ def test_conditional_section(tree: dict[str, Any]) -> None:
     assert len(parse_sweep(tree, "x.yaml").space) == 3
     del tree["space"]["pruning.target_sparsity"]["when"]
     assert "give" in error_of(tree) or "missing" in error_of(tree) or "Field required" in error_of(tree)
+
+
+@pytest.mark.parametrize("where", ["space", "baselines"])
+def test_functions_of_one_name_are_not_one_quality(tree: dict[str, Any], where: str) -> None:
+    tree["trial"]["evaluation"]["metric"] = "strict.py:score"
+    tree["objectives"] = {"score": "maximize", "adapter_params": "minimize"}
+    parse_sweep(tree, "x.yaml")
+    if where == "space":
+        tree["space"] = {"evaluation.metric": {"choice": ["strict.py:score", "lax.py:score"]}}
+    else:
+        tree["baselines"] = [{"evaluation.metric": "lax.py:score"}]
+    message = error_of(tree)
+    assert "evaluation.metric 'lax.py:score' is another function than the base's 'strict.py:score', though" in message

@@ -49,10 +49,14 @@ def test_a_function_of_one_s_own_as_metric(tree: dict[str, Any]) -> None:
     assert "'score.py' is unknown to task 'generation'; known: exact_match, final_number, verifier" in error_of(tree)
 
 
-@pytest.mark.parametrize("name", ["loss", "accuracy", "exact_match", "matthews", "adapter_params"])
+@pytest.mark.parametrize(
+    "name", ["loss", "exact_match", "matthews", "adapter_params", "status", "loss_stderr", "config"]
+)
 def test_a_function_has_no_name_that_records_use(tree: dict[str, Any], name: str) -> None:
     put(tree, "trial.evaluation.metric", f"metrics.py:{name}")
-    assert f"evaluation.metric 'metrics.py:{name}': '{name}' is a figure or size that is recorded al" in error_of(tree)
+    assert f"evaluation.metric 'metrics.py:{name}': '{name}' is a figure, a size or a column of results th" in error_of(
+        tree
+    )
 
 
 def test_a_forward_pass_has_one_limit(tree: dict[str, Any]) -> None:

@@ -1,4 +1,5 @@
-from prunedlora.results.record import Environment
+from prunedlora.results.figure_text import figure_text, no_error_text
+from prunedlora.results.record import Environment, Figure
 from prunedlora.results.report.report import write_report
 from prunedlora.results.share_text import FACT, record_share_text, share_text
 
@@ -42,3 +43,11 @@ def test_the_report_says_it_for_every_trial(fill, record, candidate):
     page = store.storage.read_text("report/report.html")
     assert "2 trials: adapts 14 of 29 linear layers (45 % of the base&#39;s parameters)" in page
     assert "not adapted: &lt;b&gt;tower (15)." in page
+
+
+def test_an_error_of_0_is_none_that_could_be_told():
+    some, none = (Figure(value=0.5, stderr=stderr, num_examples=9) for stderr in (0.0, None))
+    assert [figure_text(each) for each in (some, none)] == ["0.500", "0.500"]
+    assert figure_text(some.model_copy(update={"stderr": 0.0004})) == "0.500 ± 0.000"
+    assert no_error_text([none, some]).startswith("Without ±: figures that no example changes when it alone is left")
+    assert no_error_text([none]) == ""

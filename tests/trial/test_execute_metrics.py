@@ -1,5 +1,6 @@
 """Whole tiny trials by figures of all classes together, and by functions of one's own."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,8 @@ def test_a_trial_of_generation_by_a_function_of_one_s_own(folder: Path, tmp_path
     assert outcomes is not None
     assert last.figures["closeness"].value == pytest.approx(np.mean(outcomes.scores["closeness"]))
     assert 0.5 in outcomes.scores["closeness"]
+    digest = hashlib.sha256((tmp_path / "metrics.py").read_bytes()).hexdigest()
+    assert record.environment.data["metric"] == {"file_sha256": digest, "function": "closeness"}
 
 
 def test_a_function_written_anew_is_another_trial_and_is_loaded_anew(folder: Path, tmp_path: Path) -> None:

@@ -203,3 +203,10 @@ def test_loading_turns_what_is_the_nodes(tmp_path: Path) -> None:
         raise DataError("no column")
     with pytest.raises(StoreError, match=r"^503$"), loading("the base"):
         raise StoreError("503")
+
+
+def test_words_of_a_user_s_error_fill_no_disk() -> None:
+    told = DataError("score raised on the answer 'No space left on device'")
+    assert (row_of(told, loading=False).consequence, fault_of(told, loading=True)) == (RECORDED, "user")
+    assert failure_of(told, loading=False).message == str(told)
+    assert fault_of(coming_from(HarnessError("x"), SafetensorError("No space left on device")), loading=True) == "node"

@@ -8,6 +8,7 @@ from typing import Any
 
 import datasets
 import pytest
+from optuna.trial import TrialState
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -24,6 +25,7 @@ from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.record import Failure, Figure, TrialRecord
 from prunedlora.results.report.tables import overview
 from prunedlora.results.store import Store
+from prunedlora.study.rebuild import outcome
 from prunedlora.sweep.finish import export_recommended
 from prunedlora.sweep.outcome import harness_problems
 from prunedlora.sweep.preflight import preflight
@@ -210,7 +212,8 @@ def test_a_trained_candidate_without_a_quality_ends_its_trial_which_goes_on_when
     record = run(trial, store, assets)
     assert record.status == "failed"
     assert record.failure is not None
-    assert (record.failure.message, record.failure.fault) == (f"{CHOSEN} is nan", "user")
+    assert (record.failure.message, record.failure.fault) == (f"{CHOSEN} is nan", "trial")
+    assert outcome(record, [CHOSEN, "adapter_params"])[0] == TrialState.PRUNED  # the study learns it
     first, last = record.candidates
     assert CHOSEN in first.figures
     assert last.harness_failure is not None
@@ -223,6 +226,32 @@ def test_a_trained_candidate_without_a_quality_ends_its_trial_which_goes_on_when
     assert again.status == "completed"
     assert again.candidates[0] == first
     assert CHOSEN in again.candidates[1].figures
+
+
+@needs_harness
+def test_a_figure_that_is_not_the_quality_and_not_finite_is_left_out_with_its_reason(
+    trained: tuple[Store, TrialRecord, Path], tmp_path: Path
+) -> None:
+    tasks, store = trained[2], Store(str(tmp_path / "store"))
+    text = (tasks / "word_side.yaml").read_text().replace("aggregation: mean", "aggregation: !function never.never")
+    (tasks / "never.yaml").write_text(text.replace("task: word_side", "task: never"))
+    (tasks / "never.py").write_text("def never(items):\n    return float('nan')\n")
+    trial = chosen_trial(tasks.parent, store, tasks, cuts=None)
+    names = [str(tasks / f"{name}.yaml") for name in ("word_side", "never")]
+    evaluation = trial.evaluation.model_copy(update={"harness_tasks": names})
+    record = run(trial.model_copy(update={"evaluation": evaluation}), store, AssetCache(ALONE.device))
+    assert (record.status, len(record.candidates)) == ("completed", 2)
+    for candidate in record.candidates:
+        assert set(candidate.figures) == {"loss", CHOSEN}
+        assert candidate.harness_failure is not None
+        assert candidate.harness_failure.message == "harness/never/acc is nan"
+    assert len(summarize(store).points) == 2
+    problem, _ = harness_problems(store, [record])
+    assert "has not measured all of" in problem
+    assert problem.endswith("HarnessError: harness/never/acc is nan; its quality is there")
+    asked = record.environment.data["metric"]
+    assert isinstance(asked, dict)
+    assert (asked["name"], asked["limit"], len(asked["harness_tasks"])) == (CHOSEN, 20, 2)
 
 
 @needs_harness

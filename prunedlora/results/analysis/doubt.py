@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from prunedlora.results.analysis.attainment import Attainment, attainment
+from prunedlora.results.analysis.harness_quality import examples_text
 from prunedlora.results.analysis.likely_front import LikelyFront, likely_front
 from prunedlora.results.analysis.recommendation import Constraints, Recommendation, recommend_with_confidence
 from prunedlora.results.analysis.summary import Summary
@@ -55,9 +56,10 @@ def sure_text(summary: Summary, found: Recommendation | None) -> str:
         return ""
     how = "example by example" if found.paired else "partly by standard errors alone"
     seeds = "" if found.seed_deviation is None else ", noise between seeds included"
+    examples = examples_text(summary.objectives.quality, found.num_examples)
     what = (
-        f"Compared {how} over {found.num_examples:,} validation examples{seeds}, it is at most {max(bound, 0.0):.3f} "
-        f"worse than the best with {100 * CONFIDENCE:g}% confidence"
+        f"Compared {how} over {found.num_examples:,} {examples}{seeds}, it is at most {max(bound, 0.0):.3f} worse than "
+        f"the best with {100 * CONFIDENCE:g}% confidence"
     )
     if bound <= summary.within:
         return f"{what}."

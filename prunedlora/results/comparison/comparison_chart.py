@@ -5,6 +5,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from prunedlora.results.analysis.harness_quality import counted_text, split_text
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.comparison.fronts import Comparison, Contrast
 from prunedlora.results.comparison.groups import Group
@@ -58,7 +59,12 @@ def fronts_chart(comparison: Comparison) -> go.Figure:
                 hoverinfo="text",
             )
         )
-    return _laid_out(figure, comparison, sizes, f"{text(comparison.objectives.quality)} (validation)")
+    return _laid_out(
+        figure,
+        comparison,
+        sizes,
+        f"{text(comparison.objectives.quality)} ({split_text(comparison.objectives.quality)})",
+    )
 
 
 def differences_chart(comparison: Comparison) -> go.Figure:
@@ -142,7 +148,7 @@ def _hover(comparison: Comparison, group: Group, point: Point) -> str:
     """Text of a hover label, in Plotly's subset of HTML: everything from outside is escaped."""
     lines = [
         f"<b>{text(comparison.objectives.quality)} {figure_text(point.quality)}</b> "
-        f"(validation, {point.quality.num_examples:,} examples)",
+        f"({text(counted_text(comparison.objectives.quality, point.quality.num_examples))})",
         f"{point.candidate.adapter_params:,} parameters, largest rank {point.candidate.max_rank}",
         f"{text(group.name)}, {point.name}",
         *([] if point.record.label is None else [text(point.record.label)]),

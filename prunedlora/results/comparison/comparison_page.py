@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from prunedlora.results.analysis.harness_quality import examples_text, split_text
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.trainings import cost_of
 from prunedlora.results.comparison.comparison_chart import differences_chart, fronts_chart
@@ -38,6 +39,8 @@ def comparison_html(comparison: Comparison, left_out: list[str], command: str | 
         names=[group.name for group in comparison.groups],
         command=command,
         quality=comparison.objectives.quality,
+        split=split_text(comparison.objectives.quality),
+        examples=examples_text(comparison.objectives.quality),
         size_title=SIZE_TITLES[comparison.objectives.size],
         findings=[finding(comparison, contrast) for contrast in comparison.contrasts],
         hypervolumes=hypervolumes(comparison),
@@ -58,7 +61,7 @@ def comparison_document(comparison: Comparison, left_out: list[str]) -> dict[str
     objectives, origin = comparison.objectives, comparison.reference
     return {
         "objectives": objectives.as_dict(),
-        "split": "validation",
+        "split": split_text(objectives.quality),
         "within": comparison.within,
         "confidence": comparison.confidence,
         "critical_values": dict(zip(("low", "high"), comparison.critical_values, strict=True)),

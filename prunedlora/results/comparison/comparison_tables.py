@@ -4,6 +4,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from prunedlora.results.analysis.harness_quality import titled
 from prunedlora.results.comparison.fronts import Comparison, Contrast
 from prunedlora.results.comparison.groups import differing
 from prunedlora.results.comparison.words import finding, hypervolumes, interval, notes, said
@@ -35,7 +36,7 @@ def groups_table(comparison: Comparison) -> Table:
     """Trials, best and recommended adapter of every group, the control first."""
     objectives = comparison.objectives
     table = plain_table(
-        f"Validation {objectives.quality} against {objectives.size}; recommended: the smallest at most "
+        f"{titled(objectives.quality, 'Validation')} against {objectives.size}; recommended: the smallest at most "
         f"{comparison.within:g} worse than the best"
     )
     table.add_column("", min_width=8, max_width=NAME_WIDTH, overflow="fold")

@@ -14,6 +14,8 @@ from prunedlora.results.store import Store
 LABEL = "label"
 MOST_GROUPS = 12
 """More cannot be told apart on one page."""
+MOST_SHOWN = 60
+"""Characters of a setting in a message."""
 
 
 class ComparisonError(ValueError):
@@ -65,7 +67,7 @@ def groups_of_stores(stores: Sequence[Store], names: Sequence[str] | None, withi
     """Every store as one group, named as said, or by its sweep (and its folder where two sweeps share a name).
 
     `within`: as for `recommend`. Raises ComparisonError for a store or name given twice, stores without candidates,
-    and sweeps of different objectives or tasks, naming both; and what reading a store raises.
+    and sweeps of different objectives, tasks or metrics, naming both; and what reading a store raises.
     """
     uris = [store.uri for store in stores]
     if twice := _twice(uris):
@@ -87,6 +89,7 @@ def groups_of_stores(stores: Sequence[Store], names: Sequence[str] | None, withi
         if not group.points:
             raise ComparisonError(f"{group.name} ({group.store.uri}) has nothing to compare: {group.why_empty()}")
     _check_tasks(groups)
+    _check_metrics(groups)
     return groups
 
 
@@ -118,6 +121,7 @@ def groups_by(store: Store, field: str, within: float) -> tuple[list[Group], lis
     if len(full) > MOST_GROUPS:
         raise ComparisonError(f"by {field} there are {len(full)} groups, at most {MOST_GROUPS} can be read; {others}")
     _check_tasks(full)
+    _check_metrics(full)
     return full, left_out
 
 
@@ -209,3 +213,28 @@ def _check_tasks(groups: Sequence[Group]) -> None:
     if len(tasks) > 1:
         found = ", ".join(f"{task} ({name})" for task, name in tasks.items())
         raise ComparisonError(f"the trials are of different tasks, whose figures are not comparable: {found}")
+
+
+def _check_metrics(groups: Sequence[Group]) -> None:
+    """Functions of one's own may share a name, and so may figures of lm-evaluation-harness that were measured in
+    different ways. Older records do not say; a loss is the same under any metric."""
+    metrics: dict[str, tuple[str, dict[str, Any]]] = {}
+    for group in groups:
+        for record in group.records:
+            metric = record.environment.data.get("metric")
+            if isinstance(metric, dict) and group.objectives.quality != "loss":
+                metrics.setdefault(_text(metric), (group.name, metric))
+    if len(metrics) < 2:
+        return
+    (first, one), (second, other), *_ = metrics.values()
+    paths = [path for path in sorted(one | other) if one.get(path) != other.get(path)]
+    shown = ", ".join(f"{path} {_short(one.get(path))} and {_short(other.get(path))}" for path in paths)
+    raise ComparisonError(
+        f"{groups[0].objectives.quality} of {first} and of {second} are two measurements of one name, which are not "
+        f"comparable: {shown}"
+    )
+
+
+def _short(value: Any) -> str:
+    text = _text(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"

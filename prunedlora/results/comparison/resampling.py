@@ -15,6 +15,7 @@ from prunedlora.results.analysis.example_errors import (
     step_of_one,
     tells,
 )
+from prunedlora.results.analysis.harness_quality import examples_text
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.comparison.groups import ComparisonError, Group
 from prunedlora.results.record import ExampleOutcomes
@@ -98,7 +99,8 @@ def stderr_of(group: Group, point: Point) -> float:
     """Raises ComparisonError for a figure of one example."""
     if point.quality.stderr is None:
         raise ComparisonError(
-            f"{group.name}: {point.name} was scored on {point.quality.num_examples} validation example, "
+            f"{group.name}: {point.name} was scored on {point.quality.num_examples} "
+            f"{examples_text(group.objectives.quality, point.quality.num_examples)}, "
             "which says nothing of its error; it takes at least 2"
         )
     return point.quality.stderr

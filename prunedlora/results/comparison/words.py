@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 
 from prunedlora.results.analysis.configurations import identity
+from prunedlora.results.analysis.harness_quality import examples_text, spent_text, whole_split_text
 from prunedlora.results.analysis.trainings import cost_of, sharing_text
 from prunedlora.results.comparison.fronts import Comparison, Contrast, Matched, Shares
 from prunedlora.results.comparison.groups import Group
-from prunedlora.results.figure_text import figure_text
+from prunedlora.results.figure_text import figure_text, no_error_text
+from prunedlora.results.record import Figure
 from prunedlora.results.recorded_settings import flat
 from prunedlora.results.report.verdict import percent
 
@@ -74,18 +76,26 @@ def notes(comparison: Comparison) -> list[str]:
         _seeds(comparison),
         *_trainings(comparison),
         *_losses(comparison),
+        *filter(None, [spent_text(comparison.objectives.quality), no_error_text(_shown(comparison))]),
     ]
 
 
+def _shown(comparison: Comparison) -> list[Figure]:
+    """The figures that stand in tables and charts."""
+    named = [point for group in comparison.groups for point in (*group.front, group.recommended) if point is not None]
+    return [point.quality for point in named]
+
+
 def _seeds(comparison: Comparison) -> str:
+    split = whole_split_text(comparison.objectives.quality)
     if not any(_has_seeds(group) for group in comparison.groups):
         return (
-            "All on the validation split, and one training each: another seed may differ by more than this; train both "
-            "with further seeds to know."
+            f"All on {split}, and one training each: another seed may differ by more than this; train both with "
+            "further seeds to know."
         )
     return (
-        "All on the validation split. Where a configuration was trained with several seeds, each training counts as a "
-        "candidate and the best one stands for it: noise between seeds is not in the intervals (recommend has it)."
+        f"All on {split}. Where a configuration was trained with several seeds, each training counts as a candidate "
+        "and the best one stands for it: noise between seeds is not in the intervals (recommend has it)."
     )
 
 
@@ -173,7 +183,8 @@ def _pairing(comparison: Comparison) -> list[str]:
         paired = {one.paired for one in contrast.matched}
         if paired == {True}:
             num_examples = contrast.matched[0].group.quality.num_examples
-            how = f"Compared on the same {num_examples:,} validation examples, pair by pair"
+            examples = examples_text(comparison.objectives.quality, num_examples)
+            how = f"Compared on the same {num_examples:,} {examples}, pair by pair"
         elif not contrast.same_data and True not in paired:
             how = (
                 "Scored on different data, or on different splits of it, so that nothing is paired: standard errors "

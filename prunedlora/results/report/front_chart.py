@@ -7,6 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from prunedlora.results.analysis.attainment import Attainment
+from prunedlora.results.analysis.harness_quality import split_text
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.record import Figure
@@ -131,7 +132,7 @@ def _marks(
     }
     template = "<br>".join(
         [
-            f"<b>{text(summary.objectives.quality)} %{{customdata[0]}}</b> (validation)",
+            f"<b>{text(summary.objectives.quality)} %{{customdata[0]}}</b> ({split_text(summary.objectives.quality)})",
             "%{customdata[1]} parameters, largest rank %{customdata[2]}",
             "%{customdata[3]}%{customdata[4]}",
             *(f"{text(path)}: %{{customdata[{i}]}}" for i, path in enumerate(paths, start=5)),
@@ -226,7 +227,7 @@ def _lay_out(figure: go.Figure, summary: Summary, position: Callable[[float], fl
                 "tickvals": [position(size) for size in ticks],
                 "ticktext": [short_number(size) for size in ticks],
             },
-            yaxis={**GRID, "title": f"{text(summary.objectives.quality)} (validation)"},
+            yaxis={**GRID, "title": f"{text(summary.objectives.quality)} ({split_text(summary.objectives.quality)})"},
             legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
             hovermode="closest",
         )

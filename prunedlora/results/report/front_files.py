@@ -10,6 +10,7 @@ from typing import Any
 
 from prunedlora.results.analysis.doubt import Doubt
 from prunedlora.results.analysis.evaluation_time import evaluation_share
+from prunedlora.results.analysis.harness_quality import split_text
 from prunedlora.results.analysis.history import Stage
 from prunedlora.results.analysis.likely_front import LikelyFront
 from prunedlora.results.analysis.pareto import Point
@@ -28,7 +29,7 @@ def front_document(summary: Summary) -> dict[str, Any]:
     return {
         "sweep": summary.name,
         "objectives": summary.objectives.as_dict(),
-        "split": "validation",
+        "split": split_text(quality),
         "hypervolume": summary.hypervolume,
         "reference_point": {quality: summary.reference.quality, size: summary.reference.size},
         "reference_rule": summary.reference.rule,

@@ -6,6 +6,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from prunedlora.results.analysis.harness_quality import split_text
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.recorded_settings import in_order, method
 from prunedlora.results.report.chart_style import (
@@ -75,7 +76,7 @@ def front_png(summary: Summary) -> bytes:
     axes.set_xticks([position(tick) for tick in ticks], [short_number(tick) for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.set_xlabel(SIZE_TITLES[summary.objectives.size])
-    axes.set_ylabel(_literal(f"{summary.objectives.quality} (validation)"))
+    axes.set_ylabel(_literal(f"{summary.objectives.quality} ({split_text(summary.objectives.quality)})"))
     axes.grid(alpha=0.25)
     if axes.get_legend_handles_labels()[1]:
         figure.legend(frameon=False, loc="outside upper center", ncols=4)

@@ -9,13 +9,14 @@ import yaml
 from prunedlora.results.analysis.confidence import interval_of
 from prunedlora.results.analysis.doubt import CONFIDENCE, Doubt, doubt_of, sure_text
 from prunedlora.results.analysis.evaluation_time import judged_text
-from prunedlora.results.analysis.harness_quality import spent_text, unmeasured_text
+from prunedlora.results.analysis.harness_quality import examples_text, spent_text, split_text, unmeasured_text
 from prunedlora.results.analysis.history import Stage, hypervolume_history
 from prunedlora.results.analysis.latency_document import latency_columns
 from prunedlora.results.analysis.rank_map import rank_map
 from prunedlora.results.analysis.summary import Summary, comparisons, export_command, summarize
 from prunedlora.results.analysis.throughput_text import throughput_text, throughputs_text
 from prunedlora.results.analysis.trainings import cost_of, sharing_text
+from prunedlora.results.figure_text import no_error_text
 from prunedlora.results.importances_document import Importances, read_importances
 from prunedlora.results.recorded_settings import method, telling
 from prunedlora.results.report.chart import history_charts, importance_chart, rank_chart
@@ -96,6 +97,9 @@ def report_html(summary: Summary, stages: Sequence[Stage], importances: Importan
         command=summary.store.read_command(),
         contents=summary.store.binding.read_contents(),
         quality=quality,
+        split=split_text(quality),
+        examples=examples_text(quality),
+        no_error=no_error_text(point.quality for point in summary.front),
         size_title=SIZE_TITLES[summary.objectives.size],
         recommended=summary.recommended,
         test=None if summary.exported is None else summary.exported.test.get(quality),

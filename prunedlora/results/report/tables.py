@@ -10,7 +10,7 @@ from rich.text import Text
 
 from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.evaluation_time import judged_text
-from prunedlora.results.analysis.harness_quality import spent_text, unmeasured_text
+from prunedlora.results.analysis.harness_quality import spent_text, split_text, titled, unmeasured_text
 from prunedlora.results.analysis.summary import Summary, comparisons
 from prunedlora.results.analysis.throughput_text import throughputs_text
 from prunedlora.results.analysis.trainings import cost_of, sharing_text
@@ -67,7 +67,7 @@ def answer(summary: Summary) -> Text:
         return Text(summary.missing_answer() or "")
     quality = summary.objectives.quality
     test = None if summary.exported is None else summary.exported.test.get(quality)
-    measured = f"{quality} {figure_text(point.quality)} (validation)" + (
+    measured = f"{quality} {figure_text(point.quality)} ({split_text(quality)})" + (
         "" if test is None else f", {figure_text(test)} (test)"
     )
     sentences = [
@@ -92,7 +92,7 @@ def front_table(summary: Summary) -> Table:
     letters = _letters(summary)
     with_rungs = any(rungs.values())
     with_method = not with_rungs or len({method(point.record) for point in summary.front}) > 1
-    table = plain_table(f"Front of {summary.name}: validation {objectives.quality} against {objectives.size}")
+    table = plain_table(f"Front of {summary.name}: {titled(objectives.quality)} against {objectives.size}")
     table.add_column("", width=1)
     for name in (objectives.quality, "params", "size", "rank", "slot"):
         table.add_column(name, justify="right", no_wrap=True)

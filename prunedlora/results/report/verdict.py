@@ -11,7 +11,7 @@ from rich.text import Text
 
 from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.configurations import Configuration
-from prunedlora.results.analysis.harness_quality import spent_text
+from prunedlora.results.analysis.harness_quality import examples_text, spent_text, split_text
 from prunedlora.results.analysis.pareto import Objectives, Point
 from prunedlora.results.analysis.recommendation import (
     Constraints,
@@ -21,7 +21,7 @@ from prunedlora.results.analysis.recommendation import (
     recommend_with_confidence,
 )
 from prunedlora.results.analysis.summary import Summary, export_command, summarize
-from prunedlora.results.figure_text import figure_text
+from prunedlora.results.figure_text import figure_text, no_error_text
 from prunedlora.results.report.tables import plain_table
 from prunedlora.results.store import Store
 
@@ -68,8 +68,9 @@ def print_knee(store: Store, console: Console, size: str | None = None) -> None:
     figure = f"{summary.objectives.quality} {figure_text(point.quality)}"
     console.print(
         Text(
-            f"Knee: {point.name}, {point.candidate.adapter_params:,} parameters, {figure} (validation): from here on a "
-            "larger adapter gains least for its size. A look at the front, no statistics."
+            f"Knee: {point.name}, {point.candidate.adapter_params:,} parameters, {figure} "
+            f"({split_text(summary.objectives.quality)}): from here on a larger adapter gains least for its size. A "
+            "look at the front, no statistics."
         )
     )
     _print_export(point, summary, console)
@@ -142,7 +143,7 @@ def _sentences(found: Recommendation, objectives: Objectives) -> list[str]:
     sure = f"{percent(found.confidence)} confidence"
     lines = [
         f"Recommended: {point.name}, {point.candidate.adapter_params:,} parameters, {quality} "
-        f"{figure_text(point.quality)} (validation{_over_seeds(found.chosen)})."
+        f"{figure_text(point.quality)} ({split_text(quality)}{_over_seeds(found.chosen)})."
     ]
     if point.name == best.name:
         lines.append(
@@ -169,9 +170,10 @@ def _sentences(found: Recommendation, objectives: Objectives) -> list[str]:
             f"{smallest.point.candidate.adapter_params:,} parameters, measured {smallest.shortfall:.4f} worse and "
             f"{most}."
         )
-    lines += _remedies(found)
+    lines += _remedies(found, quality)
     lines += found.caveats or ["Compared on the same examples, pair by pair."]
     lines.append(_seeds(found))
+    lines += filter(None, [no_error_text([point.quality, best.quality])])
     return lines
 
 
@@ -184,7 +186,7 @@ def _over_seeds(configuration: Configuration) -> str:
     return f"; {mean} over {len(configuration.points)} seeds{sizes}"
 
 
-def _remedies(found: Recommendation) -> list[str]:
+def _remedies(found: Recommendation, quality: str) -> list[str]:
     rival = found.unsettled
     if rival is None:
         known = any(isfinite(one.bound) for one in found.open)
@@ -193,7 +195,8 @@ def _remedies(found: Recommendation) -> list[str]:
     for remedy in found.remedies:
         parts = []
         if remedy.num_examples is not None:
-            parts.append(f"about {remedy.num_examples:,} validation examples (now {found.num_examples:,})")
+            examples = examples_text(quality, remedy.num_examples)
+            parts.append(f"about {remedy.num_examples:,} {examples} (now {found.num_examples:,})")
         if remedy.num_seeds is not None:
             now = (len(found.best_configuration.points), len(rival.configuration.points))
             parts.append(

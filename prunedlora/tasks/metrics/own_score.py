@@ -6,8 +6,11 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 from prunedlora.metric_kinds import own_metric
 from prunedlora.missing_path import looked_for
@@ -20,6 +23,9 @@ SHOWN = 80
 """Characters of a text in a message."""
 FRAMES = 8
 """The last entries of a traceback that a message has."""
+MOST_LINES = 30
+MOST_TOLD = 4_000
+"""Characters of a traceback in a message, from its end."""
 TEXTS = ("prompt", "target")
 OF_CONVERSATIONS = ("messages", "tools")
 """Names that the function finds these under, which no column of score_columns may have."""
@@ -66,13 +72,17 @@ class OwnScore:
         """
         try:
             value = self._function(answer, as_mapping(example))
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:  # of whoever runs this
+            raise
+        except BaseException as error:  # GeneratorExit and SystemExit too: a user's code ends no worker
             # Not from the error: an OSError of the user's code, say, is no trouble of the node's.
             raise self._error(f"{self._name} raised on {_shown(answer, example)}\n{_told(error)}") from None
+        if isinstance(value, np.generic):  # a number of NumPy's, as its own comparisons and means are
+            value = value.item()
         if not isinstance(value, bool | int | float) or not 0 <= value <= 1:  # neither is NaN
             kind = "" if isinstance(value, bool | int | float) else f", a {type(value).__name__}"
             raise self._error(
-                f"{self._name} gave {repr(value)[:SHOWN]}{kind}, on {_shown(answer, example)}; a score is a "
+                f"{self._name} gave {_written(value)}{kind}, on {_shown(answer, example)}; a score is a "
                 "number from 0 to 1"
             )
         return float(value)
@@ -100,7 +110,9 @@ class OwnScore:
         sys.modules[name] = module  # dataclasses and pickle look their module up
         try:
             exec(compile(source, str(self._file), "exec"), vars(module))
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             del sys.modules[name]
             alone = " (the file is loaded by itself: files beside it cannot be imported)"
             hint = alone if isinstance(error, ImportError) else ""
@@ -113,7 +125,8 @@ class OwnScore:
 
 def as_mapping(example: Example) -> dict[str, Any]:
     """An example as a function of one's own gets it: `prompt`, `target`, of a conversation `messages` (all of them, the
-    last one the right answer's) and `tools`, and the columns of score_columns. A new one with every call.
+    last one the right answer's) and `tools`, and the columns of score_columns. All of it, to the last list, is the
+    call's own: what the function changes in it the next one does not see.
 
     Raises DataError for a column of one of these names.
     """
@@ -127,7 +140,7 @@ def as_mapping(example: Example) -> dict[str, Any]:
             f"score_columns names {taken[0]!r}, which a function of one's own finds there already "
             f"({', '.join(found)}); leave it out{_at(example)}"
         )
-    return found | dict(example.columns)
+    return deepcopy(found | dict(example.columns))
 
 
 def _evenly(examples: Sequence[Example]) -> Sequence[Example]:
@@ -149,4 +162,15 @@ def _at(example: Example) -> str:
 def _told(error: BaseException) -> str:
     """The last lines of the traceback, from the user's code on."""
     frames = error.__traceback__.tb_next if error.__traceback__ is not None else None
-    return "".join(traceback.format_exception(type(error), error, frames, limit=-FRAMES)).rstrip()
+    told = "".join(traceback.format_exception(type(error), error, frames, limit=-FRAMES)).rstrip()
+    end = "\n".join(told.splitlines()[-MOST_LINES:])[-MOST_TOLD:]
+    return end if end == told else f"…{end}"
+
+
+def _written(value: Any) -> str:
+    try:
+        return repr(value)[:SHOWN]
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # code of the user's too
+        return f"what cannot be shown (its __repr__ raises {type(error).__name__})"

@@ -1,6 +1,8 @@
 """A sweep whose quality lm-evaluation-harness gave: what is said of its documents, and of candidates without it."""
 
 import io
+from html import unescape
+from re import DOTALL, sub
 
 import pytest
 from rich.console import Console
@@ -9,6 +11,10 @@ from prunedlora.results.analysis.harness_quality import spent_text, unmeasured_t
 from prunedlora.results.analysis.pareto import Objectives, best_full, points
 from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
 from prunedlora.results.analysis.summary import summarize
+from prunedlora.results.comparison.comparison_page import comparison_html
+from prunedlora.results.comparison.comparison_tables import overview as comparison_overview
+from prunedlora.results.comparison.fronts import compare
+from prunedlora.results.comparison.groups import groups_by
 from prunedlora.results.exported_adapter import ExportedAdapter
 from prunedlora.results.record import ExampleOutcomes, Failure, Figure, ObjectiveError
 from prunedlora.results.report.report import report_files
@@ -35,8 +41,9 @@ def failing(candidate, params, step):
 def store(fill, record, candidate):
     """Two trials that differ in one document, of which one failed at its last candidate."""
     failed = {"status": "failed", "failure": FAILURE}
-    small = record("small", measured(candidate, 21, 100), failing(candidate, 50, 20), **failed)
-    filled = fill(record("large", measured(candidate, 20, 1000)), small, objectives=OBJECTIVES)
+    small = record("small", measured(candidate, 21, 100), failing(candidate, 50, 20), **failed, label="small")
+    large = record("large", measured(candidate, 20, 1000), label="large")
+    filled = fill(large, small, objectives=OBJECTIVES)
     for key, wrong in (("large", 20), ("small", 21)):
         write(filled, key, wrong, "same")
     return filled
@@ -110,3 +117,27 @@ def test_candidates_are_compared_document_by_document_where_the_documents_are_th
     write(store, "small", 21, "others")
     assert not found().paired
     assert found().point.name == "large@10"
+
+
+def test_documents_are_called_documents(store):
+    """By `search`, `recommend` and `compare`, and on their pages; and `compare` says that they are spent."""
+    summary, text = summarize(store), io.StringIO()
+    console = Console(file=text, width=10_000)
+    console.print(overview(summary))
+    for within in (0.05, 0.01):
+        print_verdict(store, console, within=within, confidence=0.95, constraints=Constraints(), as_json=False)
+    (groups, _) = groups_by(store, "label", 0.01)
+    comparison = compare(groups, within=0.01, confidence=0.95)
+    console.print(comparison_overview(comparison, []))
+    said = text.getvalue()
+    assert "documents of arc_easy (now 200) would settle" in said
+    assert "Compared on the same 200 documents of arc_easy, pair by pair." in said
+    assert "All on the documents of arc_easy, and one training each" in said
+    assert said.count(spent_text(QUALITY)) == 4
+    page = report_files(summary)["report.html"].decode()
+    assert "Bars: one standard error over the documents of arc_easy of one run" in page
+    assert "had other documents of arc_easy been drawn" in page
+    for each in (said, page, comparison_html(comparison, [])):
+        words = unescape(each).replace("are this sweep's validation: adapters", "").replace('"validation": {', "")
+        start = words.find("<main>")  # not the library that draws
+        assert "validation" not in sub("<script.*?</script>", "", words[max(start, 0) :], flags=DOTALL)

@@ -346,3 +346,21 @@ def test_what_each_group_cost_is_said_once_for_each_training(store_of, record, c
     assert "(candidates: 1 of one, 3 of ladder from 1 training)" in words
     assert "ladder: 3 of 3 points on the front share training a." in words
     assert "are one observation of seeds, not many." in words
+
+
+def test_measurements_of_one_name_are_not_compared(store_of):
+    def of(name, *metrics, **fields):
+        facts = [{} if each is None else {"metric": each} for each in metrics]
+        store = store_of(name, {100 * (i + 1): 20 for i in range(len(facts))}, **fields)
+        for record, fact in zip(store.records(), facts, strict=True):
+            environment = record.environment.model_copy(update={"data": record.environment.data | fact})
+            config = {"seed": int(record.key[1:])}
+            store.write_record(record.model_copy(update={"environment": environment, "config": config}), 1)
+        return store
+
+    one, other = ({"file_sha256": digest * 64, "function": "accuracy"} for digest in "ab")
+    with pytest.raises(ComparisonError, match=r"of old and of new are two measurements of one name.*: file_sh"):
+        compared(of("old", one), of("new", other))
+    with pytest.raises(ComparisonError, match=r"file_sha256 a{60}… and b{60}…$"):
+        groups_by(of("both", one, other), "seed", 0.01)
+    compared(of("same", one), of("again", one), of("older", None))

@@ -9,17 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from prunedlora.config.metric_names import COLUMNS, taken_names
 from prunedlora.results.analysis.latency_document import Conditions, Latency, write_latency
+from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
 from prunedlora.results.analysis.summary import comparisons, summarize
 from prunedlora.results.ask import Ask
 from prunedlora.results.exported_adapter import ExportedAdapter
 from prunedlora.results.figure_text import bytes_text, figure_text
 from prunedlora.results.importances_document import Importances, ObjectiveImportances, write_importances
-from prunedlora.results.record import BaseReference, Figure, RecordError
+from prunedlora.results.record import BaseReference, Figure, JudgedByLoss, RecordError
 from prunedlora.results.report.front_chart import front_chart
+from prunedlora.results.report.front_files import candidates_csv, front_csv, front_json
 from prunedlora.results.report.front_png import front_png
 from prunedlora.results.report.parallel_chart import parallel_chart
 from prunedlora.results.report.report import write_report
+from prunedlora.results.report.verdict import verdict_document
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
 
@@ -426,3 +430,25 @@ def test_many_candidates_are_drawn_without_bars(fill, record, candidate):
     beaten, best = front_chart(summarize(store), []).data[:2]
     assert (len(beaten.x), beaten.error_y.array) == (600, None)
     assert len(best.error_y.array) == len(best.x) == 1
+
+
+def test_no_function_of_one_s_own_is_called_as_a_column_is(fill, record, candidate):
+    """The list in the configuration is that of these files; a new column belongs there too."""
+    name = "closeness"
+    objectives = {name: "maximize", "adapter_params": "minimize"}
+    figures = {metric: Figure(value=0.5, stderr=0.01, num_examples=400) for metric in (name, "loss", "accuracy")}
+    judged = JudgedByLoss(beaten_by="a@1", num_examples=2, difference=0.5, stderr=0.1)
+    made = [candidate(0.5, 100 * n, n, figures=figures) for n in (1, 2)]
+    with_all = [made[0], made[1].model_copy(update={"judged_by_loss": judged})]
+    summary = summarize(fill(record("a", *with_all), objectives=objectives))
+    front = json.loads(front_json(summary))
+    found = recommend_with_confidence(summary, within=0.01, confidence=0.95, constraints=Constraints())
+    verdict = verdict_document(found, summary.objectives)
+    columns = {
+        *candidates_csv(summary).splitlines()[0].split(","), *front_csv(summary).splitlines()[0].split(","),
+        *front["front"][0], *front["recommended"], *verdict["recommended"],
+    }  # fmt: skip
+    own = {name, f"{name}_stderr", f"{name}_num_examples"}
+    ours = {column for column in columns if not column.startswith("config.")} - own
+    assert ours <= taken_names()
+    assert {*COLUMNS} <= ours

@@ -129,3 +129,43 @@ def test_right_answers_are_tried_evenly_and_none_may_all_be_zero(own):
     assert message.endswith("the first: the answer '0' (prompt 'q0')")
     assert "AssertionError" not in refused(lambda: own(body("return 3")).check("test", examples))
     score.check("test", [])
+
+
+def test_what_the_function_changes_deep_in_an_example_the_next_call_does_not_see(own):
+    talk = Conversation(({"role": "user", "content": "q", "parts": [1]},), ({"name": "f", "args": {}},))
+    example = Example("q", "yes", columns={"rows": [{"a": 1}]}, conversation=talk)
+    score = own(
+        body(
+            "new = len(example['rows'][0]) + len(example['messages'][0]['parts']) + len(example['tools'][0]['args'])\n"
+            "example['rows'][0]['b'] = 2\nexample['messages'][0]['parts'].append(2)\n"
+            "example['tools'][0]['args']['x'] = 1\nreturn new == 2"
+        )
+    )
+    assert score("yes", example) == score("yes", example) == 1.0
+    assert example.columns == {"rows": [{"a": 1}]}
+
+
+@pytest.mark.parametrize("value", ["bool_(True)", "float32(1)", "int64(1)"])
+def test_scalars_of_numpy_are_scores(own, value):
+    found = own("import numpy\n" + body(f"return numpy.{value}"))("yes", EXAMPLE)
+    assert (type(found), found) == (float, 1.0)
+    assert "gave nan, on" in refused(lambda: own("import numpy\n" + body("return numpy.float32('nan')"))("y", EXAMPLE))
+
+
+def test_no_code_of_the_user_s_gets_beyond_its_error(own):
+    for error in ("GeneratorExit", "SystemExit(0)", "type('Own', (BaseException,), {})('x')"):
+        assert "score raised on" in refused(lambda error=error: own(body(f"raise {error}"))("y", EXAMPLE))
+        assert "the file does not run" in refused(lambda error=error: own(f"raise {error}"))
+    with pytest.raises(KeyboardInterrupt):
+        own(body("raise KeyboardInterrupt"))("y", EXAMPLE)
+    code = "class A:\n    def __repr__(self):\n        raise ValueError('x')\n\n" + body("return A()")
+    said = "score gave what cannot be shown (its __repr__ raises ValueError), a A, on the answer 'y'"
+    assert said in refused(lambda: own(code)("y", EXAMPLE))
+
+
+def test_a_message_is_short_whatever_is_raised(own):
+    for text in ("'x' * 10**6", "'x\\n' * 10**5"):
+        message = refused(lambda text=text: own(body(f"raise ValueError({text})"))("y" * 10**6, EXAMPLE))
+        assert len(message) < 4_600
+        assert len(message.splitlines()) < 33
+        assert "\n…" in message
