@@ -154,11 +154,16 @@ class Generation:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """How conversations were written out, where the data have any, and what ends an answer: token → id."""
-        if not self._has_templated:
-            return {}
-        ends = {str(self._tokenizer.convert_ids_to_tokens(end)): end for end in self._end_ids}
-        return {"chat": {"template": self._conversations.template, "ends": ends}}
+        """How conversations were written out, where the data have any."""
+        return {"chat": {"template": self._conversations.template}} if self._has_templated else {}
+
+    def answer_ends(self, model: nn.Module) -> dict[str, int]:
+        """Token → id, rising: the ends of the data and the model's own. A token that the tokenizer lacks is called by
+        its id."""
+        own: Any = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+        others = [] if own is None else own if isinstance(own, list) else [own]
+        ids = sorted({*self._end_ids, *others})
+        return {str(self._tokenizer.convert_ids_to_tokens(end) or end): end for end in ids}
 
     def encode(self, examples: Sequence[Example], *, prompts: bool = True) -> list[Features]:
         """Features in the order of the examples."""
@@ -260,25 +265,25 @@ class Generation:
         batch = to_device(pad_inputs(prompts, self._pad_token_id, side="left"), device)
         prompt_length = batch["input_ids"].shape[1]
         stopping = [] if self._stop_criteria is None else [StopInAnswer(self._stop_criteria, prompt_length)]
-        with _generation_config(model, self._greedy(model)):
+        greedy = self._greedy(model)
+        with _generation_config(model, greedy):
             output: Tensor = model.generate(**batch, stopping_criteria=StoppingCriteriaList(stopping))  # type: ignore[operator]
-        rows = [self._before_end(row) for row in output[:, prompt_length:].tolist()]
+        rows = [_before(greedy.eos_token_id, row) for row in output[:, prompt_length:].tolist()]
         answers = self._tokenizer.batch_decode(rows, skip_special_tokens=True)
         return [cut_at(str(answer), self._stop) for answer in answers]
 
-    def _before_end(self, row: list[int]) -> list[int]:
-        """A generated row up to the token that ends a turn, which need not be a special one."""
-        return list(takewhile(lambda token: token not in self._turn_ends, row))
-
     def _greedy(self, model: nn.Module) -> GenerationConfig:
-        ends: Any = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-        others = [] if ends is None else ends if isinstance(ends, list) else [ends]
         return GenerationConfig(
             do_sample=False,
             max_new_tokens=self._max_new_tokens,
             pad_token_id=self._pad_token_id,
-            eos_token_id=sorted({int(self._tokenizer.eos_token_id), *self._turn_ends, *others}),
+            eos_token_id=list(self.answer_ends(model).values()),
         )
+
+
+def _before(ends: Sequence[int], row: list[int]) -> list[int]:
+    """A generated row up to the token that ends the answer, which need not be a special one."""
+    return list(takewhile(lambda token: token not in ends, row))
 
 
 def _token_losses(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
