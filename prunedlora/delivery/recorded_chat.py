@@ -25,6 +25,7 @@ class _Facts(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     template: str
+    ends: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class RecordedChat:
     """The jinja text."""
     is_own: bool
     """Whether it is the configuration's, and not that of the base model's tokenizer."""
+    ends: dict[str, int]
+    """Token → id: those that end an answer in the data, the tokenizer's end-of-text token among them. They are no part
+    of an answer, whether special tokens or not."""
     options: dict[str, Any]
     """What the template is passed besides."""
 
@@ -50,7 +54,7 @@ def recorded_chat(record: TrialRecord) -> RecordedChat | None:
         raise RecordError(f"the record of trial {record.key}: environment.data.{CHAT_FACT}: {error}") from error
     data = recorded_trial(record).data
     is_own = data.chat_template not in (None, "tokenizer")
-    return RecordedChat(facts.template, is_own, dict(data.chat_template_kwargs))
+    return RecordedChat(facts.template, is_own, facts.ends, dict(data.chat_template_kwargs))
 
 
 def write_template(record: TrialRecord, folder: Path) -> None:

@@ -120,8 +120,8 @@ def _use(config: TrialConfig, chat: RecordedChat | None, answers: RecordedAnswer
             f"inputs = tokenizer.apply_chat_template(messages, {how})",
         ]
     written, cut = 'output[0, inputs["input_ids"].shape[1] :]', []
-    if answers.ends:
-        written = f"[token for token in {written}.tolist() if token not in {answers.end_ids}]"
+    if chat is not None:  # whose ends need not be special tokens
+        written = f"[token for token in {written}.tolist() if token not in {sorted(chat.ends.values())}]"
     if answers.stop:
         cut = [
             f"cuts = [answer.find(text) for text in {list(answers.stop)} if text in answer]",

@@ -154,8 +154,11 @@ class Generation:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """How conversations were written out, where the data have any."""
-        return {"chat": {"template": self._conversations.template}} if self._has_templated else {}
+        """How conversations were written out, where the data have any, and what ends an answer in them: token → id."""
+        if not self._has_templated:
+            return {}
+        ends = {str(self._tokenizer.convert_ids_to_tokens(end)): end for end in self._end_ids}
+        return {"chat": {"template": self._conversations.template, "ends": ends}}
 
     def answer_ends(self, model: nn.Module) -> dict[str, int]:
         """Token → id, rising: the ends of the data and the model's own. A token that the tokenizer lacks is called by
@@ -265,12 +268,15 @@ class Generation:
         batch = to_device(pad_inputs(prompts, self._pad_token_id, side="left"), device)
         prompt_length = batch["input_ids"].shape[1]
         stopping = [] if self._stop_criteria is None else [StopInAnswer(self._stop_criteria, prompt_length)]
-        greedy = self._greedy(model)
-        with _generation_config(model, greedy):
+        with _generation_config(model, self._greedy(model)):
             output: Tensor = model.generate(**batch, stopping_criteria=StoppingCriteriaList(stopping))  # type: ignore[operator]
-        rows = [_before(greedy.eos_token_id, row) for row in output[:, prompt_length:].tolist()]
+        rows = [self._before_end(row) for row in output[:, prompt_length:].tolist()]
         answers = self._tokenizer.batch_decode(rows, skip_special_tokens=True)
         return [cut_at(str(answer), self._stop) for answer in answers]
+
+    def _before_end(self, row: list[int]) -> list[int]:
+        """A generated row up to the token that ends a turn, which need not be a special one."""
+        return list(takewhile(lambda token: token not in self._end_ids, row))
 
     def _greedy(self, model: nn.Module) -> GenerationConfig:
         return GenerationConfig(
@@ -279,11 +285,6 @@ class Generation:
             pad_token_id=self._pad_token_id,
             eos_token_id=list(self.answer_ends(model).values()),
         )
-
-
-def _before(ends: Sequence[int], row: list[int]) -> list[int]:
-    """A generated row up to the token that ends the answer, which need not be a special one."""
-    return list(takewhile(lambda token: token not in ends, row))
 
 
 def _token_losses(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -126,7 +126,8 @@ class Task(Protocol):
     @property
     def facts(self) -> dict[str, Any]:
         """What of it goes into the record beside the examples' numbers, as plain data; nothing by default. `chat`: how
-        conversations were written out, {"template": the text}."""
+        conversations were written out, {"template": the text, "ends": {token: id} of those that end an answer in the
+        data and are no part of it}."""
 
     def answer_ends(self, model: nn.Module) -> dict[str, int]:
         """Token → id: all that end an answer that is generated with this model; none where none is."""

@@ -193,9 +193,11 @@ def test_a_tokenizers_own_template_stays_with_the_base(trained: tuple[Store, Tri
 def test_facts_that_are_none_are_refused(tmp_path: Path) -> None:
     record = invented_record("a", invented_tree(tmp_path)["trial"])
     assert recorded_chat(record) is None
-    environment = record.environment.model_copy(update={"data": {"chat": {"text": "x"}}, "model": {"ends": {"x": "1"}}})
+    environment = record.environment.model_copy(
+        update={"data": {"chat": {"template": "x"}}, "model": {"ends": {"x": "1"}}}
+    )
     record = record.model_copy(update={"environment": environment})
-    with pytest.raises(RecordError, match=r"trial a: environment\.data\.chat: 2 validation errors for _Facts\ntempl"):
+    with pytest.raises(RecordError, match=r"trial a: environment\.data\.chat: 1 validation error for _Facts\nends"):
         recorded_chat(record)
     data = record.config["data"] | {"task": "generation"}
     record = record.model_copy(update={"config": record.config | {"data": data, "evaluation": {"metric": "loss"}}})
