@@ -73,7 +73,7 @@ def answers_sentence(record: TrialRecord, form: Form) -> str:
         sentences.append(f"An answer ends with {names}{'' if form.merged else where}.")
     if answers.max_new_tokens is not None:
         base = (
-            "`generation_config.json` has nothing else of the base's"
+            "`generation_config.json` leaves out the base's own"
             if form.merged
             else ("servers take others from the base's `generation_config.json`")
         )

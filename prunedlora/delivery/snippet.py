@@ -119,9 +119,9 @@ def _use(config: TrialConfig, chat: RecordedChat | None, answers: RecordedAnswer
             f"messages = {pformat(messages, width=100, sort_dicts=False)}",
             f"inputs = tokenizer.apply_chat_template(messages, {how})",
         ]
-    written, cut = 'output[0, inputs["input_ids"].shape[1] :]', []
+    written, cut = "written", []
     if chat is not None:  # whose ends need not be special tokens
-        written = f"[token for token in {written}.tolist() if token not in {sorted(chat.ends.values())}]"
+        written = f"[token for token in written if token not in {sorted(chat.ends.values())}]"
     if answers.stop:
         cut = [
             f"cuts = [answer.find(text) for text in {list(answers.stop)} if text in answer]",
@@ -130,6 +130,7 @@ def _use(config: TrialConfig, chat: RecordedChat | None, answers: RecordedAnswer
     return [
         *prompt,
         f"output = model.generate(**inputs, max_new_tokens={answers.max_new_tokens or 64})",
+        'written = output[0, inputs["input_ids"].shape[1] :].tolist()',
         f"answer = tokenizer.decode({written}, skip_special_tokens=True)",
         *cut,
         "print(answer)",
