@@ -11,6 +11,7 @@ from prunedlora.config.metric_names import is_harness
 from prunedlora.config.section import Options, Progress, Section, registered
 from prunedlora.metric_kinds import figure_name
 from prunedlora.registry import lookup
+from prunedlora.tasks.chat.option_names import option_problem
 from prunedlora.tasks.example import SPELLING
 from prunedlora.tasks.file_formats import Reading, split_name
 from prunedlora.tasks.remote_files import address_problem, file_name, hub_file, is_remote
@@ -331,6 +332,13 @@ class DataConfig(Section):
             raise ValueError(f"stratify has no effect on task {self.task!r}, which has no classes; remove it")
         if self.num_validation is None and self.num_test is None:
             raise ValueError("stratify has no effect without num_validation and num_test, which cut; remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _templates_take_the_options(self) -> Self:
+        for name in self.chat_template_kwargs:
+            if problem := option_problem(name):
+                raise ValueError(f"{problem}; remove it")
         return self
 
     def _is_plain(self, source: SourceConfig) -> bool:

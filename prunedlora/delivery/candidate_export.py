@@ -16,6 +16,7 @@ from prunedlora.delivery.card import CARD_FILE, CERTIFICATE_FILE, card, certific
 from prunedlora.delivery.class_names import write_labels
 from prunedlora.delivery.form import AS_TRAINED, Form
 from prunedlora.delivery.new_folder import new_folder
+from prunedlora.delivery.recorded_answers import generate_as_measured, recorded_answers
 from prunedlora.delivery.recorded_base import RecordedBases, prompt_batch
 from prunedlora.delivery.recorded_chat import recorded_chat, write_template
 from prunedlora.delivery.recorded_trial import recorded_trial
@@ -91,7 +92,8 @@ def _hand_over(record: TrialRecord, original: Path, result: Path, form: Form) ->
         tokenizer, chat = load_tokenizer(model_settings(config)), recorded_chat(record)
         if chat is not None:
             tokenizer.chat_template = chat.template
-            _end_with(whole, chat.end_ids)
+        if (answers := recorded_answers(record)) is not None:
+            generate_as_measured(whole, tokenizer, answers)
         whole.save_pretrained(result)
         tokenizer.save_pretrained(result)
         handed_over = type(whole).from_pretrained(result, dtype="auto").to(device)
@@ -106,10 +108,3 @@ def _hand_over(record: TrialRecord, original: Path, result: Path, form: Form) ->
         "rms_logit_difference_handed_over": difference.rms,
         "tolerance_handed_over": difference.tolerance,
     }
-
-
-def _end_with(model: Any, ends: list[int]) -> None:
-    """Adds the ends of an answer to those of the model's generation config, which servers stop at."""
-    own = model.generation_config.eos_token_id
-    own = [] if own is None else own if isinstance(own, list) else [own]
-    model.generation_config.eos_token_id = sorted({*own, *ends})

@@ -12,6 +12,7 @@ from prunedlora.config.identity import looks_local
 from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.class_names import recorded_labels
 from prunedlora.delivery.form import Form
+from prunedlora.delivery.recorded_answers import answers_sentence
 from prunedlora.delivery.recorded_chat import CHAT_FACT, chat_sentence
 from prunedlora.delivery.recorded_trial import recorded_trial
 from prunedlora.delivery.servers import servers, servers_sentence
@@ -180,9 +181,9 @@ def _classes(record: TrialRecord, form: Form) -> str:
 
 
 def _chat(record: TrialRecord, form: Form) -> str:
-    """How conversations are written out; nothing for a task without."""
-    sentence = chat_sentence(record, form)
-    return f"\n{sentence}\n" if sentence else ""
+    """How conversations are written out and answers generated; nothing for a task without."""
+    sentences = [sentence for sentence in (chat_sentence(record, form), answers_sentence(record, form)) if sentence]
+    return f"\n{' '.join(sentences)}\n" if sentences else ""
 
 
 def _dataset_names(config: TrialConfig, split: str) -> str:

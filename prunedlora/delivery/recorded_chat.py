@@ -1,5 +1,5 @@
 """How a trial wrote its conversations out, by its record: the template's text as it was trained, whatever the
-configured file holds by now, and the tokens that end an answer.
+configured file holds by now.
 
 A template of the configuration's own goes with the adapter as `chat_template.jinja`, where transformers keeps it beside
 a tokenizer. The tokenizer itself, often larger than the adapter, stays with the base model, and loaders of adapters
@@ -37,14 +37,10 @@ class RecordedChat:
     is_own: bool
     """Whether it is the configuration's, and not that of the base model's tokenizer."""
     ends: dict[str, int]
-    """Token → id: each of those that end an answer, the tokenizer's end-of-text token among them."""
+    """Token → id: those that end an answer in the data, the tokenizer's end-of-text token among them. They are no part
+    of an answer, whether special tokens or not."""
     options: dict[str, Any]
     """What the template is passed besides."""
-
-    @property
-    def end_ids(self) -> list[int]:
-        """Of all ends, rising."""
-        return sorted(self.ends.values())
 
 
 def recorded_chat(record: TrialRecord) -> RecordedChat | None:
@@ -69,7 +65,7 @@ def write_template(record: TrialRecord, folder: Path) -> None:
 
 
 def chat_sentence(record: TrialRecord, form: Form) -> str:
-    """For a card: which template a server must use, what it is passed, where an answer ends; empty without one."""
+    """For a card: which template a server must use and what it is passed; empty without one."""
     chat = recorded_chat(record)
     if chat is None:
         return ""
@@ -79,11 +75,9 @@ def chat_sentence(record: TrialRecord, form: Form) -> str:
     elif chat.is_own:
         text = (
             f"The chat template is `{TEMPLATE_FILE}`, which goes with the adapter; servers take the base model's "
-            f"unless told: `--chat-template {TEMPLATE_FILE}` (vLLM, SGLang), `--chat-template-file {TEMPLATE_FILE}` "
-            "(llama.cpp)."
+            f"unless told: `--chat-template {TEMPLATE_FILE}` (vLLM, SGLang), `--jinja --chat-template-file "
+            f"{TEMPLATE_FILE}` (llama.cpp)."
         )
     if chat.options:
         text += f" Trained with `chat_template_kwargs` {chat.options}: send it with every request."
-    names = ", ".join(f"`{token}` ({number})" for token, number in sorted(chat.ends.items(), key=lambda end: end[1]))
-    where = "" if form.merged else "; where a server goes on after it, give `stop_token_ids` " + str(chat.end_ids)
-    return f"{text} An answer ends with {names}{where}."
+    return text

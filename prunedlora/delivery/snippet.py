@@ -8,6 +8,7 @@ from typing import Any
 from prunedlora.config.identity import looks_local
 from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.class_names import recorded_labels
+from prunedlora.delivery.recorded_answers import RecordedAnswers, recorded_answers
 from prunedlora.delivery.recorded_chat import TEMPLATE_FILE, RecordedChat, recorded_chat
 from prunedlora.results.record import TrialRecord
 
@@ -16,8 +17,9 @@ PACKAGE = "package:"
 
 def snippet(record: TrialRecord, config: TrialConfig, auto_model: str, *, merged: bool) -> str:
     """Loads the base as it was trained on, the adapter on it, and the tokenizer, and lets the model answer a prompt, or
-    a message where it was trained on conversations."""
+    a message where it was trained on conversations, as answers were measured."""
     labels, chat, model = recorded_labels(record), recorded_chat(record), config.model
+    answers = recorded_answers(record)
     own_template = not merged and chat is not None and chat.is_own
     source: dict[str, Any] = {}
     if not merged:
@@ -25,6 +27,8 @@ def snippet(record: TrialRecord, config: TrialConfig, auto_model: str, *, merged
         source |= {"trust_remote_code": True} if model.trust_remote_code else {}
         source = {name: repr(value) for name, value in source.items() if value is not None}
     imports, names = [], [auto_model, "AutoTokenizer"]
+    if answers is not None and not merged:  # whose own file says it
+        names.append("GenerationConfig")
     lines = ['PATH = "."  # this folder, or its name on the Hub']
     if not merged:
         if model.name.startswith(PACKAGE):
@@ -51,7 +55,14 @@ def snippet(record: TrialRecord, config: TrialConfig, auto_model: str, *, merged
         ]
     if own_template:
         lines.append(f'tokenizer.chat_template = Path(cached_file(PATH, "{TEMPLATE_FILE}")).read_text("utf-8")')
-    return "\n".join([*imports, "", *lines, "", *_use(config, chat, with_labels=labels is not None)])
+    if answers is not None and not merged:
+        ends = answers.end_ids or "base.generation_config.eos_token_id"
+        lines += [
+            "base.generation_config = GenerationConfig(  # as measured: without the base's own penalties",
+            f"    do_sample=False, eos_token_id={ends}, pad_token_id=tokenizer.pad_token_id",
+            ")",
+        ]
+    return "\n".join([*imports, "", *lines, "", *_use(config, chat, answers)])
 
 
 def serve_name(name: str, revision: str | None) -> str:
@@ -92,14 +103,13 @@ def _arguments(settings: dict[str, str]) -> str:
     return "".join(["\n    BASE,", *(f"\n    {name}={value}," for name, value in settings.items()), "\n"])
 
 
-def _use(config: TrialConfig, chat: RecordedChat | None, *, with_labels: bool) -> list[str]:
+def _use(config: TrialConfig, chat: RecordedChat | None, answers: RecordedAnswers | None) -> list[str]:
     source = config.data.sources("train")[0]
     text = source.prompt or "…"
     note = "as trained: fill in the columns" if source.is_template else "what the model is to go on from"
     prompt = [f'inputs = tokenizer({text!r}, return_tensors="pt")  # {note}']
-    if with_labels:
+    if answers is None:
         return [*prompt, "print(id2label[int(model(**inputs).logits.argmax())])"]
-    settings = f"do_sample=False, max_new_tokens={config.evaluation.max_new_tokens or 64}"
     if chat is not None:
         messages = [] if source.system is None else [{"role": "system", "content": source.system}]
         messages.append({"role": "user", "content": text})
@@ -109,9 +119,19 @@ def _use(config: TrialConfig, chat: RecordedChat | None, *, with_labels: bool) -
             f"messages = {pformat(messages, width=100, sort_dicts=False)}",
             f"inputs = tokenizer.apply_chat_template(messages, {how})",
         ]
-        settings += f", eos_token_id={chat.end_ids}"
+    written, cut = "written", []
+    if chat is not None:  # whose ends need not be special tokens
+        written = f"[token for token in written if token not in {sorted(chat.ends.values())}]"
+    if answers.stop:
+        cut = [
+            f"cuts = [answer.find(text) for text in {list(answers.stop)} if text in answer]",
+            "answer = answer[: min(cuts, default=len(answer))]",
+        ]
     return [
         *prompt,
-        f"output = model.generate(**inputs, {settings})",
-        'print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))',
+        f"output = model.generate(**inputs, max_new_tokens={answers.max_new_tokens or 64})",
+        'written = output[0, inputs["input_ids"].shape[1] :].tolist()',
+        f"answer = tokenizer.decode({written}, skip_special_tokens=True)",
+        *cut,
+        "print(answer)",
     ]

@@ -159,11 +159,19 @@ class Generation:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """How conversations were written out, where the data have any, and what ends an answer: token → id."""
+        """How conversations were written out, where the data have any, and what ends an answer in them: token → id."""
         if not self._has_templated:
             return {}
         ends = {str(self._tokenizer.convert_ids_to_tokens(end)): end for end in self._end_ids}
         return {"chat": {"template": self._conversations.template, "ends": ends}}
+
+    def answer_ends(self, model: nn.Module) -> dict[str, int]:
+        """Token → id, rising: the ends of the data and the model's own. A token that the tokenizer lacks is called by
+        its id."""
+        own: Any = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+        others = [] if own is None else own if isinstance(own, list) else [own]
+        ids = sorted({*self._end_ids, *others})
+        return {str(self._tokenizer.convert_ids_to_tokens(end) or end): end for end in ids}
 
     def encode(self, examples: Sequence[Example], *, prompts: bool = True) -> list[Features]:
         """Features in the order of the examples."""
@@ -292,16 +300,14 @@ class Generation:
 
     def _before_end(self, row: list[int]) -> list[int]:
         """A generated row up to the token that ends a turn, which need not be a special one."""
-        return list(takewhile(lambda token: token not in self._turn_ends, row))
+        return list(takewhile(lambda token: token not in self._end_ids, row))
 
     def _greedy(self, model: nn.Module) -> GenerationConfig:
-        ends: Any = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-        others = [] if ends is None else ends if isinstance(ends, list) else [ends]
         return GenerationConfig(
             do_sample=False,
             max_new_tokens=self._max_new_tokens,
             pad_token_id=self._pad_token_id,
-            eos_token_id=sorted({int(self._tokenizer.eos_token_id), *self._turn_ends, *others}),
+            eos_token_id=list(self.answer_ends(model).values()),
         )
 
 

@@ -126,7 +126,11 @@ class Task(Protocol):
     @property
     def facts(self) -> dict[str, Any]:
         """What of it goes into the record beside the examples' numbers, as plain data; nothing by default. `chat`: how
-        conversations were written out, {"template": the text, "ends": {token: id} of all that end an answer}."""
+        conversations were written out, {"template": the text, "ends": {token: id} of those that end an answer in the
+        data and are no part of it}."""
+
+    def answer_ends(self, model: nn.Module) -> dict[str, int]:
+        """Token → id: all that end an answer that is generated with this model; none where none is."""
 
     def encode(self, examples: Sequence[Example], *, prompts: bool = True) -> list[Features]:
         """The examples tokenised, in their order: each for itself, so that parts of a split together are the split.

@@ -136,6 +136,10 @@ class TextClassification:
         """None."""
         return ()
 
+    def answer_ends(self, model: nn.Module) -> dict[str, int]:
+        """None: nothing is generated."""
+        return {}
+
     def encode(self, examples: Sequence[Example], *, prompts: bool = True) -> list[Features]:
         """Features in the order of the examples.
 

@@ -198,7 +198,7 @@ def _assembled(trial: TrialConfig, base: BaseModel, skeleton: Skeleton, data: Ta
         train=data.features["train"],
         validation=data.features["validation"],
         test=data.features["test"],
-        model_facts=model_facts(trial, base, data.task.labels),
+        model_facts=model_facts(trial, base, data.task.labels) | {"ends": data.task.answer_ends(base.model)},
         data_facts=data.facts,
     )
 

@@ -1,11 +1,14 @@
 """Chat settings that would change nothing are refused before any data is read."""
 
+import inspect
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from transformers import PreTrainedTokenizerBase
 
 from prunedlora.config.trial_sections import DataConfig
+from prunedlora.tasks.chat.option_names import RESERVED
 
 TEMPLATES = {"name": "d.jsonl", "prompt": "{q}", "target": "{a}"}
 ROWS = {"name": "d.jsonl"}
@@ -48,6 +51,24 @@ def test_settings_without_effect(train: Any, settings: dict[str, Any], message: 
     with pytest.raises(ValidationError) as caught:
         data(train, **settings)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["tokenize", "return_dict", "max_length", "conversation", "tools", "chat_template"])
+def test_options_that_transformers_takes_for_itself_are_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match=f"chat_template_kwargs cannot set '{name}', which every chat template"):
+        data(ROWS, chat_template_kwargs={name: 1})
+
+
+@pytest.mark.parametrize("name", ["enable-thinking", "class", "2nd", ""])
+def test_options_that_no_template_can_read_are_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match=f"cannot set '{name}': a template reads names of letters, digits and"):
+        data(ROWS, chat_template_kwargs={name: 1})
+
+
+def test_every_argument_of_apply_chat_template_is_known() -> None:
+    """But `documents`, which it hands to the template."""
+    arguments = set(inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters)
+    assert arguments - set(RESERVED) == {"documents", "kwargs"}
 
 
 def test_settings_with_an_effect() -> None:

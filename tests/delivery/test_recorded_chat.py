@@ -8,14 +8,17 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
+from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.candidate_export import export_candidate
 from prunedlora.delivery.form import Form
+from prunedlora.delivery.recorded_answers import answers_sentence, recorded_answers
 from prunedlora.delivery.recorded_base import prompt_batch
 from prunedlora.delivery.recorded_chat import TEMPLATE_FILE, chat_sentence, recorded_chat, write_template
+from prunedlora.delivery.snippet import snippet
 from prunedlora.results.record import RecordError, TrialRecord
 from prunedlora.results.store import Store
 from prunedlora.training.distributed import Workers
@@ -37,13 +40,15 @@ READ = f"system says: {SYSTEM}<turn>user says: …<turn>assistant says: "
 
 def chat_tree(folder: Path) -> dict[str, Any]:
     """A sweep on a file of conversations, its template one of its own, whose turns end in a token that is not the
-    tokenizer's end of text."""
+    tokenizer's end of text. The model has an end of its own, and forbids what the prompt has, as their ends."""
     tree = decoder_tree(folder, folder / "store", metric="exact_match", max_new_tokens=12)
     tokenizer = AutoTokenizer.from_pretrained(folder / "decoder")
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<turn>"]})
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<turn>", "<over>"]})
     tokenizer.save_pretrained(folder / "decoder")
     model = AutoModelForCausalLM.from_pretrained(folder / "decoder")
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    ends = tokenizer.convert_tokens_to_ids(["<end>", "<over>"])
+    model.generation_config = GenerationConfig(eos_token_id=ends, repetition_penalty=50.0)
     model.save_pretrained(folder / "decoder")
     turns = [[("user", f"{word} {number}"), ("assistant", word)] for number, word in enumerate(WORDS * 8)]
     rows = [{"messages": [{"role": role, "content": text} for role, text in row]} for row in turns]
@@ -80,14 +85,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, TrialRecor
 
 
 def expected_answer(record: TrialRecord, adapter: Path) -> str:
-    """By hand: prompt, answer, and its end, which the adapter has learnt."""
+    """By hand: prompt, answer, and its end, which the adapter has learnt; by the base's own generation config it would
+    be another."""
     base = record.config["model"]["name"]
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter)
-    ids = tokenizer(READ, return_tensors="pt")["input_ids"]
-    written = model.generate(ids, do_sample=False, max_new_tokens=12)[0, ids.shape[1] :].tolist()
-    assert written[1:].count(tokenizer.convert_tokens_to_ids("<turn>")) > 0
-    return str(tokenizer.decode(written[: written.index(tokenizer.convert_tokens_to_ids("<turn>"))]))
+    ids, turn = tokenizer(READ, return_tensors="pt")["input_ids"], tokenizer.convert_tokens_to_ids("<turn>")
+    own = model.generate(ids, do_sample=False, max_new_tokens=12)[0, ids.shape[1] :].tolist()
+    written: list[int] = []
+    while turn not in written:
+        written.append(int(model(torch.tensor([[*ids[0].tolist(), *written]])).logits[0, -1].argmax()))
+    assert own[: len(written)] != written
+    return str(tokenizer.decode(written[:-1]))
 
 
 @pytest.mark.parametrize("form", [Form(), Form(merged=True)], ids=["plain", "merged"])
@@ -109,11 +118,13 @@ def test_the_cards_code_answers_a_message_and_ends_its_turn(
     names: dict[str, Any] = {}
     exec(compile(code, "README.md", "exec"), names)
     assert capsys.readouterr().out == expected + "\n"
-    assert int(names["output"][0, -1]) == record.environment.data["chat"]["ends"]["<turn>"]  # and no further
+    ends = record.environment.model["ends"]
+    assert int(names["output"][0, -1]) == ends["<turn>"]  # and no further
     if form.merged:  # a server needs nothing but the folder
         assert AutoTokenizer.from_pretrained(tmp_path / "a").chat_template == TEMPLATE
-        ends = json.loads((tmp_path / "a" / "generation_config.json").read_text())["eos_token_id"]
-        assert ends == sorted(record.environment.data["chat"]["ends"].values())
+        settings = json.loads((tmp_path / "a" / "generation_config.json").read_text())
+        assert settings["eos_token_id"] == sorted(ends.values())
+        assert settings.get("max_new_tokens") is None  # of all answers of a server
 
 
 def test_the_folder_has_the_template_on_record_and_the_card_says_how_to_serve_it(
@@ -126,14 +137,37 @@ def test_the_folder_has_the_template_on_record_and_the_card_says_how_to_serve_it
     names = {file.name for file in (tmp_path / "a").iterdir()}
     assert not any(name.startswith("tokenizer") for name in names)
     card = (tmp_path / "a" / "README.md").read_text("utf-8")
-    assert f"`--chat-template {TEMPLATE_FILE}` (vLLM, SGLang)" in card
+    assert f"`--chat-template {TEMPLATE_FILE}` (vLLM, SGLang), `--jinja --chat-template-file {TEMPLATE_FILE}`" in card
     assert "Trained with `chat_template_kwargs` {'mark': ':'}: send it with every request." in card
-    ends = record.environment.data["chat"]["ends"]
-    assert set(ends) == {"<end>", "<turn>"}
-    assert f"An answer ends with `<end>` (0), `<turn>` ({ends['<turn>']})" in card
-    assert f"give `stop_token_ids` [0, {ends['<turn>']}]." in card
+    ends = record.environment.model["ends"]
+    assert set(ends) == {"<end>", "<turn>", "<over>"}
+    assert f"An answer ends with `<end>` (0), `<turn>` ({ends['<turn>']}), `<over>` ({ends['<over>']})" in card
+    assert f"give `stop_token_ids` {sorted(ends.values())} (vLLM, SGLang)." in card
+    assert "send `temperature` 0, `repetition_penalty` 1 for the same." in card
     certificate = json.loads((tmp_path / "a" / "certificate.json").read_text())
     assert certificate["chat"]["template"] == TEMPLATE
+
+
+def test_the_cards_code_cuts_an_answer_where_the_evaluation_does(
+    trained: tuple[Store, TrialRecord],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """At the first of its stop texts, which may lie in one another."""
+    store, record = trained
+    export_candidate(store, record.key, tmp_path / "a", check=False)
+    whole = expected_answer(record, tmp_path / "a")
+    assert len(whole) >= 3
+    stop = [whole[2:], whole[1:3], "none"]
+    evaluation = record.config["evaluation"] | {"stop": stop}
+    config = TrialConfig.model_validate(record.config | {"evaluation": evaluation})
+    record = record.model_copy(update={"config": config.model_dump(mode="json")})
+    monkeypatch.chdir(tmp_path / "a")
+    capsys.readouterr()
+    exec(compile(snippet(record, config, "AutoModelForCausalLM", merged=False), "card", "exec"), {})
+    assert capsys.readouterr().out == whole[0] + "\n"
+    assert f"`repetition_penalty` 1, `stop` {stop} for the same" in answers_sentence(record, Form())
 
 
 def test_the_prompts_of_a_check_are_what_the_model_reads(trained: tuple[Store, TrialRecord]) -> None:
@@ -159,6 +193,13 @@ def test_a_tokenizers_own_template_stays_with_the_base(trained: tuple[Store, Tri
 def test_facts_that_are_none_are_refused(tmp_path: Path) -> None:
     record = invented_record("a", invented_tree(tmp_path)["trial"])
     assert recorded_chat(record) is None
-    environment = record.environment.model_copy(update={"data": {"chat": {"template": "x"}}})
+    environment = record.environment.model_copy(
+        update={"data": {"chat": {"template": "x"}}, "model": {"ends": {"x": "1"}}}
+    )
+    record = record.model_copy(update={"environment": environment})
     with pytest.raises(RecordError, match=r"trial a: environment\.data\.chat: 1 validation error for _Facts\nends"):
-        recorded_chat(record.model_copy(update={"environment": environment}))
+        recorded_chat(record)
+    data = record.config["data"] | {"task": "generation"}
+    record = record.model_copy(update={"config": record.config | {"data": data, "evaluation": {"metric": "loss"}}})
+    with pytest.raises(RecordError, match=r"trial a: environment\.model\.ends: 1 validation error"):
+        recorded_answers(record)

@@ -10,6 +10,7 @@ from jinja2 import TemplateError, TemplateSyntaxError
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from prunedlora.tasks.chat.option_names import option_problem
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.example import Conversation, Message
 from prunedlora.tasks.task import ChatSettings
@@ -17,11 +18,6 @@ from prunedlora.tasks.task import ChatSettings
 MARKS = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 TEMPLATE_ERRORS = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What a template raises, by its own words or because a message is not what it expects."""
-RESERVED = (
-    "messages", "conversations", "tools", "chat_template", "add_generation_prompt", "continue_final_message",
-    "return_assistant_tokens_mask",
-)  # fmt: skip
-"""What a template is passed that is no option."""
 SPECIAL_TOKENS = (
     "bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token",
     "additional_special_tokens",
@@ -146,10 +142,10 @@ _OTHER_TEMPLATE = "take them out of the data, or give data.chat_template a file 
 
 
 def check_reserved(options: Mapping[str, Any]) -> None:
-    """Raises DataError for options with the names of what a template is passed anyway."""
-    for name in RESERVED:
-        if name in options:
-            raise DataError(f"chat_template_kwargs cannot set {name!r}, which every chat template is passed; remove it")
+    """Raises DataError for options with the names of what a template is passed anyway, or that it cannot read."""
+    for name in options:
+        if problem := option_problem(name):
+            raise DataError(f"{problem}; remove it")
 
 
 def _own(tokenizer: PreTrainedTokenizerBase) -> Callable[[Any], str]:
