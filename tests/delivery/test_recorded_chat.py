@@ -39,8 +39,9 @@ READ = f"system says: {SYSTEM}<turn>user says: …<turn>assistant says: "
 
 
 def chat_tree(folder: Path) -> dict[str, Any]:
-    """A sweep on a file of conversations, its template one of its own, whose turns end in a token that is not the
-    tokenizer's end of text. The model has an end of its own, and forbids what the prompt has, as their ends."""
+    """A sweep on a file of conversations with one answer to all, soon learnt; its template is one of its own, whose
+    turns end in a token that is not the tokenizer's end of text. The model has an end of its own, and forbids what the
+    prompt has, as their ends."""
     tree = decoder_tree(folder, folder / "store", metric="exact_match", max_new_tokens=12)
     tokenizer = AutoTokenizer.from_pretrained(folder / "decoder")
     tokenizer.add_special_tokens({"additional_special_tokens": ["<turn>", "<over>"]})
@@ -50,7 +51,7 @@ def chat_tree(folder: Path) -> dict[str, Any]:
     ends = tokenizer.convert_tokens_to_ids(["<end>", "<over>"])
     model.generation_config = GenerationConfig(eos_token_id=ends, repetition_penalty=50.0)
     model.save_pretrained(folder / "decoder")
-    turns = [[("user", f"{word} {number}"), ("assistant", word)] for number, word in enumerate(WORDS * 8)]
+    turns = [[("user", f"{word} {number}"), ("assistant", "stone")] for number, word in enumerate(WORDS * 8)]
     rows = [{"messages": [{"role": role, "content": text} for role, text in row]} for row in turns]
     (folder / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "own.jinja").write_text(TEMPLATE)
