@@ -1,8 +1,8 @@
 """A figure of lm-evaluation-harness as `evaluation.metric`: what is wrong with it as far as no task is loaded."""
 
+from prunedlora.config.evaluation_section import EvaluationConfig
 from prunedlora.config.harness_tasks import is_path
 from prunedlora.config.metric_names import harness_metric
-from prunedlora.config.trial_sections import EvaluationConfig
 
 NEEDS_CAUSAL = "needs a causal language model (task generation); that of task {!r} has a classification head"
 WITHOUT_EFFECT = {

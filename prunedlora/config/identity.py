@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from prunedlora.adapter_place import STORED
+from prunedlora.config.data_section import DataConfig
+from prunedlora.config.evaluation_section import HarnessConfig
 from prunedlora.config.harness_tasks import HARNESS_EXTRA, is_path, task_files
 from prunedlora.config.metric_names import NO_MEASUREMENT
 from prunedlora.config.trial import TrialConfig
-from prunedlora.config.trial_sections import AdapterConfig, DataConfig, HarnessConfig
+from prunedlora.config.trial_sections import AdapterConfig
 from prunedlora.metric_kinds import own_metric
 from prunedlora.missing_path import looked_for
 from prunedlora.tasks.data_error import DataError

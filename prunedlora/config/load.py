@@ -11,9 +11,9 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from prunedlora.config.evaluation_section import HarnessConfig
 from prunedlora.config.fields import ListPathError, all_fields, is_field, place, with_values
 from prunedlora.config.sweep import SweepConfig
-from prunedlora.config.trial_sections import HarnessConfig
 
 
 class ConfigError(ValueError):

@@ -12,8 +12,9 @@ from typing import Any, Literal, NamedTuple
 
 from prunedlora.adapter_place import STORED
 from prunedlora.config.identity import ADAPTER_CONFIG, looks_local
+from prunedlora.config.source_section import SourceConfig
 from prunedlora.config.trial import TrialConfig
-from prunedlora.config.trial_sections import AdapterConfig, ModelConfig, SourceConfig
+from prunedlora.config.trial_sections import AdapterConfig, ModelConfig
 from prunedlora.tasks.file_formats import split_name
 from prunedlora.tasks.remote_files import hub_file, is_remote
 

@@ -8,11 +8,11 @@ from pydantic import ValidationError
 
 from prunedlora.config.baselines import same_trials, without_label
 from prunedlora.config.corners import corners
+from prunedlora.config.evaluation_section import HarnessConfig
 from prunedlora.config.fields import ListPathError, all_fields, is_field, place, takes_whole_numbers_only
 from prunedlora.config.metric_names import NO_MEASUREMENT
 from prunedlora.config.space import IntRange, LogInt, LogUniform, SpaceEntry, Uniform
 from prunedlora.config.trial import TrialConfig, trial_with
-from prunedlora.config.trial_sections import HarnessConfig
 
 MOST_PROBLEMS = 10
 

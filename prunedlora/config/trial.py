@@ -10,6 +10,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from prunedlora.config.cuts import CutsConfig
+from prunedlora.config.data_section import DataConfig
+from prunedlora.config.evaluation_section import EvaluationConfig
 from prunedlora.config.fields import with_values
 from prunedlora.config.harness_objective import NEEDS_CAUSAL, harness_objective_problems
 from prunedlora.config.methods import (
@@ -24,14 +26,7 @@ from prunedlora.config.methods import (
 from prunedlora.config.metric_names import taken_names
 from prunedlora.config.schedule import SizesConfig
 from prunedlora.config.section import Section
-from prunedlora.config.trial_sections import (
-    AdapterConfig,
-    DataConfig,
-    EvaluationConfig,
-    ModelConfig,
-    OptimizerConfig,
-    TrainingConfig,
-)
+from prunedlora.config.trial_sections import AdapterConfig, ModelConfig, OptimizerConfig, TrainingConfig
 from prunedlora.metric_kinds import has_metric, is_generating, own_metric
 from prunedlora.pruning.goals import falling_goals
 from prunedlora.pruning.target import MinRankError, Start, targets_of

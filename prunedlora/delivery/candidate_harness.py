@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from prunedlora.adapters.attach import load
-from prunedlora.config.trial_sections import HarnessConfig
+from prunedlora.config.evaluation_section import HarnessConfig
 from prunedlora.delivery.recorded_trial import recorded_trial
 from prunedlora.delivery.stored_adapter import fetch_adapter
 from prunedlora.registry import lookup

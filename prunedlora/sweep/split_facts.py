@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prunedlora.config.trial_sections import DataConfig
+from prunedlora.config.data_section import DataConfig
 from prunedlora.tasks.example import Example
 from prunedlora.tasks.splits import Splits, repeated
 from prunedlora.tasks.task import Task

@@ -10,9 +10,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from prunedlora.adapters.reach import Reach, find_reach
+from prunedlora.config.data_section import DataConfig
 from prunedlora.config.identity import data_contents, metric_identity
 from prunedlora.config.trial import TrialConfig
-from prunedlora.config.trial_sections import DataConfig
 from prunedlora.registry import lookup
 from prunedlora.tasks.sources import Source
 from prunedlora.tasks.splits import Cut, Splits, load_splits

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from prunedlora.config.evaluation_section import HarnessConfig
 from prunedlora.config.harness_tasks import is_path
 from prunedlora.config.identity import template_file
 from prunedlora.config.metric_names import harness_metric
 from prunedlora.config.trial import TrialConfig
-from prunedlora.config.trial_sections import HarnessConfig
 from prunedlora.missing_path import looked_for
 from prunedlora.results.record import Figure
 from prunedlora.training.distributed import Workers

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 from transformers import PreTrainedTokenizerBase
 
-from prunedlora.config.trial_sections import DataConfig
+from prunedlora.config.data_section import DataConfig
 from prunedlora.tasks.chat.option_names import RESERVED
 
 TEMPLATES = {"name": "d.jsonl", "prompt": "{q}", "target": "{a}"}

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from prunedlora.config.evaluation_section import HarnessConfig
 from prunedlora.config.fields import with_values
 from prunedlora.config.harness_tasks import is_path, task_files
 from prunedlora.config.identity import LocationError, contents, trial_key
 from prunedlora.config.load import ConfigError, load_sweep, parse_harness, parse_sweep
 from prunedlora.config.trial import TrialConfig
-from prunedlora.config.trial_sections import HarnessConfig
 
 TREE: dict[str, Any] = {
     "name": "s",

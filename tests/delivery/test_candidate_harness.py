@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from prunedlora.cli import app
+from prunedlora.config.evaluation_section import HarnessConfig
 from prunedlora.config.load import parse_sweep
-from prunedlora.config.trial_sections import HarnessConfig
 from prunedlora.delivery import candidate_harness
 from prunedlora.delivery.candidate_harness import measure_stored
 from prunedlora.results.analysis.find import UnknownCandidateError, find_candidate

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from prunedlora.config.data_section import DataConfig
 from prunedlora.config.load import load_sweep, parse_sweep
-from prunedlora.config.trial_sections import DataConfig
 from tests.product.conftest import QUICK, ROOT
 from tests.tiny import minilm_folder
 

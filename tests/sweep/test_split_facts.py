@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from prunedlora.config.trial_sections import DataConfig
+from prunedlora.config.data_section import DataConfig
 from prunedlora.sweep.split_facts import SourceFacts, Spread, Talk, _sources, facts_of, label_counts
 from prunedlora.tasks.example import Conversation, Example
 from prunedlora.tasks.splits import Splits, repeated

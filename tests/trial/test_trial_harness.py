@@ -13,10 +13,10 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from prunedlora.cli import app
+from prunedlora.config.evaluation_section import HarnessConfig
 from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.trial import TrialConfig
-from prunedlora.config.trial_sections import HarnessConfig
 from prunedlora.delivery.candidate_test import measure_test
 from prunedlora.delivery.card import card
 from prunedlora.delivery.form import Form

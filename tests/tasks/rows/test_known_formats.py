@@ -3,7 +3,7 @@ from typing import Any, get_args
 
 import pytest
 
-from prunedlora.config.trial_sections import RowFormat
+from prunedlora.config.source_section import RowFormat
 from prunedlora.tasks.example import Example
 from prunedlora.tasks.rows.known_formats import ROW_FORMATS, possible_columns, row_reader
 from prunedlora.tasks.rows.row import Names

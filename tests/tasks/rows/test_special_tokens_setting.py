@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from prunedlora.config.trial_sections import SourceConfig
+from prunedlora.config.source_section import SourceConfig
 from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.sources import Source, load_examples
 from prunedlora.tasks.splits import load_splits
