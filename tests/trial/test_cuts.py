@@ -77,6 +77,8 @@ def run(
         report=lambda _: Verdict.CONTINUE, progress=lambda *_: Verdict.CONTINUE,
     )  # fmt: skip
     assert status == "completed"
+    if workers.num_workers > 1:
+        workers.gather(None)  # the first rank alone writes the record, after the others have gone on
     record = store.read_record(key)
     assert record is not None
     return record
