@@ -126,9 +126,13 @@ def of_another_trainer(folder: Path) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
-    "an embedding": (made(target_modules=["query", "tokens"]), r"adapts 'tokens', an Embedding; linear layers alone are pruned"),
+    "an embedding": (
+        made(target_modules=["query", "tokens"]),
+        r"adapts 'tokens', an Embedding; linear layers alone are pruned",
+    ),
     "a convolution": (
-        made(target_modules=["query", "image"]), r"adapts 'image', whose A is \(6, 3, 2, 2\) and B \(5, 6, 1, 1\): a convolution's"
+        made(target_modules=["query", "image"]),
+        r"adapts 'image', whose A is \(6, 3, 2, 2\) and B \(5, 6, 1, 1\): a convolution's",
     ),
     "DoRA": (made(use_dora=True), r"has use_dora True"),
     "biases": (made(bias="lora_only"), r"has bias 'lora_only'"),
@@ -152,7 +156,8 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "another trainer": (of_another_trainer, r"'lora_te_up\.lora_down\.weight', which is not named as PEFT names them"),
     "nothing adapted": (
-        without_factors, r"has no factors of a layer in its weights; the first tensor of its file is '.*\.tokens\.weight'"
+        without_factors,
+        r"has no factors of a layer in its weights; the first tensor of its file is '.*\.tokens\.weight'",
     ),
 }  # fmt: skip
 
