@@ -56,6 +56,14 @@ def test_changes_are_those_of_the_formed_updates(unit: str, form: str, tmp_path:
     assert not report.left_out
     for each in report.cuts:
         left = cut_updates(tmp_path, each.ranks)
+        if each.cut.allocation == "global_per_parameter":
+            worth = {
+                layer.name: torch.linalg.svdvals(whole[layer.name])[: layer.rank] ** 2 / sum(whole[layer.name].shape)
+                for layer in report.layers
+            }
+            parts = [(worth[layer.name], rank) for layer, rank in zip(report.layers, each.ranks, strict=True)]
+            dearest_gone = max(float(own[rank]) for own, rank in parts if rank < len(own))
+            assert dearest_gone < min(float(own[rank - 1]) for own, rank in parts if rank)
         gone = total = 0.0
         for layer, rank, change in zip(report.layers, each.ranks, each.changes, strict=True):
             sigma = torch.linalg.svdvals(whole[layer.name])
