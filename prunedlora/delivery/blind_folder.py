@@ -37,20 +37,21 @@ def write_blind(existing: ExistingAdapter, report: BlindReport, to: Path) -> dic
     found = decomposed(held, factors)
     document, folders = blind_json(report), {}
     with new_folder(to) as fill, TemporaryDirectory() as scratch:
+        whole = Path(scratch) / "whole"  # the scratch folder itself is the user's alone, and a copy would be too
         for each, entry in zip(report.cuts, document["cuts"], strict=True):
             name = folder_name(each.cut)
             if ranks_of(each.cut, held, found, report.min_rank) != each.ranks:
                 raise ExportError(f"{existing.folder} has changed since it was read: start again")
             cut = found.cut(each.ranks)
-            own = Path(scratch) / name
+            own = whole / name
             write_factors(own, held, cut, others)
             entry |= {"adapter_path": name, "read_back": read_back(own, held, cut, others)}
             if (labels := existing.folder / LABELS_FILE).is_file():
                 shutil.copy(labels, own / LABELS_FILE)
             folders[name] = to / name
-        (Path(scratch) / REPORT_NAME).write_text(json.dumps(document, indent=1) + "\n", "utf-8")
-        (Path(scratch) / PICTURE_NAME).write_bytes(change_png(report))
-        fill(Path(scratch))
+        (whole / REPORT_NAME).write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+        (whole / PICTURE_NAME).write_bytes(change_png(report))
+        fill(whole)
     return folders
 
 
