@@ -29,7 +29,6 @@ from tests.trial.originals import (
     untrained,
 )
 
-
 FEW_CUTS = {"sizes": {"mean_rank": [3, 1]}, "at": "start", "screen_examples": None}
 
 
