@@ -203,6 +203,12 @@ class Candidate(Document):
         """What tells the candidates of a trial apart: the step, and the name of a cut ("180", "180r4")."""
         return str(self.step) if self.cut is None else f"{self.step}{self.cut.name}"
 
+    @property
+    def is_original(self) -> bool:
+        """Whether it is the adapter that the training began with, as it came. Which one that was is in the record's
+        config (adapter.start_from) and facts (environment.model)."""
+        return self.step == 0 and self.cut is None
+
     def figure(self, name: str) -> Figure:
         """The measurement called `name`. Raises ObjectiveError, listing the recorded ones, when there is none."""
         if name not in self.figures:
