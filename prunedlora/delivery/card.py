@@ -124,7 +124,7 @@ def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], fol
     share, made = record_share_text(record), made_text(record, candidate)
     untrained = is_untrained(record)
     adapts = "" if share is None else f"\n\n{'It' if untrained else 'The training'} {share}."
-    when = "without training" if untrained else f"after step {candidate.step:,}"
+    once, when = ("", "without training") if untrained else (", one training run", f"after step {candidate.step:,}")
     ranks = "\n".join(f"| `{name}` | {rank} |" for name, rank in sorted(candidate.ranks.items()) if rank)
     return f"""---
 {data.to_yaml()}
@@ -132,7 +132,7 @@ def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], fol
 
 # {title}
 
-{metric} {figure_text(figure)} on the {split} split ({figure.num_examples:,} examples{'' if untrained else ', one training run'}).\
+{metric} {figure_text(figure)} on the {split} split ({figure.num_examples:,} examples{once}).\
 {_by_harness(config, candidate)}
 {candidate.adapter_params:,} parameters in A and B ({bytes_text(candidate.adapter_bytes)} as trained), largest rank \
 {candidate.max_rank}{head}.{idle}{changed}{adapts}

@@ -1,8 +1,10 @@
 """front.png: the front as a picture for slides and READMEs, by matplotlib: Plotly needs a browser to make one."""
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -26,6 +28,10 @@ MARKERS = ("o", "D", "s", "^", "X", "p", "*", "h")
 """The shapes of chart_style.SYMBOLS."""
 ORIGINAL_MARKER = (4, 1, 0)
 """That of chart_style.ORIGINAL_SYMBOL: a star of four points."""
+
+
+LEGEND_WIDTH, MARK_WIDTH = 100, 8
+"""Characters that a row of the legend has room for, and what the mark before a label takes of it."""
 
 
 def front_png(summary: Summary) -> bytes:
@@ -90,13 +96,23 @@ def front_png(summary: Summary) -> bytes:
     axes.set_xlabel(SIZE_TITLES[summary.objectives.size])
     axes.set_ylabel(_literal(f"{summary.objectives.quality} ({split_text(summary.objectives.quality)})"))
     axes.grid(alpha=0.25)
-    if axes.get_legend_handles_labels()[1]:
-        figure.legend(frameon=False, loc="outside upper center", ncols=4)
+    if labels := axes.get_legend_handles_labels()[1]:
+        figure.legend(frameon=False, loc="outside upper center", ncols=_legend_columns(labels))
     axes.spines[["top", "right"]].set_visible(False)
     picture = io.BytesIO()
     # Without matplotlib's version in it, so that the same records give the same file.
     figure.savefig(picture, format="png", metadata={"Software": None})
     return picture.getvalue()
+
+
+def _legend_columns(labels: Sequence[str]) -> int:
+    """As many columns as there is room for, four at most; a column is filled before the next one, and as wide as its
+    longest label."""
+    for num in (4, 3, 2):
+        columns = [part for part in np.array_split(labels, num) if len(part)]
+        if sum(max(map(len, column)) + MARK_WIDTH for column in columns) <= LEGEND_WIDTH:
+            return num
+    return 1
 
 
 def _literal(text: str) -> str:

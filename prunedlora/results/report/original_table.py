@@ -29,7 +29,8 @@ class OriginalTable:
         """Which adapter it is, by name and content."""
         sha = original_facts(self.original.record).get("sha256")
         told = "" if sha is None else f" (sha256 {str(sha)[:12]}…)"
-        return f"Beside the adapter that it began with, {original_name(self.original.record)}{told}"
+        name = original_name(self.original.record)
+        return f"Trial {self.original.key} beside the adapter that it began with, {name}{told}"
 
 
 @dataclass(frozen=True)

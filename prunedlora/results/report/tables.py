@@ -45,7 +45,8 @@ def overview(summary: Summary) -> Group:
     if summary.front:
         parts.append(front_table(summary))
         shrunk = original_tables(summary)
-        parts += [original_table(summary, table) for table in shrunk.tables]
+        for table in shrunk.tables:  # a long name has no room in a table's own title
+            parts += [Text(f"{table.title}:"), original_table(summary, table)]
         if note := shrunk.note():
             parts.append(Text(note))
         if letters := _letters(summary):
@@ -132,7 +133,7 @@ def original_table(summary: Summary, table: OriginalTable) -> Table:
     """A training beside the adapter that it began with, which is the first row; largest first."""
     quality = summary.objectives.quality
     letters = _letters(summary)
-    shown = plain_table(table.title)
+    shown = plain_table(None)
     shown.add_column("", width=1)
     for name in ("params", "smaller", quality, "Δ" if quality == LOSS else "Δ points"):
         shown.add_column(name, justify="right", no_wrap=True)
@@ -179,6 +180,8 @@ def failures_table(summary: Summary) -> Table:
     return table
 
 
-def plain_table(title: str) -> Table:
+def plain_table(title: str | None) -> Table:
     """An empty table in the style of all of ours."""
-    return Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
+    return Table(
+        title=None if title is None else Text(title), title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False
+    )
