@@ -147,13 +147,15 @@ class JudgedByLoss(Document):
 
 
 class Candidate(Document):
-    """One evaluated adapter: a milestone, a rung, a cut, or the end of a trial."""
+    """One evaluated adapter: a milestone, a rung, a cut, the end of a trial, or what it began with."""
 
     step: Count
-    """Optimizer steps done."""
+    """Optimizer steps done; 0: of the adapter that the training began with (`is_original`), or a cut of it."""
     progress: float = Field(ge=0.0, le=1.0)
+    """Share of the training's steps that is done; 1 where it has none."""
     rung: Count | None = None
-    """Number of the ladder's rung that it stands on, 0 for the trunk; None without a ladder."""
+    """Number of the ladder's rung that it stands on, 0 for the trunk (at step 0 an adapter that was there before); None
+    without a ladder."""
     branch_steps: int | None = Field(default=None, ge=1)
     """Steps of the decay branch that it was made in, which are among `step` and were thrown away afterwards; None where
     the training went on from it."""
