@@ -71,7 +71,11 @@ def test_a_card_says_of_which_adapter_it_was_made_and_how(number: int, said: str
 def test_what_was_not_trained_says_so(tmp_path: Path) -> None:
     record = shrunk(tmp_path)
     assert "one training run" in words(record, 2, tmp_path)
-    record.config["training"] = record.config["training"] | {"num_steps": 0}  # type: ignore[operator]
+    adapter = {"start_from": "some/adapter", "method": "lora"}
+    cuts = {"sizes": {"mean_rank": [2]}}
+    trial = {"adapter": adapter, "cuts": cuts, "pruning": None, "training": {"num_steps": 0, "batch_size": 4}}
+    config = TrialConfig.model_validate(sweep_tree(tmp_path)["trial"] | trial).model_dump(mode="json")
+    record = record.model_copy(update={"config": config})
     text = words(record, 1, tmp_path)
     assert "without training: cut without training from the adapter that it began with (`a@0`, 800 parameters)" in text
     assert "one training run" not in text
