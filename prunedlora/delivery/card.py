@@ -124,7 +124,7 @@ def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], fol
     share, made = record_share_text(record), made_text(record, candidate)
     untrained = is_untrained(record)
     adapts = "" if share is None else f"\n\n{'It' if untrained else 'The training'} {share}."
-    once, when = ("", "without training") if untrained else (", one training run", f"after step {candidate.step:,}")
+    once, when = ("", "") if untrained else (", one training run", f", after step {candidate.step:,}")
     ranks = "\n".join(f"| `{name}` | {rank} |" for name, rank in sorted(candidate.ranks.items()) if rank)
     return f"""---
 {data.to_yaml()}
@@ -138,7 +138,7 @@ def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], fol
 {candidate.max_rank}{head}.{idle}{changed}{adapts}
 
 Found by a sweep of [prunedlora](https://arxiv.org/abs/2510.00192): trial `{record.key}`, method \
-`{config.method}`, {when}{made and f": {made}"}. The scaling is folded into B.\
+`{config.method}`{when}{made and f": {made}"}. The scaling is folded into B.\
 {origin_sentences(record, candidate, metric)}
 
 ```python

@@ -5,7 +5,6 @@ from typing import Any
 from prunedlora.results.analysis.original import START_FACT
 from prunedlora.results.figure_text import figure_text
 from prunedlora.results.record import Candidate, TrialRecord
-from prunedlora.results.rung_text import cut_text
 
 
 def origin_document(record: TrialRecord, candidate: Candidate) -> dict[str, Any] | None:
@@ -51,9 +50,9 @@ def _original(record: TrialRecord) -> Candidate | None:
 
 
 def _how(candidate: Candidate) -> str:
-    trained = f"trained on for {candidate.step:,} steps" if candidate.step else ""
-    cut = "" if candidate.cut is None else f"cut {cut_text(candidate.cut)}{'' if trained else ', and not trained on'}"
-    return ", then ".join(part for part in (trained, cut) if part)
+    if candidate.step == 0:
+        return "cut alone, and not trained on"
+    return f"trained on for {candidate.step:,} steps{'' if candidate.cut is None else ', then cut'}"
 
 
 def _beside(original: Candidate, candidate: Candidate, metric: str) -> str:

@@ -43,8 +43,8 @@ def words(record: TrialRecord, number: int, folder: Path) -> str:
         (0, f"It is {CALLED}, as it came."),
         (
             1,
-            f"It was shrunk from {CALLED}: cut to rank 2, by svd, allocation uniform, and not trained on. On the "
-            "validation split the original has accuracy 0.900 ± 0.010 with 800 parameters, and this one 0.850 ± 0.010 "
+            f"It was shrunk from {CALLED}: cut alone, and not trained on. On the validation "
+            "split the original has accuracy 0.900 ± 0.010 with 800 parameters, and this one 0.850 ± 0.010 "
             "with 100, 8 times fewer.",
         ),
         (
@@ -54,7 +54,7 @@ def words(record: TrialRecord, number: int, folder: Path) -> str:
         ),
         (
             3,
-            f"It was shrunk from {CALLED}: trained on for 20 steps, then cut to rank 2, by svd, allocation uniform. On",
+            f"It was shrunk from {CALLED}: trained on for 20 steps, then cut. On",
         ),
     ],
 )
@@ -77,7 +77,7 @@ def test_what_was_not_trained_says_so(tmp_path: Path) -> None:
     config = TrialConfig.model_validate(sweep_tree(tmp_path)["trial"] | trial).model_dump(mode="json")
     record = record.model_copy(update={"config": config})
     text = words(record, 1, tmp_path)
-    assert "without training: cut without training from the adapter that it began with (`a@0`, 800 parameters)" in text
+    assert "method `lora`: cut without training from the adapter that it began with (`a@0`, 800 parameters)" in text
     assert "one training run" not in text
 
 

@@ -105,7 +105,8 @@ def test_the_card_of_a_cut_names_the_adapter_by_its_content(shrunk: dict[str, St
     export_candidate(store, f"{record.key}@{cut.name}", tmp_path / "out", check=False)
     text = " ".join((tmp_path / "out" / "README.md").read_text().split())
     origin = json.loads((tmp_path / "out" / "certificate.json").read_text())["origin"]
-    assert f"sha256 {origin['sha256']}: cut to at most 200 parameters, by svd" in text
+    assert f"sha256 {origin['sha256']}: cut alone, and not trained on." in text
+    assert "2,688 parameters) to at most 200 parameters, by svd" in text
     assert "and not trained on. On the validation split the original has accuracy" in text
     assert (origin["steps"], origin["original"]["candidate"]) == (0, f"{record.key}@0")
     assert origin["original"]["figures"] == json.loads(record.candidates[0].model_dump_json())["figures"]

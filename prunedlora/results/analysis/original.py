@@ -46,7 +46,10 @@ class Beside:
 
     @property
     def how(self) -> str:
-        return "paired" if self.paired else "not paired"
+        """How it was compared, and that no example tells them apart where that is so: its error is then unknown."""
+        if not self.paired:
+            return "not paired"
+        return "paired, alike on every example" if self.stderr == self.difference == 0 else "paired"
 
     @property
     def times_text(self) -> str:

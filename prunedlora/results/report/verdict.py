@@ -216,12 +216,12 @@ def _seeds(found: Recommendation) -> str:
     """Whether noise between trainings is in the bounds, and what to run where it is not."""
     other = found.point if found.point.name != found.best.name else found.open[0].point if found.open else None
     if found.seed_deviation is None:
+        if is_untrained(found.best.record) and (other is None or other.key == found.best.key):
+            return (
+                f"Trial {found.best.key} measured and cut one adapter and trained nothing: had that been trained with "
+                "another seed, its cuts might lose more, or less."
+            )
         if other is not None and other.key == found.best.key:
-            if is_untrained(other.record):
-                return (
-                    f"Both are of trial {other.key}, which cut one adapter and trained nothing: had that been trained "
-                    "with another seed, they might move together, or apart."
-                )
             return (
                 f"Both are of one training, {other.key}, and share its seed: another may move them together, or apart. "
                 "To know, train further seeds of its configuration, three at least."

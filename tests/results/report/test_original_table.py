@@ -120,7 +120,7 @@ def test_the_error_of_a_difference_is_that_of_the_pairs(shrunk, began):
     ("beside", "quality", "text"),
     [
         (Beside(12.3, -0.0031, 0.004, True), "accuracy", "Δ −0.3 ± 0.4 points, paired"),
-        (Beside(12.3, 0.0, 0.0, True), "accuracy", "Δ 0.0 points, paired"),
+        (Beside(12.3, 0.0, 0.0, True), "accuracy", "Δ 0.0 points, paired, alike on every example"),
         (Beside(12.3, -0.0001, 0.002, True), "accuracy", "Δ 0.0 ± 0.2 points, paired"),
         (Beside(None, 0.02, None, False), "accuracy", "Δ +2.0 points, not paired"),
         (Beside(2.0, 0.0123, 0.0045, True), "loss", "Δ +0.0123 ± 0.0045, paired"),
@@ -259,7 +259,9 @@ def test_what_took_no_step_is_called_untrained(began):
     assert "Nothing was trained.</strong>" in page
     assert "Cost: 1 trial without training.</p>" in page
     found = recommend_with_confidence(summary, within=0.02, confidence=0.95, constraints=Constraints())
-    assert "which cut one adapter and trained nothing" in " ".join(printed(verdict(found, summary.objectives)).split())
+    assert "Trial a measured and cut one adapter and trained nothing" in " ".join(
+        printed(verdict(found, summary.objectives)).split()
+    )
     assert doubt_of(summary).found is not None
 
 
