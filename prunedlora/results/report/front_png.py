@@ -97,7 +97,7 @@ def front_png(summary: Summary) -> bytes:
     axes.set_ylabel(_literal(f"{summary.objectives.quality} ({split_text(summary.objectives.quality)})"))
     axes.grid(alpha=0.25)
     if labels := axes.get_legend_handles_labels()[1]:
-        figure.legend(frameon=False, loc="outside upper center", ncols=_legend_columns(labels))
+        figure.legend(frameon=False, loc="outside upper center", ncols=legend_columns(labels))
     axes.spines[["top", "right"]].set_visible(False)
     picture = io.BytesIO()
     # Without matplotlib's version in it, so that the same records give the same file.
@@ -105,7 +105,7 @@ def front_png(summary: Summary) -> bytes:
     return picture.getvalue()
 
 
-def _legend_columns(labels: Sequence[str]) -> int:
+def legend_columns(labels: Sequence[str]) -> int:
     """As many columns as there is room for, four at most; a column is filled before the next one, and as wide as its
     longest label."""
     for num in (4, 3, 2):

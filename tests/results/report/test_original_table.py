@@ -17,7 +17,7 @@ from prunedlora.results.comparison.compare import run_comparison
 from prunedlora.results.record import Cut, ExampleOutcomes, Figure
 from prunedlora.results.report.chart_style import ORIGINAL_SYMBOL
 from prunedlora.results.report.front_chart import front_chart
-from prunedlora.results.report.front_png import front_png
+from prunedlora.results.report.front_png import front_png, legend_columns
 from prunedlora.results.report.original_table import MOST_ROWS, MOST_TABLES, made_word, original_tables
 from prunedlora.results.report.report import write_report
 from prunedlora.results.report.tables import overview
@@ -204,12 +204,17 @@ def test_charts_have_the_original_as_a_mark_of_its_own_and_a_line(shrunk):
     mark, line = [trace for trace in front_chart(summary, []).data if trace.name == label]
     assert (mark.marker.symbol, mark.x.tolist(), mark.y.tolist()) == (ORIGINAL_SYMBOL, [1230], [0.98])
     assert (line.mode, line.line.dash, line.y, line.showlegend) == ("lines", "dashdot", (0.98, 0.98), False)
-    trained = next(trace for trace in front_chart(summary, []).data if trace.name == "prunedlora")
-    assert 1230 not in trained.x
-    assert front_png(summary) != front_png(summarize(shrunk, size="max_rank"))
+    others = [trace for trace in front_chart(summary, []).data if trace.mode == "markers" and trace.name != label]
+    assert sorted(x for trace in others if trace.name != "recommended" for x in trace.x) == [100, 100, 500, 500]
+    assert front_png(summary).startswith(b"\x89PNG")
     (origin,) = origins(summary.originals)
     assert [point.name for point in origin.points] == ["a@0"]
     assert short_name("/a/long/" + "x" * 40) == "…" + "x" * 39
+
+
+def test_the_legend_of_the_picture_has_as_many_columns_as_fit():
+    short = ["prunedlora", "recommended", "base model, untrained", "front"]
+    assert [legend_columns(short), legend_columns([*short, "x" * 60]), legend_columns(["x" * 60] * 3)] == [4, 2, 1]
 
 
 def test_the_files_say_which_is_the_original_and_how_far_each_is_from_it(shrunk):
