@@ -14,8 +14,8 @@ def check_rate(ladder: Ladder, args: TrainingArguments, scheduler: Any, num_step
     """`scheduler`: the Trainer's, wherever it comes from. Raises CallbackError."""
     if ladder.trunk == 0:
         raise CallbackError(
-            "a ladder with trunk 0 makes a candidate before the first step, which a Trainer does not call for: give the "
-            "ladder a trunk above 0, or train it with prunedlora's own loop (jobs/train.py)"
+            "a ladder with trunk 0 makes a candidate before the first step, which a Trainer does not call for: give "
+            "it a trunk above 0, or train it with prunedlora's own loop (jobs/train.py)"
         )
     if ladder.rate == "branch":
         raise CallbackError(

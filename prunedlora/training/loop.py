@@ -88,8 +88,8 @@ def train(
 
     `on_step` is asked on every worker, rank 0's answer counts. `on_milestone` runs on all workers (it evaluates)
     wherever the course has a candidate, before the first step too, and the step that the trial stands at when it comes
-    here included, so that it may have made that one before; it gives all workers the same answer. `on_rung` hears of what is removed where a rung
-    begins.
+    here included, so that it may have made that one before; it gives all workers the same answer. `on_rung` hears of
+    what is removed where a rung begins.
 
     A checkpoint is saved every `checkpoint_every_steps`; once `checkpoint_every_seconds` have passed since the last
     one, which each worker finds by its own clock, so that only what one of them does alone may follow from it; after

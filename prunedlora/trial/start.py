@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -138,7 +138,7 @@ def begin_heads(trial: TrialConfig, model: nn.Module, base: BaseModel) -> None:
 
 def labels_of(trial: TrialConfig, start: Start | None) -> tuple[str, ...] | None:
     """The classes in the order of the head's logits, as the configuration or the adapter in `start` tells them; None:
-    neither does, and the data's are sorted. Whether they are those of the data shows where these are loaded (DataError).
+    neither does, and the data's are sorted. Whether they are those of the data, loading these tells (DataError).
 
     Raises ExistingAdapterError where the two contradict each other.
     """
