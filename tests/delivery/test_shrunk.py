@@ -23,6 +23,8 @@ from prunedlora.trial.assets import AssetCache
 from prunedlora.trial.execute import execute_trial
 from tests.tiny import sweep_tree
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 CUTS = {"sizes": {"parameters": [500, 200]}, "screen_examples": None}
 LADDER = {
