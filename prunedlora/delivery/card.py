@@ -12,6 +12,7 @@ from prunedlora.config.identity import looks_local
 from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.class_names import recorded_labels
 from prunedlora.delivery.form import Form
+from prunedlora.delivery.origin import origin_document, origin_sentences
 from prunedlora.delivery.recorded_answers import answers_sentence
 from prunedlora.delivery.recorded_chat import CHAT_FACT, chat_sentence
 from prunedlora.delivery.recorded_trial import recorded_trial
@@ -19,12 +20,12 @@ from prunedlora.delivery.servers import servers, servers_sentence
 from prunedlora.delivery.snippet import serve_name, snippet
 from prunedlora.registry import lookup
 from prunedlora.results.analysis.harness_quality import spent_text
+from prunedlora.results.analysis.trainings import is_untrained
 from prunedlora.results.figure_text import bytes_text, figure_text
 from prunedlora.results.record import Candidate, Figure, TrialRecord
 from prunedlora.results.rung_text import made_text
 from prunedlora.results.share_text import record_share_text
 from prunedlora.served_slot import HALF_BYTES, slot_bytes
-from prunedlora.trial.start import START_FACT
 
 CARD_FILE = "README.md"
 CERTIFICATE_FILE = "certificate.json"
@@ -68,6 +69,7 @@ def certificate(
         "rung": candidate.rung,
         "branch_steps": candidate.branch_steps,
         "cut": None if candidate.cut is None else candidate.cut.model_dump(),
+        "origin": origin_document(record, candidate),
         "form": asdict(form),
         "checks": checks,
         "figures": {name: figure.model_dump() for name, figure in sorted(candidate.figures.items())},
@@ -120,7 +122,9 @@ def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], fol
     if candidate.certificate is None or candidate.certificate.get("max_logit_change") != 0:
         idle = ""
     share, made = record_share_text(record), made_text(record, candidate)
-    adapts = "" if share is None else f"\n\nThe training {share}."
+    untrained = is_untrained(record)
+    adapts = "" if share is None else f"\n\n{'It' if untrained else 'The training'} {share}."
+    once, when = ("", "") if untrained else (", one training run", f", after step {candidate.step:,}")
     ranks = "\n".join(f"| `{name}` | {rank} |" for name, rank in sorted(candidate.ranks.items()) if rank)
     return f"""---
 {data.to_yaml()}
@@ -128,13 +132,14 @@ def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], fol
 
 # {title}
 
-{metric} {figure_text(figure)} on the {split} split ({figure.num_examples:,} examples, one training run).\
+{metric} {figure_text(figure)} on the {split} split ({figure.num_examples:,} examples{once}).\
 {_by_harness(config, candidate)}
 {candidate.adapter_params:,} parameters in A and B ({bytes_text(candidate.adapter_bytes)} as trained), largest rank \
 {candidate.max_rank}{head}.{idle}{changed}{adapts}
 
 Found by a sweep of [prunedlora](https://arxiv.org/abs/2510.00192): trial `{record.key}`, method \
-`{config.method}`, after step {candidate.step:,}{made and f": {made}"}. The scaling is folded into B.{_origin(record)}
+`{config.method}`{when}{made and f": {made}"}. The scaling is folded into B.\
+{origin_sentences(record, candidate, metric)}
 
 ```python
 {snippet(record, config, task.auto_model, merged=form.merged)}
@@ -157,17 +162,6 @@ def _by_harness(config: TrialConfig, candidate: Candidate) -> str:
         return ""
     figure = candidate.figures[name]
     return f" {name} {figure_text(figure)} ({figure.num_examples:,} documents). {spent_text(name)}"
-
-
-def _origin(record: TrialRecord) -> str:
-    """The adapter that the training began with, as a sentence that follows; empty for a fresh one."""
-    facts = record.environment.model.get(START_FACT)
-    if not isinstance(facts, dict):
-        return ""
-    commit = f", revision {facts['revision']}" if "revision" in facts else ""
-    if "start_from" in facts:
-        return f" Its training continues the adapter `{facts['start_from']}`{commit}, sha256 {facts['sha256']}."
-    return f" Its layers began with the ranks of the adapter `{facts['rank_pattern_from']}`{commit}."
 
 
 def _classes(record: TrialRecord, form: Form) -> str:

@@ -19,9 +19,11 @@ def num_rungs(record: TrialRecord) -> int | None:
 
 
 def rung_text(record: TrialRecord, candidate: Candidate) -> str:
-    """In a few characters, for tables: "trunk", "3/5", "3/5 cut", "cut"; empty for one that is neither."""
+    """In a few characters, for tables: "original", "trunk", "3/5", "3/5 cut", "cut"; empty for one that is neither."""
+    if candidate.is_original:
+        return "original"
     parts = []
-    if candidate.rung is not None:
+    if candidate.rung is not None and candidate.step > 0:  # what is cut from the original is on no rung yet
         total = num_rungs(record)
         parts.append("trunk" if candidate.rung == 0 else str(candidate.rung) + ("" if total is None else f"/{total}"))
     return " ".join([*parts, *(["cut"] if candidate.cut is not None else [])])
@@ -29,8 +31,8 @@ def rung_text(record: TrialRecord, candidate: Candidate) -> str:
 
 def made_text(record: TrialRecord, candidate: Candidate) -> str:
     """How it was made, as the middle of a sentence: "rung 3 of a ladder of 5", "cut without training from rung 3 of a
-    ladder of 5 (`a1b2@180`, 27,264 parameters) to at most 13,000 parameters, by svd, allocation uniform"; empty for
-    what is neither."""
+    ladder of 5 (`a1b2@180`, 27,264 parameters) to at most 13,000 parameters, by svd, allocation uniform", "the adapter
+    that it began with"; empty for what is none of these."""
     where = _where(record, candidate)
     if candidate.cut is None:
         return where
@@ -59,6 +61,8 @@ def cut_text(cut: Cut) -> str:
 
 
 def _where(record: TrialRecord, candidate: Candidate) -> str:
+    if candidate.step == 0:
+        return "the adapter that it began with"
     if candidate.rung is None:
         return ""
     total = num_rungs(record)

@@ -18,6 +18,7 @@ from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.evaluation_time import share_words
 from prunedlora.results.analysis.pareto import Objectives, Point, front, points
 from prunedlora.results.analysis.throughput_text import throughput_text
+from prunedlora.results.analysis.trainings import is_untrained
 from prunedlora.results.figure_text import figure_text
 from prunedlora.results.record import Candidate, TrialRecord
 from prunedlora.results.storage import StoreError
@@ -161,7 +162,8 @@ class Progress:
         texts = [f"{self._quality(one)}, {one.adapter_params:,} parameters" for one in (sizes[0], *sizes[1:][-1:])]
         num = f" ({len(record.candidates)} candidates)" if len(texts) > 1 else ""
         share = share_words(record.train_seconds, record.evaluation_seconds)
-        parts = [f"{record.train_seconds:.0f} s", share, throughput_text(record)]
+        training = "no training" if is_untrained(record) else f"{record.train_seconds:.0f} s"
+        parts = [training, share, throughput_text(record)]
         time = ", ".join(part for part in parts if part)
         return f"trial {record.key} {record.status}: {' to '.join(texts)}{num}, {time}{further}"
 

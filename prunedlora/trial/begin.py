@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from prunedlora.adapters.adapted_share import AdaptedShare
 from prunedlora.config.trial import TrialConfig
+from prunedlora.results.analysis.original import START_FACT
 from prunedlora.results.record import Failure
 from prunedlora.results.store import Store
 from prunedlora.training.distributed import Workers
@@ -21,7 +22,7 @@ from prunedlora.trial.last_words import (
     words_left,
 )
 from prunedlora.trial.outside_error import NodeError
-from prunedlora.trial.start import START_FACT, labels_of, share_of, start_of
+from prunedlora.trial.start import labels_of, share_of, start_of
 from prunedlora.trial.trial_harness import Harness, load_harness
 
 MOST_NOT_BEGUN = 5

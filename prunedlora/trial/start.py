@@ -47,8 +47,6 @@ FRESH = {
     "initial_rank", "alpha", "use_rslora", "dropout", "target_modules", "head_modules", "layers_to_transform",
 }  # fmt: skip
 """Fields of an adapter's section that say how it is attached, and nothing of one that exists."""
-START_FACT = "adapter"
-"""Among a record's facts of the model: the adapter that it began with."""
 _FETCHED: dict[tuple[str, str | None], "tempfile.TemporaryDirectory[str]"] = {}
 """Adapters out of stores, by name and checksum, as long as this process lives."""
 _FROM_HUB: dict[tuple[str, str | None], Path] = {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from prunedlora.results.figure_text import seconds_text
 from prunedlora.results.record import TrialRecord
 
 
@@ -13,9 +14,14 @@ def evaluation_share(train_seconds: float, evaluation_seconds: float | None) -> 
 
 
 def share_words(train_seconds: float, evaluation_seconds: float | None) -> str | None:
-    """The same as "evaluation 34% of the time"; None where it is not known."""
+    """The same as "evaluation 34% of the time"; of a trial that was not trained "evaluation 12 s"; None where it is not
+    known."""
     share = evaluation_share(train_seconds, evaluation_seconds)
-    return None if share is None else f"evaluation {share:.0%} of the time"
+    if share is None:
+        return None
+    if train_seconds == 0:
+        return f"evaluation {seconds_text(evaluation_seconds or 0.0)}"
+    return f"evaluation {share:.0%} of the time"
 
 
 def judged_text(records: Iterable[TrialRecord]) -> str:

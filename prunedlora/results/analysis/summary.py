@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunedlora.results.analysis.budget import recommend
+from prunedlora.results.analysis.original import Beside, beside_originals, original_name, originals
 from prunedlora.results.analysis.pareto import (
     Objectives,
     Point,
@@ -61,6 +62,17 @@ class Summary:
     def asks(self) -> list[Ask]:
         """All asks in the order of their numbers, read when they are wanted. Raises RecordError naming a broken one."""
         return self.store.asks()
+
+    @functools.cached_property
+    def originals(self) -> dict[str, Point]:
+        """Key of each training → the adapter that it began with, where that is among the points."""
+        return originals(self.points)
+
+    @functools.cached_property
+    def beside(self) -> dict[str, Beside]:
+        """Name of each point that was made of an original → how it stands beside that; the outcomes by example are read
+        when it is wanted. Raises RecordError for broken ones."""
+        return beside_originals(self.store, self.points, self.objectives)
 
     @property
     def best(self) -> Point | None:
@@ -144,21 +156,54 @@ def summarize(
 
 
 def comparisons(summary: Summary) -> list[str]:
-    """Sentences on how much smaller the recommended adapter is than the best and than the largest."""
+    """Sentences on how much smaller the recommended adapter is than the one that its training began with, where there
+    was one, than the best and than the largest."""
     recommended = summary.recommended
     if recommended is None:
         return []
-    lines = []
+    original = summary.originals.get(recommended.key)
+    if original is not None and original.name == recommended.name:
+        return [_nothing_smaller(summary, original)]
+    lines = [] if original is None else [_beside_original(summary, recommended, original)]
     for name, other in (("best", summary.best), ("largest tried", summary.largest)):
-        if other is None:
+        if other is None or (original is not None and other.name == original.name):
             continue
         if other.name == recommended.name:
             lines.append(f"It is itself the {name}.")
         elif other.size > recommended.size > 0:
-            times = other.size / recommended.size
-            smaller = f"{times:.3g}× smaller than" if times >= 1.05 else "About as large as"
+            smaller = _smaller(other.size / recommended.size)
             lines.append(f"{smaller} the {name} ({summary.objectives.quality} {figure_text(other.quality)}).")
     return lines
+
+
+def _smaller(times: float) -> str:
+    return f"{times:.3g}× smaller than" if times >= 1.05 else "About as large as"
+
+
+def _nothing_smaller(summary: Summary, original: Point) -> str:
+    return (
+        f"It is the adapter that it began with, {original_name(original.record)}, as it came: nothing smaller is at "
+        f"most {summary.within:g} worse than the best{_unless_itself(summary, original)}."
+    )
+
+
+def _unless_itself(summary: Summary, point: Point) -> str:
+    """Which adapter is the best, as what follows its name."""
+    best = summary.best
+    if best is None or best.name == point.name:
+        return ", which it is itself"
+    return f" ({best.name}, {summary.objectives.quality} {figure_text(best.quality)})"
+
+
+def _beside_original(summary: Summary, recommended: Point, original: Point) -> str:
+    beside, quality = summary.beside[recommended.name], summary.objectives.quality
+    times = "Empty, beside" if beside.times_smaller is None else _smaller(beside.times_smaller)
+    best = " None measured better." if summary.best is not None and summary.best.name == original.name else ""
+    return (
+        f"{times} the adapter that it began with ({original_name(original.record)}, {quality} "
+        f"{figure_text(original.quality)}), {beside.difference_text(quality)}.{best} Nobody "
+        "chose the original on these examples, but this one was chosen: expect a little less of it."
+    )
 
 
 def export_command(summary: Summary, point: Point, to: str | None = None) -> str:

@@ -13,12 +13,20 @@ MOST_NAMED = 3
 """Trainings that a sentence names."""
 
 
+def is_untrained(record: TrialRecord) -> bool:
+    """Whether the trial was asked for no step: an adapter that exists was measured and cut."""
+    training = record.config.get("training")
+    return isinstance(training, dict) and training.get("num_steps") == 0
+
+
 @dataclass(frozen=True)
 class Cost:
     """Of some trials, failed and stopped ones too. Tokens and examples are those that are on record: until the last
     candidate of each, which is the end of a completed one."""
 
     num_trainings: int
+    num_untrained: int
+    """Trials beside them that were asked for no step."""
     device_seconds: float
     """Of training, over all devices."""
     evaluation_seconds: float | None
@@ -32,8 +40,13 @@ class Cost:
         evaluation = ""
         if self.evaluation_seconds is not None:
             share = evaluation_share(self.device_seconds, self.evaluation_seconds)
-            of_all = "" if share is None else f" ({share:.0%} of the time)"
+            of_all = "" if share is None or self.num_trainings == 0 else f" ({share:.0%} of the time)"
             evaluation = f", {seconds_text(self.evaluation_seconds)} of measuring candidates{of_all}"
+        if self.num_untrained > 0:
+            trials = "1 trial" if self.num_untrained == 1 else f"{self.num_untrained:,} trials"
+            if self.num_trainings == 0:
+                return f"{trials} without training{evaluation}"
+            trainings = f"{trainings} and {trials} without"
         return (
             f"{trainings}, {seconds_text(self.device_seconds)} of training over all devices, "
             f"{self.examples_seen:,} examples and {self.tokens_seen:,} tokens{evaluation}"
@@ -47,7 +60,8 @@ def cost_of(records: Sequence[TrialRecord]) -> Cost:
     known = [seconds for seconds in evaluations if seconds is not None]
     complete = bool(records) and len(known) == len(records)
     return Cost(
-        num_trainings=len(records),
+        num_trainings=sum(not is_untrained(record) for record in records),
+        num_untrained=sum(map(is_untrained, records)),
         device_seconds=sum(record.train_seconds * num for record, num in zip(records, workers, strict=True)),
         evaluation_seconds=sum(s * num for s, num in zip(known, workers, strict=True)) if complete else None,
         tokens_seen=sum(max((one.tokens_seen for one in record.candidates), default=0) for record in records),
@@ -67,6 +81,15 @@ def sharing_text(front: Sequence[Point]) -> str:
     shared = shared_trainings(front)
     if not shared:
         return ""
+    untrained = {point.key for point in front if is_untrained(point.record)}
+    if untrained >= {key for key, _ in shared}:
+        parts = [
+            f"{count} of {len(front)} points on the front are of trial {key}" for key, count in shared[:MOST_NAMED]
+        ]
+        return (
+            f"{', '.join(parts)}: one adapter and its cuts, none trained here. They share its luck: another "
+            "seed of its training would move them together."
+        )
     parts = [f"{count} of {len(front)} {_of(key, first=i == 0)}" for i, (key, count) in enumerate(shared[:MOST_NAMED])]
     more = len(shared) - MOST_NAMED
     others = f", and {more} more trainings have several" if more > 0 else ""

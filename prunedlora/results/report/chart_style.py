@@ -7,6 +7,8 @@ from typing import Any
 
 COLOURS = ("#3b82f6", "#f97316", "#10b981", "#a855f7", "#ec4899", "#eab308", "#06b6d4", "#84cc16")
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "pentagon", "star", "hexagon")
+ORIGINAL_SYMBOL, ORIGINAL_COLOURS = "star-diamond", ("#0d9488", "#be185d", "#a16207", "#4f46e5")
+"""Of the adapters that trainings began with."""
 GREY = "#8a8f98"
 RED = "#ef4444"
 GRID = {"gridcolor": "rgba(128,128,128,0.25)", "zeroline": False, "linecolor": GREY, "automargin": True}

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 
 from prunedlora.results.analysis.attainment import Attainment
 from prunedlora.results.analysis.harness_quality import split_text
+from prunedlora.results.analysis.original import origins
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.record import Figure
@@ -16,6 +17,8 @@ from prunedlora.results.report.chart_style import (
     COLOURS,
     GREY,
     GRID,
+    ORIGINAL_COLOURS,
+    ORIGINAL_SYMBOL,
     RED,
     SIZE_TITLES,
     SYMBOLS,
@@ -38,7 +41,8 @@ MOST_CHARACTERS = 80
 
 def front_chart(summary: Summary, paths: Sequence[str], bands: Attainment | None = None) -> go.Figure:
     """Front and dominated candidates of every method, those that were cut as hollow marks, the rungs of a training
-    joined, the recommended one ringed, base model and full fine-tuning as lines, and what shares of the seeds attain.
+    joined, the recommended one ringed, adapters that trainings began with as stars with a line, base model and full
+    fine-tuning as lines, and what shares of the seeds attain.
     `paths`: settings that the hover texts show.
     """
     position = axis_position([point.size for point in summary.points])
@@ -46,11 +50,12 @@ def front_chart(summary: Summary, paths: Sequence[str], bands: Attainment | None
     settings = {key: chosen(record, paths) for key, record in records.items()}
     methods = {key: method(record) for key, record in records.items()}
     on_front = {point.name for point in summary.front}
+    began = {point.name for point in summary.originals.values()}
     few = len(summary.points) - len(on_front) <= MOST_WITH_BARS
     many = len(summary.points) - len(on_front) > MOST_AS_SHAPES
     figure = go.Figure()
     for i, name in enumerate(in_order(methods.values())):
-        mine = [point for point in summary.points if methods[point.key] == name]
+        mine = [point for point in summary.points if methods[point.key] == name and point.name not in began]
         trained, cut = ([one for one in mine if (one.candidate.cut is not None) == is_cut] for is_cut in (False, True))
         symbol, colour = SYMBOLS[i % len(SYMBOLS)], COLOURS[i % len(COLOURS)]
         for some, title, shape in ((trained, text(name), symbol), (cut, f"{text(name)}, cut", f"{symbol}-open")):
@@ -68,6 +73,7 @@ def front_chart(summary: Summary, paths: Sequence[str], bands: Attainment | None
                 figure.add_trace(go.Scatter(**marks, **full))
     _add_ladders(figure, summary, position)
     _add_front_line(figure, summary, position)
+    _add_originals(figure, summary, settings, position)
     _add_bands(figure, bands, position)
     base = None if summary.base is None else summary.base.figures.get(summary.objectives.quality)
     _add_level(figure, summary, position, base, "base model, untrained", "dash")
@@ -209,11 +215,24 @@ def _add_level(
             y=[level.value, level.value],
             mode="lines",
             line={"dash": dash, "color": GREY, "width": 2},
-            name=name,
-            hovertext=f"{name}: {level.value:.4f} ({level.num_examples:,} examples)",
+            name=text(name),
+            hovertext=f"{text(name)}: {level.value:.4f} ({level.num_examples:,} examples)",
             hoverinfo="text",
         )
     )
+
+
+def _add_originals(
+    figure: go.Figure, summary: Summary, settings: dict[str, dict[str, str]], position: Callable[[float], float]
+) -> None:
+    """Each adapter that trainings began with: a mark of its own, and a line across at what it measured."""
+    for i, origin in enumerate(origins(summary.originals)):
+        marks, label = _marks(summary, origin.points, settings, position, bars=True), text(origin.label)
+        look = {"symbol": ORIGINAL_SYMBOL, "size": 14, "color": ORIGINAL_COLOURS[i % len(ORIGINAL_COLOURS)]}
+        group = {"legendgroup": f"original {i}"}
+        figure.add_trace(go.Scatter(**marks, **group, marker=look, name=label))
+        _add_level(figure, summary, position, origin.points[0].quality, origin.label, "dashdot")
+        figure.data[-1].update(**group, showlegend=False, line={"color": look["color"], "width": 1})
 
 
 def _lay_out(figure: go.Figure, summary: Summary, position: Callable[[float], float]) -> None:

@@ -13,6 +13,7 @@ from prunedlora.results.analysis.evaluation_time import evaluation_share
 from prunedlora.results.analysis.harness_quality import split_text
 from prunedlora.results.analysis.history import Stage
 from prunedlora.results.analysis.likely_front import LikelyFront
+from prunedlora.results.analysis.original import original_facts, original_name
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.analysis.trainings import cost_of, shared_trainings
@@ -35,6 +36,7 @@ def front_document(summary: Summary) -> dict[str, Any]:
         "reference_rule": summary.reference.rule,
         "full": None if summary.full is None else _quality(quality, summary.full),
         "base": None if base is None else {**_quality(quality, base), "adapter_params": 0, "adapter_bytes": 0},
+        "originals": [_original(summary, point) for point in summary.originals.values()],
         "front": [_row(summary, point) for point in summary.front],
         "recommended": _recommended(summary),
     }
@@ -146,6 +148,7 @@ def candidates_csv(summary: Summary) -> str:
             "status": record.status,
             "on_front": f"{record.key}@{candidate.name}" in on_front,
             "recommended": f"{record.key}@{candidate.name}" == recommended,
+            **_beside(summary, record.key, candidate),
             "progress": candidate.progress,
             **{
                 column: value
@@ -181,9 +184,27 @@ def _row(summary: Summary, point: Point) -> dict[str, Any]:
         "step": point.step,
         **_made(point.candidate),
         **_quality(summary.objectives.quality, point.quality),
+        **_beside(summary, point.key, point.candidate),
         **{name: getattr(point.candidate, name) for name in SIZES},
         "adapter_path": summary.adapter_uri(point),
         "config": point.record.config,
+    }
+
+
+def _original(summary: Summary, point: Point) -> dict[str, Any]:
+    """The adapter that a training began with: which it is, and what it measured as it came."""
+    return {"name": original_name(point.record), **original_facts(point.record), **_row(summary, point)}
+
+
+def _beside(summary: Summary, key: str, candidate: Candidate) -> dict[str, Any]:
+    """How a candidate stands beside the original of its training; all of it in every row, so that columns agree."""
+    original, beside = summary.originals.get(key), summary.beside.get(f"{key}@{candidate.name}")
+    return {
+        "is_original": original is not None and original.candidate.name == candidate.name,
+        "times_smaller_than_original": None if beside is None else beside.times_smaller,
+        "difference_from_original": None if beside is None else beside.difference,
+        "difference_from_original_stderr": None if beside is None else beside.stderr,
+        "difference_from_original_paired": None if beside is None else beside.paired,
     }
 
 

@@ -1,17 +1,21 @@
 """front.png: the front as a picture for slides and READMEs, by matplotlib: Plotly needs a browser to make one."""
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from prunedlora.results.analysis.harness_quality import split_text
+from prunedlora.results.analysis.original import origins
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.recorded_settings import in_order, method
 from prunedlora.results.report.chart_style import (
     COLOURS,
     GREY,
+    ORIGINAL_COLOURS,
     RED,
     SIZE_TITLES,
     axis_position,
@@ -22,6 +26,12 @@ from prunedlora.results.report.ladder_lines import ladder_lines
 
 MARKERS = ("o", "D", "s", "^", "X", "p", "*", "h")
 """The shapes of chart_style.SYMBOLS."""
+ORIGINAL_MARKER = (4, 1, 0)
+"""That of chart_style.ORIGINAL_SYMBOL: a star of four points."""
+
+
+LEGEND_WIDTH, MARK_WIDTH = 100, 8
+"""Characters that a row of the legend has room for, and what the mark before a label takes of it."""
 
 
 def front_png(summary: Summary) -> bytes:
@@ -31,6 +41,7 @@ def front_png(summary: Summary) -> bytes:
     axes = figure.add_subplot()
     position = axis_position([point.size for point in summary.points])
     on_front = {point.name for point in summary.front}
+    began = {point.name for point in summary.originals.values()}
     names = in_order(method(point.record) for point in summary.points)
     colours: dict[str, str] = {}
     for i, name in enumerate(names):
@@ -39,7 +50,7 @@ def front_png(summary: Summary) -> bytes:
             "color": COLOURS[i % len(COLOURS)],
             "linestyle": "none",
         }
-        mine = [point for point in summary.points if method(point.record) == name]
+        mine = [point for point in summary.points if method(point.record) == name and point.name not in began]
         trained, cut = ([one for one in mine if (one.candidate.cut is not None) == is_cut] for is_cut in (False, True))
         for some, title in ((trained, _literal(name)), (cut, _literal(f"{name}, cut"))):
             hollow: dict[str, Any] = {"fillstyle": "none"} if some is cut else {}
@@ -64,6 +75,13 @@ def front_png(summary: Summary) -> bytes:
     if summary.front:
         steps = [position(point.size) for point in summary.front], [point.quality.value for point in summary.front]
         axes.step(*steps, where="post", color=GREY, linewidth=1, zorder=0)
+    for i, origin in enumerate(origins(summary.originals)):
+        colour = ORIGINAL_COLOURS[i % len(ORIGINAL_COLOURS)]
+        x, y = [position(point.size) for point in origin.points], [point.quality.value for point in origin.points]
+        stderrs = [point.quality.stderr or 0.0 for point in origin.points]
+        look: dict[str, Any] = {"color": colour, "linestyle": "none", "markersize": 10, "capsize": 2, "elinewidth": 1}
+        axes.errorbar(x, y, stderrs, marker=ORIGINAL_MARKER, label=_literal(origin.label), **look)
+        axes.axhline(y[0], linestyle="-.", linewidth=0.8, color=colour, zorder=0)
     if summary.recommended is not None:
         x, y = [position(summary.recommended.size)], [summary.recommended.quality.value]
         axes.plot(x, y, "o", markersize=14, fillstyle="none", color=RED, markeredgewidth=2, label="recommended")
@@ -78,13 +96,23 @@ def front_png(summary: Summary) -> bytes:
     axes.set_xlabel(SIZE_TITLES[summary.objectives.size])
     axes.set_ylabel(_literal(f"{summary.objectives.quality} ({split_text(summary.objectives.quality)})"))
     axes.grid(alpha=0.25)
-    if axes.get_legend_handles_labels()[1]:
-        figure.legend(frameon=False, loc="outside upper center", ncols=4)
+    if labels := axes.get_legend_handles_labels()[1]:
+        figure.legend(frameon=False, loc="outside upper center", ncols=legend_columns(labels))
     axes.spines[["top", "right"]].set_visible(False)
     picture = io.BytesIO()
     # Without matplotlib's version in it, so that the same records give the same file.
     figure.savefig(picture, format="png", metadata={"Software": None})
     return picture.getvalue()
+
+
+def legend_columns(labels: Sequence[str]) -> int:
+    """As many columns as there is room for, four at most; a column is filled before the next one, and as wide as its
+    longest label."""
+    for num in (4, 3, 2):
+        columns = [part for part in np.array_split(labels, num) if len(part)]
+        if sum(max(map(len, column)) + MARK_WIDTH for column in columns) <= LEGEND_WIDTH:
+            return num
+    return 1
 
 
 def _literal(text: str) -> str:

@@ -15,7 +15,7 @@ from prunedlora.results.analysis.latency_document import latency_columns
 from prunedlora.results.analysis.rank_map import rank_map
 from prunedlora.results.analysis.summary import Summary, comparisons, export_command, summarize
 from prunedlora.results.analysis.throughput_text import throughput_text, throughputs_text
-from prunedlora.results.analysis.trainings import cost_of, sharing_text
+from prunedlora.results.analysis.trainings import cost_of, is_untrained, sharing_text
 from prunedlora.results.figure_text import no_error_text
 from prunedlora.results.importances_document import Importances, read_importances
 from prunedlora.results.recorded_settings import method, telling
@@ -26,6 +26,7 @@ from prunedlora.results.report.front_files import candidates_csv, environments, 
 from prunedlora.results.report.front_png import front_png
 from prunedlora.results.report.ladder_lines import ladder_lines
 from prunedlora.results.report.latency_table import beside_base, milliseconds
+from prunedlora.results.report.original_table import made_word, original_tables
 from prunedlora.results.report.page import render
 from prunedlora.results.report.parallel_chart import parallel_chart
 from prunedlora.results.rung_text import cut_text, left_text, rung_text
@@ -119,6 +120,10 @@ def report_html(summary: Summary, stages: Sequence[Stage], importances: Importan
         unmeasured=unmeasured_text(summary.records, quality),
         sharing=sharing_text(summary.front),
         rungs=_rungs(summary),
+        shrunk=original_tables(summary),
+        made_word=made_word,
+        untrained=bool(summary.records) and all(map(is_untrained, summary.records)),
+        is_untrained=is_untrained,
         cut_text=cut_text,
         left_text=left_text,
         ladder_note=ladder_lines(summary).note(),

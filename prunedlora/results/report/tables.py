@@ -10,12 +10,14 @@ from rich.text import Text
 
 from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.evaluation_time import judged_text
+from prunedlora.results.analysis.example_errors import LOSS
 from prunedlora.results.analysis.harness_quality import spent_text, split_text, titled, unmeasured_text
 from prunedlora.results.analysis.summary import Summary, comparisons
 from prunedlora.results.analysis.throughput_text import throughputs_text
 from prunedlora.results.analysis.trainings import cost_of, sharing_text
 from prunedlora.results.figure_text import bytes_text, figure_text
 from prunedlora.results.recorded_settings import method
+from prunedlora.results.report.original_table import OriginalTable, made_word, original_tables
 from prunedlora.results.rung_text import left_text, rung_text
 
 LONGEST_NAME = 10
@@ -42,9 +44,14 @@ def overview(summary: Summary) -> Group:
     parts: list[RenderableType] = [answer(summary)]
     if summary.front:
         parts.append(front_table(summary))
+        shrunk = original_tables(summary)
+        for table in shrunk.tables:  # a long name has no room in a table's own title
+            parts += [Text(f"{table.title}:"), original_table(summary, table)]
+        if note := shrunk.note():
+            parts.append(Text(note))
         if letters := _letters(summary):
             lines = [f"  {letter}: {name}" for name, letter in letters.items()]
-            parts.append(Text("\n".join(["Cuts on the front, by name:", *lines])))
+            parts.append(Text("\n".join([f"Cuts{'' if shrunk.tables else ' on the front'}, by name:", *lines])))
         if sharing := sharing_text(summary.front):
             parts.append(Text(sharing))
     if summary.records:
@@ -122,9 +129,36 @@ def front_table(summary: Summary) -> Table:
     return table
 
 
+def original_table(summary: Summary, table: OriginalTable) -> Table:
+    """A training beside the adapter that it began with, which is the first row; largest first."""
+    quality = summary.objectives.quality
+    letters = _letters(summary)
+    shown = plain_table(None)
+    shown.add_column("", width=1)
+    for name in ("params", "smaller", quality, "Δ" if quality == LOSS else "Δ points"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    shown.add_column("made", no_wrap=True)
+    shown.add_column("step", justify="right", no_wrap=True)
+    for point, beside in ((table.original, None), *table.rows):
+        is_recommended = summary.recommended is not None and point.name == summary.recommended.name
+        shown.add_row(
+            "→" if is_recommended else "",
+            f"{point.candidate.adapter_params:,}",
+            "" if beside is None else beside.times_text,
+            figure_text(point.quality),
+            "" if beside is None else beside.short_text(quality),
+            made_word(point),
+            f"{point.step} {letters[point.name]}" if point.name in letters else point.candidate.name,
+            style="bold" if is_recommended else None,
+        )
+    return shown
+
+
 def _letters(summary: Summary) -> dict[str, str]:
-    """Name of each point of the front that has no room in the table → what stands for it: a, b, …, z, aa, ab, …"""
-    long = [point.name for point in summary.front if len(point.candidate.name) > LONGEST_NAME]
+    """Name of each point of the tables that has no room in them → what stands for it: a, b, …, z, aa, ab, …"""
+    rows = [point for table in original_tables(summary).tables for point, _ in table.rows]
+    shown = {point.name: point for point in (*summary.front, *rows)}
+    long = [name for name, point in shown.items() if len(point.candidate.name) > LONGEST_NAME]
     lengths = itertools.count(1)
     words = (word for length in lengths for word in itertools.product(string.ascii_lowercase, repeat=length))
     return {name: "".join(word) for name, word in zip(long, words, strict=False)}
@@ -146,6 +180,8 @@ def failures_table(summary: Summary) -> Table:
     return table
 
 
-def plain_table(title: str) -> Table:
+def plain_table(title: str | None) -> Table:
     """An empty table in the style of all of ours."""
-    return Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
+    return Table(
+        title=None if title is None else Text(title), title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False
+    )

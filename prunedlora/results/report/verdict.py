@@ -21,6 +21,7 @@ from prunedlora.results.analysis.recommendation import (
     recommend_with_confidence,
 )
 from prunedlora.results.analysis.summary import Summary, export_command, summarize
+from prunedlora.results.analysis.trainings import is_untrained
 from prunedlora.results.figure_text import figure_text, no_error_text
 from prunedlora.results.report.tables import plain_table
 from prunedlora.results.store import Store
@@ -215,6 +216,11 @@ def _seeds(found: Recommendation) -> str:
     """Whether noise between trainings is in the bounds, and what to run where it is not."""
     other = found.point if found.point.name != found.best.name else found.open[0].point if found.open else None
     if found.seed_deviation is None:
+        if is_untrained(found.best.record) and (other is None or other.key == found.best.key):
+            return (
+                f"Trial {found.best.key} measured and cut one adapter and trained nothing: had that been trained with "
+                "another seed, its cuts might lose more, or less."
+            )
         if other is not None and other.key == found.best.key:
             return (
                 f"Both are of one training, {other.key}, and share its seed: another may move them together, or apart. "

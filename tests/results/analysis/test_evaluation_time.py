@@ -29,6 +29,7 @@ AXES = Objectives("accuracy", True, "adapter_params")
         (1.0, 0.0, "evaluation 0% of the time"),
         (1.0, None, None),
         (0.0, 0.0, None),
+        (0.0, 90.0, "evaluation 1.5 min"),
     ],
 )
 def test_the_share_is_of_both_together(training: float, evaluation: float | None, words: str | None) -> None:

@@ -30,7 +30,8 @@ from prunedlora.results.store import Store
 EVIL = "</script><script>alert('x')</script><img src=x onerror=alert(1)> \"'`\n日本"
 ROW_KEYS = {
     "key", "step", "candidate", "rung", "branch_steps", "cut", "cut_basis", "cut_allocation", "cut_unit", "cut_size",
-    "accuracy", "accuracy_stderr", "num_examples",
+    "accuracy", "accuracy_stderr", "num_examples", "is_original", "times_smaller_than_original",
+    "difference_from_original", "difference_from_original_stderr", "difference_from_original_paired",
     "adapter_params", "adapter_bytes", "file_bytes", "max_rank", "served_slot", "served_slot_bytes", "adapter_path",
     "config",
 }  # fmt: skip
