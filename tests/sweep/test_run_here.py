@@ -313,13 +313,14 @@ PROGRAM = (
     HIDE
     + """
 import os, signal
+from pathlib import Path
 import torch
 from rich.console import Console
 from prunedlora.config.load import load_sweep
 from prunedlora.sweep import run_here
 from prunedlora.sweep.here_progress import HereProgress
 
-config, left = load_sweep(sys.argv[1]), int(sys.argv[2])
+config, left = load_sweep(Path(sys.argv[1])), int(sys.argv[2])
 found = HereProgress.found
 
 def told(progress, content):
