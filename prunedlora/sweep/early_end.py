@@ -76,7 +76,7 @@ class EarlyEnd:
             if leave_at is None and self._signals.received is signal.SIGTERM:
                 leave_at = now + TERM_SECONDS
             if leave_at is not None and now >= leave_at:
-                # The second one raises, in the main thread; in vain where that is in a callback of the garbage collector,
-                # or of a weak reference, which Python lets raise nothing: again, then.
+                # The second one raises, in the main thread; in vain where that is in a callback of a weak reference or
+                # of the garbage collector, whose errors Python swallows: again, then.
                 os.kill(os.getpid(), signal.SIGTERM)
                 leave_at = now + AGAIN_SECONDS

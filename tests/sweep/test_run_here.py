@@ -196,8 +196,8 @@ def test_sigterm_leaves_a_checkpoint_and_an_open_store(config: SweepConfig, monk
 def test_what_takes_too_long_is_left(
     number: signal.Signals, config: SweepConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SIGTERM waits for a checkpoint, and not for ever, even where Python swallows what its handler raises (in callbacks
-    of weak references); a second Ctrl-C waits for nothing."""
+    """SIGTERM waits for a checkpoint, and not for ever, even where Python swallows what its handler raises (as it does
+    in callbacks of weak references); a second Ctrl-C waits for nothing."""
     monkeypatch.setattr(early_end, "TERM_SECONDS", 0.1)
     monkeypatch.setattr(early_end, "AGAIN_SECONDS", 0.1)
 
