@@ -24,7 +24,7 @@ from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.file_formats import split_name
 from prunedlora.tasks.remote_files import fetch, file_name, hub_file, is_remote
 
-KEY_VERSION = 5
+KEY_VERSION = 6
 """Raised whenever the same settings begin to mean another result; prunedlora/CHANGELOG.md says what changed."""
 KEY_LENGTH = 16
 SETTLED_AFTER_NS = 2_000_000_000

@@ -82,7 +82,9 @@ def test_a_sweep_runs_survives_a_dead_worker_and_is_not_run_twice(
     assert exported is not None
     assert result.summary.recommended is not None
     assert (exported.key, exported.step) == (result.summary.recommended.key, result.summary.recommended.step)
-    assert sorted(path.name for path in Path(exported.path).iterdir()) == ["adapter_config.json"]
+    assert sorted(path.name for path in Path(exported.path).iterdir()) == [
+        "README.md", "adapter_config.json", "adapter_model.safetensors", "certificate.json"
+    ]  # fmt: skip
     kept = {point.key for point in result.summary.front}
     for record in store.records():
         last = record.candidates[-1]
@@ -247,7 +249,7 @@ def test_a_ray_that_cannot_be_joined_is_told_before_data_are_loaded(
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     config = make(folder, tmp_path / "store", num_trials=1)
     config = config.model_copy(update={"trial": trial_with(config.trial, {"data.train.name": "./nowhere.csv"})})
-    monkeypatch.setattr("prunedlora.sweep.run.contents", lambda _: {})
+    monkeypatch.setattr("prunedlora.sweep.opening.contents", lambda _: {})
     monkeypatch.setattr("prunedlora.sweep.plan.contents", lambda _: {})
     for start in (run, lambda config: print_plan(config, config.storage, Console(file=io.StringIO()))):
         with pytest.raises(ClusterError, match=f"RAY_ADDRESS={address}"):
