@@ -6,7 +6,7 @@ and is judged by its quality at each of them and by the area over them, seed by 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
 
 import torch
 from rich.console import Console
@@ -133,7 +133,10 @@ def measure(trainings: Trainings, plan: Plan, *, device: torch.device, console: 
     groups = [group for variant in variants for group in variant.groups]
     return Results(
         plan,
-        {g.name: tuning_figures(trainings, g, _quality(trainings), tuned.powers[g.labels], tuning) for g in groups},
+        {
+            g.name: tuning_figures(trainings, g, partial(validation_quality, trainings), tuned.powers[g.labels], tuning)
+            for g in groups
+        },
         tuned.untuned,
         tester.refused,
         level,
@@ -142,14 +145,10 @@ def measure(trainings: Trainings, plan: Plan, *, device: torch.device, console: 
     )
 
 
-def _quality(trainings: Trainings) -> Any:
-    return lambda group, power, seeds: validation_quality(trainings, group, power, seeds)
-
-
 def _tune(trainings: Trainings, variants: list[Variant], plan: Plan, console: Console) -> Tuned[Group]:
     groups = [group for variant in variants for group in variant.groups]
     tuning, _ = plan.seeds(trainings.config.trial.seed)
-    return tune(trainings, groups, _quality(trainings), plan.num_rates, tuning, console)
+    return tune(trainings, groups, partial(validation_quality, trainings), plan.num_rates, tuning, console)
 
 
 def _tests(trainings: Trainings, variant: Variant, best: Mapping[Group, int], seeds: range, tester: Tester) -> Measured:

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from rich.console import Console
+from typer.testing import CliRunner
 
+from prunedlora.benchmarks.command import app
 from prunedlora.benchmarks.comparison import RATE, ComparisonError, Trainings, UntrainedError
 from prunedlora.benchmarks.ladder_answers import mean_gain
 from prunedlora.benchmarks.ladder_comparison import Plan, Results, left_to_train, measure
-from prunedlora.benchmarks.ladder_table import answers, details, figures, show
+from prunedlora.benchmarks.ladder_table import answers, figures, show
 from prunedlora.benchmarks.ladder_variants import Group, variants_of
 from prunedlora.benchmarks.over_seeds import over_seeds
 from prunedlora.config.load import parse_sweep
@@ -55,16 +58,32 @@ def measured(trainings: Trainings, plan: Plan) -> tuple[Results, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("shared_ray")
 def test_a_ladder_and_dedicated_trainings_are_compared_by_size_and_seed_and_what_is_there_stays(
     tmp_path: Path,
 ) -> None:
     trainings = comparison(tmp_path, BASELINES)
-    results, text = measured(trainings, PLAN)
-    assert "6 of 6 trainings are left: 72 steps" in text
+    file = tmp_path / "sweep.yaml"
+    file.write_text(yaml.safe_dump(trainings.config.model_dump(mode="json", exclude_unset=True)), encoding="utf-8")
+    asked = ["--ladder", "ladder", "--reference", "LoRA", "--rival", "LoRA", "--margin", "0.5"]
+    command = ["ladder", str(file), "--storage", trainings.store.uri, "--num-rates", "1", "--num-seeds", "2", *asked]
+    before = CliRunner().invoke(app, [*command, "--dry-run"])
+    assert before.output.splitlines()[-1] == "6 of 6 trainings are left: 72 steps"
+    assert not (tmp_path / "store").exists()
+    said = CliRunner().invoke(app, command)
+    assert said.exit_code == 0, said.output
+    lines = said.stdout.splitlines()
+    (title,) = (number for number, line in enumerate(lines) if line.startswith("Test accuracy by parameters, 2 seeds"))
+    assert max(map(len, lines[title : lines.index("One rate, not tuned: a hint.")])) <= 100
+    report = json.loads(lines[-1])["tiny"]
+    # Again, in this process: what is there is read, and the same.
+    results = measure(trainings, PLAN, device=CPU, console=Console(file=io.StringIO()))
+    assert isinstance(trainings.run, Runner)
+    assert trainings.run.labels == []
+    assert json.loads(json.dumps(figures("tiny", results, trainings.objectives))) == {"tiny": report}
     (of_4, of_2, of_1) = results.sizes
     assert (of_4, of_2) == (4 * of_1, 2 * of_1)
     assert list(results.variants["LoRA"].tests) == [of_4, of_2]
-    report = figures("tiny", results, trainings.objectives)["tiny"]
     assert report.keys() == {"ladder", "LoRA"}
     assert (report["ladder"]["steps"], report["LoRA"]["steps"]) == (12, 24)
     ladder = results.variants["ladder"]
@@ -72,26 +91,18 @@ def test_a_ladder_and_dedicated_trainings_are_compared_by_size_and_seed_and_what
     assert set(ours) == {1, 2}
     assert report["ladder"]["quality"][str(of_2)] == list(over_seeds(list(ours.values())))
     at_seed_1 = {size: tests[1]["accuracy"].value for size, tests in ladder.tests.items()}
-    assert ladder.areas[1] == mean_gain(at_seed_1, 0.1, of_1, of_4)
+    assert ladder.areas[1] == mean_gain(at_seed_1, results.base, of_1, of_4)
     # What it loses is of equal seeds, and stands at the sizes that both have.
-    lines, found = answers(results, trainings.objectives)
+    told, found = answers(results, trainings.objectives)
+    assert [line for line in told if line not in lines] == []
     theirs = results.variants["LoRA"].quality(of_2, "accuracy")
     assert found["loses"]["at"].keys() == {str(of_4), str(of_2)}
     assert found["loses"]["at"][str(of_2)]["mean"] == over_seeds([theirs[s] - ours[s] for s in (1, 2)])[0]
-    assert lines[0] == "One rate, not tuned: a hint."
-    assert "(0.50 of its steps)" in lines[1]
-    assert "the rival: " in lines[-1]
-    shown = io.StringIO()
-    show(results, trainings.objectives, Console(file=shown, width=100))
-    assert max(map(len, shown.getvalue().splitlines())) <= 100
-    everything = json.loads(json.dumps(details(results, trainings.objectives), allow_nan=False))
+    assert "(0.50 of its steps)" in told[1]
+    assert "the rival: " in told[-1]
+    everything = json.loads((tmp_path / "store" / "ladder.json").read_text())
     assert everything["variants"]["LoRA"]["test"][str(of_2)]["1"].keys() == {"accuracy", "loss"}
-    # Again, with rates tuned too: the figures of equal trainings are read, and the same.
-    again = comparison(tmp_path, BASELINES)
-    assert left_to_train(again, PLAN).startswith("0 of 6 trainings are left: 0 steps")
-    assert measured(again, PLAN)[0] == results
-    assert isinstance(again.run, Runner)
-    assert again.run.labels == []
+    assert everything["answers"]["loses"]["everywhere"] == found["loses"]["everywhere"]
 
 
 def test_trainings_that_share_a_trunk_have_one_rate_and_its_steps_count_once(tmp_path: Path) -> None:
