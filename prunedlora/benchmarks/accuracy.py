@@ -19,7 +19,7 @@ from rich.table import Table
 
 from prunedlora.benchmarks.comparison import ComparisonError, Contender, Training, Trainings
 from prunedlora.benchmarks.over_seeds import over_seeds
-from prunedlora.benchmarks.tested_candidates import Tester
+from prunedlora.benchmarks.tested_candidates import Examiner
 from prunedlora.benchmarks.tuning import tune, tuning_figures
 from prunedlora.plain_print import print_plain
 from prunedlora.results.record import Candidate
@@ -89,16 +89,16 @@ def _tests(
     trainings: Trainings, best: Mapping[Contender, int], seeds: Sequence[int], device: torch.device, console: Console
 ) -> tuple[Tests, dict[str, str]]:
     """Test figures, and for every adapter that was refused (damaged, or not the same in plain PEFT) the reason."""
-    tester = Tester(trainings.store, device, console)
+    examiner = Examiner(trainings.store, device, console)
     tests: Tests = {}
     for contender, power in best.items():
         tests[contender] = {}
         for seed in seeds:
             found = trainings.candidate(contender, power, seed)
-            figures = None if found is None else tester.figures(f"{contender.name}, seed {seed}", *found)
+            figures = None if found is None else examiner.figures(f"{contender.name}, seed {seed}", *found)
             if found is not None and figures is not None:
                 tests[contender][seed] = (found[1], figures[trainings.objectives.quality].value)
-    return tests, tester.refused
+    return tests, examiner.refused
 
 
 def _differences(tests: Tests, against: str) -> dict[str, tuple[float, float | None, int]]:

@@ -20,7 +20,7 @@ from prunedlora.benchmarks.ladder_variants import (
     validation_quality,
     variants_of,
 )
-from prunedlora.benchmarks.tested_candidates import Tester
+from prunedlora.benchmarks.tested_candidates import Examiner
 from prunedlora.benchmarks.tuning import Tuned, tune, tuning_figures
 from prunedlora.config.identity import trial_key
 from prunedlora.plain_print import print_plain
@@ -121,8 +121,8 @@ def measure(trainings: Trainings, plan: Plan, *, device: torch.device, console: 
     print_plain(console, left_to_train(trainings, plan))
     tuned = _tune(trainings, variants, plan, console)
     trainings.train([Training(label, p, seed) for g, p in tuned.best.items() for label in g.labels for seed in fresh])
-    tester = Tester(trainings.store, device, console)
-    measured = {variant.name: _tests(trainings, variant, tuned.best, fresh, tester) for variant in variants}
+    examiner = Examiner(trainings.store, device, console)
+    measured = {variant.name: _tests(trainings, variant, tuned.best, fresh, examiner) for variant in variants}
     base = trainings.store.read_base()
     if base is None:
         raise ComparisonError("the base model is not measured yet: run the same command again")
@@ -138,7 +138,7 @@ def measure(trainings: Trainings, plan: Plan, *, device: torch.device, console: 
             for g in groups
         },
         tuned.untuned,
-        tester.refused,
+        examiner.refused,
         level,
         sizes,
         measured,
@@ -151,21 +151,24 @@ def _tune(trainings: Trainings, variants: list[Variant], plan: Plan, console: Co
     return tune(trainings, groups, partial(validation_quality, trainings), plan.num_rates, tuning, console)
 
 
-def _tests(trainings: Trainings, variant: Variant, best: Mapping[Group, int], seeds: range, tester: Tester) -> Measured:
+def _tests(
+    trainings: Trainings, variant: Variant, best: Mapping[Group, int], seeds: range, examiner: Examiner
+) -> Measured:
     rates = {g.name: trainings.rate(g.labels[0], best[g]) for g in variant.groups if g in best}
     measured = Measured(variant, rates)
     for group in variant.groups:
-        if group not in best:
-            continue
         for planned in group.planned:
             name = f"{planned.label}, {planned.size}"
+            if group not in best:
+                measured.missing[name] = list(seeds)
+                continue
             of_size: dict[int, dict[int, dict[str, Figure]]] = {}
             for seed in seeds:
                 record = trainings.record(Training(planned.label, best[group], seed))
                 candidate = None if record is None else planned.found(record)
                 figures = None
                 if record is not None and candidate is not None:
-                    figures = tester.figures(f"{name}, seed {seed}", record, candidate)
+                    figures = examiner.figures(f"{name}, seed {seed}", record, candidate)
                 if record is None or candidate is None or figures is None:
                     measured.missing.setdefault(name, []).append(seed)
                 else:

@@ -69,8 +69,8 @@ def answers(results: Results, objectives: Objectives) -> tuple[list[str], dict[s
             lost = _lost(ladder, reference, size, objectives)
             if not lost:
                 continue
-            ours = over_seeds(list(reference.quality(size, objectives.quality).values()))[0]
-            margin = plan.margin if objectives.maximize else plan.margin * ours
+            mean = over_seeds(list(reference.quality(size, objectives.quality).values()))[0]
+            margin = plan.margin if objectives.maximize else plan.margin * mean
             loss = paired(lost)
             given.append(at_most(loss, margin))
             found["loses"]["at"][str(size)] = asdict(loss) | {"margin": margin, "answer": given[-1]}
@@ -81,10 +81,12 @@ def answers(results: Results, objectives: Objectives) -> tuple[list[str], dict[s
     found["hypervolume"] = {"of": plan.ladder, "minus": {}}
     for name, other in results.variants.items():
         both = [ladder.areas[seed] - other.areas[seed] for seed in ladder.areas if seed in other.areas]
-        if name != plan.ladder and both:
-            found["hypervolume"]["minus"][name] = asdict(paired(both)) | {"answer": place(paired(both))}
-            is_rival = f", the rival: {place(paired(both))}" if name == plan.rival else f": {place(paired(both))}"
-            lines.append(f"Hypervolume of {plan.ladder} minus that of {name}{is_rival}; {_words(paired(both))}")
+        if name == plan.ladder or not both:
+            continue
+        difference, told = paired(both), place(paired(both))
+        found["hypervolume"]["minus"][name] = asdict(difference) | {"answer": told}
+        is_rival = ", the rival" if name == plan.rival else ""
+        lines.append(f"Hypervolume of {plan.ladder} minus that of {name}{is_rival}: {told}; {_words(difference)}")
     return lines, found
 
 

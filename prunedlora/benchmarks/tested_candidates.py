@@ -17,7 +17,7 @@ from prunedlora.trial.assets import AssetCache
 
 
 @dataclass
-class Tester:
+class Examiner:
     """Measures in this process, and remembers what it had to refuse."""
 
     store: Store

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,21 @@ from typer.testing import CliRunner
 from prunedlora.benchmarks.command import app
 from prunedlora.benchmarks.comparison import RATE, ComparisonError, Trainings, UntrainedError
 from prunedlora.benchmarks.ladder_answers import mean_gain
-from prunedlora.benchmarks.ladder_comparison import Plan, Results, left_to_train, measure
+from prunedlora.benchmarks.ladder_comparison import (
+    Measured,
+    Plan,
+    Results,
+    _areas,
+    _tests,
+    left_to_train,
+    measure,
+)
 from prunedlora.benchmarks.ladder_table import answers, figures, show
-from prunedlora.benchmarks.ladder_variants import Group, variants_of
+from prunedlora.benchmarks.ladder_variants import Group, Variant, variants_of
 from prunedlora.benchmarks.over_seeds import over_seeds
+from prunedlora.benchmarks.tested_candidates import Examiner
 from prunedlora.config.load import parse_sweep
+from prunedlora.results.analysis.pareto import Objectives
 from prunedlora.results.record import BaseReference, Figure
 from prunedlora.results.store import Store
 from tests.benchmarks.in_process import CPU, Runner
@@ -99,7 +110,7 @@ def test_a_ladder_and_dedicated_trainings_are_compared_by_size_and_seed_and_what
     assert found["loses"]["at"].keys() == {str(of_4), str(of_2)}
     assert found["loses"]["at"][str(of_2)]["mean"] == over_seeds([theirs[s] - ours[s] for s in (1, 2)])[0]
     assert "(0.50 of its steps)" in told[1]
-    assert "the rival: " in told[-1]
+    assert "minus that of LoRA, the rival: " in told[-1]
     everything = json.loads((tmp_path / "store" / "ladder.json").read_text())
     assert everything["variants"]["LoRA"]["test"][str(of_2)]["1"].keys() == {"accuracy", "loss"}
     assert everything["answers"]["loses"]["everywhere"] == found["loses"]["everywhere"]
@@ -179,6 +190,31 @@ def test_a_run_that_was_cut_short_goes_on(tmp_path: Path) -> None:
     assert left_to_train(trainings, plan) == "1 of 2 trainings are left: 12 steps"
     tuned = Plan(num_rates=3, num_tuning_seeds=1, num_seeds=2, margin=0.02)
     assert left_to_train(trainings, tuned).startswith("4 of 5 trainings are left: 48 steps, and more where the best")
+
+
+def test_a_variant_with_an_untuned_training_has_no_hypervolume(tmp_path: Path) -> None:
+    trainings = comparison(tmp_path, BASELINES[1:])
+    (variant,) = variants_of(trainings)
+    examiner = Examiner(trainings.store, CPU, Console(file=io.StringIO()))
+    found = _tests(trainings, variant, {}, range(1, 3), examiner)
+    assert found.missing == {"LoRA: rank 4, mean rank 4": [1, 2], "LoRA: rank 2, mean rank 2": [1, 2]}
+    some = {100: {1: {"accuracy": Figure(value=1.0, stderr=None, num_examples=9)}}}
+    assert _areas(trainings, replace(found, tests=some), 0.0, [100], range(1, 3)) == {}
+    assert _areas(trainings, replace(found, tests=some, missing={}), 0.0, [100], range(1, 3)) == {1: pytest.approx(1)}
+
+
+def test_of_a_loss_the_margin_is_a_share_and_less_is_better() -> None:
+    objectives = Objectives("loss", maximize=False, size="adapter_params")
+    variants = {}
+    for name, losses in (("ladder", (1.05, 1.06)), ("LoRA", (1.0, 1.01))):
+        tests = {100: {s: {"loss": Figure(value=v, stderr=None, num_examples=9)} for s, v in enumerate(losses)}}
+        variants[name] = Measured(Variant(name, (Group(name, (name,), (), 10),)), {name: 0.1}, tests)
+    for margin, answer in ((0.06, "yes"), (0.04, "no")):
+        plan = Plan(4, 1, 2, margin, ladder="ladder", reference="LoRA")
+        results = Results(plan, {}, {}, {}, 2.0, [100], variants)
+        lost = answers(results, objectives)[1]["loses"]["at"]["100"]
+        assert lost["margin"] == pytest.approx(margin * 1.005)
+        assert (lost["mean"], lost["answer"]) == (pytest.approx(0.05), answer)
 
 
 def test_seeds_that_failed_are_named_and_in_no_mean(tmp_path: Path) -> None:
