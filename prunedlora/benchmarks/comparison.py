@@ -25,6 +25,10 @@ class ComparisonError(ValueError):
     """A comparison that cannot be made; the message names the method."""
 
 
+class UntrainedError(ComparisonError):
+    """A training that is wanted is not on record yet."""
+
+
 @dataclass(frozen=True)
 class Contender:
     """A method with the adapter that it is judged by."""
@@ -32,6 +36,11 @@ class Contender:
     label: str
     cut: Cut | None
     """That is judged, of the end of the training; None: the adapter as it was trained."""
+
+    @property
+    def labels(self) -> tuple[str]:
+        """Of what is trained at its learning rate: its own."""
+        return (self.label,)
 
     @property
     def name(self) -> str:
@@ -122,16 +131,22 @@ class Trainings:
         own = trial_with(self.config.trial, self._values[label]).optimizer.learning_rate
         return own * FACTOR**power
 
-    def candidate(self, contender: Contender, power: int, seed: int) -> tuple[TrialRecord, Candidate] | None:
-        """The adapter that the contender is judged by, None when the training failed.
+    def record(self, training: Training) -> TrialRecord | None:
+        """What a training left; None when it failed.
 
-        Raises ComparisonError when there is no record of it: the sweep was cut short.
+        Raises UntrainedError when there is no record of it: the sweep was cut short.
         """
-        key = trial_key(self.trial(Training(contender.label, power, seed)))
-        record = self.store.read_record(key)
+        record = self.store.read_record(trial_key(self.trial(training)))
         if record is None:
-            raise ComparisonError(f"{contender.label}, seed {seed} is not trained yet: run the same command again")
-        if record.status == "failed":
+            raise UntrainedError(
+                f"{training.label}, seed {training.seed} is not trained yet: run the same command again"
+            )
+        return None if record.status == "failed" else record
+
+    def candidate(self, contender: Contender, power: int, seed: int) -> tuple[TrialRecord, Candidate] | None:
+        """The adapter that the contender is judged by, None when the training failed. Raises UntrainedError."""
+        record = self.record(Training(contender.label, power, seed))
+        if record is None:
             return None
         (found,) = (
             candidate for candidate in record.candidates if candidate.progress == 1.0 and candidate.cut == contender.cut

@@ -20,12 +20,14 @@ from prunedlora.tasks.batching import IGNORED
 
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 NUM_EXAMPLES = 20_000
+SHORT = 6
+"""Letters of the longest short word."""
 BATCH_SIZE = 64
 PEAK_RATE = 3e-3
 
 
 def make(folder: Path, num_steps: int, say: Callable[[str], None]) -> None:
-    """Pretrains for `num_steps`, 60 or more; the folder gets `model/` and the task, `backward.jsonl`."""
+    """Pretrains for `num_steps`, 60 or more; the folder gets `model/` and the task (`write_task`)."""
     torch.manual_seed(0)
     chance = random.Random(0)
     tokenizer = character_tokenizer()
@@ -59,9 +61,18 @@ def make(folder: Path, num_steps: int, say: Callable[[str], None]) -> None:
             say(f"step {step} of {num_steps}, loss {loss.item():.4f}, {left:.0f} s left")
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
-    with (folder / "backward.jsonl").open("w") as file:
-        for word in distinct_words(NUM_EXAMPLES, random.Random(1)):
-            file.write(json.dumps({"question": f"rev {word}>", "answer": word[::-1]}) + "\n")
+    write_task(folder)
+
+
+def write_task(folder: Path) -> None:
+    """Words to spell backward: backward.jsonl, and of those the short ones alone in backward_short.jsonl, which
+    take fewer steps to learn."""
+    words = list(distinct_words(NUM_EXAMPLES, random.Random(1)))
+    for name, longest in (("backward.jsonl", None), ("backward_short.jsonl", SHORT)):
+        with (folder / name).open("w") as file:
+            for word in words:
+                if longest is None or len(word) <= longest:
+                    file.write(json.dumps({"question": f"rev {word}>", "answer": word[::-1]}) + "\n")
 
 
 def character_tokenizer() -> PreTrainedTokenizerFast:

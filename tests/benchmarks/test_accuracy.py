@@ -8,7 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from prunedlora.benchmarks import accuracy
+from prunedlora.benchmarks import accuracy, tested_candidates
 from prunedlora.benchmarks.accuracy import compare
 from prunedlora.benchmarks.comparison import RATE, ComparisonError, Contender, Training, Trainings, only
 from prunedlora.benchmarks.over_seeds import over_seeds
@@ -18,10 +18,7 @@ from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.stored_adapter import StoredAdapterError
 from prunedlora.results.store import Store
-from prunedlora.training.distributed import Workers
-from prunedlora.training.loop import Verdict
-from prunedlora.trial.assets import AssetCache
-from prunedlora.trial.execute import execute_trial
+from tests.benchmarks.in_process import Runner
 from tests.inventions import invented_record
 from tests.tiny import sweep_tree
 
@@ -37,28 +34,6 @@ METHODS: list[dict[str, Any]] = [
 def comparison(folder: Path, **changes: Any) -> SweepConfig:
     tree = sweep_tree(folder / "tiny", "unused") | {"num_trials": 0, "space": {}, "baselines": METHODS} | changes
     return parse_sweep(tree, "test")
-
-
-class Runner:
-    """Runs a sweep's baselines in this process; keeps what it trained."""
-
-    def __init__(self, store: Store, most: int | None = None) -> None:
-        self.store, self.most = store, most
-        self.labels: list[str | None] = []
-        self.assets = AssetCache(CPU)
-
-    def __call__(self, sweep: SweepConfig) -> None:
-        self.store.create_or_open(sweep.model_dump(mode="json"))  # as run_sweep does: it must take what a rerun brings
-        for trial, label in zip(sweep.baseline_trials(), sweep.baseline_labels(), strict=True):
-            key = trial_key(trial)
-            if self.store.read_record(key) is not None or len(self.labels) == self.most:
-                continue
-            self.labels.append(label)
-            self.store.write_config(key, trial.model_dump(mode="json"))
-            execute_trial(
-                trial, key, store=self.store, assets=self.assets, workers=Workers(0, 1, CPU), epoch=1, max_attempts=2,
-                report=lambda _: Verdict.CONTINUE, progress=lambda *_: Verdict.CONTINUE,
-            )  # fmt: skip
 
 
 def figures_of(config: SweepConfig, run: Runner, text: io.StringIO, against: str | None = None) -> dict[str, Any]:
@@ -219,7 +194,7 @@ def test_adapters_are_tested_on_the_commit_that_they_trained_on(
         tested.append(trial)
         raise StoredAdapterError("enough seen")
 
-    monkeypatch.setattr(accuracy, "measure_test", measure)
+    monkeypatch.setattr(tested_candidates, "measure_test", measure)
     best = {Contender("pruned", None): 0}
     _, refused = accuracy._tests(trainings, best, [1], CPU, Console(file=io.StringIO()))
     assert refused == {"pruned, seed 1": "enough seen"}

@@ -1,4 +1,4 @@
-"""The laboratory: what `jobs/benchmark.py small-model` makes is what search_spaces/compare_small*.yaml train."""
+"""The laboratory: what `jobs/benchmark.py small-model` makes is what search_spaces/*_small*.yaml train."""
 
 import subprocess
 import sys
@@ -30,8 +30,7 @@ def test_the_small_model_and_its_task_fit_the_comparison(tmp_path: Path) -> None
     model, tokenizer = tmp_path / "model", AutoTokenizer.from_pretrained(tmp_path / "model")
     assert AutoModelForCausalLM.from_pretrained(model).num_parameters() < 10**6
     assert tokenizer.decode(tokenizer("rev abc> cba")["input_ids"]) == "rev abc> cba"
-    names = [f"trial.model.name={model}", f"trial.data.train.name={tmp_path / 'backward.jsonl'}"]
-    sweeps = sorted((ROOT / "search_spaces").glob("compare_small*.yaml"))
-    assert len(sweeps) == 2
-    for sweep in sweeps:
-        preflight(load_sweep(sweep, names))
+    tasks = {"compare_small": "backward", "compare_small_placement": "backward", "ladder_small": "backward_short"}
+    for name, task in tasks.items():
+        names = [f"trial.model.name={model}", f"trial.data.train.name={tmp_path / task}.jsonl"]
+        preflight(load_sweep(ROOT / "search_spaces" / f"{name}.yaml", names))

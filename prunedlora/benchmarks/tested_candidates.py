@@ -1,0 +1,47 @@
+"""Candidates of a store on the test split: each measured once, what was measured before is read."""
+
+from dataclasses import dataclass, field
+
+import torch
+from rich.console import Console
+
+from prunedlora.adapters.verify import VerificationError
+from prunedlora.delivery.candidate_test import TEST_FILE, measure_test, read_test_figures
+from prunedlora.delivery.recorded_trial import recorded_trial
+from prunedlora.delivery.stored_adapter import StoredAdapterError
+from prunedlora.plain_print import print_plain
+from prunedlora.results.record import Candidate, Figure, TrialRecord
+from prunedlora.results.store import Store
+from prunedlora.training.distributed import Workers
+from prunedlora.trial.assets import AssetCache
+
+
+@dataclass
+class Examiner:
+    """Measures in this process, and remembers what it had to refuse."""
+
+    store: Store
+    device: torch.device
+    console: Console
+    refused: dict[str, str] = field(default_factory=dict)
+    """Name of an adapter that is damaged, or not the same in plain PEFT → why."""
+
+    def __post_init__(self) -> None:
+        self._assets, self._workers = AssetCache(self.device), Workers(0, 1, self.device)
+
+    def figures(self, name: str, record: TrialRecord, candidate: Candidate) -> dict[str, Figure] | None:
+        """The candidate's test figures; None, said under its `name`, where its adapter is refused. Unsaid where it has
+        none: no component is left, or it was deleted."""
+        if candidate.adapter_path is None:
+            return None
+        store = self.store
+        path = store.trial_path(record.key, candidate.adapter_path, TEST_FILE)
+        if not store.storage.exists(path):
+            trial = recorded_trial(record)  # what it trained on: a branch on the Hub may have moved since
+            try:
+                measure_test(trial, record.key, candidate.name, store=store, assets=self._assets, workers=self._workers)
+            except (StoredAdapterError, VerificationError) as error:
+                self.refused[name] = str(error)
+                print_plain(self.console, f"{name}: refused, in no mean: {error}")
+                return None
+        return read_test_figures(store, path)
