@@ -1,6 +1,6 @@
 """The tensors of an adapter that exists: read from its file, told from those of the base model, and put into place."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pickle import UnpicklingError
 
 import torch
@@ -52,7 +52,7 @@ def own_weights(
     for key, tensor in weights.items():
         name = key.removeprefix(KEY_PREFIX).replace(".base_layer.", ".")
         if FACTOR in key or key.startswith(heads):
-            _check_finite(existing, key, tensor)
+            check_finite(existing, key, tensor)
             own[key] = tensor
         elif name in base:
             if not _is_same(base[name], tensor):
@@ -64,7 +64,7 @@ def own_weights(
         elif is_lora:
             raise _unknown(existing, [key], weights)
         else:
-            _check_finite(existing, key, tensor)
+            check_finite(existing, key, tensor)
             own[key] = tensor
     return own
 
@@ -86,13 +86,13 @@ def fill(existing: ExistingAdapter, model: PeftModel, adapter_name: str, weights
     try:
         result = set_peft_model_state_dict(model, dict(weights), adapter_name=adapter_name)
     except KeyError as error:  # of a module that is trained whole
-        raise _lacking(existing, str(error.args[0]), weights) from error
+        raise lacking(existing, str(error.args[0]), weights) from error
     except RuntimeError as error:
         raise ExistingAdapterError(f"{told(existing)} does not fit the base model: {error}") from error
     prefix = getattr(model.base_model, "prefix", FACTOR)
     missing = [key for key in result.missing_keys if prefix in key and f".{adapter_name}" in key]
     if missing:
-        raise _lacking(existing, missing[0], weights)
+        raise lacking(existing, missing[0], weights)
     if result.unexpected_keys:
         raise _unknown(existing, result.unexpected_keys, weights)
 
@@ -151,7 +151,8 @@ def _form(tensor: Tensor) -> str:
     return f"{tuple(tensor.shape)} {tensor.dtype}"
 
 
-def _check_finite(existing: ExistingAdapter, key: str, tensor: Tensor) -> None:
+def check_finite(existing: ExistingAdapter, key: str, tensor: Tensor) -> None:
+    """Raises ExistingAdapterError for numbers that are not finite in the tensor named `key` in the adapter's file."""
     if tensor.is_floating_point() and not tensor.is_meta and not tensor.float().isfinite().all():
         raise ExistingAdapterError(
             f"{told(existing)} has numbers that are not finite (NaN or infinite) in {key!r}: its training broke down; "
@@ -159,7 +160,8 @@ def _check_finite(existing: ExistingAdapter, key: str, tensor: Tensor) -> None:
         )
 
 
-def _lacking(existing: ExistingAdapter, key: str, weights: Mapping[str, Tensor]) -> ExistingAdapterError:
+def lacking(existing: ExistingAdapter, key: str, weights: Iterable[str]) -> ExistingAdapterError:
+    """What to raise where the file, which holds tensors of the names `weights`, lacks those of `key`'s module."""
     return ExistingAdapterError(f"{told(existing)} has no weights for {_module(key)!r}{_first(weights)}")
 
 
@@ -170,7 +172,7 @@ def _unknown(existing: ExistingAdapter, keys: list[str], weights: Mapping[str, T
     )
 
 
-def _first(weights: Mapping[str, Tensor]) -> str:
+def _first(weights: Iterable[str]) -> str:
     """What the file calls its tensors: some trainers have other prefixes than PEFT."""
     return f"; the first tensor of its file is {next(iter(weights), None)!r}"
 

@@ -21,8 +21,9 @@ class CutsConfig(Section):
     """Who loses components."""
     min_rank: int = Field(default=0, ge=0)
     """Fewest components that a layer keeps."""
-    at: Literal["end", "every_rung"] = "end"
-    """Of what is cut: the adapter at the end of the training, or, of a ladder, of every rung."""
+    at: Literal["end", "every_rung", "start"] = "end"
+    """Of what is cut: the adapter at the end of the training; of a ladder that of every rung, its trunk included; or,
+    of a ladder with trunk 0, the adapter that it starts from alone."""
     screen_examples: PositiveInt | None = 200
     """Validation examples (the first) on which every cut's loss is measured; only those cuts are evaluated on all of
     them that no smaller or equally large adapter of the training clearly beats there (a lower loss on the same examples

@@ -39,6 +39,10 @@ class DataConfig(Section):
     """How validation and test are cut from train where there are classes. true: every class gets its share, and at
     least one example, in each split; false: at random, classes may be missing from a cut; None: at random, refused
     where that leaves a class out of a split."""
+    labels: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=2)] | None = None
+    """The classes in the order of the head's logits, for an adapter with a head that does not tell it (one of plain
+    PEFT). None: the order that adapter.start_from tells, by a labels.json or a store's record; where it tells none, or
+    the head is new, sorted: as numbers where all are numbers, else as text."""
     max_length: PositiveInt | None = None
     """Longest input in tokens, prompt and answer together; None is the model's limit. Longer ones: cut and counted;
     conversations lose their oldest turns."""
@@ -124,6 +128,16 @@ class DataConfig(Section):
             raise ValueError(f"stratify has no effect on task {self.task!r}, which has no classes; remove it")
         if self.num_validation is None and self.num_test is None:
             raise ValueError("stratify has no effect without num_validation and num_test, which cut; remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _labels_are_of_classes(self) -> Self:
+        if self.labels is None:
+            return self
+        if not lookup("task", self.task).has_classes:
+            raise ValueError(f"labels has no effect on task {self.task!r}, which has no classes; remove it")
+        if twice := [label for label in self.labels if self.labels.count(label) > 1]:
+            raise ValueError(f"labels names a class twice: {twice[0]!r}")
         return self
 
     @model_validator(mode="after")

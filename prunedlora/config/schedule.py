@@ -92,8 +92,10 @@ class LadderConfig(Section):
     name: Literal["ladder"]
     rungs: SizesConfig
     """The sizes after the trunk's, falling."""
-    trunk: Share = 0.5
-    """Share of the steps before the first removal."""
+    trunk: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
+    """Share of the steps before the first removal. 0, for an adapter that exists (adapter.start_from): it is the trunk
+    as it is, evaluated before the first step; rung 1 begins there. With rate restart optimizer.warmup, the trunk's, is
+    then without effect."""
     shares: list[PositiveFloat] | None = None
     """How the steps after the trunk are shared among the rungs, one number each; None: equally."""
     removal: Annotated[str, registered("schedule")] = "one_shot"
@@ -104,8 +106,9 @@ class LadderConfig(Section):
     """Optimizer steps from one event to the next: 10; without effect on one_shot."""
     rate: Literal["restart", "continue", "branch"] = "restart"
     """Learning rate. restart: trunk and rungs each have a warm-up and a decay of their own. continue: one for the whole
-    training. branch: constant after the warm-up; at each rung's end a short branch decays to 0, its adapter is the
-    candidate, and the training goes on from where the branch began."""
+    training. branch: constant after the warm-up, which lies in the trunk, or in rung 1 where there is none; at each
+    rung's end a short branch decays to 0, its adapter is the candidate, and the training goes on from where the branch
+    began."""
     rung_rate: PositiveFloat | None = None
     """Peak rate at the rungs as a share of optimizer.learning_rate, before rate_growth: 1; only with restart."""
     warmup: Progress | None = None

@@ -26,6 +26,7 @@ from prunedlora.config.methods import (
 from prunedlora.config.metric_names import taken_names
 from prunedlora.config.schedule import SizesConfig
 from prunedlora.config.section import Section
+from prunedlora.config.start_problems import trunk_problems, untrained_problems
 from prunedlora.config.trial_sections import AdapterConfig, ModelConfig, OptimizerConfig, TrainingConfig
 from prunedlora.metric_kinds import has_metric, is_generating, own_metric
 from prunedlora.pruning.goals import falling_goals
@@ -92,6 +93,7 @@ class TrialConfig(Section):
         problems = [
             *self._method_problems(),
             *self._cuts_problems(),
+            *self._start_problems(),
             *self._evaluation_problems(),
             *self._length_problems(),
         ]
@@ -144,6 +146,13 @@ class TrialConfig(Section):
             problems.append(f"svd.ranks {self.svd.ranks} must lie below adapter.initial_rank {rank}")
         if self.adalora is not None and self.adalora.target_rank >= rank:
             problems.append(f"adalora.target_rank {self.adalora.target_rank} must be below adapter.initial_rank {rank}")
+        return problems
+
+    def _start_problems(self) -> list[str]:
+        """Of what is done with an adapter that exists before it is trained."""
+        problems = trunk_problems(self.adapter, self.pruning, self.cuts)
+        if self.training.num_steps == 0:
+            problems += untrained_problems(self.adapter, self.cuts, self.evaluation)
         return problems
 
     def _cuts_problems(self) -> list[str]:

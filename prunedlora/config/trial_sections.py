@@ -167,8 +167,9 @@ class OptimizerConfig(Section):
 
 
 class TrainingConfig(Section):
-    num_steps: PositiveInt | None = None
-    """Optimizer steps; or give num_epochs."""
+    num_steps: Annotated[int, Field(ge=0)] | None = None
+    """Optimizer steps; or give num_epochs. 0: nothing is trained, whatever the optimizer's section says; the adapter in
+    adapter.start_from is evaluated as it is, and cut (cuts, or method svd)."""
     num_epochs: PositiveFloat | None = None
     """Passes over the training split; or give num_steps."""
     batch_size: PositiveInt
