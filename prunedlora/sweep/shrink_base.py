@@ -44,7 +44,8 @@ def base_section(original: Original, base: str | None) -> dict[str, Any]:
 
 
 def base_config(original: Original, model: ModelConfig) -> PretrainedConfig:
-    """The base model's own config. Raises ShrinkError where it is not there; ModelError for overrides that it has not."""
+    """The base model's own config. Raises ShrinkError where it is not there, ModelError for overrides that do not go
+    with it."""
     try:
         return load_model_config(settings_of(model))
     except (LocationError, ModelError) as error:
@@ -54,11 +55,14 @@ def base_config(original: Original, model: ModelConfig) -> PretrainedConfig:
         raise ShrinkError(f"{error}{who}; --base says where it lies") from error
 
 
-def task_of(original: Original, config: PretrainedConfig) -> str:
-    """What the adapter is for: as its task type says, else a head that is trained whole, or a base model that writes.
+def task_of(original: Original, config: PretrainedConfig, asked: str | None) -> str:
+    """What the adapter is for: as `asked`, else as its task type says, a head that is trained whole, or a base model
+    that writes.
 
     Raises ShrinkError where none of them tells.
     """
+    if asked is not None:
+        return asked
     kind = original.task_type
     if kind in TASK_OF_TYPE:
         return TASK_OF_TYPE[kind]
@@ -82,14 +86,16 @@ def check_fit(original: Original, model: ModelConfig, task: str, num_classes: in
     settings = {} if num_classes is None else {"num_labels": num_classes}
     skeleton = load_without_weights(settings_of(model), lookup("task", task).auto_model, settings)
     modules = dict(skeleton.named_modules())
-    for layer, (_, before, behind) in original.layers.items():
-        if layer not in modules:
-            raise _no_fit(original, model, f"it adapts {layer!r}, which that has not")
-        if not isinstance(modules[layer], LINEAR):
-            raise _no_fit(original, model, f"it adapts {layer!r}, a {type(modules[layer]).__name__} there")
-        there = tuple(modules[layer].weight.shape)
-        if Counter(there) != Counter((before, behind)):
-            raise _no_fit(original, model, f"{layer!r} maps {before} to {behind} numbers, and is {there} there")
+    for layer in original.layers:
+        module = modules.get(layer.name)
+        if module is None:
+            raise _no_fit(original, model, f"it adapts {layer.name!r}, which that has not")
+        if not isinstance(module, LINEAR):
+            raise _no_fit(original, model, f"it adapts {layer.name!r}, a {type(module).__name__} there")
+        there = tuple(module.weight.shape)
+        if Counter(there) != Counter((layer.d_in, layer.d_out)):  # either way round, as classes keep them
+            wants = f"a layer from {layer.d_in} to {layer.d_out} numbers"
+            raise _no_fit(original, model, f"{layer.name!r} has weights {there} there, and the adapter is for {wants}")
     for head, tensors in original.heads.items():
         if head not in modules:
             raise _no_fit(original, model, f"it trains {head!r} whole, which that has not")
@@ -120,4 +126,3 @@ def _no_fit(original: Original, model: ModelConfig, why: str) -> ShrinkError:
     return ShrinkError(
         f"{told(original.existing)} is of another base model than {model.name!r}: {why}; --base names its own"
     )
-

@@ -53,8 +53,8 @@ def _asked(original: Original, found: Sequence[str], labels: list[str]) -> list[
 
 def _named_by(config: PretrainedConfig) -> list[str] | None:
     """A config's names of classes, in their order; None where they are those of no task."""
-    by_number = config.id2label or {}
-    names = [by_number[number] for number in sorted(by_number)]
+    by_number: dict[int, str] = dict(config.id2label or {})
+    names = [name for _, name in sorted(by_number.items())]
     return None if not names or any(UNNAMED.fullmatch(name) for name in names) else names
 
 

@@ -1,6 +1,6 @@
 """What an adapter that is to shrink is judged by: its data and evaluation sections, of options or of a sweep file."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -146,20 +146,6 @@ def cut_number(examples: Iterable[Example], names: str) -> int:
             f"quarter each): give --validation and --test, or --num-validation and --num-test"
         )
     return number
-
-
-def data_lines(data: DataConfig, ruled: Sequence[str]) -> list[str]:
-    """Where training, validation and test examples come from; `ruled`: the splits whose number the rule gave."""
-    lines = [f"Data: {data.train_names}"]
-    for split in ("validation", "test"):
-        number = getattr(data, f"num_{split}")
-        if number is None:
-            names = ", ".join(repr(source.name) for source in data.sources(split))
-            lines.append(f"{split} from {names}")
-        else:
-            rule = f" (a quarter of its prompts, at most {MOST})" if split in ruled else ""
-            lines.append(f"{number} {split} examples cut from it{rule}")
-    return ["; ".join(lines)]
 
 
 def _source(options: DataOptions, name: str) -> dict[str, Any]:

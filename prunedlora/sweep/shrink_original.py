@@ -4,8 +4,7 @@ No model is loaded, and nothing of the base is asked for.
 """
 
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ from typing import Any
 from torch import Tensor
 
 from prunedlora.adapter_place import STORED, split_stored
-from prunedlora.adapters.existing import ExistingAdapter, read_config, told
-from prunedlora.adapters.existing_weights import FACTOR, read_weights
-from prunedlora.adapters.export import CONFIG_NAME, KEY_PREFIX
+from prunedlora.adapters.existing import ExistingAdapter, told
+from prunedlora.adapters.export import CONFIG_NAME
+from prunedlora.adapters.file_layers import FileLayer, read_factors
 from prunedlora.config.identity import ADAPTER_WEIGHTS
 from prunedlora.config.trial_sections import AdapterConfig
 from prunedlora.missing_path import looked_for
@@ -23,7 +22,6 @@ from prunedlora.pruning.target import Start
 from prunedlora.results.analysis.named_adapter import find_adapter
 from prunedlora.trial.start import existing_start
 
-LOW_RANK_PAIR = re.compile(r"(?P<layer>.+)\.lora_(?P<side>[AB])\.weight")
 HEADS_OF_CLASSES = ("classifier", "score")
 """What PEFT trains whole of a classifier (task type SEQ_CLS), where its configuration names nothing."""
 SEQ_CLS = "SEQ_CLS"
@@ -48,18 +46,14 @@ class Original:
     """The model section of the trial that made it, of an adapter out of a store."""
     labels: tuple[str, ...] | None
     """Its classes in the order of its logits, where it tells them."""
-    layers: Mapping[str, tuple[int, int, int]]
-    """Full name in the base model → rank, width in, width out."""
+    layers: tuple[FileLayer, ...]
     heads: Mapping[str, Mapping[str, tuple[int, ...]]]
     """Full name of a module that is trained whole → its tensors' names in it → their shapes."""
 
     @property
     def start(self) -> Start:
         """The layers, as sizes are reckoned with."""
-        return Start.of(
-            [rank for rank, _, _ in self.layers.values()],
-            [before + behind for _, before, behind in self.layers.values()],
-        )
+        return Start.of_layers(self.layers)
 
     @property
     def num_parameters(self) -> int:
@@ -77,9 +71,9 @@ class Original:
 def read_original(name: str, revision: str | None = None) -> Original:
     """The adapter of this name: a folder of PEFT's, a name on the Hub (at `revision`), or store:STORE/KEY@NAME.
 
-    Raises ShrinkError for what is no adapter, has no weights, is no plain pair of factors on each of its layers, or
-    changes nothing; ExistingAdapterError for a form of LoRA that is not gone on from and for damaged weights;
-    LocationError and StoreError for what the Hub or a store does not give.
+    Raises ShrinkError for what is no adapter or has no weights; ExistingAdapterError for a form of LoRA that is not
+    gone on from, layers that are not linear, weights that are damaged, and updates that are all zero; LocationError and
+    StoreError for what the Hub or a store does not give.
     """
     is_here = _check_place(name)
     if revision is not None and (is_here or name.startswith(STORED)):
@@ -87,20 +81,19 @@ def read_original(name: str, revision: str | None = None) -> Original:
     start = existing_start(name, AdapterConfig(method="lora", start_from=name, revision=revision))
     existing = start.existing
     assert existing is not None
-    tree = json.loads((existing.folder / CONFIG_NAME).read_text("utf-8"))
-    _check_kind(existing, tree)
-    read_config(existing)
-    weights = read_weights(existing)
-    settings = find_adapter(name).record.config.get("model") if name.startswith(STORED) else None
+    _check_kind(existing)
+    sizes, _, others = read_factors(existing)
+    config = sizes.config
+    settings: Any = find_adapter(name).record.config.get("model") if name.startswith(STORED) else None
     original = Original(
         existing=existing,
-        task_type=tree.get("task_type"),
-        base_name=tree.get("base_model_name_or_path") or None,
-        base_revision=tree.get("revision") or None,
+        task_type=None if config.task_type is None else str(getattr(config.task_type, "value", config.task_type)),
+        base_name=config.base_model_name_or_path or None,
+        base_revision=config.revision or None,
         base_settings=settings,
         labels=start.labels,
-        layers=_layers(existing, weights),
-        heads=_heads(weights, tree.get("modules_to_save") or _heads_by_type(tree)),
+        layers=sizes.layers,
+        heads=_heads(others, config.modules_to_save or (HEADS_OF_CLASSES if config.task_type == SEQ_CLS else ())),
     )
     if original.task_type == SEQ_CLS and not original.heads:
         raise ShrinkError(
@@ -145,8 +138,9 @@ def _instead(folder: Path) -> str:
     return ""
 
 
-def _check_kind(existing: ExistingAdapter, tree: Mapping[str, Any]) -> None:
-    """Before read_config, which would advise a setting of sweep files."""
+def _check_kind(existing: ExistingAdapter) -> None:
+    """Raises ShrinkError for another tuner than LoRA, for which read_config would advise a setting of sweep files."""
+    tree = json.loads((existing.folder / CONFIG_NAME).read_text("utf-8"))
     kind = tree.get("peft_type")
     if isinstance(kind, str) and kind != "LORA":
         raise ShrinkError(
@@ -155,50 +149,13 @@ def _check_kind(existing: ExistingAdapter, tree: Mapping[str, Any]) -> None:
         )
 
 
-def _heads_by_type(tree: Mapping[str, Any]) -> tuple[str, ...]:
-    return HEADS_OF_CLASSES if tree.get("task_type") == SEQ_CLS else ()
-
-
-def _layers(existing: ExistingAdapter, weights: Mapping[str, Tensor]) -> dict[str, tuple[int, int, int]]:
-    """Raises ShrinkError for what is no pair of matrices, and where no layer's update is other than zero."""
-    pairs: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in weights.items():
-        if FACTOR not in key:
-            continue
-        found = LOW_RANK_PAIR.fullmatch(key.removeprefix(KEY_PREFIX))
-        if found is None or tensor.dim() != 2:
-            raise ShrinkError(
-                f"{told(existing)} has {key!r} of shape {tuple(tensor.shape)}, which is no factor of a linear layer: "
-                "linear layers alone are shrunk, no embeddings or convolutions"
-            )
-        pairs.setdefault(found["layer"], {})[found["side"]] = tensor
-    if not pairs:
-        raise ShrinkError(
-            f"{told(existing)}: its file holds no factors of a LoRA; its first tensor is {next(iter(weights), None)!r}"
-        )
-    for layer, pair in pairs.items():
-        if pair.keys() != {"A", "B"} or pair["A"].shape[0] != pair["B"].shape[1]:
-            shapes = ", ".join(f"{side} {tuple(tensor.shape)}" for side, tensor in sorted(pair.items()))
-            raise ShrinkError(f"{told(existing)}: {layer!r} has no pair of factors, but {shapes}: its file is damaged")
-    if not any(pair["A"].any() and pair["B"].any() for pair in pairs.values()):
-        raise ShrinkError(
-            f"{told(existing)}: there is nothing to remove: A or B is zero in each of its {len(pairs)} layers, as in "
-            "an adapter that has not been trained"
-        )
-    return {
-        layer: (pair["A"].shape[0], pair["A"].shape[1], pair["B"].shape[0]) for layer, pair in sorted(pairs.items())
-    }
-
-
-def _heads(weights: Mapping[str, Tensor], endings: Any) -> dict[str, dict[str, tuple[int, ...]]]:
+def _heads(others: Mapping[str, Tensor], endings: Sequence[str]) -> dict[str, dict[str, tuple[int, ...]]]:
     """Of the modules whose names end like one of `endings`, as PEFT takes them, those that the file has."""
     heads: dict[str, dict[str, tuple[int, ...]]] = {}
-    for key, tensor in weights.items():
-        if FACTOR in key:
-            continue
-        parts = key.removeprefix(KEY_PREFIX).split(".")
+    for name, tensor in others.items():
+        parts = name.split(".")
         modules = (".".join(parts[:number]) for number in range(1, len(parts)))
         head = next((module for module in modules if module.endswith(tuple(endings))), None)
         if head is not None:
-            heads.setdefault(head, {})[key.removeprefix(f"{KEY_PREFIX}{head}.")] = tuple(tensor.shape)
+            heads.setdefault(head, {})[name.removeprefix(f"{head}.")] = tuple(tensor.shape)
     return dict(sorted(heads.items()))

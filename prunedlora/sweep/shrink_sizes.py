@@ -1,9 +1,10 @@
-"""The sizes that an adapter is to shrink to: given, or halves as far as its layers allow; reckoned by its ranks alone."""
+"""The sizes that an adapter is to shrink to: given, or halves as far as its layers allow; by its ranks alone."""
 
 from collections.abc import Sequence
 
 from pydantic import ValidationError
 
+from prunedlora.adapters.existing import told
 from prunedlora.config.schedule import SizesConfig
 from prunedlora.pruning.allocation import Allocation
 from prunedlora.pruning.goals import falling_goals
@@ -18,9 +19,7 @@ SHARED = "global_per_parameter"
 EQUAL = "uniform"
 
 
-def sizes_for(
-    original: Original, *, kept: str | None, mean_rank: str | None, parameters: str | None
-) -> SizesConfig:
+def sizes_for(original: Original, *, kept: str | None, mean_rank: str | None, parameters: str | None) -> SizesConfig:
     """The sizes of one of the options, each a list with commas; without any the halves that its layers come to.
 
     Raises ShrinkError for what is no list of numbers, or of numbers that fall, for several options, and for a size
@@ -35,23 +34,26 @@ def sizes_for(
         possible = _possible_halves(start)
         if not possible:
             raise ShrinkError(
-                f"adapter {original.existing.name!r}: there is nothing to remove: {original.words}, of which no half "
-                "can be left"
+                f"{told(original.existing)}: there is nothing to remove: {original.words}, of which no half can be left"
             )
         return SizesConfig(kept=possible)
     [(option, text)] = given.items()
     unit = option.removeprefix("--").replace("-", "_")
     try:
         sizes = SizesConfig.model_validate({unit: _numbers(option, text, whole=unit == "parameters")})
-        falling_goals(_rule(SHARED).goal, start, targets(sizes))
     except ValidationError as error:
         problem = error.errors()[0]
         raise ShrinkError(f"{option} {text}: {problem['msg'].removeprefix('Value error, ')}") from error
-    except ValueError as error:
-        if isinstance(error, ShrinkError):
-            raise
-        raise ShrinkError(f"{option} {text}: {error} (adapter {original.existing.name!r}: {original.words})") from error
+    check_sizes(original, sizes, f"{option} {text}")
     return sizes
+
+
+def check_sizes(original: Original, sizes: SizesConfig, said: str) -> None:
+    """Raises ShrinkError for a size that the adapter is not above, or cannot come to; `said`: how they were given."""
+    try:
+        falling_goals(_rule(SHARED).goal, original.start, targets(sizes))
+    except ValueError as error:
+        raise ShrinkError(f"{said}: {error} ({told(original.existing)}: {original.words})") from error
 
 
 def targets(sizes: SizesConfig) -> list[Target]:
