@@ -1,6 +1,5 @@
 """A candidate's adapter, out of its store and into a folder: plain PEFT, checked against the base model on the way."""
 
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -12,13 +11,12 @@ from prunedlora.adapters.attach import detach, load
 from prunedlora.adapters.repack import DTYPES, make_uniform, merge, store_as
 from prunedlora.adapters.verify import check_logits, logits_of, verify
 from prunedlora.delivery.candidate_test import TEST_FILE, read_test_figures
-from prunedlora.delivery.card import CARD_FILE, CERTIFICATE_FILE, card, certificate
-from prunedlora.delivery.class_names import write_labels
+from prunedlora.delivery.companions import write_companions
 from prunedlora.delivery.form import AS_TRAINED, Form
 from prunedlora.delivery.new_folder import new_folder
 from prunedlora.delivery.recorded_answers import generate_as_measured, recorded_answers
 from prunedlora.delivery.recorded_base import RecordedBases, prompt_batch
-from prunedlora.delivery.recorded_chat import recorded_chat, write_template
+from prunedlora.delivery.recorded_chat import recorded_chat
 from prunedlora.delivery.recorded_trial import recorded_trial
 from prunedlora.delivery.stored_adapter import adapter_path, fetch_adapter
 from prunedlora.results.analysis.find import find_candidate
@@ -60,12 +58,7 @@ def export_candidate(store: Store, candidate: str, to: Path, *, check: bool, for
             store_as(result, form.dtype)
         if check or form.merged:
             facts |= _hand_over(record, original, result, form)
-        if not form.merged:  # whose config.json and tokenizer have them
-            write_labels(record, result)
-            write_template(record, result)
-        (result / CARD_FILE).write_text(card(record, chosen, test, original, form), encoding="utf-8")
-        document = certificate(record, chosen, facts, original, form)
-        (result / CERTIFICATE_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        write_companions(record, chosen, result, original=original, form=form, checks=facts, test=test)
         fill(result)
     return facts
 

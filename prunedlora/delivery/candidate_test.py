@@ -3,6 +3,7 @@
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -68,11 +69,22 @@ def measure_test(
 
 
 def read_test_figures(store: Store, path: str) -> dict[str, Figure]:
-    """What `measure_test` wrote to `path` in the store. Raises RecordError when it is not there or broken."""
+    """Figures that `measure_test` wrote to `path` in the store. Raises RecordError when it is not there or broken."""
+    return read_test(store, path)[0]
+
+
+def read_test(store: Store, path: str) -> tuple[dict[str, Figure], dict[str, Any]]:
+    """All that `measure_test` wrote to `path` in the store: figures, and what it checked of the adapter. Raises
+    RecordError when it is not there or broken."""
     text, where = store.storage.read_text(path), store.storage.uri_of(path)
     if text is None:
         raise RecordError(f"{where}: the test evaluation left no figures")
+    content = json_object(text, where)
     try:
-        return TypeAdapter(dict[str, Figure]).validate_python(json_object(text, where).get("figures"))
+        figures = TypeAdapter(dict[str, Figure]).validate_python(content.get("figures"))
     except ValidationError as error:
         raise RecordError(f"{where}: no figures: {error}") from error
+    try:
+        return figures, TypeAdapter(dict[str, Any]).validate_python(content.get("certificate"))
+    except ValidationError as error:
+        raise RecordError(f"{where}: no certificate: {error}") from error

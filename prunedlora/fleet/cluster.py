@@ -13,7 +13,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from prunedlora.fleet.address import ClusterError, check_address, given_address
 from prunedlora.fleet.board import Board
 from prunedlora.fleet.slot_thread import slots_are_left
-from prunedlora.results.storage import StoreError
 
 OBJECT_STORE_BYTES = 256 * 2**20  # only candidates and keys pass through it
 
@@ -41,16 +40,6 @@ LOCAL_ENVIRONMENT = {
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
-
-
-def check_storage(storage: str) -> None:
-    """Raises StoreError for a relative path inside a Ray job, whose working directory is a copy that is thrown away."""
-    in_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ  # set by Ray for a job's entry point
-    if in_job and "://" not in storage and not os.path.isabs(os.path.expanduser(storage)):
-        raise StoreError(
-            f"storage {storage} would lie in the job's temporary working directory and be lost with it; "
-            "give --storage a path that all nodes share, or s3://…, gs://…"
-        )
 
 
 def set_environment(values: Mapping[str, str]) -> None:

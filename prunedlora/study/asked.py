@@ -12,11 +12,13 @@ from typing import Any
 from prunedlora.config.space import SpaceEntry
 from prunedlora.results.ask import Ask
 from prunedlora.study.configurations import identity, list_configurations
-from prunedlora.study.rebuild import INVALID
 
 MOST_IN_VAIN = 20
 REPEATED = "prunedlora:repeated"
 """System attribute of an ask whose configuration had been asked or recorded before: nothing is run."""
+INVALID = "prunedlora:invalid"
+"""System attribute of an ask that is no trial, which none that was checked before showed: nothing is run, and the study
+is told that its settings are bad."""
 
 
 class Asked:

@@ -10,7 +10,7 @@ is a matter of milliseconds, so it does not count: what the study is told is dec
 """
 
 from collections import Counter, deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prunedlora.config.identity import trial_key
 from prunedlora.config.sweep import SweepConfig
@@ -21,7 +21,9 @@ from prunedlora.results.store import Store
 from prunedlora.study.ask_writer import FOREVER, AskWriter
 from prunedlora.study.asked import REPEATED, Asked, is_trial
 from prunedlora.study.asking import Asking
-from prunedlora.study.search import Search
+
+if TYPE_CHECKING:
+    from prunedlora.study.search import Search
 
 MOST_LOST = 3
 """So often may a trial of one run end without a record before it is left to the next run."""
@@ -45,7 +47,7 @@ class Asker:
         if retry_failed:
             self._records = {key: record for key, record in self._records.items() if record.status != "failed"}
         self._writer = AskWriter(store)
-        self._search = Search(config, self._asked, self._writer, self.problems)
+        self._search = None if config.num_trials == 0 else _search(config, self._asked, self._writer, self.problems)
         self._asking: Asking | None = None
         ran = [ask for ask in self._asked.asks if is_trial(ask)]
         self._waiting = deque(ask for ask in ran if ask.key not in self._records)
@@ -204,7 +206,9 @@ class Asker:
             visible = self._visible()
             if visible is not None:
                 concurrent = self.num_concurrent
-                self._asking = Asking(lambda: self._search.next(visible, num_concurrent=concurrent))
+                assert self._search is not None
+                search = self._search
+                self._asking = Asking(lambda: search.next(visible, num_concurrent=concurrent))
 
     def _visible(self) -> dict[str, TrialRecord] | None:
         """The records that the study may know; None while a trial that it must know has not ended."""
@@ -215,3 +219,10 @@ class Asker:
             if any(key not in self._records and key not in hidden | self._given_up for key in ran):
                 return None
         return {key: record for key, record in self._records.items() if key not in hidden}
+
+
+def _search(config: SweepConfig, asked: Asked, writer: AskWriter, problems: list[str]) -> "Search":
+    # Here: it takes Optuna, which a sweep of baselines alone does without (sweep/run_here.py).
+    from prunedlora.study.search import Search
+
+    return Search(config, asked, writer, problems)

@@ -7,7 +7,6 @@ from typing import Any
 
 from prunedlora.config.corners import applies, ask_order
 from prunedlora.config.space import Choice, LogUniform, SpaceEntry, Uniform, Value
-from prunedlora.study.suggest import choice_options
 
 MOST_LISTED = 10_000
 """A space of more configurations is not listed: a search of it will not come to its end."""
@@ -27,6 +26,13 @@ def list_configurations(space: Mapping[str, SpaceEntry]) -> list[dict[str, Any]]
 def identity(params: Mapping[str, Any]) -> str:
     """The same for equal parameters in any order."""
     return json.dumps(params, sort_keys=True)
+
+
+def choice_options(entry: Choice) -> list[Any]:
+    """The choices as Optuna takes them: scalars as they are; if any is none, all as canonical JSON text."""
+    if all(value is None or isinstance(value, bool | int | float | str) for value in entry.choice):
+        return list(entry.choice)
+    return [json.dumps(value, sort_keys=True, separators=(",", ":")) for value in entry.choice]
 
 
 def _configurations(

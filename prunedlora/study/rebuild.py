@@ -13,11 +13,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import ObjectiveError, TrialRecord
+from prunedlora.study.asked import INVALID
 
 Direction = Literal["maximize", "minimize"]
-INVALID = "prunedlora:invalid"
-"""System attribute of an ask that is no trial, which none that was checked before showed: nothing is run, and the study
-is told that its settings are bad."""
 _EPOCH = datetime.datetime(2000, 1, 1)  # Optuna wants a time; none of ours may reach a result.
 
 

@@ -12,10 +12,10 @@ from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import TrialRecord
 from prunedlora.study.ask_writer import AskWriter
-from prunedlora.study.asked import REPEATED, Asked, is_trial
+from prunedlora.study.asked import INVALID, REPEATED, Asked, is_trial
 from prunedlora.study.configurations import identity
 from prunedlora.study.kept_study import KeptStudy
-from prunedlora.study.rebuild import INVALID, ask_seed
+from prunedlora.study.rebuild import ask_seed
 from prunedlora.study.suggest import fixed
 
 

@@ -1,6 +1,5 @@
 """One ask: the space gone through entry by entry, in an order in which every `when` is known."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +8,7 @@ from optuna.distributions import distribution_to_json
 
 from prunedlora.config.corners import applies, ask_order
 from prunedlora.config.space import Choice, IntRange, LogInt, LogUniform, SpaceEntry, Uniform, Value
+from prunedlora.study.configurations import choice_options
 
 
 def suggest(trial: optuna.trial.BaseTrial, space: Mapping[str, SpaceEntry]) -> dict[str, Any]:
@@ -35,13 +35,6 @@ def _suggest_entry(trial: optuna.trial.BaseTrial, path: str, entry: SpaceEntry) 
             return trial.suggest_int(path, *entry.log_int, log=True)
         case Value():
             return entry.value
-
-
-def choice_options(entry: Choice) -> list[Any]:
-    """The choices as Optuna takes them: scalars as they are; if any is none, all as canonical JSON text."""
-    if all(value is None or isinstance(value, bool | int | float | str) for value in entry.choice):
-        return list(entry.choice)
-    return [json.dumps(value, sort_keys=True, separators=(",", ":")) for value in entry.choice]
 
 
 def fixed(params: Mapping[str, Any], space: Mapping[str, SpaceEntry]) -> tuple[dict[str, Any], dict[str, str]]:

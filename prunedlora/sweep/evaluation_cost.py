@@ -96,6 +96,12 @@ def cost_of(trial: TrialConfig, num_steps: int, facts: DataFacts, num_documents:
     )
 
 
+def most_candidates(trial: TrialConfig, num_steps: int) -> int:
+    """How many candidates a training of `num_steps` comes to at most, cuts among them."""
+    course, cuts = build_course(trial, build_method(trial, num_steps), num_steps), planned_cuts(trial)
+    return len(course.candidates) + cuts.num_places * cuts.most_per_place
+
+
 def evaluation_lines(costs: Mapping[str, Sequence[EvaluationCost]]) -> tuple[str, ...]:
     """A line for each different kind of training. `costs`: by what they are of, "" for the search, whose corners may
     differ: their ranges are told."""

@@ -3,10 +3,12 @@
 import tempfile
 from pathlib import Path
 
-from prunedlora.delivery.candidate_test import TEST_FILE, read_test_figures
-from prunedlora.delivery.class_names import write_labels
-from prunedlora.fleet.board import Work
+from prunedlora.delivery.candidate_test import TEST_FILE, read_test
+from prunedlora.delivery.companions import write_companions
+from prunedlora.delivery.form import AS_TRAINED
+from prunedlora.delivery.stored_adapter import adapter_path, fetch_adapter
 from prunedlora.results.analysis.nameable import nameable
+from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.exported_adapter import ExportedAdapter
 from prunedlora.results.record import TrialRecord
@@ -15,38 +17,32 @@ from prunedlora.results.store import Store
 RECOMMENDED_FOLDER = "recommended"
 
 
-def base_work() -> Work:
-    return {"kind": "base", "key": "", "candidate": ""}
+def missing_test(summary: Summary) -> Point | None:
+    """The recommended adapter, while its test evaluation is missing; None when there is none or it is done."""
+    return None if summary.exported is not None else summary.recommended
 
 
-def missing_test(summary: Summary) -> Work | None:
-    """The test evaluation that is still missing; None when there is nothing to recommend or it is done."""
-    if summary.recommended is None or summary.exported is not None:
-        return None
-    return {"kind": "test", "key": summary.recommended.key, "candidate": summary.recommended.candidate.name}
+def export_recommended(store: Store, key: str, candidate: str) -> ExportedAdapter:
+    """Copies the tested adapter to the store's `recommended` folder, with what lies beside an adapter that is handed
+    over (delivery/companions.py), and writes its test figures beside the sweep. It was checked when it was tested: no
+    model is loaded.
 
-
-def export_recommended(store: Store, work: Work) -> ExportedAdapter:
-    """Copies the tested adapter to the store's `recommended` folder, with the names of its classes, and writes its test
-    figures beside the sweep.
-
-    Raises RecordError when the test's file is broken, StoreError when adapter or file is not there.
+    Raises RecordError when the test's file is broken, StoredAdapterError when the adapter is gone or damaged.
     """
-    record = store.read_record(work["key"])
+    record = store.read_record(key)
     assert record is not None
-    candidate = record.candidate(work["candidate"])
-    folder = store.trial_path(work["key"], str(candidate.adapter_path))
-    figures = read_test_figures(store, f"{folder}/{TEST_FILE}")
+    tested = record.candidate(candidate)
+    figures, checks = read_test(store, f"{adapter_path(store, record, tested)}/{TEST_FILE}")
     with tempfile.TemporaryDirectory() as scratch:
         local = Path(scratch) / "adapter"
-        store.download_folder(folder, local)
+        checked = {"weights_file": fetch_adapter(store, record, tested, local)} | checks
         (local / TEST_FILE).unlink()
-        write_labels(record, local)
+        write_companions(record, tested, local, original=local, form=AS_TRAINED, checks=checked, test=figures)
         store.upload_folder(local, RECOMMENDED_FOLDER)
     exported = ExportedAdapter(
-        key=work["key"],
-        step=candidate.step,
-        cut=candidate.cut,
+        key=key,
+        step=tested.step,
+        cut=tested.cut,
         test=figures,
         path=store.storage.uri_of(RECOMMENDED_FOLDER),
     )

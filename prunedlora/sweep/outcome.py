@@ -6,7 +6,7 @@ import shlex
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from rich.console import Console
 
@@ -17,9 +17,10 @@ from prunedlora.results.harness_document import read_harness
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.report.tables import print_report
 from prunedlora.results.store import Store
-from prunedlora.sweep.watch import Ending
 
 STATS_FILE = "sweep_stats.json"
+
+Ending = Literal["all trials are done", "the space is exhausted", "the time is up", "interrupted"]
 
 
 @dataclass(frozen=True)
@@ -140,8 +141,8 @@ def show(result: SweepResult, console: Console) -> None:
     print_report(result.summary, console)
     lines = [
         f"Trials: {result.num_kept} kept, {result.num_resumed} resumed, {result.num_new} new, "
-        f"{result.num_failed} failed; {result.ending}. {result.wall_seconds:.0f} s, "
-        f"of which {result.startup_seconds:.0f} s start of the slots.",
+        f"{result.num_failed} failed; {result.ending}. {result.wall_seconds:.0f} s"
+        + (f", of which {result.startup_seconds:.0f} s start of the slots." if result.startup_seconds else "."),
         *repeat_lines(result.num_repeats),
         *(f"Problem: {problem}" for problem in result.problems),
     ]

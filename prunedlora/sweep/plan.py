@@ -20,13 +20,14 @@ from prunedlora.results.store import Store
 from prunedlora.study.asker import Asker
 from prunedlora.study.samplers import LEARN_FROM_COMPLETED_ONLY
 from prunedlora.sweep.bind import check_fingerprints, commits_of
+from prunedlora.sweep.job_storage import check_storage
 from prunedlora.sweep.preflight import every_trial, preflight
 
 
 def print_plan(config: SweepConfig, storage: str, console: Console, *, retry_failed: bool = False) -> None:
     """Checks what `run_sweep` would check, with the same errors (but for what the first write to an object store would
     tell: nothing is written here), and prints trials, slots and resources. Raises DriverLockedError as it."""
-    cluster.check_storage(storage)
+    check_storage(storage)
     check_address()
     store = Store(storage)
     store.storage.check_writable()

@@ -15,14 +15,13 @@ from rich.table import Table
 from rich.text import Text
 
 from prunedlora.plain_print import print_plain
-from prunedlora.results.analysis.evaluation_time import share_words
 from prunedlora.results.analysis.pareto import Objectives, Point, front, points
-from prunedlora.results.analysis.throughput_text import throughput_text
 from prunedlora.results.figure_text import figure_text
-from prunedlora.results.record import Candidate, TrialRecord
+from prunedlora.results.record import TrialRecord
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
 from prunedlora.sweep.slot_rungs import SlotRungs
+from prunedlora.sweep.trial_line import clock, ended_line
 
 LINE_SECONDS = 60.0
 MOST_FRONT_ROWS = 8
@@ -97,7 +96,7 @@ class Progress:
             self._live.update(self._view(snapshot))
             return
         for record in fresh:
-            self.say(self._ended_line(record))
+            self.say(ended_line(record, self._objectives.quality))
         line = self._summary_line(snapshot)
         told, at = self._last_line
         now = time.monotonic()
@@ -142,37 +141,10 @@ class Progress:
         elif all(state == "starting" for state in states):
             parts.append("slots are starting")
         left = self.seconds_left(snapshot)
-        parts.append(f"{_clock(time.monotonic() - self._began)} elapsed")
+        parts.append(f"{clock(time.monotonic() - self._began)} elapsed")
         if left is not None:
-            parts.append(f"about {_clock(left)} left")
+            parts.append(f"about {clock(left)} left")
         return ", ".join(parts)
-
-    def _ended_line(self, record: TrialRecord) -> str:
-        if record.failure is not None:
-            return f"trial {record.key} failed: {record.failure.type}: {record.failure.message}"
-        last = record.last_trained
-        if last is None:
-            return f"trial {record.key} {record.status}"
-        failure = last.harness_failure
-        further = "" if failure is None else f"; lm-evaluation-harness failed: {failure.type}: {failure.message}"
-        quality = self._objectives.quality
-        measured = [one for one in record.candidates if one.rung is not None and quality in one.figures] or [last]
-        sizes = sorted(measured, key=lambda one: (one.adapter_params, one.step))
-        texts = [f"{self._quality(one)}, {one.adapter_params:,} parameters" for one in (sizes[0], *sizes[1:][-1:])]
-        num = f" ({len(record.candidates)} candidates)" if len(texts) > 1 else ""
-        share = share_words(record.train_seconds, record.evaluation_seconds)
-        parts = [f"{record.train_seconds:.0f} s", share, throughput_text(record)]
-        time = ", ".join(part for part in parts if part)
-        return f"trial {record.key} {record.status}: {' to '.join(texts)}{num}, {time}{further}"
-
-    def _quality(self, candidate: Candidate) -> str:
-        """The figure, or why there is none."""
-        name = self._objectives.quality
-        if candidate.is_measured([name]):
-            return f"{name} {figure_text(candidate.figure(name))}"
-        judged = candidate.judged_by_loss
-        why = "lm-evaluation-harness failed" if judged is None else judged.words
-        return f"loss {figure_text(candidate.figures['loss'])} ({why})"
 
     def _view(self, snapshot: dict[str, Any]) -> RenderableType:
         return Group(Text(self._summary_line(snapshot), style="bold"), self._slots_table(snapshot), self._front_table())
@@ -212,9 +184,3 @@ class Progress:
         if len(best) > MOST_FRONT_ROWS:
             table.add_row(f"… {len(best) - MOST_FRONT_ROWS} more", "", "", "")
         return table
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

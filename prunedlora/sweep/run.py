@@ -8,39 +8,36 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from rich.console import Console
 
-from prunedlora.config.identity import KEY_VERSION, contents
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.fleet import cluster
 from prunedlora.fleet.address import check_address
 from prunedlora.fleet.answers import BoardLostError, answer
+from prunedlora.fleet.board import Work
 from prunedlora.fleet.capacity import num_fitting, num_slots
 from prunedlora.fleet.slot import Execute, SlotSettings
 from prunedlora.fleet.slots import RAY_FOLDER, Slots, SlotsLostError
-from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.pareto import Objectives
 from prunedlora.results.analysis.summary import Summary, summarize
 from prunedlora.results.driver_lock import DriverLock
 from prunedlora.results.importances_document import write_importances
 from prunedlora.results.record import TrialRecord
-from prunedlora.results.report.report import write_report_of
 from prunedlora.results.store import Store
 from prunedlora.study.asker import Asker
 from prunedlora.study.importances import find_importances
-from prunedlora.sweep.bind import bind, bind_data, commits_of
-from prunedlora.sweep.findings import Findings
-from prunedlora.sweep.finish import base_work, drop_dominated, export_recommended, missing_test
-from prunedlora.sweep.outcome import SweepResult, harness_problems, show, typed, write_stats
-from prunedlora.sweep.preflight import every_trial, preflight
+from prunedlora.sweep.conclusion import Conclusion, conclude
+from prunedlora.sweep.finish import drop_dominated, export_recommended, missing_test
+from prunedlora.sweep.opening import Opening
+from prunedlora.sweep.outcome import Ending, SweepResult
 from prunedlora.sweep.progress import Progress
 from prunedlora.sweep.signals import Signals
 from prunedlora.sweep.slot_news import SlotNews
-from prunedlora.sweep.watch import Ending, num_serving, watch
+from prunedlora.sweep.watch import num_serving, watch
 
+BASE_WORK: Work = {"kind": "base", "key": "", "candidate": ""}
 POLL_SECONDS = 0.5
 PLACELESS_SECONDS = 600.0
 """So long base evaluation and test wait for a slot where none serves, before they are left to the next run."""
@@ -106,32 +103,18 @@ def run_sweep(
         and what `preflight` finds wrong with models and data.
     """
     began = time.monotonic()
-    cluster.check_storage(storage)
-    store = Store(storage)
-    store.storage.check_writable()
-    tree = config.model_copy(update={"storage": store.uri}).model_dump(mode="json")
-    names = contents(every_trial(config))
-    store.binding.check_key_version(KEY_VERSION)
-    store.binding.check_contents(names)
-    commits = commits_of(config, store)
-    found = None
-    if not store.check(tree):
-        check_address()
-        found = preflight(config, commits)  # before the store is that of a sweep that cannot run
-    store.create_or_open(tree)
-    with DriverLock(store.storage, say=partial(print_plain, console)) as lock, ExitStack() as leaving:
-        bound = bind(store, tree, names, commits)
-        if command:
-            store.write_command(typed(command))
+    opening = Opening(config, storage)
+    if opening.is_new:
+        check_address()  # before models and data are looked at
+    opening.create()
+    store = opening.store
+    with opening.lock(console) as lock, ExitStack() as leaving:
+        opening.bind(command)
         asker = Asker(config, store, retry_failed=retry_failed)
         asker.relabel(lock.epoch)
         deadline = began + max_seconds if max_seconds is not None else float("inf")
         run = _Run(config, store, lock, asker, console, deadline, execute)
-        if asker.num_left and (found is None or bound != commits):
-            found = preflight(config, bound)
-        if found is not None:
-            _warn(found, console)
-            bind_data(store, found.fingerprints)
+        opening.check(console, something_is_left=asker.num_left > 0)
         if asker.num_left or store.read_base() is None or missing_test(run.summary()) is not None:
             leaving.enter_context(cluster.connected())
             with Signals() as signals:
@@ -141,23 +124,11 @@ def run_sweep(
         if asker.exhausted and run.ending == "all trials are done":
             run.ending = "the space is exhausted"
         summary = run.summary()
-        write_importances(store, find_importances(summary.asks, summary.records, config.objectives))
-        write_report_of(summary)
-        result = SweepResult(
-            summary=summary,
-            ending=run.ending,
-            num_kept=asker.num_kept,
-            num_resumed=asker.num_resumed,
-            num_new=max(0, run.num_ended - asker.num_resumed),
-            num_failed=len(summary.failed),
-            startup_seconds=run.startup_seconds,
-            wall_seconds=time.monotonic() - began,
-            num_repeats=asker.num_repeats,
-            problems=(*run.problems, *asker.problems, *harness_problems(store, summary.records)),
-        )
-        write_stats(store, result, run.slots.values())
-        show(result, console)
-    return result
+        if config.num_trials > 0:
+            write_importances(store, find_importances(summary.asks, summary.records, config.objectives))
+        slots = run.slots.values()
+        end = Conclusion(began, run.ending, asker, run.num_ended, run.startup_seconds, run.problems, slots)
+        return conclude(summary, end, console)
 
 
 def _run_on_cluster(run: _Run, signals: Signals, leaving: ExitStack) -> None:
@@ -182,7 +153,7 @@ def _run_on_cluster(run: _Run, signals: Signals, leaving: ExitStack) -> None:
 
     leaving.push(wait_for_slots)
     if store.read_base() is None:
-        answer(board.put_work.remote(base_work(), later=True))
+        answer(board.put_work.remote(BASE_WORK, later=True))
     progress = Progress(
         store,
         Objectives.parse(config.objectives),
@@ -231,12 +202,14 @@ def _finish(end: _End) -> None:
         outcome = _wait_for(end, "base")
         if outcome != "completed":
             run.problems.append(f"the base model was not evaluated: {outcome}")
-    work = missing_test(run.summary())
-    if work is not None:
+    untested = missing_test(run.summary())
+    if untested is not None:
+        key, name = untested.key, untested.candidate.name
+        work: Work = {"kind": "test", "key": key, "candidate": name}
         answer(end.board.put_work.remote(work, later=False))
         outcome = _wait_for(end, "test")
         if outcome == "completed":
-            export_recommended(run.store, work)
+            export_recommended(run.store, key, name)
         else:
             run.problems.append(f"the recommended adapter was not tested and not exported: {outcome}")
 
@@ -304,8 +277,3 @@ def _settings(run: _Run, board: Any, slot: int) -> SlotSettings:
         checkpoint_every_seconds=run.config.retention.checkpoint_every_seconds,
         execute=run.execute,
     )
-
-
-def _warn(found: Findings, console: Console) -> None:
-    for warning in found.warnings:
-        print_plain(console, f"Warning: {warning}")

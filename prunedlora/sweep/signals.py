@@ -14,6 +14,8 @@ import typer
 from prunedlora.fleet.slot_thread import slots_are_left
 
 TERMINATED = 128 + signal.SIGTERM
+TERM_SECONDS = 1.5
+"""Given to running trials to write a checkpoint after SIGTERM; `ray job stop` leaves 3 s in all."""
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any
 
 from prunedlora.fleet.answers import BoardLostError, answer
 from prunedlora.fleet.searcher import StoreSearcher
@@ -12,17 +12,14 @@ from prunedlora.fleet.slots import Slots
 from prunedlora.fleet.tune_thread import TuneThread
 from prunedlora.results.driver_lock import DriverLock
 from prunedlora.study.asker import Asker
+from prunedlora.sweep.outcome import Ending
 from prunedlora.sweep.progress import Progress
-from prunedlora.sweep.signals import TERMINATED, Signals
+from prunedlora.sweep.signals import TERM_SECONDS, TERMINATED, Signals
 from prunedlora.sweep.slot_news import SlotNews
 
 WATCH_SECONDS = 1.0
 PAUSE_SECONDS = 600.0
 """Given to running trials to write a checkpoint when the sweep ends early. A worker that hangs must not keep it."""
-TERM_SECONDS = 1.5
-"""Given to running trials to write a checkpoint after SIGTERM; `ray job stop` leaves 3 s in all."""
-
-Ending = Literal["all trials are done", "the space is exhausted", "the time is up", "interrupted"]
 
 
 def watch(

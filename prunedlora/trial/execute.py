@@ -109,6 +109,7 @@ def execute_trial(
     checkpoint_every_steps: int | None = None,
     checkpoint_every_seconds: float | None = None,
     checkpointed: Callable[[], None] = lambda: None,
+    evaluating: Callable[[str], None] = lambda _: None,
 ) -> str:
     """Trains one configuration, from its last checkpoint if it has one, and leaves its record in the store.
 
@@ -119,6 +120,8 @@ def execute_trial(
         progress: called on rank 0 with (steps done, steps in all, tokens per second of training) after every step;
             PAUSE is obeyed.
         checkpointed: called on rank 0 after a new checkpoint is in the store, in the training's thread.
+        evaluating: called on rank 0 with a candidate's name before it is evaluated; cuts that are only screened are not
+            told.
 
     Returns:
         "completed", "stopped", "failed" (the reason is in the record) or "paused" (a checkpoint, no record).
@@ -147,7 +150,8 @@ def execute_trial(
             return "failed"
         writer = CheckpointWriter(store, key, (epoch, begun.attempt), run.check, checkpointed)
         try:
-            verdict = _train(run, ready, writer, report, progress, checkpoint_every_steps, checkpoint_every_seconds)
+            told = (report, progress, evaluating)
+            verdict = _train(run, ready, writer, *told, checkpoint_every_steps, checkpoint_every_seconds)
             if verdict is Verdict.PAUSE:
                 writer.wait()  # it is what a pause is for
         except Exception as error:
@@ -179,6 +183,7 @@ def _train(
     writer: CheckpointWriter,
     report: Callable[[dict[str, Any]], Verdict],
     progress: Callable[[int, int, float], Verdict],
+    evaluating: Callable[[str], None],
     checkpoint_every_steps: int | None,
     checkpoint_every_seconds: float | None,
 ) -> Verdict:
@@ -207,6 +212,8 @@ def _train(
             run.log.append(vars(log))
 
         def add_candidate(cut: Cut | None = None, outcomes: Outcomes | None = None) -> Verdict:
+            if workers.rank == 0:
+                evaluating(f"{live.step}{'' if cut is None else cut.name}")
             halvings = live.fit.evaluation_halvings
             given = (live, config, assets, run.store, run.key, workers, run.check)
             candidate = make_candidate(*given, cut=cut, outcomes=outcomes, earlier=run.candidates)

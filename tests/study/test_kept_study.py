@@ -13,8 +13,8 @@ from prunedlora.config.trial import trial_with
 from prunedlora.registry import names
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import Failure, TrialRecord
+from prunedlora.study.asked import INVALID
 from prunedlora.study.kept_study import KeptStudy, propose
-from prunedlora.study.rebuild import INVALID
 from tests.inventions import invented_record
 
 Make = Callable[..., SweepConfig]

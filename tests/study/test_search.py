@@ -10,9 +10,8 @@ from prunedlora.config.sweep import SweepConfig
 from prunedlora.registry import names
 from prunedlora.results.store import Store
 from prunedlora.study import configurations
-from prunedlora.study.asked import MOST_IN_VAIN, REPEATED
+from prunedlora.study.asked import INVALID, MOST_IN_VAIN, REPEATED
 from prunedlora.study.asker import Asker
-from prunedlora.study.rebuild import INVALID
 from tests.study.test_asker import drive
 
 Make = Callable[..., SweepConfig]

@@ -247,7 +247,7 @@ def test_a_ray_that_cannot_be_joined_is_told_before_data_are_loaded(
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     config = make(folder, tmp_path / "store", num_trials=1)
     config = config.model_copy(update={"trial": trial_with(config.trial, {"data.train.name": "./nowhere.csv"})})
-    monkeypatch.setattr("prunedlora.sweep.run.contents", lambda _: {})
+    monkeypatch.setattr("prunedlora.sweep.opening.contents", lambda _: {})
     monkeypatch.setattr("prunedlora.sweep.plan.contents", lambda _: {})
     for start in (run, lambda config: print_plan(config, config.storage, Console(file=io.StringIO()))):
         with pytest.raises(ClusterError, match=f"RAY_ADDRESS={address}"):

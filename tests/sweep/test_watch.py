@@ -21,7 +21,6 @@ from prunedlora.results.store import Store
 from prunedlora.study.asker import Asker
 from prunedlora.sweep import run as run_module
 from prunedlora.sweep import watch as watch_module
-from prunedlora.sweep.finish import base_work
 from prunedlora.sweep.progress import Progress
 from prunedlora.sweep.signals import TERMINATED
 from prunedlora.sweep.slot_news import SlotNews
@@ -194,7 +193,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_end_does_not_wait_for_ever_for_a_place(board: Here, make_sweep: Make, soon: None) -> None:
     """And what happens meanwhile is told."""
-    board.put_work.remote(base_work(), later=True)
+    board.put_work.remote(run_module.BASE_WORK, later=True)
     board.open.remote(0)
     board.wait_for_place.remote(0)
     end, slots, text = end_of(make_sweep(), board)
@@ -206,7 +205,7 @@ def test_the_end_does_not_wait_for_ever_for_a_place(board: Here, make_sweep: Mak
 
 
 def test_the_end_waits_for_a_slot_that_serves(board: Here, make_sweep: Make, soon: None) -> None:
-    board.put_work.remote(base_work(), later=True)
+    board.put_work.remote(run_module.BASE_WORK, later=True)
     board.join.remote(0, "10.0.0.0")
     board.take.remote(0, 1, 0)
     looks = iter(range(30))  # 0.3 s, three times what is waited without a slot

@@ -166,7 +166,7 @@ def test_the_harness_measures_every_candidate_that_it_chooses(
     assert found.paired
     work = {"key": found.point.key, "candidate": found.point.candidate.name}
     measure_test(trial, **work, store=store, assets=assets, workers=ALONE)
-    export_recommended(store, {"kind": "test", **work})
+    export_recommended(store, **work)
     summary = summarize(store)
     console = Console(file=io.StringIO(), width=10_000)
     console.print(overview(summary))

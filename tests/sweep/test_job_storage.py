@@ -1,7 +1,7 @@
 import pytest
 
-from prunedlora.fleet.cluster import check_storage
 from prunedlora.results.storage import StoreError
+from prunedlora.sweep.job_storage import check_storage
 
 
 def test_a_relative_storage_in_a_job_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,69 @@
+"""Early end of trials that this process runs itself: by a signal, when time is up, when another driver took over."""
+
+import os
+import signal
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+from prunedlora.results.driver_lock import DriverLock, DriverLockedError
+from prunedlora.sweep.here_progress import HereProgress
+from prunedlora.sweep.outcome import Ending
+from prunedlora.sweep.signals import TERM_SECONDS, Signals
+from prunedlora.training.loop import Verdict
+
+LOOK_SECONDS = 0.2
+
+
+class EarlyEnd:
+    """Answers whether to go on. As a context manager it looks in a thread of its own, while the main thread is busy: it
+    says at once that an end was asked for, and has the process left TERM_SECONDS after SIGTERM."""
+
+    def __init__(self, signals: Signals, lock: DriverLock, deadline: float, progress: HereProgress) -> None:
+        """`deadline`: by time.monotonic()."""
+        self._signals = signals
+        self._lock = lock
+        self._deadline = deadline
+        self._progress = progress
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="early-end", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    @property
+    def reason(self) -> Ending | None:
+        """Why no further trial is begun; None while there is no reason."""
+        if self._signals.received is not None:
+            return "interrupted"
+        return "the time is up" if time.monotonic() > self._deadline else None
+
+    def verdict(self) -> Verdict:
+        """On a trial in hand."""
+        try:
+            self._lock.check()
+        except DriverLockedError:  # raised again once the trial is left: it is no failure of the trial
+            return Verdict.PAUSE
+        return Verdict.CONTINUE if self.reason is None else Verdict.PAUSE
+
+    def _look(self) -> None:
+        is_told, leave_at = False, float("inf")
+        while not self._over.wait(LOOK_SECONDS):
+            self._progress.tick()
+            reason = self.reason
+            if reason is not None and not is_told:
+                is_told = True
+                self._progress.say(f"{reason}: what is in hand writes a checkpoint and goes on in the next run")
+                if self._signals.received is signal.SIGTERM:
+                    leave_at = time.monotonic() + TERM_SECONDS
+            if time.monotonic() > leave_at:
+                os.kill(os.getpid(), signal.SIGTERM)  # the second one raises, in the main thread
+                return
