@@ -1,7 +1,8 @@
 """The classes of an adapter that is to shrink, in the order of its logits: nobody may guess it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from transformers import PretrainedConfig
 
@@ -53,8 +54,8 @@ def _asked(original: Original, found: Sequence[str], labels: list[str]) -> list[
 
 def _named_by(config: PretrainedConfig) -> list[str] | None:
     """A config's names of classes, in their order; None where they are those of no task."""
-    by_number: dict[int, str] = dict(config.id2label or {})
-    names = [name for _, name in sorted(by_number.items())]
+    by_number: Mapping[Any, str] = config.id2label or {}
+    names = [by_number[number] for number in sorted(by_number)]
     return None if not names or any(UNNAMED.fullmatch(name) for name in names) else names
 
 

@@ -155,7 +155,10 @@ def _tree(
     trial["training"] |= {"batch_size": options.batch_size}
     figure = figure_name(evaluation["metric"])
     name = f"shrink-{_slug(options.adapter)}"
-    gpus = options.gpus_per_worker
+    gpus = float(torch.cuda.is_available()) if options.gpus_per_worker is None else options.gpus_per_worker
+    resources: dict[str, Any] = {"num_workers": options.num_workers, "gpus_per_worker": gpus}
+    if options.steps == 0 and gpus == 0:
+        resources["cpus_per_worker"] = torch.get_num_threads()  # this process has the machine for itself
     tree = {
         "name": name,
         "storage": f"runs/{name}",
@@ -164,10 +167,7 @@ def _tree(
         "recommend_within": options.within
         if options.within is not None
         else (WITHIN_LOSS if figure == "loss" else WITHIN_SCORE),
-        "resources": {
-            "num_workers": options.num_workers,
-            "gpus_per_worker": float(torch.cuda.is_available()) if gpus is None else gpus,
-        },
+        "resources": resources,
         "baselines": [{"label": LABEL}],
         "trial": trial,
     }
