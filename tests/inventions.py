@@ -8,6 +8,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from safetensors.torch import save_file
+
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import BaseReference, Candidate, Environment, Failure, Figure, TrialRecord
 
@@ -92,6 +95,12 @@ def invented_record(key: str, config: dict[str, Any], status: Any = "completed")
     )
 
 
+def invent_adapter(folder: Path) -> None:
+    """Puts files that can be read as an adapter's into a folder."""
+    (folder / "adapter_config.json").write_text("{}")
+    save_file({"weight": torch.zeros(1)}, folder / "adapter_model.safetensors")
+
+
 def next_ask(asker: "Asker") -> Ask | None:
     """What the asker hands out next, once the study has been asked."""
     while (ask := asker.next()) is None and asker.asking:
@@ -126,7 +135,7 @@ def pretend(work: "Work", bench: "Bench") -> str:
             return "paused"
     record = invented_record(key, config)
     with tempfile.TemporaryDirectory() as scratch:
-        (Path(scratch) / "adapter_config.json").write_text("{}")
+        invent_adapter(Path(scratch))
         store.upload_folder(Path(scratch), folder)
     path = folder.removeprefix(store.trial_path(key) + "/")
     last = record.candidates[-1].model_copy(update={"adapter_path": path})

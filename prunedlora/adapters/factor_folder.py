@@ -118,15 +118,17 @@ def _loaded(folder: Path, sizes: AdapterSizes, others: Mapping[str, Tensor]) -> 
     """The folder by PEFT, on modules of the adapter's names and shapes that hold no numbers but those of `others`."""
     base = nn.Module()
     for layer in sizes.layers:
-        _put(base, layer.name, nn.Linear(layer.d_in, layer.d_out, bias=False, device="meta"))
+        linear = nn.Linear(layer.d_in, layer.d_out, bias=False, device="meta")
+        # One number, seen as a whole matrix: PEFT puts the factors where the layer's weight is.
+        linear.weight = Parameter(torch.zeros(()).expand(layer.d_out, layer.d_in), requires_grad=False)
+        _put(base, layer.name, linear)
     for name, tensor in others.items():
         path, _, own = name.rpartition(".")
-        shape = Parameter(torch.zeros_like(tensor), requires_grad=False)
-        _module_of(base, path.removesuffix(".base_layer")).register_parameter(own, shape)
+        _module_of(base, path).register_parameter(own, Parameter(torch.zeros_like(tensor), requires_grad=False))
     config = PeftConfig.from_pretrained(str(folder))
     config.task_type = None  # PEFT's task classes want a whole model
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of layers without numbers, and of Conv1D's transposed weights on linear ones
+        warnings.simplefilter("ignore")  # Conv1D's fan_in_fan_out is not a linear layer's
         return PeftModel.from_pretrained(base, str(folder), adapter_name=ADAPTER, config=config, low_cpu_mem_usage=True)
 
 

@@ -127,7 +127,7 @@ def read_factors(existing: ExistingAdapter) -> tuple[AdapterSizes, list[Factors]
         factors.append((_at_least_float32(A), _at_least_float32(B)))
     if not any(layer.scaling and A.any() and B.any() for layer, (A, B) in zip(sizes.layers, factors, strict=True)):
         raise ExistingAdapterError(
-            f"{told(existing)}: nothing to measure: every update B A is zero, as in an adapter that has not been trained"
+            f"{told(existing)}: nothing to measure: every update B A is zero, as before an adapter is trained"
         )
     others = {key.removeprefix(KEY_PREFIX): tensor for key, tensor in weights.items() if FACTOR not in key}
     return sizes, factors, others
@@ -152,7 +152,8 @@ def _headers(weights: Mapping[str, Tensor]) -> dict[str, _Header]:
 
 def _sizes(existing: ExistingAdapter, config: LoraConfig, headers: Mapping[str, _Header]) -> AdapterSizes:
     layers: list[FileLayer] = []
-    heads, beside = {}, {}
+    heads: dict[str, int] = {}
+    beside: dict[str, int] = {}
     saved = tuple(config.modules_to_save or ())
     for key, header in headers.items():
         if not key.startswith(KEY_PREFIX):
@@ -177,9 +178,7 @@ def _sizes(existing: ExistingAdapter, config: LoraConfig, headers: Mapping[str, 
     return AdapterSizes(config, tuple(sorted(layers, key=_in_order)), heads, beside)
 
 
-def _layer(
-    existing: ExistingAdapter, config: LoraConfig, headers: Mapping[str, _Header], name: str
-) -> FileLayer:
+def _layer(existing: ExistingAdapter, config: LoraConfig, headers: Mapping[str, _Header], name: str) -> FileLayer:
     """The layer of this name, whose A is there."""
     A = headers[f"{KEY_PREFIX}{name}{A_SUFFIX}"]
     B = headers.get(f"{KEY_PREFIX}{name}{B_SUFFIX}")
@@ -206,7 +205,9 @@ def _rank_and_scaling(existing: ExistingAdapter, config: LoraConfig, name: str) 
     """As PEFT takes them: the first pattern that matches at the end of the name, else the common value.
     https://github.com/huggingface/peft/blob/main/src/peft/tuners/lora/model.py (_create_and_replace)"""
     try:
-        rank_key, alpha_key = (get_pattern_key(list(each), name) for each in (config.rank_pattern, config.alpha_pattern))
+        rank_key, alpha_key = (
+            get_pattern_key(list(each), name) for each in (config.rank_pattern, config.alpha_pattern)
+        )
     except re.error as error:
         raise ExistingAdapterError(
             f"{told(existing)}: {CONFIG_NAME} has a pattern of ranks or alphas that is no regular expression: {error}"

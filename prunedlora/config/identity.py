@@ -32,6 +32,8 @@ SETTLED_AFTER_NS = 2_000_000_000
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 """PEFT's names of what an adapter's folder holds; the second where there is no first."""
+ADAPTER_LABELS = "labels.json"
+"""Our own: the order of its classes, where it has some."""
 NOT_MEANT = {"base_model_name_or_path", "revision", "auto_mapping", "inference_mode", "peft_version"}
 """Fields of an adapter's configuration that say where it comes from."""
 FACTOR = re.compile(r"base_model\.model\.(?P<layer>.+)\.lora_A\.weight")
@@ -244,8 +246,9 @@ def _remote_identity(name: str) -> Any:
 
 
 def adapter_identity(name: str, *, ranks_alone: bool = False) -> Any:
-    """An adapter that exists, by the content of its weights and configuration; with `ranks_alone` by its ranks. A name
-    on the Hub stands for itself, as models do, with the revision beside it.
+    """An adapter that exists, by the content of its weights and configuration, and the order of its classes where it
+    tells one; with `ranks_alone` by its ranks. A name on the Hub stands for itself, as models do, with the revision
+    beside it.
 
     Raises LocationError for an adapter that is not there or, `ranks_alone`, does not tell its ranks.
     """
@@ -258,7 +261,12 @@ def adapter_identity(name: str, *, ranks_alone: bool = False) -> Any:
     if ranks_alone:
         return {"ranks": ranks_digest(folder_ranks(folder))}
     config = _adapter_file(folder, ADAPTER_CONFIG).read_text("utf-8")
-    return {"weights": file_digest(_adapter_file(folder, *ADAPTER_WEIGHTS)), "config": _meaning(config, name)}
+    labels = folder / ADAPTER_LABELS
+    return {
+        "weights": file_digest(_adapter_file(folder, *ADAPTER_WEIGHTS)),
+        "config": _meaning(config, name),
+        **({"labels": file_digest(labels)} if labels.is_file() else {}),
+    }
 
 
 def folder_ranks(folder: Path) -> dict[str, int]:
@@ -297,7 +305,7 @@ def _adapter_file(folder: Path, *names: str) -> Path:
     raise LocationError(f"adapter {str(folder)!r} has no {names[0]} ({looked_for(str(folder / names[0]))})")
 
 
-def _stored_identity(name: str, ranks_alone: bool) -> dict[str, str]:
+def _stored_identity(name: str, ranks_alone: bool) -> dict[str, Any]:
     from prunedlora.results.analysis.find import UnknownCandidateError
     from prunedlora.results.analysis.named_adapter import find_adapter
 
@@ -314,7 +322,8 @@ def _stored_identity(name: str, ranks_alone: bool) -> dict[str, str]:
     text = found.store.storage.read_text(path)
     if text is None:
         raise LocationError(f"adapter {name!r}: {found.store.storage.uri_of(path)} is gone")
-    return {"weights": sha256, "config": _meaning(text, name)}
+    labels = found.record.environment.model.get("labels")
+    return {"weights": sha256, "config": _meaning(text, name), **({} if labels is None else {"labels": labels})}
 
 
 def _meaning(text: str, name: str) -> str:

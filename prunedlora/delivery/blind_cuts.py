@@ -90,6 +90,8 @@ class BlindReport:
     beside: dict[str, int]
     """Tensors that are neither factors nor heads, likewise (file_layers.AdapterSizes)."""
     unit: SizeUnit
+    min_rank: int
+    """Fewest components that a layer keeps."""
     cuts: tuple[BlindCut, ...]
     """By size, then by allocation."""
     left_out: tuple[LeftOut, ...]
@@ -103,9 +105,7 @@ def describe_shrink(existing: ExistingAdapter, sizes: SizesConfig, min_rank: int
     NothingToCutError for a size that takes nothing or cannot be.
     """
     held, factors, _ = read_factors(existing)
-    spectra = [
-        singular_values(pair, abs(layer.scaling)) for layer, pair in zip(held.layers, factors, strict=True)
-    ]
+    spectra = [singular_values(pair, abs(layer.scaling)) for layer, pair in zip(held.layers, factors, strict=True)]
     found = decomposed(held, factors)
     cuts, left_out = [], []
     for size in sizes.sizes:
@@ -131,6 +131,7 @@ def describe_shrink(existing: ExistingAdapter, sizes: SizesConfig, min_rank: int
         heads=dict(held.heads),
         beside=dict(held.beside),
         unit=sizes.unit,
+        min_rank=min_rank,
         cuts=tuple(cuts),
         left_out=tuple(left_out),
     )
@@ -147,9 +148,7 @@ def ranks_of(cut: Cut, held: AdapterSizes, found: Decomposed, min_rank: int) -> 
     return tuple(ranks_left(found, Target(cut.unit, cut.size, min_rank), cut.allocation, start))
 
 
-def _blind_cut(
-    cut: Cut, ranks: tuple[int, ...], layers: Sequence[FileLayer], spectra: Sequence[Tensor]
-) -> BlindCut:
+def _blind_cut(cut: Cut, ranks: tuple[int, ...], layers: Sequence[FileLayer], spectra: Sequence[Tensor]) -> BlindCut:
     squared = [float(sigma.square().sum()) for sigma in spectra]
     gone = [float(sigma[rank:].square().sum()) for sigma, rank in zip(spectra, ranks, strict=True)]
     return BlindCut(
@@ -158,9 +157,7 @@ def _blind_cut(
         params=sum(rank * layer.width for rank, layer in zip(ranks, layers, strict=True)),
         bytes=sum(layer.bytes_at(rank) for rank, layer in zip(ranks, layers, strict=True)),
         change=math.sqrt(math.fsum(gone) / math.fsum(squared)),
-        changes=tuple(
-            math.sqrt(lost / whole) if whole else None for lost, whole in zip(gone, squared, strict=True)
-        ),
+        changes=tuple(math.sqrt(lost / whole) if whole else None for lost, whole in zip(gone, squared, strict=True)),
     )
 
 

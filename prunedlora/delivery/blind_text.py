@@ -4,14 +4,12 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import batched
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from prunedlora.delivery.blind_cuts import BlindCut, BlindReport, LayerSpectrum
-from prunedlora.plain_print import print_plain
 from prunedlora.results.figure_text import bytes_text
 from prunedlora.results.report.chart_style import short_names
 from prunedlora.results.report.tables import plain_table
@@ -20,7 +18,7 @@ SIZES_PER_TABLE = 5
 WORDS = {"uniform": "one rank", "global_per_parameter": "shared"}
 """Allocations, as columns call them."""
 NO_ACCURACY = (
-    "The change says how far the weights' update moves (the Frobenius norm of the difference, as a share of that of the "
+    "The change says how far the weights' update moves (Frobenius norm of the difference, as a share of that of the "
     "update), and is no accuracy: a task may not notice half of it, or depend on a hundredth. How much it depends on "
     "what goes only data can say."
 )
@@ -37,22 +35,22 @@ class _Group:
 
 def print_blind(report: BlindReport, console: Console, *, all_layers: bool = False) -> None:
     """Prints every cut of the whole, then what it does to kinds of layers, or to all of them."""
-    print_plain(console, _heading(report))
-    print_plain(console, "")
+    _print(console, _heading(report))
+    _print(console, "")
     console.print(_cuts_table(report))
     for left in report.left_out:
-        print_plain(console, f"Without {_size(left.cut.unit, left.cut.size)}, {WORDS[left.cut.allocation]}: {left.reason}")
+        _print(console, f"Not with {WORDS[left.cut.allocation]}: {left.reason}.")
     groups = _groups(report, all_layers)
     for allocation in WORDS:
         cuts = [each for each in report.cuts if each.cut.allocation == allocation]
-        for some in batched(cuts, SIZES_PER_TABLE):
-            print_plain(console, "")
+        for some in (cuts[i : i + SIZES_PER_TABLE] for i in range(0, len(cuts), SIZES_PER_TABLE)):
+            _print(console, "")
             console.print(_layers_table(report, groups, some, allocation))
-    print_plain(console, "")
+    _print(console, "")
     if not all_layers and any(len(group.members) > 1 for group in groups):
-        console.print("Layers of one kind are told together; --layers tells each of them.", soft_wrap=False)
+        _print(console, "Layers of one kind are told together; --layers tells each of them.")
     for line in (*_notes(report), NO_ACCURACY, _how(report)):
-        console.print(line, markup=False, highlight=False, emoji=False)
+        _print(console, line)
 
 
 def blind_json(report: BlindReport) -> dict[str, Any]:
@@ -96,6 +94,11 @@ def change_text(change: float | None) -> str:
         return "–"
     percent = 100 * change
     return "0 %" if percent == 0 else "<0.01 %" if percent < 0.01 else f"{percent:.{1 if percent >= 1 else 2}f} %"
+
+
+def _print(console: Console, text: str) -> None:
+    """Sentences with names in them: wrapped, and as they are otherwise."""
+    console.print(text, markup=False, emoji=False, highlight=False)
 
 
 def _heading(report: BlindReport) -> str:
@@ -171,10 +174,6 @@ def _span(values: Sequence[int]) -> str:
     return str(min(values)) if min(values) == max(values) else f"{min(values)}–{max(values)}"
 
 
-def _size(unit: str, size: float) -> str:
-    return f"{unit} {size:.12g}"
-
-
 def _notes(report: BlindReport) -> list[str]:
     lines = [
         "90 % and 99 %: components that hold so much of a layer's squared norm. gone: layers of which nothing is left. "
@@ -192,4 +191,6 @@ def _notes(report: BlindReport) -> list[str]:
 
 
 def _how(report: BlindReport) -> str:
-    return f"To know it: prunedlora shrink {report.name} --data FILE, which measures every size on examples of the task."
+    return (
+        f"To know it: prunedlora shrink {report.name} --data FILE, which measures every size on examples of the task."
+    )

@@ -12,6 +12,11 @@ from prunedlora.pruning.ladder import Ladder
 
 def check_rate(ladder: Ladder, args: TrainingArguments, scheduler: Any, num_steps: int) -> None:
     """`scheduler`: the Trainer's, wherever it comes from. Raises CallbackError."""
+    if ladder.trunk == 0:
+        raise CallbackError(
+            "a ladder with trunk 0 makes a candidate before the first step, which a Trainer does not call for: give "
+            "it a trunk above 0, or train it with prunedlora's own loop (jobs/train.py)"
+        )
     if ladder.rate == "branch":
         raise CallbackError(
             "a ladder of rate 'branch' goes back to where each branch began, which a Trainer cannot: give the ladder "

@@ -1,7 +1,8 @@
 """The ladder: a falling row of sizes that one training passes, and the steps on which it does. No torch here.
 
 A **trunk** is trained first; then at each **rung** components go, what is left is trained on (settle), and a candidate
-is made. Steps count as optimizer steps done, over the whole training.
+is made. An adapter that exists may be the trunk as it is: the first rung then begins with the training. Steps count as
+optimizer steps done, over the whole training.
 """
 
 import math
@@ -23,7 +24,7 @@ class Ladder:
     sizes: tuple[float, ...]
     """Falling, one for each rung after the trunk."""
     trunk: float
-    """Share of the steps before the first removal, in (0, 1)."""
+    """Share of the steps before the first removal, in [0, 1); 0: the trunk is there already and has no steps."""
     shares: tuple[float, ...] | None
     """Of the steps after the trunk, for each rung; None: equal ones."""
     removal: str
@@ -66,7 +67,8 @@ class Rung:
 
 
 def rungs_of(ladder: Ladder, num_steps: int) -> tuple[Rung, ...]:
-    """Trunk and rungs of a training of `num_steps`, in order; the last ends with it.
+    """Trunk and rungs of a training of `num_steps`, in order; the last ends with it. A trunk of share 0 ends before the
+    first step and has no branch.
 
     Raises ValueError for a training too short for its rungs, naming the first that has no steps.
     """
@@ -75,7 +77,9 @@ def rungs_of(ladder: Ladder, num_steps: int) -> tuple[Rung, ...]:
     passed = [ladder.trunk + (1 - ladder.trunk) * share / total for share in accumulate(shares)]
     ends = [_nearest(share * num_steps) for share in (ladder.trunk, *passed[:-1])] + [num_steps]
     rungs, begin = [], 0
-    for number, end in enumerate(ends):
+    if ladder.trunk == 0:
+        rungs.append(Rung(number=0, begin=0, removed=0, branch=0, end=0))
+    for number, end in enumerate(ends[len(rungs) :], start=len(rungs)):
         branch = end if ladder.branch is None else end - max(1, _nearest(ladder.branch * (end - begin)))
         if branch <= begin:
             name = "the trunk" if number == 0 else f"rung {number}"

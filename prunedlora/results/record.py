@@ -147,13 +147,15 @@ class JudgedByLoss(Document):
 
 
 class Candidate(Document):
-    """One evaluated adapter: a milestone, a rung, a cut, or the end of a trial."""
+    """One evaluated adapter: a milestone, a rung, a cut, the end of a trial, or what it began with."""
 
     step: Count
-    """Optimizer steps done."""
+    """Optimizer steps done; 0: of the adapter that the training began with (`is_original`), or a cut of it."""
     progress: float = Field(ge=0.0, le=1.0)
+    """Share of the training's steps that is done; 1 where it has none."""
     rung: Count | None = None
-    """Number of the ladder's rung that it stands on, 0 for the trunk; None without a ladder."""
+    """Number of the ladder's rung that it stands on, 0 for the trunk (at step 0 an adapter that was there before); None
+    without a ladder."""
     branch_steps: int | None = Field(default=None, ge=1)
     """Steps of the decay branch that it was made in, which are among `step` and were thrown away afterwards; None where
     the training went on from it."""
@@ -202,6 +204,12 @@ class Candidate(Document):
     def name(self) -> str:
         """What tells the candidates of a trial apart: the step, and the name of a cut ("180", "180r4")."""
         return str(self.step) if self.cut is None else f"{self.step}{self.cut.name}"
+
+    @property
+    def is_original(self) -> bool:
+        """Whether it is the adapter that the training began with, as it came. Which one that was is in the record's
+        config (adapter.start_from) and facts (environment.model)."""
+        return self.step == 0 and self.cut is None
 
     def figure(self, name: str) -> Figure:
         """The measurement called `name`. Raises ObjectiveError, listing the recorded ones, when there is none."""

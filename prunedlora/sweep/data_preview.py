@@ -65,7 +65,8 @@ class DataPreview:
     limit_origin: str
     room: int | None
     """Tokens of it that prompts leave for an answer."""
-    padding: Padding
+    padding: Padding | None
+    """None where nothing is trained."""
     warnings: tuple[str, ...]
 
 
@@ -103,8 +104,10 @@ def _origin(asked: int | None, limit: int | None, of_model: int | None) -> str:
     return "the model's positions" if limit == of_model else "the tokenizer's model_max_length"
 
 
-def _padding(trial: TrialConfig, train: TokenisedSplit, num_workers: int) -> Padding:
+def _padding(trial: TrialConfig, train: TokenisedSplit, num_workers: int) -> Padding | None:
     training = trial.training
+    if training.num_steps == 0:
+        return None
     passes = training.micro_batch_size, training.micro_batch_tokens
     order = BatchOrder(train, training.batch_size, *passes, trial.seed)
     steps = min(MOST_STEPS, num_steps(trial, len(train)))

@@ -60,9 +60,10 @@ class EvaluationCost:
 
     @property
     def outweighs(self) -> float:
-        """Tokens generated, at most, for each one trained. A token that is generated takes a pass of its own, in small
-        batches; one that is trained some three shares of a large pass: this errs on the side of the training."""
-        return self.tokens_generated / self.tokens_trained
+        """Tokens generated, at most, for each one trained; 0 where nothing is trained, of which to evaluate is all that
+        is asked. A token that is generated takes a pass of its own, in small batches; one that is trained some three
+        shares of a large pass: this errs on the side of the training."""
+        return self.tokens_generated / self.tokens_trained if self.tokens_trained else 0.0
 
 
 def cost_of(trial: TrialConfig, num_steps: int, facts: DataFacts, num_documents: int = 0) -> EvaluationCost:

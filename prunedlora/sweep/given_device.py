@@ -21,7 +21,9 @@ def given_device(name: str | None) -> torch.device:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
         raise DeviceError(f"device {name!r} is none of cpu, cuda, cuda:0, cuda:1 and so on")
+    if device.type == "cuda" and not num_gpus:
+        raise DeviceError(f"device {name!r}: this machine has no GPU that torch can use; leave it out, or give cpu")
     if device.type == "cuda" and (device.index or 0) >= num_gpus:
-        here = "this machine has no GPU that torch can use" if not num_gpus else f"this machine has {num_gpus} GPUs"
-        raise DeviceError(f"device {name!r}: {here}; leave it out, or give cpu")
+        gpus = "1 GPU" if num_gpus == 1 else f"{num_gpus} GPUs"
+        raise DeviceError(f"device {name!r}: this machine has {gpus}; the first is cuda:0")
     return device

@@ -23,7 +23,7 @@ from prunedlora.trial.assets import Skeleton
 from prunedlora.trial.base_cache import model_settings
 from prunedlora.trial.candidates import ADAPTER
 from prunedlora.trial.start import Start as ExistingStart
-from prunedlora.trial.start import check_labels, left_out_of, start_of, targets_of
+from prunedlora.trial.start import labels_of, left_out_of, start_of, targets_of
 
 MOST_TOKENS = 512
 """Longest example that a batch is tried with."""
@@ -74,7 +74,7 @@ def check_attached(
     the trial can tell.
 
     Raises:
-        TargetError: as attaching does; of an adapter that exists, the first module that does not fit, or its classes.
+        TargetError: as attaching does; of an adapter that exists, the first module that does not fit.
         ModelError: PEFT, or the method, does not take this model; or the checkpoint lacks a parameter that would not
             train.
         SettingsError: a target or a rung that the layers cannot come to.
@@ -84,7 +84,6 @@ def check_attached(
         raise ModelError(f"model.gradient_checkpointing: {type(model).__name__} has none; set it to false")
     if trial.evaluation.max_new_tokens is not None and not model.can_generate():
         raise ModelError(f"{type(model).__name__} does not generate: take evaluation.metric loss, or another model")
-    check_labels(trial, start_of(trial), task.labels)
     method = build_method(trial, num_steps, skeleton.reach.modules)
     try:
         adapted = method.attach(model, ADAPTER)
@@ -139,10 +138,10 @@ def _unknown_of_start(trial: TrialConfig, task: Task, start: ExistingStart | Non
         return
     if not start.base_names:
         yield f"adapter {start.existing.name!r} does not name its base model: whether {trial.model.name!r} is not known"
-    if task.labels is not None and trial.head_modules and start.labels is None:
+    if task.labels is not None and trial.head_modules and labels_of(trial, start) is None:
         yield (
             f"adapter {start.existing.name!r} does not say the order of its classes: that it is {list(task.labels)} is "
-            "not known; an accuracy far below its own at the first milestone would tell"
+            "not known; an accuracy far below its own at the first milestone would tell, and data.labels sets the order"
         )
 
 

@@ -45,7 +45,7 @@ from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.task import Task
 from prunedlora.trial.assemble import build_method, num_steps
 from prunedlora.trial.assets import Skeleton, load_skeleton, load_task
-from prunedlora.trial.start import share_of, start_of
+from prunedlora.trial.start import labels_of, share_of, start_of
 from prunedlora.trial.token_cache import tokenised
 from prunedlora.trial.trial_harness import load_harness
 
@@ -107,9 +107,11 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
         trial_key(written)
         trial = pinned(written, commits)
         _check_packages(trial.model)
-        identity = json.dumps([trial.data.model_dump(), trial.model.model_dump(), trial.evaluation.model_dump()])
+        labels = labels_of(trial, start_of(trial))
+        sections = trial.data, trial.model, trial.evaluation
+        identity = json.dumps([*(section.model_dump() for section in sections), labels])
         if identity not in loaded:
-            loaded[identity] = _load(trial)
+            loaded[identity] = _load(trial, labels)
             lines[data_line(loaded[identity].splits)] = None
             warnings |= dict.fromkeys(warnings_of(trial, loaded[identity].splits, loaded[identity].task))
         found = loaded[identity]
@@ -213,10 +215,10 @@ def _shape(trial: TrialConfig) -> str:
     return json.dumps([trial.method, trial.head_modules, adapter])
 
 
-def _load(trial: TrialConfig) -> _Loaded:
+def _load(trial: TrialConfig, labels: tuple[str, ...] | None) -> _Loaded:
     """Examples, task, and the model without its weights; every example is tokenised, into the files that the trials of
     this node open."""
-    splits, task = load_task(trial)
+    splits, task = load_task(trial, labels)
     features = tokenised(task, splits)
     tokens = token_facts(features.values())
     facts = DataFacts(len(splits.validation), float(features["train"].lengths.mean()))

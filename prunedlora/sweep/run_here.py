@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 from rich.console import Console
+from transformers.utils import logging
 
 from prunedlora.config.pins import pinned
 from prunedlora.config.sweep import SweepConfig
@@ -126,7 +127,7 @@ def run_here(
         opening.check(console, something_is_left=is_left)
         if is_left:
             deadline = float("inf") if config.max_seconds is None else began + config.max_seconds
-            with Signals() as signals, _threads(config.resources.cpus_per_worker), progress:
+            with Signals() as signals, _threads(config.resources.cpus_per_worker), _quiet(), progress:
                 run.ending = _try_trials(run, signals, deadline)
                 if run.ending == "all trials are done":
                     _finish(run)
@@ -158,6 +159,20 @@ def _threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what transformers says of every model that it loads: bars, and that a head is new."""
+    verbosity, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if has_bars:
+            logging.enable_progress_bar()
 
 
 def _try_trials(run: _Run, signals: Signals, deadline: float) -> Ending:

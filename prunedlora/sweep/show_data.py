@@ -175,6 +175,8 @@ def _limit(found: DataPreview) -> str:
 
 def _padding(found: DataPreview) -> str:
     one = found.padding
+    if one is None:
+        return "Padding: nothing is trained (training.num_steps is 0)"
     return (
         f"Padding: {one.share:.1%} of what goes through the model in training, {one.batch_size:,} examples a step in "
         f"passes of at most {one.limit} (counted over {one.num_steps:,} steps)"

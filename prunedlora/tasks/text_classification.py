@@ -30,7 +30,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 @register("task", "text_classification")
 class TextClassification:
     """The target of an example is the name of its class; the classes are those of the training examples: in the order
-    of numbers where all of them are numbers, otherwise as text.
+    that is asked for, or in that of numbers where all of them are numbers, otherwise as text.
 
     Inputs longer than the limit lose tokens where the tokenizer says (`truncation_side`, usually the end). Batches are
     padded on the right. Decoder models pool their last token that is not padding, which they find by
@@ -95,7 +95,8 @@ class TextClassification:
         elif changed := sorted(set(labels) ^ set(found)):
             raise DataError(
                 f"the training examples have other labels than those on record: {', '.join(map(repr, changed))} are in "
-                "one of the two only; the data have changed since, or are read in another way"
+                "one of the two only; the data have changed since, are read in another way, or are not those of the "
+                "adapter or of data.labels"
             )
         for split in ("validation", "test"):
             unseen = sorted({example.target for example in getattr(splits, split)} - set(labels))

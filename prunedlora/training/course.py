@@ -18,8 +18,10 @@ class Course:
     short for its ladder."""
 
     num_steps: int
+    """0: nothing is trained; what is there is the only candidate."""
     warmup: float
-    """Share of the steps (of the trunk's, where a ladder's rates restart) in which the rate rises to its peak."""
+    """Share of the steps in which the rate rises to its peak: of the trunk's, where a ladder's rates restart; of the
+    first that are no branch's, where it has branches."""
     decay: Decay
     ladder: Ladder | None = None
     milestones: Collection[int] = ()
@@ -72,7 +74,8 @@ class Course:
         if self.ladder.rate == "branch":
             if step >= rung.branch:
                 return rate_factor(step - rung.branch, rung.branch_steps, 0.0, self.decay)
-            return rate_factor(self.position(step), self.rungs[0].branch, self.warmup, "constant")
+            first = next(rung for rung in self.rungs if rung.end > 0)
+            return rate_factor(self.position(step), first.branch, self.warmup, "constant")
         length = rung.end - rung.begin
         if rung.number == 0:
             return rate_factor(step, length, self.warmup, self.decay)

@@ -87,9 +87,9 @@ def train(
     (CONTINUE at the end).
 
     `on_step` is asked on every worker, rank 0's answer counts. `on_milestone` runs on all workers (it evaluates)
-    wherever the course has a candidate, the step that the trial stands at when it comes here included, so that it may
-    have made that one before; it gives all workers the same answer. `on_rung` hears of what is removed where a rung
-    begins.
+    wherever the course has a candidate, before the first step too, and the step that the trial stands at when it comes
+    here included, so that it may have made that one before; it gives all workers the same answer. `on_rung` hears of
+    what is removed where a rung begins.
 
     A checkpoint is saved every `checkpoint_every_steps`; once `checkpoint_every_seconds` have passed since the last
     one, which each worker finds by its own clock, so that only what one of them does alone may follow from it; after
@@ -107,13 +107,14 @@ def train(
     agreement, course = Agreement(), trial.course
     trial.model.train()
     line: TrialState | None = None  # what a branch comes back to
-    pause_asked, saved_step, last_saved = False, trial.step, time.monotonic()
+    # Of step 0 nothing is saved yet, whether it comes from a checkpoint (which is then stored once) or not.
+    pause_asked, saved_step, last_saved = False, trial.step or -1, time.monotonic()
     while True:
         # Where it stands: at a candidate, between two rungs, where a branch begins.
         verdict, is_mark = Verdict.CONTINUE, trial.step in course.candidates
         if is_mark:
             agreement.confirm(workers)
-            if trial.step == trial.num_steps > saved_step:
+            if trial.step == trial.num_steps > max(saved_step, 0):
                 save_checkpoint()
             verdict = on_milestone()
             if verdict is Verdict.STOP or trial.step == trial.num_steps:
@@ -134,7 +135,11 @@ def train(
             line, is_mark = take_state(trial), True
         if trial.step > saved_step and (
             is_mark
-            or (line is None and _is_due(trial.step, checkpoint_every_steps, last_saved, checkpoint_every_seconds))
+            or (
+                trial.step > 0
+                and line is None
+                and _is_due(trial.step, checkpoint_every_steps, last_saved, checkpoint_every_seconds)
+            )
         ):
             save_checkpoint()
             saved_step, last_saved = trial.step, time.monotonic()

@@ -55,5 +55,5 @@ class Trial:
 
     @property
     def progress(self) -> float:
-        """Share of the steps that is done."""
-        return self.step / self.num_steps
+        """Share of the steps that is done; all of them, where there are none."""
+        return self.step / self.num_steps if self.num_steps else 1.0

@@ -28,7 +28,10 @@ FUSED_DEVICES = ("cpu", "cuda")
 def num_steps(trial: TrialConfig, num_examples: int) -> int:
     """Length of the training in optimizer steps, on a training split of `num_examples`."""
     training = trial.training
-    return training.num_steps or num_epoch_steps(num_examples, training.batch_size, training.num_epochs or 0.0)
+    if training.num_steps is not None:
+        return training.num_steps
+    assert training.num_epochs is not None
+    return num_epoch_steps(num_examples, training.batch_size, training.num_epochs)
 
 
 def build_method(trial: TrialConfig, num_steps: int, reached: Collection[str] | None = None) -> Method:

@@ -171,8 +171,9 @@ def load_assets(trial: TrialConfig, device: torch.device) -> Assets:
 
 
 def load_data(trial: TrialConfig, labels: tuple[str, ...] | None = None, examples: Splits | None = None) -> TaskData:
-    """Task and tokenised examples of a configuration. `labels`: the classes in the order on record, for an adapter that
-    is trained already; `examples`: its own, where they are there already. Errors as load_assets."""
+    """Task and tokenised examples of a configuration. `labels`: the classes in the order that an adapter was trained
+    in, which is there already (None: that of the configuration); `examples`: its own, where they are there already.
+    Errors as load_assets."""
     splits, task = load_task(trial, labels, examples)
     features = tokenised(task, splits)
     facts = {
@@ -250,7 +251,7 @@ def load_task(
         model_limit=position_limit(settings, kind.auto_model),
         max_new_tokens=trial.evaluation.max_new_tokens,
         stop=trial.evaluation.stop or (),
-        labels=labels,
+        labels=trial.data.labels if labels is None else labels,
         chat=chat_of(data),
     )
     return splits, task

@@ -21,7 +21,7 @@ from prunedlora.trial.last_words import (
     words_left,
 )
 from prunedlora.trial.outside_error import NodeError
-from prunedlora.trial.start import START_FACT, check_labels, share_of, start_of
+from prunedlora.trial.start import START_FACT, labels_of, share_of, start_of
 from prunedlora.trial.trial_harness import Harness, load_harness
 
 MOST_NOT_BEGUN = 5
@@ -54,9 +54,8 @@ def load(config: TrialConfig, key: str, assets: AssetCache, workers: Workers) ->
         with loading(f"base model, data and adapter of trial {key}"):
             harness = load_harness(config, workers.num_workers)
             start = start_of(config)  # before the weights of the base
-            loaded = assets.get(config)
+            loaded = assets.get(config, labels_of(config, start))
             if start is not None:
-                check_labels(config, start, loaded.task.labels)
                 loaded = replace(loaded, model_facts=loaded.model_facts | {START_FACT: start.facts})
             found = Loaded(loaded, harness, share_of(config, loaded.skeleton, start))
     except Exception as caught:  # of whatever library loads; the table says whose it is

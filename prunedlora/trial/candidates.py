@@ -66,7 +66,12 @@ def make_candidate(
         StaleWriterError: by `check_writer`, before anything is stored.
     """
     clock = EvaluationClock(live.evaluation_seconds)
-    is_judged = worth.is_judged(config, is_end=live.step == live.num_steps, is_cut=cut is not None)
+    is_judged = worth.is_judged(
+        config,
+        is_end=live.step == live.num_steps,
+        is_cut=cut is not None,
+        is_original=live.step == 0 and cut is None,
+    )
     generates = config.generate is not None and not is_judged
     if outcomes is None or generates:
         outcomes = _evaluated(live, config, assets, workers, clock, generate=generates)

@@ -65,6 +65,8 @@ class Cutter:
         step, course = self.live.step, self.live.course
         if self.settings.at == "end":
             return step == course.num_steps
+        if self.settings.at == "start":
+            return step == 0
         return any(step == rung.end for rung in course.rungs)
 
     def make(

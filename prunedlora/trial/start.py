@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +33,7 @@ from prunedlora.config.trial import TrialConfig
 from prunedlora.config.trial_sections import AdapterConfig
 from prunedlora.hub_access import access_hint
 from prunedlora.missing_path import looked_for
+from prunedlora.registry import lookup
 from prunedlora.results.analysis.find import UnknownCandidateError
 from prunedlora.results.analysis.named_adapter import NamedAdapter, find_adapter
 from prunedlora.results.storage import StoreError
@@ -137,16 +138,22 @@ def begin_heads(trial: TrialConfig, model: nn.Module, base: BaseModel) -> None:
         check_new_parameters(model, base.new_parameters)
 
 
-def check_labels(trial: TrialConfig, start: Start | None, labels: Sequence[str] | None) -> None:
-    """Raises ExistingAdapterError where the classes of the adapter in `start`, or their order, are known to be others
-    than `labels`, those of the data."""
-    if start is None or start.labels is None or labels is None or not trial.head_modules:
-        return
-    if tuple(labels) != start.labels:
+def labels_of(trial: TrialConfig, start: Start | None) -> tuple[str, ...] | None:
+    """The classes in the order of the head's logits, as the configuration or the adapter in `start` tells them; None:
+    neither does, and the data's are sorted. Whether they are those of the data, loading these tells (DataError).
+
+    Raises ExistingAdapterError where the two contradict each other.
+    """
+    told = None
+    if start is not None and trial.head_modules and lookup("task", trial.data.task).has_classes:
+        told = start.labels
+    given = None if trial.data.labels is None else tuple(trial.data.labels)
+    if told is not None and given is not None and given != told:
         raise ExistingAdapterError(
-            f"adapter {trial.adapter and trial.adapter.start_from!r} tells the classes {list(start.labels)}, in this "
-            f"order; the data have {list(labels)}: its head would take one for another"
+            f"adapter {trial.adapter and trial.adapter.start_from!r} tells the classes {list(told)}, in this order; "
+            f"data.labels has {list(given)}: the head would take one for another; remove data.labels"
         )
+    return given or told
 
 
 def _on_skeleton(settings: AdapterSettings, model: nn.Module, read: Callable[[Any], Found]) -> Found:

@@ -45,13 +45,14 @@ class Difference:
         return self.value > STANDARD_ERRORS * self.stderr
 
 
-def is_judged(config: TrialConfig, *, is_end: bool, is_cut: bool) -> bool:
+def is_judged(config: TrialConfig, *, is_end: bool, is_cut: bool, is_original: bool = False) -> bool:
     """Whether a candidate's loss decides if its answers are generated.
 
     Of a training without a ladder, the adapter at its end never is: what it came to is what the study is told and what
-    one asks of it first. Nor is full fine-tuning, which has no size to be compared and is the reference.
+    one asks of it first. Nor are full fine-tuning, which has no size to be compared, and an adapter as it came
+    (Candidate.is_original): they are references.
     """
-    if config.generate != "may_matter" or config.adapter is None:
+    if config.generate != "may_matter" or config.adapter is None or is_original:
         return False
     has_ladder = config.pruning is not None and config.pruning.ladder is not None
     return has_ladder or is_cut or not is_end

@@ -17,6 +17,7 @@ BOTH_WAYS = "set lr_scheduler_type='constant', or give the ladder rate 'continue
     ("ladder", "arguments", "message"),
     [
         ({"rate": "branch"}, {}, "rate 'branch' goes back to where each branch began, which a Trainer cannot: give"),
+        ({"trunk": 0.0}, {}, "a ladder with trunk 0 makes a candidate before the first step, which a Trainer does not"),
         ({"rate": None}, {"lr_scheduler_type": "linear"}, rf"\(LambdaLR, lr_scheduler_type 'linear'\): {BOTH_WAYS}"),
         ({}, {"lr_scheduler_type": "constant_with_warmup", "warmup_steps": 2}, BOTH_WAYS),
         ({}, {"lr_scheduler_type": "reduce_lr_on_plateau", "eval_strategy": "steps"}, BOTH_WAYS),

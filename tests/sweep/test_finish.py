@@ -1,9 +1,11 @@
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from prunedlora.delivery.stored_adapter import UNCHECKED, StoredAdapterError
 from prunedlora.results.analysis.configurations import configurations
 from prunedlora.results.analysis.pareto import Objectives
 from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
@@ -11,7 +13,7 @@ from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.record import Figure, RecordError
 from prunedlora.results.store import Store
 from prunedlora.sweep.finish import drop_dominated, export_recommended, missing_test
-from tests.inventions import invented_record, sweep_tree
+from tests.inventions import invent_adapter, invented_record, sweep_tree
 
 
 def put(store: Store, key: str, tree: dict[str, Any], accuracy: float, params: int, **sizes: Any) -> None:
@@ -28,7 +30,9 @@ def put(store: Store, key: str, tree: dict[str, Any], accuracy: float, params: i
             **sizes,
         }
     )
-    store.storage.write_text(store.trial_path(key, "adapters/000020/adapter_config.json"), "{}")
+    with tempfile.TemporaryDirectory() as scratch:
+        invent_adapter(Path(scratch))
+        store.upload_folder(Path(scratch), store.trial_path(key, "adapters/000020"))
     store.write_record(record.model_copy(update={"candidates": (last,)}), driver_epoch=1)
 
 
@@ -44,19 +48,44 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_the_recommended_adapter_is_copied_with_its_test_figures(store: Store) -> None:
-    work = missing_test(summarize(store))
-    assert work == {"kind": "test", "key": "good", "candidate": "20"}
-    with pytest.raises(RecordError, match=r"good/adapters/000020/test.json: the test evaluation left no figures"):
-        export_recommended(store, work)
-    figures = {"accuracy": {"value": 0.8, "stderr": None, "num_examples": 7}}
+    """And with its card and certificate, which say what the test evaluation found and checked."""
+    assert to_test(store) == "good@20"
     path = store.trial_path("good", "adapters/000020/test.json")
-    store.storage.write_text(path, json.dumps({"figures": figures, "certificate": {}}))
-    exported = export_recommended(store, work)
+    with pytest.raises(RecordError, match=r"good/adapters/000020/test.json: the test evaluation left no figures"):
+        export_recommended(store, "good", "20")
+    figures = {"accuracy": {"value": 0.8, "stderr": None, "num_examples": 7}}
+    store.storage.write_text(path, json.dumps({"figures": figures}))
+    with pytest.raises(RecordError, match=r"good/adapters/000020/test.json: no certificate"):
+        export_recommended(store, "good", "20")
+    checks = {"max_logit_difference_merged": 1e-7}
+    store.storage.write_text(path, json.dumps({"figures": figures, "certificate": checks}))
+    exported = export_recommended(store, "good", "20")
     assert exported.test["accuracy"].value == 0.8
-    assert [file.name for file in Path(exported.path).iterdir()] == ["adapter_config.json"]
-    assert missing_test(summarize(store)) is None
+    folder = Path(exported.path)
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "README.md", "adapter_config.json", "adapter_model.safetensors", "certificate.json"
+    ]  # fmt: skip
+    certificate = json.loads((folder / "certificate.json").read_text())
+    assert certificate["candidate"] == "good@20"
+    assert certificate["checks"] == {"weights_file": UNCHECKED} | checks
+    assert "accuracy 0.800 on the test split (7 examples" in (folder / "README.md").read_text()
+    assert to_test(store) is None
     put(store, "better", store.read_sweep(), 0.99, 100)
-    assert missing_test(summarize(store)) == {"kind": "test", "key": "better", "candidate": "20"}
+    assert to_test(store) == "better@20"
+
+
+def test_an_adapter_that_was_damaged_since_its_test_is_not_recommended(store: Store) -> None:
+    path = store.trial_path("good", "adapters/000020")
+    store.storage.write_text(f"{path}/test.json", json.dumps({"figures": {}, "certificate": {}}))
+    store.storage.write_text(f"{path}/adapter_model.safetensors", "other")
+    with pytest.raises(StoredAdapterError, match=r"good/adapters/000020/adapter_model.safetensors is damaged"):
+        export_recommended(store, "good", "20")
+    assert not store.has_folder("recommended")
+
+
+def to_test(store: Store) -> str | None:
+    point = missing_test(summarize(store))
+    return None if point is None else point.name
 
 
 def test_nothing_to_recommend_needs_no_test(tmp_path: Path) -> None:

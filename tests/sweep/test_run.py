@@ -82,7 +82,9 @@ def test_a_sweep_runs_survives_a_dead_worker_and_is_not_run_twice(
     assert exported is not None
     assert result.summary.recommended is not None
     assert (exported.key, exported.step) == (result.summary.recommended.key, result.summary.recommended.step)
-    assert sorted(path.name for path in Path(exported.path).iterdir()) == ["adapter_config.json"]
+    assert sorted(path.name for path in Path(exported.path).iterdir()) == [
+        "README.md", "adapter_config.json", "adapter_model.safetensors", "certificate.json"
+    ]  # fmt: skip
     kept = {point.key for point in result.summary.front}
     for record in store.records():
         last = record.candidates[-1]

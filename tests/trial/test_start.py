@@ -248,15 +248,13 @@ def test_a_head_and_its_classes(home: Path, tmp_path: Path) -> None:
     moved = weights(store, key, 6)[head] - load_file(theirs / "adapter_model.safetensors")[head]
     assert 0 < moved.abs().max() < 0.1  # six steps from what it was, not from a fresh draw
 
-    (theirs / "labels.json").write_text(json.dumps({"0": "front", "1": "back"}))
-    _, _, status = run(trial, tmp_path / "other")
-    failed = Store(str(tmp_path / "other")).read_record(key)
+    (theirs / "labels.json").write_text(json.dumps({"0": "front", "1": "rear"}))
+    other, key, status = run(trial, tmp_path / "other")
+    failed = other.read_record(key)
     assert status == "failed"
     assert failed is not None
     assert failed.failure is not None
-    assert (
-        "tells the classes ['front', 'back'], in this order; the data have ['back', 'front']" in failed.failure.message
-    )
+    assert "other labels than those on record: 'back', 'rear' are in one of the two only" in failed.failure.message
     assert failed.failure.fault == "user"
 
 

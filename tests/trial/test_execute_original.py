@@ -1,0 +1,429 @@
+"""An adapter that exists before a first step: evaluated as it came, cut, laddered down; killed anywhere it goes on."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification
+
+from prunedlora.config.identity import trial_key
+from prunedlora.config.load import parse_sweep
+from prunedlora.config.trial import TrialConfig, trial_with
+from prunedlora.results.record import Candidate, TrialRecord
+from prunedlora.results.store import Store
+from prunedlora.tasks.outcomes import figures
+from prunedlora.training.distributed import Workers
+from prunedlora.training.evaluate import evaluate
+from prunedlora.training.loop import Verdict
+from prunedlora.training.memory import Fit
+from prunedlora.trial import execute as execute_module
+from prunedlora.trial.assets import AssetCache
+from prunedlora.trial.candidates import recorded
+from prunedlora.trial.cut_sizes import planned_cuts
+from prunedlora.trial.execute import execute_trial
+from tests.ranks import run_ranks
+from tests.tiny import WORDS, decoder_tree, sweep_tree
+
+CPU = torch.device("cpu")
+ALONE = Workers(0, 1, CPU)
+NUM_TRAINED = 10
+CUTS = {
+    "sizes": {"mean_rank": [3, 0.5]},
+    "bases": ["svd", "whitened"],
+    "screen_examples": None,
+    "calibration_examples": NUM_TRAINED,
+}
+SVD = {"basis": "svd", "allocation": "global_per_parameter", "min_rank": 0}
+RAW = {"recovery_strength": 1.0, "allocation": "global_per_parameter", "min_rank": 0}
+EVENTS = {"removal": "linear", "every_steps": 1}
+TIMES = {"train_seconds", "evaluation_seconds"}
+
+
+class KilledError(BaseException):
+    """What no `except Exception` sees."""
+
+
+@pytest.fixture(scope="module")
+def assets() -> AssetCache:
+    return AssetCache(CPU)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Trained on ten texts of ten lengths at once: every step sees the same in the same order, wherever it stands."""
+    folder = tmp_path_factory.mktemp("tiny")
+    tree = sweep_tree(folder, "unused")
+    rows = [" ".join(WORDS[(n + i) % 8] for i in range(n + 1)) for n in range(NUM_TRAINED)]
+    head, *others = (folder / "data.csv").read_text().splitlines()
+    lines = {
+        "train": [f"{row},{'front' if row.split()[0] in WORDS[:4] else 'back'}" for row in rows],
+        "validation": others[:60],
+        "test": others[60:],
+    }
+    source = tree["trial"]["data"]["train"]
+    tree["trial"]["data"] = {"task": "text_classification"}
+    for split, some in lines.items():
+        (folder / f"{split}.csv").write_text("\n".join([head, *some]) + "\n")
+        tree["trial"]["data"][split] = source | {"name": str(folder / f"{split}.csv")}
+    tree["trial"]["training"] = {"num_steps": 6, "batch_size": NUM_TRAINED}
+    tree["trial"]["evaluation"] |= {"milestones": [], "max_examples": 40}
+    return tree
+
+
+def trial_of(tree: dict[str, Any], values: dict[str, Any]) -> TrialConfig:
+    return trial_with(parse_sweep(tree, "test").trial, values)
+
+
+def ladder(schedule: dict[str, Any]) -> dict[str, Any]:
+    return {"name": "ladder", "rungs": {"parameters": [500, 200]}} | schedule
+
+
+def start(method: str, name: str) -> dict[str, Any]:
+    """The adapter's section for one that exists."""
+    return {"adapter": {"start_from": name, "head_modules": ["pooler", "classifier"], "method": method}}
+
+
+def run(
+    trial: TrialConfig,
+    path: Path,
+    assets: AssetCache,
+    report: Callable[[dict[str, Any]], Verdict] = lambda _: Verdict.CONTINUE,
+    progress: Callable[[int, int, float], Verdict] = lambda *_: Verdict.CONTINUE,
+    workers: Workers = ALONE,
+    **more: Any,
+) -> str:
+    store = Store(str(path))
+    if workers.rank == 0:
+        store.create_or_open({"storage": str(path)})
+    return execute_trial(
+        trial, trial_key(trial), store=store, assets=assets, workers=workers, epoch=1, max_attempts=99,
+        report=report, progress=progress, **more,
+    )  # fmt: skip
+
+
+def record_of(trial: TrialConfig, path: Path) -> TrialRecord:
+    record = Store(str(path)).read_record(trial_key(trial))
+    assert record is not None
+    assert record.status == "completed", record.failure
+    return record
+
+
+def left(path: Path, record: TrialRecord, candidate: Candidate) -> list[Any]:
+    """Figures, outcomes and weights of a candidate, but not where it stands."""
+    store = Store(str(path))
+    outcomes = store.read_outcomes(record.key, candidate.name)
+    weights = load_file(path / "trials" / record.key / str(candidate.adapter_path) / "adapter_model.safetensors")
+    return [candidate.cut, candidate.figures, candidate.ranks, outcomes, {k: v.tolist() for k, v in weights.items()}]
+
+
+def all_of(path: Path, record: TrialRecord) -> list[Any]:
+    return [(one.model_dump(exclude=TIMES), left(path, record, one)) for one in record.candidates]
+
+
+@pytest.fixture(scope="module")
+def trained(tree: dict[str, Any], assets: AssetCache, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A store with a ladder of a trunk of six steps and two rungs of four, and the name of the trunk's adapter."""
+    path = tmp_path_factory.mktemp("trained") / "store"
+    trial = down_from_scratch(tree, SVD, {}, {})
+    run(trial, path, assets)
+    record_of(trial, path)
+    return path, f"store:{path}/{trial_key(trial)}@6"
+
+
+def lines(trial: TrialConfig, path: Path) -> list[dict[str, Any]]:
+    """The log but for what says when it was gone on with, and where the time went."""
+    kept = [
+        line for line in Store(str(path)).read_log(trial_key(trial)) if not {"resumed_at_step", "time"} & line.keys()
+    ]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in kept]
+
+
+def down_from_scratch(
+    tree: dict[str, Any], pruning: dict[str, Any], schedule: dict[str, Any], values: dict[str, Any]
+) -> TrialConfig:
+    schedule = ladder({"trunk": 0.43} | schedule)
+    return trial_of(tree, {"pruning": {"schedule": schedule} | pruning, "training.num_steps": 14} | values)
+
+
+def down_from(
+    tree: dict[str, Any],
+    name: str,
+    pruning: dict[str, Any],
+    schedule: dict[str, Any] | None = None,
+    values: dict[str, Any] | None = None,
+) -> TrialConfig:
+    """Eight steps of the same ladder's rungs, from an adapter that exists."""
+    whole = {"pruning": {"schedule": ladder({"trunk": 0.0} | (schedule or {}))} | pruning, "training.num_steps": 8}
+    return trial_of(tree, start("prunedlora", name) | whole | (values or {}))
+
+
+def untrained(tree: dict[str, Any], name: str, values: dict[str, Any]) -> TrialConfig:
+    """An adapter that exists, and nothing to train; `values`: what it is cut to, and its method unless lora."""
+    method = values.get("method", "lora")
+    own = {path: value for path, value in values.items() if path != "method"}
+    return trial_of(tree, start(method, name) | {"pruning": None, "training.num_steps": 0} | own)
+
+
+# --- oracles
+
+
+ORACLES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    "svd at once": (SVD, {}, {}),
+    "raw in events": (RAW | {"ema_decay": 0.0}, {"removal": "linear", "every_steps": 2}, {}),
+    "a constant rate": (
+        SVD,
+        {"rate": "continue", "optimizer_state": "new"},
+        {"optimizer.decay": "constant", "optimizer.warmup": 0.0},
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "form", [pytest.param(f, marks=[] if i == 0 else pytest.mark.slow) for i, f in enumerate(ORACLES)]
+)
+def test_rungs_from_an_adapter_are_those_of_a_ladder_that_has_it_as_its_trunk(
+    tree: dict[str, Any], assets: AssetCache, trained: tuple[Path, str], tmp_path: Path, form: str
+) -> None:
+    """Bit for bit, where all steps see the same, the optimizer begins anew and nothing before the rung is averaged."""
+    pruning, schedule, values = ORACLES[form]
+    whole, path = down_from_scratch(tree, pruning, schedule, values), trained[0]
+    if form != "svd at once":
+        path = tmp_path / "whole"
+        run(whole, path, assets)
+    trial = down_from(tree, f"store:{path}/{trial_key(whole)}@6", pruning, schedule, values)
+    assert run(trial, tmp_path / "store", assets) == "completed"
+    record, expected = record_of(trial, tmp_path / "store"), record_of(whole, path)
+    stands = [(one.name, one.rung, one.progress, one.examples_seen) for one in record.candidates]
+    assert stands == [("0", 0, 0.0, 0), ("4", 1, 0.5, 40), ("8", 2, 1.0, 80)]
+    assert [one.is_original for one in record.candidates] == [True, False, False]
+    for mine, other in zip(record.candidates, expected.candidates, strict=True):
+        assert left(tmp_path / "store", record, mine) == left(path, expected, other)
+    begun = [
+        line for line in Store(str(tmp_path / "store")).read_log(record.key) if "ranks" in line and "loss" not in line
+    ]
+    assert [(line["step"], line["rung"]) for line in begun] == ([(0, 1), (4, 2)] if "events" not in form else [])
+
+
+def test_what_is_not_trained_is_what_plain_peft_loads(
+    tree: dict[str, Any], assets: AssetCache, trained: tuple[Path, str], tmp_path: Path
+) -> None:
+    path, name = trained
+    trial = untrained(tree, name, {"cuts": CUTS})
+    assert run(trial, tmp_path / "store", assets) == "completed"
+    record = record_of(trial, tmp_path / "store")
+    original = record.candidates[0]
+    assert (original.name, original.progress, original.rung, original.is_original) == ("0", 1.0, None, True)
+    assert (original.train_seconds, original.tokens_seen, record.tokens_per_second, record.padding_share) == (
+        0.0, 0, None, None,
+    )  # fmt: skip
+    assert record.config["adapter"]["start_from"] == name  # type: ignore[call-overload, index]
+    assert record.environment.model["adapter"]["start_from"] == name  # type: ignore[call-overload, index]
+    key, step = name.rpartition("/")[2].split("@")
+    base = AutoModelForSequenceClassification.from_pretrained(trial.model.name, num_labels=2)
+    plain = PeftModel.from_pretrained(base, str(path / "trials" / key / f"adapters/{int(step):06d}"))
+    given = assets.get(trial)
+    outcomes = evaluate(
+        plain, given.task, given.validation[:40], batch_size=64, dtype=torch.float32, workers=ALONE, fit=Fit()
+    )
+    stored = Store(str(tmp_path / "store")).read_outcomes(record.key, "0")
+    assert stored is not None
+    assert (list(stored.loss_sums), list(stored.scores["accuracy"])) == (
+        outcomes.loss_sums,
+        outcomes.scores["accuracy"],
+    )
+    assert original.figures == recorded(figures(outcomes))
+
+
+@pytest.mark.parametrize("method", ["lora", "svd"])
+def test_cuts_of_what_is_not_trained_are_those_at_the_end_of_its_training(
+    tree: dict[str, Any], assets: AssetCache, tmp_path: Path, method: str
+) -> None:
+    values = {"cuts": CUTS} if method == "lora" else {"svd": {"ranks": [3, 1]}, "cuts": None}
+    whole = trial_of(tree, values | {"adapter.method": method, "pruning": None})
+    run(whole, tmp_path / "whole", assets)
+    expected = record_of(whole, tmp_path / "whole")
+    trial = untrained(tree, f"store:{tmp_path}/whole/{expected.key}@6", values | {"method": method})
+    run(trial, tmp_path / "store", assets)
+    record = record_of(trial, tmp_path / "store")
+    assert len(record.candidates) == len(expected.candidates) == (5 if method == "lora" else 3)
+    for mine, other in zip(record.candidates, expected.candidates, strict=True):
+        assert mine.name == other.name.replace("6", "0", 1)
+        assert left(tmp_path / "store", record, mine) == left(tmp_path / "whole", expected, other)
+
+
+def test_cuts_of_the_start_are_those_of_what_is_not_trained(
+    tree: dict[str, Any], assets: AssetCache, trained: tuple[Path, str], tmp_path: Path
+) -> None:
+    """And the training goes on as if nothing had been cut."""
+    _, name = trained
+    plain = down_from(tree, name, SVD)
+    trials = {
+        "untrained": untrained(tree, name, {"cuts": CUTS}),
+        "plain": plain,
+        "start": trial_with(plain, {"cuts": CUTS | {"at": "start"}}),
+        "every_rung": trial_with(plain, {"cuts": CUTS | {"at": "every_rung"}}),
+    }
+    found: dict[str, dict[str, list[Any]]] = {}
+    for place, trial in trials.items():
+        run(trial, tmp_path / place, assets)
+        record = record_of(trial, tmp_path / place)
+        found[place] = {one.name: left(tmp_path / place, record, one) for one in record.candidates}
+        cuts = planned_cuts(trial)
+        num_cut = sum(one.cut is not None for one in record.candidates)
+        assert num_cut <= cuts.num_places * cuts.most_per_place
+        assert len(record.screened_cuts) == cuts.num_places * cuts.most_per_place
+    assert found["start"] == found["untrained"] | found["plain"]
+    assert found["every_rung"].items() > found["start"].items()
+
+
+# --- resume
+
+
+def first_names() -> Callable[[str], bool]:
+    """Tells of each name once."""
+    known = set[str]()
+    return lambda name: name not in known and not known.add(name)  # type: ignore[func-returns-value]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [pytest.param(f, marks=[] if f == "svd" else pytest.mark.slow) for f in ("svd", "events", "branch", "untrained")],
+)
+def test_killed_at_every_point_it_is_the_same(
+    tree: dict[str, Any],
+    assets: AssetCache,
+    trained: tuple[Path, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    form: str,
+) -> None:
+    """Before and after every candidate, the original and cuts at step 0 among them, and at every step."""
+    _, name = trained
+    cuts = {"cuts": CUTS | {"at": "every_rung"}}
+    trial = {
+        "svd": lambda: trial_with(down_from(tree, name, SVD), cuts),
+        "events": lambda: trial_with(down_from(tree, name, RAW, EVENTS), cuts),
+        "branch": lambda: trial_with(down_from(tree, name, SVD, {"rate": "branch", "branch": 0.3}), cuts),
+        "untrained": lambda: untrained(tree, name, {"cuts": CUTS}),
+    }[form]()
+    run(trial, tmp_path / "whole", assets)
+    make, is_new = execute_module.make_candidate, first_names()
+    kills = list[str]()
+
+    def kill(what: str) -> Verdict:
+        if is_new(what):
+            kills.append(what)
+            raise KilledError
+        return Verdict.CONTINUE
+
+    def make_or_die(live: Any, *given: Any, cut: Any, **named: Any) -> Any:
+        kill(f"before {live.step}{cut.name if cut else ''}")
+        return make(live, *given, cut=cut, **named)
+
+    monkeypatch.setattr(execute_module, "make_candidate", make_or_die)
+    while True:
+        try:
+            run(
+                trial,
+                tmp_path / "store",
+                assets,
+                lambda c: kill(f"after {Candidate.model_validate(c).name}"),
+                lambda step, *_: kill(f"step {step}"),
+                checkpoint_every_steps=1,
+            )
+        except KilledError:
+            continue
+        break
+    whole, record = record_of(trial, tmp_path / "whole"), record_of(trial, tmp_path / "store")
+    steps = trial.training.num_steps
+    assert len(kills) == 2 * len(whole.candidates) + (steps or 0)
+    assert all_of(tmp_path / "store", record) == all_of(tmp_path / "whole", whole)
+    assert record.screened_cuts == whole.screened_cuts
+    assert lines(trial, tmp_path / "store") == lines(trial, tmp_path / "whole")
+
+
+def test_what_is_made_before_the_first_step_is_made_once(
+    tree: dict[str, Any], assets: AssetCache, trained: tuple[Path, str], tmp_path: Path
+) -> None:
+    """A pause on the original, and a kill at the first step after it, find a checkpoint of step 0."""
+    trial, path = down_from(tree, trained[1], SVD), tmp_path / "store"
+    made = list[str]()
+
+    def pause(candidate: dict[str, Any]) -> Verdict:
+        made.append(str(candidate["step"]))
+        return Verdict.PAUSE if candidate["step"] == 0 else Verdict.CONTINUE
+
+    def die(step: int, *_: float) -> Verdict:
+        raise KilledError
+
+    assert run(trial, path, assets, pause) == "paused"
+    assert Store(str(path)).checkpoints(trial_key(trial)) == ["00000000-001"]
+    with pytest.raises(KilledError):
+        run(trial, path, assets, pause, die)
+    assert run(trial, path, assets, pause) == "completed"
+    assert made == ["0", "4", "8"]
+    run(trial, tmp_path / "whole", assets)
+    assert all_of(path, record_of(trial, path)) == all_of(tmp_path / "whole", record_of(trial, tmp_path / "whole"))
+
+
+# --- layers that leave, tasks, workers
+
+
+def test_layers_may_leave_before_the_first_step(
+    tree: dict[str, Any], assets: AssetCache, trained: tuple[Path, str], tmp_path: Path
+) -> None:
+    trial = down_from(tree, trained[1], SVD, {"rungs": {"parameters": [150]}})
+    assert run(trial, tmp_path / "store", assets) == "completed"
+    _, last = record_of(trial, tmp_path / "store").candidates
+    assert 0 in last.ranks.values()
+    assert 0 < last.adapter_params <= 150
+
+
+@pytest.mark.slow
+def test_generation_from_an_adapter(tmp_path: Path) -> None:
+    """The original is never judged by loss, whatever smaller adapters there are."""
+    tree, assets = decoder_tree(tmp_path, "unused", metric="exact_match", max_new_tokens=4), AssetCache(CPU)
+    first = trial_of(tree, {"adapter.method": "lora", "pruning": None, "evaluation.milestones": []})
+    run(first, tmp_path / "first", assets)
+    name = f"store:{tmp_path}/first/{record_of(first, tmp_path / 'first').key}@12"
+    store = tmp_path / "store"
+    given = {"adapter": {"method": "lora", "start_from": name}, "pruning": None, "evaluation.milestones": []}
+    cut = trial_of(tree, given | {"training.num_steps": 0, "cuts": {"sizes": {"mean_rank": [2, 1]}}})
+    pruning = {"schedule": {"name": "ladder", "rungs": {"mean_rank": [2, 1]}, "trunk": 0.0}, "basis": "svd"}
+    down = trial_of(tree, given | {"adapter.method": "prunedlora", "pruning": pruning})
+    for trial in (down, cut):
+        run(trial, store, assets)
+        original, *others = record_of(trial, store).candidates
+        assert original.is_original
+        assert {"loss", "exact_match"} <= original.figures.keys()
+        assert original.figures == record_of(first, tmp_path / "first").candidates[-1].figures
+        assert others
+
+
+def _worker(rank: int, path: str, config: dict[str, Any], rendezvous: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
+    run(TrialConfig.model_validate(config), Path(path), AssetCache(CPU), workers=Workers(rank, 2, CPU))
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_workers_remove_and_cut_at_step_0_as_one_does(
+    tree: dict[str, Any], assets: AssetCache, trained: tuple[Path, str], tmp_path: Path
+) -> None:
+    trial = trial_with(down_from(tree, trained[1], SVD), {"cuts": CUTS | {"at": "start"}})
+    run(trial, tmp_path / "one", assets)
+    arguments = (str(tmp_path / "two"), trial.model_dump(), str(tmp_path / "rendezvous"))
+    Store(str(tmp_path / "two")).create_or_open({"storage": str(tmp_path / "two")})
+    assert run_ranks(_worker, 2, *arguments) == [0, 0]
+    mine, other = record_of(trial, tmp_path / "one").candidates, record_of(trial, tmp_path / "two").candidates
+    assert [(c.name, c.rung, c.ranks, c.tokens_seen) for c in mine] == [
+        (c.name, c.rung, c.ranks, c.tokens_seen) for c in other
+    ]
+    for one, two in zip(mine, other, strict=True):
+        assert one.figures["loss"].value == pytest.approx(two.figures["loss"].value, abs=1e-4)
