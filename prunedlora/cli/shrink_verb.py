@@ -240,7 +240,7 @@ def shrink(
                 {"learning_rate": learning_rate, "num_workers": num_workers}, "with --steps 0, which trains nothing"
             )
         else:
-            check_packages("shrink's steps", "; --steps 0, which only cuts, does without")
+            check_packages("shrink with steps needs", "; --steps 0, which only cuts, needs neither")
         from prunedlora.sweep.shrink_data import DataOptions
         from prunedlora.sweep.shrink_plan import ShrinkOptions, plan_shrink
 
@@ -268,7 +268,7 @@ def shrink(
 
 def _refuse(given: dict[str, Any], why: str) -> None:
     """Raises BadParameter for options that are given and have no effect."""
-    names = [f"--{name.replace('_', '-')}" for name, value in given.items() if value not in (None, False)]
+    names = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None and value is not False]
     if names:
         verb = "has" if len(names) == 1 else "have"
         raise typer.BadParameter(f"{', '.join(names)} {verb} no effect {why}")
@@ -296,7 +296,7 @@ def _without_data(
     if to is not None:
         from prunedlora.delivery.blind_folder import write_blind
 
-        write_blind(report, original.existing, to)
+        write_blind(original.existing, report, to)
     if as_json:
         import json
 

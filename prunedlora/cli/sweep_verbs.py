@@ -35,7 +35,7 @@ def search(
 ) -> None:
     """Run a sweep, or go on with one: trials, front, report, recommended adapter."""
     with leaving_at_once(), clear_errors():
-        check_packages("search and train")
+        check_packages("search and train need")
         from prunedlora.config.load import load_sweep
 
         config = load_sweep(sweep_file, overrides or ())
@@ -53,7 +53,7 @@ def train(
 ) -> None:
     """Train one configuration: the file's `trial`, with overrides, and nothing of its space."""
     with leaving_at_once(), clear_errors():
-        check_packages("search and train")
+        check_packages("search and train need")
         from prunedlora.config.identity import trial_key
         from prunedlora.config.load import load_sweep
 
@@ -91,11 +91,11 @@ def show_data(
 
 def check_packages(who: str, otherwise: str = "") -> None:
     """Raises MissingPackageError, naming all that are missing, where a sweep cannot run; before its file is read, so
-    that nobody corrects a file for a sweep that cannot run here. `who` needs them; `otherwise`: what would do."""
+    that nobody corrects a file for a sweep that cannot run here. `who`: whom that stops, with its verb; `otherwise`: what would do."""
     missing = [name for name in NEEDED if not _is_installed(name)]
     if missing:
         wanted = " ".join(f'"{NEEDED[name]}"' for name in missing)
-        raise MissingPackageError(f"{who} need {' and '.join(missing)}: pip install {wanted}{otherwise}")
+        raise MissingPackageError(f"{who} {' and '.join(missing)}: pip install {wanted}{otherwise}")
 
 
 def _is_installed(package: str) -> bool:

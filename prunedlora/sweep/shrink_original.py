@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from prunedlora.adapter_place import STORED, split_stored
-from prunedlora.adapters.existing import ExistingAdapter, told
+from prunedlora.adapters.existing import CLASS_HEADS, ExistingAdapter, told
 from prunedlora.adapters.export import CONFIG_NAME
 from prunedlora.adapters.file_layers import FileLayer, read_factors
 from prunedlora.config.identity import ADAPTER_WEIGHTS
@@ -22,8 +22,6 @@ from prunedlora.pruning.target import Start
 from prunedlora.results.analysis.named_adapter import find_adapter
 from prunedlora.trial.start import existing_start
 
-HEADS_OF_CLASSES = ("classifier", "score")
-"""What PEFT trains whole of a classifier (task type SEQ_CLS), where its configuration names nothing."""
 SEQ_CLS = "SEQ_CLS"
 MOST_NAMED = 3
 
@@ -93,7 +91,7 @@ def read_original(name: str, revision: str | None = None) -> Original:
         base_settings=settings,
         labels=start.labels,
         layers=sizes.layers,
-        heads=_heads(others, config.modules_to_save or (HEADS_OF_CLASSES if config.task_type == SEQ_CLS else ())),
+        heads=_heads(others, config.modules_to_save or (CLASS_HEADS if config.task_type == SEQ_CLS else ())),
     )
     if original.task_type == SEQ_CLS and not original.heads:
         raise ShrinkError(

@@ -8,6 +8,7 @@ from prunedlora.sweep.shrink_data import MOST
 from prunedlora.sweep.shrink_original import Original
 from prunedlora.sweep.shrink_sizes import check_sizes, most_parameters
 
+SPLITS = ("validation", "test")
 SEEN_DATA = "Data that the adapter was trained on make it look better than it is."
 
 
@@ -45,12 +46,13 @@ def plan_lines(original: Original, sweep: SweepConfig, ruled: Sequence[str]) -> 
 
 
 def _data(data: DataConfig, ruled: Sequence[str]) -> str:
+    own = [split for split in SPLITS if data.sources(split)]
+    cut = [f"{getattr(data, f'num_{split}'):,} {split}" for split in SPLITS if split not in own]
     parts = [data.train_names]
-    for split in ("validation", "test"):
-        number = getattr(data, f"num_{split}")
-        if number is None:
-            parts.append(f"{split} from {', '.join(repr(source.name) for source in data.sources(split))}")
-        else:
-            rule = f" (a quarter of its distinct prompts, at most {MOST})" if split in ruled else ""
-            parts.append(f"{number:,} {split} examples cut from it{rule}")
+    if cut:
+        rule = (
+            f"; {' and '.join(ruled)} by the rule: a quarter of its distinct prompts, at most {MOST}" if ruled else ""
+        )
+        parts.append(f"{' and '.join(cut)} examples are cut from it{rule}")
+    parts += [f"{split}: {', '.join(repr(source.name) for source in data.sources(split))}" for split in own]
     return "; ".join(parts)
