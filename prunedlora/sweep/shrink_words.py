@@ -50,9 +50,8 @@ def _data(data: DataConfig, ruled: Sequence[str]) -> str:
     cut = [f"{getattr(data, f'num_{split}'):,} {split}" for split in SPLITS if split not in own]
     parts = [data.train_names]
     if cut:
-        rule = (
-            f"; {' and '.join(ruled)} by the rule: a quarter of its distinct prompts, at most {MOST}" if ruled else ""
-        )
-        parts.append(f"{' and '.join(cut)} examples are cut from it{rule}")
+        rule = f"a quarter of its distinct prompts, at most {MOST}"
+        which = f" ({'each' if len(ruled) == len(cut) > 1 else ' and '.join(ruled)}: {rule})" if ruled else ""
+        parts.append(f"{' and '.join(cut)} examples are cut from it{which}")
     parts += [f"{split}: {', '.join(repr(source.name) for source in data.sources(split))}" for split in own]
     return "; ".join(parts)
