@@ -26,6 +26,8 @@ class EarlyEnd:
         self._lock = lock
         self._deadline = deadline
         self._progress = progress
+        self._is_told = False
+        self._telling = threading.Lock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, name="early-end", daemon=True)
 
@@ -52,18 +54,26 @@ class EarlyEnd:
             self._lock.check()
         except DriverLockedError:  # raised again once the trial is left: it is no failure of the trial
             return Verdict.PAUSE
-        return Verdict.CONTINUE if self.reason is None else Verdict.PAUSE
+        if self.reason is None:
+            return Verdict.CONTINUE
+        self._tell()
+        return Verdict.PAUSE
+
+    def _tell(self) -> None:
+        with self._telling:
+            if not self._is_told:
+                self._is_told = True
+                self._progress.say(f"{self.reason}: what is in hand writes a checkpoint and goes on in the next run")
 
     def _look(self) -> None:
-        is_told, leave_at = False, float("inf")
+        leave_at = None
         while not self._over.wait(LOOK_SECONDS):
             self._progress.tick()
-            reason = self.reason
-            if reason is not None and not is_told:
-                is_told = True
-                self._progress.say(f"{reason}: what is in hand writes a checkpoint and goes on in the next run")
-                if self._signals.received is signal.SIGTERM:
-                    leave_at = time.monotonic() + TERM_SECONDS
-            if time.monotonic() > leave_at:
+            if self.reason is not None:
+                self._tell()
+            now = time.monotonic()
+            if leave_at is None and self._signals.received is signal.SIGTERM:
+                leave_at = now + TERM_SECONDS
+            if leave_at is not None and now >= leave_at:
                 os.kill(os.getpid(), signal.SIGTERM)  # the second one raises, in the main thread
                 return

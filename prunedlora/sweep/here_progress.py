@@ -105,8 +105,11 @@ class HereProgress:
             self._num_evaluated += 1
         self._evaluated_since, self._mark = None, now
         self._num_found += 1
+        assert self._trial is not None
         is_trained = self._num_steps is not None and candidate.step >= self._num_steps
-        self._doing = "choosing cuts" if is_trained else "training"
+        self._doing = (
+            "training" if not is_trained else "finishing" if self._trial.free_cuts is None else "choosing cuts"
+        )
         self.say(f"candidate {candidate.name}: {candidate_text(candidate, self._quality)} ({self._counts()})")
 
     def ended(self, record: TrialRecord) -> None:

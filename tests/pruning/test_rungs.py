@@ -77,3 +77,10 @@ def test_a_training_too_short_names_the_first_rung_without_steps(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         rungs_of(ladder(**values), num_steps)
+
+
+@pytest.mark.parametrize("more", [{}, {"branch": 0.2}, {"removal": "cubic", "removal_end": 0.5, "every_steps": 1}])
+def test_a_trunk_that_is_there_already_has_no_steps(more: dict[str, Any]) -> None:
+    trunk, first, second = rungs_of(ladder(trunk=0.0, **more), 20)
+    assert (trunk.number, trunk.begin, trunk.removed, trunk.branch, trunk.end) == (0, 0, 0, 0, 0)
+    assert [(rung.number, rung.begin, rung.end) for rung in (first, second)] == [(1, 0, 10), (2, 10, 20)]

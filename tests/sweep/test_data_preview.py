@@ -74,6 +74,21 @@ def test_padding_is_that_of_the_training_s_own_order(tree: dict[str, Any], tmp_p
         parts = [p for i in steps for r in range(num_workers) for p in order.micro_batches(i, r, num_workers)]
         tokens = sum(len(feature.input_ids) for part in parts for feature in part)
         padded = sum(len(part) * max(len(feature.input_ids) for feature in part) for part in parts)
+        assert found is not None
         assert found.share == 1 - tokens / padded
         assert found.num_steps == 12
         assert (found.share == 0) == (size == 1)
+
+
+def test_nothing_is_padded_where_nothing_is_trained(tree: dict[str, Any]) -> None:
+    adapter = {
+        "method": "lora",
+        "start_from": "./here",
+        "head_modules": tree["trial"]["adapter"].get("head_modules", []),
+    }
+    tree["trial"] |= {
+        "adapter": adapter, "pruning": None, "cuts": {"sizes": {"mean_rank": [1]}},
+        "training": {"num_steps": 0, "batch_size": 8},
+    }  # fmt: skip
+    tree["trial"]["evaluation"]["milestones"] = []
+    assert preview(parse_sweep(tree, "test").trial, num_examples=0, shown=["train"]).padding is None

@@ -1,6 +1,7 @@
 """What the dry run says of evaluating, and where it warns."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,18 @@ def test_answers_that_outweigh_the_training_are_warned_of(tree: dict[str, Any]) 
     )
     every = cost_of(trial_with(trial, {**CUTS, "evaluation.generate": "all"}), 800, FACTS)
     assert (generation_warning([every]) or "").endswith(", or evaluation.generate to may_matter")
+
+
+def test_what_is_not_trained_is_outweighed_by_nothing(tree: dict[str, Any]) -> None:
+    """That there is such an adapter is not looked at here."""
+    config = trial_with(parse_sweep(tree, "test").trial, ANSWERS | LADDER | CUTS)
+    cost = cost_of(config, 800, FACTS)
+    none = replace(cost, examples_trained=0, tokens_trained=0.0)
+    assert none.tokens_generated > 0
+    assert generation_warning([none]) is None
+    assert generation_warning([none, cost]) == generation_warning([cost])
+    (line,) = evaluation_lines({"": [none]})
+    assert line.endswith(", beside 0 examples trained")
 
 
 def test_the_plan_shows_both(tree: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from peft import LoraConfig, PeftModel, get_peft_model
 from rich.console import Console
+from transformers import LlamaForCausalLM
 
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.sweep import SweepConfig
@@ -24,6 +26,7 @@ from prunedlora.results.record import TrialRecord
 from prunedlora.results.store import Store
 from prunedlora.sweep import early_end
 from prunedlora.sweep import run_here as run_here_module
+from prunedlora.sweep.early_end import EarlyEnd
 from prunedlora.sweep.here_progress import HereProgress
 from prunedlora.sweep.outcome import SweepResult
 from prunedlora.sweep.run_here import InterruptedHereError, NotHereError, run_here
@@ -162,6 +165,7 @@ def test_an_interrupted_trial_goes_on_as_if_nothing_had_been(
     stop_at(monkeypatch, number, lambda: signal.raise_signal(signal.SIGINT))
     first, text = run(config)
     assert (first.exit_code, first.ending, first.num_new) == (130, "interrupted", 0)
+    assert "interrupted: what is in hand writes a checkpoint and goes on in the next run" in text
     assert "Run the same command again to go on." in text
     store = Store(config.storage)
     assert store.records() == []
@@ -174,9 +178,7 @@ def test_an_interrupted_trial_goes_on_as_if_nothing_had_been(
     assert {name for name in files(whole[0]) ^ files(store) if "drivers/" not in name} == {"command.txt"}
 
 
-def test_sigterm_leaves_a_checkpoint_and_an_open_store(
-    config: SweepConfig, whole: tuple[Store, SweepResult, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sigterm_leaves_a_checkpoint_and_an_open_store(config: SweepConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     stop_at(monkeypatch, 1, lambda: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(SystemExit) as end:
         run(config)
@@ -187,8 +189,6 @@ def test_sigterm_leaves_a_checkpoint_and_an_open_store(
     assert driver.released
     [ask] = store.asks()
     assert len(store.checkpoints(ask.key)) == 1
-    run(config)
-    assert is_as(store, whole[0])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -278,18 +278,53 @@ def test_what_takes_more_than_this_process_is_refused(
 
 
 def test_the_time_is_up(config: SweepConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    stop_at(monkeypatch, 1, lambda: time.sleep(0.3))
-    began = time.monotonic
-    monkeypatch.setattr(early_end.EarlyEnd, "__init__", _due_soon(early_end.EarlyEnd.__init__, began))
+    """Before a trial begins, or in the middle of one."""
+    result, _ = run(config.model_copy(update={"max_seconds": 0.001}))
+    assert (result.exit_code, result.ending, Store(config.storage).asks()) == (0, "the time is up", [])
+    ends: list[EarlyEnd] = []
+    enter = EarlyEnd.__enter__
+    monkeypatch.setattr(EarlyEnd, "__enter__", lambda end: ends.append(end) or enter(end))
+    stop_at(monkeypatch, 1, lambda: setattr(ends[0], "_deadline", 0.0))
     result, text = run(config)
     assert (result.exit_code, result.ending) == (0, "the time is up")
-    assert "the time is up: what is in hand writes a checkpoint and goes on in the next run" in text
-    assert Store(config.storage).records() == []
+    assert text.count("the time is up: what is in hand writes a checkpoint and goes on in the next run\n") == 1
+    store = Store(config.storage)
+    [ask] = store.asks()
+    assert (store.records(), len(store.checkpoints(ask.key))) == ([], 1)
 
 
-def _due_soon(init: Callable[..., None], now: Callable[[], float]) -> Callable[..., None]:
-    """`max_seconds` is counted from the start, which takes as long as the machine wants: from here."""
-    return lambda end, signals, lock, _, progress: init(end, signals, lock, now() + 0.01, progress)
+def test_an_adapter_that_exists_is_only_cut(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that plain PEFT saved, without a step of training; interrupted among its cuts."""
+    tree = tiny.decoder_tree(folder, tmp_path / "store")
+    base = LlamaForCausalLM.from_pretrained(folder / "decoder")
+    torch.manual_seed(0)
+    model = get_peft_model(base, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    model.save_pretrained(tmp_path / "adapter")
+    trial = tree["trial"]
+    del trial["pruning"]
+    trial |= {
+        "adapter": {"method": "lora", "start_from": str(tmp_path / "adapter")},
+        "training": {"num_steps": 0, "batch_size": 8},
+        "evaluation": {"metric": "loss"},
+        "cuts": {"sizes": {"mean_rank": [2, 1]}, "screen_examples": None},
+    }
+    config = parse_sweep(tree | {"num_trials": 0, "space": {}, "baselines": [{"label": "shrink"}]}, "test")
+    stop_at(monkeypatch, 2, lambda: signal.raise_signal(signal.SIGINT))
+    assert run(config)[0].exit_code == 130
+    result, text = run(config)
+    assert (result.exit_code, result.num_resumed) == (0, 1)
+    assert "goes on with 2 candidates on record" in text
+    record = only_record(Store(config.storage))
+    assert [(each.step, each.cut and each.cut.size, each.tokens_seen) for each in record.candidates] == [
+        (0, None, 0), (0, 2.0, 0), (0, 1.0, 0)
+    ]  # fmt: skip
+    assert "(3 of at most 3 candidates done, about 0:00 left)" in text
+    recommended = tmp_path / "store" / "recommended"
+    assert f"Its training continues the adapter `{tmp_path / 'adapter'}`" in (recommended / "README.md").read_text()
+    PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(folder / "decoder"), recommended)
 
 
 HIDE = """
@@ -313,13 +348,15 @@ PROGRAM = (
     HIDE
     + """
 import os, signal
+from pathlib import Path
 import torch
 from rich.console import Console
 from prunedlora.config.load import load_sweep
 from prunedlora.sweep import run_here
+from prunedlora.sweep.early_end import EarlyEnd
 from prunedlora.sweep.here_progress import HereProgress
 
-config, left = load_sweep(sys.argv[1]), int(sys.argv[2])
+config, left = load_sweep(Path(sys.argv[1])), int(sys.argv[2])
 found = HereProgress.found
 
 def told(progress, content):

@@ -75,3 +75,32 @@ def test_borders_branches_and_rungs_are_told_by_the_steps_done() -> None:
 def test_a_training_too_short_for_its_ladder_is_refused() -> None:
     with pytest.raises(ValueError, match="rung 2 of the ladder lacks a step in a training of 2 steps"):
         Course(2, 0.0, "linear", RESTART)
+
+
+@pytest.mark.parametrize("decay", ["linear", "constant"])
+def test_without_a_trunk_the_first_rung_begins_with_the_training(decay: Any) -> None:
+    """Its rates are those after the trunk of a ladder that has one; with branches its line has the warm-up."""
+    course, whole = Course(20, 0.1, decay, replace(RESTART, trunk=0.0)), Course(40, 0.1, decay, RESTART)
+    assert [course.rate(step) for step in range(20)] == [whole.rate(step) for step in range(20, 40)]
+    assert course.candidates == {0, 10, 20}
+    assert [step for step in range(21) if course.rung_from(step)] == [0, 10]
+    assert [rung.number for step in range(21) if (rung := course.rung(step))] == [0] + [1] * 10 + [2] * 10
+    plain = Course(20, 0.1, decay)
+    assert [Course(20, 0.1, decay, replace(CONTINUE, trunk=0.0)).rate(i) for i in range(20)] == [
+        plain.rate(i) for i in range(20)
+    ]
+    branched = Course(20, 0.5, decay, replace(BRANCH, trunk=0.0))
+    assert [step for step in range(21) if branched.branch_from(step)] == [8, 18]
+    assert [branched.rate(step) for step in range(10)] == [
+        *(rate_factor(step, 8, 0.5, "constant") for step in range(8)),
+        *(rate_factor(step, 2, 0.0, decay) for step in range(2)),
+    ]
+    assert not branched.is_in_branch(0)
+    assert [branched.position(step) for step in (0, 8, 10)] == [0, 8, 8]
+
+
+def test_without_steps_there_is_one_candidate() -> None:
+    course = Course(0, 0.1, "linear")
+    assert course.candidates == {0}
+    assert course.position(0) == 0
+    assert (course.rung(0), course.rung_from(0), course.branch_from(0)) == (None, None, None)

@@ -152,6 +152,8 @@ def test_who_is_judged(tree: dict[str, Any]) -> None:
     for config in (trial_of(tree, evaluation__generate=None), trial_of(tree, evaluation__generate=None, **svd)):
         assert config.generate == "all"
         assert not is_judged(config, is_end=False, is_cut=True)
+    # Of what it began with answers are always had: it is what all others are compared with.
+    assert not is_judged(ladder, is_end=False, is_cut=False, is_original=True)
     full = trial_of(tree, adapter=None, pruning=None, full={})
     assert not is_judged(full, is_end=False, is_cut=False)
 
