@@ -93,8 +93,6 @@ def data_section(options: DataOptions, task: str) -> dict[str, Any]:
             f"--data {options.data}: classes are read by templates: give --prompt and --target, as '{{text}}' and "
             "'{label}'"
         )
-    if task != CLASSIFICATION and options.labels is not None:
-        raise ShrinkError(f"--labels {options.labels} has no effect on task {task!r}, which has no classes; remove it")
     train, validation, test = (None if name is None else _source(options, name) for name in names)
     section = {
         "task": task,

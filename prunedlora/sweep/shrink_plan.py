@@ -85,6 +85,7 @@ def plan_shrink(options: ShrinkOptions) -> ShrinkPlan:
     tree = _tree(options, original, sizes, model, taken, task)
     ruled = [split for split in ("validation", "test") if _is_open(tree["trial"]["data"], split)]
     draft = parse_sweep(_with_data(tree, {f"num_{split}": 1 for split in ruled}), LABEL).trial
+    _check_labels(options, draft)
     examples = training_examples(draft.data) if ruled or task == CLASSIFICATION else []
     known: dict[str, Any] = {f"num_{split}": cut_number(examples, options.data.data) for split in ruled}
     classes = class_order(example.target for example in examples) if task == CLASSIFICATION else None
@@ -119,6 +120,17 @@ def _task(options: ShrinkOptions, original: Original, taken: TrialConfig | None,
             f"{options.data.data}: its task is {taken.data.task!r}, and {told(original.existing)} is for {task!r}"
         )
     return task
+
+
+def _check_labels(options: ShrinkOptions, draft: TrialConfig) -> None:
+    """Raises ShrinkError for --labels that nobody reads."""
+    if options.data.labels is None:
+        return
+    where = f"--labels {options.data.labels} has no effect"
+    if draft.data.task != CLASSIFICATION:
+        raise ShrinkError(f"{where} on task {draft.data.task!r}, which has no classes; remove it")
+    if draft.data.labels is not None:
+        raise ShrinkError(f"{where} beside data.labels {','.join(draft.data.labels)}; remove one of them")
 
 
 def _tree(

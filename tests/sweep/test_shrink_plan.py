@@ -195,6 +195,11 @@ def test_the_order_of_classes(home: Path, tmp_path: Path) -> None:
     assert labels(home / "classes", unnamed, overrides=["trial.data.labels=[back, front]"]) == ["back", "front"]
 
 
+def test_labels_that_are_said_twice(home: Path) -> None:
+    with pytest.raises(ShrinkError, match=r"--labels front,back has no effect beside data.labels back,front"):
+        plan(home / "classes", texts(home), overrides=["trial.data.labels=[back, front]"])
+
+
 @pytest.mark.parametrize("given", ["back", "front,back,other", "front,front"])
 def test_labels_that_are_not_the_datas(given: str, home: Path) -> None:
     message = "names a class twice" if given == "front,front" else "the data have the classes 2, 'back', 'front'"
@@ -209,7 +214,7 @@ def test_what_it_is_for(home: Path, tmp_path: Path) -> None:
     assert task(home / "untold", questions(home)) == "generation", "by the architecture of its base"
     assert task(home / "vocabulary", questions(home)) == "generation", "by its task type"
     assert task(copied(home, "classes", tmp_path / "head", task_type=None), texts(home)) == "text_classification"
-    with pytest.raises(ShrinkError, match="is of task type FEATURE_EXTRACTION: say --task generation or --task text_"):
+    with pytest.raises(ShrinkError, match=r"is of task type FEATURE_EXTRACTION: say --task generation or --task text_"):
         plan(home / "questions", questions(home))
     assert task(home / "questions", questions(home, task="generation")) == "generation"
 
@@ -235,9 +240,9 @@ def test_sections_of_a_sweep_file(home: Path, tmp_path: Path) -> None:
     assert trial.evaluation.milestones == [], "which are of another training's course"
     assert found.config.seed == 3
     assert found.lines[2].endswith("; 9 validation and 8 test examples are cut from it")
-    with pytest.raises(ShrinkError, match="--metric, --max-length have no effect beside the sweep file"):
+    with pytest.raises(ShrinkError, match=r"--metric, --max-length have no effect beside the sweep file"):
         plan(home / "causal", DataOptions(str(file), metric="loss", max_length=3))
-    with pytest.raises(ShrinkError, match="sweep.yaml: its task is 'generation', and adapter '.*' is for 'text_class"):
+    with pytest.raises(ShrinkError, match=r"sweep.yaml: its task is 'generation', and adapter '.*' is for 'text_class"):
         plan(home / "classes", DataOptions(str(file)))
     with pytest.raises(ConfigError, match=r"cannot read .*gone.yaml"):
         plan(home / "causal", DataOptions(f"{tmp_path}/gone.yaml"))
@@ -248,7 +253,7 @@ def test_own_sources_are_not_cut(home: Path) -> None:
     data = plan(home / "causal", questions(home, validation=file, num_test=5)).config.trial.data
     assert (data.num_validation, data.num_test) == (None, 5)
     assert [source.prompt for source in data.sources("validation")] == ["{question}:"]
-    with pytest.raises(ShrinkError, match="--num-test 5 has no effect beside --test"):
+    with pytest.raises(ShrinkError, match=r"--num-test 5 has no effect beside --test"):
         plan(home / "causal", questions(home, test=file, num_test=5))
 
 
@@ -268,7 +273,7 @@ def test_another_place_of_the_base(home: Path, tmp_path: Path) -> None:
     assert (found.trial.model.name, found.trial.model.dtype) == (str(home / "decoder"), "float32")
     assert is_possible(found)
     nameless = copied(home, "causal", tmp_path / "nameless", base_model_name_or_path=None)
-    with pytest.raises(ShrinkError, match="does not name its base model: give --base"):
+    with pytest.raises(ShrinkError, match=r"does not name its base model: give --base"):
         plan(nameless, questions(home))
 
 
@@ -283,7 +288,7 @@ def test_another_base(home: Path, tmp_path: Path) -> None:
         ShrinkError, match=r"of another base model than '.*wide': 'model.layers.0.self_attn.q_proj' has"
     ):
         plan(home / "causal", questions(home), base=str(wide))
-    with pytest.raises(ModelError, match="does not fit the task"):
+    with pytest.raises(ModelError, match=r"does not fit the task"):
         plan(home / "causal", questions(home), base=str(home / "model"))
 
 
@@ -315,7 +320,7 @@ def test_sizes_that_cannot_be(case: str, home: Path) -> None:
 
 
 def test_sizes_of_overrides_are_looked_at_too(home: Path) -> None:
-    with pytest.raises(ShrinkError, match="mean_rank 9: mean_rank 9 removes nothing"):
+    with pytest.raises(ShrinkError, match=r"mean_rank 9: mean_rank 9 removes nothing"):
         plan(home / "causal", questions(home), overrides=["trial.cuts.sizes={mean_rank: [9]}"])
 
 
@@ -365,7 +370,7 @@ def test_what_is_no_adapter_to_shrink(case: str, home: Path, tmp_path: Path) -> 
 
 def test_nothing_to_remove(home: Path) -> None:
     with pytest.raises(
-        ShrinkError, match="there is nothing to remove: 1 layer of rank 1, 64 parameters, of which no ha"
+        ShrinkError, match=r"there is nothing to remove: 1 layer of rank 1, 64 parameters, of which no ha"
     ):
         plan(home / "one layer of rank 1", questions(home))
 
@@ -373,13 +378,13 @@ def test_nothing_to_remove(home: Path) -> None:
 def test_names_that_are_not_of_the_hub(home: Path) -> None:
     with pytest.raises(ShrinkError, match=r"--revision main has no effect on '.*causal', which is not from the Hub"):
         read_original(str(home / "causal"), "main")
-    with pytest.raises(ShrinkError, match="'store:runs' names no candidate: write store:STORE/KEY@NAME"):
+    with pytest.raises(ShrinkError, match=r"'store:runs' names no candidate: write store:STORE/KEY@NAME"):
         read_original("store:runs")
 
 
 def test_a_classifier_without_a_head_in_its_file(home: Path, tmp_path: Path) -> None:
     folder = copied(home, "untold", tmp_path / "headless", task_type="SEQ_CLS")
-    with pytest.raises(ShrinkError, match="is of a classifier .*, and its file holds no head"):
+    with pytest.raises(ShrinkError, match=r"is of a classifier .*, and its file holds no head"):
         plan(folder, texts(home))
 
 
@@ -405,19 +410,19 @@ def test_data_that_cannot_be(case: str, home: Path) -> None:
 
 
 def test_classes_need_templates(home: Path) -> None:
-    with pytest.raises(ShrinkError, match="classes are read by templates: give --prompt and --target"):
+    with pytest.raises(ShrinkError, match=r"classes are read by templates: give --prompt and --target"):
         plan(home / "classes", texts(home, prompt=None, target=None))
 
 
 def test_too_few_to_cut(home: Path, tmp_path: Path) -> None:
     file = tmp_path / "few.json"
     file.write_text(json.dumps([{"question": str(n), "answer": "a"} for n in range(3)]))
-    with pytest.raises(ShrinkError, match="3 distinct prompts are too few to cut validation and test examples from"):
+    with pytest.raises(ShrinkError, match=r"3 distinct prompts are too few to cut validation and test examples from"):
         plan(home / "causal", questions(home, data=str(file)))
 
 
 def test_overrides_that_are_no_fields(home: Path) -> None:
-    with pytest.raises(ConfigError, match="--set trial.cuts.base: no such field"):
+    with pytest.raises(ConfigError, match=r"--set trial.cuts.base: no such field"):
         plan(home / "causal", questions(home), overrides=["trial.cuts.base=svd"])
-    with pytest.raises(ShrinkError, match="trial.model.dtype: Input should be 'auto'"):
+    with pytest.raises(ShrinkError, match=r"trial.model.dtype: Input should be 'auto'"):
         plan(home / "causal", questions(home), overrides=["trial.model.dtype=float8"])
