@@ -91,7 +91,8 @@ def show_data(
 
 def check_packages(who: str, otherwise: str = "") -> None:
     """Raises MissingPackageError, naming all that are missing, where a sweep cannot run; before its file is read, so
-    that nobody corrects a file for a sweep that cannot run here. `who`: whom that stops, with its verb; `otherwise`: what would do."""
+    that nobody corrects a file for a sweep that cannot run here. `who`: whom that stops, with its verb; `otherwise`:
+    what would do instead."""
     missing = [name for name in NEEDED if not _is_installed(name)]
     if missing:
         wanted = " ".join(f'"{NEEDED[name]}"' for name in missing)

@@ -48,8 +48,8 @@ def test_steps_need_ray_and_cuts_do_not(tmp_path: Path) -> None:
     done = run_without({"ray", "optuna"}, *asked, blocked=True)
     assert done.returncode == 2
     assert done.stderr == (
-        'error: shrink with steps needs ray and optuna: pip install "ray[default,train,tune]" "optuna"; --steps 0, which '
-        "only cuts, needs neither\n"
+        'error: shrink with steps needs ray and optuna: pip install "ray[default,train,tune]" "optuna"; '
+        "--steps 0, which only cuts, needs neither\n"
     )
     done = run_without({"ray", "optuna"}, *asked, "--steps", "0", blocked=True)
     assert done.returncode == 2
