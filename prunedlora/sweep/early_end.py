@@ -14,6 +14,7 @@ from prunedlora.sweep.signals import TERM_SECONDS, Signals
 from prunedlora.training.loop import Verdict
 
 LOOK_SECONDS = 0.2
+AGAIN_SECONDS = 1.0
 
 
 class EarlyEnd:
@@ -75,5 +76,7 @@ class EarlyEnd:
             if leave_at is None and self._signals.received is signal.SIGTERM:
                 leave_at = now + TERM_SECONDS
             if leave_at is not None and now >= leave_at:
-                os.kill(os.getpid(), signal.SIGTERM)  # the second one raises, in the main thread
-                return
+                # The second one raises, in the main thread; in vain where that is in a callback of a weak reference or
+                # of the garbage collector, whose errors Python swallows: again, then.
+                os.kill(os.getpid(), signal.SIGTERM)
+                leave_at = now + AGAIN_SECONDS

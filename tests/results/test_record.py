@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from prunedlora.results.record import (
     SCHEMA_VERSION,
     Candidate,
+    Cut,
     ExampleOutcomes,
     Figure,
     ObjectiveError,
@@ -154,3 +155,11 @@ def test_outcomes_have_both_classes_of_every_example_or_none():
     for changes, said in ((alone, "2 true and None"), (few, "1 true and 1")):
         with pytest.raises(RecordError, match=f"x: not a valid ExampleOutcomes: .*2 examples have {said} predicted cl"):
             from_json(ExampleOutcomes, json.dumps(old | changes), "x")
+
+
+def test_the_original_is_what_a_training_began_with_and_no_cut_of_it(candidate):
+    cut = Cut(basis="svd", allocation="uniform", unit="mean_rank", size=2.0)
+    assert candidate(step=0, progress=0.0).is_original
+    assert candidate(step=0, progress=1.0).is_original
+    assert not candidate(step=0, progress=0.0, cut=cut).is_original
+    assert not candidate(step=1).is_original

@@ -194,6 +194,11 @@ def test_a_slot_says_on_which_rung_its_trial_stands(store: Store, tmp_path: Path
     assert found.text("unknown", 5, 40) == ""
     store.write_config("plain", sweep_tree(tmp_path)["trial"])
     assert found.text("plain", 5, 20) == ""
+    adapter = {"start_from": "a/b"}
+    store.write_config(
+        "existing", tree | {"pruning": {"basis": "svd", "schedule": ladder | {"trunk": 0.0}}, "adapter": adapter}
+    )
+    assert [found.text("existing", step, 40) for step in (1, 20, 21)] == ["rung 1/2", "rung 1/2", "rung 2/2"]
     console = Console(file=io.StringIO(), width=100, force_terminal=True)
     with started(store, console) as progress:
         slots = snapshot({})

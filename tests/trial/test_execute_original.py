@@ -1,6 +1,5 @@
-"""An adapter that exists before a first step: evaluated as it came, cut, laddered down; killed anywhere it goes on."""
+"""An adapter that exists before a first step: evaluated as it came, cut, laddered down, as oracles say."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,44 +7,35 @@ import pytest
 import torch
 import torch.distributed as dist
 from peft import PeftModel
-from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from prunedlora.config.identity import trial_key
-from prunedlora.config.load import parse_sweep
 from prunedlora.config.trial import TrialConfig, trial_with
-from prunedlora.results.record import Candidate, TrialRecord
 from prunedlora.results.store import Store
 from prunedlora.tasks.outcomes import figures
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import evaluate
-from prunedlora.training.loop import Verdict
 from prunedlora.training.memory import Fit
-from prunedlora.trial import execute as execute_module
 from prunedlora.trial.assets import AssetCache
 from prunedlora.trial.candidates import recorded
 from prunedlora.trial.cut_sizes import planned_cuts
-from prunedlora.trial.execute import execute_trial
 from tests.ranks import run_ranks
-from tests.tiny import WORDS, decoder_tree, sweep_tree
-
-CPU = torch.device("cpu")
-ALONE = Workers(0, 1, CPU)
-NUM_TRAINED = 10
-CUTS = {
-    "sizes": {"mean_rank": [3, 0.5]},
-    "bases": ["svd", "whitened"],
-    "screen_examples": None,
-    "calibration_examples": NUM_TRAINED,
-}
-SVD = {"basis": "svd", "allocation": "global_per_parameter", "min_rank": 0}
-RAW = {"recovery_strength": 1.0, "allocation": "global_per_parameter", "min_rank": 0}
-EVENTS = {"removal": "linear", "every_steps": 1}
-TIMES = {"train_seconds", "evaluation_seconds"}
-
-
-class KilledError(BaseException):
-    """What no `except Exception` sees."""
+from tests.tiny import decoder_tree
+from tests.trial.originals import (
+    ALONE,
+    CPU,
+    CUTS,
+    RAW,
+    SVD,
+    down_from,
+    down_from_scratch,
+    left,
+    record_of,
+    run,
+    tree_in,
+    trial_of,
+    untrained,
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,74 +45,7 @@ def assets() -> AssetCache:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Trained on ten texts of ten lengths at once: every step sees the same in the same order, wherever it stands."""
-    folder = tmp_path_factory.mktemp("tiny")
-    tree = sweep_tree(folder, "unused")
-    rows = [" ".join(WORDS[(n + i) % 8] for i in range(n + 1)) for n in range(NUM_TRAINED)]
-    head, *others = (folder / "data.csv").read_text().splitlines()
-    lines = {
-        "train": [f"{row},{'front' if row.split()[0] in WORDS[:4] else 'back'}" for row in rows],
-        "validation": others[:60],
-        "test": others[60:],
-    }
-    source = tree["trial"]["data"]["train"]
-    tree["trial"]["data"] = {"task": "text_classification"}
-    for split, some in lines.items():
-        (folder / f"{split}.csv").write_text("\n".join([head, *some]) + "\n")
-        tree["trial"]["data"][split] = source | {"name": str(folder / f"{split}.csv")}
-    tree["trial"]["training"] = {"num_steps": 6, "batch_size": NUM_TRAINED}
-    tree["trial"]["evaluation"] |= {"milestones": [], "max_examples": 40}
-    return tree
-
-
-def trial_of(tree: dict[str, Any], values: dict[str, Any]) -> TrialConfig:
-    return trial_with(parse_sweep(tree, "test").trial, values)
-
-
-def ladder(schedule: dict[str, Any]) -> dict[str, Any]:
-    return {"name": "ladder", "rungs": {"parameters": [500, 200]}} | schedule
-
-
-def start(method: str, name: str) -> dict[str, Any]:
-    """The adapter's section for one that exists."""
-    return {"adapter": {"start_from": name, "head_modules": ["pooler", "classifier"], "method": method}}
-
-
-def run(
-    trial: TrialConfig,
-    path: Path,
-    assets: AssetCache,
-    report: Callable[[dict[str, Any]], Verdict] = lambda _: Verdict.CONTINUE,
-    progress: Callable[[int, int, float], Verdict] = lambda *_: Verdict.CONTINUE,
-    workers: Workers = ALONE,
-    **more: Any,
-) -> str:
-    store = Store(str(path))
-    if workers.rank == 0:
-        store.create_or_open({"storage": str(path)})
-    return execute_trial(
-        trial, trial_key(trial), store=store, assets=assets, workers=workers, epoch=1, max_attempts=99,
-        report=report, progress=progress, **more,
-    )  # fmt: skip
-
-
-def record_of(trial: TrialConfig, path: Path) -> TrialRecord:
-    record = Store(str(path)).read_record(trial_key(trial))
-    assert record is not None
-    assert record.status == "completed", record.failure
-    return record
-
-
-def left(path: Path, record: TrialRecord, candidate: Candidate) -> list[Any]:
-    """Figures, outcomes and weights of a candidate, but not where it stands."""
-    store = Store(str(path))
-    outcomes = store.read_outcomes(record.key, candidate.name)
-    weights = load_file(path / "trials" / record.key / str(candidate.adapter_path) / "adapter_model.safetensors")
-    return [candidate.cut, candidate.figures, candidate.ranks, outcomes, {k: v.tolist() for k, v in weights.items()}]
-
-
-def all_of(path: Path, record: TrialRecord) -> list[Any]:
-    return [(one.model_dump(exclude=TIMES), left(path, record, one)) for one in record.candidates]
+    return tree_in(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="module")
@@ -133,40 +56,6 @@ def trained(tree: dict[str, Any], assets: AssetCache, tmp_path_factory: pytest.T
     run(trial, path, assets)
     record_of(trial, path)
     return path, f"store:{path}/{trial_key(trial)}@6"
-
-
-def lines(trial: TrialConfig, path: Path) -> list[dict[str, Any]]:
-    """The log but for what says when it was gone on with, and where the time went."""
-    kept = [
-        line for line in Store(str(path)).read_log(trial_key(trial)) if not {"resumed_at_step", "time"} & line.keys()
-    ]
-    return [{name: value for name, value in line.items() if name != "seconds"} for line in kept]
-
-
-def down_from_scratch(
-    tree: dict[str, Any], pruning: dict[str, Any], schedule: dict[str, Any], values: dict[str, Any]
-) -> TrialConfig:
-    schedule = ladder({"trunk": 0.43} | schedule)
-    return trial_of(tree, {"pruning": {"schedule": schedule} | pruning, "training.num_steps": 14} | values)
-
-
-def down_from(
-    tree: dict[str, Any],
-    name: str,
-    pruning: dict[str, Any],
-    schedule: dict[str, Any] | None = None,
-    values: dict[str, Any] | None = None,
-) -> TrialConfig:
-    """Eight steps of the same ladder's rungs, from an adapter that exists."""
-    whole = {"pruning": {"schedule": ladder({"trunk": 0.0} | (schedule or {}))} | pruning, "training.num_steps": 8}
-    return trial_of(tree, start("prunedlora", name) | whole | (values or {}))
-
-
-def untrained(tree: dict[str, Any], name: str, values: dict[str, Any]) -> TrialConfig:
-    """An adapter that exists, and nothing to train; `values`: what it is cut to, and its method unless lora."""
-    method = values.get("method", "lora")
-    own = {path: value for path, value in values.items() if path != "method"}
-    return trial_of(tree, start(method, name) | {"pruning": None, "training.num_steps": 0} | own)
 
 
 # --- oracles
@@ -256,6 +145,7 @@ def test_cuts_of_what_is_not_trained_are_those_at_the_end_of_its_training(
         assert left(tmp_path / "store", record, mine) == left(tmp_path / "whole", expected, other)
 
 
+@pytest.mark.slow
 def test_cuts_of_the_start_are_those_of_what_is_not_trained(
     tree: dict[str, Any], assets: AssetCache, trained: tuple[Path, str], tmp_path: Path
 ) -> None:
@@ -279,96 +169,6 @@ def test_cuts_of_the_start_are_those_of_what_is_not_trained(
         assert len(record.screened_cuts) == cuts.num_places * cuts.most_per_place
     assert found["start"] == found["untrained"] | found["plain"]
     assert found["every_rung"].items() > found["start"].items()
-
-
-# --- resume
-
-
-def first_names() -> Callable[[str], bool]:
-    """Tells of each name once."""
-    known = set[str]()
-    return lambda name: name not in known and not known.add(name)  # type: ignore[func-returns-value]
-
-
-@pytest.mark.parametrize(
-    "form",
-    [pytest.param(f, marks=[] if f == "svd" else pytest.mark.slow) for f in ("svd", "events", "branch", "untrained")],
-)
-def test_killed_at_every_point_it_is_the_same(
-    tree: dict[str, Any],
-    assets: AssetCache,
-    trained: tuple[Path, str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    form: str,
-) -> None:
-    """Before and after every candidate, the original and cuts at step 0 among them, and at every step."""
-    _, name = trained
-    cuts = {"cuts": CUTS | {"at": "every_rung"}}
-    trial = {
-        "svd": lambda: trial_with(down_from(tree, name, SVD), cuts),
-        "events": lambda: trial_with(down_from(tree, name, RAW, EVENTS), cuts),
-        "branch": lambda: trial_with(down_from(tree, name, SVD, {"rate": "branch", "branch": 0.3}), cuts),
-        "untrained": lambda: untrained(tree, name, {"cuts": CUTS}),
-    }[form]()
-    run(trial, tmp_path / "whole", assets)
-    make, is_new = execute_module.make_candidate, first_names()
-    kills = list[str]()
-
-    def kill(what: str) -> Verdict:
-        if is_new(what):
-            kills.append(what)
-            raise KilledError
-        return Verdict.CONTINUE
-
-    def make_or_die(live: Any, *given: Any, cut: Any, **named: Any) -> Any:
-        kill(f"before {live.step}{cut.name if cut else ''}")
-        return make(live, *given, cut=cut, **named)
-
-    monkeypatch.setattr(execute_module, "make_candidate", make_or_die)
-    while True:
-        try:
-            run(
-                trial,
-                tmp_path / "store",
-                assets,
-                lambda c: kill(f"after {Candidate.model_validate(c).name}"),
-                lambda step, *_: kill(f"step {step}"),
-                checkpoint_every_steps=1,
-            )
-        except KilledError:
-            continue
-        break
-    whole, record = record_of(trial, tmp_path / "whole"), record_of(trial, tmp_path / "store")
-    steps = trial.training.num_steps
-    assert len(kills) == 2 * len(whole.candidates) + (steps or 0)
-    assert all_of(tmp_path / "store", record) == all_of(tmp_path / "whole", whole)
-    assert record.screened_cuts == whole.screened_cuts
-    assert lines(trial, tmp_path / "store") == lines(trial, tmp_path / "whole")
-
-
-def test_what_is_made_before_the_first_step_is_made_once(
-    tree: dict[str, Any], assets: AssetCache, trained: tuple[Path, str], tmp_path: Path
-) -> None:
-    """A pause on the original, and a kill at the first step after it, find a checkpoint of step 0."""
-    trial, path = down_from(tree, trained[1], SVD), tmp_path / "store"
-    made = list[str]()
-
-    def pause(candidate: dict[str, Any]) -> Verdict:
-        made.append(str(candidate["step"]))
-        return Verdict.PAUSE if candidate["step"] == 0 else Verdict.CONTINUE
-
-    def die(step: int, *_: float) -> Verdict:
-        raise KilledError
-
-    assert run(trial, path, assets, pause) == "paused"
-    assert Store(str(path)).checkpoints(trial_key(trial)) == ["00000000-001"]
-    with pytest.raises(KilledError):
-        run(trial, path, assets, pause, die)
-    assert run(trial, path, assets, pause) == "completed"
-    assert made == ["0", "4", "8"]
-    run(trial, tmp_path / "whole", assets)
-    assert all_of(path, record_of(trial, path)) == all_of(tmp_path / "whole", record_of(trial, tmp_path / "whole"))
 
 
 # --- layers that leave, tasks, workers
