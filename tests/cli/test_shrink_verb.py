@@ -53,4 +53,4 @@ def test_steps_need_ray_and_cuts_do_not(tmp_path: Path) -> None:
     )
     done = run_without({"ray", "optuna"}, *asked, "--steps", "0", blocked=True)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: adapter '{tmp_path}/adapter' does not exist")
+    assert f"error: adapter '{tmp_path}/adapter' does not exist" in done.stderr  # bitsandbytes may have said something
