@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, PeftConfig, PeftModel, PeftType
+from peft import LoraConfig, PeftConfig, PeftModel, PeftType, TaskType
 from peft import __version__ as peft_version
 from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
@@ -28,6 +28,10 @@ NO_PART_OF_A_LORA = {"runtime_config"}
 """What a saved configuration may have and PEFT drops."""
 
 
+CLASS_HEADS = ("classifier", "score")
+"""What PEFT trains whole of a classifier; earlier versions of it do not say so in the
+configuration that they save. https://github.com/huggingface/peft/blob/main/src/peft/peft_model.py
+(PeftModelForSequenceClassification)"""
 CONVERTIBLE_INITS = ("pissa", "corda", "olora", "lora_ga")
 """Beginnings of `init_lora_weights` of which PEFT makes a plain LoRA (PeftModel.save_pretrained)."""
 
@@ -88,6 +92,8 @@ def read_config(existing: ExistingAdapter) -> PeftConfig:
 
 def trainable(config: LoraConfig, dropout: float) -> LoraConfig:
     """The configuration for training on, on a base model that may be called otherwise. Changes it in place."""
+    if config.task_type == TaskType.SEQ_CLS and config.modules_to_save is None:
+        config.modules_to_save = list(CLASS_HEADS)
     # No task type: PEFT's task classes add head modules of their own.
     config.task_type = config.base_model_name_or_path = config.revision = None
     config.inference_mode, config.lora_dropout, config.init_lora_weights = False, dropout, True

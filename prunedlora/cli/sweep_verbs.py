@@ -35,12 +35,12 @@ def search(
 ) -> None:
     """Run a sweep, or go on with one: trials, front, report, recommended adapter."""
     with leaving_at_once(), clear_errors():
-        check_packages()
+        check_packages("search and train need")
         from prunedlora.config.load import load_sweep
 
         config = load_sweep(sweep_file, overrides or ())
         uri = given_storage(storage, config.storage)
-        _run(config, uri, dry_run=dry_run, max_seconds=max_seconds, retry_failed=retry_failed)
+        run_or_plan(config, uri, dry_run=dry_run, max_seconds=max_seconds, retry_failed=retry_failed)
 
 
 def train(
@@ -53,13 +53,13 @@ def train(
 ) -> None:
     """Train one configuration: the file's `trial`, with overrides, and nothing of its space."""
     with leaving_at_once(), clear_errors():
-        check_packages()
+        check_packages("search and train need")
         from prunedlora.config.identity import trial_key
         from prunedlora.config.load import load_sweep
 
         config = load_sweep(sweep_file, overrides or (), base_only=True)
         uri = given_storage(storage, f"{config.storage}-train/{trial_key(config.trial)}")
-        _run(config, uri, dry_run=dry_run, max_seconds=max_seconds, retry_failed=retry_failed)
+        run_or_plan(config, uri, dry_run=dry_run, max_seconds=max_seconds, retry_failed=retry_failed)
 
 
 def show_data(
@@ -89,13 +89,14 @@ def show_data(
             print_preview(found, others, Console())
 
 
-def check_packages() -> None:
+def check_packages(who: str, otherwise: str = "") -> None:
     """Raises MissingPackageError, naming all that are missing, where a sweep cannot run; before its file is read, so
-    that nobody corrects a file for a sweep that cannot run here."""
+    that nobody corrects a file for a sweep that cannot run here. `who`: whom that stops, with its verb; `otherwise`:
+    what would do instead."""
     missing = [name for name in NEEDED if not _is_installed(name)]
     if missing:
         wanted = " ".join(f'"{NEEDED[name]}"' for name in missing)
-        raise MissingPackageError(f"search and train need {' and '.join(missing)}: pip install {wanted}")
+        raise MissingPackageError(f"{who} {' and '.join(missing)}: pip install {wanted}{otherwise}")
 
 
 def _is_installed(package: str) -> bool:
@@ -105,7 +106,9 @@ def _is_installed(package: str) -> bool:
         return False
 
 
-def _run(config: "SweepConfig", storage: str, *, dry_run: bool, max_seconds: float | None, retry_failed: bool) -> None:
+def run_or_plan(
+    config: "SweepConfig", storage: str, *, dry_run: bool, max_seconds: float | None, retry_failed: bool
+) -> None:
     """Runs the sweep, or prints its plan, and ends the process with what came of it as exit status."""
     from prunedlora.sweep.plan import print_plan
     from prunedlora.sweep.run import run_sweep
@@ -117,8 +120,13 @@ def _run(config: "SweepConfig", storage: str, *, dry_run: bool, max_seconds: flo
         config,
         storage,
         console=Console(),
-        command=["prunedlora", *sys.argv[1:]] if Path(sys.argv[0]).name == "__main__.py" else sys.argv,
+        command=typed_command(),
         max_seconds=max_seconds if max_seconds is not None else config.max_seconds,
         retry_failed=retry_failed,
     )
     raise typer.Exit(result.exit_code)
+
+
+def typed_command() -> list[str]:
+    """The process's arguments as people type them."""
+    return ["prunedlora", *sys.argv[1:]] if Path(sys.argv[0]).name == "__main__.py" else sys.argv

@@ -67,13 +67,18 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), *, base_only: bool = F
         raise ConfigError(f"{path}, {error}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} must hold a mapping of settings, not {type(tree).__name__}")
-    try:
-        tree = with_values(tree, dict(_parse_override(override) for override in overrides))
-    except ListPathError as error:
-        raise ConfigError(f"--set {error}") from error
+    tree = with_overrides(tree, overrides)
     if base_only:
         tree |= {"num_trials": 0, "space": {}, "baselines": [{}]}
     return parse_sweep(tree, str(path))
+
+
+def with_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A parsed file's settings with `field.path=value` overrides applied (values are YAML). Raises ConfigError."""
+    try:
+        return with_values(tree, dict(_parse_override(override) for override in overrides))
+    except ListPathError as error:
+        raise ConfigError(f"--set {error}") from error
 
 
 def parse_sweep(tree: dict[str, Any], source: str) -> SweepConfig:

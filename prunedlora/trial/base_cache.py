@@ -10,6 +10,7 @@ import torch
 from prunedlora.adapters.targets import resolve_head
 from prunedlora.config.identity import LocationError, model_location
 from prunedlora.config.trial import TrialConfig
+from prunedlora.config.trial_sections import ModelConfig
 from prunedlora.missing_path import looked_for
 from prunedlora.tasks.task import Task
 from prunedlora.training.model import (
@@ -67,8 +68,13 @@ def base_key(trial: TrialConfig, task: Task) -> str:
 
 def model_settings(trial: TrialConfig) -> ModelSettings:
     """How to load the configuration's model. Raises LocationError when it is not there."""
-    fields = trial.model.model_dump(exclude=SWITCHES)
-    location, file = model_location(fields.pop("name")), trial.model.gguf_file
+    return settings_of(trial.model)
+
+
+def settings_of(model: ModelConfig) -> ModelSettings:
+    """The same for a model of no trial yet."""
+    fields = model.model_dump(exclude=SWITCHES)
+    location, file = model_location(fields.pop("name")), model.gguf_file
     if file is not None and Path(location).is_dir() and not Path(location, file).is_file():
         raise LocationError(f"model.gguf_file {file!r} does not exist ({looked_for(str(Path(location, file)))})")
     return ModelSettings(location=location, **fields)

@@ -82,7 +82,7 @@ def start_of(trial: TrialConfig) -> Start | None:
         ranks, facts = _ranks(adapter.rank_pattern_from, adapter.revision)
         return Start(None, ranks, (), None, {"rank_pattern_from": adapter.rank_pattern_from, **facts})
     assert adapter.start_from is not None
-    start = _existing(adapter.start_from, adapter)
+    start = existing_start(adapter.start_from, adapter)
     _check_base(start, trial)
     return start
 
@@ -163,7 +163,9 @@ def _on_skeleton(settings: AdapterSettings, model: nn.Module, read: Callable[[An
         detach(adapted)
 
 
-def _existing(name: str, adapter: AdapterConfig) -> Start:
+def existing_start(name: str, adapter: AdapterConfig) -> Start:
+    """What the adapter that is called `name` gives a trial, whatever its base model. Raises LocationError, StoreError,
+    ExistingAdapterError, as start_of."""
     facts: dict[str, Any] = {"start_from": name}
     bases: list[Any] = []
     labels: list[Any] | None = None
