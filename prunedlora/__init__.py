@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from prunedlora.integrations.transformers import PrunedLoraCallback
 
 __all__ = ["PrunedLoraCallback", "PruningConfig", "__version__"]
-__version__ = "0.5.0"
+__version__ = "0.6.0"
 HOMES = {"PrunedLoraCallback": "prunedlora.integrations.transformers", "PruningConfig": "prunedlora.config.methods"}
 
 
