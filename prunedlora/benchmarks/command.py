@@ -259,8 +259,10 @@ def ladder(
     import torch
 
     from prunedlora.benchmarks.comparison import Trainings, only
-    from prunedlora.benchmarks.ladder_comparison import Plan, left_to_train, measure
-    from prunedlora.benchmarks.ladder_table import answers, details, figures, show
+    from prunedlora.benchmarks.ladder_comparison import left_to_train, measure
+    from prunedlora.benchmarks.ladder_results import Plan
+    from prunedlora.benchmarks.ladder_sentences import answers
+    from prunedlora.benchmarks.ladder_table import details, figures, show
     from prunedlora.benchmarks.ladder_variants import variants_of
     from prunedlora.config.load import load_sweep
     from prunedlora.fleet.cluster import connected
@@ -269,9 +271,8 @@ def ladder(
 
     torch.set_num_threads(num_threads)
     console = Console(width=100)
-    config = load_sweep(sweep_file, overrides or ())
-    if patterns:
-        config = only(config, patterns)
+    whole = load_sweep(sweep_file, overrides or ())
+    config = only(whole, patterns) if patterns else whole
     uri = given_storage(storage, config.storage)
     trainings = Trainings(config, Store(uri), _sweeps(uri, console, retry_failed))
     plan = Plan(num_rates, num_tuning_seeds, num_seeds, margin, asked, reference, rival)
@@ -280,7 +281,7 @@ def ladder(
         typer.echo(left_to_train(trainings, plan))
         return
     with leaving_at_once(), connected():
-        results = measure(trainings, plan, device=torch.device(device), console=console)
+        results = measure(trainings, plan, whole=whole, device=torch.device(device), console=console)
     show(results, trainings.objectives, console)
     for line in answers(results, trainings.objectives)[0]:
         typer.echo(line)

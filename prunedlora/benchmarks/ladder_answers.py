@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from math import log10
 from typing import Literal
 
@@ -13,6 +14,8 @@ from prunedlora.benchmarks.over_seeds import over_seeds
 
 CONFIDENCE = 0.95
 """Of a bound on one side."""
+MOST_SHARE = Fraction(1, 4)
+"""Of the reference's steps, that a ladder may take where it is asked what it loses."""
 Answer = Literal["yes", "no", "not told"]
 Place = Literal["ahead", "behind", "not told"]
 
@@ -52,9 +55,15 @@ def paired(differences: Sequence[float]) -> Paired:
     return Paired(mean, stderr, mean - reach, mean + reach, num)
 
 
-def at_most(loss: Paired, margin: float) -> Answer:
-    """Whether what is lost is at most the margin: told where a one-sided bound of it lies on that side."""
-    if loss.upper is not None and loss.upper <= margin:
+def at_most(loss: Paired | None, margin: float, num_lacking: int = 0) -> Answer:
+    """Whether what is lost is at most the margin: told where a one-sided bound of it lies on that side.
+
+    `loss`: None where no seed has both; `num_lacking`: seeds at which what is asked about has no figure and the other
+    has one. They are in no mean, and those that are left may be the better ones: with any it is never "yes".
+    """
+    if loss is None:
+        return "not told"
+    if loss.upper is not None and loss.upper <= margin and not num_lacking:
         return "yes"
     return "no" if loss.lower is not None and loss.lower > margin else "not told"
 
@@ -68,8 +77,15 @@ def everywhere(answers: Iterable[Answer]) -> Answer:
     return "no" if "no" in given else "not told"
 
 
-def place(difference: Paired) -> Place:
-    """Where a variant is whose quality minus that of another is `difference`."""
-    if difference.lower is not None and difference.lower > 0:
+def place(difference: Paired, num_ours_lacking: int = 0, num_theirs_lacking: int = 0) -> Place:
+    """Where a variant is whose quality minus that of another is `difference`. Seeds that it lacks and the other has
+    keep it from being ahead, and likewise the other way round."""
+    if difference.lower is not None and difference.lower > 0 and not num_ours_lacking:
         return "ahead"
-    return "behind" if difference.upper is not None and difference.upper < 0 else "not told"
+    is_below = difference.upper is not None and difference.upper < 0
+    return "behind" if is_below and not num_theirs_lacking else "not told"
+
+
+def takes_little(num_steps: int, of: int) -> bool:
+    """Whether these steps are MOST_SHARE of the others, or less."""
+    return num_steps <= MOST_SHARE * of

@@ -1,19 +1,23 @@
-"""A comparison of ladders in words: the table, the answers, and all figures behind them."""
+"""A comparison of ladders as a table, and all figures behind it."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from prunedlora.benchmarks.ladder_answers import Answer, Paired, at_most, everywhere, paired, place
-from prunedlora.benchmarks.ladder_comparison import Measured, Results
+from prunedlora.benchmarks.ladder_results import Results
+from prunedlora.benchmarks.ladder_sentences import answers
 from prunedlora.benchmarks.over_seeds import over_seeds
 from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.pareto import Objectives
 
 WIDTH = 100
+GAP = 2
+"""After a column."""
 
 
 def figures(name: str, results: Results, objectives: Objectives) -> dict[str, Any]:
@@ -25,69 +29,50 @@ def figures(name: str, results: Results, objectives: Objectives) -> dict[str, An
             str(size): list(over_seeds(list(measured.quality(size, objectives.quality).values())))
             for size in sorted(measured.tests, reverse=True)
         }
-        area = list(over_seeds(list(measured.areas.values()))[:2]) if measured.areas else None
+        areas = list(results.areas(variant, objectives).values())
+        area = list(over_seeds(areas)[:2]) if areas else None
         variants[variant] = {"quality": quality, "hypervolume": area, "steps": measured.variant.num_steps}
     return {name: variants}
 
 
 def show(results: Results, objectives: Objectives, console: Console) -> None:
-    """The table, at most WIDTH wide: by variant its quality at each size, steps, rates, hypervolume."""
+    """By variant its quality at each size, hypervolume, steps and rates, at most WIDTH wide: as many blocks of columns
+    as that takes, each with all variants."""
     seeds = f"{results.plan.num_seeds} seed" + "s" * (results.plan.num_seeds > 1)
-    title = f"Test {objectives.quality} by parameters, {seeds}; base model {results.base:.4g}"
-    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("variant", overflow="fold")
-    for column in [*(f"{size:,}" for size in results.sizes), "hypervol.", "steps", "rate"]:
-        table.add_column(column, justify="right", no_wrap=True)
-    for variant, measured in results.variants.items():
-        cells = [list(measured.quality(size, objectives.quality).values()) for size in results.sizes]
-        rates = sorted(measured.rates.values())
-        span = "" if not rates else f"{rates[0]:.3g}" + (f"-{rates[-1]:.3g}" if rates[-1] > rates[0] else "")
-        steps = f"{measured.variant.num_steps:,}"
-        table.add_row(variant, *map(_cell, [*cells, list(measured.areas.values())]), steps, span)
-    console.print(table, width=min(console.width, WIDTH))
+    smallest, largest = results.axis
+    print_plain(console, f"Test {objectives.quality} by parameters, {seeds}; base model {results.base:.4g}, tested too")
+    print_plain(console, f"Hypervolume: mean gain above it along log10 of {smallest:,} to twice {largest:,} parameters")
+    width = min(console.width, WIDTH)
+    longest = max(map(len, ["variant", *results.variants]))
+    name_width = min(longest, width // 3)
+    columns = _columns(results, objectives)
+    widths = [max(map(len, column)) for column in columns]
+    for block in blocks(widths, width - name_width - GAP):
+        table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column("variant", overflow="fold", width=name_width)
+        for number in block:
+            table.add_column(columns[number][0], justify="right", overflow="fold", width=widths[number])
+        for row, variant in enumerate(results.variants, start=1):
+            table.add_row(escape(variant), *(columns[number][row] for number in block))
+        console.print(table, width=width, highlight=False)
+        console.print()
     for measured in results.variants.values():
         for what, failed in measured.missing.items():
             print_plain(console, f"{what}: no figures of seed {', '.join(map(str, failed))}, in no mean")
 
 
-def answers(results: Results, objectives: Objectives) -> tuple[list[str], dict[str, Any]]:
-    """What `--ladder` loses to `--reference` at each size, and where it is over all sizes; as sentences, and all
-    figures."""
-    plan, lines = results.plan, []
-    found: dict[str, Any] = {}
-    if plan.ladder is None:
-        return [], {}
-    if plan.num_rates == 1:
-        lines.append("One rate, not tuned: a hint.")
-    ladder = results.variants[plan.ladder]
-    if plan.reference is not None:
-        reference = results.variants[plan.reference]
-        lines.append(f"What {plan.ladder} loses to {plan.reference} ({_share(ladder, reference)} of its steps):")
-        given: list[Answer] = []
-        found["loses"] = {"to": plan.reference, "margin": plan.margin, "at": {}}
-        for size in sorted(ladder.tests.keys() & reference.tests.keys(), reverse=True):
-            lost = _lost(ladder, reference, size, objectives)
-            if not lost:
-                continue
-            mean = over_seeds(list(reference.quality(size, objectives.quality).values()))[0]
-            margin = plan.margin if objectives.maximize else plan.margin * mean
-            loss = paired(lost)
-            given.append(at_most(loss, margin))
-            found["loses"]["at"][str(size)] = asdict(loss) | {"margin": margin, "answer": given[-1]}
-            lines.append(f"  {size:,} parameters: {_words(loss)}; at most {margin:.4g}? {given[-1]}")
-        found["loses"]["everywhere"] = everywhere(given)
-        why = "an intersection-union test: yes only where each size says so, so nothing is corrected"
-        lines.append(f"  at every size? {everywhere(given)} ({why})")
-    found["hypervolume"] = {"of": plan.ladder, "minus": {}}
-    for name, other in results.variants.items():
-        both = [ladder.areas[seed] - other.areas[seed] for seed in ladder.areas if seed in other.areas]
-        if name == plan.ladder or not both:
-            continue
-        difference, told = paired(both), place(paired(both))
-        found["hypervolume"]["minus"][name] = asdict(difference) | {"answer": told}
-        is_rival = ", the rival" if name == plan.rival else ""
-        lines.append(f"Hypervolume of {plan.ladder} minus that of {name}{is_rival}: {told}; {_words(difference)}")
-    return lines, found
+def blocks(widths: Sequence[int], room: int) -> list[list[int]]:
+    """Columns in their order, by number, in as few blocks as fit: each at most `room` wide with GAP after each, or of a
+    single column."""
+    found: list[list[int]] = []
+    left = 0
+    for number, width in enumerate(widths):
+        if not found or width + GAP > left:
+            found.append([])
+            left = room
+        found[-1].append(number)
+        left -= width + GAP
+    return found
 
 
 def details(results: Results, objectives: Objectives) -> dict[str, Any]:
@@ -95,7 +80,8 @@ def details(results: Results, objectives: Objectives) -> dict[str, Any]:
     return {
         "metric": objectives.quality,
         "plan": asdict(results.plan),
-        "base": results.base,
+        "base": {"split": "test", objectives.quality: results.base},
+        "hypervolume_axis": {"smallest": results.axis[0], "twice": results.axis[1]},
         "sizes": results.sizes,
         "tuning": results.tuning,
         "untuned": results.untuned,
@@ -105,7 +91,8 @@ def details(results: Results, objectives: Objectives) -> dict[str, Any]:
             name: {
                 "steps": measured.variant.num_steps,
                 "learning_rate": measured.rates,
-                "hypervolume": measured.areas,
+                "planned": measured.planned,
+                "hypervolume": results.areas(name, objectives),
                 "missing": measured.missing,
                 "test": {
                     size: {seed: {n: f.value for n, f in of.items()} for seed, of in by_seed.items()}
@@ -117,24 +104,24 @@ def details(results: Results, objectives: Objectives) -> dict[str, Any]:
     }
 
 
-def _lost(ladder: Measured, reference: Measured, size: int, objectives: Objectives) -> list[float]:
-    ours, theirs = (each.quality(size, objectives.quality) for each in (ladder, reference))
-    return [objectives.gain(theirs[seed]) - objectives.gain(ours[seed]) for seed in ours if seed in theirs]
+def _columns(results: Results, objectives: Objectives) -> list[list[str]]:
+    """Each with its header first, then a cell for each variant."""
+    columns = [
+        [f"{size:,}", *(_cell(of.quality(size, objectives.quality).values()) for of in results.variants.values())]
+        for size in results.sizes
+    ]
+    columns.append(["hypervol.", *(_cell(results.areas(name, objectives).values()) for name in results.variants)])
+    columns.append(["steps", *(f"{of.variant.num_steps:,}" for of in results.variants.values())])
+    return [*columns, ["rate", *(_span(sorted(of.rates.values())) for of in results.variants.values())]]
 
 
-def _share(ladder: Measured, reference: Measured) -> str:
-    return f"{ladder.variant.num_steps / reference.variant.num_steps:.2f}"
+def _span(rates: list[float]) -> str:
+    return "" if not rates else f"{rates[0]:.3g}" + (f"-{rates[-1]:.3g}" if rates[-1] > rates[0] else "")
 
 
-def _cell(values: list[float]) -> str:
+def _cell(values: Collection[float]) -> str:
     if not values:
         return ""
-    mean, stderr, _ = over_seeds(values)
+    mean, stderr, _ = over_seeds(list(values))
     spread = "" if stderr is None else f"±{stderr:.3f}".replace("±0.", "±.")
     return f"{mean:.3f}".replace("0.", ".", 1 if abs(mean) < 1 else 0) + spread
-
-
-def _words(of: Paired) -> str:
-    if of.stderr is None:
-        return f"{of.mean:+.4f}, one seed"
-    return f"{of.mean:+.4f} ± {of.stderr:.4f}, one-sided 95 % from {of.lower:+.4f}, to {of.upper:+.4f}, {of.num} seeds"

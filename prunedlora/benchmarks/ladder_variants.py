@@ -53,13 +53,6 @@ class Planned:
         done = [c for c in of_it if self.rung is not None or c.progress == 1.0]
         return done[-1] if done else None
 
-    def parameters(self, record: TrialRecord, candidate: Candidate) -> int:
-        """The size's parameters in the layers that were adapted. Raises ComparisonError where their widths are not on
-        record."""
-        if record.layer_widths is None:
-            raise ComparisonError(f"{self.label}: the widths of its layers are not on record")
-        return self.size.parameters(sum(sum(record.layer_widths[layer]) for layer in candidate.ranks))
-
 
 @dataclass(frozen=True)
 class Group:
@@ -125,7 +118,7 @@ def validation_quality(trainings: Trainings, group: Group, power: int, seeds: Se
 
 def _group(trainings: Trainings, variant: str, labels: Sequence[str], is_all: bool) -> Group:
     trials = [trainings.trial(Training(label, 0, 0)) for label in labels]
-    planned = [p for label, trial in zip(labels, trials, strict=True) for p in _planned(label, trial)]
+    planned = [p for label, trial in zip(labels, trials, strict=True) for p in planned_adapters(label, trial)]
     # The first has the trunk of all.
     planned = [p for p in planned if p.label == labels[0] or p.rung != 0 or p.cut is not None]
     steps = sum(map(num_steps_of, trials)) - (len(trials) - 1) * _trunk_steps(trials[0])
@@ -147,7 +140,8 @@ def _trunk_steps(trial: TrialConfig) -> int:
     return rungs_of(section_fields(trial.pruning)["ladder"], num_steps_of(trial))[0].end
 
 
-def _planned(label: str, trial: TrialConfig) -> Iterator[Planned]:
+def planned_adapters(label: str, trial: TrialConfig) -> Iterator[Planned]:
+    """What a training is to leave. Raises ComparisonError where its sizes cannot be told beforehand."""
     rank = None if trial.adapter is None else trial.adapter.initial_rank
     if rank is None:
         raise ComparisonError(f"{label!r}: sizes are told by adapter.initial_rank, which it lacks")

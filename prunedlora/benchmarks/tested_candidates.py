@@ -6,14 +6,22 @@ import torch
 from rich.console import Console
 
 from prunedlora.adapters.verify import VerificationError
+from prunedlora.config.pins import pinned
+from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.candidate_test import TEST_FILE, measure_test, read_test_figures
 from prunedlora.delivery.recorded_trial import recorded_trial
 from prunedlora.delivery.stored_adapter import StoredAdapterError
 from prunedlora.plain_print import print_plain
-from prunedlora.results.record import Candidate, Figure, TrialRecord
+from prunedlora.results.record import BaseReference, Candidate, Figure, TrialRecord, from_json, to_json
 from prunedlora.results.store import Store
+from prunedlora.tasks.outcomes import figures
 from prunedlora.training.distributed import Workers
+from prunedlora.training.evaluate import evaluate
 from prunedlora.trial.assets import AssetCache
+from prunedlora.trial.candidates import recorded
+
+BASE_FILE = "base_test.json"
+"""In the store: the base model on the test split."""
 
 
 @dataclass
@@ -45,3 +53,21 @@ class Examiner:
                 print_plain(self.console, f"{name}: refused, in no mean: {error}")
                 return None
         return read_test_figures(store, path)
+
+    def base_figures(self, trial: TrialConfig) -> dict[str, Figure]:
+        """The untrained base model's figures on the test split, as candidates are tested; measured once for a store."""
+        storage = self.store.storage
+        text = storage.read_text(BASE_FILE)
+        if text is None:
+            loaded = self._assets.get(pinned(trial, self.store.binding.read_commits()))
+            outcomes = evaluate(
+                loaded.base.model,
+                loaded.task,
+                loaded.test,
+                batch_size=trial.evaluation.batch_size,
+                dtype=loaded.base.dtype,
+                workers=self._workers,
+            )
+            text = to_json(BaseReference(figures=recorded(figures(outcomes))))
+            storage.write_text(BASE_FILE, text)
+        return from_json(BaseReference, text, storage.uri_of(BASE_FILE)).figures

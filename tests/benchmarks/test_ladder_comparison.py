@@ -13,24 +13,16 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from prunedlora.benchmarks.command import app
-from prunedlora.benchmarks.comparison import RATE, ComparisonError, Trainings, UntrainedError
+from prunedlora.benchmarks.comparison import RATE, ComparisonError, Trainings, UntrainedError, only
 from prunedlora.benchmarks.ladder_answers import mean_gain
-from prunedlora.benchmarks.ladder_comparison import (
-    Measured,
-    Plan,
-    Results,
-    _areas,
-    _tests,
-    left_to_train,
-    measure,
-)
-from prunedlora.benchmarks.ladder_table import answers, figures, show
-from prunedlora.benchmarks.ladder_variants import Group, Variant, variants_of
+from prunedlora.benchmarks.ladder_comparison import left_to_train, measure
+from prunedlora.benchmarks.ladder_results import Plan, Results
+from prunedlora.benchmarks.ladder_sentences import answers
+from prunedlora.benchmarks.ladder_table import figures, show
+from prunedlora.benchmarks.ladder_variants import Group, variants_of
 from prunedlora.benchmarks.over_seeds import over_seeds
-from prunedlora.benchmarks.tested_candidates import Examiner
 from prunedlora.config.load import parse_sweep
-from prunedlora.results.analysis.pareto import Objectives
-from prunedlora.results.record import BaseReference, Figure
+from prunedlora.config.sweep import SweepConfig
 from prunedlora.results.store import Store
 from tests.benchmarks.in_process import CPU, Runner
 from tests.tiny import sweep_tree
@@ -44,7 +36,7 @@ BASELINES: list[dict[str, Any]] = [
         for r in (4, 2)
     ),
 ]
-PLAN = Plan(num_rates=1, num_tuning_seeds=1, num_seeds=2, margin=0.5, ladder="ladder", reference="LoRA", rival="LoRA")
+PLAN = Plan(num_rates=1, num_tuning_seeds=1, num_seeds=2, margin=0.5, ladder="ladder", reference="LoRA")
 
 
 def comparison(folder: Path, baselines: list[dict[str, Any]], **changes: Any) -> Trainings:
@@ -59,13 +51,11 @@ def one_rung(size: float) -> dict[str, Any]:
     return LADDER | {"schedule": RUNGS | {"rungs": {"mean_rank": [size]}, "trunk": 0.75}}
 
 
-def measured(trainings: Trainings, plan: Plan) -> tuple[Results, str]:
+def measured(trainings: Trainings, plan: Plan, whole: SweepConfig | None = None) -> tuple[Results, str]:
     torch.set_num_threads(1)
-    base = Figure(value=0.1, stderr=None, num_examples=20)
-    trainings.store.create_or_open(trainings.config.model_dump(mode="json"))
-    trainings.store.write_base(BaseReference(figures={"accuracy": base, "loss": base}))
     text = io.StringIO()
-    return measure(trainings, plan, device=CPU, console=Console(file=text, width=100)), text.getvalue()
+    console = Console(file=text, width=100)
+    return measure(trainings, plan, whole=whole or trainings.config, device=CPU, console=console), text.getvalue()
 
 
 @pytest.mark.slow
@@ -76,7 +66,7 @@ def test_a_ladder_and_dedicated_trainings_are_compared_by_size_and_seed_and_what
     trainings = comparison(tmp_path, BASELINES)
     file = tmp_path / "sweep.yaml"
     file.write_text(yaml.safe_dump(trainings.config.model_dump(mode="json", exclude_unset=True)), encoding="utf-8")
-    asked = ["--ladder", "ladder", "--reference", "LoRA", "--rival", "LoRA", "--margin", "0.5"]
+    asked = ["--ladder", "ladder", "--reference", "LoRA", "--margin", "0.5"]
     command = ["ladder", str(file), "--storage", trainings.store.uri, "--num-rates", "1", "--num-seeds", "2", *asked]
     before = CliRunner().invoke(app, [*command, "--dry-run"])
     assert before.output.splitlines()[-1] == "6 of 6 trainings are left: 72 steps"
@@ -88,7 +78,7 @@ def test_a_ladder_and_dedicated_trainings_are_compared_by_size_and_seed_and_what
     assert max(map(len, lines[title : lines.index("One rate, not tuned: a hint.")])) <= 100
     report = json.loads(lines[-1])["tiny"]
     # Again, in this process: what is there is read, and the same.
-    results = measure(trainings, PLAN, device=CPU, console=Console(file=io.StringIO()))
+    results = measure(trainings, PLAN, whole=trainings.config, device=CPU, console=Console(file=io.StringIO()))
     assert isinstance(trainings.run, Runner)
     assert trainings.run.labels == []
     assert json.loads(json.dumps(figures("tiny", results, trainings.objectives))) == {"tiny": report}
@@ -102,15 +92,22 @@ def test_a_ladder_and_dedicated_trainings_are_compared_by_size_and_seed_and_what
     assert set(ours) == {1, 2}
     assert report["ladder"]["quality"][str(of_2)] == list(over_seeds(list(ours.values())))
     at_seed_1 = {size: tests[1]["accuracy"].value for size, tests in ladder.tests.items()}
-    assert ladder.areas[1] == mean_gain(at_seed_1, results.base, of_1, of_4)
+    areas = results.areas("ladder", trainings.objectives)
+    assert areas[1] == pytest.approx(mean_gain(at_seed_1, results.base, of_1, of_4), abs=1e-12)
+    # LoRA is not asked for the smallest: over the sizes that both plan.
+    of_both = found["hypervolume"]["minus"]["LoRA"]
+    assert (of_both["sizes"], of_both["axis"]) == ([of_4, of_2], (of_2, of_4))
+    at_both = {n: {s: v.quality(s, "accuracy")[1] for s in (of_4, of_2)} for n, v in results.variants.items()}
+    gains = [mean_gain(at_both[name], results.base, of_2, of_4) for name in ("ladder", "LoRA")]
+    assert json.loads(json.dumps(of_both["by_seed"]))["1"] == pytest.approx(gains[0] - gains[1], abs=1e-12)
     # What it loses is of equal seeds, and stands at the sizes that both have.
     told, found = answers(results, trainings.objectives)
     assert [line for line in told if line not in lines] == []
     theirs = results.variants["LoRA"].quality(of_2, "accuracy")
     assert found["loses"]["at"].keys() == {str(of_4), str(of_2)}
     assert found["loses"]["at"][str(of_2)]["mean"] == over_seeds([theirs[s] - ours[s] for s in (1, 2)])[0]
-    assert "(0.50 of its steps)" in told[1]
-    assert "minus that of LoRA, the rival: " in told[-1]
+    assert told[2] == "  at ¼ of the dedicated trainings' total or less? no (0.50: 12 of 24 steps)"
+    assert f"minus that of LoRA, at the 2 sizes that both plan, from {of_2:,} to twice {of_4:,} parameters: " in told[-1]
     everything = json.loads((tmp_path / "store" / "ladder.json").read_text())
     assert everything["variants"]["LoRA"]["test"][str(of_2)]["1"].keys() == {"accuracy", "loss"}
     assert everything["answers"]["loses"]["everywhere"] == found["loses"]["everywhere"]
@@ -192,40 +189,15 @@ def test_a_run_that_was_cut_short_goes_on(tmp_path: Path) -> None:
     assert left_to_train(trainings, tuned).startswith("4 of 5 trainings are left: 48 steps, and more where the best")
 
 
-def test_a_variant_with_an_untuned_training_has_no_hypervolume(tmp_path: Path) -> None:
-    trainings = comparison(tmp_path, BASELINES[1:])
-    (variant,) = variants_of(trainings)
-    examiner = Examiner(trainings.store, CPU, Console(file=io.StringIO()))
-    found = _tests(trainings, variant, {}, range(1, 3), examiner)
-    assert found.missing == {"LoRA: rank 4, mean rank 4": [1, 2], "LoRA: rank 2, mean rank 2": [1, 2]}
-    some = {100: {1: {"accuracy": Figure(value=1.0, stderr=None, num_examples=9)}}}
-    assert _areas(trainings, replace(found, tests=some), 0.0, [100], range(1, 3)) == {}
-    assert _areas(trainings, replace(found, tests=some, missing={}), 0.0, [100], range(1, 3)) == {1: pytest.approx(1)}
-
-
-def test_of_a_loss_the_margin_is_a_share_and_less_is_better() -> None:
-    objectives = Objectives("loss", maximize=False, size="adapter_params")
-    variants = {}
-    for name, losses in (("ladder", (1.05, 1.06)), ("LoRA", (1.0, 1.01))):
-        tests = {100: {s: {"loss": Figure(value=v, stderr=None, num_examples=9)} for s, v in enumerate(losses)}}
-        variants[name] = Measured(Variant(name, (Group(name, (name,), (), 10),)), {name: 0.1}, tests)
-    for margin, answer in ((0.06, "yes"), (0.04, "no")):
-        plan = Plan(4, 1, 2, margin, ladder="ladder", reference="LoRA")
-        results = Results(plan, {}, {}, {}, 2.0, [100], variants)
-        lost = answers(results, objectives)[1]["loses"]["at"]["100"]
-        assert lost["margin"] == pytest.approx(margin * 1.005)
-        assert (lost["mean"], lost["answer"]) == (pytest.approx(0.05), answer)
-
-
 def test_seeds_that_failed_are_named_and_in_no_mean(tmp_path: Path) -> None:
     """Its loss is no number at that rate."""
     broken = BASELINES[2] | {"label": "LoRA: rank 2", RATE: 1e30}
     fine = BASELINES[1] | {"label": "LoRA: rank 4"}
     trainings = comparison(tmp_path, [fine, broken])
     results, _ = measured(trainings, Plan(num_rates=1, num_tuning_seeds=1, num_seeds=1, margin=0.02))
-    assert len(results.sizes) == 1
+    assert results.sizes == [4 * PER_RANK, 2 * PER_RANK]  # told by the model, not by what was trained
     assert results.variants["LoRA"].missing == {"LoRA: rank 2, mean rank 2": [1]}
-    assert results.variants["LoRA"].areas == {}  # not all of its sizes
+    assert results.areas("LoRA", trainings.objectives) == {}  # not all of its sizes
     assert figures("tiny", results, trainings.objectives)["tiny"]["LoRA"]["hypervolume"] is None
     shown = io.StringIO()
     show(results, trainings.objectives, Console(file=shown, width=100))
