@@ -96,7 +96,7 @@ def _loss(results: Results, name: str, other: str, size: int, objectives: Object
     answer = at_most(loss, margin, len(alone))
     line = f"{begin}{_words(loss)}; at most {margin:.4g}? {answer}{_alone(name, alone, other)}"
     if unpaired:
-        line += f"; {other} has none of {_seeds(unpaired)}"
+        line += f"; {other} lacks {_seeds(unpaired)}"
     return line, facts | ({} if loss is None else asdict(loss)) | {"margin": margin, "answer": answer}
 
 
@@ -133,7 +133,7 @@ def _common(one: Measured, other: Measured) -> list[int]:
 
 
 def _alone(name: str, seeds: list[int], other: str) -> str:
-    return f"; {name} has none of {_seeds(seeds)}, which {other} has: that counts against {name}" if seeds else ""
+    return f"; {name} lacks {_seeds(seeds)}, which {other} has: that counts against {name}" if seeds else ""
 
 
 def _seeds(seeds: Iterable[int]) -> str:

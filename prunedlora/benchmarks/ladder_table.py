@@ -40,7 +40,9 @@ def show(results: Results, objectives: Objectives, console: Console) -> None:
     as that takes, each with all variants."""
     seeds = f"{results.plan.num_seeds} seed" + "s" * (results.plan.num_seeds > 1)
     smallest, largest = results.axis
-    print_plain(console, f"Test {objectives.quality} by parameters, {seeds}; base model {results.base:.4g}, tested too")
+    print_plain(
+        console, f"Test {objectives.quality} by parameters, {seeds}; base model {results.base:.4g} on the test split"
+    )
     print_plain(console, f"Hypervolume: mean gain above it along log10 of {smallest:,} to twice {largest:,} parameters")
     width = min(console.width, WIDTH)
     longest = max(map(len, ["variant", *results.variants]))

@@ -6,7 +6,7 @@ from math import log10
 import pytest
 from scipy import stats
 
-from prunedlora.benchmarks.ladder_answers import at_most, everywhere, mean_gain, paired, place
+from prunedlora.benchmarks.ladder_answers import at_most, everywhere, mean_gain, paired, place, takes_little
 
 
 def steps(gains: dict[int, float], base: float, smallest: int, largest: int) -> float:
@@ -68,3 +68,17 @@ def test_everywhere_is_yes_only_where_all_say_so() -> None:
     assert everywhere(["yes", "not told"]) == "not told"
     assert everywhere(["yes", "not told", "no"]) == "no"
     assert everywhere([]) == "not told"
+
+
+def test_seeds_that_only_the_other_has_keep_it_from_yes_and_ahead() -> None:
+    small, large = paired([0.01, 0.011]), paired([0.05, 0.051])
+    assert (at_most(small, 0.02), at_most(small, 0.02, 1)) == ("yes", "not told")
+    assert at_most(large, 0.02, 1) == "no"
+    assert at_most(None, 0.02) == "not told"
+    assert (place(small, 0, 1), place(small, 1, 0)) == ("ahead", "not told")
+    below = paired([-0.01, -0.011])
+    assert (place(below, 1, 0), place(below, 0, 1)) == ("behind", "not told")
+
+
+def test_little_is_a_quarter_or_less() -> None:
+    assert [takes_little(steps, 400) for steps in (99, 100, 101)] == [True, True, False]

@@ -12,18 +12,24 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
+from prunedlora.benchmarks import tested_candidates
 from prunedlora.benchmarks.command import app
 from prunedlora.benchmarks.comparison import RATE, ComparisonError, Trainings, UntrainedError, only
 from prunedlora.benchmarks.ladder_answers import mean_gain
-from prunedlora.benchmarks.ladder_comparison import left_to_train, measure
+from prunedlora.benchmarks.ladder_comparison import _tests, left_to_train, measure
 from prunedlora.benchmarks.ladder_results import Plan, Results
 from prunedlora.benchmarks.ladder_sentences import answers
 from prunedlora.benchmarks.ladder_table import figures, show
 from prunedlora.benchmarks.ladder_variants import Group, variants_of
 from prunedlora.benchmarks.over_seeds import over_seeds
+from prunedlora.benchmarks.tested_candidates import Examiner
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.results.store import Store
+from prunedlora.tasks.outcomes import figures as outcome_figures
+from prunedlora.training.distributed import Workers
+from prunedlora.training.evaluate import evaluate
+from prunedlora.trial.assets import load_assets
 from tests.benchmarks.in_process import CPU, Runner
 from tests.tiny import sweep_tree
 
@@ -36,6 +42,8 @@ BASELINES: list[dict[str, Any]] = [
         for r in (4, 2)
     ),
 ]
+PER_RANK = 2 * (4 * (16 + 16) + 2 * (16 + 32))
+"""Parameters of a component in all linear layers of the tiny model."""
 PLAN = Plan(num_rates=1, num_tuning_seeds=1, num_seeds=2, margin=0.5, ladder="ladder", reference="LoRA")
 
 
@@ -94,20 +102,22 @@ def test_a_ladder_and_dedicated_trainings_are_compared_by_size_and_seed_and_what
     at_seed_1 = {size: tests[1]["accuracy"].value for size, tests in ladder.tests.items()}
     areas = results.areas("ladder", trainings.objectives)
     assert areas[1] == pytest.approx(mean_gain(at_seed_1, results.base, of_1, of_4), abs=1e-12)
+    # What it loses is of equal seeds, and stands at the sizes that both have.
+    told, found = answers(results, trainings.objectives)
+    assert [line for line in told if line not in lines] == []
     # LoRA is not asked for the smallest: over the sizes that both plan.
     of_both = found["hypervolume"]["minus"]["LoRA"]
     assert (of_both["sizes"], of_both["axis"]) == ([of_4, of_2], (of_2, of_4))
     at_both = {n: {s: v.quality(s, "accuracy")[1] for s in (of_4, of_2)} for n, v in results.variants.items()}
     gains = [mean_gain(at_both[name], results.base, of_2, of_4) for name in ("ladder", "LoRA")]
     assert json.loads(json.dumps(of_both["by_seed"]))["1"] == pytest.approx(gains[0] - gains[1], abs=1e-12)
-    # What it loses is of equal seeds, and stands at the sizes that both have.
-    told, found = answers(results, trainings.objectives)
-    assert [line for line in told if line not in lines] == []
     theirs = results.variants["LoRA"].quality(of_2, "accuracy")
     assert found["loses"]["at"].keys() == {str(of_4), str(of_2)}
     assert found["loses"]["at"][str(of_2)]["mean"] == over_seeds([theirs[s] - ours[s] for s in (1, 2)])[0]
     assert told[2] == "  at ¼ of the dedicated trainings' total or less? no (0.50: 12 of 24 steps)"
-    assert f"minus that of LoRA, at the 2 sizes that both plan, from {of_2:,} to twice {of_4:,} parameters: " in told[-1]
+    assert (
+        f"minus that of LoRA, at the 2 sizes that both plan, from {of_2:,} to twice {of_4:,} parameters: " in told[-1]
+    )
     everything = json.loads((tmp_path / "store" / "ladder.json").read_text())
     assert everything["variants"]["LoRA"]["test"][str(of_2)]["1"].keys() == {"accuracy", "loss"}
     assert everything["answers"]["loses"]["everywhere"] == found["loses"]["everywhere"]
@@ -176,6 +186,17 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
         plan.check(["ladder", "LoRA"])
     with pytest.raises(ComparisonError, match="--rival 'LoRA' is compared with --ladder, which is not given"):
         Plan(1, 1, 1, 0.02, rival="LoRA").check(["ladder", "LoRA"])
+    with pytest.raises(ComparisonError, match="--reference 'LoRA' is --ladder too: these must be different variants"):
+        Plan(1, 1, 1, 0.02, ladder="LoRA", reference="LoRA").check(["ladder", "LoRA"])
+    with pytest.raises(ComparisonError, match="--rival 'LoRA' is --reference too"):
+        Plan(1, 1, 1, 0.02, ladder="ladder", reference="LoRA", rival="LoRA").check(["ladder", "LoRA"])
+    # Rank 1 in one unit and in the other: known from the model, before anything is trained.
+    same = [BASELINES[2] | {"label": "LoRA: 1", "adapter.initial_rank": 1}, BASELINES[0] | {"label": "LoRA: 2"}]
+    same[1] |= {"pruning": LADDER | {"schedule": RUNGS | {"rungs": {"parameters": [PER_RANK]}}}}
+    trainings = comparison(tmp_path, same)
+    with pytest.raises(ComparisonError, match=r"'LoRA' gives 448 parameters more than once \(LoRA: 2, parameters 448"):
+        measured(trainings, replace(PLAN, ladder=None, reference=None))
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_run_that_was_cut_short_goes_on(tmp_path: Path) -> None:
@@ -202,3 +223,35 @@ def test_seeds_that_failed_are_named_and_in_no_mean(tmp_path: Path) -> None:
     shown = io.StringIO()
     show(results, trainings.objectives, Console(file=shown, width=100))
     assert "LoRA: rank 2, mean rank 2: no figures of seed 1, in no mean" in shown.getvalue()
+
+
+def test_the_axis_is_of_the_whole_file_and_the_base_is_tested_once(tmp_path: Path, monkeypatch: Any) -> None:
+    trainings = comparison(tmp_path, BASELINES)
+    chosen = replace(trainings, config=only(trainings.config, ["LoRA: rank 2"]))
+    plan = Plan(num_rates=1, num_tuning_seeds=1, num_seeds=1, margin=0.02)
+    results, _ = measured(chosen, plan, trainings.config)
+    assert results.sizes == [2 * PER_RANK]
+    assert results.axis == (PER_RANK, 4 * PER_RANK)
+    # By hand, on the split that candidates are tested on.
+    loaded = load_assets(trainings.config.trial, CPU)
+    workers = Workers(0, 1, CPU)
+    outcomes = evaluate(
+        loaded.base.model, loaded.task, loaded.test, batch_size=5, dtype=loaded.base.dtype, workers=workers
+    )
+    (at_test,) = (figure.value for name, figure in outcome_figures(outcomes).items() if name == "accuracy")
+    assert results.base == at_test
+    kept = trainings.store.storage.read_text("base_test.json")
+    assert kept is not None
+    monkeypatch.setattr(tested_candidates, "evaluate", None)
+    assert measured(chosen, plan, trainings.config)[0] == results
+
+
+def test_a_variant_with_an_untuned_training_lacks_its_seeds(tmp_path: Path) -> None:
+    trainings = comparison(tmp_path, BASELINES[1:])
+    (variant,) = variants_of(trainings)
+    examiner = Examiner(trainings.store, CPU, Console(file=io.StringIO()))
+    components = {label: PER_RANK for group in variant.groups for label in group.labels}
+    found = _tests(trainings, variant, components, {}, range(1, 3), examiner)
+    assert found.planned == (4 * PER_RANK, 2 * PER_RANK)
+    assert (found.tests, found.whole_seeds(found.planned)) == ({}, set())
+    assert found.missing == {"LoRA: rank 4, mean rank 4": [1, 2], "LoRA: rank 2, mean rank 2": [1, 2]}
