@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from prunedlora.benchmarks.ladder_results import Results
 from prunedlora.benchmarks.ladder_sentences import answers
@@ -55,7 +55,7 @@ def show(results: Results, objectives: Objectives, console: Console) -> None:
         for number in block:
             table.add_column(columns[number][0], justify="right", overflow="fold", width=widths[number])
         for row, variant in enumerate(results.variants, start=1):
-            table.add_row(escape(variant), *(columns[number][row] for number in block))
+            table.add_row(Text(variant), *(columns[number][row] for number in block))
         console.print(table, width=width, highlight=False)
         console.print()
     for measured in results.variants.values():

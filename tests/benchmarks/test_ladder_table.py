@@ -54,7 +54,7 @@ def test_real_variants_with_many_sizes_are_readable(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("num_sizes", [1, 9, 25])
 def test_long_labels_fold_and_keep_every_letter(num_sizes: int) -> None:
-    name = "a ladder [whose] name is about as long as what somebody once found out about it, and longer"
+    name = "a :key: ladder [whose] name is about as long as what somebody once found out about it, and longer"
     results = results_of(
         made(name, {157696 + 100 * number: {0: 0.93, 1: 0.94} for number in range(num_sizes)}), plan=PLAN
     )
