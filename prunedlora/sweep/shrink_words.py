@@ -9,6 +9,8 @@ from prunedlora.sweep.shrink_original import Original
 from prunedlora.sweep.shrink_sizes import check_sizes, most_parameters
 
 SPLITS = ("validation", "test")
+MOST_NAMES = 12
+"""Classes that are named; of more the first and the last."""
 SEEN_DATA = "Data that the adapter was trained on make it look better than it is."
 
 
@@ -25,7 +27,7 @@ def plan_lines(original: Original, sweep: SweepConfig, ruled: Sequence[str]) -> 
     yield f"Base: {trial.model.name}{revision}"
     yield f"Data: {_data(trial.data, ruled)}"
     if trial.data.labels is not None:
-        yield f"Classes, in the order of the logits: {', '.join(trial.data.labels)}"
+        yield f"Classes, in the order of the logits: {listed(trial.data.labels)}"
     yield (
         f"Judged by: {sweep.quality}; recommended is the smallest at most {sweep.recommend_within:g} worse than the "
         "best"
@@ -55,3 +57,10 @@ def _data(data: DataConfig, ruled: Sequence[str]) -> str:
         parts.append(f"{' and '.join(cut)} examples are cut from it{which}")
     parts += [f"{split}: {', '.join(repr(source.name) for source in data.sources(split))}" for split in own]
     return "; ".join(parts)
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names, of many the first and the last alone."""
+    if len(names) <= MOST_NAMES:
+        return ", ".join(names)
+    return f"{', '.join(names[: MOST_NAMES - 1])}, …, {names[-1]} ({len(names)} in all)"
