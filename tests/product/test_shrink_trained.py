@@ -58,12 +58,12 @@ def home(tmp_path: Path) -> Path:
 
 
 def killed_in_mid_run(home: Path, store: Store) -> None:
-    """Starts the command, and kills it when a checkpoint of the first rung is there."""
+    """Starts the command, and kills it when a checkpoint of the first rung's training is there."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     with (home / "killed.txt").open("w") as text:
         driver = subprocess.Popen([*words(CHATS), *OPTIONS], cwd=home, env=environment, stdout=text, stderr=text)
     deadline = time.monotonic() + 400
-    while not any(store.checkpoints(ask.key) for ask in store.asks()):
+    while not any(int(name.partition("-")[0]) > 0 for ask in store.asks() for name in store.checkpoints(ask.key)):
         assert driver.poll() is None, (home / "killed.txt").read_text()
         assert time.monotonic() < deadline, (home / "killed.txt").read_text()
         time.sleep(0.02)
