@@ -35,6 +35,8 @@ NUM_STEPS = 20
 """At each of two sizes."""
 OPTIONS = ["--steps", str(NUM_STEPS), "--kept", ".5,.25", "--learning-rate", "5e-3", "--batch-size", "4"]
 OPTIONS += ["--set", "retention.checkpoint_every_steps=3"]
+PATIENCE = {"RAY_raylet_start_wait_time_s": "300"}
+"""Seconds that Ray may take to start on a busy machine."""
 
 
 @pytest.fixture
@@ -63,7 +65,9 @@ def killed_in_mid_run(home: Path, store: Store) -> None:
     """Starts the command, and kills it when a checkpoint of the first rung's training is there."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     with (home / "killed.txt").open("w") as text:
-        driver = subprocess.Popen([*words(CHATS), *OPTIONS], cwd=home, env=environment, stdout=text, stderr=text)
+        driver = subprocess.Popen(
+            [*words(CHATS), *OPTIONS], cwd=home, env=environment | PATIENCE, stdout=text, stderr=text
+        )
     deadline = time.monotonic() + 400
     while not any(int(name.partition("-")[0]) > 0 for ask in store.asks() for name in store.checkpoints(ask.key)):
         assert driver.poll() is None, (home / "killed.txt").read_text()
@@ -78,11 +82,13 @@ def killed_in_mid_run(home: Path, store: Store) -> None:
     assert store.records() == []
 
 
-def test_killed_and_run_again_it_is_what_it_would_have_been(home: Path, run: Run) -> None:
+def test_killed_and_run_again_it_is_what_it_would_have_been(
+    home: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = home / "runs" / "shrink-my_adapter"
     store = Store(str(path))
     killed_in_mid_run(home, store)
-    said = run(*words(CHATS), *OPTIONS, cwd=home, timeout=500).stdout
+    said = run(*words(CHATS), *OPTIONS, cwd=home, timeout=500, variables=PATIENCE).stdout
     assert "Trials: 0 kept, 1 resumed, 0 new, 0 failed; all trials are done." in said
     (record,) = store.records()
     assert record.attempts == 2
@@ -90,6 +96,7 @@ def test_killed_and_run_again_it_is_what_it_would_have_been(home: Path, run: Run
     names = [candidate.name for candidate in record.candidates]
     assert [candidate.step for candidate in record.candidates if candidate.cut is None] == [0, NUM_STEPS, 2 * NUM_STEPS]
     assert len([candidate for candidate in record.candidates if candidate.cut is not None]) == 4
+    monkeypatch.chdir(home)
     whole = home / "whole"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
