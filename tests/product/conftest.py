@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -20,6 +21,26 @@ QUICK = [
 ]
 """Cuts the quickstart down to a sweep of three short trials, two of them ladders."""
 
+HIDE = """
+import sys
+
+class Without:
+    '''A finder that finds neither: as if they were not installed, for those who only ask whether they are, too.'''
+
+    def __init__(self, finder):
+        self._finder = finder
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("ray", "optuna"):
+            return None
+        return self._finder.find_spec(name, path, target)
+
+    def __getattr__(self, name):
+        return getattr(self._finder, name)
+
+sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
+"""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """test_sweep.py looks at the sweep that test_readme.py's process runs, and another process would only wait for it:
@@ -33,19 +54,35 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def run() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs a command from the repository root, as a user would; fails the test when the exit code is another."""
+    """Runs a command as a user would, from the repository root if not from `cwd`; fails the test when the exit code
+    is another."""
 
     def run(
-        *command: str, code: int = 0, timeout: float = 300, variables: Mapping[str, str] = MappingProxyType({})
+        *command: str,
+        code: int = 0,
+        timeout: float = 300,
+        variables: Mapping[str, str] = MappingProxyType({}),
+        cwd: Path = ROOT,
     ) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "100", **variables}
         for name in ("RAY_ADDRESS", "OMP_NUM_THREADS"):  # that of the tests
             environment.pop(name, None)
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout)
+        done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
         assert done.returncode == code, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def run_without(
+    run: Callable[..., subprocess.CompletedProcess[str]], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a command in a Python that has neither Ray nor Optuna."""
+    folder = tmp_path_factory.mktemp("path")
+    (folder / "sitecustomize.py").write_text(HIDE)
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return partial(run, variables={"PYTHONPATH": path})
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import yaml
 
 from prunedlora.config.data_section import DataConfig
 from prunedlora.config.load import load_sweep, parse_sweep
+from tests.product.by_hand import SHRINK_COMMANDS
 from tests.product.conftest import QUICK, ROOT
 from tests.tiny import minilm_folder
 
@@ -39,11 +40,13 @@ def test_the_gate_runs_the_second() -> None:
 
 
 def test_every_command_is_run_by_a_test() -> None:
-    """The first by this folder's fixture, the second by the gate, the job by test_job.py, the others here."""
+    """The first by this folder's fixture, the second by the gate, the job by test_job.py, those that shrink by
+    test_shrink.py and test_shrink_trained.py, the others here."""
     elsewhere = ("pip install", "ray job submit")
     here = [command.split()[:2] for command in commands() if not command.startswith(elsewhere)]
     verbs = ("search", "train", "report", "recommend", "compare", "serving", "latency", "export", "show-data")
-    assert here == [["prunedlora", verb] for verb in verbs]
+    assert here == [["prunedlora", verb] for verb in (*verbs, *["shrink"] * len(SHRINK_COMMANDS))]
+    assert tuple(command for command in commands() if command.startswith("prunedlora shrink")) == SHRINK_COMMANDS
 
 
 def prunedlora(command: str, storage: Path) -> list[str]:

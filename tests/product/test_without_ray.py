@@ -2,7 +2,6 @@
 trains. Only a sweep needs them."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,25 +11,6 @@ import pytest
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 PRUNEDLORA = str(Path(sys.executable).with_name("prunedlora"))
-HIDE = """
-import sys
-
-class Without:
-    '''A finder that finds neither: as if they were not installed, for those who only ask whether they are, too.'''
-
-    def __init__(self, finder):
-        self._finder = finder
-
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("ray", "optuna"):
-            return None
-        return self._finder.find_spec(name, path, target)
-
-    def __getattr__(self, name):
-        return getattr(self._finder, name)
-
-sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
-"""
 TRAIN = """
 import sys
 import torch
@@ -59,16 +39,6 @@ plain = PeftModel.from_pretrained(llama(), f"{sys.argv[1]}/pruned_adapter")
 print("ranks", {len(tensor) for name, tensor in plain.named_parameters() if "lora_A" in name})
 assert not {"ray", "optuna"} & sys.modules.keys()
 """
-
-
-@pytest.fixture
-def run_without(run: Run, tmp_path: Path) -> Run:
-    """Runs a command in a Python that has neither."""
-    folder = tmp_path / "path"
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(HIDE)
-    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return lambda *command, code=0: run(*command, code=code, variables={"PYTHONPATH": path})
 
 
 def test_they_are_not_there(run_without: Run) -> None:
