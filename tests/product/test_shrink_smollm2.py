@@ -85,7 +85,10 @@ def loss_by_hand(base: Path, adapter: Path, conversations: list[list[dict[str, s
 
 
 @pytest.mark.needs("smollm2")
-def test_the_losses_on_record_are_those_that_plain_peft_has(run: Run, tmp_path: Path) -> None:
+def test_the_losses_on_record_are_those_that_plain_peft_has(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     rows = [json.loads(line) for line in FILE.read_text("utf-8").splitlines()]
     base = float32_folder(tmp_path / "base")
     trained_by_trl(base, rows[:12], tmp_path)
