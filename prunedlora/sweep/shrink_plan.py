@@ -35,6 +35,9 @@ LABEL = "shrink"
 WITHIN_LOSS, WITHIN_SCORE = 0.02, 0.01
 """How much worse than the best the recommended adapter may be: in loss, and in any score from 0 to 1."""
 BASES = ["svd", "whitened"]
+CALIBRATION_TEXTS = 64
+"""Examples that the metric of basis whitened is made of for text, of which each has many tokens: passing the usual 256
+conversations forward and backward takes longer than all else that cuts take. Not measured further."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,7 @@ def _tree(
         "optimizer": optimizer,
         "evaluation": evaluation,
         "seed": options.seed,
-        **_course(original, sizes, options.steps, adapter),
+        **_course(original, sizes, options.steps, adapter, task),
     }
     trial["training"] |= {"batch_size": options.batch_size}
     figure = figure_name(evaluation["metric"])
@@ -186,10 +189,14 @@ def _tree(
     return with_overrides(tree, options.overrides)
 
 
-def _course(original: Original, sizes: SizesConfig, steps: int, adapter: Mapping[str, Any]) -> dict[str, Any]:
+def _course(
+    original: Original, sizes: SizesConfig, steps: int, adapter: Mapping[str, Any], task: str
+) -> dict[str, Any]:
     """How the adapter shrinks: by cuts alone, or down a ladder with the same cuts beside it."""
     described = sizes.model_dump(exclude_none=True)
     cuts: dict[str, Any] = {"sizes": described, "bases": BASES, "allocations": [SHARED]}
+    if task != CLASSIFICATION:
+        cuts["calibration_examples"] = CALIBRATION_TEXTS
     if steps == 0:
         if are_whole_ranks(original, sizes):
             cuts["allocations"] = [EQUAL, SHARED]

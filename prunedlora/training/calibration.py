@@ -39,8 +39,8 @@ class _Passes:
 def second_moments(trial: Trial, layers: Sequence[AdaptedLayer], workers: Workers, num_examples: int) -> SecondMoments:
     """Of h over tokens and of u of the summed loss, (r, r) per layer, in at least float32; equal on all workers.
 
-    They are of the training examples that come next, `num_examples` rounded up to whole batches. Nothing drops out,
-    whatever does in training, so that how many workers share the examples changes rounding alone. Parameters, optimizer
+    They are of the training examples that come next, `num_examples` or all there are, where those are fewer, rounded up
+    to whole batches: what is seen twice adds nothing. Nothing drops out, whatever does in training, so that how many workers share the examples changes rounding alone. Parameters, optimizer
     and what the method remembers are left alone, and so is the training's `fit`; gradients are gone afterwards.
 
     Raises:
@@ -49,7 +49,7 @@ def second_moments(trial: Trial, layers: Sequence[AdaptedLayer], workers: Worker
     """
     statistics = (ActivationStatistic(layers), OutputGradientStatistic(layers))
     passes = _Passes(replace(trial.fit), None if trial.loss_scale is None else replace(trial.loss_scale))
-    num_batches = ceil(num_examples / trial.order.batch_size)
+    num_batches = ceil(min(num_examples, len(trial.order.features)) / trial.order.batch_size)
     try:
         while True:
             with _without_dropout(trial.model):

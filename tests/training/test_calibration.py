@@ -67,6 +67,11 @@ def state_of(live: Trial) -> dict[str, Any]:
     }
 
 
+def test_no_more_examples_are_passed_than_there_are(live: Trial) -> None:
+    everything = second_moments(live, live.method.layers, ALONE, len(live.order.features))
+    assert_close(second_moments(live, live.method.layers, ALONE, 10**6), everything)
+
+
 def test_moments_are_those_of_the_examples_that_come_next_without_dropout(live: Trial) -> None:
     """Oracle: every example by itself, in evaluation mode, h and u read off."""
     before = state_of(live)
