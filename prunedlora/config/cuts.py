@@ -29,8 +29,8 @@ class CutsConfig(Section):
     them that no smaller or equally large adapter of the training clearly beats there (a lower loss on the same examples
     by more than two standard errors of the difference). None: all cuts, on all examples."""
     calibration_examples: PositiveInt | None = None
-    """Training examples that the metric of basis whitened is made of, the next of the order, in whole batches: 256, or all there are;
-    without effect on svd alone."""
+    """Training examples that the metric of basis whitened is made of, the next of the order, in whole batches: 256, or
+    all there are; without effect on svd alone."""
     damping: PositiveFloat | None = None
     """Added to the diagonal of that metric, as a share of its mean: 0.01; without effect on svd alone."""
 

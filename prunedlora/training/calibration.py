@@ -40,8 +40,9 @@ def second_moments(trial: Trial, layers: Sequence[AdaptedLayer], workers: Worker
     """Of h over tokens and of u of the summed loss, (r, r) per layer, in at least float32; equal on all workers.
 
     They are of the training examples that come next, `num_examples` or all there are, where those are fewer, rounded up
-    to whole batches: what is seen twice adds nothing. Nothing drops out, whatever does in training, so that how many workers share the examples changes rounding alone. Parameters, optimizer
-    and what the method remembers are left alone, and so is the training's `fit`; gradients are gone afterwards.
+    to whole batches: what is seen twice adds nothing. Nothing drops out, whatever does in training, so that how many
+    workers share the examples changes rounding alone. Parameters, optimizer and what the method remembers are left
+    alone, and so is the training's `fit`; gradients are gone afterwards.
 
     Raises:
         TooLittleMemoryError: not even a single example fits; on all workers alike.
