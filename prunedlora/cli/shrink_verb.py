@@ -120,7 +120,8 @@ def shrink(
     labels: Annotated[
         str | None,
         _option(
-            "Classes in the order of the logits, as back,front, where neither the adapter nor its base names them.",
+            "Classes in the order of the logits, as back,front, or a file with one name a line, where neither the "
+            "adapter nor its base names them.",
             rich_help_panel=DATA,
         ),
     ] = None,

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from transformers import PretrainedConfig
@@ -15,13 +16,14 @@ MOST_NAMED = 20
 
 
 def class_labels(original: Original, config: PretrainedConfig, found: Sequence[str], asked: str | None) -> list[str]:
-    """The classes `found` in the data, in the order of the adapter's logits: as `asked` (names with commas), as the
-    adapter tells it, as the base model's own config names its classes, or as they count themselves from 0 on.
+    """The classes `found` in the data, in the order of the adapter's logits: as `asked` (names with commas between, or
+    a file with one name a line), as the adapter tells it, as the base model's own config names its classes, or as they
+    count themselves from 0 on.
 
     Raises ShrinkError where none of them names the classes of the data.
     """
     if asked is not None:
-        return _asked(original, found, [name.strip() for name in asked.split(",")])
+        return _asked(original, found, _names(asked))
     if original.labels is not None:
         if set(original.labels) != set(found):
             raise ShrinkError(
@@ -35,9 +37,21 @@ def class_labels(original: Original, config: PretrainedConfig, found: Sequence[s
     if set(counted) == set(found):
         return counted
     raise ShrinkError(
-        f"{told(original.existing)} does not say the order of its classes; the data have {_shown(found)}: say them in "
-        f"the order of its logits, as --labels {','.join(found[:MOST_NAMED])}"
+        f"{told(original.existing)} does not say the order of its classes: say them in the order of its logits, which "
+        "is that of the training that made it and need not be the alphabet's, as --labels FIRST,SECOND,… or --labels "
+        f"FILE with one name a line. The data have {_shown(found)}"
     )
+
+
+def _names(asked: str) -> list[str]:
+    """Raises ShrinkError for a file that is no text."""
+    path = Path(asked)
+    if not path.is_file():
+        return [name.strip() for name in asked.split(",")]
+    try:
+        return [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise ShrinkError(f"--labels {asked}: the file is not UTF-8 text: {error}") from error
 
 
 def _asked(original: Original, found: Sequence[str], labels: list[str]) -> list[str]:

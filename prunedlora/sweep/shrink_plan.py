@@ -96,6 +96,10 @@ def plan_shrink(options: ShrinkOptions) -> ShrinkPlan:
     if classes is not None and draft.data.labels is None:
         known["labels"] = class_labels(original, config, classes, options.data.labels)
     sweep = parse_sweep(_with_data(tree, known), LABEL)
+    if options.steps == 0 and sweep.trial.training.num_steps != 0:
+        raise ShrinkError(
+            "--steps 0 only cuts, and --set gives trial.training another length: remove that, or say --steps"
+        )
     return ShrinkPlan(sweep, tuple(plan_lines(original, sweep, ruled)))
 
 

@@ -195,6 +195,22 @@ def test_the_order_of_classes(home: Path, tmp_path: Path) -> None:
     assert labels(home / "classes", unnamed, overrides=["trial.data.labels=[back, front]"]) == ["back", "front"]
 
 
+def test_labels_of_a_file_are_its_lines(home: Path, tmp_path: Path) -> None:
+    data, names = tmp_path / "polite.csv", tmp_path / "labels.txt"
+    data.write_text("text,label\n" + "".join(f'word {n},"{("yes, please", " no ")[n % 2]}"\n' for n in range(40)))
+    names.write_text("yes, please\n no \n")
+    found = plan(home / "classes", texts(home, data=str(data), labels=str(names))).config.trial.data
+    assert found.labels == ["yes, please", " no "]
+    names.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ShrinkError, match=r"--labels .*labels\.txt: the file is not UTF-8 text"):
+        plan(home / "classes", texts(home, data=str(data), labels=str(names)))
+
+
+def test_only_cutting_has_no_steps(home: Path) -> None:
+    with pytest.raises(ShrinkError, match=r"--steps 0 only cuts, and --set gives trial\.training another length"):
+        plan(home / "classes", texts(home), steps=0, overrides=["trial.training.num_steps=5"])
+
+
 def test_labels_that_are_said_twice(home: Path) -> None:
     with pytest.raises(ShrinkError, match=r"--labels front,back has no effect beside data.labels back,front"):
         plan(home / "classes", texts(home), overrides=["trial.data.labels=[back, front]"])

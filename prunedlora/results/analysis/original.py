@@ -1,5 +1,6 @@
 """The original: the adapter that a training began with, as it came, and how what was made of it stands beside it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 from prunedlora.results.analysis.confidence import NUM_DRAWS
 from prunedlora.results.analysis.example_errors import LOSS, data_of, example_errors
 from prunedlora.results.analysis.pareto import Objectives, Point
-from prunedlora.results.record import TrialRecord
+from prunedlora.results.record import Figure, TrialRecord
 from prunedlora.results.store import Store
 
 START_FACT = "adapter"
@@ -141,3 +142,10 @@ def _beside(
             paired=not {point.name, original.name} & apart,
         )
     return found
+
+
+def works_no_better(original: Figure, base: Figure, objectives: Objectives) -> bool:
+    """Whether the original is not clearly better than the untrained base model: by no more than two standard errors of
+    the difference, the errors taken for independent. A figure without an error counts as if it had none."""
+    gain = objectives.gain(original.value) - objectives.gain(base.value)
+    return gain <= 2 * math.hypot(original.stderr or 0.0, base.stderr or 0.0)

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunedlora.results.analysis.budget import recommend
-from prunedlora.results.analysis.original import Beside, beside_originals, original_name, originals
+from prunedlora.results.analysis.original import (
+    Beside,
+    beside_originals,
+    original_name,
+    originals,
+    works_no_better,
+)
 from prunedlora.results.analysis.pareto import (
     Objectives,
     Point,
@@ -162,9 +168,11 @@ def comparisons(summary: Summary) -> list[str]:
     if recommended is None:
         return []
     original = summary.originals.get(recommended.key)
+    lines = [] if original is None else _doubted(summary, original)
     if original is not None and original.name == recommended.name:
-        return [_nothing_smaller(summary, original)]
-    lines = [] if original is None else [_beside_original(summary, recommended, original)]
+        return [*lines, _nothing_smaller(summary, original)]
+    if original is not None:
+        lines.append(_beside_original(summary, recommended, original))
     for name, other in (("best", summary.best), ("largest tried", summary.largest)):
         if other is None or (original is not None and other.name == original.name):
             continue
@@ -178,6 +186,20 @@ def comparisons(summary: Summary) -> list[str]:
 
 def _smaller(times: float) -> str:
     return f"{times:.3g}× smaller than" if times >= 1.05 else "About as large as"
+
+
+def _doubted(summary: Summary, original: Point) -> list[str]:
+    """That the original does not work on these data, in which case no size of it says anything; else nothing."""
+    quality = summary.objectives.quality
+    base = None if summary.base is None else summary.base.figures.get(quality)
+    if base is None or not works_no_better(original.quality, base, summary.objectives):
+        return []
+    return [
+        f"WARNING: the adapter that it began with ({original_name(original.record)}) is not clearly better here than "
+        f"the untrained base model: {quality} {figure_text(original.quality)} against {figure_text(base)}. Are these "
+        "the order of its classes (data.labels), its prompt or chat template, its base model, and data of its task? "
+        "Until then no size says anything."
+    ]
 
 
 def _nothing_smaller(summary: Summary, original: Point) -> str:
@@ -199,9 +221,11 @@ def _beside_original(summary: Summary, recommended: Point, original: Point) -> s
     beside, quality = summary.beside[recommended.name], summary.objectives.quality
     times = "Empty, beside" if beside.times_smaller is None else _smaller(beside.times_smaller)
     best = " None measured better." if summary.best is not None and summary.best.name == original.name else ""
+    step = recommended.candidate.step
+    trained = f" It was trained on for {step:,} steps, which the original was not." if step else ""
     return (
         f"{times} the adapter that it began with ({original_name(original.record)}, {quality} "
-        f"{figure_text(original.quality)}), {beside.difference_text(quality)}.{best} Nobody "
+        f"{figure_text(original.quality)}), {beside.difference_text(quality)}.{best}{trained} Nobody "
         "chose the original on these examples, but this one was chosen: expect a little less of it."
     )
 

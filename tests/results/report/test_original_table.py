@@ -14,7 +14,7 @@ from prunedlora.results.analysis.original import Beside, origins, short_name
 from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
 from prunedlora.results.analysis.summary import comparisons, summarize
 from prunedlora.results.comparison.compare import run_comparison
-from prunedlora.results.record import Cut, ExampleOutcomes, Figure
+from prunedlora.results.record import BaseReference, Cut, ExampleOutcomes, Figure
 from prunedlora.results.report.chart_style import ORIGINAL_SYMBOL
 from prunedlora.results.report.front_chart import front_chart
 from prunedlora.results.report.front_png import front_png, legend_columns
@@ -102,6 +102,21 @@ def printed(renderable):
     return console.file.getvalue()
 
 
+@pytest.mark.parametrize(("base", "warned"), [(0.97, True), (0.985, True), (0.9, False)])
+def test_an_original_that_works_no_better_than_the_base_is_told_first(shrunk, base, warned):
+    figure = Figure(value=base, stderr=0.008, num_examples=NUM)
+    shrunk.write_base(BaseReference(figures={"accuracy": figure}))
+    first, *_ = comparisons(summarize(shrunk))
+    assert first.startswith("WARNING: the adapter that it began with (some/adapter) is not clearly better") == warned
+    assert (f"accuracy 0.980 ± 0.007 against {base:.3f} ± 0.008" in first) == warned
+
+
+def test_what_was_trained_on_is_said_to_be(shrunk, began):
+    said = " ".join(comparisons(summarize(shrunk)))
+    assert "It was trained on for 80 steps, which the original was not." in said
+    assert "trained on" not in " ".join(comparisons(summarize(began({"a": CUTS}, UNTRAINED))))
+
+
 def test_the_error_of_a_difference_is_that_of_the_pairs(shrunk, began):
     summary = summarize(shrunk)
     assert [point.name for point in summary.originals.values()] == ["a@0"]
@@ -138,8 +153,8 @@ def test_the_recommended_one_stands_beside_the_original_in_one_sentence(shrunk):
     beside = summary.beside["a@80"]
     assert sentence == (
         "12.3× smaller than the adapter that it began with (some/adapter, accuracy 0.980 ± 0.007), "
-        f"{beside.difference_text('accuracy')}. Nobody chose the original on these examples, but this one was chosen: "
-        "expect a little less of it."
+        f"{beside.difference_text('accuracy')}. It was trained on for 80 steps, which the original was not. Nobody chose "
+        "the original on these examples, but this one was chosen: expect a little less of it."
     )
     assert "Δ −0.2 ± 0." in sentence
     assert best == "5× smaller than the best (accuracy 0.980 ± 0.007)."
