@@ -153,8 +153,8 @@ def test_the_recommended_one_stands_beside_the_original_in_one_sentence(shrunk):
     beside = summary.beside["a@80"]
     assert sentence == (
         "12.3× smaller than the adapter that it began with (some/adapter, accuracy 0.980 ± 0.007), "
-        f"{beside.difference_text('accuracy')}. It was trained on for 80 steps, which the original was not. Nobody chose "
-        "the original on these examples, but this one was chosen: expect a little less of it."
+        f"{beside.difference_text('accuracy')}. It was trained on for 80 steps, which the original was not. Nobody "
+        "chose the original on these examples, but this one was chosen: expect a little less of it."
     )
     assert "Δ −0.2 ± 0." in sentence
     assert best == "5× smaller than the best (accuracy 0.980 ± 0.007)."
