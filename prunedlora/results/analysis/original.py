@@ -35,11 +35,11 @@ class Beside:
     independent."""
 
     def difference_text(self, quality: str) -> str:
-        """ "Δ −0.3 ± 0.4 points, paired"; of a loss, in its own units. Without ± where no error is known."""
+        """ "Δ −d ± e points, paired"; of a loss, in its own units. Without ± where no error is known."""
         return f"Δ {self.short_text(quality)}{'' if quality == LOSS else ' points'}, {self.how}"
 
     def short_text(self, quality: str) -> str:
-        """The same for a table: "−0.3 ± 0.4"."""
+        """The same for a table: "−d ± e"."""
         factor, digits = (1, 4) if quality == LOSS else (100, 1)
         text = f"{factor * self.difference:+.{digits}f}".replace("-", "−")
         text = text if text.strip("+−0.") else text[1:]
