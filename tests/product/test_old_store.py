@@ -21,13 +21,20 @@ PRUNEDLORA = str(Path(sys.executable).with_name("prunedlora"))
 
 def front_of(store: Path) -> dict[str, Any]:
     """What `report` wrote, without the places where adapters lie, which moved with the store, and without what says
-    where on its training a candidate was made, which schema 1 had another field for; no candidate there was cut."""
+    where on its training a candidate was made, which schema 1 had another field for; no candidate there was cut, or
+    made of an adapter that existed."""
     document: dict[str, Any] = json.loads((store / "report" / "front.json").read_text())
     for point in (*document["front"], document["recommended"]):
         del point["adapter_path"]
         point.pop("candidate", None)
         made = ("truncated_rank", "rung", "branch_steps", "cut", "cut_basis", "cut_allocation", "cut_unit", "cut_size")
         assert [point.pop(name, None) for name in made] == [None] * len(made)
+        assert not point.pop("is_original", False)
+        beside = (
+            "times_smaller_than_original",
+            *(f"difference_from_original{end}" for end in ("", "_stderr", "_paired")),
+        )
+        assert [point.pop(name, None) for name in beside] == [None] * len(beside)
     return document
 
 
