@@ -12,6 +12,8 @@ from types import MappingProxyType
 import pytest
 from filelock import FileLock
 
+from tests.hidden_packages import HIDE
+
 ROOT = Path(__file__).parents[2]
 QUICK = [
     "num_trials=2",
@@ -20,26 +22,6 @@ QUICK = [
     "trial.data.num_test=200",
 ]
 """Cuts the quickstart down to a sweep of three short trials, two of them ladders."""
-
-HIDE = """
-import sys
-
-class Without:
-    '''A finder that finds neither: as if they were not installed, for those who only ask whether they are, too.'''
-
-    def __init__(self, finder):
-        self._finder = finder
-
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("ray", "optuna"):
-            return None
-        return self._finder.find_spec(name, path, target)
-
-    def __getattr__(self, name):
-        return getattr(self._finder, name)
-
-sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
-"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

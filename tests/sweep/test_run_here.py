@@ -33,6 +33,7 @@ from prunedlora.sweep.outcome import SweepResult
 from prunedlora.sweep.run_here import InterruptedHereError, NotHereError, run_here
 from prunedlora.trial.outside_error import NodeError
 from tests import tiny
+from tests.hidden_packages import HIDE
 from tests.inventions import invented_record
 
 ROOT = Path(__file__).parents[2]
@@ -332,23 +333,6 @@ def test_an_adapter_that_exists_is_only_cut(folder: Path, tmp_path: Path, monkey
     PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(folder / "decoder"), recommended)
 
 
-HIDE = """
-import sys
-
-class Without:
-    def __init__(self, finder):
-        self._finder = finder
-
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("ray", "optuna"):
-            return None
-        return self._finder.find_spec(name, path, target)
-
-    def __getattr__(self, name):
-        return getattr(self._finder, name)
-
-sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
-"""
 PROGRAM = (
     HIDE
     + """
