@@ -34,9 +34,9 @@ def mean_contrasts(
 
     `gains[c]` (num_seeds of c,): measured quality of each training, more is better; NaN for one that failed.
     `errors[c]` (num_draws, num_seeds of c): resampled minus measured, drawn together for all settings
-    (`example_errors`), so that pairs of examples show; zeros where there is no noise of examples. `resolution`: what one
-    example more or less changes at most; figures are rounded to it, and one example more is taken to speak against each
-    side. Noise of the seeds is estimated for each setting by itself, never pooled: a steady one says nothing of a
+    (`example_errors`), so that pairs of examples show; zeros where there is no noise of examples. `resolution`: what
+    one example more or less changes at most; figures are rounded to it, and one example more is taken to speak against
+    each side. Noise of the seeds is estimated for each setting by itself, never pooled: a steady one says nothing of a
     restless one. Its variance is drawn anew for every draw,
 
         σ² = s² ν / χ²_ν − ι, at least 0      s²: variance over the ν + 1 seeds
