@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_ind
+from scipy.stats import ttest_1samp, ttest_ind
 
 from prunedlora.results.analysis.confidence import draw_means
 from prunedlora.results.analysis.over_seeds import MeanContrast, mean_contrasts
@@ -60,6 +60,19 @@ def test_without_noise_of_examples_it_is_about_as_wide_as_a_t_interval():
         assert ours.difference == pytest.approx(one.mean() - other.mean())
         widths = ours.high - ours.low, theirs.high - theirs.low
         assert 0.97 < widths[0] / widths[1] < 1 + tolerance
+
+
+def test_at_the_same_seeds_it_is_students_interval_of_their_differences():
+    rng = np.random.default_rng(3)
+    shared = 0.05 * rng.standard_normal(5)
+    gains = [0.8 + shared + 0.004 * rng.standard_normal(5), 0.79 + shared]
+    zeros = [np.zeros((40_000, 5))] * 2
+    (paired,) = mean_contrasts(gains, zeros, [(0, 1)], 0.9, rng, seeds=[range(5), range(5)])
+    theirs = ttest_1samp(gains[0] - gains[1], 0.0).confidence_interval(0.9)
+    assert (paired.low, paired.high) == pytest.approx((theirs.low, theirs.high), abs=0.03 * (theirs.high - theirs.low))
+    for seeds in ([range(5), range(1, 6)], [[None] * 5] * 2):
+        (alone,) = mean_contrasts(gains, zeros, [(0, 1)], 0.9, rng, seeds=seeds)
+        assert alone.high - alone.low > 5 * (paired.high - paired.low)
 
 
 def test_a_restless_setting_does_not_hide_behind_steady_ones():
