@@ -18,6 +18,9 @@ from prunedlora.results.analysis.summary import Summary
 CONFIDENCE = 0.95
 MARGINS = (0.0, 0.01, 0.02, 0.05)
 """Of the table of choices: what may be lost, in units of the quality (0.01 is one point of accuracy)."""
+LOSS_EXAMPLES = 400
+"""Of a loss: with fewer no probability is given, since what one rare example may cost is not known
+(`jobs/benchmark.py coverage`)."""
 NO_CONSTRAINTS = Constraints()
 
 
