@@ -48,8 +48,8 @@ def test_the_terminal_says_what_is_sure_first(two):
     )
     assert (
         "These adapters, as they are: no one verdict on new and old holds, up to every adapter_params from 100 to "
-        "10,000. With 95% confidence: at 100 equal within 0.02; from 1,000 to 10,000 new is better. Measured, it is "
-        "ahead at 2 of these 3 sizes and behind at 0."
+        "100,000. With 95% confidence: at 100 equal within 0.02; from 1,000 to 100,000 new is better. Measured, it is "
+        "ahead at 3 of these 4 sizes and behind at 0."
     ) in words
     assert "Below 100 only new has adapters, from 50: accuracy 0.750 ± 0.022 at 50." in words
     assert "Above 10,000 only new gets better: accuracy 0.988 ± 0.006 at 100,000." in words
@@ -65,7 +65,12 @@ def test_the_terminal_says_what_is_sure_first(two):
     ("old", "new", "within", "said"),
     [
         ({100: 40}, {100: 42}, 0.001, "are: no difference between new and old can be told with 95% confidence, up to"),
-        ({100: 40}, {100: 42}, 0.05, "new and old are at most 0.05 apart with 95% confidence, up to adapter_params 100"),
+        (
+            {100: 40},
+            {100: 42},
+            0.05,
+            "new and old are at most 0.05 apart with 95% confidence, up to adapter_params 100",
+        ),
         ({100: 40}, {100: 90}, 0.01, "new is worse than old with 95% confidence, up to adapter_params 100."),
         ({100: 40}, {100: 90}, 0.01, "Measured 0.125 worse."),
         ({100: 40}, {100: 40}, 0.01, "Measured the same."),
