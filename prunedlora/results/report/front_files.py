@@ -132,7 +132,10 @@ def front_csv(summary: Summary) -> str:
 def front_rows(summary: Summary) -> list[dict[str, Any]]:
     """One row per point of the front, smallest first; settings as columns `config.<path>`."""
     return [
-        {**{name: value for name, value in _row(summary, point).items() if name != "config"}, **settings_of(point.record)}
+        {
+            **{name: value for name, value in _row(summary, point).items() if name != "config"},
+            **settings_of(point.record),
+        }
         for point in summary.front
     ]
 
