@@ -21,7 +21,7 @@ from prunedlora.results.importances_document import Importances, read_importance
 from prunedlora.results.recorded_settings import method, telling
 from prunedlora.results.report.chart import history_charts, importance_chart, rank_chart
 from prunedlora.results.report.chart_style import SIZE_TITLES, short_names
-from prunedlora.results.report.front_chart import MOST_WITH_BARS, front_chart
+from prunedlora.results.report.front_chart import front_chart
 from prunedlora.results.report.front_files import candidates_csv, environments, front_csv, front_json, report_json
 from prunedlora.results.report.front_png import front_png
 from prunedlora.results.report.ladder_lines import ladder_lines
@@ -29,6 +29,7 @@ from prunedlora.results.report.latency_table import beside_base, milliseconds
 from prunedlora.results.report.original_table import made_word, original_tables
 from prunedlora.results.report.page import render
 from prunedlora.results.report.parallel_chart import parallel_chart
+from prunedlora.results.report.scene import MOST_WITH_BARS
 from prunedlora.results.rung_text import cut_text, left_text, rung_text
 from prunedlora.results.share_text import record_share_text
 from prunedlora.results.storage import Storage

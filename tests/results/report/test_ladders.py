@@ -59,7 +59,8 @@ def test_the_rungs_of_a_training_are_one_line_from_small_to_large_without_its_cu
     assert line.y == (0.97, 0.98, 0.99, None)
     lines = ladder_lines(summary).lines
     assert [(one.points[0].key, one.reaches_front) for one in lines] == [("a", True), ("b", False)]
-    assert lines[0].opacity > lines[1].opacity
+    thin = [one.line.width for one in front_chart(summary, []).data if one.name == "rungs of one training"]
+    assert thin == [1.5, 0.7]
     assert found["prunedlora"].marker.symbol == "circle"
     hollow = found["prunedlora, cut"]
     assert (hollow.marker.symbol, sorted(hollow.x)) == ("circle-open", [100, 119])
