@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunedlora.results.analysis.budget import recommend
+from prunedlora.results.analysis.confirmation import Confirmation, confirmation, confirming_keys
 from prunedlora.results.analysis.original import (
     Beside,
     beside_originals,
@@ -24,7 +25,8 @@ from prunedlora.results.analysis.pareto import (
     points,
     reference,
 )
-from prunedlora.results.ask import Ask
+from prunedlora.results.analysis.tested import tested
+from prunedlora.results.ask import Ask, ConfirmationPlan
 from prunedlora.results.exported_adapter import ExportedAdapter
 from prunedlora.results.figure_text import figure_text
 from prunedlora.results.record import BaseReference, Figure, TrialRecord
@@ -39,7 +41,7 @@ class Summary:
     objectives: Objectives
     records: list[TrialRecord]
     points: list[Point]
-    """All candidates, by key and step."""
+    """All candidates, by key and step; without those of trainings that confirm others (confirmation.py)."""
     front: list[Point]
     """Smallest first."""
     reference: Reference
@@ -51,6 +53,7 @@ class Summary:
     recommended: Point | None
     exported: ExportedAdapter | None
     """Test figures and path of the recommended adapter; None when another one, or none, was exported."""
+    plans: list[ConfirmationPlan]
 
     @property
     def name(self) -> str:
@@ -68,6 +71,17 @@ class Summary:
     def asks(self) -> list[Ask]:
         """All asks in the order of their numbers, read when they are wanted. Raises RecordError naming a broken one."""
         return self.store.asks()
+
+    @functools.cached_property
+    def confirmations(self) -> list[Confirmation]:
+        """What fresh seeds told, in the order of the plans; read when it is wanted. Raises RecordError."""
+        return [confirmation(self.store, self.records, self.objectives, plan) for plan in self.plans]
+
+    @functools.cached_property
+    def tested(self) -> dict[str, dict[str, Figure]]:
+        """Name → test figures, of all points that were looked at on the test split; read when it is wanted. Raises
+        RecordError."""
+        return tested(self.store, self.points)
 
     @functools.cached_property
     def originals(self) -> dict[str, Point]:
@@ -133,7 +147,9 @@ def summarize(
     base = store.read_base()
     if within is None:
         within = float(sweep.get("recommend_within", 0.01))
-    all_points = points(records, objectives)
+    plans = store.confirmations()
+    confirming = confirming_keys(plans)
+    all_points = points([record for record in records if record.key not in confirming], objectives)
     best = front(all_points, objectives)
     origin = reference(all_points, objectives, base)
     recommended = recommend(all_points, objectives, within)
@@ -158,6 +174,7 @@ def summarize(
         within=within,
         recommended=recommended,
         exported=exported,
+        plans=plans,
     )
 
 
