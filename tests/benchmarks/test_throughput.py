@@ -9,7 +9,7 @@ import yaml
 from typer.testing import CliRunner
 
 from prunedlora.benchmarks.command import app
-from prunedlora.benchmarks.throughput import made_up_lengths, take_turns, token_positions
+from prunedlora.benchmarks.product.throughput import made_up_lengths, take_turns, token_positions
 from tests.tiny import decoder_tree
 
 TINY = ["--batch-size", "4", "--micro-batch-size", "2", "--vocabulary", "50", "--width", "8", "--num-rounds", "1"]

@@ -126,20 +126,31 @@ def environments(summary: Summary) -> list[tuple[Environment, int]]:
 
 
 def front_csv(summary: Summary) -> str:
-    """One line per point of the front, smallest first; settings as columns `config.<path>`."""
-    return _csv(
-        {**{name: value for name, value in _row(summary, point).items() if name != "config"}, **_settings(point.record)}
+    return _csv(front_rows(summary))
+
+
+def front_rows(summary: Summary) -> list[dict[str, Any]]:
+    """One row per point of the front, smallest first; settings as columns `config.<path>`."""
+    return [
+        {
+            **{name: value for name, value in _row(summary, point).items() if name != "config"},
+            **settings_of(point.record),
+        }
         for point in summary.front
-    )
+    ]
 
 
 def candidates_csv(summary: Summary) -> str:
-    """One line per candidate of all trials, failed ones included, by key and step. Its seconds, tokens and examples of
-    training are those until then: candidates of one key share them, so a training cost the most among its lines. Tokens
+    return _csv(candidate_rows(summary))
+
+
+def candidate_rows(summary: Summary) -> list[dict[str, Any]]:
+    """One row per candidate of all trials, failed ones included, by key and step. Its seconds, tokens and examples of
+    training are those until then: candidates of one key share them, so a training cost the most among its rows. Tokens
     per second and the share of padding are those of the whole training."""
     on_front = {point.name for point in summary.front}
     recommended = summary.recommended.name if summary.recommended is not None else None
-    return _csv(
+    return [
         {
             "key": record.key,
             "step": candidate.step,
@@ -173,9 +184,9 @@ def candidates_csv(summary: Summary) -> str:
             **settings,
         }
         for record in summary.records
-        for settings in (_settings(record),)
+        for settings in (settings_of(record),)
         for candidate in record.candidates
-    )
+    ]
 
 
 def _row(summary: Summary, point: Point) -> dict[str, Any]:
@@ -244,20 +255,24 @@ def _figures(figures: Mapping[str, Figure]) -> dict[str, Any]:
     return {name: figure.model_dump() for name, figure in sorted(figures.items())}
 
 
-def _settings(record: TrialRecord) -> dict[str, Any]:
+def settings_of(record: TrialRecord) -> dict[str, Any]:
+    """Columns `config.<path>` of a row; lists and mappings as JSON text."""
     return {
         f"config.{path}": json.dumps(value) if isinstance(value, (list, dict)) else value
         for path, value in flat(record.config).items()
     }
 
 
-def _csv(rows: Iterable[Mapping[str, Any]]) -> str:
-    rows = list(rows)
+def columns_of(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The columns of a table of candidates, whose rows need not all have the same; `key` and `step` in an empty one."""
     columns = list(dict.fromkeys(["key", "step", *(column for row in rows for column in row)]))
     # Settings that only some trials have must not stand between the figures of the others.
-    columns.sort(key=lambda column: column.startswith("config."))
+    return sorted(columns, key=lambda column: column.startswith("config."))
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer = csv.DictWriter(text, columns_of(rows), restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
 from prunedlora.benchmarks.over_seeds import over_seeds
-from prunedlora.benchmarks.single_removals import rank_correlations, restored
+from prunedlora.benchmarks.product.single_removals import rank_correlations, restored
 from prunedlora.config.methods import PruningConfig, section_fields
 from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.pruning.pruner import Pruner
