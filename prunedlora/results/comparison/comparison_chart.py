@@ -45,7 +45,8 @@ def fronts_chart(comparison: Comparison) -> go.Figure:
 
 def differences_chart(comparison: Comparison) -> go.Figure:
     """How much better than the control each group is at every size, with the intervals; the margin as dotted lines."""
-    position = axis_position(one.size for contrast in comparison.contrasts for one in contrast.matched)
+    sizes = [one.size for contrast in comparison.contrasts for one in contrast.matched]
+    position = axis_position(sizes)
     by_name = dict(zip((g.name for g in comparison.groups), group_looks(comparison.groups), strict=True))
     figure = go.Figure()
     for contrast in comparison.contrasts:
@@ -70,7 +71,7 @@ def differences_chart(comparison: Comparison) -> go.Figure:
     for at, dash in ((0.0, "solid"), (comparison.within, "dot"), (-comparison.within, "dot")):
         figure.add_hline(y=at, line={"dash": dash, "color": GREY, "width": 1})
     axes = {
-        "xaxis": size_axis(SIZE_TITLES[comparison.objectives.size]),
+        "xaxis": size_axis(SIZE_TITLES[comparison.objectives.size], sizes),
         "yaxis": {**GRID, "title": f"{text(comparison.objectives.quality)}, better by"},
     }
     legend = {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0}

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from prunedlora.results.analysis.doubt import Doubt
+from prunedlora.results.analysis.attainment import Attainment
+from prunedlora.results.analysis.decision import Decision
 from prunedlora.results.analysis.evaluation_time import evaluation_share
 from prunedlora.results.analysis.harness_quality import split_text
 from prunedlora.results.analysis.history import Stage
-from prunedlora.results.analysis.likely_front import LikelyFront
 from prunedlora.results.analysis.original import original_facts, original_name
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.summary import Summary
@@ -20,6 +20,7 @@ from prunedlora.results.analysis.trainings import cost_of, shared_trainings
 from prunedlora.results.importances_document import Importances
 from prunedlora.results.record import Candidate, Environment, Figure, TrialRecord, to_json
 from prunedlora.results.recorded_settings import flat
+from prunedlora.results.report.verdict import decision_document
 from prunedlora.sizes import SIZES
 
 
@@ -46,7 +47,13 @@ def front_json(summary: Summary) -> str:
     return json.dumps(front_document(summary), allow_nan=False, indent=1) + "\n"
 
 
-def report_json(summary: Summary, stages: Sequence[Stage], importances: Importances | None, doubt: Doubt) -> str:
+def report_json(
+    summary: Summary,
+    stages: Sequence[Stage],
+    importances: Importances | None,
+    decision: Decision | None,
+    bands: Attainment | None,
+) -> str:
     """All figures of the page: front.json's, then what is not of the front."""
     cost = cost_of(summary.records)
     document = {
@@ -68,8 +75,8 @@ def report_json(summary: Summary, stages: Sequence[Stage], importances: Importan
         "trainings_of_several": dict(shared_trainings(summary.front)),
         "missing_answer": summary.missing_answer(),
         "best": None if summary.best is None else _row(summary, summary.best),
-        "likely_front": None if doubt.likely is None else _likely(doubt.likely),
-        "attainment": None if doubt.bands is None else asdict(doubt.bands),
+        "decision": None if decision is None else decision_document(decision, summary),
+        "attainment": None if bands is None else asdict(bands),
         "history": [asdict(stage) for stage in stages],
         "importances": None if importances is None else importances.model_dump(mode="json"),
         "failed": [
@@ -99,24 +106,6 @@ def report_json(summary: Summary, stages: Sequence[Stage], importances: Importan
 def _left(record: TrialRecord) -> list[dict[str, Any]]:
     """What a trial left that did not come to its end."""
     return [{"name": one.name, "rung": one.rung, **_figures(one.figures)} for one in record.candidates]
-
-
-def _likely(likely: LikelyFront) -> dict[str, Any]:
-    return {
-        "caveats": list(likely.caveats),
-        "candidates": {
-            one.point.name: {
-                "on_front": one.on_front,
-                "dominated_by": None if one.dominated_by is None else one.dominated_by.name,
-                "dominated_by_it": one.dominated_by_it,
-                "num_dominated": one.num_dominated,
-                "num_seeds": len(one.configuration.points),
-                "mean_over_seeds": one.configuration.mean,
-                "stderr_over_seeds": one.configuration.stderr_over_seeds,
-            }
-            for one in likely.standings
-        },
-    }
 
 
 def environments(summary: Summary) -> list[tuple[Environment, int]]:

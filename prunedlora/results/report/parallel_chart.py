@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from matplotlib.ticker import EngFormatter, LogLocator
 
+from prunedlora.results.analysis.directions import searched
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.ask import Ask
@@ -23,15 +24,9 @@ MOST_CHARACTERS = 20
 
 def parallel_chart(summary: Summary) -> go.Figure | None:
     """A line per trial of the search, by its last trained candidate, coloured by quality; None without a search."""
-    last = {
-        point.key: point
-        for point in summary.points
-        if point.candidate is point.record.last_measured([summary.objectives.quality])
-    }
-    asks = {ask.key: ask for ask in summary.asks if ask.kind == "search" and ask.key in last}
-    if not asks:
+    chosen = searched(summary)
+    if not chosen:
         return None
-    chosen = [(ask, last[key]) for key, ask in sorted(asks.items())]
     paths = sorted({path for ask, _ in chosen for path in ask.params})
     names = short_names(paths)
     quality = np.array([point.quality.value for _, point in chosen], dtype=np.float32)

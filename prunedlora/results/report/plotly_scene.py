@@ -38,7 +38,7 @@ def plotly_figure(scene: Scene, hover: Hover) -> go.Figure:
         figure.add_trace(go.Scatter(x=x, y=y, mode="markers", marker=ring, name="recommended", hoverinfo="skip"))
     figure.update_layout(
         layout(
-            xaxis=size_axis(scene.x_title),
+            xaxis=size_axis(scene.x_title, scene.sizes),
             yaxis={**GRID, "title": text(scene.y_title)},
             legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
             hovermode="closest",
@@ -48,9 +48,13 @@ def plotly_figure(scene: Scene, hover: Hover) -> go.Figure:
     return figure
 
 
-def size_axis(title: str) -> dict[str, Any]:
-    """A logarithmic axis whose ticks Plotly chooses by the room there is: 20k, 1.5M."""
-    return {**GRID, "type": "log", "title": text(title), "tickformat": "~s"}
+def size_axis(title: str, sizes: Sequence[float]) -> dict[str, Any]:
+    """A logarithmic axis of sizes with Plotly's ticks: 20k, 50k, 1.5M; powers of ten alone where there are many."""
+    position = axis_position(sizes)
+    places = [position(size) for size in sizes] or [1.0]
+    decades = float(np.log10(max(places) / min(places)))
+    dtick = "D1" if decades < 0.7 else "D2" if decades < 3 else 1
+    return {**GRID, "type": "log", "title": text(title), "tickformat": "~s", "dtick": dtick}
 
 
 def _marker(marks: Marks, *, many: bool) -> dict[str, Any]:

@@ -6,20 +6,36 @@ from collections.abc import Mapping, Sequence
 import plotly.graph_objects as go
 import yaml
 
-from prunedlora.results.analysis.confidence import interval_of
-from prunedlora.results.analysis.doubt import CONFIDENCE, Doubt, doubt_of, sure_text
+from prunedlora.results.analysis.attainment import Attainment, attainment
+from prunedlora.results.analysis.configurations import identity
+from prunedlora.results.analysis.confirmation_text import confirmation_sentences
+from prunedlora.results.analysis.decision import Decision, decide
+from prunedlora.results.analysis.directions import directions
 from prunedlora.results.analysis.evaluation_time import judged_text
-from prunedlora.results.analysis.harness_quality import examples_text, spent_text, split_text, unmeasured_text
+from prunedlora.results.analysis.harness_figures import harness_figures
+from prunedlora.results.analysis.harness_quality import (
+    examples_text,
+    spent_text,
+    split_text,
+    unmeasured_text,
+    whole_split_text,
+)
 from prunedlora.results.analysis.history import Stage, hypervolume_history
 from prunedlora.results.analysis.latency_document import latency_columns
+from prunedlora.results.analysis.learning_curves import LearningCurves, learning_curves
 from prunedlora.results.analysis.rank_map import rank_map
-from prunedlora.results.analysis.summary import Summary, comparisons, export_command, summarize
+from prunedlora.results.analysis.serving import refused_heads, slot_cell, slot_sentence
+from prunedlora.results.analysis.summary import Summary, export_command, summarize
+from prunedlora.results.analysis.sweep_facts import sweep_facts
 from prunedlora.results.analysis.throughput_text import throughput_text, throughputs_text
 from prunedlora.results.analysis.trainings import cost_of, is_untrained, sharing_text
+from prunedlora.results.analysis.yardstick import comparisons
 from prunedlora.results.figure_text import no_error_text
 from prunedlora.results.importances_document import Importances, read_importances
+from prunedlora.results.record import TrialRecord
 from prunedlora.results.recorded_settings import method, telling
-from prunedlora.results.report.chart import history_charts, importance_chart, rank_chart
+from prunedlora.results.report import answer
+from prunedlora.results.report.chart import curve_chart, history_charts, importance_chart, rank_chart
 from prunedlora.results.report.chart_style import SIZE_TITLES, short_names
 from prunedlora.results.report.front_chart import front_chart
 from prunedlora.results.report.front_files import candidates_csv, environments, front_csv, front_json, report_json
@@ -30,6 +46,7 @@ from prunedlora.results.report.original_table import made_word, original_tables
 from prunedlora.results.report.page import render
 from prunedlora.results.report.parallel_chart import parallel_chart
 from prunedlora.results.report.scene import MOST_WITH_BARS
+from prunedlora.results.report.verdict import sentences
 from prunedlora.results.rung_text import cut_text, left_text, rung_text
 from prunedlora.results.share_text import record_share_text
 from prunedlora.results.storage import Storage
@@ -65,13 +82,14 @@ def report_folder(summary: Summary) -> str:
 def report_files(summary: Summary) -> dict[str, bytes]:
     """Name → content of report.html, report.json, front.json, front.csv, candidates.csv and front.png. Raises
     RecordError for a broken importances.json."""
-    stages, importances, doubt = hypervolume_history(summary), read_importances(summary.store), doubt_of(summary)
+    stages, importances = hypervolume_history(summary), read_importances(summary.store)
+    decision, bands = decide(summary), attainment(summary)
     texts = {
-        "report.json": report_json(summary, stages, importances, doubt),
+        "report.json": report_json(summary, stages, importances, decision, bands),
         "front.json": front_json(summary),
         "front.csv": front_csv(summary),
         "candidates.csv": candidates_csv(summary),
-        PAGE_FILE: report_html(summary, stages, importances, doubt),
+        PAGE_FILE: report_html(summary, stages, importances, decision, bands),
     }
     return {name: text.encode() for name, text in texts.items()} | {"front.png": front_png(summary)}
 
@@ -85,16 +103,23 @@ def write_files(files: Mapping[str, bytes], storage: Storage, folder: str) -> st
     return storage.uri_of(paths[PAGE_FILE])
 
 
-def report_html(summary: Summary, stages: Sequence[Stage], importances: Importances | None, doubt: Doubt) -> str:
+def report_html(
+    summary: Summary,
+    stages: Sequence[Stage],
+    importances: Importances | None,
+    decision: Decision | None,
+    bands: Attainment | None,
+) -> str:
     """A self-contained page: no request leaves it, and every text from outside is escaped."""
     quality = summary.objectives.quality
     records = list({point.key: point.record for point in summary.points}.values())
     paths = telling(records)
     num_beaten = len(summary.points) - len(summary.front)
+    curves, harness = learning_curves(summary), harness_figures(summary)
     return render(
         __package__,
         "report.html.jinja",
-        _charts(summary, stages, importances, doubt, paths),
+        _charts(summary, stages, importances, bands, curves, paths),
         summary=summary,
         command=summary.store.read_command(),
         contents=summary.store.binding.read_contents(),
@@ -103,9 +128,24 @@ def report_html(summary: Summary, stages: Sequence[Stage], importances: Importan
         examples=examples_text(quality),
         no_error=no_error_text(point.quality for point in summary.front),
         size_title=SIZE_TITLES[summary.objectives.size],
+        whole_split=whole_split_text(quality),
         recommended=summary.recommended,
-        test=None if summary.exported is None else summary.exported.test.get(quality),
-        interval=lambda figure: interval_of(quality, figure, CONFIDENCE),
+        test=None if summary.recommended is None else summary.test_of(summary.recommended),
+        facts=sweep_facts(summary),
+        looked_at=answer.looked_at_text(summary),
+        rows_beside=answer.rows_beside(summary),
+        choices=[] if decision is None else answer.choice_table(decision, summary),
+        confirm_command="" if decision is None else answer.confirm_command(decision, summary),
+        how_made=answer.how_made,
+        with_interval=answer.with_interval,
+        slot_sentence=slot_sentence,
+        slot_cell=slot_cell,
+        refused=refused_heads([point.candidate for point in summary.front]),
+        decision=decision,
+        sentences=[] if decision is None else sentences(decision, summary),
+        confirmed=[
+            line for found in summary.confirmations for line in confirmation_sentences(found, summary.objectives)
+        ],
         comparisons=comparisons(summary),
         export_command=export_command,
         finished=len(summary.records) - len(summary.failed),
@@ -128,15 +168,19 @@ def report_html(summary: Summary, stages: Sequence[Stage], importances: Importan
         cut_text=cut_text,
         left_text=left_text,
         ladder_note=ladder_lines(summary).note(),
+        half_trained=any(point.candidate.is_half_trained for point in summary.points),
         cuts=any(point.candidate.cut is not None for point in summary.points),
         device_seconds=stages[-1].device_seconds if stages else 0.0,
         searched=any(ask.kind == "search" for ask in summary.asks),
         importances=importances,
         num_blocks=len(rank_map(summary.recommended.candidate.ranks)[0]) if summary.recommended is not None else 0,
         shares_text=_shares_text,
-        sure=sure_text(summary, doubt.found),
-        doubt=doubt,
-        standings={} if doubt.likely is None else {one.point.name: one for one in doubt.likely.standings},
+        directions=directions(summary),
+        curves=curves,
+        harness=harness,
+        harness_names=sorted({name for figures in harness.values() for name in figures}),
+        seeds=_seeds_text(records),
+        bands=bands,
         latencies=latency_columns(summary.store, summary.front),
         milliseconds=milliseconds,
         beside_base=beside_base,
@@ -157,21 +201,33 @@ def _charts(
     summary: Summary,
     stages: Sequence[Stage],
     importances: Importances | None,
-    doubt: Doubt,
+    bands: Attainment | None,
+    curves: LearningCurves,
     paths: Sequence[str],
 ) -> dict[str, go.Figure]:
     charts = {}
     if summary.points:
-        charts["front"] = front_chart(summary, paths, doubt.bands)
+        charts["front"] = front_chart(summary, paths, bands)
         charts["history_trials"], charts["history_seconds"] = history_charts(stages)
         if (parallel := parallel_chart(summary)) is not None:
             charts["parallel"] = parallel
+    if curves.curves:
+        charts["curves"] = curve_chart(curves)
     if summary.recommended is not None:
         charts["ranks"] = rank_chart(summary.recommended.candidate.ranks)
     for i, one in enumerate(importances.objectives.values() if importances is not None else (), start=1):
         if one.shares is not None:
             charts[f"importance_{i}"] = importance_chart(one.shares, short_names(one.shares))
     return charts
+
+
+def _seeds_text(records: Sequence[TrialRecord]) -> str:
+    """How many settings were trained with more than one seed."""
+    trainings = Counter(map(identity, records))
+    repeated = sum(count > 1 for count in trainings.values())
+    if not repeated:
+        return "One training each."
+    return f"{repeated} of {len(trainings)} settings were trained with several seeds."
 
 
 def _shares_text(shares: Mapping[str, float]) -> str:

@@ -12,7 +12,8 @@ from rich.console import Console
 from prunedlora.results.analysis.doubt import doubt_of
 from prunedlora.results.analysis.original import Beside, origins, short_name
 from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
-from prunedlora.results.analysis.summary import comparisons, summarize
+from prunedlora.results.analysis.summary import summarize
+from prunedlora.results.analysis.yardstick import comparisons
 from prunedlora.results.comparison.compare import run_comparison
 from prunedlora.results.record import BaseReference, Cut, ExampleOutcomes, Figure
 from prunedlora.results.report.chart_style import ORIGINAL_LOOKS
@@ -20,7 +21,7 @@ from prunedlora.results.report.front_chart import front_chart
 from prunedlora.results.report.front_png import front_png, legend_columns
 from prunedlora.results.report.original_table import MOST_ROWS, MOST_TABLES, made_word, original_tables
 from prunedlora.results.report.report import write_report
-from prunedlora.results.report.tables import overview
+from prunedlora.results.report.overview import overview
 from prunedlora.results.report.verdict import verdict
 from prunedlora.results.store import Store
 

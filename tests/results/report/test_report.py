@@ -12,7 +12,8 @@ import pytest
 from prunedlora.config.metric_names import COLUMNS, taken_names
 from prunedlora.results.analysis.latency_document import Conditions, Latency, write_latency
 from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
-from prunedlora.results.analysis.summary import comparisons, summarize
+from prunedlora.results.analysis.summary import summarize
+from prunedlora.results.analysis.yardstick import comparisons
 from prunedlora.results.ask import Ask
 from prunedlora.results.exported_adapter import ExportedAdapter
 from prunedlora.results.figure_text import bytes_text, figure_text
