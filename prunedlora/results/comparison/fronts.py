@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 
 from prunedlora.results.analysis.example_errors import data_of
+from prunedlora.results.analysis.nameable import SCREEN
 from prunedlora.results.analysis.pareto import Objectives, Point, Reference, hypervolume, reference
-from prunedlora.results.analysis.recommendation import SCREEN
 from prunedlora.results.comparison.groups import ComparisonError, Group
 from prunedlora.results.comparison.resampling import Columns, Sample, draw_sample, stderr_of
 from prunedlora.results.comparison.simultaneous import Indices, contenders, critical_value, spreads
