@@ -54,6 +54,12 @@ def front_png(summary: Summary) -> bytes:
         axes.plot(x, y, "o", markersize=14, fillstyle="none", color=RED, markeredgewidth=2, label="recommended")
     if min(scene.sizes) <= 0:
         axes.annotate("empty", (position(0.0), 0), xycoords=("data", "axes fraction"), ha="center", va="bottom")
+    seen, told = scene.view
+    if seen is not None:
+        axes.set_ylim(*seen)
+        axes.annotate(
+            "\n".join(map(_literal, told)), (1, 0), xycoords="axes fraction", ha="right", va="bottom", color=GREY
+        )
     size_axis(axes, scene.x_title)
     axes.set_ylabel(_literal(scene.y_title))
     if labels := axes.get_legend_handles_labels()[1]:

@@ -36,13 +36,24 @@ def plotly_figure(scene: Scene, hover: Hover) -> go.Figure:
         x, y = [position(p.size) for p in scene.ringed], [p.quality.value for p in scene.ringed]
         ring = {"symbol": "circle-open", "size": 22, "line": {"width": 3}, "color": RED}
         figure.add_trace(go.Scatter(x=x, y=y, mode="markers", marker=ring, name="recommended", hoverinfo="skip"))
+    seen, told = scene.view
+    far = {
+        "xref": "paper",
+        "x": 1,
+        "xanchor": "right",
+        "yref": "paper",
+        "y": 0,
+        "yanchor": "bottom",
+        "showarrow": False,
+    }
+    notes = [{**far, "text": "<br>".join(map(text, told)), "font": {"color": GREY}}] if told else []
     figure.update_layout(
         layout(
             xaxis=size_axis(scene.x_title, scene.sizes),
-            yaxis={**GRID, "title": text(scene.y_title)},
+            yaxis={**GRID, "title": text(scene.y_title), **({} if seen is None else {"range": list(seen)})},
             legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
             hovermode="closest",
-            annotations=[*_empty(scene.sizes)],
+            annotations=[*_empty(scene.sizes), *notes],
         )
     )
     return figure

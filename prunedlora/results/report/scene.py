@@ -57,6 +57,11 @@ class Line:
     """As of Marks; empty: its own."""
     in_legend: bool = True
 
+    @property
+    def level(self) -> float | None:
+        """Where it lies, if it is a reference across; else None."""
+        return self.y[0] if len(self.y) == 2 and self.hover and self.y[0] == self.y[1] else None
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -66,6 +71,21 @@ class Scene:
     """The recommended ones."""
     x_title: str
     y_title: str
+
+    @property
+    def view(self) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
+        """The qualities to look at, and what a reader is told of lines far from all marks: beside a base model that
+        knows nothing of the task all differences between adapters would be a pixel. None: all there is."""
+        values = [point.quality.value for marks in self.marks for point in marks.points]
+        if not values:
+            return None, ()
+        low, high = min(values), max(values)
+        room = max(high - low, 0.01 * max(abs(low), abs(high)))
+        far = [line for line in self.lines if line.level is not None and not low - room <= line.level <= high + room]
+        told = tuple(
+            f"{line.title}: {line.level:.3f}, {'below' if (line.level or 0) < low else 'above'}" for line in far
+        )
+        return ((low - room / 4, high + room / 4), told) if far else (None, ())
 
     @property
     def sizes(self) -> list[float]:
