@@ -37,23 +37,15 @@ def plotly_figure(scene: Scene, hover: Hover) -> go.Figure:
         ring = {"symbol": "circle-open", "size": 22, "line": {"width": 3}, "color": RED}
         figure.add_trace(go.Scatter(x=x, y=y, mode="markers", marker=ring, name="recommended", hoverinfo="skip"))
     seen, told = scene.view
-    far = {
-        "xref": "paper",
-        "x": 1,
-        "xanchor": "right",
-        "yref": "paper",
-        "y": 0,
-        "yanchor": "bottom",
-        "showarrow": False,
-    }
-    notes = [{**far, "text": "<br>".join(map(text, told)), "font": {"color": GREY}}] if told else []
+    corner = {"xref": "paper", "x": 1, "xanchor": "right", "yref": "paper", "y": 0, "yanchor": "bottom"}
+    notes = [{**corner, "text": "<br>".join(map(text, told)), "showarrow": False, "font": {"color": GREY}}]
     figure.update_layout(
         layout(
             xaxis=size_axis(scene.x_title, scene.sizes),
             yaxis={**GRID, "title": text(scene.y_title), **({} if seen is None else {"range": list(seen)})},
             legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
             hovermode="closest",
-            annotations=[*_empty(scene.sizes), *notes],
+            annotations=[*_empty(scene.sizes), *(notes if told else [])],
         )
     )
     return figure

@@ -81,10 +81,9 @@ class Scene:
             return None, ()
         low, high = min(values), max(values)
         room = max(high - low, 0.01 * max(abs(low), abs(high)))
-        far = [line for line in self.lines if line.level is not None and not low - room <= line.level <= high + room]
-        told = tuple(
-            f"{line.title}: {line.level:.3f}, {'below' if (line.level or 0) < low else 'above'}" for line in far
-        )
+        levels = [(line.title, line.level) for line in self.lines if line.level is not None]
+        far = [(title, at) for title, at in levels if not low - room <= at <= high + room]
+        told = tuple(f"{title}: {at:.3f}, {'below' if at < low else 'above'}" for title, at in far)
         return ((low - room / 4, high + room / 4), told) if far else (None, ())
 
     @property
