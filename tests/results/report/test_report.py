@@ -12,7 +12,8 @@ from prunedlora.results.analysis.recommendation import Constraints, recommend_wi
 
 from prunedlora.config.metric_names import COLUMNS, taken_names
 from prunedlora.results.analysis.latency_document import Conditions, Latency, write_latency
-from prunedlora.results.analysis.summary import comparisons, summarize
+from prunedlora.results.analysis.summary import summarize
+from prunedlora.results.analysis.yardstick import comparisons
 from prunedlora.results.ask import Ask
 from prunedlora.results.exported_adapter import ExportedAdapter
 from prunedlora.results.figure_text import bytes_text, figure_text
@@ -220,7 +221,7 @@ def test_doubt_seeds_and_latencies_are_shown_where_they_are_known(fill, record, 
     assert "On the front: how likely, had other validation examples been drawn" in page.words
     assert "no outcomes by example are on record" in page.words  # of the made-up candidates
     assert "30 (×1.50)" in page.words
-    assert "50% of 2 seeds attain" in "".join(page.scripts)
+    assert "50&#37; of 2 seeds attain" in "".join(page.scripts)
     found = json.loads(read(store, "report.json"))
     assert found["attainment"]["seeds"] == [1, 2]
     chances = {name: one["on_front"] for name, one in found["likely_front"]["candidates"].items()}
@@ -303,7 +304,8 @@ def test_stores_without_an_answer_say_why(fill, record, candidate, failed):
 def test_empty_adapters_have_a_place_on_the_logarithmic_axis(fill, record, candidate):
     store = fill(record("a1", candidate(0.5, 0, adapter_path=None)), record("b2", candidate(0.6, 150)))
     html = page_of(store)
-    assert '"tickvals":[50.0,100.0,200.0],"ticktext":["0","100","200"]' in html
+    [word] = front_chart(summarize(store), []).layout.annotations
+    assert (word.text, word.x) == ("empty", pytest.approx(np.log10(50)))
     assert "whose ranks are all 0 stand at the left edge" in Page(html).words
 
 

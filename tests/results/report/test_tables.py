@@ -6,7 +6,7 @@ from rich.console import Console
 from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.exported_adapter import ExportedAdapter
 from prunedlora.results.record import Figure
-from prunedlora.results.report.tables import overview, print_report
+from prunedlora.results.report.overview import overview, print_report
 
 
 def printed(store, width=80):
