@@ -242,8 +242,19 @@ def _beside_original(summary: Summary, recommended: Point, original: Point) -> s
     trained = f" It was trained on for {step:,} steps, which the original was not." if step else ""
     return (
         f"{times} the adapter that it began with ({original_name(original.record)}, {quality} "
-        f"{figure_text(original.quality)}), {beside.difference_text(quality)}.{best}{trained} Nobody "
-        "chose the original on these examples, but this one was chosen: expect a little less of it."
+        f"{figure_text(original.quality)}), {beside.difference_text(quality)}.{best}{trained}{_on_test(summary)} "
+        "Nobody chose the original on these examples, but this one was chosen: expect a little less of it."
+    )
+
+
+def _on_test(summary: Summary) -> str:
+    """What both have on the test split, as a sentence that follows; empty where one was not measured there."""
+    exported, quality = summary.exported, summary.objectives.quality
+    began = None if exported is None else exported.original_test
+    if exported is None or began is None or quality not in began or quality not in exported.test:
+        return ""
+    return (
+        f" On the test split it has {figure_text(exported.test[quality])}, the original {figure_text(began[quality])}."
     )
 
 
