@@ -7,7 +7,6 @@ import typer
 from rich.console import Console
 
 from prunedlora.cli.options import DryRun, MaxSeconds, Overrides, StoreArgument
-from prunedlora.cli.store_verbs import share
 from prunedlora.cli.sweep_verbs import check_packages
 from prunedlora.errors import clear_errors
 from prunedlora.plain_print import print_plain
@@ -70,7 +69,7 @@ def confirm(
             num_seeds=seeds,
             most_seeds=most_seeds,
             num_looks=looks,
-            within=None if within is None else share(within),
+            within=None if within is None else _share(within),
             confidence=confidence,
         )
         console, changes = Console(), overrides or ()
@@ -91,7 +90,7 @@ def confirm(
         raise typer.Exit(status)
 
 
-def test(
+def on_test(
     store: StoreArgument,
     candidates: Annotated[list[str], typer.Argument(metavar="CANDIDATE…", help=NAMES_HELP, show_default=False)],
     device: Device = None,
@@ -119,6 +118,15 @@ def test(
         _print_tests(summary, rows, as_json=as_json)
 
 
+def _share(text: str) -> float:
+    """A difference of quality: a number, or points (hundredths) as in 1pt."""
+    number = text.removesuffix("pt")
+    try:
+        return float(number) / (100.0 if number != text else 1.0)
+    except ValueError:
+        raise typer.BadParameter(f"--within {text!r} is neither a number (0.01) nor points (1pt)") from None
+
+
 def _print_tests(summary: "Summary", rows: "list[TestedCandidate]", *, as_json: bool) -> None:
     from prunedlora.results.analysis.tested import tested
     from prunedlora.results.figure_text import figure_text
@@ -138,7 +146,9 @@ def _print_tests(summary: "Summary", rows: "list[TestedCandidate]", *, as_json: 
         ]
         print_plain(console, json.dumps({"candidates": found, "num_tested": num_seen}, indent=1))
         return
-    table = plain_table("candidate", f"{quality} on validation", "on test", "")
+    table = plain_table(None)
+    for name in ("candidate", f"{quality} on validation", "on test", ""):
+        table.add_column(name)
     for row in rows:
         sides = [figure_text(side[quality]) if quality in side else "" for side in (row.validation, row.test)]
         table.add_row(row.name, *sides, "" if row.is_new else "measured before")

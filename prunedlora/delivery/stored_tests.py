@@ -1,4 +1,4 @@
-"""Named candidates of a store on the test split, in one process: each measured once, what was measured before is read."""
+"""Named candidates of a store on the test split, in one process: each measured once, and read ever after."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -10,8 +10,10 @@ is a matter of milliseconds, so it does not count: what the study is told is dec
 """
 
 from collections import deque
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from prunedlora.background import in_background
 from prunedlora.config.identity import trial_key
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import TrialConfig
@@ -20,7 +22,6 @@ from prunedlora.results.record import TrialRecord
 from prunedlora.results.store import Store
 from prunedlora.study.ask_writer import FOREVER, AskWriter
 from prunedlora.study.asked import REPEATED, Asked, is_trial
-from prunedlora.study.asking import Asking
 from prunedlora.study.handed_out import HandedOut
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Asker:
             records = {key: record for key, record in records.items() if record.status != "failed"}
         self._writer = AskWriter(store)
         self._search = None if config.num_trials == 0 else _search(config, self._asked, self._writer, self.problems)
-        self._asking: Asking | None = None
+        self._asking: Future[Ask | None] | None = None
         ran = [ask for ask in self._asked.asks if is_trial(ask)]
         self._handed = HandedOut(store, self._writer, ran, records, self.problems)
         self._records = self._handed.records
@@ -137,7 +138,7 @@ class Asker:
             if baseline is not None and is_trial(baseline):
                 return self._hand_out(baseline)
         self._begin()
-        if self._asking is None or (self._handed.out and self._asking.is_alive()):
+        if self._asking is None or (self._handed.out and not self._asking.done()):
             return None
         asking, self._asking = self._asking, None
         found = asking.result()
@@ -179,7 +180,8 @@ class Asker:
                 concurrent = self.num_concurrent
                 assert self._search is not None
                 search = self._search
-                self._asking = Asking(lambda: search.next(visible, num_concurrent=concurrent))
+                # Left behind when the process ends: what it has not written by then is asked again.
+                self._asking = in_background(lambda: search.next(visible, num_concurrent=concurrent), "asking")
 
     def _visible(self) -> dict[str, TrialRecord] | None:
         """The records that the study may know; None while a trial that it must know has not ended."""

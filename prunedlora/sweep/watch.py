@@ -3,13 +3,14 @@
 import signal
 import time
 from collections.abc import Callable
+from concurrent import futures
 from contextlib import suppress
 from typing import Any
 
 from prunedlora.fleet.answers import BoardLostError, answer
 from prunedlora.fleet.searcher import StoreSearcher
 from prunedlora.fleet.slots import Slots
-from prunedlora.fleet.tune_thread import TuneThread
+from prunedlora.fleet.tune_run import run_tune
 from prunedlora.results.driver_lock import DriverLock
 from prunedlora.sweep.outcome import Ending
 from prunedlora.sweep.progress import Progress
@@ -42,13 +43,12 @@ def watch(
     """
     ending: Ending = "all trials are done"
     searcher = StoreSearcher(asker)
-    trials = TuneThread(searcher, board)
     paused_at = float("inf")
-    trials.start()
+    trials = run_tune(searcher, board)
     signals.watching = True
     try:
-        while trials.is_alive():
-            trials.join(WATCH_SECONDS)
+        while not trials.done():
+            futures.wait([trials], WATCH_SECONDS)
             snapshot = answer(board.snapshot.remote())
             news.tell(snapshot, slots)
             slots.check()
@@ -77,9 +77,9 @@ def watch(
         raise
     finally:
         signals.watching = False
-    if trials.error is not None:
+    if trials.done() and (error := trials.exception()) is not None:
         _pause(board, searcher, asker)
-        raise trials.error
+        raise error
     asker.close()
     return ending
 

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from prunedlora.benchmarks.command import app
-from prunedlora.benchmarks.coverage import LEVELS, SCENARIOS, Scenario, front_calibration, tally
+from prunedlora.benchmarks.product.coverage import LEVELS, SCENARIOS, Scenario, front_calibration, tally
 
 NUM = 80
 

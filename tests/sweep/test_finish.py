@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
 
 from prunedlora.delivery.stored_adapter import UNCHECKED, StoredAdapterError
 from prunedlora.results.analysis.configurations import configurations
 from prunedlora.results.analysis.pareto import Objectives
-from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
 from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.record import Figure, RecordError
 from prunedlora.results.store import Store

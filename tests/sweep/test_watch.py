@@ -5,6 +5,7 @@ import io
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
@@ -60,21 +61,21 @@ class FakeSlots:
         return "waiting for resources: none"
 
 
-class FakeTrials:
-    """In the place of Tune's thread: alive for some looks, at each of which something happens."""
+class FakeTune:
+    """In the place of Tune's run: it goes on for some looks, at each of which something happens."""
 
-    def __init__(self, *looks: Callable[[], object]) -> None:
+    def __init__(self, *looks: Callable[[], object], error: Exception | None = None) -> None:
         self._looks = [*looks]
-        self.error = None
+        self._error = error
+        self.run: Future[None] = Future()
 
-    def start(self) -> None:
-        pass
-
-    def is_alive(self) -> bool:
-        return bool(self._looks)
-
-    def join(self, seconds: float) -> None:
+    def wait(self, runs: list[Future[None]], seconds: float) -> None:
+        assert runs == [self.run]
         self._looks.pop(0)()
+        if not self._looks and self._error is None:
+            self.run.set_result(None)
+        elif not self._looks:
+            self.run.set_exception(self._error)
 
 
 @pytest.fixture
@@ -94,7 +95,9 @@ def watch(config: SweepConfig, board: Here, looks: list[Callable[[], object]], s
     store = Store(config.storage)
     progress, _ = shown(config, store)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(watch_module, "TuneThread", lambda *_: FakeTrials(*looks))
+        tune = FakeTune(*looks, error=more.get("error"))
+        patch.setattr(watch_module, "run_tune", lambda *_: tune.run)
+        patch.setattr(watch_module.futures, "wait", tune.wait)
         return watch_module.watch(
             board,
             more.get("asker") or Asker(config, store),
@@ -110,6 +113,12 @@ def watch(config: SweepConfig, board: Here, looks: list[Callable[[], object]], s
 
 def no_signals() -> Any:
     return SimpleNamespace(received=None, watching=False)
+
+
+def test_what_tune_fails_with_is_raised_once_the_trials_are_paused(board: Here, make_sweep: Make) -> None:
+    with pytest.raises(OSError, match="No space left on device"):
+        watch(make_sweep(), board, [lambda: None], no_signals(), error=OSError(28, "No space left on device"))
+    assert "pause" in board.called
 
 
 def test_as_many_trials_are_out_as_slots_that_serve_and_one_more(board: Here, make_sweep: Make) -> None:

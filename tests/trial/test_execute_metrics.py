@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
 
 from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.trial import TrialConfig
 from prunedlora.corpus_figures import CORPUS_FIGURES, corpus_stderr, corpus_value
-from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
 from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.store import Store

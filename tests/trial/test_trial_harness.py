@@ -9,6 +9,7 @@ from typing import Any
 import datasets
 import pytest
 from optuna.trial import TrialState
+from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -20,7 +21,6 @@ from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.candidate_test import measure_test
 from prunedlora.delivery.card import card
 from prunedlora.delivery.form import Form
-from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
 from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.record import Failure, Figure, TrialRecord
 from prunedlora.results.report.tables import overview

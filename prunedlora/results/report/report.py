@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 import plotly.graph_objects as go
 import yaml
 
+from prunedlora.results.analysis.attainment import Attainment, attainment
 from prunedlora.results.analysis.confidence import interval_of
-from prunedlora.results.analysis.doubt import CONFIDENCE, Doubt, doubt_of, sure_text
+from prunedlora.results.analysis.decision import CONFIDENCE, Decision, decide
 from prunedlora.results.analysis.evaluation_time import judged_text
 from prunedlora.results.analysis.harness_quality import examples_text, spent_text, split_text, unmeasured_text
 from prunedlora.results.analysis.history import Stage, hypervolume_history
@@ -29,6 +30,7 @@ from prunedlora.results.report.latency_table import beside_base, milliseconds
 from prunedlora.results.report.original_table import made_word, original_tables
 from prunedlora.results.report.page import render
 from prunedlora.results.report.parallel_chart import parallel_chart
+from prunedlora.results.report.verdict import choice_rows, sentences
 from prunedlora.results.rung_text import cut_text, left_text, rung_text
 from prunedlora.results.share_text import record_share_text
 from prunedlora.results.storage import Storage
@@ -64,13 +66,14 @@ def report_folder(summary: Summary) -> str:
 def report_files(summary: Summary) -> dict[str, bytes]:
     """Name → content of report.html, report.json, front.json, front.csv, candidates.csv and front.png. Raises
     RecordError for a broken importances.json."""
-    stages, importances, doubt = hypervolume_history(summary), read_importances(summary.store), doubt_of(summary)
+    stages, importances = hypervolume_history(summary), read_importances(summary.store)
+    decision, bands = decide(summary), attainment(summary)
     texts = {
-        "report.json": report_json(summary, stages, importances, doubt),
+        "report.json": report_json(summary, stages, importances, decision, bands),
         "front.json": front_json(summary),
         "front.csv": front_csv(summary),
         "candidates.csv": candidates_csv(summary),
-        PAGE_FILE: report_html(summary, stages, importances, doubt),
+        PAGE_FILE: report_html(summary, stages, importances, decision, bands),
     }
     return {name: text.encode() for name, text in texts.items()} | {"front.png": front_png(summary)}
 
@@ -84,7 +87,13 @@ def write_files(files: Mapping[str, bytes], storage: Storage, folder: str) -> st
     return storage.uri_of(paths[PAGE_FILE])
 
 
-def report_html(summary: Summary, stages: Sequence[Stage], importances: Importances | None, doubt: Doubt) -> str:
+def report_html(
+    summary: Summary,
+    stages: Sequence[Stage],
+    importances: Importances | None,
+    decision: Decision | None,
+    bands: Attainment | None,
+) -> str:
     """A self-contained page: no request leaves it, and every text from outside is escaped."""
     quality = summary.objectives.quality
     records = list({point.key: point.record for point in summary.points}.values())
@@ -93,7 +102,7 @@ def report_html(summary: Summary, stages: Sequence[Stage], importances: Importan
     return render(
         __package__,
         "report.html.jinja",
-        _charts(summary, stages, importances, doubt, paths),
+        _charts(summary, stages, importances, bands, paths),
         summary=summary,
         command=summary.store.read_command(),
         contents=summary.store.binding.read_contents(),
@@ -133,9 +142,10 @@ def report_html(summary: Summary, stages: Sequence[Stage], importances: Importan
         importances=importances,
         num_blocks=len(rank_map(summary.recommended.candidate.ranks)[0]) if summary.recommended is not None else 0,
         shares_text=_shares_text,
-        sure=sure_text(summary, doubt.found),
-        doubt=doubt,
-        standings={} if doubt.likely is None else {one.point.name: one for one in doubt.likely.standings},
+        decision=decision,
+        sentences=[] if decision is None else sentences(decision, summary),
+        choices=[] if decision is None else choice_rows(decision, summary),
+        bands=bands,
         latencies=latency_columns(summary.store, summary.front),
         milliseconds=milliseconds,
         beside_base=beside_base,
@@ -156,12 +166,12 @@ def _charts(
     summary: Summary,
     stages: Sequence[Stage],
     importances: Importances | None,
-    doubt: Doubt,
+    bands: Attainment | None,
     paths: Sequence[str],
 ) -> dict[str, go.Figure]:
     charts = {}
     if summary.points:
-        charts["front"] = front_chart(summary, paths, doubt.bands)
+        charts["front"] = front_chart(summary, paths, bands)
         charts["history_trials"], charts["history_seconds"] = history_charts(stages)
         if (parallel := parallel_chart(summary)) is not None:
             charts["parallel"] = parallel

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import binomtest, norm, poisson
 from scipy.stats import t as student
 
-from prunedlora.benchmarks.coverage import simulate
+from prunedlora.benchmarks.product.coverage import simulate
 from prunedlora.results.analysis.confidence import (
     draw_means,
     interval_of,

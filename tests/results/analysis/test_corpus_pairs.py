@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
 
 from prunedlora.corpus_figures import CORPUS_FIGURES, corpus_stderr, corpus_value, largest_step
 from prunedlora.results.analysis.confidence import draw_examples, interval_of
 from prunedlora.results.analysis.example_errors import example_errors, paired_errors, step_of_one
 from prunedlora.results.analysis.pareto import Objectives, points
-from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
 from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.record import ExampleOutcomes, Figure
 from prunedlora.results.report.report import write_report

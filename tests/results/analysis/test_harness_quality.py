@@ -5,11 +5,11 @@ from html import unescape
 from re import DOTALL, sub
 
 import pytest
+from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
 from rich.console import Console
 
 from prunedlora.results.analysis.harness_quality import spent_text, unmeasured_text
 from prunedlora.results.analysis.pareto import Objectives, best_full, points
-from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
 from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.comparison.comparison_page import comparison_html
 from prunedlora.results.comparison.comparison_tables import overview as comparison_overview

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-
 from prunedlora.results.analysis.likely_front import domination, likely_front, on_front_share
+
 from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.record import ExampleOutcomes, Figure
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_ind
+from scipy.stats import ttest_1samp, ttest_ind
 
 from prunedlora.results.analysis.confidence import draw_means
 from prunedlora.results.analysis.over_seeds import MeanContrast, mean_contrasts
@@ -62,6 +62,19 @@ def test_without_noise_of_examples_it_is_about_as_wide_as_a_t_interval():
         assert 0.97 < widths[0] / widths[1] < 1 + tolerance
 
 
+def test_at_the_same_seeds_it_is_students_interval_of_their_differences():
+    rng = np.random.default_rng(3)
+    shared = 0.05 * rng.standard_normal(5)
+    gains = [0.8 + shared + 0.004 * rng.standard_normal(5), 0.79 + shared]
+    zeros = [np.zeros((40_000, 5))] * 2
+    (paired,) = mean_contrasts(gains, zeros, [(0, 1)], 0.9, rng, seeds=[range(5), range(5)])
+    theirs = ttest_1samp(gains[0] - gains[1], 0.0).confidence_interval(0.9)
+    assert (paired.low, paired.high) == pytest.approx((theirs.low, theirs.high), abs=0.03 * (theirs.high - theirs.low))
+    for seeds in ([range(5), range(1, 6)], [[None] * 5] * 2):
+        (alone,) = mean_contrasts(gains, zeros, [(0, 1)], 0.9, rng, seeds=seeds)
+        assert alone.high - alone.low > 5 * (paired.high - paired.low)
+
+
 def test_a_restless_setting_does_not_hide_behind_steady_ones():
     steady = [0.800, 0.801, 0.799]
     contrasts = exact(*[steady] * 6, [0.9, 0.8, 0.7], pairs=[(6, c) for c in range(6)] + [(0, 1)])
@@ -86,16 +99,17 @@ def test_of_one_training_or_a_failed_one_nothing_can_be_told(lost):
     found = exact([0.7, 0.71], lost, [0.9, 0.9, 0.91], pairs=[(0, 1), (1, 0), (2, 0)])
     assert [(one.low, one.high) for one in found[:2]] == [(-np.inf, np.inf)] * 2
     assert found[0].difference == pytest.approx(0.705 - np.mean([x for x in lost if np.isfinite(x)]))
-    assert np.isfinite(found[2].low) and np.isfinite(found[2].high)
+    assert np.isfinite([found[2].low, found[2].high]).all()
 
 
 def test_a_setting_of_which_all_failed_has_no_difference():
     (found,) = exact([0.7, 0.71], [np.nan, np.nan])
-    assert np.isnan(found.difference) and found.high == np.inf
+    assert np.isnan(found.difference)
+    assert found.high == np.inf
 
 
 def test_figures_that_are_equal_by_rounding_are_not_known_for_certain():
     gains = [np.array([0.8, 0.8]), np.array([0.8, 0.8])]
     errors = [np.zeros((4000, 2))] * 2
     (found,) = mean_contrasts(gains, errors, [(0, 1)], 0.95, np.random.default_rng(0), resolution=0.01)
-    assert found.low < -0.02 and found.high > 0.02
+    assert found.low < -0.02 < 0.02 < found.high

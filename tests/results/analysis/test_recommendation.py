@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from prunedlora.results.analysis.recommendation import Constraints, RequestError, knee, recommend_with_confidence
 from rich.console import Console
 
 from prunedlora.results.analysis.pareto import Point
-from prunedlora.results.analysis.recommendation import Constraints, RequestError, knee, recommend_with_confidence
 from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.record import ExampleOutcomes, Failure, Figure, ObjectiveError
 from prunedlora.results.report.verdict import NothingToRecommendError, print_verdict

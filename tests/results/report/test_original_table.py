@@ -7,11 +7,11 @@ import json
 
 import numpy as np
 import pytest
+from prunedlora.results.analysis.doubt import doubt_of
+from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
 from rich.console import Console
 
-from prunedlora.results.analysis.doubt import doubt_of
 from prunedlora.results.analysis.original import Beside, origins, short_name
-from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
 from prunedlora.results.analysis.summary import comparisons, summarize
 from prunedlora.results.comparison.compare import run_comparison
 from prunedlora.results.record import BaseReference, Cut, ExampleOutcomes, Figure

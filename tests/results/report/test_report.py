@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
 
 from prunedlora.config.metric_names import COLUMNS, taken_names
 from prunedlora.results.analysis.latency_document import Conditions, Latency, write_latency
-from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
 from prunedlora.results.analysis.summary import comparisons, summarize
 from prunedlora.results.ask import Ask
 from prunedlora.results.exported_adapter import ExportedAdapter

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from prunedlora.benchmarks.report_speed import made_up_store
+from prunedlora.benchmarks.product.report_speed import made_up_store
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.study.kept_study import KeptStudy
 

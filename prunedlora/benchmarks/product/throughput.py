@@ -4,8 +4,6 @@ Token positions are counted, not timed. Times are medians of variants that take 
 """
 
 import random
-import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +14,7 @@ from torch.optim import AdamW
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from prunedlora.adapters.attach import AdapterSettings, attach
+from prunedlora.benchmarks.product.timing import take_turns
 from prunedlora.tasks.example import Example
 from prunedlora.tasks.target_losses import target_losses
 from prunedlora.tasks.task import Features, Shortened
@@ -129,7 +128,7 @@ def head_seconds(
         return run
 
     medians = take_turns(
-        {"whole": train_with(_losses_by_whole_head), "target_positions": train_with(target_losses)}, num_rounds, device
+        {"whole": train_with(_losses_by_whole_head), "target_positions": train_with(target_losses)}, num_rounds
     )
     share = len(positions) / ids.numel()
     return {**medians, "ratio": medians["whole"] / medians["target_positions"], "share_of_positions": share}
@@ -143,22 +142,8 @@ def optimizer_seconds(width: int, num_rounds: int, device: torch.device) -> dict
         for parameter in parameters:
             parameter.grad = torch.ones_like(parameter)
         steps[name] = AdamW(parameters, fused=fused).step
-    medians = take_turns(steps, num_rounds, device)
+    medians = take_turns(steps, num_rounds)
     return {**medians, "ratio": medians["default"] / medians["fused"]}
-
-
-def take_turns(runs: Mapping[str, Callable[[], Any]], num_rounds: int, device: torch.device) -> dict[str, float]:
-    """Median seconds of each, after one run that is not timed."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for number in range(num_rounds + 1):
-        for name, run in runs.items():
-            started = time.perf_counter()
-            run()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            if number > 0:
-                seconds[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def _passes(step: Sequence[int], micro_batch_size: int | None, micro_batch_tokens: int | None) -> list[list[int]]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from prunedlora.benchmarks.product.timing import seconds_of
 from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.tasks.task import Features, Task
 from prunedlora.training.data import BatchOrder
@@ -87,7 +88,7 @@ def batch_seconds(trial: TrialConfig, *, num_steps: int, batch_size: int) -> dic
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for step in range(num_steps):
         for name, order in orders.items():
-            seconds[name].append(_seconds_of(partial(_batch, task, order, step)))
+            seconds[name].append(seconds_of(partial(_batch, task, order, step)))
     milliseconds = {name: 1000 * median(found) for name, found in seconds.items()}
     return {"milliseconds": milliseconds, "ratio": milliseconds["files"] / milliseconds["lists"]}
 
@@ -110,7 +111,7 @@ def _memory(trial: TrialConfig, load: Callable[[], TaskData]) -> dict[str, Any]:
     gc.collect()
     return_freed_memory()
     after, more = _resident(), len(gc.get_objects()) - objects
-    collecting = _seconds_of(gc.collect)
+    collecting = seconds_of(gc.collect)
     num_tokens = sum(len(feature.input_ids) for split in kept.features.values() for feature in split)
     return {
         "num_tokens": num_tokens,
@@ -120,12 +121,6 @@ def _memory(trial: TrialConfig, load: Callable[[], TaskData]) -> dict[str, Any]:
         "collected_objects": more,
         "collection_seconds": collecting,
     }
-
-
-def _seconds_of(act: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    act()
-    return time.perf_counter() - began
 
 
 def _resident() -> dict[str, int]:

@@ -19,7 +19,7 @@ from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 from rich.console import Console
 
-from prunedlora.benchmarks.bare import bare_seconds, train_bare
+from prunedlora.benchmarks.product.bare import bare_seconds, train_bare
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.fleet import cluster

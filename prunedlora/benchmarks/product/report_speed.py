@@ -12,7 +12,8 @@ import numpy as np
 
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import TrialConfig, trial_with
-from prunedlora.results.analysis.doubt import doubt_of
+from prunedlora.results.analysis.attainment import attainment
+from prunedlora.results.analysis.decision import decide
 from prunedlora.results.analysis.history import hypervolume_history
 from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.ask import Ask
@@ -44,9 +45,10 @@ def report_seconds(config: SweepConfig, folder: Path, *, num_trials: int, num_ca
     write_importances(store, find_importances(store.asks(), store.records(), config.objectives))
     times = [_now()]
     summary = summarize(store)
-    stages, importances, doubt = hypervolume_history(summary), read_importances(store), doubt_of(summary)
+    stages, importances = hypervolume_history(summary), read_importances(store)
+    decision, bands = decide(summary), attainment(summary)
     times.append(_now())
-    page = report_html(summary, stages, importances, doubt)
+    page = report_html(summary, stages, importances, decision, bands)
     times.append(_now())
     write_report(store)
     times.append(_now())

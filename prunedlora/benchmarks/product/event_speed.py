@@ -5,8 +5,7 @@ read back per component, the lowest single scores without downdates, columns mas
 """
 
 import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from prunedlora.adapters.attach import AdapterSettings, attach
 from prunedlora.adapters.layers import AdaptedLayer, Side, adapted_layers
+from prunedlora.benchmarks.product.timing import seconds_of
 from prunedlora.pruning.criteria import Evidence, single_scores
 from prunedlora.pruning.gram import gram_of_weights, stack
 from prunedlora.pruning.pruner import Pruner
@@ -65,14 +65,14 @@ def event_speed(*, num_layers: int, rank: int, width: int, num_events: int, devi
                 pruner.observe()  # the public code computes the curvature in its event too
                 pruner.step(1, 1.0, None)
 
-            seconds[side].append(_timed(ours, device))
+            seconds[side].append(seconds_of(ours))
         layers = fresh()
 
         def plain(layers: Sequence[AdaptedLayer] = layers) -> None:
             for layer in layers:
                 _plain_event(layer)
 
-        seconds["plain"].append(_timed(plain, device))
+        seconds["plain"].append(seconds_of(plain))
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     return {
         "speedup": medians["plain"] / medians["both"],
@@ -100,16 +100,6 @@ def _layers(num_layers: int, rank: int, width: int, device: torch.device) -> lis
             for factor in (layer.A, layer.B):
                 factor.grad = 1e-3 * torch.randn(factor.shape, device=device)
     return layers
-
-
-def _timed(run: Callable[[], Any], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    began = time.perf_counter()
-    run()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - began
 
 
 def _curvature(gradient: Tensor) -> Tensor:

@@ -8,13 +8,13 @@ import copy
 import multiprocessing
 import statistics
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.benchmark import timer
 
 from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.training.distributed import Workers
@@ -116,13 +116,11 @@ def _advance(live: Trial, num_steps: int, device: torch.device) -> list[float]:
     """Trains on and returns the seconds of each step."""
     times: list[float] = []
     live.course = replace(live.course, milestones={live.step + num_steps})
-    last = time.perf_counter()
+    last = timer()
 
     def on_step(_: StepLog) -> Verdict:
         nonlocal last
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        now = time.perf_counter()
+        now = timer()
         times.append(now - last)
         last = now
         return Verdict.CONTINUE

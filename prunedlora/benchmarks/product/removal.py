@@ -7,7 +7,6 @@ the rank correlation of each criterion's scores with what removing single compon
 
 import fnmatch
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,7 +18,8 @@ from torch import Tensor
 
 from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
 from prunedlora.benchmarks.over_seeds import over_seeds
-from prunedlora.benchmarks.single_removals import rank_correlations, restored
+from prunedlora.benchmarks.product.single_removals import rank_correlations, restored
+from prunedlora.benchmarks.product.timing import seconds_of
 from prunedlora.config.methods import PruningConfig, section_fields
 from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.pruning.pruner import Pruner
@@ -131,9 +131,7 @@ def removal_costs(
                     with restored(layers):
                         pruner = Pruner(replace(one, target_sparsity=level), layers, seed=seed)
                         pruner.load_state_dict(states[name])
-                        began = _now(device)
-                        pruner.step(1, 1.0, None)
-                        seconds[name].append(_now(device) - began)
+                        seconds[name].append(seconds_of(partial(pruner.step, 1, 1.0, None)))
                         pruner.close()
                         rises[name][f"{level:g}"].append(_held_out_loss(live, base, assets) - before)
                 console.print(f"  {name}: " + ", ".join(f"{rises[name][f'{level:g}'][-1]:+.4f}" for level in LEVELS))
@@ -247,10 +245,3 @@ def _loss(live: Trial, base: TrialConfig, assets: Assets, features: Sequence[Fea
             workers=Workers(0, 1, next(live.model.parameters()).device),
         )
     return figures(outcomes)["loss"].value
-
-
-def _now(device: torch.device) -> float:
-    """Seconds, when the device has done what it was asked."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
