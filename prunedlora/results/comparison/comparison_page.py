@@ -11,7 +11,7 @@ from prunedlora.results.analysis.trainings import cost_of
 from prunedlora.results.comparison.comparison_chart import differences_chart, fronts_chart
 from prunedlora.results.comparison.fronts import Comparison, Contrast, Matched
 from prunedlora.results.comparison.groups import Group, differing
-from prunedlora.results.comparison.method_means import MeansAt, Settings
+from prunedlora.results.comparison.method_means import MeansAt, MethodContrast, Settings
 from prunedlora.results.comparison.verdicts import interval
 from prunedlora.results.comparison.words import (
     hypervolumes,
@@ -118,15 +118,7 @@ def _contrast(comparison: Comparison, contrast: Contrast) -> dict[str, Any]:
         "against": comparison.control.name,
         "verdict": methods.verdict,
         "finding": " ".join(told),
-        "methods": {
-            "verdict": methods.verdict,
-            "why_not": methods.why_not or None,
-            "finding": told[0],
-            "sizes": [
-                {**matched_document(one), "seeds": [len(of.points) for of in (one.group, one.control)]}
-                for one in methods.at
-            ],
-        },
+        "methods": {**methods_document(methods), "finding": told[0]},
         "adapters": {
             "verdict": contrast.verdict,
             "why_not": comparison.unproven or None,
@@ -134,13 +126,17 @@ def _contrast(comparison: Comparison, contrast: Contrast) -> dict[str, Any]:
         },
         "common_sizes": None if contrast.common is None else list(contrast.common),
         "same_data": contrast.same_data,
-        "sizes": [{**matched_document(one), "paired": one.paired, "in_table": one.size in table} for one in adapters],
+        "sizes": [{**_matched(one), "paired": one.paired, "in_table": one.size in table} for one in adapters],
     }
 
 
-def matched_document(one: Matched | MeansAt) -> dict[str, Any]:
-    """What was found at one size, as plain JSON data."""
+def methods_document(methods: MethodContrast) -> dict[str, Any]:
+    """What is told of two methods, as plain JSON data."""
+    sizes = [{**_matched(one), "seeds": [len(of.points) for of in (one.group, one.control)]} for one in methods.at]
+    return {"verdict": methods.verdict, "why_not": methods.why_not or None, "sizes": sizes}
 
+
+def _matched(one: Matched | MeansAt) -> dict[str, Any]:
     def side(of: Point | Settings, choices: int) -> dict[str, Any]:
         shown = of if isinstance(of, Point) else of.points[0]
         facts = {"candidate": of.name, "label": shown.record.label, "size": of.size, "best_of": choices}

@@ -190,4 +190,8 @@ def _why_not(named: Sequence[tuple[str, Sequence[Settings]]], telling: Sequence[
     if once:
         return f"one training each{'' if len(once) == len(named) else f' of {once[0]}'}"
     lost = [name for (name, _), own in zip(named, telling, strict=True) if not own]
-    return f"of all settings of {' and of '.join(lost)} that were repeated a training failed" if lost else ""
+    return (
+        f"of all settings of {' and of '.join(lost)} that were repeated a training failed or left nothing"
+        if lost
+        else ""
+    )

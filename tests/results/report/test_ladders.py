@@ -13,8 +13,8 @@ from prunedlora.results.record import Cut
 from prunedlora.results.report.front_chart import front_chart
 from prunedlora.results.report.front_png import front_png
 from prunedlora.results.report.ladder_lines import MOST_LINES, LadderLines, ladder_lines
-from prunedlora.results.report.report import write_report
 from prunedlora.results.report.overview import overview
+from prunedlora.results.report.report import write_report
 from prunedlora.results.rung_text import made_text, rung_text
 
 SCHEDULE = {"name": "ladder", "rungs": {"parameters": [500, 200], "mean_rank": None, "kept": None}}

@@ -20,8 +20,8 @@ from prunedlora.results.report.chart_style import ORIGINAL_LOOKS
 from prunedlora.results.report.front_chart import front_chart
 from prunedlora.results.report.front_png import front_png, legend_columns
 from prunedlora.results.report.original_table import MOST_ROWS, MOST_TABLES, made_word, original_tables
-from prunedlora.results.report.report import write_report
 from prunedlora.results.report.overview import overview
+from prunedlora.results.report.report import write_report
 from prunedlora.results.report.verdict import verdict
 from prunedlora.results.store import Store
 
