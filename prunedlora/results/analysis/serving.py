@@ -90,6 +90,12 @@ def refused_heads(candidates: Sequence[Candidate]) -> int:
     return sum(candidate.head_params > 0 for candidate in candidates)
 
 
+def refused_text(candidates: Sequence[Candidate]) -> str:
+    """The same as a sentence; empty where vLLM would load them all."""
+    refused = refused_heads(candidates)
+    return f"vLLM would refuse {refused} of {len(candidates)}: they carry a head of their own." if refused else ""
+
+
 def slot_sentence(candidate: Candidate) -> str:
     """What vLLM makes of it, as the middle of a sentence: the one thing that page and terminal say of its slot."""
     if refused_heads([candidate]):

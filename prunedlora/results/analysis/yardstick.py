@@ -66,10 +66,10 @@ def comparisons(summary: Summary) -> list[str]:
         lines.append(_beside_original(summary, point, original))
     elif found is not None:
         lines += _beside_yardstick(summary, point, found)
-    known = original if found is None else found.point
-    if best.name == point.name:
+    known = {one.name for one in (original, None if found is None else found.point) if one is not None}
+    if best.name == point.name and point.name not in known:
         lines.append("It is itself the best.")
-    elif known is None or best.name != known.name:
+    elif best.name not in {*known, point.name}:
         lines.append(f"{_sized(best, point)} the best ({_value(summary, best)}).")
     return lines
 

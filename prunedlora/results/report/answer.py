@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from prunedlora.results.analysis.confidence import interval_of
 from prunedlora.results.analysis.decision import CONFIDENCE, Choice, Decision
 from prunedlora.results.analysis.example_errors import LOSS
+from prunedlora.results.analysis.original import original_name
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.serving import slot_cell
 from prunedlora.results.analysis.summary import Summary
@@ -76,16 +77,20 @@ def choice_table(decision: Decision, summary: Summary) -> list[ChoiceRow]:
 
 def how_made(point: Point) -> str:
     """By which method, and where on its training: "prunedlora, rung 4 of a ladder of 4"."""
-    where = made_text(point.record, point.candidate)
+    began = point.candidate.is_original and original_name(point.record) is None  # before the first step of a fresh one
+    where = "" if began else made_text(point.record, point.candidate)
     if point.candidate.is_half_trained:
         where = f"a half-trained milestone, at {point.candidate.progress:.0%} of its steps"
     return ", ".join(filter(None, [method(point.record), where or f"trained for {point.step:,} steps"]))
 
 
-def with_interval(figure: Figure, quality: str) -> str:
-    """A figure of examples that chose nothing, with its interval where there is one."""
-    ends = interval_of(quality, figure, CONFIDENCE)
-    return f"{figure.value:.3f}" + ("" if ends is None else " ({}% interval {:.3f}–{:.3f})".format(95, *ends))
+def with_interval(figure: Figure, quality: str, num_choices: int = 1) -> str:
+    """A figure with its interval where there is one: over other draws of examples that chose nothing, or, where it
+    looked best of `num_choices`, for the luck of that too."""
+    ends = interval_of(quality, figure, CONFIDENCE, num_choices)
+    luck = f" for the best of {num_choices:,}" if num_choices > 1 else ""
+    shown = f"{figure.value:.3f}"
+    return shown if ends is None else f"{shown} ({100 * CONFIDENCE:g}% interval{luck} {ends[0]:.3f}–{ends[1]:.3f})"
 
 
 def looked_at_text(summary: Summary) -> str:

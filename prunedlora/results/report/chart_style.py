@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-GREY = "#757b85"
-RED = "#dd373c"
+GREY = "#747a84"
+RED = "#e0393e"
 FADED = 0.8
 """Opacity of what is beaten. All colours below keep 3:1 with it, on white and in the dark (WCAG 2.2, 1.4.11)."""
 GRID = {"gridcolor": "rgba(128,128,128,0.25)", "zeroline": False, "linecolor": GREY, "automargin": True}
@@ -41,7 +41,7 @@ LOOKS = {
     "full": Look("#57860f", "hexagon"),
 }
 """Of the registered methods, the same on every page and picture."""
-ORIGINAL_LOOKS = tuple(Look(colour, "star-diamond") for colour in ("#0e877c", "#cb4580", "#986f13", "#6f69e2"))
+ORIGINAL_LOOKS = tuple(Look(colour, "star-diamond") for colour in ("#0e877c", "#ce4883", "#9a7114", "#6f69e2"))
 """Of the adapters that trainings began with."""
 COLOURS = tuple(look.colour for look in LOOKS.values())
 

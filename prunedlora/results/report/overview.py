@@ -7,6 +7,7 @@ from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.decision import Decision, decide
 from prunedlora.results.analysis.evaluation_time import judged_text
 from prunedlora.results.analysis.harness_quality import unmeasured_text
+from prunedlora.results.analysis.serving import refused_text
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.analysis.throughput_text import throughputs_text
 from prunedlora.results.analysis.trainings import cost_of, sharing_text
@@ -41,6 +42,8 @@ def overview(summary: Summary) -> Group:
         parts.append(choices_table(decision, summary))
     if summary.front:
         parts.append(front_table(summary))
+        if note := refused_text([point.candidate for point in summary.front]):
+            parts.append(Text(note))
         shrunk = original_tables(summary)
         for table in shrunk.tables:  # a long name has no room in a table's own title
             parts += [Text(f"{table.title}:"), original_table(summary, table)]

@@ -24,7 +24,7 @@ from prunedlora.results.analysis.history import Stage, hypervolume_history
 from prunedlora.results.analysis.latency_document import latency_columns
 from prunedlora.results.analysis.learning_curves import LearningCurves, learning_curves
 from prunedlora.results.analysis.rank_map import rank_map
-from prunedlora.results.analysis.serving import refused_heads, slot_cell, slot_sentence
+from prunedlora.results.analysis.serving import refused_text, slot_cell, slot_sentence
 from prunedlora.results.analysis.summary import Summary, export_command, summarize
 from prunedlora.results.analysis.sweep_facts import sweep_facts
 from prunedlora.results.analysis.throughput_text import throughput_text, throughputs_text
@@ -140,7 +140,7 @@ def report_html(
         with_interval=answer.with_interval,
         slot_sentence=slot_sentence,
         slot_cell=slot_cell,
-        refused=refused_heads([point.candidate for point in summary.front]),
+        refused=refused_text([point.candidate for point in summary.front]),
         decision=decision,
         sentences=[] if decision is None else sentences(decision, summary),
         confirmed=[

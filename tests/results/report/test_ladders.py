@@ -111,7 +111,7 @@ def test_the_files_carry_rung_branch_and_the_parts_of_a_cut(fill, ladder):
     assert (report["cost"]["num_trainings"], report["cost"]["device_seconds"]) == (1, 2.0)
     assert report["trainings_of_several"] == {"a": 5}
     page = store.storage.read_text("report/report.html")
-    assert "Cost: 1 training, 2.0 s of training over all devices" in page
+    assert "<p>1 training, 2.0 s of training over all devices" in page
     assert "5 of 5 points on the front share training a." in page
     assert 'title="cut to rank 1, by svd, allocation uniform">2/2 cut</td>' in page
 
