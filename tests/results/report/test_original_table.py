@@ -7,10 +7,9 @@ import json
 
 import numpy as np
 import pytest
-from prunedlora.results.analysis.doubt import doubt_of
-from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
 from rich.console import Console
 
+from prunedlora.results.analysis.decision import decide
 from prunedlora.results.analysis.original import Beside, origins, short_name
 from prunedlora.results.analysis.summary import comparisons, summarize
 from prunedlora.results.comparison.compare import run_comparison
@@ -21,7 +20,7 @@ from prunedlora.results.report.front_png import front_png, legend_columns
 from prunedlora.results.report.original_table import MOST_ROWS, MOST_TABLES, made_word, original_tables
 from prunedlora.results.report.report import write_report
 from prunedlora.results.report.tables import overview
-from prunedlora.results.report.verdict import verdict
+from prunedlora.results.report.verdict import sentences
 from prunedlora.results.store import Store
 
 NUM = 400
@@ -168,8 +167,8 @@ def test_an_original_that_nothing_smaller_comes_near_is_recommended_itself(began
         "It is the adapter that it began with, some/adapter, as it came: nothing smaller is at most 0.01 worse than "
         "the best, which it is itself."
     ]
-    found = recommend_with_confidence(summary, within=0.01, confidence=0.95, constraints=Constraints())
-    assert found.point.name == found.best.name == "a@0"
+    found = decide(summary)
+    assert found.recommended.point.name == found.best.point.name == "a@0"
     other = [(right(9), 1230, 0, None, 0), (right(6), 1200, 40, None, 1)]
     better = summarize(began({"b": other}, recommend_within=0.0))
     assert better.recommended.name == "b@40"
@@ -278,11 +277,8 @@ def test_what_took_no_step_is_called_untrained(began):
     page = " ".join(summary.store.storage.read_text("report/report.html").split())
     assert "Nothing was trained.</strong>" in page
     assert "Cost: 1 trial without training.</p>" in page
-    found = recommend_with_confidence(summary, within=0.02, confidence=0.95, constraints=Constraints())
-    assert "Trial a measured and cut one adapter and trained nothing" in " ".join(
-        printed(verdict(found, summary.objectives)).split()
-    )
-    assert doubt_of(summary).found is not None
+    said = " ".join(sentences(decide(summary, within=0.02), summary))
+    assert "Trial a measured and cut one adapter and trained nothing" in said
 
 
 def test_trainings_and_trials_without_are_counted_apart(began):

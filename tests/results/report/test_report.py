@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
 
 from prunedlora.config.metric_names import COLUMNS, taken_names
+from prunedlora.results.analysis.decision import decide
 from prunedlora.results.analysis.latency_document import Conditions, Latency, write_latency
 from prunedlora.results.analysis.summary import comparisons, summarize
 from prunedlora.results.ask import Ask
@@ -23,7 +23,7 @@ from prunedlora.results.report.front_files import candidates_csv, front_csv, fro
 from prunedlora.results.report.front_png import front_png
 from prunedlora.results.report.parallel_chart import parallel_chart
 from prunedlora.results.report.report import write_report
-from prunedlora.results.report.verdict import verdict_document
+from prunedlora.results.report.verdict import decision_document
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
 
@@ -217,16 +217,14 @@ def test_doubt_seeds_and_latencies_are_shown_where_they_are_known(fill, record, 
     write_latency(store, "l2", "10", Latency(conditions=conditions, **seconds))
     page = Page(page_of(store))
     assert "over the 2 configurations trained with each of them; with so few seeds, hardly a band" in page.words
-    assert "On the front: how likely, had other validation examples been drawn" in page.words
+    assert "At most worse: than the truly best, with 95% confidence for all adapters at once" in page.words
     assert "no outcomes by example are on record" in page.words  # of the made-up candidates
     assert "30 (×1.50)" in page.words
     assert "50% of 2 seeds attain" in "".join(page.scripts)
     found = json.loads(read(store, "report.json"))
     assert found["attainment"]["seeds"] == [1, 2]
-    chances = {name: one["on_front"] for name, one in found["likely_front"]["candidates"].items()}
-    assert chances.keys() == {"s1@10", "s2@10", "l1@10", "l2@10"}
-    assert 0.5 < chances["l2@10"] <= 1
-    assert chances["l1@10"] < chances["l2@10"]
+    assert found["decision"]["recommended"]["candidate"] == "l2@10"
+    assert found["decision"]["settings"]["num_trainings"] == 2
 
 
 def test_the_page_is_self_contained(filled):
@@ -443,8 +441,7 @@ def test_no_function_of_one_s_own_is_called_as_a_column_is(fill, record, candida
     with_all = [made[0], made[1].model_copy(update={"judged_by_loss": judged})]
     summary = summarize(fill(record("a", *with_all), objectives=objectives))
     front = json.loads(front_json(summary))
-    found = recommend_with_confidence(summary, within=0.01, confidence=0.95, constraints=Constraints())
-    verdict = verdict_document(found, summary.objectives)
+    verdict = decision_document(decide(summary), summary)
     columns = {
         *candidates_csv(summary).splitlines()[0].split(","), *front_csv(summary).splitlines()[0].split(","),
         *front["front"][0], *front["recommended"], *verdict["recommended"],
