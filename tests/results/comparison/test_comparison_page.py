@@ -65,7 +65,12 @@ def test_the_terminal_says_what_is_sure_first(two):
     ("old", "new", "within", "said"),
     [
         ({100: 40}, {100: 42}, 0.001, "are: no difference between new and old can be told with 95% confidence, up to"),
-        ({100: 40}, {100: 42}, 0.05, "new and old are at most 0.05 apart with 95% confidence, up to adapter_params 100"),
+        (
+            {100: 40},
+            {100: 42},
+            0.05,
+            "new and old are at most 0.05 apart with 95% confidence, up to adapter_params 100",
+        ),
         ({100: 40}, {100: 90}, 0.01, "new is worse than old with 95% confidence, up to adapter_params 100."),
         ({100: 40}, {100: 90}, 0.01, "Measured 0.125 worse."),
         ({100: 40}, {100: 40}, 0.01, "Measured the same."),
