@@ -23,7 +23,7 @@ from prunedlora.delivery.card import card
 from prunedlora.delivery.form import Form
 from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.record import Failure, Figure, TrialRecord
-from prunedlora.results.report.tables import overview
+from prunedlora.results.report.overview import overview
 from prunedlora.results.store import Store
 from prunedlora.study.rebuild import outcome
 from prunedlora.sweep.finish import export_recommended

@@ -17,8 +17,8 @@ from prunedlora.results.comparison.fronts import compare
 from prunedlora.results.comparison.groups import groups_by
 from prunedlora.results.exported_adapter import ExportedAdapter
 from prunedlora.results.record import ExampleOutcomes, Failure, Figure, ObjectiveError
+from prunedlora.results.report.overview import overview
 from prunedlora.results.report.report import report_files
-from prunedlora.results.report.tables import overview
 from prunedlora.results.report.verdict import print_verdict
 
 QUALITY = "harness/arc_easy/acc"
