@@ -29,6 +29,15 @@ def tested(store: Store, points: Iterable[Point]) -> dict[str, dict[str, Figure]
     }
 
 
+def original_test(store: Store, record: TrialRecord) -> dict[str, Figure] | None:
+    """Test figures of the adapter that a training began with; None where it was not measured there, or is none of its
+    candidates. Raises RecordError for a broken file."""
+    original = next((candidate for candidate in record.candidates if candidate.is_original), None)
+    path = None if original is None else path_of_test(store, record, original)
+    text = None if path is None else store.storage.read_text(path)
+    return None if path is None or text is None else _parsed(text, store.storage.uri_of(path))[0]
+
+
 def read_test_figures(store: Store, path: str) -> dict[str, Figure]:
     """Figures of the TEST_FILE at `path` in the store. Raises RecordError when it is not there or broken."""
     return read_test(store, path)[0]
