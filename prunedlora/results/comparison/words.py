@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from prunedlora.results.analysis.harness_quality import examples_text, spent_text, whole_split_text
 from prunedlora.results.analysis.trainings import cost_of, sharing_text
-from prunedlora.results.comparison.fronts import Comparison, Contrast, Matched
+from prunedlora.results.comparison.fronts import Comparison, Contrast
 from prunedlora.results.comparison.groups import Group
-from prunedlora.results.comparison.method_means import MeansAt, MethodContrast, rates_text
-from prunedlora.results.comparison.verdicts import Terms, sentences
+from prunedlora.results.comparison.method_means import MethodContrast, rates_text
+from prunedlora.results.comparison.verdicts import Matched, Side, Terms, sentences
 from prunedlora.results.figure_text import figure_text, no_error_text
 from prunedlora.results.record import Figure
 from prunedlora.results.recorded_settings import flat
@@ -48,7 +48,7 @@ def terms_of(comparison: Comparison, contrast: Contrast) -> Terms:
     )
 
 
-def tables_of(comparison: Comparison, contrast: Contrast) -> list[tuple[str, Sequence[Matched | MeansAt]]]:
+def tables_of(comparison: Comparison, contrast: Contrast) -> list[tuple[str, Sequence[Matched[Side]]]]:
     """Title and rows of what is told of the methods, where something is, and of these adapters."""
     terms, quality = terms_of(comparison, contrast), comparison.objectives.quality
     between, sure = f"{terms.name} against {terms.control}", percent(terms.confidence)
@@ -119,7 +119,7 @@ def _trainings(comparison: Comparison) -> list[str]:
     return [*costs, *shared, *(alike if shared else [])]
 
 
-def said(comparison: Comparison, contrast: Contrast, one: Matched | MeansAt) -> str:
+def said(comparison: Comparison, contrast: Contrast, one: Matched[Side]) -> str:
     """The verdict in a few words."""
     return terms_of(comparison, contrast).said(one)
 
