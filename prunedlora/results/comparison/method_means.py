@@ -22,6 +22,8 @@ from prunedlora.results.record import ExampleOutcomes, Figure
 from prunedlora.results.recorded_settings import flat
 
 RATE = "optimizer.learning_rate"
+ONE_EACH = "one training each"
+"""Why nothing is told of two methods that were not repeated."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ def rates_text(groups: Sequence[Group]) -> str:
 def _why_not(named: Sequence[tuple[str, Sequence[Settings]]], telling: Sequence[Sequence[Settings]]) -> str:
     once = [name for name, settings in named if not settings]
     if once:
-        return f"one training each{'' if len(once) == len(named) else f' of {once[0]}'}"
+        return ONE_EACH + ("" if len(once) == len(named) else f" of {once[0]}")
     lost = [name for (name, _), own in zip(named, telling, strict=True) if not own]
     return (
         f"of all settings of {' and of '.join(lost)} that were repeated a training failed or left nothing"

@@ -6,7 +6,7 @@ from prunedlora.results.analysis.harness_quality import examples_text, spent_tex
 from prunedlora.results.analysis.trainings import cost_of, sharing_text
 from prunedlora.results.comparison.fronts import Comparison, Contrast
 from prunedlora.results.comparison.groups import Group
-from prunedlora.results.comparison.method_means import MethodContrast, rates_text
+from prunedlora.results.comparison.method_means import ONE_EACH, MethodContrast, rates_text
 from prunedlora.results.comparison.verdicts import Matched, Side, Terms, sentences
 from prunedlora.results.figure_text import figure_text, no_error_text
 from prunedlora.results.record import Figure
@@ -77,8 +77,7 @@ def notes(comparison: Comparison) -> list[str]:
         *_pairing(comparison),
         *([] if comparison.unproven else [_intervals(comparison)]),
         *_luck(comparison),
-        f"All on {whole_split_text(comparison.objectives.quality)}. What is said of these adapters knows nothing of "
-        "other seeds; what is said of methods is of means over seeds, the noise of each setting's estimated by itself.",
+        f"All on {whole_split_text(comparison.objectives.quality)}{_seeds(comparison)}",
         *_half_trained(comparison),
         *_trainings(comparison),
         *_losses(comparison),
@@ -100,6 +99,15 @@ def _shown(comparison: Comparison) -> list[Figure]:
     """The figures that stand in tables and charts."""
     named = [point for group in comparison.groups for point in (*group.front, group.recommended) if point is not None]
     return [point.quality for point in named]
+
+
+def _seeds(comparison: Comparison) -> str:
+    if all(contrast.methods.why_not == ONE_EACH for contrast in comparison.contrasts):
+        return f", and {ONE_EACH}: another seed may differ by more than this; train both with further seeds to know."
+    return (
+        ". What is said of these adapters knows nothing of other seeds; what is said of methods is of means over "
+        "seeds, the noise of each setting's estimated by itself."
+    )
 
 
 def _half_trained(comparison: Comparison) -> list[str]:
