@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
 
 from prunedlora.delivery.stored_adapter import UNCHECKED, StoredAdapterError
 from prunedlora.results.analysis.configurations import configurations
+from prunedlora.results.analysis.decision import decide
 from prunedlora.results.analysis.pareto import Objectives, Point
 from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.record import Figure, RecordError
@@ -213,9 +213,9 @@ def test_another_seed_later_does_not_stand_for_those_that_were_dropped(store: St
     assert dropped(store) == 2
     assert not has_adapter(store, "seed0")
     put(store, "seed1", tree, 0.97, 150, seed=1)
-    found = recommend_with_confidence(summarize(store), within=0.01, confidence=0.95, constraints=Constraints())
+    found = decide(summarize(store), within=0.01)
     assert found is not None
-    assert found.point.key == "good"
+    assert found.recommended.point.key == "seed1"  # the adapter is judged, not the mean of its settings
     [judged] = [
         c
         for c in configurations(summarize(store).points, store.records(), Objectives.parse(tree["objectives"]))

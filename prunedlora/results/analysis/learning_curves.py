@@ -15,6 +15,8 @@ MOST_BRIGHT = 12
 MOST_FADED = 36
 """Logs that are read for lines in the background: reading all of a large sweep would take longer than all of the
 page."""
+LONGEST_NAME = 18
+"""Characters of a name that a legend on a phone has room for."""
 BRIGHT_BINS, FADED_BINS = 60, 30
 """Points of a line: each the mean of its steps."""
 
@@ -33,7 +35,8 @@ class Curve:
     @property
     def title(self) -> str:
         name = self.record.label or method(self.record)
-        return f"{name} {self.record.key[:8]}{' (recommended)' if self.is_recommended else ''}"
+        short = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+        return f"{short} {self.record.key[:8]}{' (recommended)' if self.is_recommended else ''}"
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def sentences(decision: Decision, summary: Summary) -> list[str]:
         _rule(decision, summary),
         _sureness(decision, summary),
         *_remedies(decision, summary),
-        *decision.caveats,
+        *_compared(decision, summary),
         *settings_sentences(decision),
         *filter(None, [_luck(decision, summary), no_error_text([one.point.quality, decision.best.point.quality])]),
         *filter(None, [spent_text(quality, None if summary.exported is None else summary.exported.test)]),
@@ -91,7 +91,7 @@ def proven_sentences(decision: Decision, summary: Summary) -> list[str]:
     return [
         f"The smallest that is proven at most {decision.within:g} worse than the best: {_measured(one, summary)}.",
         f"{_bound_sentence(one, decision)}.",
-        *decision.caveats,
+        *_compared(decision, summary),
         *filter(None, [_luck(decision, summary)]),
     ]
 
@@ -260,6 +260,13 @@ def _bound_sentence(one: Standing, decision: Decision) -> str:
         f"With {percent(decision.confidence)} confidence, for all adapters at once, it is at most {one.bound:.4f} "
         "worse than the truly best of them"
     )
+
+
+def _compared(decision: Decision, summary: Summary) -> list[str]:
+    if decision.caveats:
+        return list(decision.caveats)
+    examples = examples_text(summary.objectives.quality, decision.num_examples)
+    return [f"Compared on the same {decision.num_examples:,} {examples}, pair by pair."]
 
 
 def _remedies(decision: Decision, summary: Summary) -> list[str]:
