@@ -83,13 +83,15 @@ def test_the_recommended_adapter_is_copied_with_its_test_figures(store: Store) -
 def test_the_adapter_that_it_began_with_is_tested_beside_it(store: Store) -> None:
     """Again and again where that went wrong; of the recommended one alone does the export hang."""
     tree = store.read_sweep()
-    put(store, "shrunk", {"trial": tree["trial"] | {"adapter": {"start_from": "mine", "initial_rank": 8}}}, 0.91, 5)
+    put(store, "shrunk", tree, 0.91, 5)
     record = store.read_record("shrunk")
     assert record is not None
     original = record.candidates[0].model_copy(
         update={"step": 0, "progress": 0.0, "adapter_params": 300, "adapter_path": "adapters/000000"}
     )
-    store.write_record(record.model_copy(update={"candidates": (original, *record.candidates)}), driver_epoch=1)
+    config = record.config | {"adapter": {"start_from": "mine", "method": "lora"}, "pruning": None}
+    record = record.model_copy(update={"config": config, "candidates": (original, *record.candidates)})
+    store.write_record(record, driver_epoch=1)
     asked: list[tuple[str, str]] = []
 
     def test(fails: str = "") -> Any:
