@@ -8,11 +8,17 @@ import pytest
 from prunedlora.delivery.stored_adapter import UNCHECKED, StoredAdapterError
 from prunedlora.results.analysis.configurations import configurations
 from prunedlora.results.analysis.decision import decide
-from prunedlora.results.analysis.pareto import Objectives
+from prunedlora.results.analysis.pareto import Objectives, Point
 from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.record import Figure, RecordError
 from prunedlora.results.store import Store
-from prunedlora.sweep.finish import drop_dominated, export_recommended, missing_tests
+from prunedlora.sweep.finish import (
+    drop_dominated,
+    export_recommended,
+    finish_recommended,
+    is_recommended_left,
+    missing_tests,
+)
 from tests.inventions import invent_adapter, invented_record, sweep_tree
 
 
@@ -72,6 +78,56 @@ def test_the_recommended_adapter_is_copied_with_its_test_figures(store: Store) -
     assert to_test(store) == []
     put(store, "better", store.read_sweep(), 0.99, 100)
     assert to_test(store) == ["better@20"]
+
+
+def test_the_adapter_that_it_began_with_is_tested_beside_it(store: Store) -> None:
+    """Again and again where that went wrong; of the recommended one alone does the export hang."""
+    tree = store.read_sweep()
+    put(store, "shrunk", tree, 0.91, 5)
+    record = store.read_record("shrunk")
+    assert record is not None
+    original = record.candidates[0].model_copy(
+        update={"step": 0, "progress": 0.0, "adapter_params": 300, "adapter_path": "adapters/000000"}
+    )
+    config = record.config | {"adapter": {"start_from": "mine", "method": "lora"}, "pruning": None}
+    record = record.model_copy(update={"config": config, "candidates": (original, *record.candidates)})
+    store.write_record(record, driver_epoch=1)
+    asked: list[tuple[str, str]] = []
+
+    def test(*fails: str) -> Any:
+        def measure(point: Point, what: str) -> str | None:
+            asked.append((point.name, what))
+            if point.name in fails:
+                return "no memory"
+            figures = {"accuracy": {"value": 0.7, "stderr": None, "num_examples": 7}}
+            path = store.trial_path(point.key, str(point.candidate.adapter_path), "test.json")
+            store.storage.write_text(path, json.dumps({"figures": figures, "certificate": {}}))
+            return None
+
+        return measure
+
+    both = ["shrunk@20", "shrunk@0"]
+    assert to_test(store) == both
+    assert finish_recommended(summarize(store), test(*both)) == [
+        "the recommended adapter was not tested and not exported: no memory",
+        "the adapter that it began with was not tested: no memory",
+    ]
+    assert store.read_exported() is None
+    assert finish_recommended(summarize(store), test(both[1])) == [
+        "the adapter that it began with was not tested: no memory"
+    ]
+    exported = store.read_exported()
+    assert exported is not None
+    assert (exported.key, exported.original_test) == ("shrunk", None)
+    assert to_test(store) == both[1:]
+    assert finish_recommended(summarize(store), test()) == []
+    exported = store.read_exported()
+    assert exported is not None
+    assert exported.original_test is not None
+    assert exported.original_test["accuracy"].value == 0.7
+    assert (to_test(store), is_recommended_left(summarize(store))) == ([], False)
+    its, began = "the recommended adapter", "the adapter that it began with"
+    assert asked == [(both[0], its), (both[1], began), (both[0], its), (both[1], began), (both[1], began)]
 
 
 def test_an_adapter_that_was_damaged_since_its_test_is_not_recommended(store: Store) -> None:

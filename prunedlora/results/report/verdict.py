@@ -9,6 +9,7 @@ from rich.text import Text
 
 from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.configurations import Configuration
+from prunedlora.results.analysis.confirmation_text import fresh_sentences
 from prunedlora.results.analysis.constraints import Constraints
 from prunedlora.results.analysis.decision import Choice, Decision, Standing, decide
 from prunedlora.results.analysis.harness_quality import examples_text, spent_text, split_text
@@ -49,6 +50,8 @@ def print_verdict(
         return
     named = found.proven if proven else found.recommended
     lines = proven_sentences(found, summary) if proven else sentences(found, summary)
+    if named is not None:
+        lines += fresh_sentences(summary.confirmations, named.point.name, summary.objectives)
     console.print(Text(" ".join(lines)))
     console.print(choices_table(found, summary))
     if named is not None:
