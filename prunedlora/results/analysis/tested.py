@@ -13,6 +13,11 @@ TEST_FILE = "test.json"
 """Beside an adapter that was measured (delivery/candidate_test.py)."""
 
 
+def on_test(candidate: str) -> str:
+    """Under which name a candidate's outcomes by example on the test split are kept, beside those on validation."""
+    return f"{candidate}-test"
+
+
 def path_of_test(store: Store, record: TrialRecord, candidate: Candidate) -> str | None:
     """Where a candidate's test figures lie in the store, or would; None for one without an adapter file."""
     return candidate.adapter_path and store.trial_path(record.key, candidate.adapter_path, TEST_FILE)

@@ -1,14 +1,13 @@
 """A comparison in sentences, for the terminal and the page: what is sure, what was measured, what to bear in mind."""
 
-import math
 from collections.abc import Sequence
 
 from prunedlora.results.analysis.harness_quality import examples_text, spent_text, whole_split_text
 from prunedlora.results.analysis.trainings import cost_of, sharing_text
-from prunedlora.results.comparison.fronts import Comparison, Contrast, Matched
+from prunedlora.results.comparison.fronts import Comparison, Contrast
 from prunedlora.results.comparison.groups import Group
-from prunedlora.results.comparison.method_means import MeansAt, rates_text
-from prunedlora.results.comparison.verdicts import Terms, sentences
+from prunedlora.results.comparison.method_means import ONE_EACH, MethodContrast, rates_text
+from prunedlora.results.comparison.verdicts import Matched, Side, Terms, sentences
 from prunedlora.results.figure_text import figure_text, no_error_text
 from prunedlora.results.record import Figure
 from prunedlora.results.recorded_settings import flat
@@ -17,12 +16,16 @@ from prunedlora.results.report.verdict import percent
 
 def of_methods(comparison: Comparison, contrast: Contrast) -> list[str]:
     """What is known of what the settings of both give, whatever the seed: first the verdict on all sizes."""
-    method, terms = contrast.methods, terms_of(comparison, contrast)
-    rates = [rates for rates in [rates_text([contrast.group, comparison.control])] if rates]
-    if method.why_not:
-        return [f"Of {terms.name} and {terms.control} as methods nothing can be told: {method.why_not}.", *rates]
-    first, *rest = sentences(terms, method.at)
-    return [f"As methods, by their means over seeds: {first}", *rest, *rates]
+    rates = rates_text([contrast.group, comparison.control])
+    return [*method_sentences(terms_of(comparison, contrast), contrast.methods), *([rates] if rates else [])]
+
+
+def method_sentences(terms: Terms, methods: MethodContrast) -> list[str]:
+    """The verdict on two methods and what it rests on."""
+    if methods.why_not:
+        return [f"Of {terms.name} and {terms.control} as methods nothing can be told: {methods.why_not}."]
+    first, *rest = sentences(terms, methods.at)
+    return [f"As methods, by their means over seeds: {first}", *rest]
 
 
 def of_adapters(comparison: Comparison, contrast: Contrast) -> list[str]:
@@ -45,7 +48,7 @@ def terms_of(comparison: Comparison, contrast: Contrast) -> Terms:
     )
 
 
-def tables_of(comparison: Comparison, contrast: Contrast) -> list[tuple[str, Sequence[Matched | MeansAt]]]:
+def tables_of(comparison: Comparison, contrast: Contrast) -> list[tuple[str, Sequence[Matched[Side]]]]:
     """Title and rows of what is told of the methods, where something is, and of these adapters."""
     terms, quality = terms_of(comparison, contrast), comparison.objectives.quality
     between, sure = f"{terms.name} against {terms.control}", percent(terms.confidence)
@@ -74,8 +77,7 @@ def notes(comparison: Comparison) -> list[str]:
         *_pairing(comparison),
         *([] if comparison.unproven else [_intervals(comparison)]),
         *_luck(comparison),
-        f"All on {whole_split_text(comparison.objectives.quality)}. What is said of these adapters knows nothing of "
-        "other seeds; what is said of methods is of means over seeds, the noise of each setting's estimated by itself.",
+        f"All on {whole_split_text(comparison.objectives.quality)}{_seeds(comparison)}",
         *_half_trained(comparison),
         *_trainings(comparison),
         *_losses(comparison),
@@ -99,6 +101,15 @@ def _shown(comparison: Comparison) -> list[Figure]:
     return [point.quality for point in named]
 
 
+def _seeds(comparison: Comparison) -> str:
+    if all(contrast.methods.why_not == ONE_EACH for contrast in comparison.contrasts):
+        return f", and {ONE_EACH}: another seed may differ by more than this; train both with further seeds to know."
+    return (
+        ". What is said of these adapters knows nothing of other seeds; what is said of methods is of means over "
+        "seeds, the noise of each setting's estimated by itself."
+    )
+
+
 def _half_trained(comparison: Comparison) -> list[str]:
     out = [f"{g.num_half_trained} of {g.name}" for g in comparison.groups if g.num_half_trained]
     only = [g.name for g in comparison.groups if any(p.candidate.is_half_trained for p in g.points)]
@@ -116,19 +127,9 @@ def _trainings(comparison: Comparison) -> list[str]:
     return [*costs, *shared, *(alike if shared else [])]
 
 
-def said(comparison: Comparison, contrast: Contrast, one: Matched | MeansAt) -> str:
+def said(comparison: Comparison, contrast: Contrast, one: Matched[Side]) -> str:
     """The verdict in a few words."""
-    return "measured" if math.isinf(one.low) else terms_of(comparison, contrast).said(one.verdict)
-
-
-def signed(value: float) -> str:
-    return f"{value:+z.3f}"
-
-
-def interval(matched: Matched | MeansAt) -> str:
-    if math.isinf(matched.low):
-        return signed(matched.difference)
-    return f"{signed(matched.difference)} [{signed(matched.low)}, {signed(matched.high)}]"
+    return terms_of(comparison, contrast).said(one)
 
 
 def span(group: Group) -> str:
