@@ -23,7 +23,7 @@ from prunedlora.training.loop import Verdict
 from prunedlora.trial.assemble import build_method, build_trial, num_steps
 from prunedlora.trial.assets import Assets, load_assets
 from prunedlora.trial.candidates import ADAPTER, validation_examples
-from prunedlora.trial.cuts import Cutter
+from prunedlora.trial.cutter import Cutter
 from prunedlora.trial.start import begin_heads
 
 
