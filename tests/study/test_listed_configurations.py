@@ -2,7 +2,7 @@ import pytest
 
 from prunedlora.config.space import Choice, IntRange, LogInt, LogUniform, SpaceEntry, Uniform, Value
 from prunedlora.registry import names
-from prunedlora.study import configurations
+from prunedlora.study import listed_configurations
 from prunedlora.study.kept_study import propose
 from prunedlora.study.listed_configurations import canonical_params, list_configurations
 from prunedlora.study.suggest import fixed
@@ -45,5 +45,5 @@ def test_spaces_without_end_or_too_large_are_not_listed(monkeypatch: pytest.Monk
     assert list_configurations({"a": rank, "b": LogUniform(log_uniform=(0.1, 1))}) is None
     assert list_configurations({"a": IntRange(int=(1, 10_001))}) is None
     assert len(list_configurations({"a": IntRange(int=(1, 10_000))}) or ()) == 10_000
-    monkeypatch.setattr(configurations, "MOST_LISTED", 1)
+    monkeypatch.setattr(listed_configurations, "MOST_LISTED", 1)
     assert list_configurations({"a": rank}) is None
