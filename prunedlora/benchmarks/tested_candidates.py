@@ -8,10 +8,11 @@ from rich.console import Console
 from prunedlora.adapters.verify import VerificationError
 from prunedlora.config.pins import pinned
 from prunedlora.config.trial import TrialConfig
-from prunedlora.delivery.candidate_test import TEST_FILE, measure_test, read_test_figures
+from prunedlora.delivery.candidate_test import measure_test
 from prunedlora.delivery.recorded_trial import recorded_trial
 from prunedlora.delivery.stored_adapter import StoredAdapterError
 from prunedlora.plain_print import print_plain
+from prunedlora.results.analysis.tested import TEST_FILE, read_test_figures
 from prunedlora.results.record import BaseReference, Candidate, Figure, TrialRecord, from_json, to_json
 from prunedlora.results.store import Store
 from prunedlora.tasks.outcomes import figures

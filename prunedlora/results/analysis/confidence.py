@@ -7,12 +7,12 @@ therefore known better than each accuracy by itself, and only a paired resamplin
 "Measured" is always a quality with its sign such that more is better.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import beta
 
 from prunedlora.corpus_figures import CORPUS_FIGURES, LOWEST, resampled
 from prunedlora.results.record import Figure
@@ -29,42 +29,61 @@ BEATEN = 2.0
 the truly best."""
 
 
-def interval_of(name: str, figure: Figure, confidence: float) -> tuple[float, float] | None:
-    """Two-sided interval of a figure over other draws of as many examples; None where it has no standard error.
+def interval_of(name: str, figure: Figure, confidence: float, num_choices: int = 1) -> tuple[float, float] | None:
+    """Two-sided interval of a figure over other draws of as many examples; None where no probability can be given.
 
-    Mean scores have Wilson's (https://doi.org/10.1080/01621459.1927.10502953), which stays
-    within 0 and 1 and is no point where all examples were right; losses the normal one. Wilson's is for shares of right
-    examples; scores between 0 and 1 vary less, and count as the number of right or wrong ones that would have this
-    standard error: p (1 − p) / stderr² + 1, which is n for a share. Figures of all classes together
-    (corpus_figures.py) are no means: theirs is the normal one, cut at what they can be, and none where the jackknife
-    finds no error, since how rare the classes are is not known here. Neither are figures beyond 0 and 1.
+    `num_choices`: from how many the figure was picked because it looked best; the interval holds for all of them at
+    once (Bonferroni), and so for the picked one.
+    Mean scores have the exact one of Clopper and Pearson (https://doi.org/10.1093/biomet/26.4.404), which covers at
+    least what it states where Wilson's covers too little near 0 and 1. It is for shares of right examples; scores
+    between 0 and 1 vary less, and count as the number of right or wrong ones that would have this standard error:
+    p (1 − p) / stderr² + 1, which is n for a share. Figures of all classes together (corpus_figures.py) are no means:
+    theirs is the normal one, cut at what they can be, and none where the jackknife finds no error, since how rare the
+    classes are is not known here. None for a loss and other figures beyond 0 and 1: their standard error does not tell
+    what a rare example may cost.
     """
     if figure.stderr is None or (name in CORPUS_FIGURES and figure.stderr == 0):
         return None
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    low, high = figure.value - z * figure.stderr, figure.value + z * figure.stderr
+    tail = (1 - confidence) / num_choices / 2
     if name in CORPUS_FIGURES:
-        return max(low, LOWEST[name]), min(high, 1.0)
+        z = NormalDist().inv_cdf(1 - tail)
+        return (
+            max(figure.value - z * figure.stderr, LOWEST[name]),
+            min(figure.value + z * figure.stderr, 1.0),
+        )
     if name == "loss" or not 0 <= figure.value <= 1:
-        return low, high
+        return None
     n, p = float(figure.num_examples), figure.value
     if figure.stderr > 0:
         n = max(n, p * (1 - p) / figure.stderr**2 + 1)
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return middle - half, middle + half
+    right, wrong = p * n, (1 - p) * n
+    return (
+        float(beta.ppf(tail, right, wrong + 1)) if right > 0 else 0.0,
+        float(beta.ppf(1 - tail, right + 1, wrong)) if wrong > 0 else 1.0,
+    )
 
 
 def draw_means(scores: Floats, weights: Floats | None, rng: np.random.Generator, num_draws: int = NUM_DRAWS) -> Floats:
     """Means of C candidates on resampled examples, (num_draws, C).
 
     `scores` (C, n): what each example adds; `weights` (C, n): what it counts (targets of a loss), None: one each.
+    Examples are not drawn but weighted, each by an exponential number (https://doi.org/10.1214/aos/1176345338): no
+    draw is without one, and with one more example at the worst its quantiles are an upper limit of a mean that is
+    known to hold for few examples too (https://arxiv.org/abs/1905.06208).
     """
+    n = scores.shape[1]
     means = []
-    for counts in draw_examples(scores.shape[1], rng, num_draws):
+    for num in blocks(num_draws, n):
+        counts = rng.exponential(1.0, (num, n))
         totals = counts @ scores.T
-        means.append(totals / scores.shape[1] if weights is None else totals / (counts @ weights.T))
+        means.append(totals / (counts.sum(1, keepdims=True) if weights is None else counts @ weights.T))
     return np.concatenate(means)
+
+
+def blocks(num_draws: int, n: int) -> list[int]:
+    """How many draws of n examples to make at once, until there were `num_draws`."""
+    at_once = max(1, MOST_DRAWN // n)
+    return [min(at_once, num_draws - begin) for begin in range(0, num_draws, at_once)]
 
 
 def draw_corpus_figures(
@@ -79,9 +98,7 @@ def draw_corpus_figures(
 
 def draw_examples(n: int, rng: np.random.Generator, num_draws: int) -> Iterator[Floats]:
     """How often each of n examples is drawn, (some draws, n), until there were `num_draws`."""
-    at_once = max(1, MOST_DRAWN // n)
-    for begin in range(0, num_draws, at_once):
-        num = min(at_once, num_draws - begin)
+    for num in blocks(num_draws, n):
         drawn = rng.integers(n, size=(num, n)) + n * np.arange(num)[:, None]
         yield np.bincount(drawn.ravel(), minlength=num * n).reshape(num, n).astype(np.float64)
 
@@ -97,7 +114,7 @@ def shortfall_bounds(
     """(C,) upper bounds on how much worse than the truly best of C adapters each truly is, whichever that is.
 
     They hold for all of them at once with probability `confidence`, so that the one which looks best may be picked
-    afterwards: multiple comparisons with the best (Hsu, https://doi.org/10.1214/aos/1176346662). Was adapter j the
+    afterwards: multiple comparisons with the best (Hsu, https://doi.org/10.1214/aos/1176346732). Was adapter j the
     truly best, all others would be bounded beside it as beside a control (Dunnett,
     https://doi.org/10.1080/01621459.1955.10501294), the critical value d_j from the draws, which know how adapters err
     together; since it is not known which one is, the largest of these bounds counts:

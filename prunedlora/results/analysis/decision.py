@@ -13,6 +13,7 @@ from math import ceil, isfinite
 
 import numpy as np
 
+from prunedlora.corpus_figures import CORPUS_FIGURES
 from prunedlora.results.analysis.budget import recommend
 from prunedlora.results.analysis.confidence import NUM_DRAWS, shortfall_bounds
 from prunedlora.results.analysis.configurations import Configuration, settings_of
@@ -121,8 +122,10 @@ def decide(
     confidence: float = CONFIDENCE,
     constraints: Constraints = NO_CONSTRAINTS,
     seed: int = 0,
+    num_draws: int = NUM_DRAWS,
 ) -> Decision | None:
-    """The decision. `within`: None takes the sweep's margin. None where no candidate has an adapter file.
+    """The decision; None where no candidate has an adapter file. `within`: None takes the sweep's margin. `num_draws`:
+    resamplings that the bounds are from, which `seed` draws.
 
     Adapters whose file is gone are none to ship, but measured: the truly best may be one of them. Raises RequestError
     where none with a file meets the constraints, and for a margin and a confidence that are none; RecordError for
@@ -138,7 +141,7 @@ def decide(
     gain = summary.objectives.gain
     best = min(allowed, key=lambda p: (-gain(p.quality.value), p.size, p.key, p.candidate.name))
     measured = [point for point in summary.points if not constraints.excess(point)]
-    bounds, caveats = _bounds(summary, measured, confidence, seed)
+    bounds, caveats = _bounds(summary, measured, confidence, seed, num_draws)
     unproven = _unproven(summary, best)
     standings = {
         point.name: Standing(
@@ -171,7 +174,7 @@ def decide(
 
 
 def _bounds(
-    summary: Summary, measured: Sequence[Point], confidence: float, seed: int
+    summary: Summary, measured: Sequence[Point], confidence: float, seed: int, num_draws: int
 ) -> tuple[dict[str, float], list[str]]:
     """Name → bound of those for which one is known, and the caveats of all that were compared.
 
@@ -181,25 +184,33 @@ def _bounds(
     on_front = {point.name for point in front(measured, summary.objectives)}
     gain = summary.objectives.gain
     nearest = sorted(measured, key=lambda p: (p.name not in on_front, -gain(p.quality.value), p.size, p.name))
-    compared = sorted(nearest[:MOST_COMPARED], key=lambda p: (p.size, p.key, p.candidate.name))
+    # The best first: where data differ, others are said to be on other data than it.
+    compared = sorted(nearest[:MOST_COMPARED], key=lambda p: (-gain(p.quality.value), p.size, p.name))
     rng = np.random.default_rng(seed)
-    errors = example_errors(summary.store, compared, np.arange(len(compared)), summary.objectives, rng, NUM_DRAWS)
+    errors = example_errors(summary.store, compared, np.arange(len(compared)), summary.objectives, rng, num_draws)
+    draws, caveats = errors.draws, errors.caveats()
+    if summary.objectives.quality == LOSS and errors.without_outcomes:
+        draws = np.where([point in errors.without_outcomes for point in compared], np.nan, draws)
+        caveats.append("Of a loss nothing is proven without them: a standard error does not tell what is rare.")
     upper = shortfall_bounds(
         np.array([gain(point.quality.value) for point in compared]),
-        errors.draws,
+        draws,
         1 - (1 - confidence) * len(compared) / len(measured),
         rng,
         one_more=one_more_example(compared, errors.outcomes, summary.objectives),
     )
     bounds = {point.name: float(bound) for point, bound in zip(compared, upper, strict=True) if isfinite(bound)}
-    return bounds, errors.caveats()
+    return bounds, caveats
 
 
 def _unproven(summary: Summary, best: Point) -> str:
     quality, num = summary.objectives.quality, best.quality.num_examples
-    if quality != LOSS or num >= LOSS_EXAMPLES:
-        return ""
-    return (
-        f"How much worse than the best it truly may be is not said: that takes at least {LOSS_EXAMPLES} "
-        f"{examples_text(quality)} of a loss, since one rare example may cost any number of nats, and here are {num:,}."
-    )
+    what = "How much worse than the best it truly may be is not said"
+    if quality == LOSS and num < LOSS_EXAMPLES:
+        return (
+            f"{what}: that takes at least {LOSS_EXAMPLES} {examples_text(quality)} of a loss, since one rare example "
+            f"may cost any number of nats, and here are {num:,}."
+        )
+    if quality != LOSS and quality not in CORPUS_FIGURES and not 0 <= best.quality.value <= 1:
+        return f"{what}: {quality} is no score from 0 to 1, so that one rare example may change it by any number."
+    return ""

@@ -69,13 +69,25 @@ def example_errors(
     rng: np.random.Generator,
     num_draws: int,
 ) -> ExampleErrors:
-    """Draws for all points. `owner` (P,): the configuration that each is a training of, by number.
+    """As `errors_of`, of points of one store. Raises RecordError for broken outcomes."""
+    found = store.read_many_outcomes([(point.key, point.candidate.name) for point in points])
+    return errors_of(points, found, owner, objectives, rng, num_draws)
+
+
+def errors_of(
+    points: Sequence[Point],
+    found: Sequence[ExampleOutcomes | None],
+    owner: Ints,
+    objectives: Objectives,
+    rng: np.random.Generator,
+    num_draws: int,
+) -> ExampleErrors:
+    """Draws for all points. `found` (P,): their outcomes by example; `owner` (P,): the configuration that each is a
+    training of, by number.
 
     Trainings of one configuration that are drawn from their standard errors have one error, as if seeds changed nothing
-    about which examples are hard: they are not independent, having seen the same ones. Raises RecordError for broken
-    outcomes.
+    about which examples are hard: they are not independent, having seen the same ones.
     """
-    found = store.read_many_outcomes([(point.key, point.candidate.name) for point in points])
     sign = 1.0 if objectives.maximize else -1.0
     draws = np.full((num_draws, len(points)), np.nan)
     bare = {

@@ -9,8 +9,11 @@ from dataclasses import asdict
 from typing import Any
 
 from prunedlora.results.analysis.attainment import Attainment
+from prunedlora.results.analysis.confirmation_text import confirmation_sentences
 from prunedlora.results.analysis.decision import Decision
+from prunedlora.results.analysis.directions import directions
 from prunedlora.results.analysis.evaluation_time import evaluation_share
+from prunedlora.results.analysis.harness_figures import harness_figures
 from prunedlora.results.analysis.harness_quality import split_text
 from prunedlora.results.analysis.history import Stage
 from prunedlora.results.analysis.original import original_facts, original_name
@@ -77,6 +80,15 @@ def report_json(
         "best": None if summary.best is None else _row(summary, summary.best),
         "decision": None if decision is None else decision_document(decision, summary),
         "attainment": None if bands is None else asdict(bands),
+        "looked_at_on_test": {name: _figures(figures) for name, figures in summary.tested.items()},
+        "confirmations": [
+            line for found in summary.confirmations for line in confirmation_sentences(found, summary.objectives)
+        ],
+        "harness": {name: _figures(figures) for name, figures in harness_figures(summary).items()},
+        "directions": {
+            name: {path: {**asdict(one), "text": one.text()} for path, one in found.items()}
+            for name, found in directions(summary).items()
+        },
         "history": [asdict(stage) for stage in stages],
         "importances": None if importances is None else importances.model_dump(mode="json"),
         "failed": [

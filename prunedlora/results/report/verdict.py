@@ -12,9 +12,10 @@ from prunedlora.results.analysis.configurations import Configuration
 from prunedlora.results.analysis.constraints import Constraints
 from prunedlora.results.analysis.decision import Choice, Decision, Standing, decide
 from prunedlora.results.analysis.harness_quality import examples_text, spent_text, split_text
+from prunedlora.results.analysis.serving import slot_cell
 from prunedlora.results.analysis.summary import Summary, export_command, summarize
 from prunedlora.results.analysis.trainings import is_untrained
-from prunedlora.results.figure_text import bytes_text, figure_text, no_error_text
+from prunedlora.results.figure_text import figure_text, file_text, no_error_text
 from prunedlora.results.report.tables import plain_table
 from prunedlora.results.store import Store
 
@@ -68,7 +69,7 @@ def sentences(decision: Decision, summary: Summary) -> list[str]:
         _rule(decision, summary),
         _sureness(decision, summary),
         *_remedies(decision, summary),
-        *decision.caveats,
+        *_compared(decision, summary),
         *settings_sentences(decision),
         *filter(None, [_luck(decision, summary), no_error_text([one.point.quality, decision.best.point.quality])]),
         *filter(None, [spent_text(quality, None if summary.exported is None else summary.exported.test)]),
@@ -87,7 +88,7 @@ def proven_sentences(decision: Decision, summary: Summary) -> list[str]:
     return [
         f"The smallest that is proven at most {decision.within:g} worse than the best: {_measured(one, summary)}.",
         f"{_bound_sentence(one, decision)}.",
-        *decision.caveats,
+        *_compared(decision, summary),
         *filter(None, [_luck(decision, summary)]),
     ]
 
@@ -180,16 +181,15 @@ def choice_rows(decision: Decision, summary: Summary) -> list[tuple[str, ...]]:
 
 def _row(choice: Choice) -> tuple[str, ...]:
     one, candidate = choice.standing, choice.standing.point.candidate
-    slot = "none" if candidate.served_slot is None else f"r{candidate.served_slot}"
-    if candidate.served_slot_bytes is not None:
-        slot = bytes_text(candidate.served_slot_bytes)
+    # The memory alone, where that is known: all of slot_cell has no room.
+    slot = slot_cell(candidate).partition("(")[2].rstrip(")") or slot_cell(candidate)
     return (
         f"{choice.margin:g}",
         f"{one.point.quality.value:.3f}",
         f"{one.shortfall:.3f}",
         "?" if one.bound is None else f"{one.bound:.3f}{' proven' if one.is_proven(choice.margin) else ''}",
         f"{candidate.adapter_params:,}",
-        bytes_text(candidate.file_bytes),
+        file_text(candidate),
         slot,
         one.point.name,
     )
@@ -257,6 +257,13 @@ def _bound_sentence(one: Standing, decision: Decision) -> str:
         f"With {percent(decision.confidence)} confidence, for all adapters at once, it is at most {one.bound:.4f} "
         "worse than the truly best of them"
     )
+
+
+def _compared(decision: Decision, summary: Summary) -> list[str]:
+    if decision.caveats:
+        return list(decision.caveats)
+    examples = examples_text(summary.objectives.quality, decision.num_examples)
+    return [f"Compared on the same {decision.num_examples:,} {examples}, pair by pair."]
 
 
 def _remedies(decision: Decision, summary: Summary) -> list[str]:

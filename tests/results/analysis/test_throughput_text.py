@@ -8,8 +8,8 @@ from rich.console import Console
 
 from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.analysis.throughput_text import throughput_text, throughputs_text
+from prunedlora.results.report.overview import overview
 from prunedlora.results.report.report import report_files
-from prunedlora.results.report.tables import overview
 
 
 def test_one_training_a_few_and_many(record):
