@@ -8,13 +8,13 @@ from prunedlora.adapters.attach import detach, load
 from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.class_names import recorded_labels
 from prunedlora.delivery.stored_adapter import adapter_path, fetch_adapter
-from prunedlora.results.analysis.tested import TEST_FILE
+from prunedlora.results.analysis.tested import TEST_FILE, on_test
 from prunedlora.results.store import Store
 from prunedlora.tasks.outcomes import figures
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import evaluate
 from prunedlora.trial.assets import AssetCache
-from prunedlora.trial.candidates import ADAPTER, certificate_facts, recorded, verified
+from prunedlora.trial.candidates import ADAPTER, certificate_facts, example_outcomes, recorded, verified
 from prunedlora.trial.failures import loading
 
 
@@ -22,7 +22,7 @@ def measure_test(
     config: TrialConfig, key: str, candidate: str, *, store: Store, assets: AssetCache, workers: Workers
 ) -> None:
     """Evaluates a candidate's exported adapter, as PEFT loads it, on the test split, its classes in the order on
-    record; writes TEST_FILE beside it.
+    record; writes TEST_FILE beside it, and its outcomes by example under the name `on_test`.
 
     Raises:
         StoredAdapterError: the adapter is gone, or is not the one that was recorded.
@@ -58,5 +58,6 @@ def measure_test(
             detach(model)
     if workers.rank == 0:
         measured = {name: figure.model_dump() for name, figure in recorded(figures(outcomes)).items()}
+        store.write_outcomes(key, on_test(candidate), example_outcomes(outcomes))
         content = {"figures": measured, "certificate": certificate_facts(certificate)}
         store.storage.write_text(f"{path}/{TEST_FILE}", json.dumps(content, allow_nan=False, indent=1) + "\n")

@@ -12,7 +12,7 @@ from prunedlora.results.analysis.pareto import Objectives
 from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.record import Figure, RecordError
 from prunedlora.results.store import Store
-from prunedlora.sweep.finish import drop_dominated, export_recommended, missing_test
+from prunedlora.sweep.finish import drop_dominated, export_recommended, missing_tests
 from tests.inventions import invent_adapter, invented_record, sweep_tree
 
 
@@ -49,7 +49,7 @@ def store(tmp_path: Path) -> Store:
 
 def test_the_recommended_adapter_is_copied_with_its_test_figures(store: Store) -> None:
     """And with its card and certificate, which say what the test evaluation found and checked."""
-    assert to_test(store) == "good@20"
+    assert to_test(store) == ["good@20"]
     path = store.trial_path("good", "adapters/000020/test.json")
     with pytest.raises(RecordError, match=r"good/adapters/000020/test.json: the test evaluation left no figures"):
         export_recommended(store, "good", "20")
@@ -69,9 +69,9 @@ def test_the_recommended_adapter_is_copied_with_its_test_figures(store: Store) -
     assert certificate["candidate"] == "good@20"
     assert certificate["checks"] == {"weights_file": UNCHECKED} | checks
     assert "accuracy 0.800 on the test split (7 examples" in (folder / "README.md").read_text()
-    assert to_test(store) is None
+    assert to_test(store) == []
     put(store, "better", store.read_sweep(), 0.99, 100)
-    assert to_test(store) == "better@20"
+    assert to_test(store) == ["better@20"]
 
 
 def test_an_adapter_that_was_damaged_since_its_test_is_not_recommended(store: Store) -> None:
@@ -83,15 +83,14 @@ def test_an_adapter_that_was_damaged_since_its_test_is_not_recommended(store: St
     assert not store.has_folder("recommended")
 
 
-def to_test(store: Store) -> str | None:
-    point = missing_test(summarize(store))
-    return None if point is None else point.name
+def to_test(store: Store) -> list[str]:
+    return [point.name for point in missing_tests(summarize(store))]
 
 
 def test_nothing_to_recommend_needs_no_test(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "empty"))
     store.create_or_open(sweep_tree(tmp_path / "empty"))
-    assert missing_test(summarize(store)) is None
+    assert to_test(store) == []
 
 
 def test_adapters_of_dominated_candidates_go_and_their_figures_stay(store: Store) -> None:

@@ -26,11 +26,13 @@ from prunedlora.results.driver_lock import DriverLock, DriverLockedError
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.store import Store
 from prunedlora.sweep import early_end
+from prunedlora.sweep import here_run as here_run_module
 from prunedlora.sweep import run_here as run_here_module
 from prunedlora.sweep.early_end import EarlyEnd
 from prunedlora.sweep.here_progress import HereProgress
+from prunedlora.sweep.here_run import InterruptedHereError
 from prunedlora.sweep.outcome import SweepResult
-from prunedlora.sweep.run_here import InterruptedHereError, NotHereError, run_here
+from prunedlora.sweep.run_here import NotHereError, run_here
 from prunedlora.trial.outside_error import NodeError
 from tests import tiny
 from tests.hidden_packages import HIDE
@@ -39,6 +41,9 @@ from tests.inventions import invented_record
 ROOT = Path(__file__).parents[2]
 TIMES = {"train_seconds", "evaluation_seconds", "tokens_per_second", "attempts"}
 """Of a record and its candidates: what two equal trainings differ in."""
+WORK = (
+    (here_run_module, "execute_trial"), (run_here_module, "measure_base"), (here_run_module, "measure_test"),
+)  # fmt: skip
 
 
 def tree_of(folder: Path, storage: Path, **changes: Any) -> dict[str, Any]:
@@ -136,8 +141,8 @@ def test_what_is_done_is_not_done_again(
     whole: tuple[Store, SweepResult, str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = whole[0]
-    for name in ("execute_trial", "measure_base", "measure_test"):
-        monkeypatch.setattr(run_here_module, name, lambda *_, **__: pytest.fail("nothing is left"))
+    for module, name in WORK:
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("nothing is left"))
     tree = tree_of(folder, Path(store.uri), baselines=[{"label": "renamed"}])
     again, text = run(parse_sweep(tree, "test"))
     assert (again.exit_code, again.num_kept, again.num_new) == (0, 1, 0)
@@ -256,12 +261,12 @@ def test_trouble_of_the_node_is_no_failure(config: SweepConfig, monkeypatch: pyt
         raise NodeError("trial x was interrupted on node y: OSError: gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_here_module, "execute_trial", trouble)
+        patch.setattr(here_run_module, "execute_trial", trouble)
         with pytest.raises(InterruptedHereError, match=r"OSError: gone\. No trial has failed by this: run the same"):
             run(config)
     assert Store(config.storage).records() == []
-    for name in ("measure_base", "measure_test"):
-        monkeypatch.setattr(run_here_module, name, trouble)
+    for module, name in WORK[1:]:
+        monkeypatch.setattr(module, name, trouble)
     result, text = run(config)
     assert (result.exit_code, len(result.problems)) == (1, 2)
     assert "Problem: the base model was not evaluated: NodeError: trial x was interrupted on node y" in text

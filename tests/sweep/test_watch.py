@@ -20,9 +20,10 @@ from prunedlora.results.analysis.pareto import Objectives
 from prunedlora.results.driver_lock import DriverLockedError
 from prunedlora.results.store import Store
 from prunedlora.study.asker import Asker
-from prunedlora.sweep import run as run_module
+from prunedlora.sweep import slot_run
 from prunedlora.sweep import watch as watch_module
 from prunedlora.sweep.progress import Progress
+from prunedlora.sweep.run import BASE_WORK
 from prunedlora.sweep.signals import TERMINATED
 from prunedlora.sweep.slot_news import SlotNews
 
@@ -196,25 +197,25 @@ def end_of(config: SweepConfig, board: Here, **run: Any) -> tuple[Any, Any, io.S
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(run_module, "PLACELESS_SECONDS", 0.1)
+    monkeypatch.setattr(slot_run, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(slot_run, "PLACELESS_SECONDS", 0.1)
 
 
 def test_the_end_does_not_wait_for_ever_for_a_place(board: Here, make_sweep: Make, soon: None) -> None:
     """And what happens meanwhile is told."""
-    board.put_work.remote(run_module.BASE_WORK, later=True)
+    board.put_work.remote(BASE_WORK, later=True)
     board.open.remote(0)
     board.wait_for_place.remote(0)
     end, slots, text = end_of(make_sweep(), board)
     slots.closed[1] = "slot 1 was closed after 3 failures"
-    assert "no slot had a place for 0.1 s; the same command goes on" in run_module._wait_for(end, "base")
+    assert "no slot had a place for 0.1 s; the same command goes on" in slot_run._wait_for(end, BASE_WORK)
     lines = text.getvalue().splitlines()
     assert lines[:2] == ["slot 1 was closed after 3 failures", "waiting for resources: none"]
     assert "1 of 1 slots wait for resources" in lines[2]
 
 
 def test_the_end_waits_for_a_slot_that_serves(board: Here, make_sweep: Make, soon: None) -> None:
-    board.put_work.remote(run_module.BASE_WORK, later=True)
+    board.put_work.remote(BASE_WORK, later=True)
     board.join.remote(0, "10.0.0.0")
     board.take.remote(0, 1, 0)
     looks = iter(range(30))  # 0.3 s, three times what is waited without a slot
@@ -224,7 +225,7 @@ def test_the_end_waits_for_a_slot_that_serves(board: Here, make_sweep: Make, soo
             board.finish.remote(0, 1, "completed", 1.0)
 
     end, _, _ = end_of(make_sweep(), board, lock=SimpleNamespace(check=check))
-    assert run_module._wait_for(end, "base") == "completed"
+    assert slot_run._wait_for(end, BASE_WORK) == "completed"
 
 
 def test_a_driver_that_was_replaced_notices_at_the_end_too(board: Here, make_sweep: Make, soon: None) -> None:
@@ -234,12 +235,12 @@ def test_a_driver_that_was_replaced_notices_at_the_end_too(board: Here, make_swe
     board.join.remote(0, "10.0.0.0")
     end, _, _ = end_of(make_sweep(), board, lock=SimpleNamespace(check=check))
     with pytest.raises(DriverLockedError, match="was taken over by another"):
-        run_module._wait_for(end, "base")
+        slot_run._wait_for(end, BASE_WORK)
 
 
 def test_the_end_is_told_when_no_slot_is_left_or_the_time_is_up(board: Here, make_sweep: Make, soon: None) -> None:
     board.join.remote(0, "10.0.0.0")
     end, slots, _ = end_of(make_sweep(), board, deadline=0.0)
-    assert run_module._wait_for(end, "base").startswith("the time is up, and no slot was free for it")
+    assert slot_run._wait_for(end, BASE_WORK).startswith("the time is up, and no slot was free for it")
     slots.lost = True
-    assert run_module._wait_for(end, "base") == "no slot is left"
+    assert slot_run._wait_for(end, BASE_WORK) == "no slot is left"

@@ -13,6 +13,11 @@ TEST_FILE = "test.json"
 """Beside an adapter that was measured (delivery/candidate_test.py)."""
 
 
+def on_test(candidate: str) -> str:
+    """Under which name a candidate's outcomes by example on the test split are kept, beside those on validation."""
+    return f"{candidate}-test"
+
+
 def path_of_test(store: Store, record: TrialRecord, candidate: Candidate) -> str | None:
     """Where a candidate's test figures lie in the store, or would; None for one without an adapter file."""
     return candidate.adapter_path and store.trial_path(record.key, candidate.adapter_path, TEST_FILE)
@@ -27,6 +32,15 @@ def tested(store: Store, points: Iterable[Point]) -> dict[str, dict[str, Figure]
         for (name, path), text in zip(placed, texts, strict=True)
         if text is not None
     }
+
+
+def original_test(store: Store, record: TrialRecord) -> dict[str, Figure] | None:
+    """Test figures of the adapter that a training began with; None where it was not measured there, or is none of its
+    candidates. Raises RecordError for a broken file."""
+    original = next((candidate for candidate in record.candidates if candidate.is_original), None)
+    path = None if original is None else path_of_test(store, record, original)
+    text = None if path is None else store.storage.read_text(path)
+    return None if path is None or text is None else _parsed(text, store.storage.uri_of(path))[0]
 
 
 def read_test_figures(store: Store, path: str) -> dict[str, Figure]:

@@ -9,7 +9,8 @@ from prunedlora.results.analysis.harness_quality import counted_text, split_text
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.comparison.fronts import Comparison
 from prunedlora.results.comparison.groups import Group
-from prunedlora.results.comparison.words import interval, said
+from prunedlora.results.comparison.verdicts import interval
+from prunedlora.results.comparison.words import said
 from prunedlora.results.figure_text import figure_text
 from prunedlora.results.record import Figure
 from prunedlora.results.recorded_settings import method

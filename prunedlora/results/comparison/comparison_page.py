@@ -11,10 +11,10 @@ from prunedlora.results.analysis.trainings import cost_of
 from prunedlora.results.comparison.comparison_chart import differences_chart, fronts_chart
 from prunedlora.results.comparison.fronts import Comparison, Contrast, Matched
 from prunedlora.results.comparison.groups import Group, differing
-from prunedlora.results.comparison.method_means import MeansAt, Settings
+from prunedlora.results.comparison.method_means import MeansAt, MethodContrast, Settings
+from prunedlora.results.comparison.verdicts import interval
 from prunedlora.results.comparison.words import (
     hypervolumes,
-    interval,
     notes,
     of_adapters,
     of_methods,
@@ -112,29 +112,28 @@ def _group(group: Group, area: float) -> dict[str, Any]:
 
 def _contrast(comparison: Comparison, contrast: Contrast) -> dict[str, Any]:
     methods, adapters, table = contrast.methods, contrast.matched, {one.size for one in contrast.budgets}
-    of = of_methods(comparison, contrast), of_adapters(comparison, contrast)
+    told = [" ".join(of(comparison, contrast)) for of in (of_methods, of_adapters)]
     return {
         "name": contrast.group.name,
         "against": comparison.control.name,
         "verdict": methods.verdict,
-        "finding": " ".join([*of[0], *of[1]]),
-        "methods": {
-            "verdict": methods.verdict,
-            "why_not": methods.why_not or None,
-            "finding": " ".join(of[0]),
-            "sizes": [
-                {**_matched(one), "seeds": [len(one.group.points), len(one.control.points)]} for one in methods.at
-            ],
-        },
+        "finding": " ".join(told),
+        "methods": {**methods_document(methods), "finding": told[0]},
         "adapters": {
             "verdict": contrast.verdict,
             "why_not": comparison.unproven or None,
-            "finding": " ".join(of[1]),
+            "finding": told[1],
         },
         "common_sizes": None if contrast.common is None else list(contrast.common),
         "same_data": contrast.same_data,
         "sizes": [{**_matched(one), "paired": one.paired, "in_table": one.size in table} for one in adapters],
     }
+
+
+def methods_document(methods: MethodContrast) -> dict[str, Any]:
+    """What is told of two methods, as plain JSON data."""
+    sizes = [{**_matched(one), "seeds": [len(of.points) for of in (one.group, one.control)]} for one in methods.at]
+    return {"verdict": methods.verdict, "why_not": methods.why_not or None, "sizes": sizes}
 
 
 def _matched(one: Matched | MeansAt) -> dict[str, Any]:

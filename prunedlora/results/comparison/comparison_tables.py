@@ -1,23 +1,23 @@
 """A comparison in the terminal, within 100 columns."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from prunedlora.results.analysis.harness_quality import titled
-from prunedlora.results.comparison.fronts import Comparison, Contrast, Matched
+from prunedlora.results.comparison.fronts import Comparison, Matched
 from prunedlora.results.comparison.groups import differing
 from prunedlora.results.comparison.method_means import MeansAt
+from prunedlora.results.comparison.verdicts import Terms, interval
 from prunedlora.results.comparison.words import (
     hypervolumes,
-    interval,
     notes,
     of_adapters,
     of_methods,
-    said,
     tables_of,
+    terms_of,
 )
 from prunedlora.results.figure_text import figure_text
 from prunedlora.results.report.tables import plain_table
@@ -37,8 +37,11 @@ def overview(comparison: Comparison, left_out: list[str]) -> Group:
         parts.append(Text(f"Left out: {'; '.join(left_out)}."))
     parts += [Text(hypervolumes(comparison)), Text("")]
     for contrast in comparison.contrasts:
+        recommended = {
+            one.recommended.size for one in (contrast.group, comparison.control) if one.recommended is not None
+        }
         for title, rows in tables_of(comparison, contrast):
-            parts += [matched_table(comparison, contrast, title, rows), Text("")]
+            parts += [matched_table(terms_of(comparison, contrast), title, rows, recommended), Text("")]
     if paths := list(differing(comparison.groups)):
         more = f" and {len(paths) - MOST_DIFFERING} more" if len(paths) > MOST_DIFFERING else ""
         parts.append(Text(f"They differ in {', '.join(paths[:MOST_DIFFERING])}{more}, each throughout."))
@@ -75,14 +78,14 @@ def groups_table(comparison: Comparison) -> Table:
     return table
 
 
-def matched_table(comparison: Comparison, contrast: Contrast, title: str, rows: Sequence[Matched | MeansAt]) -> Table:
-    """The best of each up to some sizes, and the difference with its interval."""
-    group, control = contrast.group, comparison.control
-    recommended = {one.recommended.size for one in (group, control) if one.recommended is not None}
-    table = plain_table(f"{title} (→ size of a recommended adapter)")
+def matched_table(
+    terms: Terms, title: str, rows: Sequence[Matched | MeansAt], recommended: Collection[float] = ()
+) -> Table:
+    """The best of each up to some sizes, and the difference with its interval; `recommended` sizes are marked."""
+    table = plain_table(title + (" (→ size of a recommended adapter)" if recommended else ""))
     table.add_column("", width=1)
     table.add_column("at most", justify="right", no_wrap=True)
-    for name in (group.name, control.name):
+    for name in (terms.name, terms.control):
         table.add_column(Text(name), justify="right", max_width=NAME_WIDTH, overflow="fold")
         table.add_column("size", justify="right", no_wrap=True)
     table.add_column("better by", justify="right", no_wrap=True)
@@ -96,6 +99,6 @@ def matched_table(comparison: Comparison, contrast: Contrast, title: str, rows: 
             f"{one.control.quality.value:.3f}",
             f"{one.control.size:,.10g}",
             interval(one),
-            Text(said(comparison, contrast, one)),
+            Text(terms.said(one)),
         )
     return table

@@ -15,7 +15,7 @@ from prunedlora.results.analysis.example_errors import data_of
 from prunedlora.results.analysis.nameable import SCREEN
 from prunedlora.results.analysis.pareto import Objectives, Point, Reference, hypervolume, reference
 from prunedlora.results.comparison.groups import ComparisonError, Group
-from prunedlora.results.comparison.method_means import MethodContrast, contrast_methods, settings_of
+from prunedlora.results.comparison.method_means import MethodContrast, contrast_methods, repeated_settings
 from prunedlora.results.comparison.resampling import (
     Columns,
     Sample,
@@ -130,11 +130,14 @@ def compare(
     sample = draw_sample(taking_part, outcomes_of(columns.order), each, objectives, rng)
     unproven = why_no_probability(taking_part, objectives)
     # Half of the doubt for claiming too much for the groups, half for claiming too little.
-    low, high = (critical_value(sample.errors, sample.steps, pairs, (1 + confidence) / 2) for pairs in (gained, lost))
+    low, high = (
+        critical_value(sample.errors, sample.steps, pairs, (1 + confidence) / 2, sample.rare)
+        for pairs in (gained, lost)
+    )
     reach = (math.inf, math.inf) if unproven else (low, high)
     ordered = (control, *others)
     methods = contrast_methods(
-        [(group.name, settings_of(group)) for group in ordered],
+        [(group.name, repeated_settings(group)) for group in ordered],
         objectives,
         within=within,
         confidence=confidence,

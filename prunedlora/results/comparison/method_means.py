@@ -18,7 +18,7 @@ from prunedlora.results.analysis.pareto import Objectives, Point
 from prunedlora.results.comparison.groups import Group
 from prunedlora.results.comparison.resampling import draw_sample, outcomes_of, why_no_probability
 from prunedlora.results.comparison.verdicts import Overall, Verdict, overall, verdict_of
-from prunedlora.results.record import ExampleOutcomes, Figure, TrialRecord
+from prunedlora.results.record import ExampleOutcomes, Figure
 from prunedlora.results.recorded_settings import flat
 
 RATE = "optimizer.learning_rate"
@@ -32,7 +32,7 @@ class Settings:
     """What each left, in the order of the seeds."""
     outcomes: tuple[ExampleOutcomes | None, ...]
     num_failed: int
-    """Further trainings that failed by a fault of their own, or were stopped: they are in no mean."""
+    """Trainings that failed through these settings, or left nothing here: they were stopped, say."""
 
     @property
     def name(self) -> str:
@@ -93,10 +93,11 @@ class MethodContrast:
         return overall([one.verdict for one in self.at]) if self.at else "unknown"
 
 
-def settings_of(group: Group) -> list[Settings]:
-    """Those of the group that were trained with several seeds, failed ones among them."""
+def repeated_settings(group: Group) -> list[Settings]:
+    """Those of the group that were trained with several seeds, failed ones among them; what a node, a storage or a
+    user broke tells nothing of them and is no training."""
     found = [
-        (one, sum(map(_is_own_fault, one.missing)))
+        (one, one.num_failed + sum(record.failure is None for record in one.missing))
         for one in configurations(group.points, group.records, group.objectives)
     ]
     return [
@@ -184,15 +185,13 @@ def rates_text(groups: Sequence[Group]) -> str:
     )
 
 
-def _is_own_fault(record: TrialRecord) -> bool:
-    """Whether a training is missing for what it is: it failed by itself, was stopped, or left nothing here; what a
-    node, a storage or a user broke tells nothing of the settings."""
-    return record.failure is None or record.failure.fault in (None, "trial")
-
-
 def _why_not(named: Sequence[tuple[str, Sequence[Settings]]], telling: Sequence[Sequence[Settings]]) -> str:
     once = [name for name, settings in named if not settings]
     if once:
         return f"one training each{'' if len(once) == len(named) else f' of {once[0]}'}"
     lost = [name for (name, _), own in zip(named, telling, strict=True) if not own]
-    return f"of all settings of {' and of '.join(lost)} that were repeated a training failed" if lost else ""
+    return (
+        f"of all settings of {' and of '.join(lost)} that were repeated a training failed or left nothing"
+        if lost
+        else ""
+    )

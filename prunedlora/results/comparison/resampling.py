@@ -14,12 +14,14 @@ from prunedlora.results.analysis.example_errors import (
     data_of,
     documents_of,
     errors_of,
+    one_more_example,
     step_of_one,
     tells,
 )
 from prunedlora.results.analysis.harness_quality import examples_text
 from prunedlora.results.analysis.pareto import Objectives, Point
 from prunedlora.results.comparison.groups import ComparisonError, Group
+from prunedlora.results.comparison.simultaneous import Rare
 from prunedlora.results.record import ExampleOutcomes
 
 
@@ -46,6 +48,8 @@ class Sample:
     """(C,), what one example more or less changes in the quality at most; 0 for a loss."""
     examples: list[str | None]
     """The examples that each was scored on; None where outcomes, or those that make the quality, are not on record."""
+    rare: Rare | None
+    """Of a loss, which has no steps."""
 
 
 def draw_sample(
@@ -81,7 +85,10 @@ def draw_sample(
         examples.append(same)
     errors = errors_of(points, outcomes, owner, objectives, rng, NUM_DRAWS).draws
     steps = [step_of_one(point, one, quality) for point, one in zip(points, outcomes, strict=True)]
-    return Sample(errors, np.array(steps), examples)
+    rare = None
+    if quality == LOSS:
+        rare = Rare(one_more_example(points, outcomes, objectives), rng.exponential(size=errors.shape))
+    return Sample(errors, np.array(steps), examples, rare)
 
 
 def outcomes_of(candidates: Sequence[tuple[Group, Point]]) -> list[ExampleOutcomes | None]:

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isinf
 from typing import Literal, Protocol
 
 from prunedlora.results.report.verdict import percent
@@ -23,6 +24,12 @@ class Judged(Protocol):
     def difference(self) -> float: ...
 
     @property
+    def low(self) -> float: ...
+
+    @property
+    def high(self) -> float: ...
+
+    @property
     def verdict(self) -> Verdict: ...
 
 
@@ -36,8 +43,11 @@ class Terms:
     within: float
     confidence: float
 
-    def said(self, verdict: Verdict) -> str:
-        """The verdict in a few words."""
+    def said(self, one: Judged) -> str:
+        """What is said of one size, in a few words."""
+        return "measured" if isinf(one.low) else self.told(one.verdict)
+
+    def told(self, verdict: Verdict) -> str:
         return {
             "better": f"{self.name} is better",
             "worse": f"{self.control} is better",
@@ -78,6 +88,16 @@ def sentences(terms: Terms, at: Sequence[Judged]) -> list[str]:
     return [*lines, _measured(at)]
 
 
+def interval(one: Judged) -> str:
+    """The difference, with its bounds where it has some."""
+    bounds = "" if isinf(one.low) else f" [{signed(one.low)}, {signed(one.high)}]"
+    return f"{signed(one.difference)}{bounds}"
+
+
+def signed(value: float) -> str:
+    return f"{value:+z.3f}"
+
+
 def _where(size: str, at: Sequence[Judged]) -> str:
     if len(at) == 1:
         return f"up to {size} {at[0].size:,.10g}"
@@ -87,10 +107,10 @@ def _where(size: str, at: Sequence[Judged]) -> str:
 def _by_size(terms: Terms, at: Sequence[Judged]) -> str:
     runs = [(verdict, list(ones)) for verdict, ones in itertools.groupby(at, key=lambda one: one.verdict)]
     if len(runs) <= MOST_RUNS:
-        return "; ".join(f"{_range(ones)} {terms.said(verdict)}" for verdict, ones in runs)
+        return "; ".join(f"{_range(ones)} {terms.told(verdict)}" for verdict, ones in runs)
     found = dict.fromkeys(one.verdict for one in at)
     counts = {verdict: sum(one.verdict == verdict for one in at) for verdict in found}
-    return "; ".join(f"at {count} of {len(at)} sizes {terms.said(verdict)}" for verdict, count in counts.items())
+    return "; ".join(f"at {count} of {len(at)} sizes {terms.told(verdict)}" for verdict, count in counts.items())
 
 
 def _range(ones: Sequence[Judged]) -> str:

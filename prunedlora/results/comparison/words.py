@@ -1,13 +1,12 @@
 """A comparison in sentences, for the terminal and the page: what is sure, what was measured, what to bear in mind."""
 
-import math
 from collections.abc import Sequence
 
 from prunedlora.results.analysis.harness_quality import examples_text, spent_text, whole_split_text
 from prunedlora.results.analysis.trainings import cost_of, sharing_text
 from prunedlora.results.comparison.fronts import Comparison, Contrast, Matched
 from prunedlora.results.comparison.groups import Group
-from prunedlora.results.comparison.method_means import MeansAt, rates_text
+from prunedlora.results.comparison.method_means import MeansAt, MethodContrast, rates_text
 from prunedlora.results.comparison.verdicts import Terms, sentences
 from prunedlora.results.figure_text import figure_text, no_error_text
 from prunedlora.results.record import Figure
@@ -17,12 +16,16 @@ from prunedlora.results.report.verdict import percent
 
 def of_methods(comparison: Comparison, contrast: Contrast) -> list[str]:
     """What is known of what the settings of both give, whatever the seed: first the verdict on all sizes."""
-    method, terms = contrast.methods, terms_of(comparison, contrast)
-    rates = [rates for rates in [rates_text([contrast.group, comparison.control])] if rates]
-    if method.why_not:
-        return [f"Of {terms.name} and {terms.control} as methods nothing can be told: {method.why_not}.", *rates]
-    first, *rest = sentences(terms, method.at)
-    return [f"As methods, by their means over seeds: {first}", *rest, *rates]
+    rates = rates_text([contrast.group, comparison.control])
+    return [*method_sentences(terms_of(comparison, contrast), contrast.methods), *([rates] if rates else [])]
+
+
+def method_sentences(terms: Terms, methods: MethodContrast) -> list[str]:
+    """The verdict on two methods and what it rests on."""
+    if methods.why_not:
+        return [f"Of {terms.name} and {terms.control} as methods nothing can be told: {methods.why_not}."]
+    first, *rest = sentences(terms, methods.at)
+    return [f"As methods, by their means over seeds: {first}", *rest]
 
 
 def of_adapters(comparison: Comparison, contrast: Contrast) -> list[str]:
@@ -118,17 +121,7 @@ def _trainings(comparison: Comparison) -> list[str]:
 
 def said(comparison: Comparison, contrast: Contrast, one: Matched | MeansAt) -> str:
     """The verdict in a few words."""
-    return "measured" if math.isinf(one.low) else terms_of(comparison, contrast).said(one.verdict)
-
-
-def signed(value: float) -> str:
-    return f"{value:+z.3f}"
-
-
-def interval(matched: Matched | MeansAt) -> str:
-    if math.isinf(matched.low):
-        return signed(matched.difference)
-    return f"{signed(matched.difference)} [{signed(matched.low)}, {signed(matched.high)}]"
+    return terms_of(comparison, contrast).said(one)
 
 
 def span(group: Group) -> str:

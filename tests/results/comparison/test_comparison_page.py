@@ -48,8 +48,8 @@ def test_the_terminal_says_what_is_sure_first(two):
     )
     assert (
         "These adapters, as they are: no one verdict on new and old holds, up to every adapter_params from 100 to "
-        "10,000. With 95% confidence: at 100 equal within 0.02; from 1,000 to 10,000 new is better. Measured, it is "
-        "ahead at 2 of these 3 sizes and behind at 0."
+        "100,000. With 95% confidence: at 100 equal within 0.02; from 1,000 to 100,000 new is better. Measured, it is "
+        "ahead at 3 of these 4 sizes and behind at 0."
     ) in words
     assert "Below 100 only new has adapters, from 50: accuracy 0.750 ± 0.022 at 50." in words
     assert "Above 10,000 only new gets better: accuracy 0.988 ± 0.006 at 100,000." in words
