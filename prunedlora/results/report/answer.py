@@ -159,4 +159,4 @@ def _told(choice: Choice) -> Iterator[str]:
         return
     yield "measured"
     if choice.proven is not None:
-        yield f"(proven from {choice.proven.point.candidate.adapter_params:,} parameters on)"
+        yield f"(smallest proven: {choice.proven.point.candidate.adapter_params:,} parameters)"

@@ -47,7 +47,7 @@ def front_png(summary: Summary) -> bytes:
         style: dict[str, Any] = {"color": line.colour, "linestyle": DASHES[line.dash], "linewidth": 0.7 * line.width}
         x = [math.nan if size is None else position(size) for size in line.x]
         y = [math.nan if value is None else value for value in line.y]
-        shape = {"drawstyle": "steps-post"} if line.is_staircase else {}
+        shape: dict[str, Any] = {"drawstyle": "steps-post"} if line.is_staircase else {}
         axes.plot(x, y, **style, **shape, alpha=line.opacity, label=label, zorder=1)
     if scene.ringed:
         x, y = [position(point.size) for point in scene.ringed], [point.quality.value for point in scene.ringed]

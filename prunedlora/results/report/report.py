@@ -58,6 +58,17 @@ MOST_ROWS = 100
 """Failed, and stopped, trials in the page; report.json has them all."""
 
 
+def shares_text(shares: Mapping[str, float]) -> str:
+    return ", ".join(f"{path} {share:.0%}" for path, share in sorted(shares.items(), key=lambda item: -item[1]))
+
+
+FUNCTIONS = (
+    answer.how_made, answer.with_interval, beside_base, cut_text, export_command, is_untrained, left_text, made_word,
+    milliseconds, shares_text, slot_cell, slot_sentence, throughput_text,
+)  # fmt: skip
+"""What the templates call, by their names."""
+
+
 def write_report(store: Store, within: float | None = None, size: str | None = None) -> Summary:
     """Writes the report of a store as it is now (`write_report_of`). `within` and `size` are as for `summarize`, whose
     errors it raises."""
@@ -120,6 +131,7 @@ def report_html(
         __package__,
         "report.html.jinja",
         _charts(summary, stages, importances, bands, curves, paths),
+        **{function.__name__: function for function in FUNCTIONS},
         summary=summary,
         command=summary.store.read_command(),
         contents=summary.store.binding.read_contents(),
@@ -136,10 +148,6 @@ def report_html(
         rows_beside=answer.rows_beside(summary),
         choices=[] if decision is None else answer.choice_table(decision, summary),
         confirm_command="" if decision is None else answer.confirm_command(decision, summary),
-        how_made=answer.how_made,
-        with_interval=answer.with_interval,
-        slot_sentence=slot_sentence,
-        slot_cell=slot_cell,
         refused=refused_text([point.candidate for point in summary.front]),
         decision=decision,
         sentences=[] if decision is None else sentences(decision, summary),
@@ -147,7 +155,6 @@ def report_html(
             line for found in summary.confirmations for line in confirmation_sentences(found, summary.objectives)
         ],
         comparisons=comparisons(summary),
-        export_command=export_command,
         finished=len(summary.records) - len(summary.failed),
         bars_left_out=f"{num_beaten:,}" if num_beaten > MOST_WITH_BARS else "",
         empty_adapters=any(point.size == 0 for point in summary.points),
@@ -156,17 +163,12 @@ def report_html(
         cost=cost_of(summary.records),
         judged=judged_text(summary.records),
         throughputs=throughputs_text(summary.records),
-        throughput=throughput_text,
         spent=spent_text(quality, None if summary.exported is None else summary.exported.test),
         unmeasured=unmeasured_text(summary.records, quality),
         sharing=sharing_text(summary.front),
         rungs=_rungs(summary),
         shrunk=original_tables(summary),
-        made_word=made_word,
         untrained=bool(summary.records) and all(map(is_untrained, summary.records)),
-        is_untrained=is_untrained,
-        cut_text=cut_text,
-        left_text=left_text,
         ladder_note=ladder_lines(summary).note(),
         half_trained=any(point.candidate.is_half_trained for point in summary.points),
         cuts=any(point.candidate.cut is not None for point in summary.points),
@@ -174,7 +176,6 @@ def report_html(
         searched=any(ask.kind == "search" for ask in summary.asks),
         importances=importances,
         num_blocks=len(rank_map(summary.recommended.candidate.ranks)[0]) if summary.recommended is not None else 0,
-        shares_text=_shares_text,
         directions=directions(summary),
         curves=curves,
         harness=harness,
@@ -182,8 +183,6 @@ def report_html(
         seeds=_seeds_text(records),
         bands=bands,
         latencies=latency_columns(summary.store, summary.front),
-        milliseconds=milliseconds,
-        beside_base=beside_base,
         most_rows=MOST_ROWS,
         sweep_yaml=yaml.safe_dump(summary.sweep, sort_keys=False, allow_unicode=True),
         shares=Counter(text for record in records if (text := record_share_text(record))).most_common(),
@@ -228,7 +227,3 @@ def _seeds_text(records: Sequence[TrialRecord]) -> str:
     if not repeated:
         return "One training each."
     return f"{repeated} of {len(trainings)} settings were trained with several seeds."
-
-
-def _shares_text(shares: Mapping[str, float]) -> str:
-    return ", ".join(f"{path} {share:.0%}" for path, share in sorted(shares.items(), key=lambda item: -item[1]))

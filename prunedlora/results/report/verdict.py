@@ -13,7 +13,7 @@ from prunedlora.results.analysis.confirmation_text import fresh_sentences
 from prunedlora.results.analysis.constraints import Constraints
 from prunedlora.results.analysis.decision import Choice, Decision, Standing, decide
 from prunedlora.results.analysis.harness_quality import examples_text, spent_text, split_text
-from prunedlora.results.analysis.serving import slot_cell
+from prunedlora.results.analysis.serving import refused_heads, refused_text, slot_cell
 from prunedlora.results.analysis.summary import Summary, export_command, summarize
 from prunedlora.results.analysis.trainings import is_untrained
 from prunedlora.results.figure_text import figure_text, file_text, no_error_text
@@ -54,6 +54,8 @@ def print_verdict(
         lines += fresh_sentences(summary.confirmations, named.point.name, summary.objectives)
     console.print(Text(" ".join(lines)))
     console.print(choices_table(found, summary))
+    if refused := refused_text([one.standing.point.candidate for one in found.choices]):
+        print_plain(console, refused)
     if named is not None:
         print_plain(console, f"Export it: {export_command(summary, named.point, 'FOLDER')}")
 
@@ -183,6 +185,7 @@ def _row(choice: Choice) -> tuple[str, ...]:
     one, candidate = choice.standing, choice.standing.point.candidate
     # The memory alone, where that is known: all of slot_cell has no room.
     slot = slot_cell(candidate).partition("(")[2].rstrip(")") or slot_cell(candidate)
+    slot = "–" if refused_heads([candidate]) else slot
     return (
         f"{choice.margin:g}",
         f"{one.point.quality.value:.3f}",

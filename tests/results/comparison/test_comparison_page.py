@@ -1,5 +1,6 @@
 """The comparison as people and tools get it: terminal, page, JSON, command."""
 
+import base64
 import io
 import json
 import re
@@ -134,8 +135,12 @@ def test_the_page_opens_with_the_answer_and_loads_nothing(two, tmp_path):
     assert "prunedlora compare a b" in page.words
     figures = [json.loads(script) for script in page.scripts if script.startswith('{"data"')]
     fronts, differences = figures
-    names = {trace["name"] for trace in fronts["data"]}
-    assert names == {"old", "old, dominated", "new", "recommended", "base model, untrained"}
+    rest = ["old", "new", "base model, untrained", "recommended"]  # the fronts' staircases, then what has no group
+    assert [trace["name"] for trace in fronts["data"]] == ["old, dominated", "old", "new", *rest]
+    colours = [trace["marker"]["color"] for trace in fronts["data"][:3]]
+    assert colours[0] == colours[1] == fronts["data"][3]["line"]["color"] != colours[2]
+    bars = base64.b64decode(fronts["data"][2]["error_y"]["array"]["bdata"])
+    assert len(bars) == 8 * 5  # float64, one for each of the front
     (trace,) = differences["data"]
     assert trace["x"] == [100, 1000, 10_000, 100_000]
     at = made(*two).contrasts[0].changes
