@@ -5,10 +5,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prunedlora.config.methods import PruningConfig
     from prunedlora.integrations.transformers import PrunedLoraCallback
+    from prunedlora.results.report.open_store import open_store
 
-__all__ = ["PrunedLoraCallback", "PruningConfig", "__version__"]
+__all__ = ["PrunedLoraCallback", "PruningConfig", "__version__", "open_store"]
 __version__ = "0.6.0"
-HOMES = {"PrunedLoraCallback": "prunedlora.integrations.transformers", "PruningConfig": "prunedlora.config.methods"}
+HOMES = {
+    "PrunedLoraCallback": "prunedlora.integrations.transformers",
+    "PruningConfig": "prunedlora.config.methods",
+    "open_store": "prunedlora.results.report.open_store",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,1 +1,2 @@
-"""Measurements that people run by hand (`jobs/benchmark.py`); each gives one JSON object."""
+"""Measurements that people run by hand (`jobs/benchmark.py`, `python -m prunedlora.benchmarks`); each gives one JSON
+object."""

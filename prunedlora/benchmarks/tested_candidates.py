@@ -1,5 +1,6 @@
 """Candidates of a store on the test split: each measured once, what was measured before is read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -8,11 +9,12 @@ from rich.console import Console
 from prunedlora.adapters.verify import VerificationError
 from prunedlora.config.pins import pinned
 from prunedlora.config.trial import TrialConfig
-from prunedlora.delivery.candidate_test import TEST_FILE, measure_test, read_test_figures
+from prunedlora.delivery.candidate_test import measure_test
 from prunedlora.delivery.recorded_trial import recorded_trial
 from prunedlora.delivery.stored_adapter import StoredAdapterError
 from prunedlora.plain_print import print_plain
-from prunedlora.results.record import BaseReference, Candidate, Figure, TrialRecord, from_json, to_json
+from prunedlora.results.analysis.tested import TEST_FILE, on_test, read_test_figures
+from prunedlora.results.record import BaseReference, Candidate, ExampleOutcomes, Figure, TrialRecord, from_json, to_json
 from prunedlora.results.store import Store
 from prunedlora.tasks.outcomes import figures
 from prunedlora.training.distributed import Workers
@@ -53,6 +55,10 @@ class Examiner:
                 print_plain(self.console, f"{name}: refused, in no mean: {error}")
                 return None
         return read_test_figures(store, path)
+
+    def outcomes(self, tested: Sequence[tuple[TrialRecord, Candidate]]) -> list[ExampleOutcomes | None]:
+        """What these did on each test example; None of what was tested before that was kept."""
+        return self.store.read_many_outcomes([(record.key, on_test(candidate.name)) for record, candidate in tested])
 
     def base_figures(self, trial: TrialConfig) -> dict[str, Figure]:
         """The untrained base model's figures on the test split, as candidates are tested; measured once for a store."""

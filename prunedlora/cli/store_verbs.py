@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-from collections.abc import Collection
 from typing import Annotated
 
 import typer
@@ -10,9 +9,6 @@ from rich.console import Console
 
 from prunedlora.cli.options import SizeAxis, Slot, StoreArgument
 from prunedlora.errors import clear_errors
-
-BESIDE_KNEE = ("store", "knee", "size_axis")
-"""Parameters of `recommend` that have an effect with --knee."""
 
 
 def report(
@@ -38,10 +34,17 @@ def report(
 
 
 def recommend(
-    context: typer.Context,
     store: StoreArgument,
-    within: Annotated[str, typer.Option(help="Most that it may be worse than the best: 0.01, or 1pt.")] = "1pt",
-    confidence: Annotated[float, typer.Option(help="With which that is proven, 0.5 to below 1.")] = 0.95,
+    within: Annotated[
+        str | None,
+        typer.Option(help="Most that it may measure worse than the best: 0.01, or 1pt; else the sweep's own margin."),
+    ] = None,
+    confidence: Annotated[
+        float, typer.Option(help="Of what is proven, for all adapters at once, 0.5 to below 1.")
+    ] = 0.95,
+    proven: Annotated[
+        bool, typer.Option("--proven", help="The smallest that is proven so, in the place of the smallest measured.")
+    ] = False,
     max_params: Annotated[int | None, typer.Option(min=1, help="Most parameters.")] = None,
     max_bytes: Annotated[int | None, typer.Option(min=1, help="Most bytes of A and B.")] = None,
     served_slot: Annotated[
@@ -51,29 +54,24 @@ def recommend(
         int | None, typer.Option(min=1, help="Most bytes of its served slot on the GPU, in half precision.")
     ] = None,
     size_axis: SizeAxis = None,
-    knee: Annotated[bool, typer.Option(help="Where a larger adapter stops paying, instead; no statistics.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """The smallest adapter that is proven to be about as good as the best."""
+    """The smallest adapter that is about as good as the best: what a margin buys, what is measured and what proven."""
     with clear_errors():
-        from prunedlora.results.analysis.recommendation import Constraints
-        from prunedlora.results.report.verdict import print_knee, print_verdict
+        from prunedlora.results.analysis.constraints import Constraints
+        from prunedlora.results.report.verdict import print_verdict
         from prunedlora.results.store import Store
 
-        if knee and (others := _given_beside(context, BESIDE_KNEE)):
-            raise typer.BadParameter(f"--knee looks at the front's shape alone: leave out {', '.join(others)}")
         opened = Store(store)
         opened.open()
-        if knee:
-            print_knee(opened, Console(), size=None if size_axis is None else size_axis.value)
-            return
         slot = None if served_slot is None else int(served_slot)
         print_verdict(
             opened,
             Console(),
-            within=_share(within),
+            within=None if within is None else _share(within),
             confidence=confidence,
             constraints=Constraints(max_params, max_bytes, slot, max_slot_bytes),
+            proven=proven,
             size=None if size_axis is None else size_axis.value,
             as_json=as_json,
         )
@@ -103,17 +101,6 @@ def compare(
             within=_share(within), confidence=confidence, to=to, as_json=as_json,
             command=shlex.join(["prunedlora", *sys.argv[1:]]),
         )  # fmt: skip
-
-
-def _given_beside(context: typer.Context, allowed: Collection[str]) -> list[str]:
-    """Options, as they are typed, that were given on the command line and are not among the allowed parameters."""
-
-    def is_given(name: str) -> bool:
-        source = context.get_parameter_source(name)
-        return source is not None and source.name == "COMMANDLINE"  # by name: typer may bring a click of its own
-
-    options = [parameter for parameter in context.command.params if parameter.name not in allowed]
-    return [option.opts[0] for option in options if is_given(str(option.name))]
 
 
 def _share(text: str) -> float:

@@ -18,8 +18,7 @@ COLUMNS = {
     "judged_by_loss", "adapter_path", "num_examples", "config", "is_original", "times_smaller_than_original",
     "difference_from_original", "difference_from_original_stderr", "difference_from_original_paired",
     # of what is recommended
-    "within", "validation", "test", "path", "num_seeds", "params_over_seeds", "mean_over_seeds",
-    "stderr_over_seeds",
+    "within", "validation", "test", "path", "worse_by", "at_most",
 }  # fmt: skip
 """What stands beside a candidate's figures in the files of a report and in `recommend --json`: a figure of one of these
 names would take its place there."""

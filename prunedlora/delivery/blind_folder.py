@@ -1,13 +1,10 @@
 """Cut adapters as plain PEFT folders, made of an adapter's own files, with the figures of what the cuts change."""
 
-import io
 import json
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from prunedlora.adapters.existing import ExistingAdapter
@@ -19,7 +16,8 @@ from prunedlora.delivery.blind_text import WORDS, blind_json
 from prunedlora.delivery.form import ExportError
 from prunedlora.delivery.new_folder import new_folder
 from prunedlora.results.record import Cut
-from prunedlora.results.report.chart_style import COLOURS, GREY, short_number, size_ticks
+from prunedlora.results.report.chart_style import COLOURS
+from prunedlora.results.report.front_png import new_picture, png, size_axis
 
 REPORT_NAME, PICTURE_NAME = "shrink.json", "change.png"
 
@@ -62,26 +60,15 @@ def folder_name(cut: Cut) -> str:
 
 def change_png(report: BlindReport) -> bytes:
     """Relative change against parameters, a line for each allocation, from the whole adapter on; 1600 × 1000 pixels."""
-    figure = Figure(figsize=(8, 5), dpi=200, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, axes = new_picture()
     for (allocation, title), colour in zip(WORDS.items(), COLOURS, strict=False):
         cuts = [each for each in report.cuts if each.cut.allocation == allocation]
         if cuts:
             x, y = [report.params, *(each.params for each in cuts)], [0.0, *(each.change for each in cuts)]
             axes.plot(x, y, "o-", color=colour, linewidth=1, markersize=5, label=title)
-    ticks = size_ticks([report.params, *(each.params for each in report.cuts)])
-    axes.set_xscale("log")
-    axes.set_xticks(ticks, [short_number(tick) for tick in ticks])
-    axes.set_xticks([], minor=True)
-    axes.set_xlabel("adapter parameters (A and B)")
+    size_axis(axes, "adapter parameters (A and B)")
     axes.set_ylabel("relative change of the update (no accuracy)")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_ylim(bottom=0.0)
-    axes.grid(alpha=0.25, color=GREY)
-    axes.spines[["top", "right"]].set_visible(False)
     figure.legend(frameon=False, loc="outside upper center", ncols=2)
-    picture = io.BytesIO()
-    # Without matplotlib's version in it, so that the same adapter gives the same file.
-    figure.savefig(picture, format="png", metadata={"Software": None})
-    return picture.getvalue()
+    return png(figure)

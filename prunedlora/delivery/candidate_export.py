@@ -10,7 +10,6 @@ import torch
 from prunedlora.adapters.attach import detach, load
 from prunedlora.adapters.repack import DTYPES, make_uniform, merge, store_as
 from prunedlora.adapters.verify import check_logits, logits_of, verify
-from prunedlora.delivery.candidate_test import TEST_FILE, read_test_figures
 from prunedlora.delivery.companions import write_companions
 from prunedlora.delivery.form import AS_TRAINED, Form
 from prunedlora.delivery.new_folder import new_folder
@@ -20,6 +19,7 @@ from prunedlora.delivery.recorded_chat import recorded_chat
 from prunedlora.delivery.recorded_trial import recorded_trial
 from prunedlora.delivery.stored_adapter import adapter_path, fetch_adapter
 from prunedlora.results.analysis.find import find_candidate
+from prunedlora.results.analysis.tested import TEST_FILE, original_test, read_test_figures
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.store import Store
 from prunedlora.training.evaluate import autocast
@@ -58,7 +58,8 @@ def export_candidate(store: Store, candidate: str, to: Path, *, check: bool, for
             store_as(result, form.dtype)
         if check or form.merged:
             facts |= _hand_over(record, original, result, form)
-        write_companions(record, chosen, result, original=original, form=form, checks=facts, test=test)
+        began = (None if chosen.is_original else original_test(store, record)) or {}
+        write_companions(record, chosen, result, original=original, form=form, checks=facts, test=test, began=began)
         fill(result)
     return facts
 

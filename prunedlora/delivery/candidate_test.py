@@ -3,32 +3,26 @@
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
-
-from pydantic import TypeAdapter, ValidationError
 
 from prunedlora.adapters.attach import detach, load
 from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.class_names import recorded_labels
 from prunedlora.delivery.stored_adapter import adapter_path, fetch_adapter
-from prunedlora.results.record import Figure, RecordError, json_object
+from prunedlora.results.analysis.tested import TEST_FILE, on_test
 from prunedlora.results.store import Store
 from prunedlora.tasks.outcomes import figures
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import evaluate
 from prunedlora.trial.assets import AssetCache
-from prunedlora.trial.candidates import ADAPTER, certificate_facts, recorded, verified
+from prunedlora.trial.candidates import ADAPTER, certificate_facts, example_outcomes, recorded, verified
 from prunedlora.trial.failures import loading
-
-TEST_FILE = "test.json"
-"""Beside an adapter that was measured."""
 
 
 def measure_test(
     config: TrialConfig, key: str, candidate: str, *, store: Store, assets: AssetCache, workers: Workers
 ) -> None:
     """Evaluates a candidate's exported adapter, as PEFT loads it, on the test split, its classes in the order on
-    record; writes TEST_FILE beside it.
+    record; writes TEST_FILE beside it, and its outcomes by example under the name `on_test`.
 
     Raises:
         StoredAdapterError: the adapter is gone, or is not the one that was recorded.
@@ -64,27 +58,6 @@ def measure_test(
             detach(model)
     if workers.rank == 0:
         measured = {name: figure.model_dump() for name, figure in recorded(figures(outcomes)).items()}
+        store.write_outcomes(key, on_test(candidate), example_outcomes(outcomes))
         content = {"figures": measured, "certificate": certificate_facts(certificate)}
         store.storage.write_text(f"{path}/{TEST_FILE}", json.dumps(content, allow_nan=False, indent=1) + "\n")
-
-
-def read_test_figures(store: Store, path: str) -> dict[str, Figure]:
-    """Figures that `measure_test` wrote to `path` in the store. Raises RecordError when it is not there or broken."""
-    return read_test(store, path)[0]
-
-
-def read_test(store: Store, path: str) -> tuple[dict[str, Figure], dict[str, Any]]:
-    """All that `measure_test` wrote to `path` in the store: figures, and what it checked of the adapter. Raises
-    RecordError when it is not there or broken."""
-    text, where = store.storage.read_text(path), store.storage.uri_of(path)
-    if text is None:
-        raise RecordError(f"{where}: the test evaluation left no figures")
-    content = json_object(text, where)
-    try:
-        figures = TypeAdapter(dict[str, Figure]).validate_python(content.get("figures"))
-    except ValidationError as error:
-        raise RecordError(f"{where}: no figures: {error}") from error
-    try:
-        return figures, TypeAdapter(dict[str, Any]).validate_python(content.get("certificate"))
-    except ValidationError as error:
-        raise RecordError(f"{where}: no certificate: {error}") from error

@@ -1,8 +1,10 @@
 """What goes with an exported adapter: a model card for the Hub, and a certificate of what was checked."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -29,6 +31,7 @@ from prunedlora.served_slot import HALF_BYTES, slot_bytes
 
 CARD_FILE = "README.md"
 CERTIFICATE_FILE = "certificate.json"
+UNTESTED: Mapping[str, Figure] = MappingProxyType({})
 PIPELINE_TAGS = {"AutoModelForCausalLM": "text-generation", "AutoModelForSequenceClassification": "text-classification"}
 
 
@@ -59,9 +62,16 @@ def vllm_slot_bytes(record: TrialRecord, slot: int | None) -> int | None:
 
 
 def certificate(
-    record: TrialRecord, candidate: Candidate, checks: dict[str, Any], folder: Path, form: Form
+    record: TrialRecord,
+    candidate: Candidate,
+    checks: dict[str, Any],
+    folder: Path,
+    form: Form,
+    test: Mapping[str, Figure] = UNTESTED,
+    began: Mapping[str, Figure] = UNTESTED,
 ) -> dict[str, Any]:
-    """What is known of an exported adapter, as plain JSON data. `folder`: the adapter as it was trained."""
+    """What is known of an exported adapter, as plain JSON data. `folder`: the adapter as it was trained; `test` and
+    `began`: figures on the test split, of it and of the adapter that its training began with."""
     refused = [] if form.merged else vllm_problems(folder)
     slot = None if form.merged else form.slot_of(candidate)
     return {
@@ -69,10 +79,11 @@ def certificate(
         "rung": candidate.rung,
         "branch_steps": candidate.branch_steps,
         "cut": None if candidate.cut is None else candidate.cut.model_dump(),
-        "origin": origin_document(record, candidate),
+        "origin": origin_document(record, candidate, began),
         "form": asdict(form),
         "checks": checks,
         "figures": {name: figure.model_dump() for name, figure in sorted(candidate.figures.items())},
+        "test": {name: figure.model_dump() for name, figure in sorted(test.items())},
         "ranks": candidate.ranks,
         "adapter_params": candidate.adapter_params,
         "head_params": candidate.head_params,
@@ -87,12 +98,19 @@ def certificate(
     }
 
 
-def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], folder: Path, form: Form) -> str:
-    """A model card: front matter as the Hub reads it, then the same for people. `folder`: the adapter as trained."""
+def card(
+    record: TrialRecord,
+    candidate: Candidate,
+    test: Mapping[str, Figure],
+    folder: Path,
+    form: Form,
+    began: Mapping[str, Figure] = UNTESTED,
+) -> str:
+    """A model card: front matter as the Hub reads it, then the same for people. As `certificate`."""
     config = recorded_trial(record)
     task = lookup("task", config.data.task)
     metric = config.evaluation.figure
-    if config.evaluation.chosen_by_harness or metric not in test | candidate.figures:
+    if config.evaluation.chosen_by_harness or metric not in {**test, **candidate.figures}:
         metric = "loss"  # the documents of the harness were chosen by; or its loss was too bad for more to be measured
     split, figure = ("test", test[metric]) if metric in test else ("validation", candidate.figures[metric])
     pipeline = PIPELINE_TAGS[task.auto_model]
@@ -139,7 +157,7 @@ def card(record: TrialRecord, candidate: Candidate, test: dict[str, Figure], fol
 
 Found by a sweep of [prunedlora](https://arxiv.org/abs/2510.00192): trial `{record.key}`, method \
 `{config.method}`{when}{made and f": {made}"}. The scaling is folded into B.\
-{origin_sentences(record, candidate, metric)}
+{origin_sentences(record, candidate, metric, test, began)}
 
 ```python
 {snippet(record, config, task.auto_model, merged=form.merged)}

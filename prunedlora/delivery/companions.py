@@ -21,16 +21,18 @@ def write_companions(
     form: Form,
     checks: Mapping[str, Any],
     test: Mapping[str, Figure],
+    began: Mapping[str, Figure],
 ) -> None:
     """Writes them into `result`, the adapter of `original` in `form`.
 
     Args:
         checks: what was checked of it, as its certificate tells.
         test: its figures on the test split; empty where it was not measured there.
+        began: the same of the adapter that its training began with.
     """
     if not form.merged:  # whose config.json and tokenizer have them
         write_labels(record, result)
         write_template(record, result)
-    (result / CARD_FILE).write_text(card(record, candidate, dict(test), original, form), encoding="utf-8")
-    document = certificate(record, candidate, dict(checks), original, form)
+    (result / CARD_FILE).write_text(card(record, candidate, test, original, form, began), encoding="utf-8")
+    document = certificate(record, candidate, dict(checks), original, form, test, began)
     (result / CERTIFICATE_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

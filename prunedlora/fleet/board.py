@@ -29,6 +29,11 @@ class Work(TypedDict):
     """Name of the candidate to test; empty for other work."""
 
 
+def work_name(work: Work) -> str:
+    """What tells pieces of work apart that are no trials: "base", "test KEY CANDIDATE"."""
+    return " ".join(part for part in (work["kind"], work["key"], work["candidate"]) if part)
+
+
 class Standing(TypedDict):
     """How far a slot had come when its workers were lost."""
 
@@ -93,9 +98,10 @@ class Board:
         self._later: deque[Work] = deque()
         self._trials: dict[str, _Trial] = {}
         self._outcomes: dict[str, str] = {}
+        """Name of work that is no trial → how it ended; so with these two."""
         self._returns: dict[str, int] = {}
         self._hand_backs: dict[str, list[int]] = {}
-        """Kind of work → the slots that handed it back, in order."""
+        """The slots that handed it back, in order."""
         self._slots: dict[int, _Slot] = {}
         self._paused = False
         self._closed = False
@@ -195,7 +201,7 @@ class Board:
         if work["kind"] == "trial":
             self._trials[work["key"]].status = status
         else:
-            self._outcomes[work["kind"]] = message or status
+            self._outcomes[work_name(work)] = message or status
         self._wake()
         return self._answer()
 
@@ -206,12 +212,12 @@ class Board:
         """
         state = self._slots[slot]
         if state.start == start and state.work is not None:
-            kind = state.work["kind"]
-            if kind != "trial":
-                self._hand_backs.setdefault(kind, []).append(slot)
+            name = work_name(state.work)
+            if state.work["kind"] != "trial":
+                self._hand_backs.setdefault(name, []).append(slot)
             self._return_work(slot, died=False)
             state.state = "idle"
-            self._leave_out(kind, message)
+            self._leave_out(name, message)
             self._wake()
 
     # --- the driver
@@ -221,10 +227,11 @@ class Board:
         (self._later if later else self._queue).append(work)
         self._wake()
 
-    async def outcome(self, kind: str, timeout: float) -> str | None:
-        """How the base evaluation or the test ended ("completed" or what went wrong); None while it has not."""
-        await self._wait(lambda: kind in self._outcomes, timeout)
-        return self._outcomes.get(kind)
+    async def outcome(self, name: str, timeout: float) -> str | None:
+        """How the base evaluation, or a test, of this `work_name` ended ("completed" or what went wrong); None while it
+        has not."""
+        await self._wait(lambda: name in self._outcomes, timeout)
+        return self._outcomes.get(name)
 
     async def open(self, slot: int) -> None:
         """The driver starts a slot."""
@@ -310,21 +317,21 @@ class Board:
     def _next(self, slot: int) -> Work | None:
         """What the slot would take now. What it has handed back is for others, as long as one is left."""
         for work in (*self._queue, *self._later):
-            if slot not in self._hand_backs.get(work["kind"], []) or not self._others(work["kind"]):
+            if slot not in self._hand_backs.get(work_name(work), []) or not self._others(work_name(work)):
                 return work
         return None
 
-    def _others(self, kind: str) -> set[int]:
-        """The slots that serve, or are about to again, and have not handed this kind of work back."""
+    def _others(self, name: str) -> set[int]:
+        """The slots that serve, or are about to again, and have not handed this piece of work back."""
         serving = {number for number, slot in self._slots.items() if slot.serves}
-        return serving - set(self._hand_backs[kind])
+        return serving - set(self._hand_backs[name])
 
-    def _leave_out(self, kind: str, message: str) -> None:
+    def _leave_out(self, name: str, message: str) -> None:
         """Ends an evaluation that was handed back often enough, with the last reason."""
-        number = len(self._hand_backs.get(kind, []))
-        if number >= (MOST_HAND_BACKS if number and self._others(kind) else MOST_HAND_BACKS_OF_ALL):
-            self._later = deque(work for work in self._later if work["kind"] != kind)
-            self._outcomes[kind] = f"{number} tries were given up, the last for {message}"
+        number = len(self._hand_backs.get(name, []))
+        if number >= (MOST_HAND_BACKS if number and self._others(name) else MOST_HAND_BACKS_OF_ALL):
+            self._later = deque(work for work in self._later if work_name(work) != name)
+            self._outcomes[name] = f"{number} tries were given up, the last for {message}"
 
     def _return_work(self, slot: int, *, died: bool) -> None:
         """Puts what a slot has in hand back to the front of the queue."""
@@ -338,12 +345,12 @@ class Board:
             self._queue.appendleft(work)  # its attempts are counted in the store
         else:
             # An evaluation that kills its workers must not take slot after slot with it.
-            kind = work["kind"]
-            self._returns[kind] = self._returns.get(kind, 0) + died
-            if self._returns[kind] < MOST_RETURNS:
+            name = work_name(work)
+            self._returns[name] = self._returns.get(name, 0) + died
+            if self._returns[name] < MOST_RETURNS:
                 self._later.append(work)
             else:
-                self._outcomes[kind] = f"its workers died {MOST_RETURNS} times"
+                self._outcomes[name] = f"its workers died {MOST_RETURNS} times"
 
     def _answer(self) -> Answer:
         return "pause" if self._paused else "continue"

@@ -1,8 +1,11 @@
-"""Ask: what the study wants tried next, written down before the trial is queued, so that the study can be rebuilt."""
+"""Ask: what the study wants tried next, written down before the trial is queued, so that the study can be rebuilt.
 
-from typing import Literal
+And the plan that asks of kind confirm follow, written down before the first of them.
+"""
 
-from pydantic import Field
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
 
 from prunedlora.results.record import SCHEMA_VERSION, Document, Json, Key
 
@@ -26,3 +29,53 @@ class Ask(Document):
     """Parameter → its distribution as JSON text by optuna.distributions.distribution_to_json."""
     system_attrs: dict[str, Json]
     """What the sampler remembers about the ask."""
+
+
+class ConfirmedSetting(Document):
+    """A trial whose settings are trained again."""
+
+    key: Key
+    candidates: tuple[str, ...] = Field(min_length=1)
+    """Names, within the trial, of the adapters that are in question."""
+    fresh: tuple[Key, ...] = Field(min_length=1)
+    """Keys of its trainings with the plan's seeds, in their order."""
+
+
+class ConfirmationPlan(Document):
+    """What is trained again with fresh seeds, to see whether adapters that were chosen are as good again; fixed before
+    anything of it is trained, so that nothing in it can follow from what came out."""
+
+    schema_version: Literal[2] = SCHEMA_VERSION
+    number: int = Field(ge=0, le=999_999)
+    names: tuple[str, ...]
+    """What was asked for, as it was typed."""
+    settings: tuple[ConfirmedSetting, ...] = Field(min_length=1)
+    against: str | None
+    """Name of the adapter that the others are compared with, one of them; None: there is one alone."""
+    seeds: tuple[int, ...]
+    """The same for all settings; none of them was trained with one of these before."""
+    looks: tuple[int, ...] = Field(min_length=1)
+    """After so many seeds it is looked whether it can be told, rising; the last: all of them. What is left to tell is
+    trained up to the next. The looks share the error that `confidence` leaves."""
+    within: float = Field(ge=0.0)
+    """An adapter is confirmed that is at most so much worse than the one it is compared with."""
+    confidence: float = Field(gt=0.5, lt=1.0)
+    asked_by: str
+    asked_at: str
+    """In ISO 8601."""
+
+    @model_validator(mode="after")
+    def _numbers_fit(self) -> Self:
+        if list(self.looks) != sorted(set(self.looks)) or not 0 < self.looks[0] <= self.looks[-1] == len(self.seeds):
+            raise ValueError(f"looks {self.looks} do not rise to the {len(self.seeds)} seeds")
+        if any(len(setting.fresh) != len(self.seeds) for setting in self.settings):
+            raise ValueError(f"every setting needs a training for each of the {len(self.seeds)} seeds")
+        names = self.candidates
+        if len(set(names)) < len(names) or self.against not in (None, *names):
+            raise ValueError(f"candidates {names} are named twice, or {self.against} is none of them")
+        return self
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """Names of all adapters in question, as `<key>@<candidate>`."""
+        return tuple(f"{setting.key}@{name}" for setting in self.settings for name in setting.candidates)

@@ -12,5 +12,7 @@ class ExportedAdapter(Document):
     cut: Cut | None = None
     """How it was made smaller without training."""
     test: dict[str, Figure]
+    original_test: dict[str, Figure] | None = None
+    """Of the adapter that its training began with, where that is another; None: it was not measured there."""
     path: str
     """Local path or URI of the exported PEFT adapter."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from prunedlora.results.record import Figure
+from prunedlora.results.record import Candidate, Figure
 
 
 def figure_text(figure: Figure) -> str:
@@ -37,3 +37,8 @@ def seconds_text(seconds: float) -> str:
         if seconds >= factor:
             return f"{seconds / factor:,.1f} {unit}"
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def file_text(candidate: Candidate) -> str:
+    """What lies on the disk, its head included."""
+    return bytes_text(candidate.file_bytes) if candidate.file_bytes else "no file"

@@ -211,6 +211,11 @@ class Candidate(Document):
         config (adapter.start_from) and facts (environment.model)."""
         return self.step == 0 and self.cut is None
 
+    @property
+    def is_half_trained(self) -> bool:
+        """Whether it is a milestone on the way: on no rung, not cut, its training not at its end."""
+        return self.rung is None and self.cut is None and self.step > 0 and self.progress < 1.0
+
     def figure(self, name: str) -> Figure:
         """The measurement called `name`. Raises ObjectiveError, listing the recorded ones, when there is none."""
         if name not in self.figures:

@@ -5,6 +5,7 @@
     drivers/<epoch>.json            who took it, for each time that it was taken; created, never replaced
     base.json                       the untrained base model on the same axes
     asks/<number>.json              what the study proposed, written before a trial is queued
+    confirmations/<number>.json     what is trained again with fresh seeds, written before any of it is
     contents.json                   what models and data are by content (this and the next three: sweep_binding.py)
     key_version.json                the version of what settings mean, with which its trials have their keys
     commits.json                    what names on the Hub stood for when the sweep began; null: it was not told
@@ -36,7 +37,7 @@ from typing import Any
 
 import yaml
 
-from prunedlora.results.ask import Ask
+from prunedlora.results.ask import Ask, ConfirmationPlan
 from prunedlora.results.exported_adapter import ExportedAdapter
 from prunedlora.results.record import (
     BaseReference,
@@ -156,6 +157,19 @@ class Store:
             (from_json(Ask, text, self.storage.uri_of(path)) for path, text in self._existing(paths)),
             key=lambda ask: ask.number,
         )
+
+    # --- confirmations
+
+    def write_confirmation(self, plan: ConfirmationPlan) -> None:
+        """Raises StoreError when there is one of this number: none is ever edited."""
+        path = f"confirmations/{plan.number:06d}.json"
+        if not self.storage.create_text(path, to_json(plan)):
+            raise StoreError(f"{self.storage.uri_of(path)} is there already: another driver began a confirmation")
+
+    def confirmations(self) -> list[ConfirmationPlan]:
+        """All plans in the order of their numbers. Raises RecordError naming a broken one."""
+        paths = [f"confirmations/{name}" for name in sorted(self.storage.names("confirmations"))]
+        return [from_json(ConfirmationPlan, text, self.storage.uri_of(path)) for path, text in self._existing(paths)]
 
     # --- trials
 

@@ -9,9 +9,11 @@ each ask is made when the last but one has ended and the last has not. Whether t
 is a matter of milliseconds, so it does not count: what the study is told is decided by the numbers of the asks alone.
 """
 
-from collections import Counter, deque
+from collections import deque
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from prunedlora.background import in_background
 from prunedlora.config.identity import trial_key
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import TrialConfig
@@ -20,13 +22,10 @@ from prunedlora.results.record import TrialRecord
 from prunedlora.results.store import Store
 from prunedlora.study.ask_writer import FOREVER, AskWriter
 from prunedlora.study.asked import REPEATED, Asked, is_trial
-from prunedlora.study.asking import Asking
+from prunedlora.study.handed_out import HandedOut
 
 if TYPE_CHECKING:
     from prunedlora.study.search import Search
-
-MOST_LOST = 3
-"""So often may a trial of one run end without a record before it is left to the next run."""
 
 
 class Asker:
@@ -43,20 +42,18 @@ class Asker:
         """What went wrong beside the trials."""
         self._store = store
         self._asked = Asked(store.asks(), config.space, config.num_trials)
-        self._records = {record.key: record for record in store.records()}
+        records = {record.key: record for record in store.records()}
         if retry_failed:
-            self._records = {key: record for key, record in self._records.items() if record.status != "failed"}
+            records = {key: record for key, record in records.items() if record.status != "failed"}
         self._writer = AskWriter(store)
         self._search = None if config.num_trials == 0 else _search(config, self._asked, self._writer, self.problems)
-        self._asking: Asking | None = None
+        self._asking: Future[Ask | None] | None = None
         ran = [ask for ask in self._asked.asks if is_trial(ask)]
-        self._waiting = deque(ask for ask in ran if ask.key not in self._records)
-        self._out: dict[int, Ask] = {}
-        self._num_lost: Counter[str] = Counter()
-        self._given_up: set[str] = set()
-        self.num_kept = len(ran) - len(self._waiting)
+        self._handed = HandedOut(store, self._writer, ran, records, self.problems)
+        self._records = self._handed.records
+        self.num_kept = len(ran) - len(self._handed.waiting)
         """Trials of earlier runs that have a record and are not run again."""
-        self.num_resumed = len(self._waiting)
+        self.num_resumed = len(self._handed.waiting)
         """Trials asked in earlier runs that have still to end."""
         labelled = zip(config.baseline_trials(), config.baseline_labels(), strict=True)
         fresh = {trial_key(trial): (trial, label) for trial, label in labelled}
@@ -68,7 +65,7 @@ class Asker:
         """Trials of earlier runs that the file names, or names otherwise now, get that name; `epoch`: the driver's."""
         for key, label in self._labels.items():
             record = self._records.get(key)
-            if record is None and all(ask.key != key for ask in self._waiting):
+            if record is None and all(ask.key != key for ask in self._handed.waiting):
                 continue  # not asked yet
             if record is None or record.label != label:
                 self._store.write_label(key, label)
@@ -99,7 +96,7 @@ class Asker:
     @property
     def num_left(self) -> int:
         """Trials that have still to end, at most (an ask may turn out to be a repeat)."""
-        return len(self._waiting) + len(self._out) + len(self._baselines) + self._asked.num_left
+        return self._handed.num_left + len(self._baselines) + self._asked.num_left
 
     @property
     def exhausted(self) -> bool:
@@ -114,7 +111,7 @@ class Asker:
     @property
     def finished(self) -> bool:
         """Whether nothing more will be handed out: a trial that is out may have to be handed out again."""
-        return not (self._waiting or self._out or self._baselines or self._asked.num_left) and self._asking is None
+        return not (self._handed.num_left or self._baselines or self._asked.num_left) and self._asking is None
 
     def stop(self) -> None:
         """Ends it for this run, from any thread and at once: nothing more is handed out, and no write is begun.
@@ -134,16 +131,14 @@ class Asker:
         Waits for the study only when no trial is out: there is nothing else to do then. Raises StoreError when the
         storage stays out of reach, or another driver writes asks.
         """
-        while self._waiting and not self._writer.closed:
-            ask = self._waiting.popleft()
-            if ask.key not in self._num_lost or not self._found(ask):
-                return self._hand_out(ask)
+        if (again := self._handed.again()) is not None:
+            return self._hand_out(again)
         while self._baselines and not self._writer.closed:
             baseline = self._write_baseline(*self._baselines.popleft())
             if baseline is not None and is_trial(baseline):
                 return self._hand_out(baseline)
         self._begin()
-        if self._asking is None or (self._out and self._asking.is_alive()):
+        if self._asking is None or (self._handed.out and not self._asking.done()):
             return None
         asking, self._asking = self._asking, None
         found = asking.result()
@@ -155,12 +150,7 @@ class Asker:
         Once closed such a trial is paused. Before, what ended it left no record that can be seen from here (its proxy
         died, a file system shows new files late): after another look it is handed out again, MOST_LOST times at most.
         """
-        ask = self._out.pop(number)
-        record = self._writer.read_record(ask.key)
-        if record is not None:
-            self._records[ask.key] = record
-        elif not self._writer.closed:
-            self._lost(ask)
+        record = self._handed.end(number)
         self._begin()
         return record
 
@@ -176,39 +166,22 @@ class Asker:
             self._asked, key, None if repeated else trial, part, kind="baseline", label=None if repeated else label
         )
 
-    def _lost(self, ask: Ask) -> None:
-        self._num_lost[ask.key] += 1
-        if self._num_lost[ask.key] < MOST_LOST:
-            self._waiting.appendleft(ask)
-            return
-        self._given_up.add(ask.key)
-        self.problems.append(
-            f"trial {ask.key} ended {MOST_LOST} times without a record in {self._store.uri} that the driver can see; "
-            "it was left to the next run of the same command"
-        )
-
-    def _found(self, ask: Ask) -> bool:
-        """Whether a trial that was lost has a record by now."""
-        record = self._store.read_record(ask.key)
-        if record is not None:
-            self._records[ask.key] = record
-        return record is not None
-
     def _hand_out(self, ask: Ask) -> Ask:
-        self._out[ask.number] = ask
+        self._handed.out[ask.number] = ask
         self._begin()
         return ask
 
     def _begin(self) -> None:
         """Has the study asked for the next trial, if one is due and the study may know by now what it must."""
-        due = not self._waiting and not self._baselines and len(self._out) < self.num_concurrent
+        due = not self._handed.waiting and not self._baselines and len(self._handed.out) < self.num_concurrent
         if due and self._asking is None and self._asked.num_left and not self._writer.closed:
             visible = self._visible()
             if visible is not None:
                 concurrent = self.num_concurrent
                 assert self._search is not None
                 search = self._search
-                self._asking = Asking(lambda: search.next(visible, num_concurrent=concurrent))
+                # Left behind when the process ends: what it has not written by then is asked again.
+                self._asking = in_background(lambda: search.next(visible, num_concurrent=concurrent), "asking")
 
     def _visible(self) -> dict[str, TrialRecord] | None:
         """The records that the study may know; None while a trial that it must know has not ended."""
@@ -216,7 +189,7 @@ class Asker:
         hidden: set[str] = set()
         if self.num_slots == 1:
             hidden = set(ran[-1:])
-            if any(key not in self._records and key not in hidden | self._given_up for key in ran):
+            if any(key not in self._records and key not in hidden | self._handed.given_up for key in ran):
                 return None
         return {key: record for key, record in self._records.items() if key not in hidden}
 

@@ -1,15 +1,17 @@
 """After the last trial: the recommended adapter is tested and copied out, adapters nobody needs are deleted."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-from prunedlora.delivery.candidate_test import TEST_FILE, read_test
 from prunedlora.delivery.companions import write_companions
 from prunedlora.delivery.form import AS_TRAINED
 from prunedlora.delivery.stored_adapter import adapter_path, fetch_adapter
+from prunedlora.results.analysis.confirmation import confirming_keys
 from prunedlora.results.analysis.nameable import nameable
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.summary import Summary
+from prunedlora.results.analysis.tested import TEST_FILE, original_test, read_test, tested
 from prunedlora.results.exported_adapter import ExportedAdapter
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.store import Store
@@ -17,9 +19,46 @@ from prunedlora.results.store import Store
 RECOMMENDED_FOLDER = "recommended"
 
 
-def missing_test(summary: Summary) -> Point | None:
-    """The recommended adapter, while its test evaluation is missing; None when there is none or it is done."""
-    return None if summary.exported is not None else summary.recommended
+def is_recommended_left(summary: Summary) -> bool:
+    """Whether the recommended adapter, or the one that it began with, has still to be tested, or it to be exported."""
+    exported = summary.exported
+    if summary.recommended is None:
+        return False
+    return exported is None or (_original(summary) is not None and exported.original_test is None)
+
+
+def missing_tests(summary: Summary) -> list[Point]:
+    """Of the recommended adapter and the one that it began with, those that were not measured on the test split."""
+    wanted = [point for point in (summary.recommended, _original(summary)) if point is not None]
+    done = tested(summary.store, wanted) if is_recommended_left(summary) else {point.name: {} for point in wanted}
+    return [point for point in wanted if point.name not in done]
+
+
+def finish_recommended(summary: Summary, test: Callable[[Point, str], str | None]) -> list[str]:
+    """Has the recommended adapter tested, beside the one that it began with, and copies it out.
+
+    `test`: measures a point, which it is told with what that is; returns why it could not. Returns what went wrong.
+    Raises as `export_recommended`.
+    """
+    recommended, problems, is_tested = summary.recommended, [], True
+    for point in missing_tests(summary):
+        is_it = recommended is not None and point.name == recommended.name
+        what = "the recommended adapter" if is_it else "the adapter that it began with"
+        if problem := test(point, what):
+            is_tested = is_tested and not is_it
+            problems.append(f"{what} was not tested{' and not exported' if is_it else ''}: {problem}")
+    if recommended is not None and is_tested and is_recommended_left(summary):
+        export_recommended(summary.store, recommended.key, recommended.candidate.name)
+    return problems
+
+
+def _original(summary: Summary) -> Point | None:
+    """The adapter that the recommended one began with, where it is another and has a file."""
+    recommended = summary.recommended
+    original = None if recommended is None else summary.originals.get(recommended.key)
+    if original is None or recommended is None or original.name == recommended.name:
+        return None
+    return None if original.candidate.adapter_path is None else original
 
 
 def export_recommended(store: Store, key: str, candidate: str) -> ExportedAdapter:
@@ -31,19 +70,23 @@ def export_recommended(store: Store, key: str, candidate: str) -> ExportedAdapte
     """
     record = store.read_record(key)
     assert record is not None
-    tested = record.candidate(candidate)
-    figures, checks = read_test(store, f"{adapter_path(store, record, tested)}/{TEST_FILE}")
+    chosen = record.candidate(candidate)
+    figures, checks = read_test(store, f"{adapter_path(store, record, chosen)}/{TEST_FILE}")
+    began = None if chosen.is_original else original_test(store, record)
     with tempfile.TemporaryDirectory() as scratch:
         local = Path(scratch) / "adapter"
-        checked = {"weights_file": fetch_adapter(store, record, tested, local)} | checks
+        checked = {"weights_file": fetch_adapter(store, record, chosen, local)} | checks
         (local / TEST_FILE).unlink()
-        write_companions(record, tested, local, original=local, form=AS_TRAINED, checks=checked, test=figures)
+        write_companions(
+            record, chosen, local, original=local, form=AS_TRAINED, checks=checked, test=figures, began=began or {}
+        )
         store.upload_folder(local, RECOMMENDED_FOLDER)
     exported = ExportedAdapter(
         key=key,
-        step=tested.step,
-        cut=tested.cut,
+        step=chosen.step,
+        cut=chosen.cut,
         test=figures,
+        original_test=began,
         path=store.storage.uri_of(RECOMMENDED_FOLDER),
     )
     store.write_exported(exported)
@@ -56,9 +99,11 @@ def drop_dominated(summary: Summary, epoch: int) -> list[TrialRecord]:
 
     Their figures stay: the records are replaced by ones without the paths, before the files go.
     """
-    store, kept = summary.store, nameable(summary)
+    store, kept, confirming = summary.store, nameable(summary), confirming_keys(summary.plans)
     records = {record.key: record for record in summary.records}
     for record in summary.records:
+        if record.key in confirming:  # they are no candidates of a recommendation, and were asked for by name
+            continue
         if record.status == "failed":  # --retry-failed may go on from its checkpoint, which names its adapters
             continue
         doomed = [c for c in record.candidates if c.adapter_path is not None and f"{record.key}@{c.name}" not in kept]

@@ -15,7 +15,7 @@ from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.harness_document import read_harness
 from prunedlora.results.record import TrialRecord
-from prunedlora.results.report.tables import print_report
+from prunedlora.results.report.overview import print_report
 from prunedlora.results.store import Store
 
 STATS_FILE = "sweep_stats.json"

@@ -3,19 +3,20 @@
 import signal
 import time
 from collections.abc import Callable
+from concurrent import futures
 from contextlib import suppress
 from typing import Any
 
 from prunedlora.fleet.answers import BoardLostError, answer
 from prunedlora.fleet.searcher import StoreSearcher
 from prunedlora.fleet.slots import Slots
-from prunedlora.fleet.tune_thread import TuneThread
+from prunedlora.fleet.tune_run import run_tune
 from prunedlora.results.driver_lock import DriverLock
-from prunedlora.study.asker import Asker
 from prunedlora.sweep.outcome import Ending
 from prunedlora.sweep.progress import Progress
 from prunedlora.sweep.signals import TERM_SECONDS, TERMINATED, Signals
 from prunedlora.sweep.slot_news import SlotNews
+from prunedlora.sweep.terms import TrialSource
 
 WATCH_SECONDS = 1.0
 PAUSE_SECONDS = 600.0
@@ -24,7 +25,7 @@ PAUSE_SECONDS = 600.0
 
 def watch(
     board: Any,
-    asker: Asker,
+    asker: TrialSource,
     slots: Slots,
     lock: DriverLock,
     signals: Signals,
@@ -42,13 +43,12 @@ def watch(
     """
     ending: Ending = "all trials are done"
     searcher = StoreSearcher(asker)
-    trials = TuneThread(searcher, board)
     paused_at = float("inf")
-    trials.start()
+    trials = run_tune(searcher, board)
     signals.watching = True
     try:
-        while trials.is_alive():
-            trials.join(WATCH_SECONDS)
+        while not trials.done():
+            futures.wait([trials], WATCH_SECONDS)
             snapshot = answer(board.snapshot.remote())
             news.tell(snapshot, slots)
             slots.check()
@@ -77,9 +77,9 @@ def watch(
         raise
     finally:
         signals.watching = False
-    if trials.error is not None:
+    if trials.done() and (error := trials.exception()) is not None:
         _pause(board, searcher, asker)
-        raise trials.error
+        raise error
     asker.close()
     return ending
 
@@ -89,7 +89,7 @@ def num_serving(snapshot: dict[str, Any]) -> int:
     return sum(slot["serves"] for slot in snapshot["slots"].values())
 
 
-def _pause(board: Any, searcher: StoreSearcher, asker: Asker) -> None:
+def _pause(board: Any, searcher: StoreSearcher, asker: TrialSource) -> None:
     """Before an error goes on: trials in training write a checkpoint, and no ask is written any more."""
     searcher.end()
     with suppress(BoardLostError):  # the board may be what is lost: the error that goes on is the one to tell
@@ -97,7 +97,7 @@ def _pause(board: Any, searcher: StoreSearcher, asker: Asker) -> None:
     asker.close()
 
 
-def _leave(board: Any, searcher: StoreSearcher, asker: Asker, lock: DriverLock) -> None:
+def _leave(board: Any, searcher: StoreSearcher, asker: TrialSource, lock: DriverLock) -> None:
     """Leaves within TERM_SECONDS: what could not write a checkpoint by then begins at its last one. An ask that is
     still being written then ends with the process."""
     deadline = time.monotonic() + TERM_SECONDS

@@ -130,16 +130,19 @@ def make_candidate(
     candidate = candidate.model_copy(update={"evaluation_seconds": clock.seconds})
     if workers.rank == 0:
         check_writer()
-        scores = {metric: tuple(values) for metric, values in outcomes.scores.items()}
-        each = ExampleOutcomes(
-            loss_sums=tuple(outcomes.loss_sums),
-            num_targets=tuple(outcomes.num_targets),
-            scores=scores,
-            true_classes=None if outcomes.true_classes is None else tuple(outcomes.true_classes),
-            predicted_classes=None if outcomes.predicted_classes is None else tuple(outcomes.predicted_classes),
-        )
-        store.write_outcomes(key, candidate.name, each)
+        store.write_outcomes(key, candidate.name, example_outcomes(outcomes))
     return candidate
+
+
+def example_outcomes(outcomes: Outcomes) -> ExampleOutcomes:
+    """The same as they are kept in a store."""
+    return ExampleOutcomes(
+        loss_sums=tuple(outcomes.loss_sums),
+        num_targets=tuple(outcomes.num_targets),
+        scores={metric: tuple(values) for metric, values in outcomes.scores.items()},
+        true_classes=None if outcomes.true_classes is None else tuple(outcomes.true_classes),
+        predicted_classes=None if outcomes.predicted_classes is None else tuple(outcomes.predicted_classes),
+    )
 
 
 def _evaluated(

@@ -1,8 +1,9 @@
 """Checkpoints written beside the training, which waits no longer than for a copy of what trains."""
 
-import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 
+from prunedlora.background import in_background
 from prunedlora.results.store import Store
 from prunedlora.trial.resume import Snapshot, store_checkpoint
 
@@ -28,19 +29,17 @@ class CheckpointWriter:
         self._attempt = attempt
         self._check_writer = check_writer
         self._checkpointed = checkpointed
-        self._thread: threading.Thread | None = None
-        self._error: Exception | None = None
+        self._writing: Future[bool] | None = None
         self._has_new = False
 
     def save(self, taken: Snapshot) -> None:
         """Begins to store a snapshot, once nothing else is in hand."""
         self.wait()
-        self._thread = threading.Thread(target=self._write, args=(taken,), name=f"checkpoint-{taken.name}", daemon=True)
-        self._thread.start()
+        self._writing = in_background(lambda: self._write(taken), f"checkpoint-{taken.name}")
 
     def look(self) -> None:
         """Goes on at once; tells what has been stored, raises what went wrong."""
-        if self._thread is not None and not self._thread.is_alive():
+        if self._writing is not None and self._writing.done():
             self.wait()
 
     def wait(self) -> None:
@@ -51,18 +50,18 @@ class CheckpointWriter:
             self._has_new = False
             self._checkpointed()
 
-    def end(self) -> Exception | None:
+    def end(self) -> BaseException | None:
         """Waits until nothing is in hand; returns what went wrong, which is then not raised any more."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        error, self._error = self._error, None
+        if self._writing is None:
+            return None
+        writing, self._writing = self._writing, None
+        if (error := writing.exception()) is None:
+            self._has_new = self._has_new or writing.result()
         return error
 
-    def _write(self, taken: Snapshot) -> None:
-        try:
-            if store_checkpoint(self._store, self._key, taken, self._check_writer):
-                self._store.note_checkpoint(self._key, *self._attempt)
-                self._has_new = True
-        except Exception as error:  # whatever it is, it is raised in the training's thread
-            self._error = error
+    def _write(self, taken: Snapshot) -> bool:
+        """Whether it is a new checkpoint."""
+        if not store_checkpoint(self._store, self._key, taken, self._check_writer):
+            return False
+        self._store.note_checkpoint(self._key, *self._attempt)
+        return True

@@ -17,6 +17,8 @@ from prunedlora.config.load import ConfigError, parse_sweep
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.stored_adapter import StoredAdapterError
+from prunedlora.results.analysis.pareto import Point
+from prunedlora.results.record import Figure
 from prunedlora.results.store import Store
 from tests.benchmarks.in_process import Runner
 from tests.inventions import invented_record
@@ -79,6 +81,19 @@ def test_rates_are_tuned_fresh_seeds_tested_and_what_is_there_stays(tmp_path: Pa
     again = Runner(store)
     assert figures_of(config, again, io.StringIO()) == figures
     assert again.labels == []
+    # One code compares means over seeds, here and in `prunedlora compare`.
+    verdicts = details["verdicts"]
+    assert verdicts.keys() == {"pruned", "svd", "svd, cut to rank 2"}
+    (at,) = verdicts["pruned"]["sizes"]
+    assert at["better_by"] == pytest.approx(figures["pruned"][two][0] - mean)
+    assert at["low"] < at["better_by"] < at["high"]
+    assert verdicts["pruned"]["verdict"] == at["verdict"] == "unknown"  # of two seeds and a few examples
+    assert (at["seeds"], verdicts["pruned"]["why_not"]) == ([2, 2], None)
+    assert "As methods, by their means over seeds: no difference between pruned and lora can be told" in " ".join(
+        text.getvalue().split()
+    )
+    outcomes = [store.read_outcomes(record.key, f"{record.candidates[-1].name}-test") for record in store.records()]
+    assert sum(one is not None for one in outcomes) == 6  # three methods, two seeds: pairs of examples
     # Seed by seed against one of them, whose seeds are as lucky.
     text = io.StringIO()
     difference = figures_of(config, again, text, against="lora")["details"]["difference"]
@@ -113,6 +128,31 @@ def test_a_damaged_adapter_is_said_and_in_no_mean_and_ends_nothing(tmp_path: Pat
     assert figures["details"]["test"]["pruned"] == {1: None, 2: whole["details"]["test"]["pruned"][2]}
     (mean,) = figures["pruned"].values()
     assert mean[2] == 1
+
+
+def test_seeds_that_failed_count_against_a_method(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of what is judged by its survivors nothing is told."""
+    config, store = comparison(tmp_path), Store(str(tmp_path / "store"))
+    trainings = Trainings(config, store, lambda _: None)
+    point = Point(
+        record := invented_record("k", config.baseline_trials()[0].model_dump(mode="json"), "completed"),
+        record.candidates[0],
+        Figure(value=0.9, stderr=0.01, num_examples=400),
+        100.0,
+    )
+    whole, lost = Contender("lora", None), Contender("pruned", None)
+    tests: accuracy.Tests = {whole: dict.fromkeys((1, 2, 3), (point, None)), lost: {1: (point, None), 3: (point, None)}}
+    verdicts = accuracy._verdicts(trainings, tests, [1, 2, 3], None, Console())
+    assert verdicts["pruned"] == {
+        "against": "lora",
+        "verdict": "unknown",
+        "why_not": "of all settings of pruned that were repeated a training failed or left nothing",
+        "sizes": [],
+    }
+    assert "Of pruned and lora as methods nothing can be told: of all settings" in capsys.readouterr().out
+    assert accuracy._verdicts(trainings, tests, [1, 2, 3], "svd", Console()) == {}
+    one_seed = {contender: {1: tested[1]} for contender, tested in tests.items()}
+    assert accuracy._verdicts(trainings, one_seed, [1], None, Console())["pruned"]["why_not"] == "one training each"
 
 
 @pytest.mark.slow

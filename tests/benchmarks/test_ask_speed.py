@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from prunedlora.benchmarks.ask_speed import ask_seconds
+from prunedlora.benchmarks.product.ask_speed import ask_seconds
 from prunedlora.config.load import load_sweep
 
 ROOT = Path(__file__).parents[2]

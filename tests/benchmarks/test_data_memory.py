@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from prunedlora.benchmarks.data_memory import batch_seconds, data_costs, files_memory, lists_memory, made_up_data
+from prunedlora.benchmarks.product.data_memory import (
+    batch_seconds,
+    data_costs,
+    files_memory,
+    lists_memory,
+    made_up_data,
+)
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.trial import TrialConfig
 from tests.tiny import decoder_tree, sweep_tree

@@ -6,7 +6,7 @@ import torch
 from typer.testing import CliRunner
 
 from prunedlora.benchmarks.command import app
-from prunedlora.benchmarks.event_speed import event_speed
+from prunedlora.benchmarks.product.event_speed import event_speed
 
 
 def test_plain_and_batched_scores_agree():

@@ -12,8 +12,8 @@ from torch import nn
 
 from prunedlora.adapters.attach import AdapterSettings, attach
 from prunedlora.adapters.layers import adapted_layers
-from prunedlora.benchmarks.removal import LEVELS, NoVariantError, UnscaledLossError, removal_costs, variants
-from prunedlora.benchmarks.single_removals import recovered_costs
+from prunedlora.benchmarks.product.removal import LEVELS, NoVariantError, UnscaledLossError, removal_costs, variants
+from prunedlora.benchmarks.product.single_removals import recovered_costs
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.trial import trial_with
 from prunedlora.pruning.pruner import Pruner

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from prunedlora.benchmarks.report_speed import report_seconds
+from prunedlora.benchmarks.product.report_speed import report_seconds
 from prunedlora.config.load import load_sweep
 from prunedlora.results.store import Store
 

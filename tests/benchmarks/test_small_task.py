@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from prunedlora.benchmarks.small_model import NUM_EXAMPLES, write_task
+from prunedlora.benchmarks.product.small_model import NUM_EXAMPLES, write_task
 
 
 def test_the_short_words_are_those_of_the_task_in_its_order(tmp_path: Path) -> None:

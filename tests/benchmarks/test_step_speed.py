@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from prunedlora.adapters.layers import adapted_layers
-from prunedlora.benchmarks.step_speed import (
+from prunedlora.benchmarks.product.step_speed import (
     SHRINK_AT,
     MemoryMeasurementError,
     _forget_peak,

@@ -9,7 +9,7 @@ import yaml
 from typer.testing import CliRunner
 
 from prunedlora.benchmarks.command import app
-from prunedlora.benchmarks.throughput import made_up_lengths, take_turns, token_positions
+from prunedlora.benchmarks.product.throughput import made_up_lengths, token_positions
 from tests.tiny import decoder_tree
 
 TINY = ["--batch-size", "4", "--micro-batch-size", "2", "--vocabulary", "50", "--width", "8", "--num-rounds", "1"]
@@ -33,13 +33,6 @@ def test_token_positions_by_hand() -> None:
 def test_ordering_saves_two_fifths_of_the_positions_of_maths_and_more_of_instructions() -> None:
     ratios = [token_positions(made_up_lengths(4096, spread), 128, 8)["ratio"] for spread in (0.45, 0.8)]
     assert ratios == [pytest.approx(1.65, abs=0.1), pytest.approx(2.2, abs=0.2)]
-
-
-def test_the_first_run_is_not_timed() -> None:
-    calls: list[str] = []
-    medians = take_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2, torch.device("cpu"))
-    assert calls == ["a", "b"] * 3
-    assert medians.keys() == {"a", "b"}
 
 
 def test_throughput_ends_with_one_line_of_json(tmp_path: Path) -> None:

@@ -15,7 +15,20 @@ from prunedlora.cli import app
 
 ROOT = Path(__file__).parents[2]
 STORE = ROOT / "tests/stores/376ef23/store"
-VERBS = ("search", "train", "show-data", "report", "recommend", "compare", "export", "serving", "latency", "harness")
+VERBS = (
+    "search",
+    "train",
+    "show-data",
+    "report",
+    "recommend",
+    "confirm",
+    "test",
+    "compare",
+    "export",
+    "serving",
+    "latency",
+    "harness",
+)
 
 
 def python(*arguments: str) -> str:

@@ -9,7 +9,8 @@ import torch
 
 from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
-from prunedlora.delivery.candidate_test import TEST_FILE, measure_test, read_test_figures
+from prunedlora.delivery.candidate_test import measure_test
+from prunedlora.results.analysis.tested import TEST_FILE, read_test_figures
 from prunedlora.results.record import RecordError
 from prunedlora.results.store import Store
 from prunedlora.training.distributed import Workers

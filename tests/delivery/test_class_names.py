@@ -15,9 +15,10 @@ from prunedlora.config.load import parse_sweep
 from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.candidate_export import export_candidate
 from prunedlora.delivery.candidate_latency import Shape, measure_latencies
-from prunedlora.delivery.candidate_test import TEST_FILE, measure_test, read_test_figures
+from prunedlora.delivery.candidate_test import measure_test
 from prunedlora.delivery.card import card
 from prunedlora.delivery.form import Form
+from prunedlora.results.analysis.tested import TEST_FILE, read_test_figures
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.store import Store
 from prunedlora.sweep.finish import export_recommended

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from prunedlora.cli import app
 from prunedlora.config.trial import TrialConfig
-from prunedlora.sweep import run_here
+from prunedlora.sweep import here_run, run_here
 from prunedlora.tasks.example import Example
 from prunedlora.trial.assets import load_examples_of
 from tests.product.by_hand import BLIND, CLASSES, classifier_accuracy, classifier_adapter, seeded, words
@@ -110,8 +110,8 @@ def test_cut_and_judged_it_is_by_hand_what_the_report_says(
 
 def test_the_same_command_again_measures_nothing(home: Path, output: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
-    for name in ("execute_trial", "measure_base", "measure_test"):
-        monkeypatch.setattr(run_here, name, lambda *_, **__: pytest.fail("nothing is left"))
+    for module, name in ((here_run, "execute_trial"), (run_here, "measure_base"), (here_run, "measure_test")):
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("nothing is left"))
     kept = {path: path.stat().st_mtime_ns for path in (STORE / "trials").rglob("*") if path.is_file()}
     before = report_in(STORE)
     again = CliRunner().invoke(app, words(CLASSES)[1:])

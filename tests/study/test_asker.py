@@ -20,7 +20,8 @@ from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
 from prunedlora.study import ask_writer
 from prunedlora.study.asked import is_trial
-from prunedlora.study.asker import MOST_LOST, Asker
+from prunedlora.study.asker import Asker
+from prunedlora.study.handed_out import MOST_LOST
 from prunedlora.study.importances import find_importances
 from prunedlora.study.kept_study import KeptStudy
 from prunedlora.study.rebuild import rebuild

@@ -23,14 +23,17 @@ from prunedlora.config.load import parse_sweep
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.results.driver import read_driver
 from prunedlora.results.driver_lock import DriverLock, DriverLockedError
+from prunedlora.results.figure_text import figure_text
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.store import Store
 from prunedlora.sweep import early_end
+from prunedlora.sweep import here_run as here_run_module
 from prunedlora.sweep import run_here as run_here_module
 from prunedlora.sweep.early_end import EarlyEnd
 from prunedlora.sweep.here_progress import HereProgress
+from prunedlora.sweep.here_run import InterruptedHereError
 from prunedlora.sweep.outcome import SweepResult
-from prunedlora.sweep.run_here import InterruptedHereError, NotHereError, run_here
+from prunedlora.sweep.run_here import NotHereError, run_here
 from prunedlora.trial.outside_error import NodeError
 from tests import tiny
 from tests.hidden_packages import HIDE
@@ -39,6 +42,9 @@ from tests.inventions import invented_record
 ROOT = Path(__file__).parents[2]
 TIMES = {"train_seconds", "evaluation_seconds", "tokens_per_second", "attempts"}
 """Of a record and its candidates: what two equal trainings differ in."""
+WORK = (
+    (here_run_module, "execute_trial"), (run_here_module, "measure_base"), (here_run_module, "measure_test"),
+)  # fmt: skip
 
 
 def tree_of(folder: Path, storage: Path, **changes: Any) -> dict[str, Any]:
@@ -136,8 +142,8 @@ def test_what_is_done_is_not_done_again(
     whole: tuple[Store, SweepResult, str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = whole[0]
-    for name in ("execute_trial", "measure_base", "measure_test"):
-        monkeypatch.setattr(run_here_module, name, lambda *_, **__: pytest.fail("nothing is left"))
+    for module, name in WORK:
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("nothing is left"))
     tree = tree_of(folder, Path(store.uri), baselines=[{"label": "renamed"}])
     again, text = run(parse_sweep(tree, "test"))
     assert (again.exit_code, again.num_kept, again.num_new) == (0, 1, 0)
@@ -256,12 +262,12 @@ def test_trouble_of_the_node_is_no_failure(config: SweepConfig, monkeypatch: pyt
         raise NodeError("trial x was interrupted on node y: OSError: gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_here_module, "execute_trial", trouble)
+        patch.setattr(here_run_module, "execute_trial", trouble)
         with pytest.raises(InterruptedHereError, match=r"OSError: gone\. No trial has failed by this: run the same"):
             run(config)
     assert Store(config.storage).records() == []
-    for name in ("measure_base", "measure_test"):
-        monkeypatch.setattr(run_here_module, name, trouble)
+    for module, name in WORK[1:]:
+        monkeypatch.setattr(module, name, trouble)
     result, text = run(config)
     assert (result.exit_code, len(result.problems)) == (1, 2)
     assert "Problem: the base model was not evaluated: NodeError: trial x was interrupted on node y" in text
@@ -317,7 +323,8 @@ def test_an_adapter_that_exists_is_only_cut(folder: Path, tmp_path: Path, monkey
         "evaluation": {"metric": "loss"},
         "cuts": {"sizes": {"mean_rank": [2, 1]}, "screen_examples": None},
     }
-    config = parse_sweep(tree | {"num_trials": 0, "space": {}, "baselines": [{"label": "shrink"}]}, "test")
+    alone = {"num_trials": 0, "space": {}, "baselines": [{"label": "shrink"}], "recommend_within": 100.0}
+    config = parse_sweep(tree | alone, "test")
     stop_at(monkeypatch, 2, lambda: signal.raise_signal(signal.SIGINT))
     assert run(config)[0].exit_code == 130
     result, text = run(config)
@@ -329,7 +336,19 @@ def test_an_adapter_that_exists_is_only_cut(folder: Path, tmp_path: Path, monkey
     ]  # fmt: skip
     assert "(3 of at most 3 candidates done, about 0:00 left)" in text
     recommended = tmp_path / "store" / "recommended"
-    assert f"the adapter `{tmp_path / 'adapter'}`, sha256" in " ".join((recommended / "README.md").read_text().split())
+    card = " ".join((recommended / "README.md").read_text().split())
+    assert f"the adapter `{tmp_path / 'adapter'}`, sha256" in card
+    # The smallest is recommended here, and what it was made of is measured on the test split beside it.
+    exported = result.summary.exported
+    assert exported is not None
+    assert exported.original_test is not None
+    began, now = (figure_text(test["loss"]) for test in (exported.original_test, exported.test))
+    assert f"On the test split it is {began} beside {now}." in card
+    facts = json.loads((recommended / "certificate.json").read_text())
+    assert facts["test"]["loss"]["value"] == exported.test["loss"].value
+    assert facts["origin"]["original"]["test"]["loss"]["value"] == exported.original_test["loss"].value
+    told = [line for line in text.splitlines() if line.endswith(" on the test split")]
+    assert told[1] == f"evaluating the adapter that it began with, {record.key}@0, on the test split"
     PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(folder / "decoder"), recommended)
 
 

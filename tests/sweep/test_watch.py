@@ -5,6 +5,7 @@ import io
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,9 +20,10 @@ from prunedlora.results.analysis.pareto import Objectives
 from prunedlora.results.driver_lock import DriverLockedError
 from prunedlora.results.store import Store
 from prunedlora.study.asker import Asker
-from prunedlora.sweep import run as run_module
+from prunedlora.sweep import slot_run
 from prunedlora.sweep import watch as watch_module
 from prunedlora.sweep.progress import Progress
+from prunedlora.sweep.run import BASE_WORK
 from prunedlora.sweep.signals import TERMINATED
 from prunedlora.sweep.slot_news import SlotNews
 
@@ -59,21 +61,21 @@ class FakeSlots:
         return "waiting for resources: none"
 
 
-class FakeTrials:
-    """In the place of Tune's thread: alive for some looks, at each of which something happens."""
+class FakeTune:
+    """In the place of Tune's run: it goes on for some looks, at each of which something happens."""
 
-    def __init__(self, *looks: Callable[[], object]) -> None:
+    def __init__(self, *looks: Callable[[], object], error: Exception | None = None) -> None:
         self._looks = [*looks]
-        self.error = None
+        self._error = error
+        self.run: Future[None] = Future()
 
-    def start(self) -> None:
-        pass
-
-    def is_alive(self) -> bool:
-        return bool(self._looks)
-
-    def join(self, seconds: float) -> None:
+    def wait(self, runs: list[Future[None]], seconds: float) -> None:
+        assert runs == [self.run]
         self._looks.pop(0)()
+        if not self._looks and self._error is None:
+            self.run.set_result(None)
+        elif not self._looks:
+            self.run.set_exception(self._error)
 
 
 @pytest.fixture
@@ -93,7 +95,9 @@ def watch(config: SweepConfig, board: Here, looks: list[Callable[[], object]], s
     store = Store(config.storage)
     progress, _ = shown(config, store)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(watch_module, "TuneThread", lambda *_: FakeTrials(*looks))
+        tune = FakeTune(*looks, error=more.get("error"))
+        patch.setattr(watch_module, "run_tune", lambda *_: tune.run)
+        patch.setattr(watch_module.futures, "wait", tune.wait)
         return watch_module.watch(
             board,
             more.get("asker") or Asker(config, store),
@@ -109,6 +113,12 @@ def watch(config: SweepConfig, board: Here, looks: list[Callable[[], object]], s
 
 def no_signals() -> Any:
     return SimpleNamespace(received=None, watching=False)
+
+
+def test_what_tune_fails_with_is_raised_once_the_trials_are_paused(board: Here, make_sweep: Make) -> None:
+    with pytest.raises(OSError, match="No space left on device"):
+        watch(make_sweep(), board, [lambda: None], no_signals(), error=OSError(28, "No space left on device"))
+    assert "pause" in board.called
 
 
 def test_as_many_trials_are_out_as_slots_that_serve_and_one_more(board: Here, make_sweep: Make) -> None:
@@ -187,25 +197,25 @@ def end_of(config: SweepConfig, board: Here, **run: Any) -> tuple[Any, Any, io.S
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(run_module, "PLACELESS_SECONDS", 0.1)
+    monkeypatch.setattr(slot_run, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(slot_run, "PLACELESS_SECONDS", 0.1)
 
 
 def test_the_end_does_not_wait_for_ever_for_a_place(board: Here, make_sweep: Make, soon: None) -> None:
     """And what happens meanwhile is told."""
-    board.put_work.remote(run_module.BASE_WORK, later=True)
+    board.put_work.remote(BASE_WORK, later=True)
     board.open.remote(0)
     board.wait_for_place.remote(0)
     end, slots, text = end_of(make_sweep(), board)
     slots.closed[1] = "slot 1 was closed after 3 failures"
-    assert "no slot had a place for 0.1 s; the same command goes on" in run_module._wait_for(end, "base")
+    assert "no slot had a place for 0.1 s; the same command goes on" in slot_run._wait_for(end, BASE_WORK)
     lines = text.getvalue().splitlines()
     assert lines[:2] == ["slot 1 was closed after 3 failures", "waiting for resources: none"]
     assert "1 of 1 slots wait for resources" in lines[2]
 
 
 def test_the_end_waits_for_a_slot_that_serves(board: Here, make_sweep: Make, soon: None) -> None:
-    board.put_work.remote(run_module.BASE_WORK, later=True)
+    board.put_work.remote(BASE_WORK, later=True)
     board.join.remote(0, "10.0.0.0")
     board.take.remote(0, 1, 0)
     looks = iter(range(30))  # 0.3 s, three times what is waited without a slot
@@ -215,7 +225,7 @@ def test_the_end_waits_for_a_slot_that_serves(board: Here, make_sweep: Make, soo
             board.finish.remote(0, 1, "completed", 1.0)
 
     end, _, _ = end_of(make_sweep(), board, lock=SimpleNamespace(check=check))
-    assert run_module._wait_for(end, "base") == "completed"
+    assert slot_run._wait_for(end, BASE_WORK) == "completed"
 
 
 def test_a_driver_that_was_replaced_notices_at_the_end_too(board: Here, make_sweep: Make, soon: None) -> None:
@@ -225,12 +235,12 @@ def test_a_driver_that_was_replaced_notices_at_the_end_too(board: Here, make_swe
     board.join.remote(0, "10.0.0.0")
     end, _, _ = end_of(make_sweep(), board, lock=SimpleNamespace(check=check))
     with pytest.raises(DriverLockedError, match="was taken over by another"):
-        run_module._wait_for(end, "base")
+        slot_run._wait_for(end, BASE_WORK)
 
 
 def test_the_end_is_told_when_no_slot_is_left_or_the_time_is_up(board: Here, make_sweep: Make, soon: None) -> None:
     board.join.remote(0, "10.0.0.0")
     end, slots, _ = end_of(make_sweep(), board, deadline=0.0)
-    assert run_module._wait_for(end, "base").startswith("the time is up, and no slot was free for it")
+    assert slot_run._wait_for(end, BASE_WORK).startswith("the time is up, and no slot was free for it")
     slots.lost = True
-    assert run_module._wait_for(end, "base") == "no slot is left"
+    assert slot_run._wait_for(end, BASE_WORK) == "no slot is left"

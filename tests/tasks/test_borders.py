@@ -6,7 +6,7 @@ import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from prunedlora.benchmarks.small_model import character_tokenizer
+from prunedlora.benchmarks.product.small_model import character_tokenizer
 from prunedlora.tasks.borders import border_warning
 from prunedlora.tasks.example import Example
 

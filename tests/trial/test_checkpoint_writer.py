@@ -87,7 +87,7 @@ def test_what_goes_wrong_is_raised_at_the_next_occasion(store: Store, monkeypatc
 
     monkeypatch.setattr(resume, "write_checkpoint", full)
     told = list[Any]()
-    for occasion in (lambda w: w.wait(), lambda w: w.save(taken(2)), lambda w: (w._thread.join(), w.look())):
+    for occasion in (lambda w: w.wait(), lambda w: w.save(taken(2)), lambda w: (w._writing.exception(), w.look())):
         beside = writer(store, told)
         beside.save(taken(1))
         with pytest.raises(OSError, match="No space left on device"):

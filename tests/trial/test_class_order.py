@@ -16,7 +16,8 @@ from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.candidate_export import export_candidate
-from prunedlora.delivery.candidate_test import TEST_FILE, measure_test, read_test_figures
+from prunedlora.delivery.candidate_test import measure_test
+from prunedlora.results.analysis.tested import TEST_FILE, read_test_figures
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.store import Store
 from prunedlora.sweep.preflight import preflight

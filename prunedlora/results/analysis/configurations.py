@@ -1,4 +1,5 @@
-"""Configurations: trials that differ in their seed alone, so that noise between trainings shows."""
+"""Configurations: trials that differ in their seed alone. What they have in common are settings, which are judged over
+all of their trainings; an adapter is one of these, and stands for itself."""
 
 import json
 import statistics
@@ -29,15 +30,16 @@ class Configuration:
     mean."""
 
     @property
-    def is_shippable(self) -> bool:
-        """Whether any of its adapters has a file."""
-        return self.point.candidate.adapter_path is not None
+    def num_trainings(self) -> int:
+        return len(self.points) + len(self.missing)
 
     @property
-    def param_range(self) -> tuple[int, int]:
-        """Fewest and most parameters over the seeds; `point` is the one to ship, whose size counts."""
-        counts = [point.candidate.adapter_params for point in self.points]
-        return min(counts), max(counts)
+    def num_failed(self) -> int:
+        """Trainings that failed through these settings, as far as is known, whether they got this far or not: no fault
+        of a node, of storage, or of the user's own code."""
+        records = (*(point.record for point in self.points), *self.missing)
+        failures = [record.failure for record in records if record.failure is not None]
+        return sum(failure.fault in (None, "trial") for failure in failures)
 
     @property
     def stderr_over_seeds(self) -> float | None:
@@ -51,6 +53,17 @@ def identity(record: TrialRecord) -> str:
     if "seed" not in record.config:
         return record.key
     return json.dumps({name: value for name, value in record.config.items() if name != "seed"}, sort_keys=True)
+
+
+def settings_of(
+    point: Point, points: Sequence[Point], records: Sequence[TrialRecord], objectives: Objectives
+) -> Configuration:
+    """The configuration that one of the points is of; arguments as for `configurations`."""
+    same = identity(point.record)
+    alike = [record for record in records if identity(record) == same]
+    keys = {record.key for record in alike}
+    found = configurations([one for one in points if one.key in keys], alike, objectives)
+    return next(one for one in found if any(member.name == point.name for member in one.points))
 
 
 def configurations(

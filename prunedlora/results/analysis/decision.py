@@ -2,22 +2,38 @@
 
 One rule everywhere (page, terminal, JSON, exported folder, card): the smallest adapter that was *measured* at most
 `within` worse than the best (`budget.recommend`). Beside it stands what is *proven* of it and of every other: at most
-how much worse than the best it truly is, for all of them at once, so that any margin may be chosen afterwards. What is
-asked is of these adapters, as they are; what other trainings of their settings would give is another question
+how much worse than the truly best it truly is, for all of them at once, so that any margin may be chosen afterwards.
+What is asked is of these adapters, as they are; what other trainings of their settings would give is another question
 (over_seeds.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil, isfinite
 
+import numpy as np
+
+from prunedlora.corpus_figures import CORPUS_FIGURES
 from prunedlora.results.analysis.budget import recommend
-from prunedlora.results.analysis.pareto import Point
-from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
+from prunedlora.results.analysis.confidence import NUM_DRAWS, shortfall_bounds
+from prunedlora.results.analysis.configurations import Configuration, settings_of
+from prunedlora.results.analysis.constraints import Constraints, check_confidence, check_margin
+from prunedlora.results.analysis.example_errors import LOSS, example_errors, one_more_example
+from prunedlora.results.analysis.harness_quality import examples_text
+from prunedlora.results.analysis.pareto import Point, front
 from prunedlora.results.analysis.summary import Summary
 
 CONFIDENCE = 0.95
 MARGINS = (0.0, 0.01, 0.02, 0.05)
 """Of the table of choices: what may be lost, in units of the quality (0.01 is one point of accuracy)."""
+LOSS_EXAMPLES = 400
+"""Of a loss: with fewer no probability is given, since what one rare example may cost is not known
+(`jobs/benchmark.py coverage`)."""
+MOST_COMPARED = 300
+"""Adapters that are bounded; of more those on the front, then the best measured."""
+LEAST_ROOM = 0.05
+"""Share of its error that an adapter must have measured below the margin: nearer, it takes over 400 times the
+examples to prove it."""
 NO_CONSTRAINTS = Constraints()
 
 
@@ -29,8 +45,8 @@ class Standing:
     shortfall: float
     """Measured: so much worse than the best measured; 0 for that itself."""
     bound: float | None
-    """At most so much worse than the truly best, at the stated confidence, for all adapters at once; None where no
-    probability can be given (`Decision.unproven` says why)."""
+    """Proven: at most so much worse than the truly best, at the stated confidence, for all adapters at once; None where
+    no probability can be given (`Decision.unproven` says why, or `caveats`), and for what was not compared."""
 
     def is_proven(self, margin: float) -> bool:
         return self.bound is not None and self.bound <= margin
@@ -59,12 +75,44 @@ class Decision:
     """For MARGINS and `within`, rising, each once."""
     standings: Mapping[str, Standing]
     """By name, of all adapters that meet the constraints and have a file."""
+    settings: Configuration
+    """All trainings of the recommended adapter's settings: it is one of them, and they are not what it is."""
     unproven: str
     """Why no probability is given, a sentence; empty where one is."""
     caveats: tuple[str, ...]
     """Sentences on what was not compared example by example; none where all was."""
     num_examples: int
     """That the best was measured on."""
+
+    @property
+    def proven(self) -> Standing | None:
+        """The smallest that is proven at most `within` worse than the truly best; None where none is."""
+        return next(one.proven for one in self.choices if one.margin == self.within)
+
+    @property
+    def open(self) -> tuple[Standing, ...]:
+        """Smaller than what is proven, measured at most `within` worse, and not proven so; smallest first."""
+        limit = self.proven
+        found = [
+            one
+            for one in self.standings.values()
+            if one.shortfall <= self.within
+            and one.bound is not None
+            and not one.is_proven(self.within)
+            and (limit is None or one.point.size < limit.point.size)
+        ]
+        return tuple(sorted(found, key=lambda one: (one.point.size, one.shortfall, one.point.key, one.point.step)))
+
+    @property
+    def examples_needed(self) -> int | None:
+        """About so many examples, in all, would prove the recommended adapter, if it stays as it measured: the room
+        between a measured difference and its bound falls with their root. None where it is proven, no probability can
+        be given, or it measured so near the margin that no affordable number tells it from that."""
+        one = self.recommended
+        if one.bound is None or one.bound <= self.within:
+            return None
+        width, room = one.bound - one.shortfall, self.within - one.shortfall
+        return None if room <= LEAST_ROOM * width else ceil(self.num_examples * (width / room) ** 2)
 
 
 def decide(
@@ -74,39 +122,95 @@ def decide(
     confidence: float = CONFIDENCE,
     constraints: Constraints = NO_CONSTRAINTS,
     seed: int = 0,
+    num_draws: int = NUM_DRAWS,
 ) -> Decision | None:
-    """The decision. `within`: None takes the sweep's margin. None where no candidate has an adapter file.
+    """The decision; None where no candidate has an adapter file. `within`: None takes the sweep's margin. `num_draws`:
+    resamplings that the bounds are from, which `seed` draws.
 
-    Raises RequestError where none meets the constraints, and for margins and confidences that are none; RecordError for
+    Adapters whose file is gone are none to ship, but measured: the truly best may be one of them. Raises RequestError
+    where none with a file meets the constraints, and for a margin and a confidence that are none; RecordError for
     broken outcomes.
     """
+    if within is not None:
+        check_margin(summary.objectives, within)
+    check_confidence(confidence)
     margin = summary.within if within is None else within
-    found = recommend_with_confidence(summary, within=margin, confidence=confidence, constraints=constraints, seed=seed)
-    if found is None:
+    allowed = constraints.allowed([point for point in summary.points if point.candidate.adapter_path is not None])
+    if not allowed:
         return None
     gain = summary.objectives.gain
-    allowed = [p for p in summary.points if p.candidate.adapter_path is not None and not constraints.excess(p)]
     best = min(allowed, key=lambda p: (-gain(p.quality.value), p.size, p.key, p.candidate.name))
+    measured = [point for point in summary.points if not constraints.excess(point)]
+    bounds, caveats = _bounds(summary, measured, confidence, seed, num_draws)
+    unproven = _unproven(summary, best)
     standings = {
-        point.name: Standing(point, gain(best.quality.value) - gain(point.quality.value), found.bound_of(point))
+        point.name: Standing(
+            point, gain(best.quality.value) - gain(point.quality.value), None if unproven else bounds.get(point.name)
+        )
         for point in allowed
     }
 
     def choice(one: float) -> Choice:
-        measured = recommend(allowed, summary.objectives, one)
-        assert measured is not None
+        chosen = recommend(allowed, summary.objectives, one)
+        assert chosen is not None
         proven = [standing for standing in standings.values() if standing.is_proven(one)]
-        return Choice(one, standings[measured.name], min(proven, key=lambda s: s.point.size, default=None))
+        smallest = min(proven, key=lambda s: (s.point.size, s.shortfall, s.point.key, s.point.step), default=None)
+        return Choice(one, standings[chosen.name], smallest)
 
     choices = tuple(choice(one) for one in sorted({*MARGINS, margin}))
+    recommended = next(one.standing for one in choices if one.margin == margin)
     return Decision(
         within=margin,
         confidence=confidence,
         best=standings[best.name],
-        recommended=next(one.standing for one in choices if one.margin == margin),
+        recommended=recommended,
         choices=choices,
         standings=standings,
-        unproven="",
-        caveats=found.caveats,
+        settings=settings_of(recommended.point, summary.points, summary.records, summary.objectives),
+        unproven=unproven,
+        caveats=tuple(caveats),
         num_examples=best.quality.num_examples,
     )
+
+
+def _bounds(
+    summary: Summary, measured: Sequence[Point], confidence: float, seed: int, num_draws: int
+) -> tuple[dict[str, float], list[str]]:
+    """Name → bound of those for which one is known, and the caveats of all that were compared.
+
+    Of more than MOST_COMPARED adapters the doubt is shared as if all were: those are a block of many as large, and a
+    statement of all blocks at once leaves each its part of it (Bonferroni).
+    """
+    on_front = {point.name for point in front(measured, summary.objectives)}
+    gain = summary.objectives.gain
+    nearest = sorted(measured, key=lambda p: (p.name not in on_front, -gain(p.quality.value), p.size, p.name))
+    # The best first: where data differ, others are said to be on other data than it.
+    compared = sorted(nearest[:MOST_COMPARED], key=lambda p: (-gain(p.quality.value), p.size, p.name))
+    rng = np.random.default_rng(seed)
+    errors = example_errors(summary.store, compared, np.arange(len(compared)), summary.objectives, rng, num_draws)
+    draws, caveats = errors.draws, errors.caveats()
+    if summary.objectives.quality == LOSS and errors.without_outcomes:
+        draws = np.where([point in errors.without_outcomes for point in compared], np.nan, draws)
+        caveats.append("Of a loss nothing is proven without them: a standard error does not tell what is rare.")
+    upper = shortfall_bounds(
+        np.array([gain(point.quality.value) for point in compared]),
+        draws,
+        1 - (1 - confidence) * len(compared) / len(measured),
+        rng,
+        one_more=one_more_example(compared, errors.outcomes, summary.objectives),
+    )
+    bounds = {point.name: float(bound) for point, bound in zip(compared, upper, strict=True) if isfinite(bound)}
+    return bounds, caveats
+
+
+def _unproven(summary: Summary, best: Point) -> str:
+    quality, num = summary.objectives.quality, best.quality.num_examples
+    what = "How much worse than the best it truly may be is not said"
+    if quality == LOSS and num < LOSS_EXAMPLES:
+        return (
+            f"{what}: that takes at least {LOSS_EXAMPLES} {examples_text(quality)} of a loss, since one rare example "
+            f"may cost any number of nats, and here are {num:,}."
+        )
+    if quality != LOSS and quality not in CORPUS_FIGURES and not 0 <= best.quality.value <= 1:
+        return f"{what}: {quality} is no score from 0 to 1, so that one rare example may change it by any number."
+    return ""

@@ -7,7 +7,7 @@ taken for independent, which makes differences look less certain than they are.
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,13 +69,25 @@ def example_errors(
     rng: np.random.Generator,
     num_draws: int,
 ) -> ExampleErrors:
-    """Draws for all points. `owner` (P,): the configuration that each is a training of, by number.
+    """As `errors_of`, of points of one store. Raises RecordError for broken outcomes."""
+    found = store.read_many_outcomes([(point.key, point.candidate.name) for point in points])
+    return errors_of(points, found, owner, objectives, rng, num_draws)
+
+
+def errors_of(
+    points: Sequence[Point],
+    found: Sequence[ExampleOutcomes | None],
+    owner: Ints,
+    objectives: Objectives,
+    rng: np.random.Generator,
+    num_draws: int,
+) -> ExampleErrors:
+    """Draws for all points. `found` (P,): their outcomes by example; `owner` (P,): the configuration that each is a
+    training of, by number.
 
     Trainings of one configuration that are drawn from their standard errors have one error, as if seeds changed nothing
-    about which examples are hard: they are not independent, having seen the same ones. Raises RecordError for broken
-    outcomes.
+    about which examples are hard: they are not independent, having seen the same ones.
     """
-    found = store.read_many_outcomes([(point.key, point.candidate.name) for point in points])
     sign = 1.0 if objectives.maximize else -1.0
     draws = np.full((num_draws, len(points)), np.nan)
     bare = {
@@ -118,6 +130,41 @@ def step_of_one(point: Point, outcomes: ExampleOutcomes | None, quality: str) ->
     if quality in CORPUS_FIGURES and outcomes is not None and tells(outcomes, quality):
         return largest_step(quality, np.array(outcomes.true_classes), np.array(outcomes.predicted_classes))
     return 1.0 / point.quality.num_examples
+
+
+def one_more_example(
+    points: Sequence[Point], outcomes: Sequence[ExampleOutcomes | None], objectives: Objectives
+) -> Callable[[int], Floats]:
+    """A function of j that gives (P,): what one example more may add to how much worse than point j each is, in units
+    of the quality. Of scores that is `step_of_one`, whatever they measured. A loss has no most that an example may
+    cost: the largest that one of these cost more than with j counts, or that it did for a quarter of the points. Points
+    that were not scored on the same examples as j are taken at their worst beside its best.
+    """
+    if objectives.quality != LOSS:
+        step = max(step_of_one(point, one, objectives.quality) for point, one in zip(points, outcomes, strict=True))
+        return lambda j: np.full(len(points), step)
+    costs = [
+        None if one is None else np.array(one.loss_sums, dtype=np.float64) / sum(one.num_targets) for one in outcomes
+    ]
+    examples = [
+        None if one is None else (data_of(point), one.num_targets) for point, one in zip(points, outcomes, strict=True)
+    ]
+
+    def beside(j: int) -> Floats:
+        mine = costs[j]
+        if mine is None:
+            return np.zeros(len(points))
+        largest = [
+            0.0
+            if cost is None
+            else float((cost - mine).max() if examples[c] == examples[j] else cost.max() - mine.min())
+            for c, cost in enumerate(costs)
+        ]
+        others = [one for c, one in enumerate(largest) if c != j]
+        floor = float(np.quantile(others, 0.75, method="higher")) if others else 0.0
+        return np.maximum(largest, floor)
+
+    return beside
 
 
 def tells(outcomes: ExampleOutcomes, quality: str) -> bool:

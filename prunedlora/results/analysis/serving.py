@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from prunedlora.results.figure_text import bytes_text
 from prunedlora.results.record import Candidate, TrialRecord
 from prunedlora.served_slot import NUMBER_BYTES, SERVED_SLOTS, Widths, served_slot, slot_bytes
 
@@ -87,3 +88,29 @@ def slot_bytes_of(candidate: Candidate) -> float:
 def refused_heads(candidates: Sequence[Candidate]) -> int:
     """How many of them vLLM would not load: they carry a head of their own, which was trained whole."""
     return sum(candidate.head_params > 0 for candidate in candidates)
+
+
+def refused_text(candidates: Sequence[Candidate]) -> str:
+    """The same as a sentence; empty where vLLM would load them all."""
+    refused = refused_heads(candidates)
+    return f"vLLM would refuse {refused} of {len(candidates)}: they carry a head of their own." if refused else ""
+
+
+def slot_sentence(candidate: Candidate) -> str:
+    """What vLLM makes of it, as the middle of a sentence: the one thing that page and terminal say of its slot."""
+    if refused_heads([candidate]):
+        return "vLLM would refuse it, since it carries a head of its own"
+    if candidate.served_slot is None:
+        return f"no slot of vLLM holds its rank of {candidate.max_rank}"
+    memory = "" if candidate.served_slot_bytes is None else f", {bytes_text(candidate.served_slot_bytes)} each"
+    return f"vLLM holds it in slots of rank {candidate.served_slot}{memory}"
+
+
+def slot_cell(candidate: Candidate) -> str:
+    """The same in a table's cell: "8 (81 KiB)", "refused", "none"."""
+    if refused_heads([candidate]):
+        return "refused"
+    if candidate.served_slot is None:
+        return "none"
+    memory = "" if candidate.served_slot_bytes is None else f" ({bytes_text(candidate.served_slot_bytes)})"
+    return f"{candidate.served_slot}{memory}"

@@ -7,13 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunedlora.results.analysis.budget import recommend
-from prunedlora.results.analysis.original import (
-    Beside,
-    beside_originals,
-    original_name,
-    originals,
-    works_no_better,
-)
+from prunedlora.results.analysis.confirmation import Confirmation, confirmation, confirming_keys
+from prunedlora.results.analysis.original import Beside, beside_originals, originals
 from prunedlora.results.analysis.pareto import (
     Objectives,
     Point,
@@ -24,9 +19,9 @@ from prunedlora.results.analysis.pareto import (
     points,
     reference,
 )
-from prunedlora.results.ask import Ask
+from prunedlora.results.analysis.tested import tested
+from prunedlora.results.ask import Ask, ConfirmationPlan
 from prunedlora.results.exported_adapter import ExportedAdapter
-from prunedlora.results.figure_text import figure_text
 from prunedlora.results.record import BaseReference, Figure, TrialRecord
 from prunedlora.results.store import Store
 
@@ -39,7 +34,7 @@ class Summary:
     objectives: Objectives
     records: list[TrialRecord]
     points: list[Point]
-    """All candidates, by key and step."""
+    """All candidates, by key and step; without those of trainings that confirm others (confirmation.py)."""
     front: list[Point]
     """Smallest first."""
     reference: Reference
@@ -51,6 +46,7 @@ class Summary:
     recommended: Point | None
     exported: ExportedAdapter | None
     """Test figures and path of the recommended adapter; None when another one, or none, was exported."""
+    plans: list[ConfirmationPlan]
 
     @property
     def name(self) -> str:
@@ -70,6 +66,17 @@ class Summary:
         return self.store.asks()
 
     @functools.cached_property
+    def confirmations(self) -> list[Confirmation]:
+        """What fresh seeds told, in the order of the plans; read when it is wanted. Raises RecordError."""
+        return [confirmation(self.store, self.records, self.objectives, plan) for plan in self.plans]
+
+    @functools.cached_property
+    def tested(self) -> dict[str, dict[str, Figure]]:
+        """Name → test figures, of all points that were looked at on the test split; read when it is wanted. Raises
+        RecordError."""
+        return tested(self.store, self.points)
+
+    @functools.cached_property
     def originals(self) -> dict[str, Point]:
         """Key of each training → the adapter that it began with, where that is among the points."""
         return originals(self.points)
@@ -80,6 +87,13 @@ class Summary:
         when it is wanted. Raises RecordError for broken ones."""
         return beside_originals(self.store, self.points, self.objectives)
 
+    def test_of(self, point: Point) -> Figure | None:
+        """What a candidate's quality is on the test split; None where it was not looked at there."""
+        figures = self.tested.get(point.name, {})
+        if self.exported is not None and self.recommended is not None and point.name == self.recommended.name:
+            figures = self.exported.test | figures
+        return figures.get(self.objectives.quality)
+
     @property
     def best(self) -> Point | None:
         """The point of the best quality; the smallest of equals."""
@@ -89,10 +103,6 @@ class Summary:
     def shippable_front(self) -> list[Point]:
         """The points of the front that have an adapter file."""
         return [point for point in self.front if point.candidate.adapter_path is not None]
-
-    @property
-    def largest(self) -> Point | None:
-        return max(self.points, key=lambda point: point.size, default=None)
 
     def adapter_uri(self, point: Point) -> str | None:
         """Absolute path or URI of a candidate's adapter; None when it has no file."""
@@ -133,7 +143,9 @@ def summarize(
     base = store.read_base()
     if within is None:
         within = float(sweep.get("recommend_within", 0.01))
-    all_points = points(records, objectives)
+    plans = store.confirmations()
+    confirming = confirming_keys(plans)
+    all_points = points([record for record in records if record.key not in confirming], objectives)
     best = front(all_points, objectives)
     origin = reference(all_points, objectives, base)
     recommended = recommend(all_points, objectives, within)
@@ -158,75 +170,7 @@ def summarize(
         within=within,
         recommended=recommended,
         exported=exported,
-    )
-
-
-def comparisons(summary: Summary) -> list[str]:
-    """Sentences on how much smaller the recommended adapter is than the one that its training began with, where there
-    was one, than the best and than the largest."""
-    recommended = summary.recommended
-    if recommended is None:
-        return []
-    original = summary.originals.get(recommended.key)
-    lines = [] if original is None else _doubted(summary, original)
-    if original is not None and original.name == recommended.name:
-        return [*lines, _nothing_smaller(summary, original)]
-    if original is not None:
-        lines.append(_beside_original(summary, recommended, original))
-    for name, other in (("best", summary.best), ("largest tried", summary.largest)):
-        if other is None or (original is not None and other.name == original.name):
-            continue
-        if other.name == recommended.name:
-            lines.append(f"It is itself the {name}.")
-        elif other.size > recommended.size > 0:
-            smaller = _smaller(other.size / recommended.size)
-            lines.append(f"{smaller} the {name} ({summary.objectives.quality} {figure_text(other.quality)}).")
-    return lines
-
-
-def _smaller(times: float) -> str:
-    return f"{times:.3g}× smaller than" if times >= 1.05 else "About as large as"
-
-
-def _doubted(summary: Summary, original: Point) -> list[str]:
-    """That the original does not work on these data, in which case no size of it says anything; else nothing."""
-    quality = summary.objectives.quality
-    base = None if summary.base is None else summary.base.figures.get(quality)
-    if base is None or not works_no_better(original.quality, base, summary.objectives):
-        return []
-    return [
-        f"WARNING: the adapter that it began with ({original_name(original.record)}) is not clearly better here than "
-        f"the untrained base model: {quality} {figure_text(original.quality)} against {figure_text(base)}. Are these "
-        "the order of its classes (data.labels), its prompt or chat template, its base model, and data of its task? "
-        "Until then no size says anything."
-    ]
-
-
-def _nothing_smaller(summary: Summary, original: Point) -> str:
-    return (
-        f"It is the adapter that it began with, {original_name(original.record)}, as it came: nothing smaller is at "
-        f"most {summary.within:g} worse than the best{_unless_itself(summary, original)}."
-    )
-
-
-def _unless_itself(summary: Summary, point: Point) -> str:
-    """Which adapter is the best, as what follows its name."""
-    best = summary.best
-    if best is None or best.name == point.name:
-        return ", which it is itself"
-    return f" ({best.name}, {summary.objectives.quality} {figure_text(best.quality)})"
-
-
-def _beside_original(summary: Summary, recommended: Point, original: Point) -> str:
-    beside, quality = summary.beside[recommended.name], summary.objectives.quality
-    times = "Empty, beside" if beside.times_smaller is None else _smaller(beside.times_smaller)
-    best = " None measured better." if summary.best is not None and summary.best.name == original.name else ""
-    step = recommended.candidate.step
-    trained = f" It was trained on for {step:,} steps, which the original was not." if step else ""
-    return (
-        f"{times} the adapter that it began with ({original_name(original.record)}, {quality} "
-        f"{figure_text(original.quality)}), {beside.difference_text(quality)}.{best}{trained} Nobody "
-        "chose the original on these examples, but this one was chosen: expect a little less of it."
+        plans=plans,
     )
 
 

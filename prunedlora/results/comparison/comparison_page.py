@@ -2,15 +2,25 @@
 
 import json
 from dataclasses import asdict
+from math import isinf
 from typing import Any
 
 from prunedlora.results.analysis.harness_quality import examples_text, split_text
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.trainings import cost_of
 from prunedlora.results.comparison.comparison_chart import differences_chart, fronts_chart
-from prunedlora.results.comparison.fronts import Comparison, Contrast, Matched
+from prunedlora.results.comparison.fronts import Comparison, Contrast
 from prunedlora.results.comparison.groups import Group, differing
-from prunedlora.results.comparison.words import finding, hypervolumes, interval, notes, said
+from prunedlora.results.comparison.method_means import MethodContrast, Settings
+from prunedlora.results.comparison.verdicts import Matched, interval
+from prunedlora.results.comparison.words import (
+    hypervolumes,
+    notes,
+    of_adapters,
+    of_methods,
+    said,
+    tables_of,
+)
 from prunedlora.results.report.chart_style import SIZE_TITLES
 from prunedlora.results.report.page import render
 from prunedlora.results.report.verdict import percent
@@ -42,11 +52,16 @@ def comparison_html(comparison: Comparison, left_out: list[str], command: str | 
         split=split_text(comparison.objectives.quality),
         examples=examples_text(comparison.objectives.quality),
         size_title=SIZE_TITLES[comparison.objectives.size],
-        findings=[finding(comparison, contrast) for contrast in comparison.contrasts],
+        findings=[of(comparison, contrast) for contrast in comparison.contrasts for of in (of_methods, of_adapters)],
+        tables=[
+            (contrast, title, rows)
+            for contrast in comparison.contrasts
+            for title, rows in tables_of(comparison, contrast)
+        ],
         hypervolumes=hypervolumes(comparison),
         notes=notes(comparison),
         differing=differing(comparison.groups),
-        confidence=percent(comparison.confidence),
+        confidence="" if comparison.unproven else percent(comparison.confidence),
         interval=interval,
         said=said,
     )
@@ -96,26 +111,44 @@ def _group(group: Group, area: float) -> dict[str, Any]:
 
 
 def _contrast(comparison: Comparison, contrast: Contrast) -> dict[str, Any]:
-    shares, table = contrast.shares, {one.size for one in contrast.budgets}
+    methods, table = contrast.methods, {one.size for one in contrast.budgets}
+    told = [" ".join(of(comparison, contrast)) for of in (of_methods, of_adapters)]
     return {
         "name": contrast.group.name,
         "against": comparison.control.name,
-        "finding": " ".join(finding(comparison, contrast)),
+        "verdict": methods.verdict,
+        "finding": " ".join(told),
+        "methods": {**methods_document(methods), "finding": told[0]},
+        "adapters": {
+            "verdict": contrast.verdict,
+            "why_not": comparison.unproven or None,
+            "finding": told[1],
+        },
         "common_sizes": None if contrast.common is None else list(contrast.common),
-        "shares": None if shares is None else vars(shares),
         "same_data": contrast.same_data,
         "sizes": [{**_matched(one), "in_table": one.size in table} for one in contrast.matched],
     }
 
 
-def _matched(one: Matched) -> dict[str, Any]:
+def methods_document(methods: MethodContrast) -> dict[str, Any]:
+    """What is told of two methods, as plain JSON data."""
+    sizes = [{**_matched(one), "seeds": [len(of.points) for of in (one.group, one.control)]} for one in methods.at]
+    return {"verdict": methods.verdict, "why_not": methods.why_not or None, "sizes": sizes}
+
+
+def _matched(one: Matched[Point | Settings]) -> dict[str, Any]:
+    def side(of: Point | Settings, choices: int) -> dict[str, Any]:
+        shown = of if isinstance(of, Point) else of.points[0]
+        facts = {"candidate": of.name, "label": shown.record.label, "size": of.size, "best_of": choices}
+        return facts | of.quality.model_dump()
+
     return {
         "at_most": one.size,
-        "adapter": {**_point(one.group), "best_of": one.group_choices},
-        "against": {**_point(one.control), "best_of": one.control_choices},
+        "adapter": side(one.group, one.group_choices),
+        "against": side(one.control, one.control_choices),
         "better_by": one.difference,
-        "low": one.low,
-        "high": one.high,
+        "low": None if isinf(one.low) else one.low,
+        "high": None if isinf(one.high) else one.high,
         "paired": one.paired,
         "verdict": one.verdict,
     }

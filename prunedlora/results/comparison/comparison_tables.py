@@ -1,30 +1,46 @@
 """A comparison in the terminal, within 100 columns."""
 
+from collections.abc import Collection, Sequence
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from prunedlora.results.analysis.harness_quality import titled
-from prunedlora.results.comparison.fronts import Comparison, Contrast
+from prunedlora.results.comparison.fronts import Comparison
 from prunedlora.results.comparison.groups import differing
-from prunedlora.results.comparison.words import finding, hypervolumes, interval, notes, said
+from prunedlora.results.comparison.verdicts import Matched, Side, Terms, interval
+from prunedlora.results.comparison.words import (
+    hypervolumes,
+    notes,
+    of_adapters,
+    of_methods,
+    tables_of,
+    terms_of,
+)
 from prunedlora.results.figure_text import figure_text
 from prunedlora.results.report.tables import plain_table
-from prunedlora.results.report.verdict import percent
 
 NAME_WIDTH = 16
 MOST_DIFFERING = 8
 
 
 def overview(comparison: Comparison, left_out: list[str]) -> Group:
-    """The groups, the answer, a table for each comparison with the control, and how it was reached."""
-    parts: list[RenderableType] = [groups_table(comparison)]
+    """The answers, the groups, a table for each comparison with the control, and how it was reached."""
+    parts: list[RenderableType] = []
+    for contrast in comparison.contrasts:
+        for first, *rest in (of_methods(comparison, contrast), of_adapters(comparison, contrast)):
+            parts.append(Text.assemble((first, "bold"), *(f" {line}" for line in rest)))
+    parts += [Text(""), groups_table(comparison)]
     if left_out:
         parts.append(Text(f"Left out: {'; '.join(left_out)}."))
-    parts += [Text(" ".join(finding(comparison, contrast)), style="bold") for contrast in comparison.contrasts]
     parts += [Text(hypervolumes(comparison)), Text("")]
     for contrast in comparison.contrasts:
-        parts += [budgets_table(comparison, contrast), Text("")]
+        recommended = {
+            one.recommended.size for one in (contrast.group, comparison.control) if one.recommended is not None
+        }
+        for title, rows in tables_of(comparison, contrast):
+            parts += [matched_table(terms_of(comparison, contrast), title, rows, recommended), Text("")]
     if paths := list(differing(comparison.groups)):
         more = f" and {len(paths) - MOST_DIFFERING} more" if len(paths) > MOST_DIFFERING else ""
         parts.append(Text(f"They differ in {', '.join(paths[:MOST_DIFFERING])}{more}, each throughout."))
@@ -61,22 +77,19 @@ def groups_table(comparison: Comparison) -> Table:
     return table
 
 
-def budgets_table(comparison: Comparison, contrast: Contrast) -> Table:
-    """The best adapter of each up to some sizes, and the difference with its interval."""
-    group, control, objectives = contrast.group, comparison.control, comparison.objectives
-    recommended = {one.recommended.size for one in (group, control) if one.recommended is not None}
-    table = plain_table(
-        f"{group.name} against {control.name} at matched {objectives.size}: {objectives.quality}, difference with "
-        f"{percent(comparison.confidence)} interval (→ size of a recommended adapter)"
-    )
+def matched_table(
+    terms: Terms, title: str, rows: Sequence[Matched[Side]], recommended: Collection[float] = ()
+) -> Table:
+    """The best of each up to some sizes, and the difference with its interval; `recommended` sizes are marked."""
+    table = plain_table(title + (" (→ size of a recommended adapter)" if recommended else ""))
     table.add_column("", width=1)
     table.add_column("at most", justify="right", no_wrap=True)
-    for name in (group.name, control.name):
+    for name in (terms.name, terms.control):
         table.add_column(Text(name), justify="right", max_width=NAME_WIDTH, overflow="fold")
         table.add_column("size", justify="right", no_wrap=True)
     table.add_column("better by", justify="right", no_wrap=True)
     table.add_column("", overflow="fold", max_width=26)
-    for one in contrast.budgets:
+    for one in rows:
         table.add_row(
             "→" if one.size in recommended else "",
             f"{one.size:,.10g}",
@@ -85,6 +98,6 @@ def budgets_table(comparison: Comparison, contrast: Contrast) -> Table:
             f"{one.control.quality.value:.3f}",
             f"{one.control.size:,.10g}",
             interval(one),
-            Text(said(comparison, contrast, one)),
+            Text(terms.said(one)),
         )
     return table

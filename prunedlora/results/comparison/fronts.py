@@ -1,59 +1,34 @@
 """Comparison of groups of trials: whose front is better at which sizes, by how much, and what of it is sure.
 
-One group is the control, every other is compared with it. At a size, the best adapter of one group that is no larger
-stands against the best of the other; bounds hold for all sizes and groups at once (simultaneous.py).
+One group is the control, every other is compared with it. Two questions are answered, each for all sizes and groups at
+once: which of these adapters are better, as they are (simultaneous.py), where at a size the best adapter of one group
+that is no larger stands against the best of the other; and which method is (method_means.py).
 """
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
 from prunedlora.results.analysis.example_errors import data_of
+from prunedlora.results.analysis.nameable import SCREEN
 from prunedlora.results.analysis.pareto import Objectives, Point, Reference, hypervolume, reference
-from prunedlora.results.analysis.recommendation import SCREEN
 from prunedlora.results.comparison.groups import ComparisonError, Group
-from prunedlora.results.comparison.resampling import Columns, Sample, draw_sample, stderr_of
+from prunedlora.results.comparison.method_means import MethodContrast, contrast_methods, repeated_settings
+from prunedlora.results.comparison.resampling import (
+    Columns,
+    Sample,
+    draw_sample,
+    outcomes_of,
+    stderr_of,
+    why_no_probability,
+)
 from prunedlora.results.comparison.simultaneous import Indices, contenders, critical_value, spreads
+from prunedlora.results.comparison.verdicts import Matched, Overall, overall, verdict_of
 
 NUM_BUDGETS = 4
 """Sizes of the table, evenly on a logarithmic scale, beside those of the recommended adapters."""
-
-Verdict = Literal["better", "worse", "equal", "unknown"]
-
-
-@dataclass(frozen=True)
-class Matched:
-    """The best adapters of two groups up to one size. Differences are in units of the quality, above 0 where the group
-    is better than the control; bounds are for the truly best adapters of the two, which may be others."""
-
-    size: float
-    group: Point
-    control: Point
-    group_choices: int
-    """Candidates no larger than `size`, of which the best was picked."""
-    control_choices: int
-    difference: float
-    low: float
-    high: float
-    paired: bool
-    """Whether both were scored on the same examples, and every outcome is on record."""
-    verdict: Verdict
-    """better: `group` is surely better than all of the control's; worse: the reverse; equal: the truly best of both are
-    surely no more than the margin apart; unknown: nothing of these is sure."""
-
-
-@dataclass(frozen=True)
-class Shares:
-    """Parts of the sizes that both tried, on a logarithmic scale, on which the group is …"""
-
-    better: float
-    worse: float
-    surely_better: float
-    surely_worse: float
 
 
 @dataclass(frozen=True)
@@ -61,17 +36,23 @@ class Contrast:
     """One group against the control."""
 
     group: Group
-    matched: tuple[Matched, ...]
+    matched: tuple[Matched[Point], ...]
     """At every size from which on something changes, rising."""
-    budgets: tuple[Matched, ...]
+    budgets: tuple[Matched[Point], ...]
     """Of them, those for the table."""
     common: tuple[float, float] | None
     """The sizes that both tried, smallest and largest; None when one's are all below the other's."""
-    shares: Shares | None
     same_data: bool
+    methods: MethodContrast
+    """What is known of the methods, of which these are some adapters."""
 
     @property
-    def changes(self) -> tuple[Matched, ...]:
+    def verdict(self) -> Overall:
+        """On these adapters, at all of the sizes."""
+        return overall([one.verdict for one in self.matched])
+
+    @property
+    def changes(self) -> tuple[Matched[Point], ...]:
         """`matched` without those that repeat the pair before them, but with the last: where the range ends."""
         pairs = [(one.group.name, one.control.name) for one in self.matched]
         last = len(pairs) - 1
@@ -94,6 +75,8 @@ class Comparison:
     """Standard errors from the measured difference down to the lower bounds, and up to the upper ones."""
     num_running: int
     """Candidates that could have come out as the best of their group at some size."""
+    unproven: str
+    """Why no probability is given of these adapters, without a full stop; empty where one is."""
 
     @property
     def control(self) -> Group:
@@ -120,17 +103,31 @@ def compare(
     columns = Columns()
     gained = [pair for other, at in zip(others, sizes, strict=True) for pair in _running(other, control, at, columns)]
     lost = [pair for other, at in zip(others, sizes, strict=True) for pair in _running(control, other, at, columns)]
-    sample = draw_sample(columns.order, np.random.default_rng(seed))
+    taking_part, objectives = [point for _, point in columns.order], control.objectives
+    rng, each = np.random.default_rng(seed), np.arange(len(taking_part))
+    sample = draw_sample(taking_part, outcomes_of(columns.order), each, objectives, rng)
+    unproven = why_no_probability(taking_part, objectives)
     # Half of the doubt for claiming too much for the groups, half for claiming too little.
-    low, high = (critical_value(sample.errors, sample.steps, pairs, (1 + confidence) / 2) for pairs in (gained, lost))
-    contrasts = tuple(
-        _contrast(control, other, at, columns, sample, (low, high), within)
-        for other, at in zip(others, sizes, strict=True)
+    low, high = (
+        critical_value(sample.errors, sample.steps, pairs, (1 + confidence) / 2, sample.rare)
+        for pairs in (gained, lost)
     )
+    reach = (math.inf, math.inf) if unproven else (low, high)
     ordered = (control, *others)
+    methods = contrast_methods(
+        [(group.name, repeated_settings(group)) for group in ordered],
+        objectives,
+        within=within,
+        confidence=confidence,
+        rng=rng,
+    )
+    contrasts = tuple(
+        _contrast(control, other, at, columns, sample, reach, within, method)
+        for other, at, method in zip(others, sizes, methods, strict=True)
+    )
     origin = common_reference(ordered)
     return Comparison(
-        objectives=control.objectives,
+        objectives=objectives,
         groups=ordered,
         contrasts=contrasts,
         hypervolumes=tuple(hypervolume(group.points, group.objectives, origin) for group in ordered),
@@ -139,6 +136,7 @@ def compare(
         confidence=confidence,
         critical_values=(low, high),
         num_running=len(columns.order),
+        unproven=unproven,
     )
 
 
@@ -199,6 +197,7 @@ def _contrast(
     sample: Sample,
     reach: tuple[float, float],
     within: float,
+    methods: MethodContrast,
 ) -> Contrast:
     gain = control.objectives.gain
     matched = []
@@ -218,8 +217,8 @@ def _contrast(
                 difference=difference,
                 low=low,
                 high=high,
-                paired=sample.examples[a] is not None and sample.examples[a] == sample.examples[c],
-                verdict=_verdict(low, high, within),
+                paired=sample.are_paired([a, c]),
+                verdict=verdict_of(low, high, within),
             )
         )
     first, last = sizes[0], min(control.points[-1].size, other.points[-1].size)
@@ -231,17 +230,9 @@ def _contrast(
         matched=tuple(matched),
         budgets=tuple(one for one in matched if one.size in shown or common is None),
         common=common,
-        shares=None if common is None else _shares([one for one in matched if one.size <= last]),
         same_data={data_of(point) for point in other.points} == {data_of(point) for point in control.points},
+        methods=methods,
     )
-
-
-def _verdict(low: float, high: float, within: float) -> Verdict:
-    if low > 0:
-        return "better"
-    if high < 0:
-        return "worse"
-    return "equal" if -within <= low and high <= within else "unknown"
 
 
 def _spread_out(sizes: Sequence[float]) -> set[float]:
@@ -251,24 +242,3 @@ def _spread_out(sizes: Sequence[float]) -> set[float]:
         return set(sizes)
     targets = np.geomspace(positive[0], positive[-1], NUM_BUDGETS) * (1 + 1e-9)
     return {max(size for size in positive if size <= target) for target in targets}
-
-
-def _shares(matched: Sequence[Matched]) -> Shares:
-    """Each comparison counts for the sizes up to the next; one size alone counts whole."""
-    positive = [one for one in matched if one.size > 0] or list(matched)
-    if len(positive) == 1:
-        weights = [1.0]
-    else:
-        sizes = [math.log(one.size) for one in positive]
-        widths = [after - before for before, after in itertools.pairwise(sizes)]
-        weights = [width / (sizes[-1] - sizes[0]) for width in widths]
-
-    def share(holds: list[bool]) -> float:
-        return math.fsum(weight for weight, true in zip(weights, holds, strict=False) if true)
-
-    return Shares(
-        better=share([one.difference > 0 for one in positive]),
-        worse=share([one.difference < 0 for one in positive]),
-        surely_better=share([one.verdict == "better" for one in positive]),
-        surely_worse=share([one.verdict == "worse" for one in positive]),
-    )

@@ -32,7 +32,9 @@ class Group:
     base: BaseReference | None
     records: list[TrialRecord]
     points: list[Point]
-    """All candidates, smallest first."""
+    """All candidates, smallest first; half-trained milestones only where nothing else is."""
+    num_half_trained: int
+    """Milestones on the way that are left out, since they are no end of the method; 0 where nothing else is."""
     front: list[Point]
     """Smallest first."""
     recommended: Point | None
@@ -145,7 +147,8 @@ def _group(
     records: list[TrialRecord],
     within: float,
 ) -> Group:
-    found = points(records, objectives)
+    every = points(records, objectives)
+    found = [point for point in every if not point.candidate.is_half_trained] or every
     return Group(
         name=name,
         store=store,
@@ -153,6 +156,7 @@ def _group(
         base=base,
         records=records,
         points=sorted(found, key=lambda point: (point.size, point.key, point.step)),
+        num_half_trained=len(every) - len(found),
         front=front(found, objectives),
         recommended=recommend(found, objectives, within),
     )

@@ -6,18 +6,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from prunedlora.corpus_figures import CORPUS_FIGURES
-from prunedlora.results.analysis.confidence import NUM_DRAWS, Floats
+from prunedlora.results.analysis.confidence import NUM_DRAWS, Floats, Ints
+from prunedlora.results.analysis.decision import LOSS_EXAMPLES
 from prunedlora.results.analysis.example_errors import (
+    LOSS,
     counted,
     data_of,
     documents_of,
-    paired_errors,
+    errors_of,
+    one_more_example,
     step_of_one,
     tells,
 )
 from prunedlora.results.analysis.harness_quality import examples_text
-from prunedlora.results.analysis.pareto import Point
+from prunedlora.results.analysis.pareto import Objectives, Point
 from prunedlora.results.comparison.groups import ComparisonError, Group
+from prunedlora.results.comparison.simultaneous import Rare
 from prunedlora.results.record import ExampleOutcomes
 
 
@@ -44,55 +48,74 @@ class Sample:
     """(C,), what one example more or less changes in the quality at most; 0 for a loss."""
     examples: list[str | None]
     """The examples that each was scored on; None where outcomes, or those that make the quality, are not on record."""
+    rare: Rare | None
+    """Of a loss, which has no steps."""
+
+    def are_paired(self, columns: Sequence[int]) -> bool:
+        """Whether all of these were scored on the same examples, and every outcome is on record."""
+        examples = {self.examples[c] for c in columns}
+        return len(examples) == 1 and None not in examples
 
 
-def draw_sample(candidates: Sequence[tuple[Group, Point]], rng: np.random.Generator) -> Sample:
+def draw_sample(
+    points: Sequence[Point],
+    outcomes: Sequence[ExampleOutcomes | None],
+    owner: Ints,
+    objectives: Objectives,
+    rng: np.random.Generator,
+) -> Sample:
     """Resampled errors: the same draws for all that were scored on the same examples, independent of all others'.
+    `owner` (C,): the settings that each is a training of.
 
-    Raises ComparisonError for losses over different targets, and what reading outcomes raises.
+    Raises ComparisonError for figures of the same examples that count different things: losses over other targets.
     """
-    objectives = candidates[0][0].objectives
-    quality, sign = objectives.quality, 1.0 if objectives.maximize else -1.0
-    errors = np.zeros((NUM_DRAWS, len(candidates)))
-    found: list[ExampleOutcomes | None] = [None] * len(candidates)
-    for store in {id(group.store): group.store for group, _ in candidates}.values():
-        mine = [c for c, (group, _) in enumerate(candidates) if group.store is store]
-        names = [(candidates[c][1].key, candidates[c][1].candidate.name) for c in mine]
-        for c, outcomes in zip(mine, store.read_many_outcomes(names), strict=True):
-            found[c] = None if outcomes is None or not tells(outcomes, quality) else outcomes
-    examples = [
-        None
-        if outcomes is None or (data := data_of(point)) is None
-        else f"{len(outcomes.loss_sums)} of {data} {documents_of(outcomes, quality)}"
-        for (_, point), outcomes in zip(candidates, found, strict=True)
-    ]
-    for scored in sorted({one for one in examples if one is not None}):
-        block = [c for c, one in enumerate(examples) if one == scored]
-        errors[:, block] = _paired_errors([(candidates[c], found[c]) for c in block], quality, rng)
-    alone = [c for c, one in enumerate(examples) if one is None]
-    spread = np.array([stderr_of(*candidates[c]) for c in alone])
-    errors[:, alone] = spread * rng.standard_normal((NUM_DRAWS, len(alone)))
-    steps = [step_of_one(point, one, quality) for (_, point), one in zip(candidates, found, strict=True)]
-    return Sample(sign * errors, np.array(steps), examples)
-
-
-def _paired_errors(
-    scored: Sequence[tuple[tuple[Group, Point], ExampleOutcomes | None]], quality: str, rng: np.random.Generator
-) -> Floats:
-    outcomes = [one for _, one in scored if one is not None]
-    (group, first), targets = scored[0][0], counted(outcomes[0], quality)
-    for (other, point), one in scored:
-        if one is not None and counted(one, quality) != targets:
+    quality = objectives.quality
+    examples: list[str | None] = []
+    first: dict[str, tuple[Point, tuple[int, ...]]] = {}
+    for point, one in zip(points, outcomes, strict=True):
+        data = data_of(point)
+        if one is None or data is None or not tells(one, quality):
+            examples.append(None)
+            continue
+        same = f"{len(one.loss_sums)} of {data} {documents_of(one, quality)}"
+        other, targets = first.setdefault(same, (point, counted(one, quality)))
+        if targets != counted(one, quality):
             what = (
                 "have different classes for the same examples: their figures are"
                 if quality in CORPUS_FIGURES
                 else "count different numbers of targets in the same examples (another tokenizer, or another limit of "
                 "length): their losses are"
             )
-            raise ComparisonError(
-                f"{first.name} of {group.name} and {point.name} of {other.name} {what} not comparable"
-            )
-    return paired_errors(outcomes, quality, rng)
+            raise ComparisonError(f"{other.name} and {point.name} {what} not comparable")
+        examples.append(same)
+    errors = errors_of(points, outcomes, owner, objectives, rng, NUM_DRAWS).draws
+    steps = [step_of_one(point, one, quality) for point, one in zip(points, outcomes, strict=True)]
+    rare = None
+    if quality == LOSS:
+        rare = Rare(one_more_example(points, outcomes, objectives), rng.exponential(size=errors.shape))
+    return Sample(errors, np.array(steps), examples, rare)
+
+
+def outcomes_of(candidates: Sequence[tuple[Group, Point]]) -> list[ExampleOutcomes | None]:
+    """Outcomes by example of each, from its group's store. Raises what reading them raises."""
+    found: list[ExampleOutcomes | None] = [None] * len(candidates)
+    for store in {id(group.store): group.store for group, _ in candidates}.values():
+        mine = [c for c, (group, _) in enumerate(candidates) if group.store is store]
+        names = [(candidates[c][1].key, candidates[c][1].candidate.name) for c in mine]
+        for c, one in zip(mine, store.read_many_outcomes(names), strict=True):
+            found[c] = one
+    return found
+
+
+def why_no_probability(points: Sequence[Point], objectives: Objectives) -> str:
+    """Why no interval of such figures holds as often as it says; empty where it does."""
+    fewest = min(point.quality.num_examples for point in points)
+    if objectives.quality != LOSS or fewest >= LOSS_EXAMPLES:
+        return ""
+    return (
+        f"of a loss no probability is given below {LOSS_EXAMPLES} {examples_text(LOSS)}, since one rare example may "
+        f"cost any number of nats, and here are {fewest:,}"
+    )
 
 
 def stderr_of(group: Group, point: Point) -> float:

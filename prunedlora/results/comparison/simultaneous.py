@@ -11,7 +11,8 @@ candidates err together (max-t: Romano and Wolf, https://doi.org/10.1198/0162145
 for c°, which nobody knows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
@@ -20,6 +21,20 @@ from numpy.typing import NDArray
 from prunedlora.results.analysis.confidence import Floats
 
 Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Rare:
+    """One example more, which may cost as much as the dearest of those that were seen: as in the exact limit of a rare
+    count, it is taken to speak against each (`shortfall_bounds`)."""
+
+    one_more: Callable[[int], Floats]
+    """j → (C,): what it may add to how much worse than j each candidate is."""
+    draws: Floats
+    """(num_draws, C), exponential of mean 1."""
+
+    def __call__(self, best: int) -> Floats:
+        return np.maximum(self.one_more(best), 0.0)
 
 
 def spreads(errors: Floats, steps: Floats, one: int, others: Indices) -> Floats:
@@ -33,12 +48,19 @@ def spreads(errors: Floats, steps: Floats, one: int, others: Indices) -> Floats:
     return np.asarray(np.sqrt(variance + (steps[one] ** 2 + steps[others] ** 2) / 2))
 
 
-def critical_value(errors: Floats, steps: Floats, pairs: Sequence[tuple[int, Indices]], confidence: float) -> float:
+def critical_value(
+    errors: Floats,
+    steps: Floats,
+    pairs: Sequence[tuple[int, Indices]],
+    confidence: float,
+    rare: Rare | None = None,
+) -> float:
     """d such that, with probability `confidence`, no candidate is measured better than it is, against the one that it
     is compared with, by more than d · spread.
 
     `pairs`: a measured best, and those of another group that could have been compared with it. At least what one pair
-    of normal errors takes, since pairs that never differ put no demand on d.
+    of normal errors takes, since pairs that never differ put no demand on d. `rare`: of a loss, what examples that were
+    not seen may add to the luck.
     """
     largest = np.full(len(errors), -np.inf)
     for best, others in pairs:
@@ -46,6 +68,8 @@ def critical_value(errors: Floats, steps: Floats, pairs: Sequence[tuple[int, Ind
         varies = spread > 0
         if varies.any():
             luck = errors[:, others[varies]] - errors[:, [best]]
+            if rare is not None:
+                luck += rare(best)[others[varies]] * rare.draws[:, others[varies]]
             largest = np.maximum(largest, (luck / spread[varies]).max(1))
     return max(float(np.quantile(largest, confidence, method="higher")), NormalDist().inv_cdf(confidence))
 

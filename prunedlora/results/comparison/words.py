@@ -2,53 +2,60 @@
 
 from collections.abc import Sequence
 
-from prunedlora.results.analysis.configurations import identity
 from prunedlora.results.analysis.harness_quality import examples_text, spent_text, whole_split_text
 from prunedlora.results.analysis.trainings import cost_of, sharing_text
-from prunedlora.results.comparison.fronts import Comparison, Contrast, Matched, Shares
+from prunedlora.results.comparison.fronts import Comparison, Contrast
 from prunedlora.results.comparison.groups import Group
+from prunedlora.results.comparison.method_means import ONE_EACH, MethodContrast, rates_text
+from prunedlora.results.comparison.verdicts import Matched, Side, Terms, sentences
 from prunedlora.results.figure_text import figure_text, no_error_text
 from prunedlora.results.record import Figure
 from prunedlora.results.recorded_settings import flat
 from prunedlora.results.report.verdict import percent
 
 
-def finding(comparison: Comparison, contrast: Contrast) -> list[str]:
-    """Which of the two is better where: first what is sure, then what was measured."""
-    name, control, shares = contrast.group.name, comparison.control.name, contrast.shares
-    sure, size = f"with {percent(comparison.confidence)} confidence", comparison.objectives.size
-    if contrast.common is None or shares is None:
-        return [
-            f"{name} and {control} tried no size in common: {size} {span(contrast.group)} and "
-            f"{span(comparison.control)}.",
-            f"At a given size, each is as good as its best that is no larger; {sure}: "
-            f"{'; '.join(f'up to {one.size:,.10g} {said(comparison, contrast, one)}' for one in contrast.budgets)}.",
-        ]
-    first, last = contrast.common
-    beyond = _beyond(comparison, contrast, first, last)
-    if first == last:
-        (at,) = (one for one in contrast.matched if one.size == first)
-        sizes = f"at the one {size} that both tried, {first:,.10g}"
-        if at.verdict == "unknown":
-            told = f"No difference between {name} and {control} can be told {sure} {sizes}."
-        elif at.verdict == "equal":
-            told = f"{name} and {control} are at most {comparison.within:g} apart {sure} {sizes}."
-        else:
-            told = f"{name} is {at.verdict} than {control} {sure} {sizes}."
-        return [told, f"Measured {_apart(at.difference)}.", *beyond]
-    sizes = f"({size} {first:,.10g} to {last:,.10g})"
-    verdicts = {one.verdict for one in contrast.matched if one.size <= last}
-    if shares.surely_better or shares.surely_worse:
-        told = f"W{sure[1:]}, {name} is {_where(shares, control)} {sizes}{_rest(shares)}."
-    elif verdicts == {"equal"}:
-        told = (
-            f"{name} and {control} are at most {comparison.within:g} apart {sure} at every size that both tried "
-            f"{sizes}."
-        )
-    else:
-        told = f"No difference between {name} and {control} can be told {sure} over the sizes that both tried {sizes}."
-    measured = f"Measured, it is ahead on {share(shares.better)} of them and behind on {share(shares.worse)}"
-    return [told, f"{measured} (by the logarithm of the size).", *beyond]
+def of_methods(comparison: Comparison, contrast: Contrast) -> list[str]:
+    """What is known of what the settings of both give, whatever the seed: first the verdict on all sizes."""
+    rates = rates_text([contrast.group, comparison.control])
+    return [*method_sentences(terms_of(comparison, contrast), contrast.methods), *([rates] if rates else [])]
+
+
+def method_sentences(terms: Terms, methods: MethodContrast) -> list[str]:
+    """The verdict on two methods and what it rests on."""
+    if methods.why_not:
+        return [f"Of {terms.name} and {terms.control} as methods nothing can be told: {methods.why_not}."]
+    first, *rest = sentences(terms, methods.at)
+    return [f"As methods, by their means over seeds: {first}", *rest]
+
+
+def of_adapters(comparison: Comparison, contrast: Contrast) -> list[str]:
+    """What is known of these adapters, as they are: first the verdict on all sizes."""
+    terms = terms_of(comparison, contrast)
+    lines = sentences(terms, contrast.matched)
+    lines[0] = f"These adapters, as they are: {lines[0]}"
+    if comparison.unproven:
+        lines = [f"Of these adapters it can only be said what was measured: {comparison.unproven}.", lines[-1]]
+    if contrast.common is not None:
+        return [*lines, *_beyond(comparison, contrast, *contrast.common)]
+    apart = f"{comparison.objectives.size} {span(contrast.group)} and {span(comparison.control)}"
+    return [*lines, f"{terms.name} and {terms.control} tried no size in common: {apart}."]
+
+
+def terms_of(comparison: Comparison, contrast: Contrast) -> Terms:
+    objectives = comparison.objectives
+    return Terms(
+        contrast.group.name, comparison.control.name, objectives.size, comparison.within, comparison.confidence
+    )
+
+
+def tables_of(comparison: Comparison, contrast: Contrast) -> list[tuple[str, Sequence[Matched[Side]]]]:
+    """Title and rows of what is told of the methods, where something is, and of these adapters."""
+    terms, quality = terms_of(comparison, contrast), comparison.objectives.quality
+    between, sure = f"{terms.name} against {terms.control}", percent(terms.confidence)
+    means = f"Methods, {between}: mean {quality} over seeds, difference with {sure} interval"
+    adapters = f"These adapters, {between} at matched {terms.size}: {quality}, difference"
+    adapters += "" if comparison.unproven else f" with {sure} interval"
+    return [*([(means, contrast.methods.at)] if contrast.methods.at else []), (adapters, contrast.budgets)]
 
 
 def hypervolumes(comparison: Comparison) -> str:
@@ -68,16 +75,24 @@ def notes(comparison: Comparison) -> list[str]:
     """How the statements were reached, and what they do not cover."""
     return [
         *_pairing(comparison),
-        "Intervals are for how much better the truly best adapter up to a size is. They hold with "
-        f"{percent(comparison.confidence)} confidence for all sizes and comparisons at once, and allow for the luck of "
-        f"whichever of {comparison.num_running:,} candidates came out as the best ({comparison.critical_values[0]:.2f} "
-        f"standard errors down, {comparison.critical_values[1]:.2f} up; from the bootstrap, max-t).",
+        *([] if comparison.unproven else [_intervals(comparison)]),
         *_luck(comparison),
-        _seeds(comparison),
+        f"All on {whole_split_text(comparison.objectives.quality)}{_seeds(comparison)}",
+        *_half_trained(comparison),
         *_trainings(comparison),
         *_losses(comparison),
         *filter(None, [spent_text(comparison.objectives.quality), no_error_text(_shown(comparison))]),
     ]
+
+
+def _intervals(comparison: Comparison) -> str:
+    down, up = comparison.critical_values
+    return (
+        "Intervals of these adapters are for how much better the truly best adapter up to a size is. They hold with "
+        f"{percent(comparison.confidence)} confidence for all sizes and comparisons at once, and allow for the luck of "
+        f"whichever of {comparison.num_running:,} candidates came out as the best ({down:.2f} standard errors down, "
+        f"{up:.2f} up; from the bootstrap, max-t)."
+    )
 
 
 def _shown(comparison: Comparison) -> list[Figure]:
@@ -87,16 +102,21 @@ def _shown(comparison: Comparison) -> list[Figure]:
 
 
 def _seeds(comparison: Comparison) -> str:
-    split = whole_split_text(comparison.objectives.quality)
-    if not any(_has_seeds(group) for group in comparison.groups):
-        return (
-            f"All on {split}, and one training each: another seed may differ by more than this; train both with "
-            "further seeds to know."
-        )
+    if all(contrast.methods.why_not == ONE_EACH for contrast in comparison.contrasts):
+        return f", and {ONE_EACH}: another seed may differ by more than this; train both with further seeds to know."
     return (
-        f"All on {split}. Where a configuration was trained with several seeds, each training counts as a candidate "
-        "and the best one stands for it: noise between seeds is not in the intervals (recommend has it)."
+        ". What is said of these adapters knows nothing of other seeds; what is said of methods is of means over "
+        "seeds, the noise of each setting's estimated by itself."
     )
+
+
+def _half_trained(comparison: Comparison) -> list[str]:
+    out = [f"{g.num_half_trained} of {g.name}" for g in comparison.groups if g.num_half_trained]
+    only = [g.name for g in comparison.groups if any(p.candidate.is_half_trained for p in g.points)]
+    return [
+        *([f"Half-trained milestones are no adapters of a method and are left out: {', '.join(out)}."] if out else []),
+        *([f"Of {' and of '.join(only)} there are only half-trained milestones."] if only else []),
+    ]
 
 
 def _trainings(comparison: Comparison) -> list[str]:
@@ -107,55 +127,14 @@ def _trainings(comparison: Comparison) -> list[str]:
     return [*costs, *shared, *(alike if shared else [])]
 
 
-def _has_seeds(group: Group) -> bool:
-    """Whether a configuration was trained more than once."""
-    records = {point.key: point.record for point in group.points}
-    return len({identity(record) for record in records.values()}) < len(records)
-
-
-def said(comparison: Comparison, contrast: Contrast, matched: Matched) -> str:
+def said(comparison: Comparison, contrast: Contrast, one: Matched[Side]) -> str:
     """The verdict in a few words."""
-    return {
-        "better": f"{contrast.group.name} is better",
-        "worse": f"{comparison.control.name} is better",
-        "equal": f"equal within {comparison.within:g}",
-        "unknown": "no difference can be told",
-    }[matched.verdict]
-
-
-def signed(value: float) -> str:
-    return f"{value:+z.3f}"
-
-
-def interval(matched: Matched) -> str:
-    return f"{signed(matched.difference)} [{signed(matched.low)}, {signed(matched.high)}]"
-
-
-def share(part: float) -> str:
-    return f"{100 * part:.3g}%"
+    return terms_of(comparison, contrast).said(one)
 
 
 def span(group: Group) -> str:
     first, last = group.points[0].size, group.points[-1].size
     return f"{first:,.10g}" if first == last else f"{first:,.10g} to {last:,.10g}"
-
-
-def _where(shares: Shares, control: str) -> str:
-    parts = (("better", shares.surely_better), ("worse", shares.surely_worse))
-    (word, part), *other = [one for one in parts if one[1]]
-    also = "".join(f" and {word} on {share(part)}" for word, part in other)
-    return f"{word} than {control} on {share(part)}{also} of the sizes that both tried"
-
-
-def _rest(shares: Shares) -> str:
-    return (
-        "" if shares.surely_better + shares.surely_worse > 1 - 1e-9 else "; on the rest it is not sure which is better"
-    )
-
-
-def _apart(difference: float) -> str:
-    word = "better" if difference > 0 else "worse"
-    return f"{abs(difference):.3f} {word}" if difference else "the same"
 
 
 def _beyond(comparison: Comparison, contrast: Contrast, first: float, last: float) -> list[str]:

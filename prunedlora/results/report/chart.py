@@ -1,5 +1,7 @@
-"""The report's smaller charts: the hypervolume's history, an adapter's ranks, importances of the searched fields."""
+"""The report's smaller charts: learning curves, the hypervolume's history, an adapter's ranks, importances of the
+searched fields."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,8 +9,57 @@ import numpy as np
 import plotly.graph_objects as go
 
 from prunedlora.results.analysis.history import Stage
+from prunedlora.results.analysis.learning_curves import LearningCurves
 from prunedlora.results.analysis.rank_map import OUTSIDE, rank_map
-from prunedlora.results.report.chart_style import COLOURS, GRID, layout, text
+from prunedlora.results.recorded_settings import in_order, method
+from prunedlora.results.report.chart_style import COLOURS, FADED, GREY, GRID, layout, looks, text
+
+DASHES = ("solid", "dash", "dot", "dashdot")
+"""Of trainings of one method, which has one colour."""
+LOG_FROM = 20.0
+"""How many times the smallest loss the largest must be for an axis of losses to be logarithmic."""
+
+
+def curve_chart(found: LearningCurves) -> go.Figure:
+    """Training loss by step, a line each, and the candidates' validation loss as rings on it, in the colour of the
+    method; the recommended one's is thick, those in the background are grey."""
+    figure, seen = go.Figure(), Counter[str]()
+    methods = in_order(method(curve.record) for curve in found.curves)
+    colours = {name: look.colour for name, look in zip(methods, looks(methods), strict=True)}
+    for number, curve in enumerate(sorted(found.curves, key=lambda one: one.is_bright)):
+        of = method(curve.record)
+        dash, colour, width = DASHES[seen[of] % len(DASHES)], colours[of], 3.0 if curve.is_recommended else 1.5
+        if curve.is_bright:
+            seen[of] += 1
+        else:
+            dash, colour, width = "solid", GREY, 0.8
+        name = text(curve.title if curve.is_bright else "other trainings")
+        group = {"legendgroup": name, "name": name}
+        figure.add_scatter(
+            x=[step for step, _ in curve.train],
+            y=[loss for _, loss in curve.train],
+            mode="lines",
+            line={"color": colour, "width": width, "dash": dash},
+            opacity=1.0 if curve.is_bright else FADED,
+            showlegend=curve.is_bright or number == 0,
+            hovertemplate=f"{text(curve.title)}: %{{y:.4g}} in training, step %{{x:.0f}}<extra></extra>",
+            **group,
+        )
+        if curve.is_bright:
+            figure.add_scatter(
+                x=[step for step, _ in curve.validation],
+                y=[loss for _, loss in curve.validation],
+                mode="markers",
+                marker={"symbol": "circle-open", "color": colour, "size": 9, "line": {"width": 2}},
+                showlegend=False,
+                hovertemplate=f"{text(curve.title)}: %{{y:.4g}} on validation, step %{{x}}<extra></extra>",
+                **group,
+            )
+    losses = [loss for curve in found.curves for _, loss in (*curve.train, *curve.validation) if loss > 0]
+    is_log = bool(losses) and max(losses) > LOG_FROM * min(losses)
+    yaxis = {**GRID, "title": "loss (nats per target)", **({"type": "log", "tickformat": ".1~g"} if is_log else {})}
+    legend = {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0}
+    return figure.update_layout(layout(xaxis={**GRID, "title": "step"}, yaxis=yaxis, legend=legend))
 
 
 def history_charts(stages: Sequence[Stage]) -> tuple[go.Figure, go.Figure]:

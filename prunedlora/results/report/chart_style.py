@@ -1,16 +1,15 @@
-"""What all charts share: colours that are legible on white and on black, axes, and texts from outside made safe."""
+"""What all charts share: a look for every method, colours that are legible on white and on black, axes, and texts from
+outside made safe."""
 
 import html
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-COLOURS = ("#3b82f6", "#f97316", "#10b981", "#a855f7", "#ec4899", "#eab308", "#06b6d4", "#84cc16")
-SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "pentagon", "star", "hexagon")
-ORIGINAL_SYMBOL, ORIGINAL_COLOURS = "star-diamond", ("#0d9488", "#be185d", "#a16207", "#4f46e5")
-"""Of the adapters that trainings began with."""
-GREY = "#8a8f98"
-RED = "#ef4444"
+GREY = "#747a84"
+RED = "#e0393e"
+FADED = 0.8
+"""Opacity of what is beaten. All colours below keep 3:1 with it, on white and in the dark (WCAG 2.2, 1.4.11)."""
 GRID = {"gridcolor": "rgba(128,128,128,0.25)", "zeroline": False, "linecolor": GREY, "automargin": True}
 SIZE_TITLES = {
     "adapter_params": "adapter parameters (A and B)",
@@ -20,6 +19,44 @@ SIZE_TITLES = {
     "served_slot": "served slot (rank)",
     "served_slot_bytes": "served slot bytes (half precision)",
 }
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colour and mark of a method, or of whatever is compared."""
+
+    colour: str
+    symbol: str
+    """By Plotly's name; front_png.py has matplotlib's."""
+
+
+LOOKS = {
+    "prunedlora": Look("#2f74e8", "circle"),
+    "lora": Look("#cd5408", "diamond"),
+    "rslora": Look("#0d8a63", "square"),
+    "svd": Look("#9a55e3", "triangle-up"),
+    "adalora": Look("#d63c84", "cross"),
+    "l1ra": Look("#9f6f09", "pentagon"),
+    "droplora": Look("#0b86a3", "star"),
+    "full": Look("#57860f", "hexagon"),
+}
+"""Of the registered methods, the same on every page and picture."""
+ORIGINAL_LOOKS = tuple(Look(colour, "star-diamond") for colour in ("#0e877c", "#ce4883", "#9a7114", "#6f69e2"))
+"""Of the adapters that trainings began with."""
+COLOURS = tuple(look.colour for look in LOOKS.values())
+
+
+def looks(names: Sequence[str]) -> list[Look]:
+    """One for each name: a method's own; others by their order, with colour and mark in pairs that no method has."""
+    table, found, num_others = list(LOOKS.values()), [], 0
+    for place, name in enumerate(names):
+        if name in LOOKS and name not in names[:place]:
+            found.append(LOOKS[name])
+            continue
+        turn, colour = divmod(num_others, len(table))
+        found.append(Look(table[colour].colour, table[(colour + turn + 1) % len(table)].symbol))
+        num_others += 1
+    return found
 
 
 def layout(**changes: Any) -> dict[str, Any]:
@@ -40,31 +77,6 @@ def text(value: str) -> str:
     Quotes stay: it would show them escaped.
     """
     return html.escape(value, quote=False).replace("%", "&#37;").replace("\n", " ")
-
-
-def axis_position(sizes: Sequence[float]) -> Callable[[float], float]:
-    """Size → where it stands on a logarithmic axis, which has no 0: empty adapters stand left of all others."""
-    smallest = min((size for size in sizes if size > 0), default=1.0)
-    return lambda size: size if size > 0 else smallest / 3
-
-
-def size_ticks(sizes: Sequence[float]) -> list[float]:
-    """0 where there is such a size, then 1, 2 and 5 times the powers of ten around the others."""
-    positive = [size for size in sizes if size > 0]
-    ticks = [0.0] if len(positive) < len(sizes) else []
-    if positive:
-        first, last = math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive)))
-        decades = [factor * 10.0**power for power in range(first, last + 1) for factor in (1, 2, 5)]
-        ticks += [tick for tick in decades if min(positive) / 1.7 < tick < max(positive) * 2]
-    return ticks
-
-
-def short_number(size: float) -> str:
-    """A tick's text: 20k, 1.5M; small numbers with the digits they have."""
-    for unit, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if size >= factor:
-            return f"{size / factor:g}{unit}"
-    return f"{size:g}"
 
 
 def short_names(paths: Iterable[str]) -> dict[str, str]:

@@ -8,11 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from prunedlora.results.analysis.doubt import Doubt
+from prunedlora.results.analysis.attainment import Attainment
+from prunedlora.results.analysis.confirmation_text import confirmation_sentences
+from prunedlora.results.analysis.decision import Decision
+from prunedlora.results.analysis.directions import directions
 from prunedlora.results.analysis.evaluation_time import evaluation_share
+from prunedlora.results.analysis.harness_figures import harness_figures
 from prunedlora.results.analysis.harness_quality import split_text
 from prunedlora.results.analysis.history import Stage
-from prunedlora.results.analysis.likely_front import LikelyFront
 from prunedlora.results.analysis.original import original_facts, original_name
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.summary import Summary
@@ -20,6 +23,7 @@ from prunedlora.results.analysis.trainings import cost_of, shared_trainings
 from prunedlora.results.importances_document import Importances
 from prunedlora.results.record import Candidate, Environment, Figure, TrialRecord, to_json
 from prunedlora.results.recorded_settings import flat
+from prunedlora.results.report.verdict import decision_document
 from prunedlora.sizes import SIZES
 
 
@@ -46,7 +50,13 @@ def front_json(summary: Summary) -> str:
     return json.dumps(front_document(summary), allow_nan=False, indent=1) + "\n"
 
 
-def report_json(summary: Summary, stages: Sequence[Stage], importances: Importances | None, doubt: Doubt) -> str:
+def report_json(
+    summary: Summary,
+    stages: Sequence[Stage],
+    importances: Importances | None,
+    decision: Decision | None,
+    bands: Attainment | None,
+) -> str:
     """All figures of the page: front.json's, then what is not of the front."""
     cost = cost_of(summary.records)
     document = {
@@ -68,8 +78,17 @@ def report_json(summary: Summary, stages: Sequence[Stage], importances: Importan
         "trainings_of_several": dict(shared_trainings(summary.front)),
         "missing_answer": summary.missing_answer(),
         "best": None if summary.best is None else _row(summary, summary.best),
-        "likely_front": None if doubt.likely is None else _likely(doubt.likely),
-        "attainment": None if doubt.bands is None else asdict(doubt.bands),
+        "decision": None if decision is None else decision_document(decision, summary),
+        "attainment": None if bands is None else asdict(bands),
+        "looked_at_on_test": {name: _figures(figures) for name, figures in summary.tested.items()},
+        "confirmations": [
+            line for found in summary.confirmations for line in confirmation_sentences(found, summary.objectives)
+        ],
+        "harness": {name: _figures(figures) for name, figures in harness_figures(summary).items()},
+        "directions": {
+            name: {path: {**asdict(one), "text": one.text()} for path, one in found.items()}
+            for name, found in directions(summary).items()
+        },
         "history": [asdict(stage) for stage in stages],
         "importances": None if importances is None else importances.model_dump(mode="json"),
         "failed": [
@@ -101,24 +120,6 @@ def _left(record: TrialRecord) -> list[dict[str, Any]]:
     return [{"name": one.name, "rung": one.rung, **_figures(one.figures)} for one in record.candidates]
 
 
-def _likely(likely: LikelyFront) -> dict[str, Any]:
-    return {
-        "caveats": list(likely.caveats),
-        "candidates": {
-            one.point.name: {
-                "on_front": one.on_front,
-                "dominated_by": None if one.dominated_by is None else one.dominated_by.name,
-                "dominated_by_it": one.dominated_by_it,
-                "num_dominated": one.num_dominated,
-                "num_seeds": len(one.configuration.points),
-                "mean_over_seeds": one.configuration.mean,
-                "stderr_over_seeds": one.configuration.stderr_over_seeds,
-            }
-            for one in likely.standings
-        },
-    }
-
-
 def environments(summary: Summary) -> list[tuple[Environment, int]]:
     """The environments that trials ran in, with how many, most first."""
     counts = Counter(to_json(record.environment) for record in summary.records)
@@ -126,20 +127,31 @@ def environments(summary: Summary) -> list[tuple[Environment, int]]:
 
 
 def front_csv(summary: Summary) -> str:
-    """One line per point of the front, smallest first; settings as columns `config.<path>`."""
-    return _csv(
-        {**{name: value for name, value in _row(summary, point).items() if name != "config"}, **_settings(point.record)}
+    return _csv(front_rows(summary))
+
+
+def front_rows(summary: Summary) -> list[dict[str, Any]]:
+    """One row per point of the front, smallest first; settings as columns `config.<path>`."""
+    return [
+        {
+            **{name: value for name, value in _row(summary, point).items() if name != "config"},
+            **setting_columns(point.record),
+        }
         for point in summary.front
-    )
+    ]
 
 
 def candidates_csv(summary: Summary) -> str:
-    """One line per candidate of all trials, failed ones included, by key and step. Its seconds, tokens and examples of
-    training are those until then: candidates of one key share them, so a training cost the most among its lines. Tokens
+    return _csv(candidate_rows(summary))
+
+
+def candidate_rows(summary: Summary) -> list[dict[str, Any]]:
+    """One row per candidate of all trials, failed ones included, by key and step. Its seconds, tokens and examples of
+    training are those until then: candidates of one key share them, so a training cost the most among its rows. Tokens
     per second and the share of padding are those of the whole training."""
     on_front = {point.name for point in summary.front}
     recommended = summary.recommended.name if summary.recommended is not None else None
-    return _csv(
+    return [
         {
             "key": record.key,
             "step": candidate.step,
@@ -173,9 +185,9 @@ def candidates_csv(summary: Summary) -> str:
             **settings,
         }
         for record in summary.records
-        for settings in (_settings(record),)
+        for settings in (setting_columns(record),)
         for candidate in record.candidates
-    )
+    ]
 
 
 def _row(summary: Summary, point: Point) -> dict[str, Any]:
@@ -244,20 +256,24 @@ def _figures(figures: Mapping[str, Figure]) -> dict[str, Any]:
     return {name: figure.model_dump() for name, figure in sorted(figures.items())}
 
 
-def _settings(record: TrialRecord) -> dict[str, Any]:
+def setting_columns(record: TrialRecord) -> dict[str, Any]:
+    """Columns `config.<path>` of a row; lists and mappings as JSON text."""
     return {
         f"config.{path}": json.dumps(value) if isinstance(value, (list, dict)) else value
         for path, value in flat(record.config).items()
     }
 
 
-def _csv(rows: Iterable[Mapping[str, Any]]) -> str:
-    rows = list(rows)
+def columns_of(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The columns of a table of candidates, whose rows need not all have the same; `key` and `step` in an empty one."""
     columns = list(dict.fromkeys(["key", "step", *(column for row in rows for column in row)]))
     # Settings that only some trials have must not stand between the figures of the others.
-    columns.sort(key=lambda column: column.startswith("config."))
+    return sorted(columns, key=lambda column: column.startswith("config."))
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer = csv.DictWriter(text, columns_of(rows), restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

@@ -1,106 +1,94 @@
 """front.png: the front as a picture for slides and READMEs, by matplotlib: Plotly needs a browser to make one."""
 
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
-from prunedlora.results.analysis.harness_quality import split_text
-from prunedlora.results.analysis.original import origins
 from prunedlora.results.analysis.summary import Summary
-from prunedlora.results.recorded_settings import in_order, method
-from prunedlora.results.report.chart_style import (
-    COLOURS,
-    GREY,
-    ORIGINAL_COLOURS,
-    RED,
-    SIZE_TITLES,
-    axis_position,
-    short_number,
-    size_ticks,
-)
-from prunedlora.results.report.ladder_lines import ladder_lines
+from prunedlora.results.report.chart_style import FADED, GREY, RED
+from prunedlora.results.report.scene import Marks, axis_position, front_scene
 
-MARKERS = ("o", "D", "s", "^", "X", "p", "*", "h")
-"""The shapes of chart_style.SYMBOLS."""
-ORIGINAL_MARKER = (4, 1, 0)
-"""That of chart_style.ORIGINAL_SYMBOL: a star of four points."""
-
-
+MARKERS: dict[str, Any] = {
+    "circle": "o", "diamond": "D", "square": "s", "triangle-up": "^", "cross": "P", "pentagon": "p", "star": "*",
+    "hexagon": "h", "star-diamond": (4, 1, 0),
+}  # fmt: skip
+"""Plotly's symbols of chart_style.py → matplotlib's."""
+DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
+FILLS = {"full": "full", "hollow": "none", "thin": "full"}
 LEGEND_WIDTH, MARK_WIDTH = 100, 8
 """Characters that a row of the legend has room for, and what the mark before a label takes of it."""
 
 
 def front_png(summary: Summary) -> bytes:
     """The same as the page's first chart, on white, 1600 × 1000 pixels."""
+    figure, axes = new_picture()
+    scene = front_scene(summary)
+    position = axis_position(scene.sizes)
+    entries: set[str] = set()
+    for marks in sorted(scene.marks, key=lambda one: not one.is_faded):
+        x, y = [position(point.size) for point in marks.points], [point.quality.value for point in marks.points]
+        label = None if marks.group in entries or _has_bright(scene.marks, marks) else _literal(marks.title)
+        entries |= {marks.group} if label else set()
+        if marks.is_faded:
+            axes.plot(x, y, **_look(marks), markersize=4, alpha=FADED, rasterized=True, label=label)
+        else:
+            stderrs = [point.quality.stderr or 0.0 for point in marks.points]
+            size = 10 if marks.look.symbol == "star-diamond" else 6
+            axes.errorbar(x, y, stderrs, **_look(marks), markersize=size, capsize=2, elinewidth=1, label=label)
+    for line in scene.lines:
+        label = _literal(line.title) if line.in_legend and line.title != "front" else None
+        style: dict[str, Any] = {"color": line.colour, "linestyle": DASHES[line.dash], "linewidth": 0.7 * line.width}
+        x = [math.nan if size is None else position(size) for size in line.x]
+        y = [math.nan if value is None else value for value in line.y]
+        shape: dict[str, Any] = {"drawstyle": "steps-post"} if line.is_staircase else {}
+        axes.plot(x, y, **style, **shape, alpha=line.opacity, label=label, zorder=1)
+    if scene.ringed:
+        x, y = [position(point.size) for point in scene.ringed], [point.quality.value for point in scene.ringed]
+        axes.plot(x, y, "o", markersize=14, fillstyle="none", color=RED, markeredgewidth=2, label="recommended")
+    if min(scene.sizes) <= 0:
+        axes.annotate("empty", (position(0.0), 0), xycoords=("data", "axes fraction"), ha="center", va="bottom")
+    seen, told = scene.view
+    if seen is not None:
+        axes.set_ylim(*seen)
+        axes.annotate(
+            "\n".join(map(_literal, told)), (1, 0), xycoords="axes fraction", ha="right", va="bottom", color=GREY
+        )
+    size_axis(axes, scene.x_title)
+    axes.set_ylabel(_literal(scene.y_title))
+    if labels := axes.get_legend_handles_labels()[1]:
+        figure.legend(frameon=False, loc="outside upper center", ncols=legend_columns(labels))
+    return png(figure)
+
+
+def new_picture() -> tuple[Figure, Axes]:
+    """An empty one on white, 1600 × 1000 pixels."""
     figure = Figure(figsize=(8, 5), dpi=200, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    position = axis_position([point.size for point in summary.points])
-    on_front = {point.name for point in summary.front}
-    began = {point.name for point in summary.originals.values()}
-    names = in_order(method(point.record) for point in summary.points)
-    colours: dict[str, str] = {}
-    for i, name in enumerate(names):
-        style: dict[str, Any] = {
-            "marker": MARKERS[i % len(MARKERS)],
-            "color": COLOURS[i % len(COLOURS)],
-            "linestyle": "none",
-        }
-        mine = [point for point in summary.points if method(point.record) == name and point.name not in began]
-        trained, cut = ([one for one in mine if (one.candidate.cut is not None) == is_cut] for is_cut in (False, True))
-        for some, title in ((trained, _literal(name)), (cut, _literal(f"{name}, cut"))):
-            hollow: dict[str, Any] = {"fillstyle": "none"} if some is cut else {}
-            beaten = [point for point in some if point.name not in on_front]
-            front = [point for point in some if point.name in on_front]
-            if beaten:
-                x, y = [position(point.size) for point in beaten], [point.quality.value for point in beaten]
-                label = title if not front else None
-                faded: dict[str, Any] = {"markersize": 4, "markeredgewidth": 0.7 if some is cut else 0, "alpha": 0.25}
-                axes.plot(x, y, **style, **hollow, **faded, rasterized=True, label=label)
-            if front:
-                x, y = [position(point.size) for point in front], [point.quality.value for point in front]
-                stderrs = [point.quality.stderr or 0.0 for point in front]
-                axes.errorbar(x, y, stderrs, **style, **hollow, markersize=6, capsize=2, elinewidth=1, label=title)
-        colours[name] = style["color"]
-    for number, line in enumerate(ladder_lines(summary).lines):
-        x, y = [position(point.size) for point in line.points], [point.quality.value for point in line.points]
-        label = "rungs of one training" if number == 0 else None
-        axes.plot(
-            x, y, color=colours[method(line.points[0].record)], linewidth=0.8, alpha=line.opacity, label=label, zorder=1
-        )
-    if summary.front:
-        steps = [position(point.size) for point in summary.front], [point.quality.value for point in summary.front]
-        axes.step(*steps, where="post", color=GREY, linewidth=1, zorder=0)
-    for i, origin in enumerate(origins(summary.originals)):
-        colour = ORIGINAL_COLOURS[i % len(ORIGINAL_COLOURS)]
-        x, y = [position(point.size) for point in origin.points], [point.quality.value for point in origin.points]
-        stderrs = [point.quality.stderr or 0.0 for point in origin.points]
-        look: dict[str, Any] = {"color": colour, "linestyle": "none", "markersize": 10, "capsize": 2, "elinewidth": 1}
-        axes.errorbar(x, y, stderrs, marker=ORIGINAL_MARKER, label=_literal(origin.label), **look)
-        axes.axhline(y[0], linestyle="-.", linewidth=0.8, color=colour, zorder=0)
-    if summary.recommended is not None:
-        x, y = [position(summary.recommended.size)], [summary.recommended.quality.value]
-        axes.plot(x, y, "o", markersize=14, fillstyle="none", color=RED, markeredgewidth=2, label="recommended")
-    base = None if summary.base is None else summary.base.figures.get(summary.objectives.quality)
-    for level, label, dash in ((base, "base model, untrained", "--"), (summary.full, "full fine-tuning", ":")):
-        if level is not None:
-            axes.axhline(level.value, linestyle=dash, color=GREY, label=label)
-    ticks = size_ticks([point.size for point in summary.points])
-    axes.set_xscale("log")
-    axes.set_xticks([position(tick) for tick in ticks], [short_number(tick) for tick in ticks])
-    axes.set_xticks([], minor=True)
-    axes.set_xlabel(SIZE_TITLES[summary.objectives.size])
-    axes.set_ylabel(_literal(f"{summary.objectives.quality} ({split_text(summary.objectives.quality)})"))
-    axes.grid(alpha=0.25)
-    if labels := axes.get_legend_handles_labels()[1]:
-        figure.legend(frameon=False, loc="outside upper center", ncols=legend_columns(labels))
+    axes.grid(alpha=0.25, color=GREY)
     axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def size_axis(axes: Axes, title: str) -> None:
+    """A logarithmic axis of sizes: 20k, 1.5M."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=100))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel(title)
+
+
+def png(figure: Figure) -> bytes:
+    """The picture's file, without matplotlib's version in it, so that the same records give the same file."""
     picture = io.BytesIO()
-    # Without matplotlib's version in it, so that the same records give the same file.
     figure.savefig(picture, format="png", metadata={"Software": None})
     return picture.getvalue()
 
@@ -113,6 +101,17 @@ def legend_columns(labels: Sequence[str]) -> int:
         if sum(max(map(len, column)) + MARK_WIDTH for column in columns) <= LEGEND_WIDTH:
             return num
     return 1
+
+
+def _has_bright(all_marks: Sequence[Marks], marks: Marks) -> bool:
+    """Whether the entry in the legend is that of marks of the same group which are not faded."""
+    return marks.is_faded and any(other.group == marks.group and not other.is_faded for other in all_marks)
+
+
+def _look(marks: Marks) -> dict[str, Any]:
+    marker = "x" if marks.form == "thin" else MARKERS[marks.look.symbol]
+    edge = {"markeredgewidth": 0.9} if marks.form != "full" else {"markeredgewidth": 0} if marks.is_faded else {}
+    return {"marker": marker, "color": marks.look.colour, "linestyle": "none", "fillstyle": FILLS[marks.form], **edge}
 
 
 def _literal(text: str) -> str:

@@ -8,7 +8,6 @@ from prunedlora.results.analysis.summary import Summary
 
 MOST_LINES = 12
 """Trainings that all have their lines; of more, those alone that reach the front: so many lines are a grey cloud."""
-ON_FRONT_OPACITY, OFF_FRONT_OPACITY = 0.75, 0.25
 
 
 @dataclass(frozen=True)
@@ -17,10 +16,6 @@ class LadderLine:
     """As they were trained, smallest first; two at least."""
     reaches_front: bool
     """Whether a candidate of the training, cut or not, is on the front."""
-
-    @property
-    def opacity(self) -> float:
-        return ON_FRONT_OPACITY if self.reaches_front else OFF_FRONT_OPACITY
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+from matplotlib.ticker import EngFormatter, LogLocator
 
+from prunedlora.results.analysis.directions import searched
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.ask import Ask
 from prunedlora.results.recorded_settings import shown
-from prunedlora.results.report.chart_style import SIZE_TITLES, layout, short_names, short_number, size_ticks, text
+from prunedlora.results.report.chart_style import SIZE_TITLES, layout, short_names, text
+from prunedlora.results.report.scene import axis_position
 
 NOT_SET = "not set"
 """Position on a field's axis of the trials in which it had no meaning (a conditional field)."""
@@ -21,15 +24,9 @@ MOST_CHARACTERS = 20
 
 def parallel_chart(summary: Summary) -> go.Figure | None:
     """A line per trial of the search, by its last trained candidate, coloured by quality; None without a search."""
-    last = {
-        point.key: point
-        for point in summary.points
-        if point.candidate is point.record.last_measured([summary.objectives.quality])
-    }
-    asks = {ask.key: ask for ask in summary.asks if ask.kind == "search" and ask.key in last}
-    if not asks:
+    chosen = searched(summary)
+    if not chosen:
         return None
-    chosen = [(ask, last[key]) for key, ask in sorted(asks.items())]
     paths = sorted({path for ask, _ in chosen for path in ask.params})
     names = short_names(paths)
     quality = np.array([point.quality.value for _, point in chosen], dtype=np.float32)
@@ -60,8 +57,7 @@ def _field(path: str, name: str, asks: Sequence[Ask]) -> dict[str, Any]:
         return _choices(path, name, attributes["choices"], asks)
     low, high = float(attributes["low"]), float(attributes["high"])
     if attributes.get("log"):
-        ticks = [tick for tick in size_ticks([low, high]) if low <= tick <= high] or [low, high]
-        return _numbers(path, name, asks, math.log10, low, high, ticks)
+        return _numbers(path, name, asks, math.log10, low, high, log_ticks(low, high))
     return _numbers(path, name, asks, float, low, high, np.linspace(low, high, 5).tolist())
 
 
@@ -101,15 +97,22 @@ def _choices(path: str, name: str, choices: Sequence[Any], asks: Sequence[Ask]) 
 
 def _sizes(summary: Summary, points: Sequence[Point]) -> dict[str, Any]:
     """The size's axis, logarithmic; empty adapters stand below all others."""
-    sizes = [point.size for point in points]
-    smallest = min((size for size in sizes if size > 0), default=1.0)
-    positions = [math.log10(size if size > 0 else smallest / 3) for size in sizes]
-    ticks = {math.log10(size if size > 0 else smallest / 3): short_number(size) for size in size_ticks(sizes)}
-    shown = {position: tick for position, tick in ticks.items() if min(positions) <= position <= max(positions)}
+    position, name = axis_position([point.size for point in points]), EngFormatter(sep="")
+    places = [position(point.size) for point in points]
+    ticks = {tick: name(tick) for tick in log_ticks(min(places), max(places))}
+    if any(point.size == 0 for point in points):
+        ticks[min(places)] = "empty"
+    low, high = math.log10(min(places)), math.log10(max(places))
     return {
         "label": text(SIZE_TITLES[summary.objectives.size].split(" (")[0]),
-        "values": np.array(positions, dtype=np.float32),
-        "range": [min(positions), max(max(positions), min(positions) + 0.1)],
-        "tickvals": [*shown],
-        "ticktext": [*shown.values()],
+        "values": np.array([math.log10(place) for place in places], dtype=np.float32),
+        "range": [low, max(high, low + 0.1)],
+        "tickvals": [math.log10(tick) for tick in ticks],
+        "ticktext": [*ticks.values()],
     }
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times the powers of ten within; the ends where there is none."""
+    ticks = LogLocator(subs=(1.0, 2.0, 5.0), numticks=100).tick_values(low, high)
+    return [float(tick) for tick in ticks if low <= tick <= high] or [low, high]

@@ -6,22 +6,38 @@ from collections.abc import Mapping, Sequence
 import plotly.graph_objects as go
 import yaml
 
-from prunedlora.results.analysis.confidence import interval_of
-from prunedlora.results.analysis.doubt import CONFIDENCE, Doubt, doubt_of, sure_text
+from prunedlora.results.analysis.attainment import Attainment, attainment
+from prunedlora.results.analysis.configurations import identity
+from prunedlora.results.analysis.confirmation_text import confirmation_sentences
+from prunedlora.results.analysis.decision import Decision, decide
+from prunedlora.results.analysis.directions import directions
 from prunedlora.results.analysis.evaluation_time import judged_text
-from prunedlora.results.analysis.harness_quality import examples_text, spent_text, split_text, unmeasured_text
+from prunedlora.results.analysis.harness_figures import harness_figures
+from prunedlora.results.analysis.harness_quality import (
+    examples_text,
+    spent_text,
+    split_text,
+    unmeasured_text,
+    whole_split_text,
+)
 from prunedlora.results.analysis.history import Stage, hypervolume_history
 from prunedlora.results.analysis.latency_document import latency_columns
+from prunedlora.results.analysis.learning_curves import LearningCurves, learning_curves
 from prunedlora.results.analysis.rank_map import rank_map
-from prunedlora.results.analysis.summary import Summary, comparisons, export_command, summarize
+from prunedlora.results.analysis.serving import refused_text, slot_cell, slot_sentence
+from prunedlora.results.analysis.summary import Summary, export_command, summarize
+from prunedlora.results.analysis.sweep_facts import sweep_facts
 from prunedlora.results.analysis.throughput_text import throughput_text, throughputs_text
 from prunedlora.results.analysis.trainings import cost_of, is_untrained, sharing_text
+from prunedlora.results.analysis.yardstick import comparisons
 from prunedlora.results.figure_text import no_error_text
 from prunedlora.results.importances_document import Importances, read_importances
+from prunedlora.results.record import TrialRecord
 from prunedlora.results.recorded_settings import method, telling
-from prunedlora.results.report.chart import history_charts, importance_chart, rank_chart
+from prunedlora.results.report import answer
+from prunedlora.results.report.chart import curve_chart, history_charts, importance_chart, rank_chart
 from prunedlora.results.report.chart_style import SIZE_TITLES, short_names
-from prunedlora.results.report.front_chart import MOST_WITH_BARS, front_chart
+from prunedlora.results.report.front_chart import front_chart
 from prunedlora.results.report.front_files import candidates_csv, environments, front_csv, front_json, report_json
 from prunedlora.results.report.front_png import front_png
 from prunedlora.results.report.ladder_lines import ladder_lines
@@ -29,6 +45,8 @@ from prunedlora.results.report.latency_table import beside_base, milliseconds
 from prunedlora.results.report.original_table import made_word, original_tables
 from prunedlora.results.report.page import render
 from prunedlora.results.report.parallel_chart import parallel_chart
+from prunedlora.results.report.scene import MOST_WITH_BARS
+from prunedlora.results.report.verdict import sentences
 from prunedlora.results.rung_text import cut_text, left_text, rung_text
 from prunedlora.results.share_text import record_share_text
 from prunedlora.results.storage import Storage
@@ -38,6 +56,17 @@ REPORT_FOLDER = "report"
 PAGE_FILE = "report.html"
 MOST_ROWS = 100
 """Failed, and stopped, trials in the page; report.json has them all."""
+
+
+def shares_text(shares: Mapping[str, float]) -> str:
+    return ", ".join(f"{path} {share:.0%}" for path, share in sorted(shares.items(), key=lambda item: -item[1]))
+
+
+FUNCTIONS = (
+    answer.how_made, answer.with_interval, beside_base, cut_text, export_command, is_untrained, left_text, made_word,
+    milliseconds, shares_text, slot_cell, slot_sentence, throughput_text,
+)  # fmt: skip
+"""What the templates call, by their names."""
 
 
 def write_report(store: Store, within: float | None = None, size: str | None = None) -> Summary:
@@ -64,13 +93,14 @@ def report_folder(summary: Summary) -> str:
 def report_files(summary: Summary) -> dict[str, bytes]:
     """Name → content of report.html, report.json, front.json, front.csv, candidates.csv and front.png. Raises
     RecordError for a broken importances.json."""
-    stages, importances, doubt = hypervolume_history(summary), read_importances(summary.store), doubt_of(summary)
+    stages, importances = hypervolume_history(summary), read_importances(summary.store)
+    decision, bands = decide(summary), attainment(summary)
     texts = {
-        "report.json": report_json(summary, stages, importances, doubt),
+        "report.json": report_json(summary, stages, importances, decision, bands),
         "front.json": front_json(summary),
         "front.csv": front_csv(summary),
         "candidates.csv": candidates_csv(summary),
-        PAGE_FILE: report_html(summary, stages, importances, doubt),
+        PAGE_FILE: report_html(summary, stages, importances, decision, bands),
     }
     return {name: text.encode() for name, text in texts.items()} | {"front.png": front_png(summary)}
 
@@ -84,16 +114,24 @@ def write_files(files: Mapping[str, bytes], storage: Storage, folder: str) -> st
     return storage.uri_of(paths[PAGE_FILE])
 
 
-def report_html(summary: Summary, stages: Sequence[Stage], importances: Importances | None, doubt: Doubt) -> str:
+def report_html(
+    summary: Summary,
+    stages: Sequence[Stage],
+    importances: Importances | None,
+    decision: Decision | None,
+    bands: Attainment | None,
+) -> str:
     """A self-contained page: no request leaves it, and every text from outside is escaped."""
     quality = summary.objectives.quality
     records = list({point.key: point.record for point in summary.points}.values())
     paths = telling(records)
     num_beaten = len(summary.points) - len(summary.front)
+    curves, harness = learning_curves(summary), harness_figures(summary)
     return render(
         __package__,
         "report.html.jinja",
-        _charts(summary, stages, importances, doubt, paths),
+        _charts(summary, stages, importances, bands, curves, paths),
+        **{function.__name__: function for function in FUNCTIONS},
         summary=summary,
         command=summary.store.read_command(),
         contents=summary.store.binding.read_contents(),
@@ -102,11 +140,21 @@ def report_html(summary: Summary, stages: Sequence[Stage], importances: Importan
         examples=examples_text(quality),
         no_error=no_error_text(point.quality for point in summary.front),
         size_title=SIZE_TITLES[summary.objectives.size],
+        whole_split=whole_split_text(quality),
         recommended=summary.recommended,
-        test=None if summary.exported is None else summary.exported.test.get(quality),
-        interval=lambda figure: interval_of(quality, figure, CONFIDENCE),
+        test=None if summary.recommended is None else summary.test_of(summary.recommended),
+        facts=sweep_facts(summary),
+        looked_at=answer.looked_at_text(summary),
+        rows_beside=answer.rows_beside(summary),
+        choices=[] if decision is None else answer.choice_table(decision, summary),
+        confirm_command="" if decision is None else answer.confirm_command(decision, summary),
+        refused=refused_text([point.candidate for point in summary.front]),
+        decision=decision,
+        sentences=[] if decision is None else sentences(decision, summary),
+        confirmed=[
+            line for found in summary.confirmations for line in confirmation_sentences(found, summary.objectives)
+        ],
         comparisons=comparisons(summary),
-        export_command=export_command,
         finished=len(summary.records) - len(summary.failed),
         bars_left_out=f"{num_beaten:,}" if num_beaten > MOST_WITH_BARS else "",
         empty_adapters=any(point.size == 0 for point in summary.points),
@@ -115,30 +163,26 @@ def report_html(summary: Summary, stages: Sequence[Stage], importances: Importan
         cost=cost_of(summary.records),
         judged=judged_text(summary.records),
         throughputs=throughputs_text(summary.records),
-        throughput=throughput_text,
         spent=spent_text(quality, None if summary.exported is None else summary.exported.test),
         unmeasured=unmeasured_text(summary.records, quality),
         sharing=sharing_text(summary.front),
         rungs=_rungs(summary),
         shrunk=original_tables(summary),
-        made_word=made_word,
         untrained=bool(summary.records) and all(map(is_untrained, summary.records)),
-        is_untrained=is_untrained,
-        cut_text=cut_text,
-        left_text=left_text,
         ladder_note=ladder_lines(summary).note(),
+        half_trained=any(point.candidate.is_half_trained for point in summary.points),
         cuts=any(point.candidate.cut is not None for point in summary.points),
         device_seconds=stages[-1].device_seconds if stages else 0.0,
         searched=any(ask.kind == "search" for ask in summary.asks),
         importances=importances,
         num_blocks=len(rank_map(summary.recommended.candidate.ranks)[0]) if summary.recommended is not None else 0,
-        shares_text=_shares_text,
-        sure=sure_text(summary, doubt.found),
-        doubt=doubt,
-        standings={} if doubt.likely is None else {one.point.name: one for one in doubt.likely.standings},
+        directions=directions(summary),
+        curves=curves,
+        harness=harness,
+        harness_names=sorted({name for figures in harness.values() for name in figures}),
+        seeds=_seeds_text(records),
+        bands=bands,
         latencies=latency_columns(summary.store, summary.front),
-        milliseconds=milliseconds,
-        beside_base=beside_base,
         most_rows=MOST_ROWS,
         sweep_yaml=yaml.safe_dump(summary.sweep, sort_keys=False, allow_unicode=True),
         shares=Counter(text for record in records if (text := record_share_text(record))).most_common(),
@@ -156,15 +200,18 @@ def _charts(
     summary: Summary,
     stages: Sequence[Stage],
     importances: Importances | None,
-    doubt: Doubt,
+    bands: Attainment | None,
+    curves: LearningCurves,
     paths: Sequence[str],
 ) -> dict[str, go.Figure]:
     charts = {}
     if summary.points:
-        charts["front"] = front_chart(summary, paths, doubt.bands)
+        charts["front"] = front_chart(summary, paths, bands)
         charts["history_trials"], charts["history_seconds"] = history_charts(stages)
         if (parallel := parallel_chart(summary)) is not None:
             charts["parallel"] = parallel
+    if curves.curves:
+        charts["curves"] = curve_chart(curves)
     if summary.recommended is not None:
         charts["ranks"] = rank_chart(summary.recommended.candidate.ranks)
     for i, one in enumerate(importances.objectives.values() if importances is not None else (), start=1):
@@ -173,5 +220,10 @@ def _charts(
     return charts
 
 
-def _shares_text(shares: Mapping[str, float]) -> str:
-    return ", ".join(f"{path} {share:.0%}" for path, share in sorted(shares.items(), key=lambda item: -item[1]))
+def _seeds_text(records: Sequence[TrialRecord]) -> str:
+    """How many settings were trained with more than one seed."""
+    trainings = Counter(map(identity, records))
+    repeated = sum(count > 1 for count in trainings.values())
+    if not repeated:
+        return "One training each."
+    return f"{repeated} of {len(trainings)} settings were trained with several seeds."

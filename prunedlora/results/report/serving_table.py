@@ -15,7 +15,7 @@ from prunedlora.results.analysis.serving import (
     Server,
     ServingCost,
     ServingError,
-    refused_heads,
+    refused_text,
     serving_cost,
     widths_of,
 )
@@ -107,6 +107,4 @@ def _notes(rows: Sequence[Row], server: Server) -> list[str]:
         lines.append("Model classes that adapt embeddings too (Llama, Mistral, …) hold more: --embeddings.")
     if any(cost.rank is None for _, cost in rows):
         lines.append("No slot holds an adapter whose largest rank is above 512.")
-    if num_refused := refused_heads([point.candidate for point, _ in rows]):
-        lines.append(f"vLLM would refuse {num_refused} of {len(rows)}: they carry a head of their own.")
-    return lines
+    return [*lines, *filter(None, [refused_text([point.candidate for point, _ in rows])])]

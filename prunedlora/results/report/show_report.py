@@ -4,8 +4,8 @@ from rich.console import Console
 
 from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.summary import summarize
+from prunedlora.results.report.overview import overview, print_paths
 from prunedlora.results.report.report import report_files, report_folder, write_files
-from prunedlora.results.report.tables import overview, print_paths
 from prunedlora.results.storage import NotAllowedError, Storage
 from prunedlora.results.store import Store
 

@@ -1,21 +1,17 @@
-"""The answer, the front and the failed trials in the terminal, within 80 columns."""
+"""The front, what was made of an original, and the failed trials as tables of the terminal, within 80 columns."""
 
 import itertools
 import string
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from prunedlora.plain_print import print_plain
-from prunedlora.results.analysis.evaluation_time import judged_text
 from prunedlora.results.analysis.example_errors import LOSS
-from prunedlora.results.analysis.harness_quality import spent_text, split_text, titled, unmeasured_text
-from prunedlora.results.analysis.summary import Summary, comparisons
-from prunedlora.results.analysis.throughput_text import throughputs_text
-from prunedlora.results.analysis.trainings import cost_of, sharing_text
-from prunedlora.results.figure_text import bytes_text, figure_text
+from prunedlora.results.analysis.harness_quality import titled
+from prunedlora.results.analysis.serving import refused_heads, slot_cell
+from prunedlora.results.analysis.summary import Summary
+from prunedlora.results.figure_text import figure_text, file_text
 from prunedlora.results.recorded_settings import method
 from prunedlora.results.report.original_table import OriginalTable, made_word, original_tables
 from prunedlora.results.rung_text import left_text, rung_text
@@ -24,84 +20,17 @@ LONGEST_NAME = 10
 """Characters of a candidate's name that have room in the table; longer ones, of cuts, stand below it, by a letter."""
 
 
-def print_report(summary: Summary, console: Console) -> None:
-    """Prints the overview, then where the sweep's report and the recommended adapter lie."""
-    console.print(overview(summary))
-    print_paths(summary, summary.store.storage.uri_of("report/report.html"), console)
-
-
-def print_paths(summary: Summary, page: str | None, console: Console) -> None:
-    """Prints where the report's page (None: not written) and the recommended adapter lie."""
-    if page is not None:
-        print_plain(console, f"Report: {page}")
-    if summary.recommended is not None:
-        path = summary.exported.path if summary.exported is not None else summary.adapter_uri(summary.recommended)
-        print_plain(console, f"Adapter: {path}")
-
-
-def overview(summary: Summary) -> Group:
-    """The answer, then the front, what it cost, then the failed trials where there are any."""
-    parts: list[RenderableType] = [answer(summary)]
-    if summary.front:
-        parts.append(front_table(summary))
-        shrunk = original_tables(summary)
-        for table in shrunk.tables:  # a long name has no room in a table's own title
-            parts += [Text(f"{table.title}:"), original_table(summary, table)]
-        if note := shrunk.note():
-            parts.append(Text(note))
-        if letters := _letters(summary):
-            lines = [f"  {letter}: {name}" for name, letter in letters.items()]
-            parts.append(Text("\n".join([f"Cuts{'' if shrunk.tables else ' on the front'}, by name:", *lines])))
-        if sharing := sharing_text(summary.front):
-            parts.append(Text(sharing))
-    if summary.records:
-        parts.append(Text(f"Cost: {cost_of(summary.records).text()}."))
-    if throughputs := throughputs_text(summary.records):
-        parts.append(Text(f"Throughput: {throughputs}."))
-    if judged := judged_text(summary.records):
-        parts.append(Text(judged))
-    if unmeasured := unmeasured_text(summary.records, summary.objectives.quality):
-        parts.append(Text(unmeasured))
-    if summary.failed:
-        parts.append(failures_table(summary))
-    return Group(*parts)
-
-
-def answer(summary: Summary) -> Text:
-    """The recommended adapter in a few sentences, or why there is none."""
-    point = summary.recommended
-    if point is None:
-        return Text(summary.missing_answer() or "")
-    quality = summary.objectives.quality
-    test = None if summary.exported is None else summary.exported.test.get(quality)
-    measured = f"{quality} {figure_text(point.quality)} ({split_text(quality)})" + (
-        "" if test is None else f", {figure_text(test)} (test)"
-    )
-    sentences = [
-        f"Recommended: {point.name}, {point.candidate.adapter_params:,} parameters, {measured}.",
-        *comparisons(summary),
-    ]
-    base = None if summary.base is None else summary.base.figures.get(quality)
-    if base is not None:
-        sentences.append(f"The untrained base model has {quality} {figure_text(base)}.")
-    if summary.full is not None:
-        sentences.append(f"Full fine-tuning reaches {quality} {figure_text(summary.full)}.")
-    if spent := spent_text(quality, None if summary.exported is None else summary.exported.test):
-        sentences.append(spent)
-    return Text(" ".join(sentences))
-
-
 def front_table(summary: Summary) -> Table:
     """The front, smallest first, with the recommended adapter marked by an arrow. Where there are rungs or cuts, a
     column says so, in the place of a method that is everyone's."""
     objectives = summary.objectives
     rungs = {point.name: rung_text(point.record, point.candidate) for point in summary.front}
-    letters = _letters(summary)
+    letters = letters_of(summary)
     with_rungs = any(rungs.values())
     with_method = not with_rungs or len({method(point.record) for point in summary.front}) > 1
     table = plain_table(f"Front of {summary.name}: {titled(objectives.quality)} against {objectives.size}")
     table.add_column("", width=1)
-    for name in (objectives.quality, "params", "size", "rank", "slot"):
+    for name in (objectives.quality, "params", "file", "rank", "slot"):
         table.add_column(name, justify="right", no_wrap=True)
     if with_method:
         table.add_column("method", overflow="ellipsis", no_wrap=True, max_width=10)
@@ -116,9 +45,9 @@ def front_table(summary: Summary) -> Table:
             "→" if is_recommended else "",
             figure_text(point.quality),
             f"{candidate.adapter_params:,}",
-            bytes_text(candidate.adapter_bytes),
+            file_text(candidate),
             str(candidate.max_rank),
-            "none" if candidate.served_slot is None else str(candidate.served_slot),
+            "–" if refused_heads([candidate]) else slot_cell(candidate).partition(" ")[0],
             # Text, not str: brackets in a name are no markup.
             *([Text(method(point.record))] if with_method else []),
             point.key,
@@ -132,7 +61,7 @@ def front_table(summary: Summary) -> Table:
 def original_table(summary: Summary, table: OriginalTable) -> Table:
     """A training beside the adapter that it began with, which is the first row; largest first."""
     quality = summary.objectives.quality
-    letters = _letters(summary)
+    letters = letters_of(summary)
     shown = plain_table(None)
     shown.add_column("", width=1)
     for name in ("params", "smaller", quality, "Δ" if quality == LOSS else "Δ points"):
@@ -154,7 +83,7 @@ def original_table(summary: Summary, table: OriginalTable) -> Table:
     return shown
 
 
-def _letters(summary: Summary) -> dict[str, str]:
+def letters_of(summary: Summary) -> dict[str, str]:
     """Name of each point of the tables that has no room in them → what stands for it: a, b, …, z, aa, ab, …"""
     rows = [point for table in original_tables(summary).tables for point, _ in table.rows]
     shown = {point.name: point for point in (*summary.front, *rows)}

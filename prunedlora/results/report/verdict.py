@@ -1,32 +1,24 @@
-"""A recommendation in words, for the terminal, and as plain data."""
+"""The decision in words, which page, terminal and card share, as rows of a table, and as plain data."""
 
 import json
-from dataclasses import asdict
-from math import isfinite
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.configurations import Configuration
+from prunedlora.results.analysis.confirmation_text import fresh_sentences
+from prunedlora.results.analysis.constraints import Constraints
+from prunedlora.results.analysis.decision import Choice, Decision, Standing, decide
 from prunedlora.results.analysis.harness_quality import examples_text, spent_text, split_text
-from prunedlora.results.analysis.pareto import Objectives, Point
-from prunedlora.results.analysis.recommendation import (
-    Constraints,
-    Recommendation,
-    Rival,
-    knee,
-    recommend_with_confidence,
-)
+from prunedlora.results.analysis.serving import refused_heads, refused_text, slot_cell
 from prunedlora.results.analysis.summary import Summary, export_command, summarize
 from prunedlora.results.analysis.trainings import is_untrained
-from prunedlora.results.figure_text import figure_text, no_error_text
+from prunedlora.results.figure_text import figure_text, file_text, no_error_text
 from prunedlora.results.report.tables import plain_table
 from prunedlora.results.store import Store
-
-MOST_ROWS = 8
 
 
 class NothingToRecommendError(ValueError):
@@ -37,48 +29,35 @@ def print_verdict(
     store: Store,
     console: Console,
     *,
-    within: float,
+    within: float | None,
     confidence: float,
     constraints: Constraints,
+    proven: bool,
     as_json: bool,
     size: str | None = None,
 ) -> None:
-    """Prints the recommendation with confidence, and how to export it. `size`: as for `summarize`.
+    """Prints the decision, and how to export the adapter. `size`: as for `summarize`; `proven`: names the smallest that
+    is proven in the place of the smallest measured.
 
-    Raises NothingToRecommendError, and what `recommend_with_confidence` and `summarize` raise.
+    Raises NothingToRecommendError, and what `decide` and `summarize` raise.
     """
     summary = summarize(store, size=size)
-    found = recommend_with_confidence(summary, within=within, confidence=confidence, constraints=constraints)
+    found = decide(summary, within=within, confidence=confidence, constraints=constraints)
     if found is None:
         raise NothingToRecommendError(summary.missing_answer())
     if as_json:
-        print_plain(console, json.dumps(verdict_document(found, summary.objectives), indent=1))
+        print_plain(console, json.dumps(decision_document(found, summary), allow_nan=False, indent=1))
         return
-    console.print(verdict(found, summary.objectives))
-    if spent := spent_text(summary.objectives.quality, None if summary.exported is None else summary.exported.test):
-        print_plain(console, spent)
-    _print_export(found.point, summary, console)
-
-
-def print_knee(store: Store, console: Console, size: str | None = None) -> None:
-    """Prints the knee of the front, and how to export it. Raises NothingToRecommendError for a front without one."""
-    summary = summarize(store, size=size)
-    point = knee(summary)
-    if point is None:
-        raise NothingToRecommendError("the front has no knee: it takes three candidates of a size above 0")
-    figure = f"{summary.objectives.quality} {figure_text(point.quality)}"
-    console.print(
-        Text(
-            f"Knee: {point.name}, {point.candidate.adapter_params:,} parameters, {figure} "
-            f"({split_text(summary.objectives.quality)}): from here on a larger adapter gains least for its size. A "
-            "look at the front, no statistics."
-        )
-    )
-    _print_export(point, summary, console)
-
-
-def _print_export(point: Point, summary: Summary, console: Console) -> None:
-    print_plain(console, f"Export it: {export_command(summary, point, 'FOLDER')}")
+    named = found.proven if proven else found.recommended
+    lines = proven_sentences(found, summary) if proven else sentences(found, summary)
+    if named is not None:
+        lines += fresh_sentences(summary.confirmations, named.point.name, summary.objectives)
+    console.print(Text(" ".join(lines)))
+    console.print(choices_table(found, summary))
+    if refused := refused_text([one.standing.point.candidate for one in found.choices]):
+        print_plain(console, refused)
+    if named is not None:
+        print_plain(console, f"Export it: {export_command(summary, named.point, 'FOLDER')}")
 
 
 def percent(share: float) -> str:
@@ -86,178 +65,232 @@ def percent(share: float) -> str:
     return f"{100 * share:.10g}%"
 
 
-def verdict(found: Recommendation, objectives: Objectives) -> Group:
-    """The answer in sentences, then who was compared."""
-    parts: list[RenderableType] = [Text(" ".join(_sentences(found, objectives)))]
-    rivals = [*reversed(found.open), *found.beaten][:MOST_ROWS]
-    if rivals:
-        parts.append(_table(found, rivals, objectives))
-    return Group(*parts)
-
-
-def verdict_document(found: Recommendation, objectives: Objectives) -> dict[str, Any]:
-    """The same as plain JSON data."""
-
-    def rival(one: Rival) -> dict[str, Any]:
-        return {
-            "candidate": one.point.name,
-            "num_seeds": len(one.configuration.points),
-            "size": one.point.size,
-            "worse_by": one.shortfall,
-            "at_most": one.bound if isfinite(one.bound) else None,
-        }
-
-    return {
-        "recommended": _named(found.chosen, objectives),
-        "best": _named(found.best_configuration, objectives),
-        "worse_by_at_most": found.bound_of(found.point),
-        "within": found.within,
-        "confidence": found.confidence,
-        "paired": found.paired,
-        "caveats": [*found.caveats, *filter(None, [spent_text(objectives.quality)])],
-        "num_examples": found.num_examples,
-        "seed_deviation": found.seed_deviation,
-        "proven_too": [rival(one) for one in found.beaten],
-        "not_proven": [rival(one) for one in found.open],
-        "would_settle": {
-            "candidate": None if found.unsettled is None else found.unsettled.point.name,
-            "either": [asdict(remedy) for remedy in found.remedies],
-        },
-    }
-
-
-def _named(configuration: Configuration, objectives: Objectives) -> dict[str, Any]:
-    point = configuration.point
-    return {
-        "candidate": point.name,
-        objectives.quality: point.quality.value,
-        objectives.size: point.size,
-        "num_seeds": len(configuration.points),
-        "params_over_seeds": list(configuration.param_range),
-        "mean_over_seeds": configuration.mean,
-        "stderr_over_seeds": configuration.stderr_over_seeds,
-    }
-
-
-def _sentences(found: Recommendation, objectives: Objectives) -> list[str]:
-    point, best, quality = found.point, found.best, objectives.quality
-    sure = f"{percent(found.confidence)} confidence"
-    lines = [
-        f"Recommended: {point.name}, {point.candidate.adapter_params:,} parameters, {quality} "
-        f"{figure_text(point.quality)} ({split_text(quality)}{_over_seeds(found.chosen)})."
+def sentences(decision: Decision, summary: Summary) -> list[str]:
+    """The answer, how sure it is, what would settle it, and what it does not say; without markup."""
+    quality, one = summary.objectives.quality, decision.recommended
+    return [
+        f"Recommended: {_measured(one, summary)}.",
+        *_asked(decision, summary),
+        _rule(decision, summary),
+        _sureness(decision, summary),
+        *_remedies(decision, summary),
+        *_compared(decision, summary),
+        *settings_sentences(decision),
+        *filter(None, [_luck(decision, summary), no_error_text([one.point.quality, decision.best.point.quality])]),
+        *filter(None, [spent_text(quality, None if summary.exported is None else summary.exported.test)]),
     ]
-    if point.name == best.name:
-        lines.append(
-            f"It is the best itself: of no smaller adapter can it be said with {sure} that it is at most "
-            f"{found.within:g} worse."
+
+
+def proven_sentences(decision: Decision, summary: Summary) -> list[str]:
+    """The same for whoever asks for what is proven only."""
+    one = decision.proven
+    if one is None:
+        why = decision.unproven or (
+            f"Of no adapter is it proven with {percent(decision.confidence)} confidence that it is at most "
+            f"{decision.within:g} worse than the truly best."
         )
-    else:
-        several = max(len(found.chosen.points), len(found.best_configuration.points)) > 1
+        return [why, f"Measured so: {_measured(decision.recommended, summary)}.", *_remedies(decision, summary)]
+    return [
+        f"The smallest that is proven at most {decision.within:g} worse than the best: {_measured(one, summary)}.",
+        f"{_bound_sentence(one, decision)}.",
+        *_compared(decision, summary),
+        *filter(None, [_luck(decision, summary)]),
+    ]
+
+
+def settings_sentences(decision: Decision) -> list[str]:
+    """What other trainings of the recommended adapter's settings tell, and that the bounds do not: they are of the
+    adapters as they are."""
+    one, settings = decision.recommended.point, decision.settings
+    if is_untrained(one.record):
+        return [
+            f"Trial {one.key} measured and cut one adapter and trained nothing: had that been trained with another "
+            "seed, its cuts might lose more, or less."
+        ]
+    lines = []
+    if settings.num_trainings > 1:
+        lines.append(f"These settings: {settings_text(settings)}.")
+    if len(settings.points) < 2 or settings.num_failed:
         lines.append(
-            f"{'In the mean over seeds it' if several else 'It'} is at most "
-            f"{max(found.bound_of(point) or 0.0, 0.0):.4f} worse than the best, {best.name} ({quality} "
-            f"{figure_text(best.quality)}{_over_seeds(found.best_configuration)}; {best.candidate.adapter_params:,} "
-            f"parameters), with {sure}."
+            "Bounds are of this adapter as it is; what other trainings of its settings would give is another question, "
+            "which prunedlora confirm answers."
         )
-    if found.chosen.missing:
-        keys = ", ".join(record.key for record in found.chosen.missing)
-        passed = "" if point.candidate.cut is None else ", or passed over this cut, which flatters the mean"
-        lines.append(f"Not in its mean, having failed or ended earlier{passed}: {keys}.")
-    if found.open:
-        smallest = found.open[0]
-        most = f"at most {smallest.bound:.4f}" if isfinite(smallest.bound) else "how much more is not known"
-        lines.append(
-            f"{len(found.open)} smaller measured well enough but not for sure, the smallest {smallest.point.name} with "
-            f"{smallest.point.candidate.adapter_params:,} parameters, measured {smallest.shortfall:.4f} worse and "
-            f"{most}."
-        )
-    lines += _remedies(found, quality)
-    lines += found.caveats or ["Compared on the same examples, pair by pair."]
-    lines.append(_seeds(found))
-    lines += filter(None, [no_error_text([point.quality, best.quality])])
     return lines
 
 
-def _over_seeds(configuration: Configuration) -> str:
-    if configuration.stderr_over_seeds is None:
-        return ""
-    mean = f"{configuration.mean:.3f} ± {configuration.stderr_over_seeds:.3f}"
-    fewest, most = configuration.param_range
-    sizes = "" if fewest == most else f", of {fewest:,} to {most:,} parameters"
-    return f"; {mean} over {len(configuration.points)} seeds{sizes}"
+def settings_text(settings: Configuration) -> str:
+    """Mean over the trainings that got this far, and how many failed: "mean over 3 seeds 0.912 ± 0.004; 1 of 4
+    trainings failed"."""
+    parts = []
+    if settings.stderr_over_seeds is not None:
+        mean = f"{settings.mean:.3f} ± {settings.stderr_over_seeds:.3f}"
+        parts.append(f"mean over {len(settings.points)} seeds {mean}")
+    if settings.num_failed:
+        parts.append(f"{settings.num_failed} of {settings.num_trainings} trainings failed")
+    others = len(settings.missing) - sum(record.status == "failed" for record in settings.missing)
+    if others:
+        parts.append(f"{others} of {settings.num_trainings} ended before this step, or passed over this cut")
+    return "; ".join(parts) or f"{settings.num_trainings} trainings"
 
 
-def _remedies(found: Recommendation, quality: str) -> list[str]:
-    rival = found.unsettled
-    if rival is None:
-        known = any(isfinite(one.bound) for one in found.open)
-        return ["They measured at the limit itself, which no affordable number of runs tells from it."] if known else []
-    ways = []
-    for remedy in found.remedies:
-        parts = []
-        if remedy.num_examples is not None:
-            examples = examples_text(quality, remedy.num_examples)
-            parts.append(f"about {remedy.num_examples:,} {examples} (now {found.num_examples:,})")
-        if remedy.num_seeds is not None:
-            now = (len(found.best_configuration.points), len(rival.configuration.points))
-            parts.append(
-                f"about {remedy.num_seeds} seeds each of {found.best.name} and {rival.point.name} (now {now[0]} and "
-                f"{now[1]})"
-            )
-        ways.append(" together with ".join(parts))
-    text = ", or ".join(ways)
+def decision_document(decision: Decision, summary: Summary) -> dict[str, Any]:
+    """The decision as plain JSON data."""
+    settings, proven = decision.settings, decision.proven
+    return {
+        "recommended": _standing(decision.recommended, summary),
+        "best": _standing(decision.best, summary),
+        "proven": None if proven is None else _standing(proven, summary),
+        "within": decision.within,
+        "confidence": decision.confidence,
+        "choices": [
+            {
+                "within": one.margin,
+                "measured": _standing(one.standing, summary),
+                "proven": None if one.proven is None else _standing(one.proven, summary),
+            }
+            for one in decision.choices
+        ],
+        "settings": {
+            "num_trainings": settings.num_trainings,
+            "num_failed": settings.num_failed,
+            "mean_over_seeds": settings.mean,
+            "stderr_over_seeds": settings.stderr_over_seeds,
+            "adapters": [point.name for point in settings.points],
+        },
+        "not_proven": [_standing(one, summary) for one in decision.open],
+        "examples_needed": decision.examples_needed,
+        "num_examples": decision.num_examples,
+        "unproven": decision.unproven or None,
+        "caveats": [*decision.caveats, *filter(None, [spent_text(summary.objectives.quality)])],
+    }
+
+
+def choices_table(decision: Decision, summary: Summary) -> Table:
+    """What each margin buys, within 80 columns."""
+    table = plain_table(
+        f"What may be lost, and the smallest adapter measured so ({percent(decision.confidence)} bounds)"
+    )
+    for name in ("within", summary.objectives.quality, "worse by", "at most", "params", "file", "slot"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("adapter", overflow="fold")
+    for choice in decision.choices:
+        *cells, name = _row(choice)
+        table.add_row(*cells, Text(name), style="bold" if choice.margin == decision.within else None)
+    return table
+
+
+def _row(choice: Choice) -> tuple[str, ...]:
+    """Margin, quality, worse by (measured), at most (and whether that proves it), parameters, file, memory of a served
+    slot, name."""
+    one, candidate = choice.standing, choice.standing.point.candidate
+    # The memory alone, where that is known: all of slot_cell has no room.
+    slot = slot_cell(candidate).partition("(")[2].rstrip(")") or slot_cell(candidate)
+    slot = "–" if refused_heads([candidate]) else slot
+    return (
+        f"{choice.margin:g}",
+        f"{one.point.quality.value:.3f}",
+        f"{one.shortfall:.3f}",
+        "?" if one.bound is None else f"{one.bound:.3f}{' proven' if one.is_proven(choice.margin) else ''}",
+        f"{candidate.adapter_params:,}",
+        file_text(candidate),
+        slot,
+        one.point.name,
+    )
+
+
+def _standing(one: Standing, summary: Summary) -> dict[str, Any]:
+    point = one.point
+    return {
+        "candidate": point.name,
+        summary.objectives.quality: point.quality.value,
+        summary.objectives.size: point.size,
+        "worse_by": one.shortfall,
+        "at_most": one.bound,
+    }
+
+
+def _measured(one: Standing, summary: Summary) -> str:
+    point, quality = one.point, summary.objectives.quality
+    return (
+        f"{point.name}, {point.candidate.adapter_params:,} parameters, {quality} {figure_text(point.quality)} "
+        f"({split_text(quality)})"
+    )
+
+
+def _asked(decision: Decision, summary: Summary) -> list[str]:
+    """That another margin than the sweep's was asked for, and what that names."""
+    if decision.within == summary.within or summary.recommended is None:
+        return []
     return [
-        f"{text[0].upper()}{text[1:]} would settle the smallest of them that measured below the limit, if it stays as "
-        "it measured."
+        f"You asked for at most {decision.within:g} worse; with the sweep's own margin of {summary.within:g}, by which "
+        f"its report goes, it is {summary.recommended.name}."
     ]
 
 
-def _seeds(found: Recommendation) -> str:
-    """Whether noise between trainings is in the bounds, and what to run where it is not."""
-    other = found.point if found.point.name != found.best.name else found.open[0].point if found.open else None
-    if found.seed_deviation is None:
-        if is_untrained(found.best.record) and (other is None or other.key == found.best.key):
-            return (
-                f"Trial {found.best.key} measured and cut one adapter and trained nothing: had that been trained with "
-                "another seed, its cuts might lose more, or less."
-            )
-        if other is not None and other.key == found.best.key:
-            return (
-                f"Both are of one training, {other.key}, and share its seed: another may move them together, or apart. "
-                "To know, train further seeds of its configuration, three at least."
-            )
-        names = found.best.name if other is None else f"{found.best.name} and {other.name}"
-        return (
-            "One training each: another seed may differ by more than this. To know, train further seeds of the "
-            f"configuration{'' if other is None else 's'} of {names}, three at least."
-        )
-    compared = [found.best_configuration, *(rival.configuration for rival in found.rivals)]
-    once = sum(len(configuration.points) == 1 for configuration in compared)
-    size = (
-        f"over seeds a standard deviation of {found.seed_deviation:.4f} beyond what the examples explain"
-        if found.seed_deviation > 0
-        else "seeds differ no more than the examples explain"
+def _rule(decision: Decision, summary: Summary) -> str:
+    one, best, quality = decision.recommended, decision.best, summary.objectives.quality
+    if one.point.name == best.point.name:
+        return f"It measured best itself; nothing smaller measured at most {decision.within:g} worse."
+    return (
+        f"It is the smallest that measured at most {decision.within:g} worse than the best, {best.point.name} "
+        f"({quality} {figure_text(best.point.quality)}, {best.point.candidate.adapter_params:,} parameters): "
+        f"{one.shortfall:.4f} worse."
     )
-    one = found.seed_degrees == 1
-    repeated = "1 repeated training tells" if one else f"{found.seed_degrees} repeated trainings tell"
-    text = f"Noise between trainings is in these bounds, as far as {repeated}: {size}"
-    return f"{text}; {once} of {len(compared)} trained once are taken to vary as much." if once else f"{text}."
 
 
-def _table(found: Recommendation, rivals: list[Rival], objectives: Objectives) -> Table:
-    table = plain_table(f"Smaller than the best, at most this much worse with {percent(found.confidence)} confidence")
-    table.add_column("trial", overflow="fold")
-    for name in (objectives.quality, "seeds", "params", "worse by", "at most"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("")
-    for rival in rivals:
-        table.add_row(
-            rival.point.name,
-            figure_text(rival.point.quality),
-            str(len(rival.configuration.points)),
-            f"{rival.point.candidate.adapter_params:,}",
-            f"{rival.shortfall:.4f}",
-            f"{rival.bound:.4f}" if isfinite(rival.bound) else "?",
-            "proven too" if rival.bound <= found.within else "not proven",
-        )
-    return table
+def _sureness(decision: Decision, summary: Summary) -> str:
+    one, proven = decision.recommended, decision.proven
+    if decision.unproven:
+        return decision.unproven
+    if one.bound is None:
+        return "How much worse than the truly best it is cannot be said."
+    bound = _bound_sentence(one, decision)
+    if one.is_proven(decision.within):
+        return f"{bound}: proven."
+    smallest = (
+        "None is"
+        if proven is None
+        else f"The smallest that is: {proven.point.name} ({proven.point.candidate.adapter_params:,} parameters)"
+    )
+    return f"{bound}: that it is within {decision.within:g} is measured, not proven. {smallest}."
+
+
+def _bound_sentence(one: Standing, decision: Decision) -> str:
+    return (
+        f"With {percent(decision.confidence)} confidence, for all adapters at once, it is at most {one.bound:.4f} "
+        "worse than the truly best of them"
+    )
+
+
+def _compared(decision: Decision, summary: Summary) -> list[str]:
+    if decision.caveats:
+        return list(decision.caveats)
+    examples = examples_text(summary.objectives.quality, decision.num_examples)
+    return [f"Compared on the same {decision.num_examples:,} {examples}, pair by pair."]
+
+
+def _remedies(decision: Decision, summary: Summary) -> list[str]:
+    one, needed = decision.recommended, decision.examples_needed
+    if needed is not None:
+        examples = examples_text(summary.objectives.quality, needed)
+        return [
+            f"About {needed:,} {examples} (now {decision.num_examples:,}) would prove it, if it stays as it measured."
+        ]
+    if one.bound is None or one.is_proven(decision.within):
+        return []
+    return ["It measured so near the limit that no affordable number of examples tells it from that."]
+
+
+def _luck(decision: Decision, summary: Summary) -> str:
+    """That the best of many is a little lucky; empty where a test figure shows no less."""
+    one, quality, gain = decision.recommended, summary.objectives.quality, summary.objectives.gain
+    test = summary.test_of(one.point)
+    if test is None:
+        is_chosen = len(summary.points) > 1
+        return f"It was chosen on {split_text(quality)}: expect a little less on new data." if is_chosen else ""
+    if gain(test.value) >= gain(one.point.quality.value):
+        return f"On the test split, by which nothing was chosen, it has {quality} {figure_text(test)}."
+    return (
+        f"On the test split, by which nothing was chosen, it has {quality} {figure_text(test)}, less than where it was "
+        "chosen, as is to be expected."
+    )

@@ -13,8 +13,8 @@ from prunedlora.results.analysis.evaluation_time import evaluation_share, judged
 from prunedlora.results.analysis.pareto import Objectives, points
 from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.record import Candidate, Figure, JudgedByLoss, ObjectiveError, TrialRecord
+from prunedlora.results.report.overview import overview
 from prunedlora.results.report.report import report_files
-from prunedlora.results.report.tables import overview
 from prunedlora.results.store import Store
 
 WHY = JudgedByLoss(beaten_by="a1@10", num_examples=400, difference=0.25, stderr=0.01)

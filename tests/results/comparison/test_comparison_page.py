@@ -1,5 +1,6 @@
 """The comparison as people and tools get it: terminal, page, JSON, command."""
 
+import base64
 import io
 import json
 import re
@@ -42,9 +43,14 @@ def two(store_of):
 
 def test_the_terminal_says_what_is_sure_first(two):
     words = terminal(made(*two))
+    assert words.startswith(
+        "Of new and old as methods nothing can be told: one training each. Untuned: new and old were each trained at "
+        "one learning rate. These adapters, as they are: "
+    )
     assert (
-        "With 95% confidence, new is better than old on 50% of the sizes that both tried (adapter_params 100 to "
-        "10,000); on the rest it is not sure which is better. Measured, it is ahead on 50% of them and behind on 0%"
+        "These adapters, as they are: no one verdict on new and old holds, up to every adapter_params from 100 to "
+        "100,000. With 95% confidence: at 100 equal within 0.02; from 1,000 to 100,000 new is better. Measured, it is "
+        "ahead at 3 of these 4 sizes and behind at 0."
     ) in words
     assert "Below 100 only new has adapters, from 50: accuracy 0.750 ± 0.022 at 50." in words
     assert "Above 10,000 only new gets better: accuracy 0.988 ± 0.006 at 100,000." in words
@@ -59,17 +65,23 @@ def test_the_terminal_says_what_is_sure_first(two):
 @pytest.mark.parametrize(
     ("old", "new", "within", "said"),
     [
-        ({100: 40}, {100: 42}, 0.001, "No difference between new and old can be told with 95% confidence at the one"),
-        ({100: 40}, {100: 42}, 0.05, "new and old are at most 0.05 apart with 95% confidence at the one adapter_p"),
-        ({100: 40}, {100: 90}, 0.01, "new is worse than old with 95% confidence at the one adapter_params that both"),
+        ({100: 40}, {100: 42}, 0.001, "are: no difference between new and old can be told with 95% confidence, up to"),
+        (
+            {100: 40},
+            {100: 42},
+            0.05,
+            "new and old are at most 0.05 apart with 95% confidence, up to adapter_params 100",
+        ),
+        ({100: 40}, {100: 90}, 0.01, "new is worse than old with 95% confidence, up to adapter_params 100."),
         ({100: 40}, {100: 90}, 0.01, "Measured 0.125 worse."),
         ({100: 40}, {100: 40}, 0.01, "Measured the same."),
-        ({9: 80, 99: 40}, {9: 80, 99: 42}, 0.001, "No difference between new and old can be told with 95% conf"),
-        ({9: 40, 99: 38}, {9: 40, 99: 40}, 0.05, "at most 0.05 apart with 95% confidence at every size that both"),
-        ({9: 90, 99: 20}, {9: 40, 50: 39, 99: 19}, 0.01, "new is better than old on 100% of the sizes that both"),
-        ({9: 90, 30: 20, 99: 19}, {9: 40, 50: 39, 99: 19}, 0.01, "better than old on 50.2% and worse on 49.8% of"),
+        ({9: 80, 99: 40}, {9: 80, 99: 42}, 0.001, "no difference between new and old can be told with 95% conf"),
+        ({9: 40, 99: 38}, {9: 40, 99: 40}, 0.05, "apart with 95% confidence, up to every adapter_params from 9 to 99."),
+        ({9: 90, 99: 60}, {9: 40, 50: 39, 99: 19}, 0.01, "new is better than old with 95% confidence, up to every"),
+        ({9: 90, 99: 20}, {9: 40, 50: 39, 99: 19}, 0.01, "from 9 to 50 new is better; at 99 equal within 0.01"),
+        ({9: 90, 30: 20, 99: 19}, {9: 40, 50: 39, 99: 19}, 0.01, "at 9 new is better; from 30 to 50 old is better; at"),
         ({10: 40}, {100: 5}, 0.01, "new and old tried no size in common: adapter_params 100 and 10."),
-        ({10: 40}, {100: 5}, 0.01, "with 95% confidence: up to 100 new is better."),
+        ({10: 40}, {100: 5}, 0.01, "new is better than old with 95% confidence, up to adapter_params 100."),
     ],
 )
 def test_every_outcome_has_its_words(old, new, within, said, store_of):
@@ -102,7 +114,9 @@ def test_the_document_holds_what_the_page_shows(two):
     assert document["reference_point"] == {"accuracy": 0.0, "adapter_params": 110_000.0}
     (comparison,) = document["comparisons"]
     assert (comparison["name"], comparison["against"], comparison["same_data"]) == ("new", "old", True)
-    assert comparison["shares"]["surely_better"] == pytest.approx(0.5)
+    assert (comparison["verdict"], comparison["methods"]["why_not"]) == ("unknown", "one training each")
+    assert comparison["adapters"]["verdict"] == "mixed"
+    assert comparison["finding"] == f"{comparison['methods']['finding']} {comparison['adapters']['finding']}"
     at = next(one for one in comparison["sizes"] if one["at_most"] == 1000)
     assert (at["adapter"]["size"], at["against"]["size"], at["verdict"]) == (1000, 100, "better")
     assert (at["adapter"]["best_of"], at["against"]["best_of"], at["paired"]) == (3, 2, True)
@@ -116,14 +130,17 @@ def test_the_page_opens_with_the_answer_and_loads_nothing(two, tmp_path):
     page = Page((tmp_path / "out" / "comparison.html").read_text())
     assert place == str(tmp_path / "out" / "comparison.html")
     assert page.loads == page.handlers == []
-    assert "With 95% confidence, new is better than old on 50%" in page.words
+    assert "no one verdict on new and old holds, up to every adapter_params" in page.words
     assert "Left out: x: why." in page.words
     assert "prunedlora compare a b" in page.words
     figures = [json.loads(script) for script in page.scripts if script.startswith('{"data"')]
     fronts, differences = figures
-    rest = ["recommended", "base model, untrained"]
-    assert [trace["name"] for trace in fronts["data"]] == ["old", "old, dominated", "new", *rest]
-    assert len(fronts["data"][2]["x"]) == len(fronts["data"][2]["error_y"]["array"]) == 5
+    rest = ["old", "new", "base model, untrained", "recommended"]  # the fronts' staircases, then what has no group
+    assert [trace["name"] for trace in fronts["data"]] == ["old, dominated", "old", "new", *rest]
+    colours = [trace["marker"]["color"] for trace in fronts["data"][:3]]
+    assert colours[0] == colours[1] == fronts["data"][3]["line"]["color"] != colours[2]
+    bars = base64.b64decode(fronts["data"][2]["error_y"]["array"]["bdata"])
+    assert len(bars) == 8 * 5  # float64, one for each of the front
     (trace,) = differences["data"]
     assert trace["x"] == [100, 1000, 10_000, 100_000]
     at = made(*two).contrasts[0].changes
@@ -174,7 +191,7 @@ def test_the_command(two, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["prunedlora", "compare", old, new, "--names", "last week,today"])
     result = invoke(old, new, "--names", "last week,today", "--within", "2pt", "--to", str(tmp_path / "out"))
     assert result.exit_code == 0
-    assert "today is better than last week" in " ".join(result.output.split())
+    assert "no one verdict on today and last week holds" in " ".join(result.output.split())
     assert f"Report: {tmp_path}/out/comparison.html" in result.output
     assert "--names &#39;last week,today&#39;" in (tmp_path / "out" / "comparison.html").read_text()
     result = invoke(old, new, "--json", "--to", str(tmp_path / "out"))

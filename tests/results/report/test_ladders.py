@@ -13,8 +13,8 @@ from prunedlora.results.record import Cut
 from prunedlora.results.report.front_chart import front_chart
 from prunedlora.results.report.front_png import front_png
 from prunedlora.results.report.ladder_lines import MOST_LINES, LadderLines, ladder_lines
+from prunedlora.results.report.overview import overview
 from prunedlora.results.report.report import write_report
-from prunedlora.results.report.tables import overview
 from prunedlora.results.rung_text import made_text, rung_text
 
 SCHEDULE = {"name": "ladder", "rungs": {"parameters": [500, 200], "mean_rank": None, "kept": None}}
@@ -59,7 +59,8 @@ def test_the_rungs_of_a_training_are_one_line_from_small_to_large_without_its_cu
     assert line.y == (0.97, 0.98, 0.99, None)
     lines = ladder_lines(summary).lines
     assert [(one.points[0].key, one.reaches_front) for one in lines] == [("a", True), ("b", False)]
-    assert lines[0].opacity > lines[1].opacity
+    thin = [one.line.width for one in front_chart(summary, []).data if one.name == "rungs of one training"]
+    assert thin == [1.5, 0.7]
     assert found["prunedlora"].marker.symbol == "circle"
     hollow = found["prunedlora, cut"]
     assert (hollow.marker.symbol, sorted(hollow.x)) == ("circle-open", [100, 119])
@@ -110,7 +111,7 @@ def test_the_files_carry_rung_branch_and_the_parts_of_a_cut(fill, ladder):
     assert (report["cost"]["num_trainings"], report["cost"]["device_seconds"]) == (1, 2.0)
     assert report["trainings_of_several"] == {"a": 5}
     page = store.storage.read_text("report/report.html")
-    assert "Cost: 1 training, 2.0 s of training over all devices" in page
+    assert "<p>1 training, 2.0 s of training over all devices" in page
     assert "5 of 5 points on the front share training a." in page
     assert 'title="cut to rank 1, by svd, allocation uniform">2/2 cut</td>' in page
 

@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from prunedlora.results.analysis.doubt import doubt_of
+from prunedlora.results.analysis.decision import decide
 from prunedlora.results.analysis.original import Beside, origins, short_name
-from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
-from prunedlora.results.analysis.summary import comparisons, summarize
+from prunedlora.results.analysis.summary import summarize
+from prunedlora.results.analysis.yardstick import comparisons
 from prunedlora.results.comparison.compare import run_comparison
 from prunedlora.results.record import BaseReference, Cut, ExampleOutcomes, Figure
-from prunedlora.results.report.chart_style import ORIGINAL_SYMBOL
+from prunedlora.results.report.chart_style import ORIGINAL_LOOKS
 from prunedlora.results.report.front_chart import front_chart
 from prunedlora.results.report.front_png import front_png, legend_columns
 from prunedlora.results.report.original_table import MOST_ROWS, MOST_TABLES, made_word, original_tables
+from prunedlora.results.report.overview import overview
 from prunedlora.results.report.report import write_report
-from prunedlora.results.report.tables import overview
-from prunedlora.results.report.verdict import verdict
+from prunedlora.results.report.verdict import sentences
 from prunedlora.results.store import Store
 
 NUM = 400
@@ -168,8 +168,8 @@ def test_an_original_that_nothing_smaller_comes_near_is_recommended_itself(began
         "It is the adapter that it began with, some/adapter, as it came: nothing smaller is at most 0.01 worse than "
         "the best, which it is itself."
     ]
-    found = recommend_with_confidence(summary, within=0.01, confidence=0.95, constraints=Constraints())
-    assert found.point.name == found.best.name == "a@0"
+    found = decide(summary)
+    assert found.recommended.point.name == found.best.point.name == "a@0"
     other = [(right(9), 1230, 0, None, 0), (right(6), 1200, 40, None, 1)]
     better = summarize(began({"b": other}, recommend_within=0.0))
     assert better.recommended.name == "b@40"
@@ -217,7 +217,7 @@ def test_charts_have_the_original_as_a_mark_of_its_own_and_a_line(shrunk):
     summary = summarize(shrunk)
     label = "the adapter that it began with: some/adapter"
     mark, line = [trace for trace in front_chart(summary, []).data if trace.name == label]
-    assert (mark.marker.symbol, mark.x.tolist(), mark.y.tolist()) == (ORIGINAL_SYMBOL, [1230], [0.98])
+    assert (mark.marker.symbol, mark.x.tolist(), mark.y.tolist()) == (ORIGINAL_LOOKS[0].symbol, [1230], [0.98])
     assert (line.mode, line.line.dash, line.y, line.showlegend) == ("lines", "dashdot", (0.98, 0.98), False)
     others = [trace for trace in front_chart(summary, []).data if trace.mode == "markers" and trace.name != label]
     assert sorted(x for trace in others if trace.name != "recommended" for x in trace.x) == [100, 100, 500, 500]
@@ -277,12 +277,11 @@ def test_what_took_no_step_is_called_untrained(began):
     assert "3 of 3 points on the front are of trial a: one adapter and its cuts, none trained here." in text
     page = " ".join(summary.store.storage.read_text("report/report.html").split())
     assert "Nothing was trained.</strong>" in page
-    assert "Cost: 1 trial without training.</p>" in page
-    found = recommend_with_confidence(summary, within=0.02, confidence=0.95, constraints=Constraints())
-    assert "Trial a measured and cut one adapter and trained nothing" in " ".join(
-        printed(verdict(found, summary.objectives)).split()
-    )
-    assert doubt_of(summary).found is not None
+    assert "<p>1 trial without training." in page
+    said = "Trial a measured and cut one adapter and trained nothing"
+    assert said in " ".join(sentences(decide(summary), summary))
+    assert said in page
+    assert "prunedlora confirm" not in page
 
 
 def test_trainings_and_trials_without_are_counted_apart(began):

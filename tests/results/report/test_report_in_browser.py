@@ -50,6 +50,8 @@ def report(tmp_path_factory, sweep, record, candidate, failed):
         record("e5", candidate(0.3, 80), status="stopped"),
     ):
         store.write_record(each, 1)
+    for key in ("a1", "b2"):
+        store.append_log(key, [{"step": step, "loss": 2.0 / step} for step in range(1, 11)])
     store.write_base(BaseReference(figures={"accuracy": Figure(value=0.14, stderr=0.02, num_examples=400)}))
     path = "adapter.initial_rank"
     for number, (key, rank) in enumerate({"a1": 4, "b2": 8}.items()):
@@ -94,7 +96,8 @@ def page(browser, report):
 
 
 def test_hover_shows_the_configuration(page):
-    assert page.locator(".chart").count() == 6  # front, history twice, importances, parallel coordinates, ranks
+    # Front, learning curves, importances, parallel coordinates, ranks, history twice.
+    assert page.locator(".chart").count() == 7
     page.locator("#front").scroll_into_view_if_needed()
     # Traces in the order of the methods, the dominated first; a1@5 is the smaller of the front's two of prunedlora.
     page.locator("#front .scatterlayer .trace").nth(1).locator(".point").first.hover(force=True)
@@ -107,7 +110,7 @@ def test_hover_shows_the_configuration(page):
 
 def test_tables_sort_by_mouse_and_keyboard(page):
     table = page.get_by_role("region", name="Table of the front")
-    column = table.locator("tbody td:nth-child(2)")
+    column = table.locator("tbody td:nth-child(3)")
     assert column.all_text_contents() == ["70", "900", "60,000"]
     header = table.get_by_role("columnheader", name="parameters")
     header.get_by_role("button").click()
@@ -147,6 +150,49 @@ def test_the_first_screen_holds_the_answer(browser, report, settings, paper):
         ink = page.evaluate("getComputedStyle(document.querySelector('#front .xtick text')).fill")
         assert ink == page.evaluate("getComputedStyle(document.body).color")
         assert len(page.screenshot(full_page=True)) > 50_000
+
+
+CLIPPED = """() => [...document.querySelectorAll("main *")].filter((element) => {
+  const box = element.getBoundingClientRect();
+  if (box.width === 0 || element.closest(".wide, .chart, details, svg")) return false;
+  const over = element.scrollWidth > element.clientWidth + 1 && getComputedStyle(element).display !== "inline";
+  return over || box.right > document.documentElement.clientWidth + 1;
+}).map((element) => element.outerHTML.slice(0, 200))"""
+"""What is wider than its place or than the screen, but for tables that scroll by themselves and charts."""
+CUT_LABELS = """() => [...document.querySelectorAll(".chart")].flatMap((chart) => {
+  const place = chart.getBoundingClientRect();
+  return [...chart.querySelectorAll("text.legendtext, .xtitle, .ytitle, .xtick text, .ytick text, .annotation text")]
+    .filter((text) => {
+      const box = text.getBoundingClientRect();
+      return box.width > 0 && (box.left < place.left - 2 || box.right > place.right + 2);
+    }).map((text) => `${chart.id}: ${text.textContent}`);
+})"""
+"""Words of charts that reach beyond their place."""
+
+
+@pytest.mark.parametrize(
+    ("settings", "heading"),
+    [pytest.param(DESKTOP, "none", id="desktop"), pytest.param(PHONE, '"at most"', id="phone")],
+)
+def test_nothing_is_cut_off(browser, report, settings, heading):
+    with opened(browser, report, **settings) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") == settings["viewport"]["width"]
+        assert page.evaluate(CLIPPED) == []
+        assert page.evaluate(CUT_LABELS) == []
+        # The tables that one decides by need no scrolling, and every cell is there to read.
+        for name in ("What may be lost, and what that buys", "Beside what else there is"):
+            table = page.get_by_role("table", name=name)
+            box = table.bounding_box()
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= settings["viewport"]["width"]
+            for cell in table.locator("tbody td:not(:empty)").all():
+                assert cell.evaluate("cell => parseFloat(getComputedStyle(cell).fontSize)") >= 13
+                place = cell.bounding_box()
+                assert place["width"] > 20
+                assert place["x"] + place["width"] <= settings["viewport"]["width"]
+        # On a phone every cell stands beside its heading, since the row of headings has no room.
+        cell = page.locator('table.stack td[data-label="at most"]').first
+        assert cell.evaluate("cell => getComputedStyle(cell, '::before').content") == heading
 
 
 def test_names_from_outside_are_text(page):

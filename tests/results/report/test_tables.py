@@ -6,7 +6,7 @@ from rich.console import Console
 from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.exported_adapter import ExportedAdapter
 from prunedlora.results.record import Figure
-from prunedlora.results.report.tables import overview, print_report
+from prunedlora.results.report.overview import overview, print_report
 
 
 def printed(store, width=80):
@@ -38,13 +38,14 @@ def test_the_front_fits_and_marks_the_recommended(width, fill, record, candidate
         "64",
         "MiB",
         "2",
-        "8",
+        "–",
         "prunedlora",
         "e" * 16,
         "10",
     ]
     assert [line for line in lines if "0.970" in line]
-    assert "none" in next(line for line in lines if "67,108,864" in line)
+    assert "vLLM would refuse 3 of 3: they carry a head of their own." in text
+    assert " – " in next(line for line in lines if "0.990 ± 0.010 67,108,864" in line)
     assert "1 of 4 trials failed" in text
     assert "NonFiniteLossError: loss is nan" in text
     assert "second line" not in text
@@ -53,10 +54,12 @@ def test_the_front_fits_and_marks_the_recommended(width, fill, record, candidate
 
 def test_the_test_figure_is_shown_once_known(fill, record):
     store = fill(record("a1"))
-    assert "(test)" not in printed(store)
+    assert "It was not measured on the test split yet" in " ".join(printed(store).split())
     test = {"accuracy": Figure(value=0.44, stderr=0.02, num_examples=10)}
     store.write_exported(ExportedAdapter(key="a1", step=10, test=test, path="/x"))
-    assert "0.440 ± 0.020 (test)" in " ".join(printed(store).split())
+    assert "On the test split, by which nothing was chosen, it has accuracy 0.440 ± 0.020" in " ".join(
+        printed(store).split()
+    )
 
 
 def test_brackets_in_names_are_no_markup(fill, record, failed):

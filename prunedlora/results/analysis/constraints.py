@@ -1,0 +1,73 @@
+"""What may be asked of a recommendation: limits on the adapter, a margin, a confidence."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+
+from prunedlora.results.analysis.example_errors import LOSS
+from prunedlora.results.analysis.pareto import Objectives, Point
+from prunedlora.results.analysis.serving import slot_bytes_of
+
+
+class RequestError(ValueError):
+    """Something was asked that cannot be met; the message says what would be."""
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """What an adapter must not exceed; None: anything goes."""
+
+    max_params: int | None = None
+    max_bytes: int | None = None
+    max_rank: int | None = None
+    """Largest rank of a layer, as a server's slot has it."""
+    max_slot_bytes: int | None = None
+    """Of the served slot, in half precision."""
+
+    def excess(self, point: Point) -> dict[str, tuple[float, int]]:
+        """Constraint → what the candidate has and the limit, where it is above. Raises ObjectiveError for a limit on
+        the slot's bytes where they are not on record."""
+        candidate = point.candidate
+        pairs: dict[str, tuple[float, int | None]] = {
+            "parameters": (candidate.adapter_params, self.max_params),
+            "bytes": (candidate.adapter_bytes, self.max_bytes),
+            "largest rank": (candidate.max_rank, self.max_rank),
+        }
+        if self.max_slot_bytes is not None:
+            pairs["bytes of the served slot"] = (slot_bytes_of(candidate), self.max_slot_bytes)
+        return {name: (value, limit) for name, (value, limit) in pairs.items() if limit is not None and value > limit}
+
+    def allowed(self, points: Sequence[Point]) -> list[Point]:
+        """Those that exceed nothing, in their order. Raises RequestError, naming the nearest, where none of them does,
+        for points there are."""
+        found = [point for point in points if not self.excess(point)]
+        if points and not found:
+            raise RequestError(self._nearest(points))
+        return found
+
+    def _nearest(self, points: Sequence[Point]) -> str:
+        def worst(point: Point) -> float:
+            return max(value / limit for value, limit in self.excess(point).values())
+
+        point = min(points, key=lambda p: (worst(p), p.key, p.candidate.name))
+        over = ", ".join(
+            f"{name} {value:,}, {value / limit:.3g} times the limit of {limit:,}"
+            for name, (value, limit) in self.excess(point).items()
+        )
+        return f"no candidate meets the constraints; {point.name} comes nearest: {over}"
+
+
+def check_margin(objectives: Objectives, within: float) -> None:
+    """Raises RequestError for a margin that is negative, infinite or no difference of shares."""
+    if not (within >= 0 and isfinite(within)):
+        raise RequestError(f"within must be at least 0 and finite, got {within:g}")
+    if objectives.quality != LOSS and within >= 1:
+        raise RequestError(
+            f"within must be less than 1, a difference in {objectives.quality}, got {within:g}; one point is 1pt"
+        )
+
+
+def check_confidence(confidence: float) -> None:
+    """Raises RequestError for a confidence that is no share between one half and one."""
+    if not 0.5 <= confidence < 1:
+        raise RequestError(f"confidence must lie in [0.5, 1), got {confidence:g}")

@@ -1,0 +1,75 @@
+"""Looks: what fresh trainings tell of adapters beside another, at planned looks that share the error."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from prunedlora.results.analysis.confidence import Floats
+from prunedlora.results.analysis.over_seeds import MeanContrast, mean_contrasts
+
+Verdict = Literal["open", "confirmed", "refuted", "failed", "not told"]
+"""open: trainings are missing. failed: a fresh training of it failed, so that its settings cannot be relied on. not
+told: all looks are over, or nothing it could be compared with is left."""
+
+
+@dataclass(frozen=True)
+class Statement:
+    verdict: Verdict
+    num_seeds: int
+    """Fresh trainings of each that it was told from; while it is open, that it needs."""
+    difference: float
+    """Fresh mean minus that of what it is compared with, more is better; NaN where one of both has none."""
+    low: float
+    high: float
+    """The difference is at least `low`, and it is at most `high`: each at the plan's confidence, looks and other
+    adapters included. Infinite where nothing can be told."""
+
+
+def state(
+    gains: Sequence[Floats],
+    errors: Sequence[Floats],
+    pairs: Sequence[tuple[int, int]],
+    looks: Sequence[int],
+    within: float,
+    confidence: float,
+    rng: np.random.Generator,
+    *,
+    resolution: float = 0.0,
+) -> list[Statement]:
+    """What can be told of `pairs` (adapter, what it is compared with), by number, at the first look that tells it.
+
+    `gains[c]` (num_seeds of c,): quality of each fresh training so far in the order of the seeds, more is better, NaN
+    of one that failed; `errors[c]` (num_draws, num_seeds of c): resampled minus measured (`example_errors`). A pair is
+    confirmed when its difference is at least −within, refuted when it is below that, each at `confidence`: whatever the
+    truth, one of the two statements alone could be false. Raises what `mean_contrasts` raises.
+    """
+    level = 1 - 2 * (1 - confidence) / len(looks)  # two-sided, of which one side counts
+    found: dict[int, Statement] = {}
+    left = set(range(len(pairs)))
+    for look in looks:
+        seen = [own[:look] for own in gains]
+        whole = [own.size > 0 and bool(np.isfinite(own).all()) for own in seen]
+        # What was told before stays in the family: which are left follows from what was measured.
+        family = [index for index, pair in enumerate(pairs) if all(whole[c] for c in pair)]
+        contrasts = mean_contrasts(
+            seen, [own[:, :look] for own in errors], [pairs[i] for i in family], level, rng, resolution=resolution
+        )
+        told = dict(zip(family, contrasts, strict=True))
+        for index in sorted(left):
+            own, other = (seen[c] for c in pairs[index])
+            one = told.get(index, MeanContrast(np.nan, -np.inf, np.inf))
+            verdict: Verdict = "not told"
+            if np.isnan(own).any():
+                verdict = "failed"
+            elif min(len(own), len(other)) < look and not np.isnan(other).any():
+                verdict = "open"
+            elif one.low >= -within:
+                verdict = "confirmed"
+            elif one.high < -within:
+                verdict = "refuted"
+            if verdict != "not told" or np.isnan(other).any():
+                left.remove(index)
+            found[index] = Statement(verdict, look, one.difference, one.low, one.high)
+    return [found[index] for index in range(len(pairs))]

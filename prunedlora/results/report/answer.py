@@ -1,0 +1,162 @@
+"""What the page opens with: the adapter, beside what a reader would use without it, and what a larger loss buys."""
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from prunedlora.results.analysis.confidence import interval_of
+from prunedlora.results.analysis.decision import CONFIDENCE, Choice, Decision
+from prunedlora.results.analysis.example_errors import LOSS
+from prunedlora.results.analysis.original import original_name
+from prunedlora.results.analysis.pareto import Point
+from prunedlora.results.analysis.serving import slot_cell
+from prunedlora.results.analysis.summary import Summary
+from prunedlora.results.analysis.trainings import is_untrained
+from prunedlora.results.analysis.yardstick import yardstick
+from prunedlora.results.figure_text import figure_text, file_text
+from prunedlora.results.record import Figure
+from prunedlora.results.recorded_settings import method
+from prunedlora.results.rung_text import made_text
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A row of the table that compares."""
+
+    what: str
+    point: Point | None
+    """None: no adapter."""
+    validation: str
+    test: str
+    """Empty: not looked at there."""
+
+    @property
+    def sizes(self) -> tuple[str, str]:
+        """Parameters, and file."""
+        if self.point is None:
+            return "", ""
+        return f"{self.point.candidate.adapter_params:,}", file_text(self.point.candidate)
+
+
+@dataclass(frozen=True)
+class ChoiceRow:
+    point: Point
+    is_answer: bool
+    """Whether it is that of the sweep's margin."""
+    cells: dict[str, str]
+    """Heading → text, of all columns but the last, which exports."""
+
+
+def rows_beside(summary: Summary) -> list[Beside]:
+    """The recommended adapter, what its training began with, plain LoRA (or the yardstick in its place), the best, full
+    fine-tuning and the base model, as far as they are there; each once."""
+    if summary.recommended is None:
+        return []
+    found, original = yardstick(summary), summary.originals.get(summary.recommended.key)
+    named = {"recommended": summary.recommended}
+    if original is not None:
+        named["what it began with"] = original
+    if found is not None:
+        named[found.what.removeprefix("the ")] = found.point
+    if summary.best is not None:
+        named["best measured"] = summary.best
+    rows: dict[str, Beside] = {}
+    for what, point in named.items():
+        if point.name in rows:
+            rows[point.name] = _row(f"{rows[point.name].what}, {what}", point, summary)
+        else:
+            rows[point.name] = _row(what, point, summary)
+    base = None if summary.base is None else summary.base.figures.get(summary.objectives.quality)
+    levels = {"full fine-tuning": summary.full, "base model, untrained": base}
+    return [*rows.values(), *(Beside(what, None, figure_text(one), "") for what, one in levels.items() if one)]
+
+
+def choice_table(decision: Decision, summary: Summary) -> list[ChoiceRow]:
+    return [_choice(one, decision, summary) for one in decision.choices]
+
+
+def how_made(point: Point) -> str:
+    """By which method, and where on its training: "prunedlora, rung 4 of a ladder of 4"."""
+    began = point.candidate.is_original and original_name(point.record) is None  # before the first step of a fresh one
+    where = "" if began else made_text(point.record, point.candidate)
+    if point.candidate.is_half_trained:
+        where = f"a half-trained milestone, at {point.candidate.progress:.0%} of its steps"
+    return ", ".join(filter(None, [method(point.record), where or f"trained for {point.step:,} steps"]))
+
+
+def with_interval(figure: Figure, quality: str, num_choices: int = 1) -> str:
+    """A figure with its interval where there is one: over other draws of examples that chose nothing, or, where it
+    looked best of `num_choices`, for the luck of that too."""
+    ends = interval_of(quality, figure, CONFIDENCE, num_choices)
+    luck = f" for the best of {num_choices:,}" if num_choices > 1 else ""
+    shown = f"{figure.value:.3f}"
+    return shown if ends is None else f"{shown} ({100 * CONFIDENCE:g}% interval{luck} {ends[0]:.3f}–{ends[1]:.3f})"
+
+
+def looked_at_text(summary: Summary) -> str:
+    """How many adapters the test split was looked at for, as it is on record."""
+    point, quality = summary.recommended, summary.objectives.quality
+    names = {name for name, figures in summary.tested.items() if quality in figures}
+    fresh = sum(len(result.test) for found in summary.confirmations for result in found.results)
+    if point is None:
+        return ""
+    test = summary.test_of(point)
+    if test is None:
+        others = f" (of {len(names)} others it was)" if names else ""
+        return (
+            f"It was not measured on the test split yet{others}: prunedlora test {shlex.quote(summary.store.uri)} "
+            "recommended does."
+        )
+    num = len(names | {point.name})
+    others = "this adapter only" if num == 1 else f"{num} adapters of the sweep"
+    again = f", and for {fresh} that were trained again to confirm" if fresh else ""
+    return (
+        f"The test split ({test.num_examples:,} examples) was looked at for {others}{again}; nothing was chosen by it."
+    )
+
+
+def confirm_command(decision: Decision, summary: Summary) -> str:
+    """The line that trains again what the decision hangs on; empty where nothing was trained."""
+    if is_untrained(decision.recommended.point.record):
+        return ""
+    both = decision.recommended.point.name != decision.best.point.name and not is_untrained(decision.best.point.record)
+    return f"prunedlora confirm {shlex.quote(summary.store.uri)} recommended{' best' * both} --seeds 3"
+
+
+def margin_text(margin: float, quality: str) -> str:
+    """ "nothing", "2 points", "0.02 of loss" """
+    if margin == 0:
+        return "nothing"
+    if quality == LOSS:
+        return f"{margin:g} of loss"
+    return f"{100 * margin:g} point{'s' * (margin != 0.01)}"
+
+
+def _row(what: str, point: Point, summary: Summary) -> Beside:
+    test = summary.test_of(point)
+    quality = summary.objectives.quality
+    return Beside(what, point, figure_text(point.quality), "" if test is None else with_interval(test, quality))
+
+
+def _choice(choice: Choice, decision: Decision, summary: Summary) -> ChoiceRow:
+    one, quality, is_answer = choice.standing, summary.objectives.quality, choice.margin == decision.within
+    cells = {
+        "may be lost": margin_text(choice.margin, quality) + (", as the sweep asks" if is_answer else ""),
+        "parameters": f"{one.point.candidate.adapter_params:,}",
+        "file": file_text(one.point.candidate),
+        "vLLM slot": slot_cell(one.point.candidate),
+        quality: figure_text(one.point.quality),
+        "measured worse by": f"{one.shortfall:.3f}",
+        "at most": "not known" if one.bound is None else f"{one.bound:.3f}",
+        "told": " ".join(_told(choice)),
+    }
+    return ChoiceRow(one.point, is_answer, cells)
+
+
+def _told(choice: Choice) -> Iterator[str]:
+    if choice.standing.is_proven(choice.margin):
+        yield "proven"
+        return
+    yield "measured"
+    if choice.proven is not None:
+        yield f"(smallest proven: {choice.proven.point.candidate.adapter_params:,} parameters)"

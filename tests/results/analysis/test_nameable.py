@@ -1,0 +1,71 @@
+"""What a decision may name is kept, and the rest is not: by asking everything, with all files and with those kept."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from prunedlora.results.analysis.constraints import Constraints, RequestError
+from prunedlora.results.analysis.decision import decide
+from prunedlora.results.analysis.nameable import nameable
+from prunedlora.results.analysis.summary import summarize
+from prunedlora.results.record import ExampleOutcomes, Figure
+from prunedlora.sizes import SIZES
+
+N = 100
+ASKED = list(itertools.product((0.0, 0.01, 0.03, 0.1, 0.4), (0.5, 0.95, 0.999)))
+LIMITS = [Constraints(), Constraints(max_params=500), Constraints(max_rank=4), Constraints(max_bytes=1500, max_rank=16)]
+
+
+def answers(store, axis):
+    summary = summarize(store, size=axis)
+    names = {}
+    for constraints, (within, confidence) in itertools.product(LIMITS, ASKED):
+        try:
+            found = decide(summary, within=within, confidence=confidence, constraints=constraints, num_draws=100)
+        except RequestError:
+            continue
+        told = [one for choice in found.choices for one in (choice.standing, choice.proven)]
+        names[constraints, within, confidence] = tuple(None if one is None else one.point.name for one in told)
+    return names
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_nothing_that_goes_is_ever_named(seed, fill, record, candidate):
+    rng = np.random.default_rng(seed)
+    difficulty, records, outcomes = rng.normal(size=N), [], []
+    for number in range(14):
+        rank = int(rng.choice([2, 4, 8, 16]))
+        params = int(rank * rng.choice([50, 100]))
+        right = (difficulty + rng.normal(size=N) < rng.choice([-2.0, 0.0, 1.0, 1.2])).astype(int)
+        figure = Figure(value=float(right.mean()), stderr=float(right.std(ddof=1) / N**0.5), num_examples=N)
+        made = candidate(params=params, max_rank=rank, served_slot=max(rank, 8), figures={"accuracy": figure})
+        records.append(record(f"k{number}", made))
+        scores = {"accuracy": tuple(right.tolist())}
+        outcomes.append(ExampleOutcomes(loss_sums=(0.0,) * N, num_targets=(1,) * N, scores=scores))
+    store = fill(*records)
+    for each, one in zip(records, outcomes, strict=True):
+        store.write_outcomes(each.key, "10", one)
+    axes = ("adapter_params", "max_rank")
+    assert {*axes} <= {*SIZES}
+    before = {axis: answers(store, axis) for axis in axes}
+    kept = nameable(summarize(store))
+    assert len(kept) < len(records)
+    named = {name for found in before.values() for told in found.values() for name in told if name is not None}
+    assert named <= kept
+    for each in records:
+        if f"{each.key}@10" not in kept:
+            bare = each.candidates[0].model_copy(update={"adapter_path": None})
+            store.write_record(each.model_copy(update={"candidates": (bare,)}), 1)
+    assert {axis: answers(store, axis) for axis in axes} == before
+    assert nameable(summarize(store)) == kept
+
+
+def test_one_whose_error_is_not_known_beats_nothing(fill, record, candidate):
+    best = candidate(params=10, figures={"accuracy": Figure(value=1.0, num_examples=1)})
+    other = candidate(params=20, figures={"accuracy": Figure(value=0.1, stderr=0.01, num_examples=400)})
+    assert nameable(summarize(fill(record("a", best), record("b", other)))) == {"a@10", "b@10"}
+
+
+def test_nothing_is_nameable_where_there_is_no_file(fill, record, candidate):
+    assert nameable(summarize(fill(record("a", candidate(adapter_path=None))))) == frozenset()
