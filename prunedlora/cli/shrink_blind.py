@@ -11,6 +11,7 @@ from prunedlora.plain_print import print_plain
 def without_data(
     adapter: str,
     revision: str | None,
+    base: str | None,
     sizes: dict[str, str | None],
     *,
     to: Path | None,
@@ -19,13 +20,17 @@ def without_data(
 ) -> None:
     from prunedlora.delivery.blind_cuts import describe_shrink
     from prunedlora.delivery.blind_text import blind_json, print_blind
+    from prunedlora.sweep.shrink_base import check_base
     from prunedlora.sweep.shrink_original import read_original
     from prunedlora.sweep.shrink_sizes import sizes_for
 
     if as_json and all_layers:
         raise typer.BadParameter("--layers has no effect beside --json, which tells every layer")
     original = read_original(adapter, revision)
-    report = describe_shrink(original.existing, sizes_for(original, **sizes))
+    if base is not None:
+        check_base(original, base)
+    chosen = sizes_for(original, **sizes)
+    report = describe_shrink(original.existing, chosen.config)
     console = Console()
     if to is not None:
         from prunedlora.delivery.blind_folder import write_blind
@@ -34,6 +39,11 @@ def without_data(
     if as_json:
         import json
 
-        print_plain(console, json.dumps(blind_json(report), indent=1, ensure_ascii=False))
-    else:
-        print_blind(report, console, all_layers=all_layers)
+        told = blind_json(report) | {"sizes_left_out": chosen.left_out}
+        print_plain(console, json.dumps(told, indent=1, ensure_ascii=False))
+        return
+    print_blind(report, console, all_layers=all_layers)
+    if chosen.left_out is not None:
+        print_plain(console, f"Sizes left out: {chosen.left_out}")
+    if base is not None:
+        print_plain(console, f"Its layers are of {base!r}, by names and shapes.")

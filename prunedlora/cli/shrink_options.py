@@ -155,7 +155,10 @@ BatchSize = Annotated[
 Seed = Annotated[int | None, _option("Of the order of the data.", min=0, rich_help_panel=COURSE)]
 Base = Annotated[
     str | None,
-    _option("Where its base model is, if not where the adapter says.", rich_help_panel=COURSE),
+    _option(
+        "Where its base model is, if not where the adapter says. Without --data: check that the adapter fits it.",
+        rich_help_panel=COURSE,
+    ),
 ]
 Revision = Annotated[str | None, _option("Of an adapter on the Hub: branch, tag or commit.", rich_help_panel=COURSE)]
 BaseDtype = Annotated[

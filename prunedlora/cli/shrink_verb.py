@@ -108,7 +108,7 @@ def shrink(
         }  # fmt: skip
         trained: dict[str, Any] = {
             "steps": steps, "learning_rate": learning_rate, "batch_size": batch_size, "seed": seed, "within": within,
-            "base": base, "dtype": dtype, "quantization": quantization, "num_workers": num_workers,
+            "dtype": dtype, "quantization": quantization, "num_workers": num_workers,
             "gpus_per_worker": gpus_per_worker,
         }  # fmt: skip
         run = {
@@ -136,6 +136,7 @@ def shrink(
             ShrinkOptions(
                 adapter=adapter,
                 revision=revision,
+                base=base,
                 data=DataOptions(data=data, **judged),
                 overrides=overrides or (),
                 **sizes,

@@ -195,6 +195,7 @@ def check_hub_name(kind: str, name: str) -> None:
     except HFValidationError as error:
         raise LocationError(
             f"{kind} {name!r} is neither a folder here ({looked_for(name)}) nor a name on the Hub (name, or owner/name)"
+            + ("; a place with :// cannot be read as one: fetch it into a folder" if "://" in name else "")
         ) from error
 
 

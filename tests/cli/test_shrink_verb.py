@@ -11,8 +11,8 @@ from tests.cli.test_sweep_verbs import run_without
 REFUSED = {
     "steps without data": (["--steps", "0"], "--steps has no effect without --data"),
     "others without data": (
-        ["--metric", "loss", "--base", "b", "--storage", "s", "--dry-run"],
-        "--metric, --base, --storage, --dry-run have no effect without --data",
+        ["--metric", "loss", "--storage", "s", "--dry-run"],
+        "--metric, --storage, --dry-run have no effect without --data",
     ),
     "blind options": (["--data", "d.json", "--json", "--layers"], "--layers, --json have no effect beside --data"),
     "a rate without steps": (
