@@ -127,30 +127,30 @@ def shrink(
             )
         else:
             check_packages("shrink with steps needs", "; --steps 0, which only cuts, needs neither")
-        from prunedlora.sweep.shrink_data import DataOptions
+        from prunedlora.sweep.shrink_data import DataOptions, told_by_options
         from prunedlora.sweep.shrink_plan import ShrinkOptions, plan_shrink
 
         defaults: dict[str, Any] = {"steps": STEPS, "learning_rate": LEARNING_RATE, "batch_size": BATCH_SIZE}
         given = {name: value for name, value in trained.items() if value is not None}
-        plan = plan_shrink(
-            ShrinkOptions(
-                adapter=adapter,
-                revision=revision,
-                base=base,
-                data=DataOptions(data=data, **judged),
-                overrides=overrides or (),
-                **sizes,
-                **(defaults | given),
+        read = DataOptions(data=data, **judged)
+        with told_by_options(read):
+            plan = plan_shrink(
+                ShrinkOptions(
+                    adapter=adapter,
+                    revision=revision,
+                    base=base,
+                    data=read,
+                    overrides=overrides or (),
+                    **sizes,
+                    **(defaults | given),
+                )
             )
-        )
-        console = Console()
-        for line in plan.lines:
-            print_plain(console, line)
-        uri = given_storage(storage, plan.config.storage)
-        if steps == 0:
-            _run_here(plan.config, uri, dry_run=dry_run, max_seconds=max_seconds, retry_failed=retry_failed)
-        else:
-            run_or_plan(plan.config, uri, dry_run=dry_run, max_seconds=max_seconds, retry_failed=retry_failed)
+            console = Console()
+            for line in plan.lines:
+                print_plain(console, line)
+            uri = given_storage(storage, plan.config.storage)
+            start = _run_here if steps == 0 else run_or_plan
+            start(plan.config, uri, dry_run=dry_run, max_seconds=max_seconds, retry_failed=retry_failed)
 
 
 def _refuse(given: dict[str, Any], why: str) -> None:
