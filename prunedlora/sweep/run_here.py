@@ -130,7 +130,7 @@ def run_here(
             with Signals() as signals, _threads(config.resources.cpus_per_worker), _quiet(), progress:
                 run.ending = _try_trials(run, signals, deadline)
                 if run.ending == "all trials are done":
-                    _finish(run)
+                    run.ending = _finish(run)
         summary = summarize(store)
         if config.retention.adapters == "front" and run.ending != "interrupted":
             summary = summarize(store, records=drop_dominated(summary, lock.epoch))
@@ -210,6 +210,10 @@ def _try_one(run: _Run, key: str, early: EarlyEnd) -> str:
         progress.stepped(step, num_steps)
         return early.verdict()
 
+    def choosing(what: str) -> Verdict:
+        progress.choosing(what)
+        return early.verdict()
+
     trial = run.trial(key)
     progress.begin(key, store.read_label(key), trial, len(reached(store, key).candidates))
     try:
@@ -228,6 +232,7 @@ def _try_one(run: _Run, key: str, early: EarlyEnd) -> str:
                 checkpoint_every_steps=config.retention.checkpoint_every_steps,
                 checkpoint_every_seconds=config.retention.checkpoint_every_seconds,
                 evaluating=progress.evaluating,
+                choosing=choosing,
             )
     except Exception as error:
         run.lock.check()  # whoever took over is who is to be told of
@@ -236,7 +241,18 @@ def _try_one(run: _Run, key: str, early: EarlyEnd) -> str:
         raise
 
 
-def _finish(run: _Run) -> None:
+def _finish(run: _Run) -> Ending:
+    """Measures what is left beside the trials; returns why the run ended. Ctrl-C leaves the rest to the next run, and
+    the report tells what is there."""
+    try:
+        _measure_rest(run)
+    except KeyboardInterrupt:
+        run.progress.say("interrupted: what is left is measured in the next run")
+        return "interrupted"
+    return run.ending
+
+
+def _measure_rest(run: _Run) -> None:
     """The base model's figures, and test figures and a copy of the recommended adapter."""
     store = run.store
     if store.read_base() is None:
