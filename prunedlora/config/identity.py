@@ -67,6 +67,8 @@ def trial_key(trial: TrialConfig) -> str:
     tree["model"]["name"] = _model_identity(trial.model.name)
     if trial.adapter is not None:
         del tree["adapter"]["other_base"]  # a permission
+        if trial.training.num_steps == 0:
+            del tree["optimizer"]  # its rates, which must be there, decide nothing
         check_revision(trial.adapter)
         for field in ("start_from", "rank_pattern_from"):
             if (name := getattr(trial.adapter, field)) is not None:

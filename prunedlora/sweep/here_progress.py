@@ -4,17 +4,15 @@ A candidate's line stays. What is going on is a live line on a terminal, and a p
 """
 
 import time
-from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.live import Live
 from rich.text import Text
 
 from prunedlora.config.trial import TrialConfig
-from prunedlora.plain_print import print_plain
 from prunedlora.results.record import Candidate, TrialRecord
 from prunedlora.sweep.evaluation_cost import most_candidates
+from prunedlora.sweep.live_view import LiveView
 from prunedlora.sweep.trial_line import candidate_text, clock, ended_line
 
 LINE_SECONDS = 60.0
@@ -26,7 +24,6 @@ class HereProgress:
 
     def __init__(self, console: Console, quality: str, num_trials: int, num_ended: int) -> None:
         """`quality`: the sweep's objective; `num_trials`: of the sweep, of which `num_ended` ended in earlier runs."""
-        self._console = console
         self._quality = quality
         self._num_trials = num_trials
         self._num_ended = num_ended
@@ -46,31 +43,23 @@ class HereProgress:
         # Of all trials of this run, for the time that is left.
         self._step_seconds = self._evaluation_seconds = 0.0
         self._num_stepped = self._num_evaluated = 0
-        self._live: Live | None = None
-        if console.is_terminal:
-            self._live = Live(
-                console=console, refresh_per_second=2, transient=True, get_renderable=lambda: Text(self.line())
-            )
+        self._view = LiveView(console, lambda: Text(self.line()))
 
     def __enter__(self) -> Self:
-        if self._live is not None:
-            self._live.start()
+        self._view.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
+    def __exit__(self, *error: Any) -> None:
+        self._view.__exit__(*error)
 
     def say(self, text: str) -> None:
         """One line that stays."""
         self._told_at = time.monotonic()
-        print_plain(self._console, text)
+        self._view.say(text)
 
     def tick(self) -> None:
         """Where there is no live line: says how things stand when nothing was said for a minute."""
-        if self._live is None and time.monotonic() - self._told_at >= LINE_SECONDS:
+        if not self._view.is_live and time.monotonic() - self._told_at >= LINE_SECONDS:
             self.say(self.line())
 
     def begin(self, key: str, label: str | None, trial: TrialConfig, num_found: int) -> None:
