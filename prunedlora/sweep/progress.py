@@ -140,7 +140,7 @@ class Progress:
             parts.append(f"about {clock(left)} left")
         return ", ".join(parts)
 
-    def _now(self, snapshot: dict[str, Any]) -> RenderableType:
+    def _view_of(self, snapshot: dict[str, Any]) -> RenderableType:
         return Group(Text(self._summary_line(snapshot), style="bold"), self._slots_table(snapshot), self._front_table())
 
     def _slots_table(self, snapshot: dict[str, Any]) -> Table:
