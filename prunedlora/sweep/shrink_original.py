@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peft import PeftType
-from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 from torch import Tensor
 
 from prunedlora.adapter_place import STORED, split_stored
-from prunedlora.adapters.existing import CLASS_HEADS, ExistingAdapter, told
+from prunedlora.adapters.existing import CLASS_HEADS, ExistingAdapter, told, way_to_lora
 from prunedlora.adapters.export import CONFIG_NAME
 from prunedlora.adapters.file_layers import FileLayer, read_factors
 from prunedlora.config.identity import ADAPTER_WEIGHTS
@@ -143,18 +141,7 @@ def _check_kind(existing: ExistingAdapter) -> None:
     tree = json.loads((existing.folder / CONFIG_NAME).read_text("utf-8"))
     kind = tree.get("peft_type")
     if isinstance(kind, str) and kind != "LORA":
-        raise ShrinkError(f"{told(existing)} is of kind {kind}: only LoRA adapters can be shrunk{_way_to_lora(kind)}")
-
-
-def _way_to_lora(kind: str) -> str:
-    """What helps with an adapter of another kind; nothing where PEFT's own code makes no LoRA of it."""
-    tuner = PEFT_TYPE_TO_TUNER_MAPPING.get(PeftType(kind)) if kind in list(PeftType) else None
-    left = [getattr(tuner, "tuner_layer_cls", None)]
-    while left and (layer := left.pop()) is not None:
-        if "supports_lora_conversion" in vars(layer):
-            return "; PEFT makes a LoRA of this kind (peft.save_as_lora): shrink what that writes"
-        left += layer.__subclasses__()
-    return ""
+        raise ShrinkError(f"{told(existing)} is of kind {kind}: only LoRA adapters can be shrunk{way_to_lora(kind)}")
 
 
 def _heads(others: Mapping[str, Tensor], endings: Sequence[str]) -> dict[str, dict[str, tuple[int, ...]]]:

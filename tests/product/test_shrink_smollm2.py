@@ -104,8 +104,9 @@ def test_trained_on_at_a_size_it_is_better_than_cut(
 ) -> None:
     """What `--steps 4` makes, in one piece: its rung has the size of the cut by the same basis, and a lower loss."""
     monkeypatch.chdir(home)
-    overrides = ["trial.cuts.bases=[svd]", "trial.cuts.screen_examples=null", "trial.data.max_length=192"]
-    data = DataOptions("chats.jsonl", num_validation=6, num_test=2)
+    cuts = "{sizes: {kept: [0.0625]}, bases: [svd], allocations: [global_per_parameter], at: start}"
+    overrides = [f"trial.cuts={cuts}", "trial.cuts.screen_examples=null"]
+    data = DataOptions("chats.jsonl", num_validation=6, num_test=2, max_length=192)
     few = {"steps": 4, "learning_rate": 2e-3, "batch_size": 4, "kept": ".0625", "gpus_per_worker": 0.0}
     trial = plan_shrink(ShrinkOptions(adapter="my_adapter", data=data, overrides=overrides, **few)).config.trial
     run_in_one_piece(trial, tmp_path / "store", AssetCache(torch.device("cpu")))
