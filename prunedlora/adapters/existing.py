@@ -208,6 +208,17 @@ def _check_carried(existing: ExistingAdapter, config: LoraConfig) -> None:
         )
 
 
+def way_to_lora(kind: str) -> str:
+    """What helps with an adapter of another kind; nothing where PEFT's own code makes no LoRA of it."""
+    tuner = PEFT_TYPE_TO_TUNER_MAPPING.get(PeftType(kind)) if kind in list(PeftType) else None
+    left = [getattr(tuner, "tuner_layer_cls", None)]
+    while left and (layer := left.pop()) is not None:
+        if "supports_lora_conversion" in vars(layer):
+            return "; PEFT makes a LoRA of this kind (peft.save_as_lora): shrink what that writes"
+        left += layer.__subclasses__()
+    return ""
+
+
 def told(existing: ExistingAdapter) -> str:
     """How messages call it."""
     return f"adapter {existing.name!r}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from peft import LoraConfig
+from peft.tuners.tuners_utils import check_target_module_exists
 from peft.utils.other import get_pattern_key
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -19,6 +20,7 @@ from prunedlora.adapters.update_spectrum import Factors
 OLD_WEIGHTS_NAME = "adapter_model.bin"
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 """Types of factors, by their names in a safetensors file."""
+MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,13 @@ def read_factors(existing: ExistingAdapter) -> tuple[AdapterSizes, list[Factors]
     return sizes, factors, others
 
 
+def is_named(config: LoraConfig, module: str) -> bool | None:
+    """Whether the configuration says that a module is adapted, as PEFT reads it; None where its model alone tells."""
+    if config.target_modules in (None, "all-linear"):
+        return None
+    return bool(check_target_module_exists(config, module))
+
+
 def _lora_config(existing: ExistingAdapter) -> LoraConfig:
     config = read_config(existing)
     if not isinstance(config, LoraConfig):
@@ -172,6 +181,12 @@ def _sizes(existing: ExistingAdapter, config: LoraConfig, headers: Mapping[str, 
         first = next(iter(headers), None)
         raise ExistingAdapterError(
             f"{told(existing)} has no factors of a layer in its weights; the first tensor of its file is {first!r}"
+        )
+    if stray := [layer.name for layer in layers if is_named(config, layer.name) is False]:
+        more = f" and {len(stray) - MOST_NAMED} more" if len(stray) > MOST_NAMED else ""
+        raise ExistingAdapterError(
+            f"{told(existing)} has weights for {', '.join(map(repr, stray[:MOST_NAMED]))}{more}, which its "
+            f"{CONFIG_NAME} does not name (target_modules): PEFT would leave them out without a word"
         )
     if saved and not heads:
         raise lacking(existing, f"{KEY_PREFIX}{saved[0]}", headers)

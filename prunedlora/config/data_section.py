@@ -41,8 +41,8 @@ class DataConfig(Section):
     where that leaves a class out of a split."""
     labels: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=2)] | None = None
     """The classes in the order of the head's logits, for an adapter with a head that does not tell it (one of plain
-    PEFT). None: the order that adapter.start_from tells, by a labels.json or a store's record; where it tells none, or
-    the head is new, sorted: as numbers where all are numbers, else as text."""
+    PEFT); the data may lack some. None: the order that adapter.start_from tells, by a labels.json or a store's record;
+    where it tells none, or the head is new, sorted: as numbers where all are numbers, else as text."""
     max_length: PositiveInt | None = None
     """Longest input in tokens, prompt and answer together; None is the model's limit. Longer ones: cut and counted;
     conversations lose their oldest turns."""

@@ -67,6 +67,8 @@ def trial_key(trial: TrialConfig) -> str:
     tree["model"]["name"] = _model_identity(trial.model.name)
     if trial.adapter is not None:
         del tree["adapter"]["other_base"]  # a permission
+        if trial.training.num_steps == 0:
+            del tree["optimizer"]  # its rates, which must be there, decide nothing
         check_revision(trial.adapter)
         for field in ("start_from", "rank_pattern_from"):
             if (name := getattr(trial.adapter, field)) is not None:
@@ -195,6 +197,7 @@ def check_hub_name(kind: str, name: str) -> None:
     except HFValidationError as error:
         raise LocationError(
             f"{kind} {name!r} is neither a folder here ({looked_for(name)}) nor a name on the Hub (name, or owner/name)"
+            + ("; a place with :// cannot be read as one: fetch it into a folder" if "://" in name else "")
         ) from error
 
 

@@ -3,17 +3,23 @@
 from prunedlora.config.cuts import CutsConfig
 from prunedlora.config.evaluation_section import EvaluationConfig
 from prunedlora.config.methods import PruningConfig
-from prunedlora.config.trial_sections import AdapterConfig
+from prunedlora.config.trial_sections import AdapterConfig, OptimizerConfig
 from prunedlora.registry import lookup
 
 UNTRAINED = ("lora", "svd")
 """Methods that leave an adapter as it is until its training is over."""
+RATES = ("learning_rate", "head_learning_rate")
 
 
 def untrained_problems(
-    adapter: AdapterConfig | None, cuts: CutsConfig | None, evaluation: EvaluationConfig
+    adapter: AdapterConfig | None,
+    cuts: CutsConfig | None,
+    evaluation: EvaluationConfig,
+    optimizer: OptimizerConfig,
+    seed: int,
 ) -> list[str]:
-    """What is wrong beside training.num_steps 0; empty: nothing."""
+    """What is wrong beside training.num_steps 0; empty: nothing. The rates, which a section of the optimizer cannot be
+    without, have no effect either, and enter no key (identity.py)."""
     if adapter is None or adapter.start_from is None:
         return ["training.num_steps 0 trains nothing: give adapter.start_from, an adapter that exists, or steps"]
     problems = []
@@ -30,6 +36,14 @@ def untrained_problems(
         problems.append("evaluation.milestones has no effect where training.num_steps is 0; remove it")
     if adapter.dropout:
         problems.append(f"adapter.dropout {adapter.dropout:g} has no effect where training.num_steps is 0; remove it")
+    for name, field in OptimizerConfig.model_fields.items():
+        value = getattr(optimizer, name)
+        if name not in RATES and value != field.default:
+            problems.append(f"optimizer.{name} {value} has no effect where training.num_steps is 0; remove it")
+    if seed and (cuts is None or "whitened" not in cuts.bases):
+        problems.append(
+            f"seed {seed} has no effect where training.num_steps is 0 and no basis whitened is calibrated; remove it"
+        )
     return problems
 
 

@@ -152,7 +152,7 @@ class TrialConfig(Section):
         """Of what is done with an adapter that exists before it is trained."""
         problems = trunk_problems(self.adapter, self.pruning, self.cuts)
         if self.training.num_steps == 0:
-            problems += untrained_problems(self.adapter, self.cuts, self.evaluation)
+            problems += untrained_problems(self.adapter, self.cuts, self.evaluation, self.optimizer, self.seed)
         return problems
 
     def _cuts_problems(self) -> list[str]:

@@ -168,8 +168,8 @@ class OptimizerConfig(Section):
 
 class TrainingConfig(Section):
     num_steps: Annotated[int, Field(ge=0)] | None = None
-    """Optimizer steps; or give num_epochs. 0: nothing is trained, whatever the optimizer's section says; the adapter in
-    adapter.start_from is evaluated as it is, and cut (cuts, or method svd)."""
+    """Optimizer steps; or give num_epochs. 0: nothing is trained, and the optimizer's rates say nothing; the adapter
+    in adapter.start_from is evaluated as it is, and cut (cuts, or method svd)."""
     num_epochs: PositiveFloat | None = None
     """Passes over the training split; or give num_steps."""
     batch_size: PositiveInt

@@ -1,8 +1,8 @@
-"""What cuts do to an adapter's update, for the terminal (within 100 columns) and as plain data."""
+"""What cuts do to an adapter's update, for the terminal (80 columns suffice) and as plain data."""
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +14,6 @@ from prunedlora.results.figure_text import bytes_text
 from prunedlora.results.report.chart_style import short_names
 from prunedlora.results.report.tables import plain_table
 
-SIZES_PER_TABLE = 5
 WORDS = {"uniform": "one rank", "global_per_parameter": "shared"}
 """Allocations, as columns call them."""
 NO_ACCURACY = (
@@ -43,9 +42,9 @@ def print_blind(report: BlindReport, console: Console, *, all_layers: bool = Fal
     groups = _groups(report, all_layers)
     for allocation in WORDS:
         cuts = [each for each in report.cuts if each.cut.allocation == allocation]
-        for some in (cuts[i : i + SIZES_PER_TABLE] for i in range(0, len(cuts), SIZES_PER_TABLE)):
+        for table in _layers_tables(report, groups, cuts, allocation, console.width) if cuts else ():
             _print(console, "")
-            console.print(_layers_table(report, groups, some, allocation))
+            console.print(table)
     _print(console, "")
     if not all_layers and any(len(group.members) > 1 for group in groups):
         _print(console, "Layers of one kind are told together; --layers tells each of them.")
@@ -129,23 +128,45 @@ def _cuts_table(report: BlindReport) -> Table:
     return table
 
 
-def _layers_table(report: BlindReport, groups: Sequence[_Group], cuts: Sequence[BlindCut], allocation: str) -> Table:
-    title = f"Layers, {WORDS[allocation]}: ranks left and relative change, by {report.unit}"
-    table = plain_table(title)
-    table.add_column("layers", overflow="fold")
-    for name in ("rank", "90 %", "99 %"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for each in cuts:
-        table.add_column(f"{each.cut.size:.12g}", justify="right")
-    for group in groups:
-        own = [report.layers[index] for index in group.members]
-        cells = [
+def _layers_tables(
+    report: BlindReport, groups: Sequence[_Group], cuts: Sequence[BlindCut], allocation: str, width: int
+) -> Iterator[Table]:
+    """As many sizes beside each other as have room in `width` columns; the layers' names are folded where not even one
+    has beside them."""
+    owns = [[report.layers[index] for index in group.members] for group in groups]
+    columns = {
+        name: [_span([getattr(layer, field) for layer in own]) for own in owns]
+        for name, field in (("rank", "rank"), ("90 %", "rank_90"), ("99 %", "rank_99"))
+    }
+    sizes = {
+        f"{each.cut.size:.12g}": [
             f"{_span([each.ranks[index] for index in group.members])}: {change_text(_together(group, own, each))}"
-            for each in cuts
+            for group, own in zip(groups, owns, strict=True)
         ]
-        spans = (_span([getattr(layer, name) for layer in own]) for name in ("rank", "rank_90", "rank_99"))
-        table.add_row(group.name, *spans, *cells)
-    return table
+        for each in cuts
+    }
+    names = [group.name for group in groups]
+    room = width - sum(_width(name, cells) for name, cells in columns.items())
+    least = min(_width("layers", names), room - max(_width(name, cells) for name, cells in sizes.items()))
+    left = list(sizes)
+    while left:
+        fitting = 1
+        while fitting < len(left) and least + sum(_width(name, sizes[name]) for name in left[: fitting + 1]) <= room:
+            fitting += 1
+        table = plain_table(f"Layers, {WORDS[allocation]}: ranks left and relative change, by {report.unit}")
+        table.add_column("layers", overflow="fold")
+        told = columns | {name: sizes[name] for name in left[:fitting]}
+        for name in told:
+            table.add_column(name, justify="right", no_wrap=True)
+        for index, name in enumerate(names):
+            table.add_row(name, *(cells[index] for cells in told.values()))
+        yield table
+        left = left[fitting:]
+
+
+def _width(name: str, cells: Sequence[str]) -> int:
+    """Of a column, with the space before the next one."""
+    return max(len(name), *map(len, cells)) + 1
 
 
 def _together(group: _Group, layers: Sequence[LayerSpectrum], cut: BlindCut) -> float | None:

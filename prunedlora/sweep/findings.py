@@ -1,10 +1,11 @@
 """What a preflight finds that is worth saying and no error."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from prunedlora.adapters.adapted_share import AdaptedShare
+from prunedlora.config.data_section import DataConfig
 from prunedlora.config.trial import TrialConfig
 from prunedlora.tasks.borders import border_warning
 from prunedlora.tasks.example import Example
@@ -12,6 +13,8 @@ from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.task import Task
 from prunedlora.training.model import load_tokenizer
 from prunedlora.trial.base_cache import model_settings
+
+MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def _is_plain(example: Example, source: str) -> bool:
 
 def warnings_of(trial: TrialConfig, splits: Splits, task: Task) -> Iterator[str]:
     """What of the training examples is not learnt as it is evaluated (task.warnings), where prompts and targets do not
-    meet as in a text, and how many classes a cut has no example of."""
+    meet as in a text, and which classes a split has no example of."""
     yield from task.warnings(splits.train)
     data = trial.data
     if task.labels is None:
@@ -79,10 +82,28 @@ def warnings_of(trial: TrialConfig, splits: Splits, task: Task) -> Iterator[str]
                 if found:
                     yield f"data.{name}: {found}"
         return
+    yield from _class_warnings(data, splits, task.labels)
+
+
+def _class_warnings(data: DataConfig, splits: Splits, labels: Sequence[str]) -> Iterator[str]:
+    """Which classes the training examples, or those of a split, have no example of."""
+    trained = {example.target for example in splits.train}
+    if absent := [label for label in labels if label not in trained]:
+        yield f"train has no example of {_of(absent, labels)}: what it is of them, the data do not show"
     for name, number in (("validation", data.num_validation), ("test", data.num_test)):
-        missing = set(task.labels) - {example.target for example in getattr(splits, name)}
-        if number is not None and missing:
+        there = {example.target for example in getattr(splits, name)}
+        missing = [label for label in labels if label in trained - there]
+        if missing and number is not None:
             yield (
-                f"{name} has no example of {len(missing)} of {len(task.labels)} classes, as data.stratify: false "
+                f"{name} has no example of {len(missing)} of {len(trained)} classes, as data.stratify: false "
                 "allows; true gives every class its share"
             )
+        elif len(there) == 1:
+            yield f"{name} has examples of one class only, {min(there)!r}: what it measures says nothing of the others"
+        elif missing:
+            yield f"{name} has no example of {_of(missing, labels)}"
+
+
+def _of(some: Sequence[str], labels: Sequence[str]) -> str:
+    more = ", …" if len(some) > MOST_NAMED else ""
+    return f"{len(some)} of {len(labels)} classes ({', '.join(map(repr, some[:MOST_NAMED]))}{more})"

@@ -4,17 +4,15 @@ A candidate's line stays. What is going on is a live line on a terminal, and a p
 """
 
 import time
-from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.live import Live
 from rich.text import Text
 
 from prunedlora.config.trial import TrialConfig
-from prunedlora.plain_print import print_plain
 from prunedlora.results.record import Candidate, TrialRecord
 from prunedlora.sweep.evaluation_cost import most_candidates
+from prunedlora.sweep.live_view import LiveView
 from prunedlora.sweep.trial_line import candidate_text, clock, ended_line
 
 LINE_SECONDS = 60.0
@@ -26,7 +24,6 @@ class HereProgress:
 
     def __init__(self, console: Console, quality: str, num_trials: int, num_ended: int) -> None:
         """`quality`: the sweep's objective; `num_trials`: of the sweep, of which `num_ended` ended in earlier runs."""
-        self._console = console
         self._quality = quality
         self._num_trials = num_trials
         self._num_ended = num_ended
@@ -41,40 +38,34 @@ class HereProgress:
         self._num_steps: int | None = None
         self._began = self._told_at = self._mark = time.monotonic()
         self._evaluated_since: float | None = None
+        self._is_choosing = False
+        """Cuts, which takes a time that nothing tells before."""
         # Of all trials of this run, for the time that is left.
         self._step_seconds = self._evaluation_seconds = 0.0
         self._num_stepped = self._num_evaluated = 0
-        self._live: Live | None = None
-        if console.is_terminal:
-            self._live = Live(
-                console=console, refresh_per_second=2, transient=True, get_renderable=lambda: Text(self.line())
-            )
+        self._view = LiveView(console, lambda: Text(self.line()))
 
     def __enter__(self) -> Self:
-        if self._live is not None:
-            self._live.start()
+        self._view.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
+    def __exit__(self, *error: Any) -> None:
+        self._view.__exit__(*error)
 
     def say(self, text: str) -> None:
         """One line that stays."""
         self._told_at = time.monotonic()
-        print_plain(self._console, text)
+        self._view.say(text)
 
     def tick(self) -> None:
         """Where there is no live line: says how things stand when nothing was said for a minute."""
-        if self._live is None and time.monotonic() - self._told_at >= LINE_SECONDS:
+        if not self._view.is_live and time.monotonic() - self._told_at >= LINE_SECONDS:
             self.say(self.line())
 
     def begin(self, key: str, label: str | None, trial: TrialConfig, num_found: int) -> None:
         """A trial is begun, or gone on with, of which an earlier run has found candidates."""
         self._trial, self._num_found, self._most, self._step, self._num_steps = trial, num_found, None, 0, None
-        self._doing = "loading model and data"
+        self._doing, self._is_choosing = "loading model and data", False
         if trial.training.num_steps is not None:
             self._expect(trial.training.num_steps)
         name = key if label is None else f"{label} ({key})"
@@ -93,8 +84,12 @@ class HereProgress:
 
     def evaluating(self, name: str) -> None:
         """A candidate is about to be evaluated."""
-        self._evaluated_since = time.monotonic()
+        self._evaluated_since, self._is_choosing = time.monotonic(), False
         self._doing = f"evaluating candidate {name}"
+
+    def choosing(self, what: str) -> None:
+        """What is done while cuts are chosen; the time that is left is not told."""
+        self._doing, self._is_choosing = what, True
 
     def found(self, content: dict[str, Any]) -> None:
         """A candidate is on record, by its fields."""
@@ -115,7 +110,7 @@ class HereProgress:
     def ended(self, record: TrialRecord) -> None:
         """A trial has its record."""
         self._num_ended += 1
-        self._trial = None
+        self._trial, self._is_choosing = None, False
         self.say(ended_line(record, self._quality))
 
     def doing(self, text: str) -> None:
@@ -135,8 +130,9 @@ class HereProgress:
 
     def seconds_left(self) -> float | None:
         """For the trial in hand and those that follow, taken to be like it, by what steps and candidates of this run
-        took so far; None while that cannot be told. At most, since cuts may turn out not to be worth an evaluation."""
-        if self._num_steps is None or self._most is None or not self._num_evaluated:
+        took so far; None while that cannot be told, as while cuts are chosen. At most, since cuts may turn out not to
+        be worth an evaluation."""
+        if self._num_steps is None or self._most is None or not self._num_evaluated or self._is_choosing:
             return None
         others = self._num_trials - self._num_ended - 1
         steps = self._num_steps - self._step + others * self._num_steps

@@ -152,6 +152,10 @@ def _try_one(run: HereRun, key: str, early: EarlyEnd) -> str:
         progress.stepped(step, num_steps)
         return early.verdict()
 
+    def choosing(what: str) -> Verdict:
+        progress.choosing(what)
+        return early.verdict()
+
     trial = run.trial(key)
     progress.begin(key, store.read_label(key), trial, len(reached(store, key).candidates))
     try:
@@ -170,6 +174,7 @@ def _try_one(run: HereRun, key: str, early: EarlyEnd) -> str:
                 checkpoint_every_steps=terms.retention.checkpoint_every_steps,
                 checkpoint_every_seconds=terms.retention.checkpoint_every_seconds,
                 evaluating=progress.evaluating,
+                choosing=choosing,
             )
     except Exception as error:
         run.lock.check()  # whoever took over is who is to be told of

@@ -6,20 +6,18 @@ Reads only the board's snapshots, the store's records and the configurations of 
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.pareto import Objectives, Point, front, points
 from prunedlora.results.figure_text import figure_text
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
+from prunedlora.sweep.live_view import LiveView
 from prunedlora.sweep.slot_rungs import SlotRungs
 from prunedlora.sweep.trial_line import clock, ended_line
 
@@ -53,29 +51,25 @@ class Progress:
         self._store = store
         self._objectives = objectives
         self._num_trials = num_trials
-        self._console = console
         self._records: dict[str, TrialRecord] = {record.key: record for record in records}
         self._rungs = SlotRungs(store)
         self._standing = self._stand()
         self._seen: set[str] = set()
-        self._live = Live(console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
+        self._shown: RenderableType = ""
+        self._view = LiveView(console, lambda: self._shown)
         self._began = time.monotonic()
         self._last_line = ("", 0.0)
 
     def __enter__(self) -> Self:
-        if self._live is not None:
-            self._live.start()
+        self._view.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
+    def __exit__(self, *error: Any) -> None:
+        self._view.__exit__(*error)
 
     def say(self, text: str) -> None:
         """One line that stays."""
-        print_plain(self._console, text)
+        self._view.say(text)
 
     def update(self, snapshot: dict[str, Any]) -> None:
         """Shows how things stand: on a terminal always, elsewhere when a trial has ended or a minute has passed."""
@@ -92,8 +86,8 @@ class Progress:
                 self._records[key] = record
         if fresh:
             self._standing = self._stand()
-        if self._live is not None:
-            self._live.update(self._view(snapshot))
+        if self._view.is_live:
+            self._shown = self._view_of(snapshot)
             return
         for record in fresh:
             self.say(ended_line(record, self._objectives.quality))
@@ -146,7 +140,7 @@ class Progress:
             parts.append(f"about {clock(left)} left")
         return ", ".join(parts)
 
-    def _view(self, snapshot: dict[str, Any]) -> RenderableType:
+    def _view_of(self, snapshot: dict[str, Any]) -> RenderableType:
         return Group(Text(self._summary_line(snapshot), style="bold"), self._slots_table(snapshot), self._front_table())
 
     def _slots_table(self, snapshot: dict[str, Any]) -> Table:

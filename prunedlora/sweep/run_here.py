@@ -17,7 +17,7 @@ from prunedlora.sweep.finish import drop_dominated, finish_recommended, is_recom
 from prunedlora.sweep.here_progress import HereProgress
 from prunedlora.sweep.here_run import HereRun, quiet, threads, try_trials
 from prunedlora.sweep.opening import Opening
-from prunedlora.sweep.outcome import SweepResult
+from prunedlora.sweep.outcome import Ending, SweepResult
 from prunedlora.sweep.signals import Signals
 from prunedlora.training.distributed import Workers
 from prunedlora.trial.assets import AssetCache
@@ -75,7 +75,7 @@ def run_here(
             with Signals() as signals, threads(config.resources.cpus_per_worker), quiet(), progress:
                 run.ending = try_trials(run, signals, deadline)
                 if run.ending == "all trials are done":
-                    _finish(run)
+                    run.ending = _finish(run)
         summary = summarize(store)
         if config.retention.adapters == "front" and run.ending != "interrupted":
             summary = summarize(store, records=drop_dominated(summary, lock.epoch))
@@ -96,7 +96,18 @@ def _check(config: SweepConfig) -> None:
         raise NotHereError(f"resources.num_workers {config.resources.num_workers}: this process is one, give 1")
 
 
-def _finish(run: HereRun) -> None:
+def _finish(run: HereRun) -> Ending:
+    """Measures what is left beside the trials; returns why the run ended. Ctrl-C leaves the rest to the next run, and
+    the report tells what is there."""
+    try:
+        _measure_rest(run)
+    except KeyboardInterrupt:
+        run.progress.say("interrupted: what is left is measured in the next run")
+        return "interrupted"
+    return run.ending
+
+
+def _measure_rest(run: HereRun) -> None:
     """The base model's figures, and test figures and a copy of the recommended adapter."""
     store = run.store
     if store.read_base() is None:

@@ -2,7 +2,7 @@
 its weights."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -10,11 +10,13 @@ from transformers import PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from prunedlora.adapters.existing import told
+from prunedlora.adapters.file_layers import adapter_sizes, is_named
 from prunedlora.adapters.targets import LINEAR
 from prunedlora.config.identity import LocationError, looks_local
 from prunedlora.config.trial_sections import ModelConfig
 from prunedlora.registry import lookup
-from prunedlora.sweep.shrink_original import SEQ_CLS, Original, ShrinkError
+from prunedlora.sweep.shrink_classes import KnownClasses
+from prunedlora.sweep.shrink_original import MOST_NAMED, SEQ_CLS, Original, ShrinkError
 from prunedlora.training.model import ModelError, load_model_config, load_without_weights
 from prunedlora.trial.base_cache import settings_of
 
@@ -61,15 +63,9 @@ def task_of(original: Original, config: PretrainedConfig, asked: str | None) -> 
 
     Raises ShrinkError where none of them tells.
     """
-    if asked is not None:
-        return asked
+    if (task := asked or _told_task(original, config)) is not None:
+        return task
     kind = original.task_type
-    if kind in TASK_OF_TYPE:
-        return TASK_OF_TYPE[kind]
-    if kind is None and any(not head.endswith(VOCABULARY) for head in original.heads):
-        return CLASSIFICATION
-    if kind is None and set(config.architectures or ()) & set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()):
-        return GENERATION
     says = f"is of task type {kind}" if kind is not None else "does not say what it is for"
     raise ShrinkError(
         f"{told(original.existing)} {says}: say --task {GENERATION} or --task {CLASSIFICATION}, whose data show what "
@@ -77,15 +73,55 @@ def task_of(original: Original, config: PretrainedConfig, asked: str | None) -> 
     )
 
 
-def check_fit(original: Original, model: ModelConfig, task: str, num_classes: int | None) -> None:
-    """Compares the adapter's layers and heads with the base model's, by their shapes; `num_classes` for a classifier.
+def _told_task(original: Original, config: PretrainedConfig) -> str | None:
+    kind = original.task_type
+    if kind is not None:
+        return TASK_OF_TYPE.get(kind)
+    if any(not head.endswith(VOCABULARY) for head in original.heads):
+        return CLASSIFICATION
+    return GENERATION if set(config.architectures or ()) & set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()) else None
+
+
+def check_fit(original: Original, model: ModelConfig, task: str, classes: KnownClasses | None) -> None:
+    """Compares the adapter's layers and heads with the base model's, by their shapes; `classes` for a classifier.
 
     Raises ShrinkError naming the first that is not there or of another shape; ModelError for a model that is not for
     the task.
     """
-    settings = {} if num_classes is None else {"num_labels": num_classes}
+    settings = {} if classes is None else {"num_labels": len(classes.names)}
     skeleton = load_without_weights(settings_of(model), lookup("task", task).auto_model, settings)
     modules = dict(skeleton.named_modules())
+    _check_places(original, model, modules)
+    for head, tensors in original.heads.items():
+        _check_head(original, model, head, modules[head], tensors, classes)
+
+
+def check_base(original: Original, name: str) -> None:
+    """Compares an adapter without data with the base model of this name, by names and shapes; heads, which go by the
+    classes of data, by their names alone.
+
+    Raises ShrinkError naming what is not there, of another shape, or missing in the adapter; ModelError for a model
+    that is none for what the adapter is for.
+    """
+    model = ModelConfig(name=name)
+    task = _told_task(original, base_config(original, model))
+    auto_model = "AutoModel" if task is None else lookup("task", task).auto_model
+    skeleton = load_without_weights(settings_of(model), auto_model, {})
+    modules = dict(skeleton.named_modules())
+    _check_places(original, model, modules)
+    held = adapter_sizes(original.existing)
+    linear = [module for module, each in modules.items() if isinstance(each, LINEAR)]
+    if missing := [module for module in linear if is_named(held.config, module) and module not in held.ranks]:
+        raise ShrinkError(
+            f"{told(original.existing)} has no weights for {_some(missing)}, which its configuration names and base "
+            f"model {name!r} has: its file is not whole"
+        )
+    known = skeleton.state_dict().keys()
+    if stray := [tensor for tensor in held.beside if tensor.replace(".base_layer.", ".") not in known]:
+        raise ShrinkError(f"{told(original.existing)} has weights {_some(stray)}, which base model {name!r} has not")
+
+
+def _check_places(original: Original, model: ModelConfig, modules: Mapping[str, nn.Module]) -> None:
     for layer in original.layers:
         module = modules.get(layer.name)
         if module is None:
@@ -96,10 +132,8 @@ def check_fit(original: Original, model: ModelConfig, task: str, num_classes: in
         if Counter(there) != Counter((layer.d_in, layer.d_out)):  # either way round, as classes keep them
             wants = f"a layer from {layer.d_in} to {layer.d_out} numbers"
             raise _no_fit(original, model, f"{layer.name!r} has weights {there} there, and the adapter is for {wants}")
-    for head, tensors in original.heads.items():
-        if head not in modules:
-            raise _no_fit(original, model, f"it trains {head!r} whole, which that has not")
-        _check_head(original, model, head, modules[head], tensors, num_classes)
+    if absent := [head for head in original.heads if head not in modules]:
+        raise _no_fit(original, model, f"it trains {absent[0]!r} whole, which that has not")
 
 
 def _check_head(
@@ -108,18 +142,23 @@ def _check_head(
     head: str,
     module: nn.Module,
     tensors: Mapping[str, tuple[int, ...]],
-    num_classes: int | None,
+    classes: KnownClasses | None,
 ) -> None:
     there = {name: tuple(tensor.shape) for name, tensor in module.named_parameters()}
     for name, shape in tensors.items():
         if name not in there or there[name] == shape:
             continue
-        if num_classes is not None and there[name] == (num_classes, *shape[1:]):
+        if classes is not None and there[name] == (len(classes.names), *shape[1:]):
             raise ShrinkError(
-                f"{told(original.existing)} has a head of {shape[0]} classes ({head}.{name}), and the data have "
-                f"{num_classes}"
+                f"{told(original.existing)} has a head of {shape[0]} classes ({head}.{name}), and {classes.who} "
+                f"{len(classes.names)}"
             )
         raise _no_fit(original, model, f"its {head}.{name} is {shape}, and {there[name]} there")
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return f"{', '.join(map(repr, names[:MOST_NAMED]))}{more}"
 
 
 def _no_fit(original: Original, model: ModelConfig, why: str) -> ShrinkError:

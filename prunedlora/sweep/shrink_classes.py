@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +16,70 @@ UNNAMED = re.compile(r"LABEL_\d+")
 MOST_NAMED = 20
 
 
-def class_labels(original: Original, config: PretrainedConfig, found: Sequence[str], asked: str | None) -> list[str]:
-    """The classes `found` in the data, in the order of the adapter's logits: as `asked` (names with commas between, or
-    a file with one name a line), as the adapter tells it, as the base model's own config names its classes, or as they
-    count themselves from 0 on.
+@dataclass(frozen=True)
+class KnownClasses:
+    """The classes that an adapter's head has, as far as that is known before it is looked at."""
 
-    Raises ShrinkError where none of them names the classes of the data.
+    names: tuple[str, ...]
+    who: str
+    """Who says it, for a message: "the data have"."""
+    is_ordered: bool
+    """Whether they stand in the order of the logits."""
+
+
+def known_classes(
+    original: Original,
+    config: PretrainedConfig,
+    found: Sequence[str],
+    asked: str | None,
+    in_file: Sequence[str] | None = None,
+) -> KnownClasses:
+    """The classes as `asked` (names with commas between, or a file with one name a line), as a sweep file or --set has
+    them (`in_file`), as the adapter tells them, as the base model's own config names them, or those that are `found` in
+    the data: in order where they count themselves from 0 on, else nobody knows it.
+
+    Those that somebody names may be more than the data have. Raises ShrinkError for a class of the data that is not
+    among them, and for names that contradict each other.
     """
-    if asked is not None:
-        return _asked(original, found, _names(asked))
-    if original.labels is not None:
-        if set(original.labels) != set(found):
+    given = _names(asked) if asked is not None else in_file
+    who = f"--labels {asked}" if asked is not None else "data.labels"
+    if given is not None:
+        if len(set(given)) < len(given):
+            raise ShrinkError(f"{who} names a class twice: {_shown([n for n in set(given) if given.count(n) > 1])}")
+        _check_named(found, given, f"{who} names")
+        if original.labels is not None and list(original.labels) != list(given):
             raise ShrinkError(
-                f"{told(original.existing)} tells the classes {_shown(original.labels)}, and the data have "
-                f"{_shown(found)}"
+                f"{who} contradicts {told(original.existing)}, which tells {_shown(original.labels)}, in this order"
             )
-        return list(original.labels)
-    if (named := _named_by(config)) is not None and set(named) == set(found):
-        return named
-    counted = [str(number) for number in range(len(found))]
-    if set(counted) == set(found):
-        return counted
-    raise ShrinkError(
-        f"{told(original.existing)} does not say the order of its classes: say them in the order of its logits, which "
-        "is that of the training that made it and need not be the alphabet's, as --labels FIRST,SECOND,… or --labels "
-        f"FILE with one name a line. The data have {_shown(found)}"
-    )
+        return KnownClasses(tuple(given), f"{who} names", is_ordered=True)
+    if original.labels is not None:
+        who = f"{told(original.existing)} tells"
+        _check_named(found, original.labels, who)
+        return KnownClasses(original.labels, who, is_ordered=True)
+    if (named := _named_by(config)) is not None and set(named) >= set(found):
+        return KnownClasses(tuple(named), "the base model's config names", is_ordered=True)
+    counted = tuple(str(number) for number in range(len(found)))
+    is_counted = set(counted) == set(found)
+    return KnownClasses(counted if is_counted else tuple(found), "the data have", is_ordered=is_counted)
+
+
+def check_order(original: Original, classes: KnownClasses) -> None:
+    """Raises ShrinkError where nobody tells the order of the classes."""
+    if not classes.is_ordered:
+        raise ShrinkError(
+            f"{told(original.existing)} does not say the order of its classes: say them in the order of its logits, "
+            "which is that of the training that made it and need not be the alphabet's, as --labels FIRST,SECOND,… or "
+            f"--labels FILE with one name a line. The data have {_shown(classes.names)}"
+        )
+
+
+def _check_named(found: Sequence[str], named: Sequence[str], who: str) -> None:
+    others = [name for name in found if name not in set(named)]
+    if others:
+        what = "a class that is" if len(others) == 1 else "classes that are"
+        more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
+        names = f"{', '.join(map(repr, others[:MOST_NAMED]))}{more}"
+        raise ShrinkError(f"{who} {_shown(named)}, and the data have {what} not among them: {names}")
 
 
 def _names(asked: str) -> list[str]:
@@ -52,18 +91,6 @@ def _names(asked: str) -> list[str]:
         return [line for line in path.read_text("utf-8").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise ShrinkError(f"--labels {asked}: the file is not UTF-8 text: {error}") from error
-
-
-def _asked(original: Original, found: Sequence[str], labels: list[str]) -> list[str]:
-    if len(set(labels)) < len(labels):
-        raise ShrinkError(f"--labels {','.join(labels)} names a class twice")
-    if set(labels) != set(found):
-        raise ShrinkError(f"--labels {','.join(labels)}: the data have the classes {_shown(found)}")
-    if original.labels is not None and list(original.labels) != labels:
-        raise ShrinkError(
-            f"--labels {','.join(labels)} contradicts {told(original.existing)}, which tells {_shown(original.labels)}"
-        )
-    return labels
 
 
 def _named_by(config: PretrainedConfig) -> list[str] | None:

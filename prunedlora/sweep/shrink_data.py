@@ -1,6 +1,8 @@
 """What an adapter that is to shrink is judged by: its data and evaluation sections, of options or of a sweep file."""
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from prunedlora.registry import lookup
 from prunedlora.sweep.shrink_base import CLASSIFICATION
 from prunedlora.sweep.shrink_original import ShrinkError
 from prunedlora.tasks.continuations import with_units
+from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.example import Example
 from prunedlora.tasks.generated_data import GENERATED
 from prunedlora.tasks.sources import load_examples
@@ -57,6 +60,26 @@ class DataOptions:
 def option(name: str) -> str:
     """A field as people write it."""
     return f"--{name.replace('_', '-')}"
+
+
+OPTION_OF = {f"data.{name}": option(name) for name in ("chat_template", "max_length", "labels")}
+"""Fields that messages about data name, and what sets them."""
+
+
+@contextmanager
+def told_by_options(options: DataOptions) -> Iterator[None]:
+    """What is wrong with data is told with the options beside the fields that they set, unless a sweep file has these.
+
+    Raises ShrinkError in place of DataError.
+    """
+    try:
+        yield
+    except DataError as error:
+        if options.is_sweep_file:
+            raise
+        fields = "|".join(map(re.escape, OPTION_OF))
+        said = re.sub(rf"\b({fields})\b", lambda found: f"{OPTION_OF[found[0]]} ({found[0]})", str(error))
+        raise ShrinkError(said) from error
 
 
 def taken_trial(options: DataOptions) -> TrialConfig | None:

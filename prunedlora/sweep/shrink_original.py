@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from prunedlora.adapter_place import STORED, split_stored
-from prunedlora.adapters.existing import CLASS_HEADS, ExistingAdapter, told
+from prunedlora.adapters.existing import CLASS_HEADS, ExistingAdapter, told, way_to_lora
 from prunedlora.adapters.export import CONFIG_NAME
 from prunedlora.adapters.file_layers import FileLayer, read_factors
 from prunedlora.config.identity import ADAPTER_WEIGHTS
@@ -141,10 +141,7 @@ def _check_kind(existing: ExistingAdapter) -> None:
     tree = json.loads((existing.folder / CONFIG_NAME).read_text("utf-8"))
     kind = tree.get("peft_type")
     if isinstance(kind, str) and kind != "LORA":
-        raise ShrinkError(
-            f"{told(existing)} is no LoRA but {kind}; PEFT makes a LoRA of some kinds (peft.save_as_lora): shrink what "
-            "that writes"
-        )
+        raise ShrinkError(f"{told(existing)} is of kind {kind}: only LoRA adapters can be shrunk{way_to_lora(kind)}")
 
 
 def _heads(others: Mapping[str, Tensor], endings: Sequence[str]) -> dict[str, dict[str, tuple[int, ...]]]:

@@ -17,7 +17,7 @@ from prunedlora.config.trial import TrialConfig
 from prunedlora.config.trial_sections import ModelConfig
 from prunedlora.metric_kinds import figure_name
 from prunedlora.sweep.shrink_base import CLASSIFICATION, base_config, base_section, check_fit, task_of
-from prunedlora.sweep.shrink_classes import class_labels
+from prunedlora.sweep.shrink_classes import check_order, known_classes
 from prunedlora.sweep.shrink_data import (
     DataOptions,
     cut_number,
@@ -80,27 +80,31 @@ def plan_shrink(options: ShrinkOptions) -> ShrinkPlan:
     base model's configuration or data are not there (read_original, base_config, load_examples).
     """
     original = read_original(options.adapter, options.revision)
-    sizes = sizes_for(original, kept=options.kept, mean_rank=options.mean_rank, parameters=options.parameters)
+    chosen = sizes_for(original, kept=options.kept, mean_rank=options.mean_rank, parameters=options.parameters)
     taken = taken_trial(options.data)
     model = _model(options, original, taken)
     config = base_config(original, model)
     task = _task(options, original, taken, task_of(original, config, options.data.task))
-    tree = _tree(options, original, sizes, model, taken, task)
+    tree = _tree(options, original, chosen.config, model, taken, task)
     ruled = [split for split in ("validation", "test") if _is_open(tree["trial"]["data"], split)]
     draft = parse_sweep(_with_data(tree, {f"num_{split}": 1 for split in ruled}), LABEL).trial
     _check_labels(options, draft)
     examples = training_examples(draft.data) if ruled or task == CLASSIFICATION else []
     known: dict[str, Any] = {f"num_{split}": cut_number(examples, options.data.data) for split in ruled}
-    classes = class_order(example.target for example in examples) if task == CLASSIFICATION else None
-    check_fit(original, draft.model, task, None if classes is None else len(classes))
-    if classes is not None and draft.data.labels is None:
-        known["labels"] = class_labels(original, config, classes, options.data.labels)
+    classes = None
+    if task == CLASSIFICATION:
+        found = class_order(example.target for example in examples)
+        classes = known_classes(original, config, found, options.data.labels, draft.data.labels)
+        known["labels"] = list(classes.names)
+    check_fit(original, draft.model, task, classes)
+    if classes is not None:
+        check_order(original, classes)
     sweep = parse_sweep(_with_data(tree, known), LABEL)
     if options.steps == 0 and sweep.trial.training.num_steps != 0:
         raise ShrinkError(
             "--steps 0 only cuts, and --set gives trial.training another length: remove that, or say --steps"
         )
-    return ShrinkPlan(sweep, tuple(plan_lines(original, sweep, ruled)))
+    return ShrinkPlan(sweep, tuple(plan_lines(original, sweep, ruled, chosen)))
 
 
 def _model(options: ShrinkOptions, original: Original, taken: TrialConfig | None) -> ModelConfig:

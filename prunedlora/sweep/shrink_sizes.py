@@ -1,6 +1,7 @@
 """The sizes that an adapter is to shrink to: given, or halves as far as its layers allow; by its ranks alone."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pydantic import ValidationError
 
@@ -19,7 +20,16 @@ SHARED = "global_per_parameter"
 EQUAL = "uniform"
 
 
-def sizes_for(original: Original, *, kept: str | None, mean_rank: str | None, parameters: str | None) -> SizesConfig:
+@dataclass(frozen=True)
+class ChosenSizes:
+    """What an adapter is to shrink to."""
+
+    config: SizesConfig
+    left_out: str | None
+    """Of the halves, those that its layers do not come to, and why; None: there are none, or sizes were given."""
+
+
+def sizes_for(original: Original, *, kept: str | None, mean_rank: str | None, parameters: str | None) -> ChosenSizes:
     """The sizes of one of the options, each a list with commas; without any the halves that its layers come to.
 
     Raises ShrinkError for what is no list of numbers, or of numbers that fall, for several options, and for a size
@@ -31,12 +41,12 @@ def sizes_for(original: Original, *, kept: str | None, mean_rank: str | None, pa
         raise ShrinkError(f"{' and '.join(given)} both say the sizes: give one of them")
     start = original.start
     if not given:
-        possible = _possible_halves(start)
+        possible, why = _possible_halves(start)
         if not possible:
             raise ShrinkError(
                 f"{told(original.existing)}: there is nothing to remove: {original.words}, of which no half can be left"
             )
-        return SizesConfig(kept=possible)
+        return ChosenSizes(SizesConfig(kept=possible), why)
     [(option, text)] = given.items()
     unit = option.removeprefix("--").replace("-", "_")
     try:
@@ -45,7 +55,7 @@ def sizes_for(original: Original, *, kept: str | None, mean_rank: str | None, pa
         problem = error.errors()[0]
         raise ShrinkError(f"{option} {text}: {problem['msg'].removeprefix('Value error, ')}") from error
     check_sizes(original, sizes, f"{option} {text}")
-    return sizes
+    return ChosenSizes(sizes, None)
 
 
 def check_sizes(original: Original, sizes: SizesConfig, said: str) -> None:
@@ -79,16 +89,15 @@ def are_whole_ranks(original: Original, sizes: SizesConfig) -> bool:
     return all(float(rank).is_integer() for rank in left)
 
 
-def _possible_halves(start: Start) -> list[float]:
-    """Each half that can be and that is another than the one before it."""
-    found: list[float] = []
-    for size in HALVES:
+def _possible_halves(start: Start) -> tuple[list[float], str | None]:
+    """Each half that can be and that is another than the one before it; what is said of the others."""
+    for index, size in enumerate(HALVES):
         try:
-            falling_goals(_rule(SHARED).goal, start, targets(SizesConfig(kept=[*found, size])))
-        except ValueError:
-            break
-        found.append(size)
-    return found
+            falling_goals(_rule(SHARED).goal, start, targets(SizesConfig(kept=list(HALVES[: index + 1]))))
+        except ValueError as error:
+            left_out = ", ".join(f"{size:g}" for size in HALVES[index:])
+            return list(HALVES[:index]), f"kept {left_out}: {error}"
+    return list(HALVES), None
 
 
 def _goal(start: Start, target: Target) -> Goal:

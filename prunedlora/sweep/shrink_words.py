@@ -6,7 +6,7 @@ from prunedlora.config.data_section import DataConfig
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.sweep.shrink_data import MOST
 from prunedlora.sweep.shrink_original import Original
-from prunedlora.sweep.shrink_sizes import check_sizes, most_parameters
+from prunedlora.sweep.shrink_sizes import ChosenSizes, check_sizes, most_parameters
 
 SPLITS = ("validation", "test")
 MOST_NAMES = 12
@@ -14,8 +14,9 @@ MOST_NAMES = 12
 SEEN_DATA = "Data that the adapter was trained on make it look better than it is."
 
 
-def plan_lines(original: Original, sweep: SweepConfig, ruled: Sequence[str]) -> Iterator[str]:
-    """Of a sweep that `plan_shrink` has made; `ruled`: the splits whose number of examples nobody has given.
+def plan_lines(original: Original, sweep: SweepConfig, ruled: Sequence[str], chosen: ChosenSizes) -> Iterator[str]:
+    """Of a sweep that `plan_shrink` has made; `ruled`: the splits whose number of examples nobody has given; `chosen`:
+    the sizes, where --set gives no others.
 
     Raises ShrinkError for sizes that the adapter cannot come to (of --set, which nobody has looked at yet).
     """
@@ -37,6 +38,8 @@ def plan_lines(original: Original, sweep: SweepConfig, ruled: Sequence[str]) -> 
         check_sizes(original, sizes, f"{sizes.unit} {given}")
         most = ", ".join(f"{number:,}" for number in most_parameters(original, sizes))
         yield f"Sizes: at most {most} parameters ({sizes.unit} {given})"
+    if sizes == chosen.config and chosen.left_out is not None:
+        yield f"Sizes left out: {chosen.left_out}"
     if cuts is not None:
         yield f"Cuts: of the adapter as it is, without training, by {' and '.join(cuts.bases)}"
     if ladder is not None:

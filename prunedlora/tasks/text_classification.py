@@ -29,8 +29,9 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 
 @register("task", "text_classification")
 class TextClassification:
-    """The target of an example is the name of its class; the classes are those of the training examples: in the order
-    that is asked for, or in that of numbers where all of them are numbers, otherwise as text.
+    """The target of an example is the name of its class; the classes are those that are asked for, in their order,
+    of which the data may lack some; else those of the training examples, in the order of numbers where all of them are
+    numbers, otherwise as text.
 
     Inputs longer than the limit lose tokens where the tokenizer says (`truncation_side`, usually the end). Batches are
     padded on the right. Decoder models pool their last token that is not padding, which they find by
@@ -75,9 +76,10 @@ class TextClassification:
         labels: Sequence[str] | None = None,
         chat: ChatSettings = AS_GIVEN,
     ) -> Self:
-        """Raises DataError: unknown metric, max_new_tokens, stop or chat given, fewer than two classes, a label that
-        training examples do not have, `labels` that are not theirs, max_length above the model's limit or too small, a
-        tokenizer without a padding token; OwnScoreError: a function of one's own that cannot be had or cannot score.
+        """Raises DataError: unknown metric, max_new_tokens, stop or chat given, training
+        examples of fewer than two classes, a label that is none of `labels` or, without them, of the training examples,
+        max_length above the model's limit or too small, a tokenizer without a padding token; OwnScoreError: a function
+        of one's own that cannot be had or cannot score.
         """
         if not has_metric(cls, metric):
             raise DataError(f"text_classification has no metric {metric!r}; known: {', '.join(cls.metrics)}")
@@ -92,16 +94,18 @@ class TextClassification:
             raise DataError(f"the training examples have one label only: {found[0]!r}")
         if labels is None:
             labels = found
-        elif changed := sorted(set(labels) ^ set(found)):
-            raise DataError(
-                f"the training examples have other labels than those on record: {', '.join(map(repr, changed))} are in "
-                "one of the two only; the data have changed since, are read in another way, or are not those of the "
-                "adapter or of data.labels"
-            )
+            who = "that no training example has"
+        else:
+            who = "that are none of those that data.labels or the adapter tells"
+            if others := sorted(set(found) - set(labels)):
+                raise DataError(
+                    f"the training examples have labels {who}: {', '.join(map(repr, others))}; the data have changed "
+                    "since, are read in another way, or are not the adapter's"
+                )
         for split in ("validation", "test"):
             unseen = sorted({example.target for example in getattr(splits, split)} - set(labels))
             if unseen:
-                raise DataError(f"{split} has labels that no training example has: {', '.join(map(repr, unseen))}")
+                raise DataError(f"{split} has labels {who}: {', '.join(map(repr, unseen))}")
         task = cls(labels, tokenizer, length_limit(tokenizer, max_length, model_limit), metric)
         if task._own is not None:
             for split in ("validation", "test"):

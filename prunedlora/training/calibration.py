@@ -1,7 +1,7 @@
 """Second moments of a trained adapter's h and u, the metric of its loss (methods.md 1.8), from examples that are passed
 forward and backward without an update."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import ceil
@@ -36,13 +36,20 @@ class _Passes:
     """Examples of that pass."""
 
 
-def second_moments(trial: Trial, layers: Sequence[AdaptedLayer], workers: Workers, num_examples: int) -> SecondMoments:
+def second_moments(
+    trial: Trial,
+    layers: Sequence[AdaptedLayer],
+    workers: Workers,
+    num_examples: int,
+    before_pass: Callable[[int, int], None] = lambda *_: None,
+) -> SecondMoments:
     """Of h over tokens and of u of the summed loss, (r, r) per layer, in at least float32; equal on all workers.
 
     They are of the training examples that come next, `num_examples` or all there are, where those are fewer, rounded up
     to whole batches: what is seen twice adds nothing. Nothing drops out, whatever does in training, so that how many
     workers share the examples changes rounding alone. Parameters, optimizer and what the method remembers are left
-    alone, and so is the training's `fit`; gradients are gone afterwards.
+    alone, and so is the training's `fit`; gradients are gone afterwards. `before_pass` is told of every pass of this
+    worker how many of its batches are through and how many there are, and may end it all by an error of its own.
 
     Raises:
         TooLittleMemoryError: not even a single example fits; on all workers alike.
@@ -54,7 +61,7 @@ def second_moments(trial: Trial, layers: Sequence[AdaptedLayer], workers: Worker
     try:
         while True:
             with _without_dropout(trial.model):
-                _pass_all(trial, workers, num_batches, passes)
+                _pass_all(trial, workers, num_batches, passes, before_pass)
             if not _has_fitted(trial, workers, passes):
                 _discard(trial, statistics)
                 continue
@@ -77,7 +84,9 @@ def second_moments(trial: Trial, layers: Sequence[AdaptedLayer], workers: Worker
             set_gradient_checkpointing(trial.model, trial.fit.gradient_checkpointing)
 
 
-def _pass_all(trial: Trial, workers: Workers, num_batches: int, passes: _Passes) -> None:
+def _pass_all(
+    trial: Trial, workers: Workers, num_batches: int, passes: _Passes, before_pass: Callable[[int, int], None]
+) -> None:
     """This worker's passes, unless memory does not suffice for one of them: then `passes` says so."""
     passes.lacking, features = None, []
     try:
@@ -90,6 +99,7 @@ def _pass_all(trial: Trial, workers: Workers, num_batches: int, passes: _Passes)
             ):
                 if not features:  # another worker's last pass
                     continue
+                before_pass(number, num_batches)
                 batch = {name: tensor.to(workers.device) for name, tensor in trial.task.collate(features).items()}
                 with fast_float32(workers.device.type == "cuda" and trial.dtype == torch.float32):
                     with autocast(workers.device, trial.dtype):

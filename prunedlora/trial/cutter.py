@@ -80,6 +80,7 @@ class Cutter:
         *,
         verdict: Verdict = Verdict.CONTINUE,
         can_pause: bool = False,
+        choosing: Callable[[str], Verdict] = lambda _: Verdict.CONTINUE,
     ) -> Verdict:
         """Makes the candidates of all cuts that are not there yet, by `add_candidate`; STOP ends it, and PAUSE where
         `can_pause`. Elsewhere a PAUSE is returned once all are made.
@@ -93,6 +94,8 @@ class Cutter:
             log: told once, of all cuts, what becomes of them, and of each that is left out later.
             verdict: on the candidate that is cut.
             can_pause: whether `save` leaves a checkpoint.
+            choosing: told what is done until it is known which cuts are evaluated; PAUSE is obeyed where `can_pause`.
+                Of a single worker alone: several would have to agree on it between any two passes.
 
         Raises PausedAmongCutsError.
         """
@@ -103,15 +106,21 @@ class Cutter:
         if made.issuperset(wanted):
             return verdict
         outcomes: dict[Cut, Outcomes] = {}
+
+        def go_on(what: str) -> None:
+            if self.workers.num_workers == 1 and choosing(f"choosing cuts: {what}") is Verdict.PAUSE and can_pause:
+                save()
+                raise PausedAmongCutsError
+
         with set_aside(layers):
             if verdict is Verdict.PAUSE and can_pause:
                 save()
                 raise PausedAmongCutsError
             with EvaluationClock(self.live.evaluation_seconds).part("cuts"):
                 bases = {cut.basis for cut in wanted if cut not in made}
-                possible, left_out = possible_cuts(self.settings, self.live, self.workers, self.start, bases)
+                possible, left_out = possible_cuts(self.settings, self.live, self.workers, self.start, bases, go_on)
                 if not known:
-                    known, outcomes = self._looked_at(possible, left_out, candidates, outcomes_of)
+                    known, outcomes = self._looked_at(possible, left_out, candidates, outcomes_of, go_on)
                     screened_cuts += known
                     wanted = [each.cut for each in known if each.is_wanted]
                     log(self._account(known, outcomes))
@@ -144,6 +153,7 @@ class Cutter:
         left_out: dict[Cut, str],
         candidates: Sequence[Candidate],
         outcomes_of: Callable[[str], ExampleOutcomes | None],
+        go_on: Callable[[str], None],
     ) -> tuple[list[ScreenedCut], dict[Cut, Outcomes]]:
         """What is found of all cuts that were asked for, in that order; and the outcomes of those whose loss was
         measured on all validation examples."""
@@ -154,7 +164,8 @@ class Cutter:
         left_out = dict(left_out)
         if num_examples is not None:
             rivals: dict[Cut, Screened] = {}
-            for each in possible:
+            for number, each in enumerate(possible, 1):
+                go_on(f"trying {number} of {len(possible)} on {min(num_examples, len(every))} examples")
                 found = self._screened(each, every[:num_examples])
                 if isinstance(found, str):
                     left_out[each.cut] = found

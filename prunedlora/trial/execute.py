@@ -110,6 +110,7 @@ def execute_trial(
     checkpoint_every_seconds: float | None = None,
     checkpointed: Callable[[], None] = lambda: None,
     evaluating: Callable[[str], None] = lambda _: None,
+    choosing: Callable[[str], Verdict] = lambda _: Verdict.CONTINUE,
 ) -> str:
     """Trains one configuration, from its last checkpoint if it has one, and leaves its record in the store.
 
@@ -122,6 +123,7 @@ def execute_trial(
         checkpointed: called on rank 0 after a new checkpoint is in the store, in the training's thread.
         evaluating: called on rank 0 with a candidate's name before it is evaluated; cuts that are only screened are not
             told.
+        choosing: called with what is done while cuts are chosen, where there is one worker; PAUSE is obeyed.
 
     Returns:
         "completed", "stopped", "failed" (the reason is in the record) or "paused" (a checkpoint, no record).
@@ -150,7 +152,7 @@ def execute_trial(
             return "failed"
         writer = CheckpointWriter(store, key, (epoch, begun.attempt), run.check, checkpointed)
         try:
-            told = (report, progress, evaluating)
+            told = (report, progress, evaluating, choosing)
             verdict = _train(run, ready, writer, *told, checkpoint_every_steps, checkpoint_every_seconds)
             if verdict is Verdict.PAUSE:
                 writer.wait()  # it is what a pause is for
@@ -184,6 +186,7 @@ def _train(
     report: Callable[[dict[str, Any]], Verdict],
     progress: Callable[[int, int, float], Verdict],
     evaluating: Callable[[str], None],
+    choosing: Callable[[str], Verdict],
     checkpoint_every_steps: int | None,
     checkpoint_every_seconds: float | None,
 ) -> Verdict:
@@ -250,7 +253,8 @@ def _train(
 
             stored = partial(run.store.read_outcomes, run.key)
             found = (run.candidates, run.screened_cuts, stored)
-            return cutter.make(*found, add_candidate, save, run.log.append, verdict=verdict, can_pause=is_kept)
+            told = (add_candidate, save, run.log.append)
+            return cutter.make(*found, *told, verdict=verdict, can_pause=is_kept, choosing=choosing)
 
         def checkpoint() -> None:
             run.flush_log()  # first, so that the log has no hole where a killed trial goes on

@@ -1,6 +1,6 @@
 """Which cuts there are of what stands there now, and why the others are none."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from prunedlora.adapters.layers import AdaptedLayer
@@ -38,12 +38,19 @@ class PossibleCut:
 
 
 def possible_cuts(
-    settings: CutsConfig, live: Trial, workers: Workers, start: Start, bases: Collection[str]
+    settings: CutsConfig,
+    live: Trial,
+    workers: Workers,
+    start: Start,
+    bases: Collection[str],
+    go_on: Callable[[str], None],
 ) -> tuple[list[PossibleCut], dict[Cut, str]]:
     """The cuts by these bases, and those that are none, with the reason: it takes nothing, is another one, or its basis
     cannot be had. All workers call it alike, with the layers' factors set aside; which cuts there are, and their ranks,
-    is as rank 0 finds it, for near ties may fall otherwise on a device of another kind."""
-    decomposed = {basis: _decomposed(basis, settings, live, workers) for basis in settings.bases if basis in bases}
+    is as rank 0 finds it, for near ties may fall otherwise on a device of another kind. `go_on` is told what is done,
+    and ends it by an error of its own."""
+    wanted = [basis for basis in settings.bases if basis in bases]
+    decomposed = {basis: _decomposed(basis, settings, live, workers, go_on) for basis in wanted}
     ranks: dict[Cut, tuple[int, ...]] = {}
     left_out: dict[Cut, str] = {}
     for cut in asked_cuts(settings):
@@ -70,15 +77,25 @@ def possible_cuts(
     return possible, left_out
 
 
-def _decomposed(basis: str, settings: CutsConfig, live: Trial, workers: Workers) -> Decomposed | str:
+def _decomposed(
+    basis: str, settings: CutsConfig, live: Trial, workers: Workers, go_on: Callable[[str], None]
+) -> Decomposed | str:
     """What stands there in its principal basis, or why that cannot be had, on all workers alike."""
     layers, moments = live.method.layers, None
     if basis == "whitened":
         assert settings.calibration_examples is not None
+        through = f"passing training examples for basis {basis}"
         try:
-            moments = second_moments(live, layers, workers, settings.calibration_examples)
+            moments = second_moments(
+                live,
+                layers,
+                workers,
+                settings.calibration_examples,
+                lambda number, of: go_on(f"{through}, {number} of {of} batches done"),
+            )
         except (NonFiniteError, TooLittleMemoryError) as error:
             return str(error)
+    go_on(f"decomposing {len(layers)} layers in basis {basis}")
     factors = [(layer.A.detach(), layer.B.detach()) for layer in layers]
     found, reason = None, None
     try:

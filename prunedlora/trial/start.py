@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from huggingface_hub import snapshot_download
+from huggingface_hub.constants import HF_HUB_OFFLINE
 from torch import nn
 
 from prunedlora.adapter_place import STORED
@@ -15,12 +16,14 @@ from prunedlora.adapters.adapted_share import AdaptedShare, adapted_share
 from prunedlora.adapters.attach import AdapterSettings, attach, detach, left_out
 from prunedlora.adapters.existing import ExistingAdapter, ExistingAdapterError
 from prunedlora.adapters.export import CONFIG_NAME, LABELS_FILE
+from prunedlora.adapters.labels_file import LabelsFileError, read_labels
 from prunedlora.adapters.plain import adapted_names
 from prunedlora.adapters.targets import resolve_head, resolve_targets
 from prunedlora.checksums import file_sha256
 from prunedlora.config.identity import (
     ADAPTER_WEIGHTS,
     LocationError,
+    check_hub_name,
     check_revision,
     file_digest,
     folder_ranks,
@@ -187,11 +190,13 @@ def existing_start(name: str, adapter: AdapterConfig) -> Start:
         raise LocationError(f"adapter {name!r} has no {missing} ({looked_for(str(folder / missing))})")
     try:
         bases.append(json.loads((folder / CONFIG_NAME).read_text("utf-8")).get("base_model_name_or_path"))
-        if labels is None and (folder / LABELS_FILE).is_file():
-            by_number = json.loads((folder / LABELS_FILE).read_text("utf-8"))
-            labels = [by_number[str(number)] for number in range(len(by_number))]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ExistingAdapterError(f"adapter {name!r}: {CONFIG_NAME} or {LABELS_FILE} is damaged: {error}") from error
+    except (AttributeError, ValueError) as error:
+        raise ExistingAdapterError(f"adapter {name!r}: {CONFIG_NAME} is damaged: {error}") from error
+    if labels is None and (folder / LABELS_FILE).is_file():
+        try:
+            labels = list(read_labels(folder / LABELS_FILE))
+        except LabelsFileError as error:
+            raise ExistingAdapterError(f"adapter {name!r}: {error}") from error
     return Start(
         existing=ExistingAdapter(name, folder.resolve(), adapter.convert_to_lora),
         ranks=None,
@@ -269,12 +274,14 @@ def _from_hub(name: str, revision: str | None) -> Path:
     known = _FROM_HUB.get((name, revision))
     if known is not None and known.is_dir():
         return known
+    check_hub_name("adapter", name)
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
     except Exception as error:  # without network its type depends on the HTTP library of the client's version
+        why = "HF_HUB_OFFLINE is set, and this machine's cache does not have it" if HF_HUB_OFFLINE else str(error)
         raise LocationError(
             f"adapter {name!r} does not exist here ({looked_for(name)}), and the Hub does not give it: "
-            f"{error}{access_hint(error)}"
+            f"{why}{access_hint(error)}"
         ) from error
     if revision is not None and COMMIT.fullmatch(revision):  # a branch moves
         _FROM_HUB[name, revision] = folder

@@ -1,18 +1,23 @@
 """shrink: which options go together, and what it needs, before anything is read. What they make is in sweep/."""
 
+import json
 from pathlib import Path
 
 import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from prunedlora.cli import app
 from tests.cli.test_sweep_verbs import run_without
+from tests.tiny import make_decoder
 
 REFUSED = {
     "steps without data": (["--steps", "0"], "--steps has no effect without --data"),
     "others without data": (
-        ["--metric", "loss", "--base", "b", "--storage", "s", "--dry-run"],
-        "--metric, --base, --storage, --dry-run have no effect without --data",
+        ["--metric", "loss", "--storage", "s", "--dry-run"],
+        "--metric, --storage, --dry-run have no effect without --data",
     ),
     "blind options": (["--data", "d.json", "--json", "--layers"], "--layers, --json have no effect beside --data"),
     "a rate without steps": (
@@ -40,6 +45,40 @@ def test_the_help_says_what_seen_data_are_worth(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("COLUMNS", "300")
     shown = " ".join(CliRunner().invoke(app, ["shrink", "--help"]).stdout.replace("│", " ").split())
     assert "Data that the adapter was trained on make it look better than it is." in shown
+
+
+def adapter_on(folder: Path) -> Path:
+    """A LoRA that plain PEFT has saved of a small model that writes, whose tokenizer has no chat template."""
+    base = AutoModelForCausalLM.from_pretrained(make_decoder(folder / "base"))
+    adapted = get_peft_model(base, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    adapted.save_pretrained(folder / "adapter")
+    return folder / "adapter"
+
+
+def test_errors_about_data_name_the_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And without data a base model is compared, and what has no room in the sizes is said."""
+    monkeypatch.setenv("COLUMNS", "300")
+    adapter = str(adapter_on(tmp_path))
+    chat = [{"role": "user", "content": "red"}, {"role": "assistant", "content": "front"}]
+    rows = [{"messages": [{**chat[0], "content": f"red {number}"}, chat[1]]} for number in range(12)]
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = ["shrink", adapter, "--data", f"{tmp_path}/chats.jsonl", "--steps", "0", "--dry-run"]
+    result = CliRunner().invoke(app, [*asked, "--storage", f"{tmp_path}/store"])
+    assert result.exit_code == 2
+    assert "give --chat-template (data.chat_template) a file, or none to read them as plain text" in result.stderr
+    blind = CliRunner().invoke(app, ["shrink", adapter, "--base", f"{tmp_path}/base"])
+    assert blind.exit_code == 0, blind.output
+    assert f"Its layers are of '{tmp_path}/base', by names and shapes." in blind.stdout
+    assert "Sizes left out: kept 0.0625, 0.03125: kept 0.0625 is below what a component of" in blind.stdout
+    told = json.loads(CliRunner().invoke(app, ["shrink", adapter, "--json"]).stdout)
+    assert told["sizes_left_out"].startswith("kept 0.0625, 0.03125: ")
+    assert (
+        json.loads(CliRunner().invoke(app, ["shrink", adapter, "--kept", ".5", "--json"]).stdout)["sizes_left_out"]
+        is None
+    )
 
 
 @pytest.mark.slow

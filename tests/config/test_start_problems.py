@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.trial import TrialConfig
 from tests.config.refused import error_of, put
@@ -74,6 +75,9 @@ def test_no_steps_beside_cuts_or_method_svd(untrained: dict[str, Any]) -> None:
         ("adapter.dropout", 0.1, "adapter.dropout 0.1 has no effect where training.num_steps is 0; remove it"),
         ("cuts", CUTS | {"at": "start"}, "cuts.at 'start' is the end where training.num_steps is 0; set it to end"),
         ("cuts", CUTS | {"at": "every_rung"}, "cuts.at 'every_rung' needs pruning.schedule 'ladder'"),
+        ("optimizer.warmup", 0.2, "optimizer.warmup 0.2 has no effect where training.num_steps is 0; remove it"),
+        ("optimizer.decay", "cosine", "optimizer.decay cosine has no effect where training.num_steps is 0; remove it"),
+        ("seed", 3, "seed 3 has no effect where training.num_steps is 0 and no basis whitened is calibrated; remove"),
         ("droplora", {}, "num_steps 0 leaves method 'droplora', which acts while it trains, without effect; take lora"),
         ("pruning", LADDER, "num_steps 0 leaves method 'prunedlora', which acts while it trains, without effect"),
     ],
@@ -83,6 +87,28 @@ def test_what_has_no_effect_without_steps(untrained: dict[str, Any], path: str, 
         untrained["trial"]["adapter"]["method"] = {"pruning": "prunedlora"}.get(path, path)
     put(untrained, f"trial.{path}", value)
     assert said in error_of(untrained)
+
+
+def test_the_seed_orders_what_a_basis_is_calibrated_on(untrained: dict[str, Any]) -> None:
+    put(untrained, "trial.cuts.bases", ["whitened"])
+    keys = set()
+    for seed in (0, 3):
+        put(untrained, "trial.seed", seed)
+        keys.add(trial_key(again(untrained)))
+    assert len(keys) == 2
+
+
+def test_rates_without_steps_make_no_other_trial(untrained: dict[str, Any]) -> None:
+    def keys() -> int:
+        found = set()
+        for rate in (1e-3, 1e-2):
+            put(untrained, "trial.optimizer.learning_rate", rate)
+            found.add(trial_key(again(untrained)))
+        return len(found)
+
+    assert keys() == 1
+    put(untrained, "trial.training.num_steps", 5)
+    assert keys() == 2
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is printed of blind cuts: within 100 columns, with many layers, and that it is no accuracy; and the JSON."""
+"""What is printed of blind cuts: within 80 columns, with many layers, and that it is no accuracy; and the JSON."""
 
 import json
 from pathlib import Path
@@ -20,8 +20,8 @@ def described(folder: Path, sizes: list[float], **fields: Any) -> BlindReport:
     return describe_shrink(ExistingAdapter("[red]theirs", folder), SizesConfig(kept=sizes))
 
 
-def printed(report: BlindReport, **options: Any) -> str:
-    console = Console(width=100)
+def printed(report: BlindReport, width: int = 100, **options: Any) -> str:
+    console = Console(width=width)
     with console.capture() as capture:
         print_blind(report, console, **options)
     return capture.get()
@@ -45,13 +45,18 @@ def test_the_whole_comes_first_then_kinds_of_layers_and_that_it_is_no_accuracy(t
     assert "To know it: prunedlora shrink [red]theirs --data FILE" in text
 
 
-def test_all_layers_and_many_sizes_are_whole_tables_within_100_columns(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("width", "num_tables"), [(200, 2), (100, 3), (80, 4)])
+def test_all_layers_and_many_sizes_are_whole_tables(tmp_path: Path, width: int, num_tables: int) -> None:
+    """Cells are neither cut nor folded; what has no room goes into further tables."""
     report = described(tmp_path, [0.95, 0.8, 0.7, 0.6, 0.5, 0.4, 0.2])
-    text = printed(report, all_layers=True)
-    assert max(map(len, text.splitlines())) <= 100
+    text = printed(report, width, all_layers=True)
+    assert max(map(len, text.splitlines())) <= width
     assert "…" not in text.replace("modules_to_save", "")
     for layer in report.layers:
-        assert text.count(f"\n{layer.name} ") == 4  # of each allocation, five sizes and two
+        assert text.count(f"\n{layer.name} ") == num_tables
+    for each in report.cuts:
+        cells = zip(each.ranks, each.changes, strict=True)
+        assert all(f" {rank}: {change_text(change)}" in text for rank, change in cells)
     assert "--layers" not in text
 
 

@@ -177,7 +177,8 @@ def test_what_is_loaded_serves_where_the_order_is_the_same(
 def test_classes_that_the_data_no_longer_have_are_refused(trained: tuple[Store, TrialConfig, str]) -> None:
     _, trial, _ = trained
     with pytest.raises(
-        DataError, match=r"other labels than those on record: '11', 'eleven' are in one of the two only"
+        DataError,
+        match=r"have labels that are none of those that data\.labels or the adapter tells: '11'; the data have ch",
     ):
         AssetCache(ALONE.device).get(trial, (*map(str, range(11)), "eleven"))
 

@@ -100,7 +100,10 @@ def test_old_stores_are_timed(age: str, request: pytest.FixtureRequest) -> None:
 def test_what_scores_on_the_targets_goes_on_refusing_them(
     truths: tuple[Store, TrialRecord], ended: tuple[Store, TrialRecord]
 ) -> None:
-    for (store, record), message in ((truths, "other labels than those on record"), (ended, "end-of-text token")):
+    for (store, record), message in (
+        (truths, "labels that are none of those that data.labels or the adapter tells"),
+        (ended, "end-of-text token"),
+    ):
         trial, last = parse_sweep(store.read_sweep(), "test").trial, record.candidates[-1].name
         assets = AssetCache(ALONE.device)
         with pytest.raises(DataError, match=message):

@@ -16,9 +16,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
 from prunedlora.config.trial import TrialConfig
-from prunedlora.trial.assets import load_examples_of
+from prunedlora.sweep.shrink_data import DataOptions
+from prunedlora.sweep.shrink_plan import ShrinkOptions, plan_shrink
+from prunedlora.trial.assets import AssetCache, load_examples_of
 from tests.product.by_hand import CHATS, seeded, words
 from tests.support_chats import FILE
+from tests.trial.originals import record_of
+from tests.trial.originals import run as run_in_one_piece
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -84,22 +88,47 @@ def loss_by_hand(base: Path, adapter: Path, conversations: list[list[dict[str, s
     return total / count
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the model, conversations, and an adapter that TRL has saved."""
+    home = tmp_path_factory.mktemp("home")
+    rows = [json.loads(line) for line in FILE.read_text("utf-8").splitlines()]
+    trained_by_trl(float32_folder(home / "base"), rows[:12], home)
+    (home / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[100:130]))
+    return home
+
+
+@pytest.mark.needs("smollm2")
+def test_it_is_trained_on_at_the_size_of_a_cut(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What `--steps 2` makes, in one piece: its rung begins with the cut by the same basis, and goes on from there."""
+    monkeypatch.chdir(home)
+    cuts = "{sizes: {kept: [0.0625]}, bases: [svd], allocations: [global_per_parameter], at: start}"
+    overrides = [f"trial.cuts={cuts}", "trial.cuts.screen_examples=null"]
+    data = DataOptions("chats.jsonl", num_validation=6, num_test=2, max_length=192)
+    few = {"steps": 2, "learning_rate": 2e-3, "batch_size": 2, "kept": ".0625", "gpus_per_worker": 0.0}
+    trial = plan_shrink(ShrinkOptions(adapter="my_adapter", data=data, overrides=overrides, **few)).config.trial
+    run_in_one_piece(trial, tmp_path / "store", AssetCache(torch.device("cpu")))
+    original, cut, trained = record_of(trial, tmp_path / "store").candidates
+    assert (original.is_original, cut.cut is not None, trained.rung) == (True, True, 1)
+    assert cut.ranks == trained.ranks
+    losses = [each.figures["loss"].value for each in (cut, trained)]
+    assert losses[0] != losses[1]
+    assert abs(losses[0] - losses[1]) < 0.5, "two steps from the cut, not from anything else"
+
+
 @pytest.mark.needs("smollm2")
 def test_the_losses_on_record_are_those_that_plain_peft_has(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    rows = [json.loads(line) for line in FILE.read_text("utf-8").splitlines()]
-    base = float32_folder(tmp_path / "base")
-    trained_by_trl(base, rows[:12], tmp_path)
-    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[100:130]))
-    run(*words(CHATS), "--steps", "0", *FEW, cwd=tmp_path, timeout=500)
-    report = json.loads((tmp_path / "runs" / "shrink-my_adapter" / "report" / "report.json").read_text())
+    monkeypatch.chdir(home)
+    base = home / "base"
+    run(*words(CHATS), "--steps", "0", *FEW, cwd=home, timeout=500)
+    report = json.loads((home / "runs" / "shrink-my_adapter" / "report" / "report.json").read_text())
     (original,), recommended = report["originals"], report["recommended"]
     examples = load_examples_of(TrialConfig.model_validate(original["config"])).validation
     asked = [list(example.conversation.messages) for example in examples if example.conversation is not None]
     assert original["num_examples"] == len(asked) == 6
-    assert original["loss"] == pytest.approx(loss_by_hand(base, tmp_path / "my_adapter", asked), abs=1e-4)
+    assert original["loss"] == pytest.approx(loss_by_hand(base, home / "my_adapter", asked), abs=1e-4)
     assert recommended["loss"] == pytest.approx(loss_by_hand(base, Path(recommended["path"]), asked), abs=1e-4)
     assert recommended["adapter_params"] <= original["adapter_params"] / 4
     assert original["loss"] < report["base"]["loss"]

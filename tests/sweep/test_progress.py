@@ -125,7 +125,7 @@ def test_a_terminal_shows_slots_and_front(store: Store) -> None:
     progress = started(store, console)
     with progress:
         progress.update(snapshot({"a": "completed"}))
-        console.print(progress._view(snapshot({"a": "completed"})))
+        console.print(progress._view_of(snapshot({"a": "completed"})))
     text = console.export_text()
     for part in ("1/4 done", "busy", "running", "5/10", "starting", "adapter_params", "tokens/s", "1,234"):
         assert part in text

@@ -14,14 +14,18 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from prunedlora.adapters.existing import ExistingAdapterError
 from prunedlora.adapters.export import LABELS_FILE
+from prunedlora.config.identity import LocationError
 from prunedlora.config.load import ConfigError
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.sweep.preflight import preflight
+from prunedlora.sweep.shrink_base import check_base
 from prunedlora.sweep.shrink_data import DataOptions
 from prunedlora.sweep.shrink_original import ShrinkError, read_original
 from prunedlora.sweep.shrink_plan import ShrinkOptions, ShrinkPlan, plan_shrink
 from prunedlora.tasks.data_error import DataError
 from prunedlora.training.model import ModelError
+from prunedlora.trial import start
+from tests.plain_adapters import change_weights
 from tests.tiny import decoder_tree, sweep_tree
 
 Q_AND_V = ["q_proj", "v_proj"]
@@ -109,6 +113,10 @@ def test_cuts_alone(home: Path) -> None:
         ["svd", "whitened"],
         ["global_per_parameter"],
         "end",
+    )
+    assert (
+        "Sizes left out: kept 0.0625, 0.03125: kept 0.0625 is below what a component of the widest layer takes; take "
+        "at least kept 0.0715" in "\n".join(found.lines)
     )
     # 64 different prompts: a quarter each.
     assert (trial.data.num_validation, trial.data.num_test) == (16, 16)
@@ -216,11 +224,83 @@ def test_labels_that_are_said_twice(home: Path) -> None:
         plan(home / "classes", texts(home), overrides=["trial.data.labels=[back, front]"])
 
 
-@pytest.mark.parametrize("given", ["back", "front,back,other", "front,front"])
-def test_labels_that_are_not_the_datas(given: str, home: Path) -> None:
-    message = "names a class twice" if given == "front,front" else "the data have the classes 2, 'back', 'front'"
-    with pytest.raises(ShrinkError, match=f"--labels {given}.*{message}"):
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("back", "names 1, 'back', and the data have a class that is not among them: 'front'"),
+        ("no,yes", "names 2, 'no', 'yes', and the data have classes that are not among them: 'back', 'front'"),
+        ("front,front", "names a class twice: 1, 'front'"),
+    ],
+)
+def test_labels_that_are_not_the_datas(given: str, message: str, home: Path) -> None:
+    with pytest.raises(ShrinkError, match=f"--labels {given} {message}"):
         plan(home / "classes", texts(home, labels=given))
+
+
+@pytest.fixture
+def three(home: Path, tmp_path: Path) -> Path:
+    """An adapter with a head of three classes, of which home's data have two."""
+    bert = AutoModelForSequenceClassification.from_pretrained(home / "model", num_labels=3)
+    _made(bert, tmp_path / "three", LoraConfig(r=4, target_modules=["query", "value"], task_type="SEQ_CLS"))
+    return tmp_path / "three"
+
+
+def test_small_data_may_lack_classes_that_are_told(home: Path, three: Path, tmp_path: Path) -> None:
+    """By an option, by the adapter or by its base model; and who sets the data up says so."""
+    names = ["front", "side", "back"]
+
+    def told(**more: Any) -> SweepConfig:
+        sweep = plan(three, texts(home, labels=more.pop("labels", None)), **more).config
+        assert sweep.trial.data.labels == names
+        return sweep
+
+    warnings = preflight(told(labels="front,side,back")).warnings
+    assert "train has no example of 1 of 3 classes ('side'): what it is of them, the data do not show" in warnings
+    told(overrides=["trial.data.labels=[front, side, back]"])
+    base = tmp_path / "base"
+    shutil.copytree(home / "model", base)
+    config = json.loads((base / "config.json").read_text())
+    named = {str(number): name for number, name in enumerate(names)}
+    (base / "config.json").write_text(json.dumps(config | {"id2label": named}))
+    told(base=str(base))
+    (three / LABELS_FILE).write_text(json.dumps(named))
+    told()
+    (three / LABELS_FILE).write_text(json.dumps(named | {"2": "rear"}))
+    with pytest.raises(ShrinkError, match=r"three' tells 3, .*'rear', and the data have a class .*: 'back'"):
+        told()
+    (three / LABELS_FILE).unlink()
+    with pytest.raises(ShrinkError, match=r"has a head of 3 classes \(classifier.bias\), and the data have 2"):
+        plan(three, texts(home, labels=None))
+
+
+WRONG_LABELS = {
+    "a list": ('["front", "back"]', "it holds a list"),
+    "names first": ('{"front": 0, "back": 1}', "its keys are 'front', 'back'"),
+    "from one on": ('{"1": "front", "2": "back"}', "its keys are '1', '2'"),
+    "no names": ('{"0": 1, "1": 2}', "1 is no name"),
+    "one name": ('{"0": "front", "1": "front"}', "'front' is there twice"),
+    "no JSON": ("front, back", "it is no JSON"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_LABELS)
+def test_a_labels_file_of_another_form(case: str, home: Path, tmp_path: Path) -> None:
+    text, why = WRONG_LABELS[case]
+    folder = copied(home, "classes", tmp_path / "told")
+    (folder / LABELS_FILE).write_text(text)
+    form = 'it should be an object .* as {"0": "negative", "1": "positive"}'
+    with pytest.raises(ExistingAdapterError, match=f"told/{LABELS_FILE}: {why}.*; {form}"):
+        read_original(str(folder))
+
+
+def test_given_splits_of_one_class(home: Path, tmp_path: Path) -> None:
+    """Sources of their own for validation and test are taken as they are, with a word about them."""
+    for name, label in {"validation": "front", "test": "back"}.items():
+        (tmp_path / f"{name}.csv").write_text("text,label\n" + "".join(f"{name} {n},{label}\n" for n in range(9)))
+    data = texts(home, validation=f"{tmp_path}/validation.csv", test=f"{tmp_path}/test.csv")
+    said = "has examples of one class only, '{}': what it measures says nothing of the others"
+    warnings = preflight(plan(home / "classes", data).config).warnings
+    assert {f"validation {said.format('front')}", f"test {said.format('back')}"} <= set(warnings)
 
 
 def test_what_it_is_for(home: Path, tmp_path: Path) -> None:
@@ -313,7 +393,9 @@ def test_as_many_classes_as_the_head_has(home: Path, tmp_path: Path) -> None:
     rows = (home / "data.csv").read_text()
     three.write_text(rows + "".join(f"cloud {n},other\n" for n in range(20)))
     with pytest.raises(ShrinkError, match=r"has a head of 2 classes \(classifier.bias\), and the data have 3"):
-        plan(home / "classes", texts(home, data=str(three)))
+        plan(home / "classes", texts(home, data=str(three), labels=None))
+    with pytest.raises(ShrinkError, match=r"has a head of 2 classes .*, and --labels front,other,back names 3"):
+        plan(home / "classes", texts(home, data=str(three), labels="front,other,back"))
 
 
 SIZES = {
@@ -356,6 +438,12 @@ def _without_weights(home: Path, folder: Path) -> Path:
     return folder
 
 
+def _without(home: Path, folder: Path, ending: str) -> Path:
+    copied(home, "causal", folder)
+    change_weights(folder, **{f"model__{ending.replace('.', '__')}": None})
+    return folder
+
+
 def _damaged(home: Path, folder: Path) -> Path:
     copied(home, "causal", folder)
     (folder / "adapter_model.safetensors").write_bytes(b"\x10" + bytes(7) + b"no json at all")
@@ -370,7 +458,25 @@ NO_ADAPTERS: dict[str, tuple[Callable[[Path, Path], Path], str]] = {
     "one above": (lambda home, _: home, "there is one in .*/causal, .*/classes, .*, and 7 more"),
     "no weights": (_without_weights, "has no weights: adapter_model.safetensors or adapter_model.bin beside its"),
     "damaged": (_damaged, "its weights cannot be read"),
-    "another tuner": (lambda home, _: home / "ia3", "is no LoRA but IA3; PEFT makes a LoRA of some kinds"),
+    "another tuner": (lambda home, _: home / "ia3", "is of kind IA3: only LoRA adapters can be shrunk$"),
+    "one that converts": (
+        lambda home, to: copied(home, "ia3", to, peft_type="LOHA"),
+        "is of kind LOHA: only LoRA .*; PEFT makes a LoRA of this kind",
+    ),
+    "prompts": (
+        lambda home, to: copied(home, "ia3", to, peft_type="PROMPT_TUNING"),
+        "is of kind PROMPT_TUNING: only LoRA adapters can be shrunk$",
+    ),
+    "an unknown tuner": (lambda home, to: copied(home, "ia3", to, peft_type="X"), "is of kind X: only LoRA"),
+    "half a layer": (lambda home, to: _without(home, to, "layers.0.self_attn.q_proj.lora_B.weight"), "no weights for"),
+    "the other half": (
+        lambda home, to: _without(home, to, "layers.0.self_attn.q_proj.lora_A.weight"),
+        "no weights for",
+    ),
+    "layers that it does not name": (
+        lambda home, to: copied(home, "causal", to, target_modules=["q_proj"]),
+        r"has weights for 'model\.layers\.0\.self_attn\.v_proj', '.*', which its adapter_config.json does not name",
+    ),
     "dora": (lambda home, _: home / "dora", "has use_dora True"),
     "an embedding": (lambda home, _: home / "embedding", "adapts '.*embed_tokens', an Embedding; linear layers alone"),
     "fresh": (lambda home, _: home / "fresh", "every update B A is zero"),
@@ -382,6 +488,38 @@ def test_what_is_no_adapter_to_shrink(case: str, home: Path, tmp_path: Path) -> 
     make, message = NO_ADAPTERS[case]
     with pytest.raises((ShrinkError, ExistingAdapterError), match=message):
         read_original(str(make(home, tmp_path / "adapter")))
+
+
+def test_places_that_are_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        LocationError, match=r"'hf://a/b' is neither a folder .*; a place with :// cannot be read as on"
+    ):
+        read_original("hf://a/b")
+    monkeypatch.setattr(start, "HF_HUB_OFFLINE", True)
+    with pytest.raises(LocationError, match=r"the Hub does not give it: HF_HUB_OFFLINE is set, and this machine's cac"):
+        read_original("nobody/nothing")
+
+
+def test_without_data_a_base_is_compared(home: Path, tmp_path: Path) -> None:
+    """By names and shapes; what the file lacks or has too much is named."""
+    for name in ("causal", "untold", "vocabulary"):
+        check_base(read_original(str(home / name)), str(home / "decoder"))
+    check_base(read_original(str(home / "classes")), str(home / "model"))
+    half = copied(home, "causal", tmp_path / "half")
+    gone = {f"model__layers__1__self_attn__v_proj__lora_{factor}__weight": None for factor in "AB"}
+    change_weights(half, **gone)
+    with pytest.raises(ShrinkError, match=r"half' has no weights for 'model\.layers\.1\.self_attn\.v_proj', which its"):
+        check_base(read_original(str(half)), str(home / "decoder"))
+    stray = copied(home, "causal", tmp_path / "stray")
+    change_weights(stray, some__thing=torch.ones(2))
+    with pytest.raises(ShrinkError, match=r"stray' has weights 'some\.thing', which base model '.*decoder' has not"):
+        check_base(read_original(str(stray)), str(home / "decoder"))
+    with pytest.raises(ModelError, match=r"does not fit the task"):
+        check_base(read_original(str(home / "causal")), str(home / "model"))
+    with pytest.raises(ShrinkError, match=r"of another base model than '.*model': it adapts 'model.layers.0.self_attn"):
+        check_base(read_original(str(home / "questions")), str(home / "model"))
+    with pytest.raises(ShrinkError, match=r"'nowhere/else' .*; --base says where it lies"):
+        check_base(read_original(str(home / "causal")), "nowhere/else")
 
 
 def test_nothing_to_remove(home: Path) -> None:

@@ -105,6 +105,23 @@ def test_labels_unseen_in_training(
         task.encode([Example("x", "uncle")])
 
 
+def test_labels_that_are_told_may_be_more_than_the_data_have(
+    minilm_tokenizer: PreTrainedTokenizerBase, make_splits: Callable[..., Splits]
+) -> None:
+    """And no fewer."""
+    found = sorted({target for _, target in PAIRS})
+    splits = make_splits(PAIRS, [("x", "uncle")])
+    task = TextClassification.from_splits(splits, minilm_tokenizer, metric="loss", labels=["uncle", *found])
+    assert task.labels == ("uncle", *found)
+    assert task.model_settings["num_labels"] == len(found) + 1
+    assert [feature.targets for feature in task.encode(splits.validation)] == [[0]]
+    told = "that are none of those that data.labels or the adapter tells: "
+    with pytest.raises(DataError, match=f"validation has labels {told}'uncle'"):
+        TextClassification.from_splits(splits, minilm_tokenizer, metric="loss", labels=found)
+    with pytest.raises(DataError, match=f"the training examples have labels {told}'{found[0]}'"):
+        TextClassification.from_splits(splits, minilm_tokenizer, metric="loss", labels=["uncle", *found[1:]])
+
+
 def test_one_label_is_no_task(minilm_tokenizer: PreTrainedTokenizerBase, make_splits: Callable[..., Splits]) -> None:
     with pytest.raises(DataError, match="the training examples have one label only: 'son'"):
         TextClassification.from_splits(make_splits(PAIRS[2:]), minilm_tokenizer, metric="accuracy")

@@ -32,31 +32,9 @@ from tests.trial.originals import (
     left,
     record_of,
     run,
-    tree_in,
     trial_of,
     untrained,
 )
-
-
-@pytest.fixture(scope="module")
-def assets() -> AssetCache:
-    return AssetCache(CPU)
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return tree_in(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
-def trained(tree: dict[str, Any], assets: AssetCache, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A store with a ladder of a trunk of six steps and two rungs of four, and the name of the trunk's adapter."""
-    path = tmp_path_factory.mktemp("trained") / "store"
-    trial = down_from_scratch(tree, SVD, {}, {})
-    run(trial, path, assets)
-    record_of(trial, path)
-    return path, f"store:{path}/{trial_key(trial)}@6"
-
 
 # --- oracles
 

@@ -14,18 +14,15 @@ from prunedlora.training.loop import Verdict
 from prunedlora.trial import execute as execute_module
 from prunedlora.trial.assets import AssetCache
 from tests.trial.originals import (
-    CPU,
     CUTS,
     EVENTS,
     RAW,
     SVD,
     all_of,
     down_from,
-    down_from_scratch,
     lines,
     record_of,
     run,
-    tree_in,
     untrained,
 )
 
@@ -34,26 +31,6 @@ FEW_CUTS = {"sizes": {"mean_rank": [3, 1]}, "at": "start", "screen_examples": No
 
 class KilledError(BaseException):
     """What no `except Exception` sees."""
-
-
-@pytest.fixture(scope="module")
-def assets() -> AssetCache:
-    return AssetCache(CPU)
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return tree_in(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
-def trained(tree: dict[str, Any], assets: AssetCache, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A store with a ladder of a trunk of six steps and two rungs of four, and the name of the trunk's adapter."""
-    path = tmp_path_factory.mktemp("trained") / "store"
-    trial = down_from_scratch(tree, SVD, {}, {})
-    run(trial, path, assets)
-    record_of(trial, path)
-    return path, f"store:{path}/{trial_key(trial)}@6"
 
 
 def first_names() -> Callable[[str], bool]:

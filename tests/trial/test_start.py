@@ -254,7 +254,7 @@ def test_a_head_and_its_classes(home: Path, tmp_path: Path) -> None:
     assert status == "failed"
     assert failed is not None
     assert failed.failure is not None
-    assert "other labels than those on record: 'back', 'rear' are in one of the two only" in failed.failure.message
+    assert "none of those that data.labels or the adapter tells: 'back'" in failed.failure.message
     assert failed.failure.fault == "user"
 
 

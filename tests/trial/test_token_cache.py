@@ -180,16 +180,19 @@ def test_texts_that_cannot_be_tokenised_leave_nothing(splits: Splits, folder: Pa
     assert {file.suffix for file in folder.iterdir()} == {".lock"}
 
 
-@pytest.mark.parametrize("known", [False, True], ids=["tokenizer", "tokens"])
+@pytest.mark.parametrize(
+    ("known", "most"), [(False, 100), (False, 20_000), (True, 100)], ids=["tokenizer", "vocabulary", "tokens"]
+)
 def test_a_node_without_room_says_so(
-    splits: Splits, folder: Path, known: bool, monkeypatch: pytest.MonkeyPatch
+    splits: Splits, folder: Path, known: bool, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An error of the system, so that it is the node's and not the trial's: for a tokenizer's files, and for tokens."""
+    """An error of the system, so that it is the node's and not the trial's: for a tokenizer's files, the vocabulary
+    among them, which is written by no Python, and for tokens."""
     task = task_of(splits)
     if known:
         monkeypatch.setattr(type(task), "encoding", {})
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))
     try:
         with pytest.raises(NodeFolderError, match=r"cannot write .* data, [\d,]+ MB are free .*TMPDIR") as caught:
             tokenised(task, splits)
