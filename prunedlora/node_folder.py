@@ -80,12 +80,14 @@ def alone(path: Path) -> Iterator[None]:
 
 @contextmanager
 def appearing(path: Path) -> Iterator[Path]:
-    """An empty file to fill, which then appears under its name, whole; what was not finished is removed."""
+    """An empty file to fill, which then appears under its name, whole and on disk; what was not finished is removed."""
     handle, name = tempfile.mkstemp(PART, path.stem, path.parent)
     os.close(handle)
     part = Path(name)
     try:
         yield part
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from prunedlora.config.pins import pinned
 from prunedlora.config.trial import TrialConfig
 from prunedlora.results.store import Store
 from prunedlora.trial.assets import Skeleton, load_skeleton, load_task
-from prunedlora.trial.start import start_of, targets_of
+from prunedlora.trial.start import names_to_adapt, start_of
 
 
 class SizesInParameters:
@@ -35,7 +35,7 @@ class SizesInParameters:
             skeleton = self._skeletons[base]
             modules = dict(skeleton.model.named_modules())
             # A layer's weight is d_in × d_out, either way round.
-            layers = targets_of(trial, skeleton, start_of(trial))
+            layers = names_to_adapt(trial, skeleton, start_of(trial))
             self._of_rank_1[key] = sum(sum(modules[name].weight.shape) for name in layers)
         return self._of_rank_1[key]
 

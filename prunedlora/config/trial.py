@@ -13,7 +13,7 @@ from prunedlora.config.cuts import CutsConfig
 from prunedlora.config.data_section import DataConfig
 from prunedlora.config.evaluation_section import EvaluationConfig
 from prunedlora.config.fields import with_values
-from prunedlora.config.harness_objective import NEEDS_CAUSAL, harness_objective_problems
+from prunedlora.config.harness_metric import NEEDS_CAUSAL, harness_objective_problems
 from prunedlora.config.methods import (
     AdaLoraConfig,
     DropLoraConfig,

@@ -1,7 +1,7 @@
 """SVD truncation: train LoRA at a large rank, then cut B A down to each smaller rank, without further training.
 
 Every adapter costs nothing but its evaluation: the free curve that a method which prunes while training must beat. It
-is the oldest kind of free cuts (trial/cuts.py): basis svd, allocation uniform, each evaluated in full.
+is the oldest kind of free cuts (trial/cutter.py): basis svd, allocation uniform, each evaluated in full.
 """
 
 from dataclasses import dataclass

@@ -23,7 +23,7 @@ from prunedlora.pruning.event import Counts, Known, gather, remove, truncate, wi
 from prunedlora.pruning.gradient_form import GradientForm
 from prunedlora.pruning.ladder import Rung
 from prunedlora.pruning.live import LiveLayer
-from prunedlora.pruning.plan import Plan
+from prunedlora.pruning.pruning_plan import Plan
 from prunedlora.pruning.pruning_settings import PruningSettings
 from prunedlora.registry import lookup
 from prunedlora.seeds import derive_seed

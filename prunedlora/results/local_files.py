@@ -54,10 +54,7 @@ def sync_folder(folder: Path) -> None:
 
 def _create_without_links(target: Path, content: bytes) -> bool:
     try:
-        with open(target, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_new(target, content)
     except FileExistsError:
         return False
     sync_folder(target.parent)
@@ -69,10 +66,15 @@ def _written_beside(target: Path, content: bytes) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = beside(target)
     try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_new(temporary, content)
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    """It is on the disk then. Raises FileExistsError where there is one."""
+    with open(path, "xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

@@ -11,7 +11,7 @@ from typing import Any
 
 from prunedlora.config.space import SpaceEntry
 from prunedlora.results.ask import Ask
-from prunedlora.study.configurations import identity, list_configurations
+from prunedlora.study.listed_configurations import canonical_params, list_configurations
 
 MOST_IN_VAIN = 20
 REPEATED = "prunedlora:repeated"
@@ -38,7 +38,7 @@ class Asked:
         listed = list_configurations(space) if num_trials else None
         self.num_configurations = None if listed is None else len(listed)
         """Of the space; None when they are not finitely many, or too many to list."""
-        self._untried = None if listed is None else {identity(params): params for params in listed}
+        self._untried = None if listed is None else {canonical_params(params): params for params in listed}
         for ask in asks:
             self.append(ask)
 
@@ -55,7 +55,7 @@ class Asked:
             self._num_new += not in_vain
             self._num_in_vain = self._num_in_vain + 1 if in_vain else 0
             if self._untried is not None:
-                self._untried.pop(identity(ask.params), None)
+                self._untried.pop(canonical_params(ask.params), None)
 
     def __contains__(self, key: str) -> bool:
         """Whether a trial of this key was asked for."""

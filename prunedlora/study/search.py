@@ -13,8 +13,8 @@ from prunedlora.results.ask import Ask
 from prunedlora.results.record import TrialRecord
 from prunedlora.study.ask_writer import AskWriter
 from prunedlora.study.asked import INVALID, REPEATED, Asked, is_trial
-from prunedlora.study.configurations import identity
 from prunedlora.study.kept_study import KeptStudy
+from prunedlora.study.listed_configurations import canonical_params
 from prunedlora.study.rebuild import ask_seed
 from prunedlora.study.suggest import fixed
 
@@ -59,7 +59,7 @@ class Search:
         try:
             trial = trial_with(self._config.trial, values)
         except ValidationError as error:
-            return "no-trial-" + hashlib.sha256(identity(values).encode()).hexdigest()[:16], error
+            return "no-trial-" + hashlib.sha256(canonical_params(values).encode()).hexdigest()[:16], error
         return trial_key(trial), trial
 
     def _say_invalid(self, values: Mapping[str, Any], error: ValidationError) -> str:

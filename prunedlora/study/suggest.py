@@ -8,7 +8,7 @@ from optuna.distributions import distribution_to_json
 
 from prunedlora.config.corners import applies, ask_order
 from prunedlora.config.space import Choice, IntRange, LogInt, LogUniform, SpaceEntry, Uniform, Value
-from prunedlora.study.configurations import choice_options
+from prunedlora.study.listed_configurations import choice_options
 
 
 def suggest(trial: optuna.trial.BaseTrial, space: Mapping[str, SpaceEntry]) -> dict[str, Any]:

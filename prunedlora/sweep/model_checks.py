@@ -23,7 +23,7 @@ from prunedlora.trial.assets import Skeleton
 from prunedlora.trial.base_cache import model_settings
 from prunedlora.trial.candidates import ADAPTER
 from prunedlora.trial.start import Start as ExistingStart
-from prunedlora.trial.start import labels_of, left_out_of, start_of, targets_of
+from prunedlora.trial.start import labels_of, left_out_of, names_to_adapt, start_of
 
 MOST_TOKENS = 512
 """Longest example that a batch is tried with."""
@@ -118,7 +118,7 @@ def model_warnings(trial: TrialConfig, task: Task, skeleton: Skeleton) -> Iterat
     if adapter.target_modules == ALL_LINEAR and (refused := refused_by_peft(model, adaptable(model, heads))):
         name, reason = next(iter(refused.items()))
         yield f"target_modules {ALL_LINEAR!r} leaves {len(refused)} layers out: {name} {reason}"
-    targets = targets_of(trial, skeleton, start)
+    targets = names_to_adapt(trial, skeleton, start)
     if unused := left_out_of(trial, skeleton, start):
         yield (
             f"adapter {adapter.start_from!r}: {len(unused)} of its layers, which do nothing yet (B is zero), are left "

@@ -39,7 +39,7 @@ from prunedlora.sweep.model_checks import (
     model_warnings,
     token_facts,
 )
-from prunedlora.sweep.size_checks import check_sizes, sizes_of
+from prunedlora.sweep.size_checks import check_sizes, size_settings
 from prunedlora.sweep.tiny_batch import is_small, try_batch
 from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.task import Task
@@ -142,7 +142,7 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
                 )
                 loaded[identity] = replace(found, skeleton=load_skeleton(trial, splits, task))
         start = starts[shape]
-        if start is not None and (decides := (identity, shape, sizes_of(trial))) not in possible:
+        if start is not None and (decides := (identity, shape, size_settings(trial))) not in possible:
             with _told(where):
                 check_sizes(trial, method, start)
             possible.add(decides)
@@ -191,7 +191,7 @@ def _distinct(config: SweepConfig) -> Iterator[tuple[str, str, TrialConfig]]:
                 adapter,
                 own,
                 settings,
-                sizes_of(trial),
+                size_settings(trial),
                 name,
             ]
         )

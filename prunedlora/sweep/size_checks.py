@@ -11,7 +11,7 @@ REACHED = {"schedule", "target_sparsity", "target_rank", "allocation", "min_rank
 """Fields of pruning that say which sizes are reached."""
 
 
-def sizes_of(trial: TrialConfig) -> str:
+def size_settings(trial: TrialConfig) -> str:
     """What of a trial decides whether its sizes can be, of layers that are there: its rank, targets or rungs, cuts."""
     pruning, cuts = trial.pruning, trial.free_cuts
     return json.dumps(

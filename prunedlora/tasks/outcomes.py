@@ -47,19 +47,14 @@ def figures(outcomes: Outcomes) -> dict[str, Figure]:
     standard errors.
 
     Standard errors over the n examples. Mean m of scores s: sqrt(Σ (s_i − m)² / (n (n − 1))), for a share p of right
-    ones sqrt(p (1 − p) / (n − 1)). Loss L = Σ s_i / Σ t_i with loss sums s and target counts t, a ratio estimator
-    (Cochran, Sampling Techniques, 6.4): sqrt(n / (n − 1) Σ (s_i − L t_i)²) / Σ t_i.
+    ones sqrt(p (1 − p) / (n − 1)). Of the loss: `per_target`.
 
     Raises ValueError when there are no examples.
     """
     n = len(outcomes.loss_sums)
     if n == 0:
         raise ValueError("no outcomes: nothing was evaluated")
-    num_targets = sum(outcomes.num_targets)
-    loss = math.fsum(outcomes.loss_sums) / num_targets
-    residuals = [s - loss * t for s, t in zip(outcomes.loss_sums, outcomes.num_targets, strict=True)]
-    spread = math.sqrt(math.fsum(r * r for r in residuals) * n / (n - 1)) / num_targets if n > 1 else None
-    result = {"loss": Figure(loss, spread, n)}
+    result = {"loss": Figure(*per_target(outcomes.loss_sums, outcomes.num_targets), n)}
     for metric, scores in outcomes.scores.items():
         mean = math.fsum(scores) / n
         squares = math.fsum((score - mean) ** 2 for score in scores)
@@ -69,6 +64,16 @@ def figures(outcomes: Outcomes) -> dict[str, Figure]:
         for name in CORPUS_FIGURES:
             result[name] = Figure(corpus_value(name, true, predicted), corpus_stderr(name, true, predicted), n)
     return result
+
+
+def per_target(sums: Sequence[float], num_targets: Sequence[int]) -> tuple[float, float | None]:
+    """L = Σ s_i / Σ t_i, of the sums s_i of n examples over their t_i targets, and its standard error, that of a ratio
+    estimator (Cochran, Sampling Techniques, 6.4): sqrt(n / (n − 1) Σ (s_i − L t_i)²) / Σ t_i; None for one example.
+    """
+    n, total = len(sums), sum(num_targets)
+    mean = math.fsum(sums) / total
+    residuals = (s - mean * t for s, t in zip(sums, num_targets, strict=True))
+    return mean, math.sqrt(math.fsum(r * r for r in residuals) * n / (n - 1)) / total if n > 1 else None
 
 
 def interleave(shards: Sequence[Outcomes]) -> Outcomes:

@@ -128,8 +128,6 @@ def _from_filesystem(name: str) -> Path:
             return target
         with appearing(target) as part:
             filesystem.get_file(path, str(part))
-            with part.open("rb") as written:
-                os.fsync(written.fileno())
             if _mark(filesystem.info(path)) != mark:
                 raise OSError("it changed while it was read")
             size, came = found.get("size"), part.stat().st_size

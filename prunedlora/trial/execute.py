@@ -30,7 +30,7 @@ from prunedlora.trial.assets import AssetCache
 from prunedlora.trial.begin import Loaded, begin, load
 from prunedlora.trial.candidates import ADAPTER, make_candidate
 from prunedlora.trial.checkpoint_writer import CheckpointWriter
-from prunedlora.trial.cuts import Cutter, PausedAmongCutsError
+from prunedlora.trial.cutter import Cutter, PausedAmongCutsError
 from prunedlora.trial.environment import environment
 from prunedlora.trial.evaluation_clock import EvaluationClock
 from prunedlora.trial.failures import OWN, REPLACED, LinAlgError, failure_of, node_error, row_of

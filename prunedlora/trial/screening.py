@@ -12,7 +12,7 @@ CLEARLY = 2.0
 
 
 @dataclass(frozen=True)
-class Rival:
+class Screened:
     """An adapter on the examples of a screening."""
 
     name: str
@@ -30,14 +30,14 @@ class Rival:
         first = Outcomes(loss_sums=sums, num_targets=targets, scores={})
         return cls(name, num_params, first, figures(first)["loss"])
 
-    def clearly_beats(self, other: "Rival") -> bool:
+    def clearly_beats(self, other: "Screened") -> bool:
         """Whether the loss is lower by more than CLEARLY standard errors of the difference, example by example."""
         sums = [own - its for own, its in zip(self.outcomes.loss_sums, other.outcomes.loss_sums, strict=True)]
         difference = figures(Outcomes(loss_sums=sums, num_targets=self.outcomes.num_targets, scores={}))["loss"]
         return difference.stderr is not None and difference.value + CLEARLY * difference.stderr < 0
 
 
-def beaten_by(rival: Rival, others: Sequence[Rival]) -> str | None:
+def beaten_by(rival: Screened, others: Sequence[Screened]) -> str | None:
     """The best of those that are no larger and clearly beat it; None where none does. What has the lowest loss of all
     that are no larger is never beaten."""
     winners = [each for each in others if each.num_params <= rival.num_params and each.clearly_beats(rival)]

@@ -100,7 +100,7 @@ def adapter_settings(trial: TrialConfig, start: Start | None, reached: Any = Non
     )
 
 
-def targets_of(trial: TrialConfig, skeleton: Skeleton, start: Start | None) -> list[str]:
+def names_to_adapt(trial: TrialConfig, skeleton: Skeleton, start: Start | None) -> list[str]:
     """Full names of the layers that the configuration, which begins with `start`, adapts, in module order. Raises
     TargetError."""
     settings, model = adapter_settings(trial, start, skeleton.reach.modules), skeleton.model
@@ -124,7 +124,7 @@ def share_of(trial: TrialConfig, skeleton: Skeleton, start: Start | None) -> Ada
     if trial.adapter is None:
         return None
     heads = resolve_head(skeleton.model, trial.head_modules)
-    return adapted_share(skeleton.model, heads, targets_of(trial, skeleton, start), skeleton.reach)
+    return adapted_share(skeleton.model, heads, names_to_adapt(trial, skeleton, start), skeleton.reach)
 
 
 def begin_heads(trial: TrialConfig, model: nn.Module, base: BaseModel) -> None:

@@ -14,6 +14,7 @@ from prunedlora.config.trial import TrialConfig
 from prunedlora.results.record import Candidate, JudgedByLoss
 from prunedlora.results.store import Store
 from prunedlora.sizes import SIZES
+from prunedlora.tasks.outcomes import per_target
 from prunedlora.trial.rivals import Rival, rivals_of
 
 MOST_READ = 4
@@ -59,20 +60,16 @@ def is_judged(config: TrialConfig, *, is_end: bool, is_cut: bool, is_original: b
 
 
 def difference(mine: Losses, other: Losses) -> Difference | None:
-    """`mine` minus `other`, paired: with loss sums s, o and target counts t, D = Σ (s_i − o_i) / Σ t_i, a ratio
-    estimator with standard error sqrt(n / (n − 1) Σ (s_i − o_i − D t_i)²) / Σ t_i, as tasks/outcomes.py has the loss's.
+    """`mine` minus `other`, paired: `per_target` of the differences of the loss sums.
 
     None where there are no pairs: other examples, other targets (another tokenizer or limit of length), or one example
     alone.
     """
-    n = len(mine.loss_sums)
-    if n < 2 or tuple(mine.num_targets) != tuple(other.num_targets):
+    if tuple(mine.num_targets) != tuple(other.num_targets):
         return None
     apart = [s - o for s, o in zip(mine.loss_sums, other.loss_sums, strict=True)]
-    num_targets = sum(mine.num_targets)
-    value = math.fsum(apart) / num_targets
-    residuals = (d - value * t for d, t in zip(apart, mine.num_targets, strict=True))
-    return Difference(value, math.sqrt(math.fsum(r * r for r in residuals) * n / (n - 1)) / num_targets)
+    value, stderr = per_target(apart, mine.num_targets)
+    return None if stderr is None else Difference(value, stderr)
 
 
 def sizes_of(candidate: Candidate) -> tuple[float, ...]:

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from prunedlora.benchmarks.command import app
-from prunedlora.benchmarks.product.coverage import LEVELS, SCENARIOS, Scenario, front_calibration, tally
+from prunedlora.benchmarks.product.coverage import LEVELS, SCENARIOS, tally
 
 NUM = 80
 
@@ -17,36 +17,35 @@ def least(level: float) -> float:
     return level - 3 * np.sqrt(level * (1 - level) / NUM)
 
 
-@pytest.mark.parametrize("name", ["ties", "nearly perfect, few examples", "2 seeds", "3 seeds and some of one"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "one just too bad",
+        "loss, one in a hundred, 2 rivals",
+        "loss, unequal lengths, 1 rival",
+        "interval, best of 28",
+        "settings, equal, sd .02, 3 seeds",
+        "confirm, at the margin",
+    ],
+)
 def test_confidence_is_kept(name):
-    result = tally(SCENARIOS[name], num_sweeps=NUM, num_draws=200, seed=0)
+    shares = tally(SCENARIOS[name], num_sweeps=NUM, num_draws=200, seed=0)
     for level in LEVELS:
-        shares = result.shares(level)
-        assert shares["bounds_hold"] >= least(level), (level, shares)
-        assert shares["advice_holds"] >= least(level), (level, shares)
-    if name == "ties":
-        assert result.shares(0.8)["says_smaller"] > 0.3  # it does say something
+        assert shares[level]["bounds_hold"] >= least(level), (level, shares)
 
 
-def test_more_seeds_let_it_say_more():
-    def said(num_seeds):
-        scenario = Scenario((0.9, 0.9), (num_seeds,) * 2, 0.02, within=0.03)
-        return tally(scenario, num_sweeps=40, num_draws=200, seed=0).says_smaller[0.9]
-
-    assert said(8) > said(2) + 4
-
-
-def test_probabilities_of_being_on_the_front_come_true_where_candidates_differ():
-    classes = front_calibration(0.04, num_candidates=30, num_examples=300, num_sweeps=60, num_draws=200, seed=0)
-    assert sum(one["num_candidates"] for one in classes) == 60 * 30
-    for one in classes:
-        noise = 3 * np.sqrt(max(one["said"] * (1 - one["said"]), 0.01) / one["num_candidates"])
-        assert abs(one["said"] - one["so"]) < 0.06 + noise, one
+def test_something_is_said():
+    assert tally(SCENARIOS["ties"], num_sweeps=40, num_draws=200, seed=0)[0.8]["says_smaller"] > 0.2
+    assert (
+        tally(SCENARIOS["confirm, equal and steady"], num_sweeps=20, num_draws=200, seed=0)[0.8]["says_something"] > 0.5
+    )
 
 
 def test_the_last_line_is_one_json_object():
-    result = CliRunner().invoke(app, ["coverage", "--num-sweeps", "2", "--num-draws", "100"])
+    result = CliRunner().invoke(app, ["coverage", "--num-sweeps", "1", "--num-draws", "100"])
     assert result.exit_code == 0, result.output
     document = json.loads(result.output.splitlines()[-1])
     assert document["scenarios"].keys() == SCENARIOS.keys()
-    assert document["num_sweeps"] == 2
+    assert document["num_sweeps"] == 1
+    assert all({f"{level:g}" for level in LEVELS} == set(one) for one in document["scenarios"].values())
+    assert any("loss" in name for name in SCENARIOS)

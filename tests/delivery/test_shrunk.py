@@ -14,8 +14,8 @@ from prunedlora.config.load import parse_sweep
 from prunedlora.config.trial import trial_with
 from prunedlora.delivery.candidate_export import export_candidate
 from prunedlora.results.analysis.summary import Summary
-from prunedlora.results.report.report import write_report
 from prunedlora.results.report.overview import overview
+from prunedlora.results.report.report import write_report
 from prunedlora.results.store import Store
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
-from prunedlora.fleet.board import GONE, REPLACED, WAIT, Board, Work
+from prunedlora.fleet.board import GONE, REPLACED, WAIT, Board, Work, work_name
 from prunedlora.fleet.failure_count import FailureCount
 
 T = TypeVar("T")
@@ -157,6 +157,32 @@ def test_what_a_slot_has_handed_back_is_for_the_others_and_left_out_with_the_rea
             assert await board.take(slot, start, 0) == WAIT
         assert await board.outcome("base", 0) == "3 tries were given up, the last for OSError: no Hub at 2"
         assert await board.take(3, 1, 0) == WAIT
+
+    run(story())
+
+
+def test_tests_of_several_adapters_are_told_apart() -> None:
+    """One that fails, or is handed back, is no matter of another's."""
+    one: Work = {"kind": "test", "key": "a", "candidate": "10"}
+    other: Work = {"kind": "test", "key": "a", "candidate": "20"}
+
+    async def story() -> None:
+        board = Board()
+        await board.join(0, "10.0.0.0")
+        for work in (one, other):
+            await board.put_work(work, later=False)
+        assert await board.take(0, 1, 0) == one
+        await board.finish(0, 1, "failed", 1.0, "no such file")
+        assert await board.outcome(work_name(one), 0) == "no such file"
+        assert await board.outcome(work_name(other), 0) is None
+        for start in (1, 2):
+            assert await board.take(0, start, 0) == other
+            await board.hand_back(0, start, "OSError: no Hub")
+            await board.lose(0)
+            await board.join(0, "10.0.0.0")
+        assert "2 tries were given up" in str(await board.outcome(work_name(other), 0))
+        await board.put_work(one, later=False)
+        assert await board.take(0, 3, 0) == one
 
     run(story())
 

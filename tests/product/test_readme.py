@@ -77,6 +77,14 @@ def test_report(run: Run, storage: Path) -> None:
     assert max(map(len, output.replace(str(storage), "").splitlines())) <= 100
 
 
+def test_a_store_in_python(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = (block for block in blocks("python") if "open_store" in block)
+    exec(compile(code.replace("runs/quickstart", str(storage)), "README.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Recommended: ")
+    assert "config.optimizer.learning_rate" in "\n".join(lines)
+
+
 def test_recommend(run: Run, storage: Path) -> None:
     output = run(*prunedlora(command_of("recommend"), storage)).stdout
     assert output.startswith("Recommended: ")

@@ -75,24 +75,35 @@ def test_a_constraint_that_no_candidate_meets(store):
         (["--within", "a bit"], "--within 'a bit' is neither a number (0.01) nor points (1pt)"),
         (["--confidence", "1"], "confidence must lie in [0.5, 1), got 1"),
         (["--confidence", "nan"], "confidence must lie in [0.5, 1), got nan"),
-        (["--knee", "--max-params", "3"], "--knee looks at the front's shape alone: leave out --max-params"),
-        (["--knee", "--within", "3pt", "--confidence", "0.6"], "leave out --within, --confidence"),
-        (["--knee", "--within", "1pt"], "leave out --within"),
-        (["--knee", "--served-slot", "8", "--json"], "leave out --served-slot, --json"),
     ],
 )
 def test_questions_without_sense(arguments, expected, store):
     assert expected in refused(store.uri, *arguments).replace("│ ", "").replace(" │", "")
 
 
-def test_the_knee_takes_another_size(fill, record, candidate):
+def test_the_sweep_s_margin_counts_and_another_is_said_to_be_another(fill, record, candidate):
     store = fill(
-        *(record(f"k{i}", candidate(q, params=p)) for i, (q, p) in enumerate(((0.5, 10), (0.9, 20), (0.91, 90))))
+        *(record(f"k{i}", candidate(q, params=p)) for i, (q, p) in enumerate(((0.85, 10), (0.895, 20), (0.9, 90))))
     )
-    for arguments in ([], ["--size-axis", "file_bytes"]):
-        result = CliRunner().invoke(app, ["recommend", store.uri, "--knee", *arguments])
-        assert result.exit_code == 0, result.output
-        assert result.stdout.startswith("Knee: k1@10")
+    result = CliRunner().invoke(app, ["recommend", store.uri])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("Recommended: k1@10, 20 parameters")
+    assert "You asked for" not in result.stdout
+    other = CliRunner().invoke(app, ["recommend", store.uri, "--within", "6pt"])
+    words = " ".join(other.stdout.split())
+    assert words.startswith("Recommended: k0@10, 10 parameters")
+    assert "You asked for at most 0.06 worse; with the sweep's own margin of 0.01" in words
+    assert "it is k1@10." in words
+
+
+def test_what_is_proven_is_asked_for(fill, record, candidate):
+    store = fill(record("k0", candidate(0.89, params=10)), record("k1", candidate(0.9, params=90)))
+    none = " ".join(CliRunner().invoke(app, ["recommend", store.uri, "--proven"]).stdout.split())
+    assert none.startswith("Of no adapter is it proven with 95% confidence that it is at most 0.01 worse")
+    assert "Export it" not in none
+    some = CliRunner().invoke(app, ["recommend", store.uri, "--proven", "--within", "9pt"])
+    assert some.stdout.startswith("The smallest that is proven at most 0.09 worse than the best: k0@10")
+    assert "Export it: prunedlora export" in some.stdout
 
 
 def test_candidates_scored_on_different_data_are_named(store):

@@ -9,8 +9,8 @@ from prunedlora.config.load import ConfigError
 from prunedlora.config.space import Choice
 from prunedlora.config.sweep import SamplerName, SweepConfig
 from prunedlora.registry import lookup, names
-from prunedlora.study.configurations import choice_options
 from prunedlora.study.kept_study import propose
+from prunedlora.study.listed_configurations import choice_options
 from prunedlora.study.rebuild import ask_seed
 from prunedlora.study.suggest import suggest
 

@@ -9,7 +9,7 @@ from prunedlora.config.space import Choice, IntRange
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.registry import names
 from prunedlora.results.store import Store
-from prunedlora.study import configurations
+from prunedlora.study import listed_configurations
 from prunedlora.study.asked import INVALID, MOST_IN_VAIN, REPEATED
 from prunedlora.study.asker import Asker
 from tests.study.test_asker import drive
@@ -60,7 +60,7 @@ def test_in_part_of_a_finite_space_nothing_is_tried_twice(make_sweep: Make, tmp_
 def test_repeats_elsewhere_count_as_no_trials_and_many_in_a_row_end_the_search(
     make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(configurations, "MOST_LISTED", 1)
+    monkeypatch.setattr(listed_configurations, "MOST_LISTED", 1)
     store = Store(str(tmp_path / "s"))
     config = make_sweep(num_trials=3, sampler="random", space=RANKS)
     assert drive(config, store)
@@ -83,7 +83,7 @@ def test_a_suggestion_that_is_no_trial_is_named_and_passed_over(
 ) -> None:
     """What the checks of the space cannot see in full: the search goes on, in this run and the next."""
     if not listed:
-        monkeypatch.setattr(configurations, "MOST_LISTED", 1)
+        monkeypatch.setattr(listed_configurations, "MOST_LISTED", 1)
     config = make_sweep(num_trials=4, sampler="random")
     config = config.model_copy(
         update={"space": {"adapter.initial_rank": Choice(choice=[-1, 2]), "training.num_steps": IntRange(int=(10, 11))}}

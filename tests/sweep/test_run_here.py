@@ -23,6 +23,7 @@ from prunedlora.config.load import parse_sweep
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.results.driver import read_driver
 from prunedlora.results.driver_lock import DriverLock, DriverLockedError
+from prunedlora.results.figure_text import figure_text
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.store import Store
 from prunedlora.sweep import early_end
@@ -322,7 +323,8 @@ def test_an_adapter_that_exists_is_only_cut(folder: Path, tmp_path: Path, monkey
         "evaluation": {"metric": "loss"},
         "cuts": {"sizes": {"mean_rank": [2, 1]}, "screen_examples": None},
     }
-    config = parse_sweep(tree | {"num_trials": 0, "space": {}, "baselines": [{"label": "shrink"}]}, "test")
+    alone = {"num_trials": 0, "space": {}, "baselines": [{"label": "shrink"}], "recommend_within": 100.0}
+    config = parse_sweep(tree | alone, "test")
     stop_at(monkeypatch, 2, lambda: signal.raise_signal(signal.SIGINT))
     assert run(config)[0].exit_code == 130
     result, text = run(config)
@@ -334,7 +336,19 @@ def test_an_adapter_that_exists_is_only_cut(folder: Path, tmp_path: Path, monkey
     ]  # fmt: skip
     assert "(3 of at most 3 candidates done, about 0:00 left)" in text
     recommended = tmp_path / "store" / "recommended"
-    assert f"the adapter `{tmp_path / 'adapter'}`, sha256" in " ".join((recommended / "README.md").read_text().split())
+    card = " ".join((recommended / "README.md").read_text().split())
+    assert f"the adapter `{tmp_path / 'adapter'}`, sha256" in card
+    # The smallest is recommended here, and what it was made of is measured on the test split beside it.
+    exported = result.summary.exported
+    assert exported is not None
+    assert exported.original_test is not None
+    began, now = (figure_text(test["loss"]) for test in (exported.original_test, exported.test))
+    assert f"On the test split it is {began} beside {now}." in card
+    facts = json.loads((recommended / "certificate.json").read_text())
+    assert facts["test"]["loss"]["value"] == exported.test["loss"].value
+    assert facts["origin"]["original"]["test"]["loss"]["value"] == exported.original_test["loss"].value
+    told = [line for line in text.splitlines() if line.endswith(" on the test split")]
+    assert told[1] == f"evaluating the adapter that it began with, {record.key}@0, on the test split"
     PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(folder / "decoder"), recommended)
 
 

@@ -22,7 +22,7 @@ from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import NonFiniteError, Verdict
 from prunedlora.training.memory import TooLittleMemoryError
 from prunedlora.trial import candidates as candidates_module
-from prunedlora.trial import cuts as cuts_module
+from prunedlora.trial import cutter as cuts_module
 from prunedlora.trial import execute as execute_module
 from prunedlora.trial import possible_cuts as possible_module
 from prunedlora.trial.assets import AssetCache

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
 
 from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.trial import TrialConfig
 from prunedlora.corpus_figures import CORPUS_FIGURES, corpus_stderr, corpus_value
+from prunedlora.results.analysis.decision import decide
 from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.store import Store
@@ -71,9 +71,9 @@ def test_a_trial_by_balanced_accuracy_keeps_the_classes_it_is_made_of(folder: Pa
                 corpus_value(name, true, predicted),
                 corpus_stderr(name, true, predicted),
             )
-    found = recommend_with_confidence(summarize(store), within=0.5, confidence=0.9, constraints=Constraints())
+    found = decide(summarize(store), within=0.5)
     assert found is not None
-    assert found.paired
+    assert found.caveats == ()
 
 
 def own_metric(tmp_path: Path, *lines: str) -> str:

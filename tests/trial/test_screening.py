@@ -1,11 +1,11 @@
 """What is passed over: by differences on the same examples, and never the best."""
 
 from prunedlora.tasks.outcomes import Outcomes
-from prunedlora.trial.screening import Rival, beaten_by
+from prunedlora.trial.screening import Screened, beaten_by
 
 
-def rival(name: str, num_params: int, *loss_sums: float) -> Rival:
-    return Rival.of(name, num_params, Outcomes(list(loss_sums), [1] * len(loss_sums), {}))
+def rival(name: str, num_params: int, *loss_sums: float) -> Screened:
+    return Screened.of(name, num_params, Outcomes(list(loss_sums), [1] * len(loss_sums), {}))
 
 
 def test_a_cut_is_passed_over_where_something_no_larger_is_clearly_better_on_the_same_examples() -> None:
@@ -25,8 +25,8 @@ def test_a_cut_is_passed_over_where_something_no_larger_is_clearly_better_on_the
 
 def test_the_difference_is_one_of_losses_per_target() -> None:
     """Ten times the targets, ten times the weight: what is better on the many is better."""
-    one = Rival.of("one", 9, Outcomes([10.0, 1.0, 10.0], [10, 1, 10], {}))
-    other = Rival.of("other", 9, Outcomes([9.0, 1.1, 9.0], [10, 1, 10], {}))
+    one = Screened.of("one", 9, Outcomes([10.0, 1.0, 10.0], [10, 1, 10], {}))
+    other = Screened.of("other", 9, Outcomes([9.0, 1.1, 9.0], [10, 1, 10], {}))
     assert other.clearly_beats(one)
     assert not one.clearly_beats(other)
-    assert Rival.of("first", 9, Outcomes([10.0, 1.0, 10.0], [10, 1, 10], {}), 2).outcomes.loss_sums == [10.0, 1.0]
+    assert Screened.of("first", 9, Outcomes([10.0, 1.0, 10.0], [10, 1, 10], {}), 2).outcomes.loss_sums == [10.0, 1.0]

@@ -9,7 +9,6 @@ from typing import Any
 import datasets
 import pytest
 from optuna.trial import TrialState
-from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -21,6 +20,7 @@ from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.candidate_test import measure_test
 from prunedlora.delivery.card import card
 from prunedlora.delivery.form import Form
+from prunedlora.results.analysis.decision import decide
 from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.record import Failure, Figure, TrialRecord
 from prunedlora.results.report.overview import overview
@@ -161,10 +161,10 @@ def test_the_harness_measures_every_candidate_that_it_chooses(
     other.create_or_open(decoder_tree(tasks.parent, other.uri))
     without = run(TrialConfig.model_validate(plain), other, assets)
     assert [each.file_sha256 for each in without.candidates] == [each.file_sha256 for each in record.candidates]
-    found = recommend_with_confidence(summarize(store), within=0.5, confidence=0.9, constraints=Constraints())
+    found = decide(summarize(store), within=0.5)
     assert found is not None
-    assert found.paired
-    work = {"key": found.point.key, "candidate": found.point.candidate.name}
+    assert found.caveats == ()
+    work = {"key": found.recommended.point.key, "candidate": found.recommended.point.candidate.name}
     measure_test(trial, **work, store=store, assets=assets, workers=ALONE)
     export_recommended(store, **work)
     summary = summarize(store)

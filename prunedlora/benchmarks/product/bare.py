@@ -12,17 +12,18 @@ import torch
 
 from prunedlora.adapters.export import export
 from prunedlora.adapters.size import measure
+from prunedlora.benchmarks.product.train_alone import train_alone
 from prunedlora.config.identity import model_location
 from prunedlora.config.trial import TrialConfig
 from prunedlora.results.record import Cut
 from prunedlora.tasks.outcomes import Outcomes
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import evaluate
-from prunedlora.training.loop import Verdict, train
+from prunedlora.training.loop import Verdict
 from prunedlora.trial.assemble import build_method, build_trial, num_steps
 from prunedlora.trial.assets import Assets, load_assets
 from prunedlora.trial.candidates import ADAPTER, validation_examples
-from prunedlora.trial.cuts import Cutter
+from prunedlora.trial.cutter import Cutter
 from prunedlora.trial.start import begin_heads
 
 
@@ -59,15 +60,7 @@ def train_bare(config: TrialConfig, assets: Assets, device: torch.device) -> flo
             cutter.make([], [], lambda _: None, add_candidate, save=lambda: None, log=lambda _: None)
         return Verdict.CONTINUE
 
-    train(
-        live,
-        workers,
-        checkpoint_every_steps=None,
-        on_step=lambda _: Verdict.CONTINUE,
-        on_rung=lambda _: None,
-        on_milestone=on_milestone,
-        save_checkpoint=lambda: None,
-    )
+    train_alone(live, workers, on_milestone=on_milestone)
     method.close()
     method.detach(model)
     return time.perf_counter() - began

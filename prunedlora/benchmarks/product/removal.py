@@ -20,6 +20,7 @@ from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
 from prunedlora.benchmarks.over_seeds import over_seeds
 from prunedlora.benchmarks.product.single_removals import rank_correlations, restored
 from prunedlora.benchmarks.product.timing import seconds_of
+from prunedlora.benchmarks.product.train_alone import train_alone
 from prunedlora.config.methods import PruningConfig, section_fields
 from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.pruning.pruner import Pruner
@@ -29,7 +30,6 @@ from prunedlora.tasks.outcomes import figures
 from prunedlora.tasks.task import Features
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import autocast, evaluate
-from prunedlora.training.loop import Verdict, train
 from prunedlora.training.model import draw_new_parameters
 from prunedlora.training.trial import Trial
 from prunedlora.trial.assemble import build_method, build_trial
@@ -179,15 +179,7 @@ def _trained(
     model = method.attach(assets.base.model, ADAPTER)
     draw_new_parameters(model, assets.base, seed)
     live = build_trial(config, assets, model, method, workers)
-    train(
-        live,
-        workers,
-        checkpoint_every_steps=None,
-        on_step=lambda _: Verdict.CONTINUE,
-        on_rung=lambda _: None,
-        on_milestone=lambda: Verdict.CONTINUE,
-        save_checkpoint=lambda: None,
-    )
+    train_alone(live, workers)
     return live, lambda: method.detach(model)
 
 

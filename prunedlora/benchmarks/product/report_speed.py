@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import sem
 
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import TrialConfig, trial_with
@@ -148,8 +149,7 @@ def _candidate(
     step: int, progress: float, ranks: np.ndarray, metric: str, correct: np.ndarray, losses: np.ndarray
 ) -> Candidate:
     def figure(values: np.ndarray) -> Figure:
-        stderr = float(values.std(ddof=1) / np.sqrt(NUM_EXAMPLES))
-        return Figure(value=float(values.mean()), stderr=stderr, num_examples=NUM_EXAMPLES)
+        return Figure(value=float(values.mean()), stderr=float(sem(values)), num_examples=NUM_EXAMPLES)
 
     params = int(ranks.sum()) * 2 * WIDTH
     kinds = ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense")

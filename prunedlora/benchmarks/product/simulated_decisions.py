@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from prunedlora.benchmarks.product.simulated_sweep import lossy_sweep, right_or_wrong, scored_sweep
-from prunedlora.results.analysis.chosen_interval import chosen_interval
 from prunedlora.results.analysis.confidence import Floats, interval_of
 from prunedlora.results.analysis.decision import decide
 from prunedlora.results.analysis.summary import Summary
@@ -127,7 +126,9 @@ class BestOfMany:
         found: dict[float, Told] = {}
         for level in levels:
             ends = (
-                interval_of("accuracy", test, level) if self.on_test else chosen_interval(summary, chosen, level).ends
+                interval_of("accuracy", test, level)
+                if self.on_test
+                else interval_of("accuracy", chosen.quality, level, len(summary.points))
             )
             assert ends is not None
             found[level] = {"bounds_hold": ends[0] <= self.accuracy <= ends[1]}

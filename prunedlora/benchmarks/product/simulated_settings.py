@@ -31,7 +31,7 @@ class Settings:
             np.clip(mean + deviation * rng.standard_normal(count), 0.0, 1.0)
             for mean, deviation, count in zip(self.means, self.deviations, self.num_seeds, strict=True)
         ]
-        scores = right_or_wrong(trainings, self.num_examples, rng)
+        scores = right_or_wrong([own.tolist() for own in trainings], self.num_examples, rng)
         values = scores.mean(1)
         errors = draw_means(scores, None, rng, num_draws) - values
         ends = np.cumsum(self.num_seeds)[:-1]

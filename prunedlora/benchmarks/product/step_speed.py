@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch.utils.benchmark import timer
 
+from prunedlora.benchmarks.product.train_alone import train_alone
 from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.training.distributed import Workers
-from prunedlora.training.loop import StepLog, Verdict, train
+from prunedlora.training.loop import StepLog, Verdict
 from prunedlora.training.model import draw_new_parameters, release_memory
 from prunedlora.training.trial import Trial
 from prunedlora.trial.assemble import build_method, build_trial
@@ -125,15 +126,7 @@ def _advance(live: Trial, num_steps: int, device: torch.device) -> list[float]:
         last = now
         return Verdict.CONTINUE
 
-    train(
-        live,
-        Workers(0, 1, device),
-        checkpoint_every_steps=None,
-        on_step=on_step,
-        on_rung=lambda _: None,
-        on_milestone=lambda: Verdict.STOP,
-        save_checkpoint=lambda: None,
-    )
+    train_alone(live, Workers(0, 1, device), on_step=on_step, on_milestone=lambda: Verdict.STOP)
     return times
 
 

@@ -1,5 +1,6 @@
 """What is said of a confirmation, for the terminal, the page and the card."""
 
+from collections.abc import Iterable
 from math import isfinite
 
 from prunedlora.results.analysis.confirmation import Confirmation, FreshResult
@@ -10,6 +11,16 @@ from prunedlora.results.ask import ConfirmationPlan
 def confirmation_sentences(found: Confirmation, objectives: Objectives) -> list[str]:
     """One sentence or two for every adapter in question, without markup."""
     return [_sentence(result, found.plan, objectives) for result in found.results]
+
+
+def fresh_sentences(confirmations: Iterable[Confirmation], name: str, objectives: Objectives) -> list[str]:
+    """The same for one adapter, of every confirmation that asked for it: its own seeds tell each, and when there are
+    several no error is shared between them."""
+    found = [(each, result) for each in confirmations if (result := each.result_of(name)) is not None]
+    lines = [f"Trained again: {_sentence(result, each.plan, objectives)}" for each, result in found]
+    if len(lines) > 1:
+        lines.append(f"Each of these {len(lines)} confirmations holds by itself; the first is the one to believe.")
+    return lines
 
 
 def fresh_text(result: FreshResult) -> str:

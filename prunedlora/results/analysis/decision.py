@@ -184,7 +184,8 @@ def _bounds(
     on_front = {point.name for point in front(measured, summary.objectives)}
     gain = summary.objectives.gain
     nearest = sorted(measured, key=lambda p: (p.name not in on_front, -gain(p.quality.value), p.size, p.name))
-    compared = sorted(nearest[:MOST_COMPARED], key=lambda p: (p.size, p.key, p.candidate.name))
+    # The best first: where data differ, others are said to be on other data than it.
+    compared = sorted(nearest[:MOST_COMPARED], key=lambda p: (-gain(p.quality.value), p.size, p.name))
     rng = np.random.default_rng(seed)
     errors = example_errors(summary.store, compared, np.arange(len(compared)), summary.objectives, rng, num_draws)
     draws, caveats = errors.draws, errors.caveats()

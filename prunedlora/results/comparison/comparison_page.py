@@ -9,10 +9,10 @@ from prunedlora.results.analysis.harness_quality import examples_text, split_tex
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.trainings import cost_of
 from prunedlora.results.comparison.comparison_chart import differences_chart, fronts_chart
-from prunedlora.results.comparison.fronts import Comparison, Contrast, Matched
+from prunedlora.results.comparison.fronts import Comparison, Contrast
 from prunedlora.results.comparison.groups import Group, differing
-from prunedlora.results.comparison.method_means import MeansAt, MethodContrast, Settings
-from prunedlora.results.comparison.verdicts import interval
+from prunedlora.results.comparison.method_means import MethodContrast, Settings
+from prunedlora.results.comparison.verdicts import Matched, interval
 from prunedlora.results.comparison.words import (
     hypervolumes,
     notes,
@@ -111,7 +111,7 @@ def _group(group: Group, area: float) -> dict[str, Any]:
 
 
 def _contrast(comparison: Comparison, contrast: Contrast) -> dict[str, Any]:
-    methods, adapters, table = contrast.methods, contrast.matched, {one.size for one in contrast.budgets}
+    methods, table = contrast.methods, {one.size for one in contrast.budgets}
     told = [" ".join(of(comparison, contrast)) for of in (of_methods, of_adapters)]
     return {
         "name": contrast.group.name,
@@ -126,7 +126,7 @@ def _contrast(comparison: Comparison, contrast: Contrast) -> dict[str, Any]:
         },
         "common_sizes": None if contrast.common is None else list(contrast.common),
         "same_data": contrast.same_data,
-        "sizes": [{**_matched(one), "paired": one.paired, "in_table": one.size in table} for one in adapters],
+        "sizes": [{**_matched(one), "in_table": one.size in table} for one in contrast.matched],
     }
 
 
@@ -136,7 +136,7 @@ def methods_document(methods: MethodContrast) -> dict[str, Any]:
     return {"verdict": methods.verdict, "why_not": methods.why_not or None, "sizes": sizes}
 
 
-def _matched(one: Matched | MeansAt) -> dict[str, Any]:
+def _matched(one: Matched[Point | Settings]) -> dict[str, Any]:
     def side(of: Point | Settings, choices: int) -> dict[str, Any]:
         shown = of if isinstance(of, Point) else of.points[0]
         facts = {"candidate": of.name, "label": shown.record.label, "size": of.size, "best_of": choices}
@@ -149,6 +149,7 @@ def _matched(one: Matched | MeansAt) -> dict[str, Any]:
         "better_by": one.difference,
         "low": None if isinf(one.low) else one.low,
         "high": None if isinf(one.high) else one.high,
+        "paired": one.paired,
         "verdict": one.verdict,
     }
 

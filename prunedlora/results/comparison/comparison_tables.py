@@ -7,10 +7,9 @@ from rich.table import Table
 from rich.text import Text
 
 from prunedlora.results.analysis.harness_quality import titled
-from prunedlora.results.comparison.fronts import Comparison, Matched
+from prunedlora.results.comparison.fronts import Comparison
 from prunedlora.results.comparison.groups import differing
-from prunedlora.results.comparison.method_means import MeansAt
-from prunedlora.results.comparison.verdicts import Terms, interval
+from prunedlora.results.comparison.verdicts import Matched, Side, Terms, interval
 from prunedlora.results.comparison.words import (
     hypervolumes,
     notes,
@@ -79,7 +78,7 @@ def groups_table(comparison: Comparison) -> Table:
 
 
 def matched_table(
-    terms: Terms, title: str, rows: Sequence[Matched | MeansAt], recommended: Collection[float] = ()
+    terms: Terms, title: str, rows: Sequence[Matched[Side]], recommended: Collection[float] = ()
 ) -> Table:
     """The best of each up to some sizes, and the difference with its interval; `recommended` sizes are marked."""
     table = plain_table(title + (" (→ size of a recommended adapter)" if recommended else ""))

@@ -25,32 +25,10 @@ from prunedlora.results.comparison.resampling import (
     why_no_probability,
 )
 from prunedlora.results.comparison.simultaneous import Indices, contenders, critical_value, spreads
-from prunedlora.results.comparison.verdicts import Overall, Verdict, overall, verdict_of
+from prunedlora.results.comparison.verdicts import Matched, Overall, overall, verdict_of
 
 NUM_BUDGETS = 4
 """Sizes of the table, evenly on a logarithmic scale, beside those of the recommended adapters."""
-
-
-@dataclass(frozen=True)
-class Matched:
-    """The best adapters of two groups up to one size. Differences are in units of the quality, above 0 where the group
-    is better than the control; bounds are for the truly best adapters of the two, which may be others."""
-
-    size: float
-    group: Point
-    control: Point
-    group_choices: int
-    """Candidates no larger than `size`, of which the best was picked."""
-    control_choices: int
-    difference: float
-    low: float
-    high: float
-    """Infinite where no probability is given (`Comparison.unproven`)."""
-    paired: bool
-    """Whether both were scored on the same examples, and every outcome is on record."""
-    verdict: Verdict
-    """better: `group` is surely better than all of the control's; worse: the reverse; equal: the truly best of both are
-    surely no more than the margin apart; unknown: nothing of these is sure."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +36,9 @@ class Contrast:
     """One group against the control."""
 
     group: Group
-    matched: tuple[Matched, ...]
+    matched: tuple[Matched[Point], ...]
     """At every size from which on something changes, rising."""
-    budgets: tuple[Matched, ...]
+    budgets: tuple[Matched[Point], ...]
     """Of them, those for the table."""
     common: tuple[float, float] | None
     """The sizes that both tried, smallest and largest; None when one's are all below the other's."""
@@ -74,7 +52,7 @@ class Contrast:
         return overall([one.verdict for one in self.matched])
 
     @property
-    def changes(self) -> tuple[Matched, ...]:
+    def changes(self) -> tuple[Matched[Point], ...]:
         """`matched` without those that repeat the pair before them, but with the last: where the range ends."""
         pairs = [(one.group.name, one.control.name) for one in self.matched]
         last = len(pairs) - 1
@@ -239,7 +217,7 @@ def _contrast(
                 difference=difference,
                 low=low,
                 high=high,
-                paired=sample.examples[a] is not None and sample.examples[a] == sample.examples[c],
+                paired=sample.are_paired([a, c]),
                 verdict=verdict_of(low, high, within),
             )
         )

@@ -17,11 +17,13 @@ from prunedlora.results.analysis.over_seeds import mean_contrasts
 from prunedlora.results.analysis.pareto import Objectives, Point
 from prunedlora.results.comparison.groups import Group
 from prunedlora.results.comparison.resampling import draw_sample, outcomes_of, why_no_probability
-from prunedlora.results.comparison.verdicts import Overall, Verdict, overall, verdict_of
+from prunedlora.results.comparison.verdicts import Matched, Overall, overall, verdict_of
 from prunedlora.results.record import ExampleOutcomes, Figure
 from prunedlora.results.recorded_settings import flat
 
 RATE = "optimizer.learning_rate"
+ONE_EACH = "one training each"
+"""Why nothing is told of two methods that were not repeated."""
 
 
 @dataclass(frozen=True)
@@ -65,25 +67,10 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class MeansAt:
-    """The best settings of two groups up to one size; as `Matched`, of means over seeds."""
-
-    size: float
-    group: Settings
-    control: Settings
-    group_choices: int
-    control_choices: int
-    difference: float
-    low: float
-    high: float
-    verdict: Verdict
-
-
-@dataclass(frozen=True)
 class MethodContrast:
     """One group's settings against the control's."""
 
-    at: tuple[MeansAt, ...]
+    at: tuple[Matched[Settings], ...]
     """At every size from which on something changes, rising."""
     why_not: str
     """Why nothing can be told, without a full stop; empty where something can."""
@@ -151,14 +138,24 @@ def contrast_methods(
     )
     bound = dict(zip(pairs, bounds, strict=True))
 
-    def at(number: int, size: float) -> MeansAt:
+    def at(number: int, size: float) -> Matched[Settings]:
         ours, theirs = ([c for c in columns[of] if every[c][1].size <= size] for of in (number, 0))
         a, c = (max(some, key=lambda c: objectives.gain(every[c][1].quality.value)) for some in (ours, theirs))
         low = max(min(bound[one, other].low for other in theirs) for one in ours)
         high = min(max(bound[one, other].high for one in ours) for other in theirs)
         best, rival = every[a][1], every[c][1]
-        verdict = verdict_of(low, high, within)
-        return MeansAt(size, best, rival, len(ours), len(theirs), bound[a, c].difference, low, high, verdict)
+        return Matched(
+            size=size,
+            group=best,
+            control=rival,
+            group_choices=len(ours),
+            control_choices=len(theirs),
+            difference=bound[a, c].difference,
+            low=low,
+            high=high,
+            paired=sample.are_paired(np.flatnonzero((owner == a) | (owner == c)).tolist()),
+            verdict=verdict_of(low, high, within),
+        )
 
     def sizes(number: int) -> list[float]:
         own, others = ([one.size for one in telling[of]] for of in (number, 0))
@@ -188,7 +185,7 @@ def rates_text(groups: Sequence[Group]) -> str:
 def _why_not(named: Sequence[tuple[str, Sequence[Settings]]], telling: Sequence[Sequence[Settings]]) -> str:
     once = [name for name, settings in named if not settings]
     if once:
-        return f"one training each{'' if len(once) == len(named) else f' of {once[0]}'}"
+        return ONE_EACH + ("" if len(once) == len(named) else f" of {once[0]}")
     lost = [name for (name, _), own in zip(named, telling, strict=True) if not own]
     return (
         f"of all settings of {' and of '.join(lost)} that were repeated a training failed or left nothing"

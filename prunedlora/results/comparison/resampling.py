@@ -51,6 +51,11 @@ class Sample:
     rare: Rare | None
     """Of a loss, which has no steps."""
 
+    def are_paired(self, columns: Sequence[int]) -> bool:
+        """Whether all of these were scored on the same examples, and every outcome is on record."""
+        examples = {self.examples[c] for c in columns}
+        return len(examples) == 1 and None not in examples
+
 
 def draw_sample(
     points: Sequence[Point],

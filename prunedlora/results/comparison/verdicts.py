@@ -4,8 +4,9 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isinf
-from typing import Literal, Protocol
+from typing import Generic, Literal, Protocol, TypeVar
 
+from prunedlora.results.record import Figure
 from prunedlora.results.report.verdict import percent
 
 Verdict = Literal["better", "worse", "equal", "unknown"]
@@ -14,23 +15,42 @@ MOST_RUNS = 4
 """Ranges of sizes that a sentence names; of more it counts the sizes."""
 
 
-class Judged(Protocol):
-    """What was found at one size."""
+class Side(Protocol):
+    """What is judged: an adapter, or settings with their mean over seeds."""
+
+    @property
+    def name(self) -> str: ...
 
     @property
     def size(self) -> float: ...
 
     @property
-    def difference(self) -> float: ...
+    def quality(self) -> Figure: ...
 
-    @property
-    def low(self) -> float: ...
 
-    @property
-    def high(self) -> float: ...
+S = TypeVar("S", bound=Side, covariant=True)
 
-    @property
-    def verdict(self) -> Verdict: ...
+
+@dataclass(frozen=True)
+class Matched(Generic[S]):
+    """The best of two groups up to one size. Differences are in units of the quality, above 0 where the group is better
+    than the control; bounds are for the truly best of the two, which may be others."""
+
+    size: float
+    group: S
+    control: S
+    group_choices: int
+    """How many are no larger than `size`, of which the best was picked."""
+    control_choices: int
+    difference: float
+    low: float
+    high: float
+    """Infinite where no probability is given."""
+    paired: bool
+    """Whether both were scored on the same examples, and every outcome is on record."""
+    verdict: Verdict
+    """better: the group is surely better than all of the control's; worse: the reverse; equal: the truly best of both
+    are surely no more than the margin apart; unknown: nothing of these is sure."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +63,7 @@ class Terms:
     within: float
     confidence: float
 
-    def said(self, one: Judged) -> str:
+    def said(self, one: Matched[Side]) -> str:
         """What is said of one size, in a few words."""
         return "measured" if isinf(one.low) else self.told(one.verdict)
 
@@ -70,7 +90,7 @@ def overall(verdicts: Sequence[Verdict]) -> Overall:
     return verdicts[0] if len(set(verdicts)) == 1 else "mixed"
 
 
-def sentences(terms: Terms, at: Sequence[Judged]) -> list[str]:
+def sentences(terms: Terms, at: Sequence[Matched[Side]]) -> list[str]:
     """First the verdict on all sizes, then where each holds, where they are several, and what was measured."""
     name, control = terms.name, terms.control
     sure = f"with {percent(terms.confidence)} confidence"
@@ -88,7 +108,7 @@ def sentences(terms: Terms, at: Sequence[Judged]) -> list[str]:
     return [*lines, _measured(at)]
 
 
-def interval(one: Judged) -> str:
+def interval(one: Matched[Side]) -> str:
     """The difference, with its bounds where it has some."""
     bounds = "" if isinf(one.low) else f" [{signed(one.low)}, {signed(one.high)}]"
     return f"{signed(one.difference)}{bounds}"
@@ -98,13 +118,13 @@ def signed(value: float) -> str:
     return f"{value:+z.3f}"
 
 
-def _where(size: str, at: Sequence[Judged]) -> str:
+def _where(size: str, at: Sequence[Matched[Side]]) -> str:
     if len(at) == 1:
         return f"up to {size} {at[0].size:,.10g}"
     return f"up to every {size} from {at[0].size:,.10g} to {at[-1].size:,.10g}"
 
 
-def _by_size(terms: Terms, at: Sequence[Judged]) -> str:
+def _by_size(terms: Terms, at: Sequence[Matched[Side]]) -> str:
     runs = [(verdict, list(ones)) for verdict, ones in itertools.groupby(at, key=lambda one: one.verdict)]
     if len(runs) <= MOST_RUNS:
         return "; ".join(f"{_range(ones)} {terms.told(verdict)}" for verdict, ones in runs)
@@ -113,12 +133,12 @@ def _by_size(terms: Terms, at: Sequence[Judged]) -> str:
     return "; ".join(f"at {count} of {len(at)} sizes {terms.told(verdict)}" for verdict, count in counts.items())
 
 
-def _range(ones: Sequence[Judged]) -> str:
+def _range(ones: Sequence[Matched[Side]]) -> str:
     first, last = ones[0].size, ones[-1].size
     return f"at {first:,.10g}" if first == last else f"from {first:,.10g} to {last:,.10g}"
 
 
-def _measured(at: Sequence[Judged]) -> str:
+def _measured(at: Sequence[Matched[Side]]) -> str:
     if len(at) == 1:
         (one,) = at
         word = "better" if one.difference > 0 else "worse"

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from prunedlora.results.analysis.harness_quality import examples_text, spent_text, whole_split_text
 from prunedlora.results.analysis.trainings import cost_of, sharing_text
-from prunedlora.results.comparison.fronts import Comparison, Contrast, Matched
+from prunedlora.results.comparison.fronts import Comparison, Contrast
 from prunedlora.results.comparison.groups import Group
-from prunedlora.results.comparison.method_means import MeansAt, MethodContrast, rates_text
-from prunedlora.results.comparison.verdicts import Terms, sentences
+from prunedlora.results.comparison.method_means import ONE_EACH, MethodContrast, rates_text
+from prunedlora.results.comparison.verdicts import Matched, Side, Terms, sentences
 from prunedlora.results.figure_text import figure_text, no_error_text
 from prunedlora.results.record import Figure
 from prunedlora.results.recorded_settings import flat
@@ -48,7 +48,7 @@ def terms_of(comparison: Comparison, contrast: Contrast) -> Terms:
     )
 
 
-def tables_of(comparison: Comparison, contrast: Contrast) -> list[tuple[str, Sequence[Matched | MeansAt]]]:
+def tables_of(comparison: Comparison, contrast: Contrast) -> list[tuple[str, Sequence[Matched[Side]]]]:
     """Title and rows of what is told of the methods, where something is, and of these adapters."""
     terms, quality = terms_of(comparison, contrast), comparison.objectives.quality
     between, sure = f"{terms.name} against {terms.control}", percent(terms.confidence)
@@ -77,8 +77,7 @@ def notes(comparison: Comparison) -> list[str]:
         *_pairing(comparison),
         *([] if comparison.unproven else [_intervals(comparison)]),
         *_luck(comparison),
-        f"All on {whole_split_text(comparison.objectives.quality)}. What is said of these adapters knows nothing of "
-        "other seeds; what is said of methods is of means over seeds, the noise of each setting's estimated by itself.",
+        f"All on {whole_split_text(comparison.objectives.quality)}{_seeds(comparison)}",
         *_half_trained(comparison),
         *_trainings(comparison),
         *_losses(comparison),
@@ -102,6 +101,15 @@ def _shown(comparison: Comparison) -> list[Figure]:
     return [point.quality for point in named]
 
 
+def _seeds(comparison: Comparison) -> str:
+    if all(contrast.methods.why_not == ONE_EACH for contrast in comparison.contrasts):
+        return f", and {ONE_EACH}: another seed may differ by more than this; train both with further seeds to know."
+    return (
+        ". What is said of these adapters knows nothing of other seeds; what is said of methods is of means over "
+        "seeds, the noise of each setting's estimated by itself."
+    )
+
+
 def _half_trained(comparison: Comparison) -> list[str]:
     out = [f"{g.num_half_trained} of {g.name}" for g in comparison.groups if g.num_half_trained]
     only = [g.name for g in comparison.groups if any(p.candidate.is_half_trained for p in g.points)]
@@ -119,7 +127,7 @@ def _trainings(comparison: Comparison) -> list[str]:
     return [*costs, *shared, *(alike if shared else [])]
 
 
-def said(comparison: Comparison, contrast: Contrast, one: Matched | MeansAt) -> str:
+def said(comparison: Comparison, contrast: Contrast, one: Matched[Side]) -> str:
     """The verdict in a few words."""
     return terms_of(comparison, contrast).said(one)
 

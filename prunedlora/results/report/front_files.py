@@ -135,7 +135,7 @@ def front_rows(summary: Summary) -> list[dict[str, Any]]:
     return [
         {
             **{name: value for name, value in _row(summary, point).items() if name != "config"},
-            **settings_of(point.record),
+            **setting_columns(point.record),
         }
         for point in summary.front
     ]
@@ -185,7 +185,7 @@ def candidate_rows(summary: Summary) -> list[dict[str, Any]]:
             **settings,
         }
         for record in summary.records
-        for settings in (settings_of(record),)
+        for settings in (setting_columns(record),)
         for candidate in record.candidates
     ]
 
@@ -256,7 +256,7 @@ def _figures(figures: Mapping[str, Figure]) -> dict[str, Any]:
     return {name: figure.model_dump() for name, figure in sorted(figures.items())}
 
 
-def settings_of(record: TrialRecord) -> dict[str, Any]:
+def setting_columns(record: TrialRecord) -> dict[str, Any]:
     """Columns `config.<path>` of a row; lists and mappings as JSON text."""
     return {
         f"config.{path}": json.dumps(value) if isinstance(value, (list, dict)) else value

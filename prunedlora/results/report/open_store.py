@@ -13,7 +13,7 @@ from prunedlora.results.analysis.decision import Decision, decide
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.summary import Summary, summarize
 from prunedlora.results.record import TrialRecord
-from prunedlora.results.report.front_files import candidate_rows, columns_of, front_rows, settings_of
+from prunedlora.results.report.front_files import candidate_rows, columns_of, front_rows, setting_columns
 from prunedlora.results.report.verdict import sentences
 from prunedlora.results.store import Store
 
@@ -97,7 +97,7 @@ def _trial(record: TrialRecord) -> dict[str, Any]:
         "train_seconds": record.train_seconds,
         "tokens_per_second": record.tokens_per_second,
         "padding_share": record.padding_share,
-        **settings_of(record),
+        **setting_columns(record),
     }
 
 

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.configurations import Configuration
+from prunedlora.results.analysis.confirmation_text import fresh_sentences
 from prunedlora.results.analysis.constraints import Constraints
 from prunedlora.results.analysis.decision import Choice, Decision, Standing, decide
 from prunedlora.results.analysis.harness_quality import examples_text, spent_text, split_text
@@ -49,6 +50,8 @@ def print_verdict(
         return
     named = found.proven if proven else found.recommended
     lines = proven_sentences(found, summary) if proven else sentences(found, summary)
+    if named is not None:
+        lines += fresh_sentences(summary.confirmations, named.point.name, summary.objectives)
     console.print(Text(" ".join(lines)))
     console.print(choices_table(found, summary))
     if refused := refused_text([one.standing.point.candidate for one in found.choices]):
@@ -170,18 +173,15 @@ def choices_table(decision: Decision, summary: Summary) -> Table:
     for name in ("within", summary.objectives.quality, "worse by", "at most", "params", "file", "slot"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("adapter", overflow="fold")
-    for row in choice_rows(decision, summary):
-        table.add_row(*row[:-1], Text(row[-1]), style="bold" if row[0] == f"{decision.within:g}" else None)
+    for choice in decision.choices:
+        *cells, name = _row(choice)
+        table.add_row(*cells, Text(name), style="bold" if choice.margin == decision.within else None)
     return table
 
 
-def choice_rows(decision: Decision, summary: Summary) -> list[tuple[str, ...]]:
-    """Margin, quality, worse by (measured), at most (with "proven" where that is within the margin), parameters, file,
-    memory of a served slot, name: of the adapter of each choice, as texts."""
-    return [_row(choice) for choice in decision.choices]
-
-
 def _row(choice: Choice) -> tuple[str, ...]:
+    """Margin, quality, worse by (measured), at most (and whether that proves it), parameters, file, memory of a served
+    slot, name."""
     one, candidate = choice.standing, choice.standing.point.candidate
     # The memory alone, where that is known: all of slot_cell has no room.
     slot = slot_cell(candidate).partition("(")[2].rstrip(")") or slot_cell(candidate)
@@ -283,16 +283,11 @@ def _remedies(decision: Decision, summary: Summary) -> list[str]:
 
 def _luck(decision: Decision, summary: Summary) -> str:
     """That the best of many is a little lucky; empty where a test figure shows no less."""
-    one, quality = decision.recommended, summary.objectives.quality
-    test = None if summary.exported is None else summary.exported.test.get(quality)
-    gain = summary.objectives.gain
-    is_its = summary.recommended is not None and summary.recommended.name == one.point.name
-    if not is_its or test is None:
-        return (
-            f"It was chosen on {split_text(quality)}: expect a little less on new data."
-            if len(summary.points) > 1
-            else ""
-        )
+    one, quality, gain = decision.recommended, summary.objectives.quality, summary.objectives.gain
+    test = summary.test_of(one.point)
+    if test is None:
+        is_chosen = len(summary.points) > 1
+        return f"It was chosen on {split_text(quality)}: expect a little less on new data." if is_chosen else ""
     if gain(test.value) >= gain(one.point.quality.value):
         return f"On the test split, by which nothing was chosen, it has {quality} {figure_text(test)}."
     return (

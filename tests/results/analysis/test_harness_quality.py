@@ -5,9 +5,10 @@ from html import unescape
 from re import DOTALL, sub
 
 import pytest
-from prunedlora.results.analysis.recommendation import Constraints, recommend_with_confidence
 from rich.console import Console
 
+from prunedlora.results.analysis.constraints import Constraints
+from prunedlora.results.analysis.decision import decide
 from prunedlora.results.analysis.harness_quality import spent_text, unmeasured_text
 from prunedlora.results.analysis.pareto import Objectives, best_full, points
 from prunedlora.results.analysis.summary import summarize
@@ -73,10 +74,10 @@ def test_documents_are_spent_and_the_test_split_gives_the_loss(store):
     assert "was not measured on the test split yet" not in page
     assert "Only documents of another task tell" in page
     print_verdict(
-        store, console, within=0.05, confidence=0.95, constraints=Constraints(), as_json=False
+        store, console, within=0.05, confidence=0.95, constraints=Constraints(), proven=False, as_json=False
     )  # fmt: skip
     assert text.getvalue().count(said) == 2
-    print_verdict(store, console, within=0.05, confidence=0.95, constraints=Constraints(), as_json=True)
+    print_verdict(store, console, within=0.05, confidence=0.95, constraints=Constraints(), proven=False, as_json=True)
     assert f'"{spent_text(QUALITY)}"' in text.getvalue()
 
 
@@ -110,13 +111,13 @@ def test_another_figure_that_is_missing_is_still_an_error(candidate):
 
 def test_candidates_are_compared_document_by_document_where_the_documents_are_the_same(store):
     def found():
-        return recommend_with_confidence(summarize(store), within=0.05, confidence=0.95, constraints=Constraints())
+        return decide(summarize(store), within=0.05)
 
-    assert found().paired
-    assert found().point.name == "small@10"  # without pairs it could not be told for certain
+    assert found().caveats == ()
+    assert found().proven.point.name == "small@10"  # without pairs it could not be told for certain
     write(store, "small", 21, "others")
-    assert not found().paired
-    assert found().point.name == "large@10"
+    assert found().caveats
+    assert found().proven is None or found().proven.point.name == "large@10"
 
 
 def test_documents_are_called_documents(store):
@@ -125,18 +126,19 @@ def test_documents_are_called_documents(store):
     console = Console(file=text, width=10_000)
     console.print(overview(summary))
     for within in (0.05, 0.01):
-        print_verdict(store, console, within=within, confidence=0.95, constraints=Constraints(), as_json=False)
+        print_verdict(
+            store, console, within=within, confidence=0.95, constraints=Constraints(), proven=False, as_json=False
+        )
     (groups, _) = groups_by(store, "label", 0.01)
     comparison = compare(groups, within=0.01, confidence=0.95)
     console.print(comparison_overview(comparison, []))
     said = text.getvalue()
-    assert "documents of arc_easy (now 200) would settle" in said
+    assert "documents of arc_easy (now 200) would prove it" in said
     assert "Compared on the same 200 documents of arc_easy, pair by pair." in said
     assert "All on the documents of arc_easy, and one training each" in said
     assert said.count(spent_text(QUALITY)) == 4
     page = report_files(summary)["report.html"].decode()
     assert "Bars: one standard error over the documents of arc_easy of one run" in page
-    assert "had other documents of arc_easy been drawn" in page
     for each in (said, page, comparison_html(comparison, [])):
         words = unescape(each).replace("are this sweep's validation: adapters", "").replace('"validation": {', "")
         start = words.find("<main>")  # not the library that draws

@@ -162,16 +162,16 @@ def test_a_figure_without_outcomes_by_example_is_taken_for_independent(store_of,
     assert "standard errors were taken for independent there" in notes(found)[0]
 
 
-def test_the_long_tail_of_a_loss_is_on_the_side_of_the_worse(store_of, record, candidate):
-    """One example costs the group 20: resampled, it may cost three times more but never less than nothing."""
+def test_one_rare_example_of_a_loss_may_have_been_missed_and_may_be_there_less_often(store_of, record, candidate):
+    """One example costs the group 20: there might have been two of them, and there might have been none."""
     stores = [store_of(name, {}, objectives={"loss": "minimize", "adapter_params": "minimize"}) for name in ("a", "b")]
     for store, sums in zip(stores, ([1.0] * N, [21.0] + [1.0] * (N - 1)), strict=True):
         figure = Figure(value=sum(sums) / N, stderr=0.05, num_examples=N)
         store.write_record(record("k", candidate(params=100, figures={"loss": figure})), 1)
         store.write_outcomes("k", "10", ExampleOutcomes(loss_sums=tuple(sums), num_targets=(1,) * N, scores={}))
     down, up = compared(*stores, confidence=0.99).critical_values
-    assert down == pytest.approx(2.576, abs=1e-3)
-    assert 2.9 < up < 4.1  # four or five copies among the draws, of a number with mean and spread 1
+    assert 2.9 < up < 4.3  # four or five copies among the draws, of a number with mean and spread 1
+    assert up < down < 6.5  # none of them, and -log(0.005) = 5.3 more that were not seen
 
 
 def test_sizes_that_do_not_overlap_are_compared_at_the_recommended_ones(store_of):

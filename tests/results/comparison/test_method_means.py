@@ -108,6 +108,7 @@ def test_a_clear_difference_of_means_is_told(trained):
         "As methods, by their means over seeds: b is better than a with 95% confidence, up to adapter_params"
         in words(found)
     )
+    assert "What is said of these adapters knows nothing of other seeds" in " ".join(notes(found))
     methods = comparison_document(found, [])["comparisons"][0]["methods"]
     assert (methods["verdict"], methods["sizes"][0]["seeds"]) == ("better", [4, 4])
     json.dumps(methods, allow_nan=False)

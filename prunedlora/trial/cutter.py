@@ -23,7 +23,7 @@ from prunedlora.trial.candidates import validation_examples
 from prunedlora.trial.cut_sizes import asked_cuts, checked_start
 from prunedlora.trial.evaluation_clock import EvaluationClock
 from prunedlora.trial.possible_cuts import PossibleCut, possible_cuts
-from prunedlora.trial.screening import Rival, beaten_by
+from prunedlora.trial.screening import Screened, beaten_by
 
 OF_THE_CUT = (NonFiniteError, TooLittleMemoryError)
 """What evaluating a cut may raise, on all workers alike: it says nothing of the training, which had the same adapter
@@ -153,18 +153,18 @@ class Cutter:
         beaten: dict[Cut, str | None] = {}
         left_out = dict(left_out)
         if num_examples is not None:
-            rivals: dict[Cut, Rival] = {}
+            rivals: dict[Cut, Screened] = {}
             for each in possible:
                 found = self._screened(each, every[:num_examples])
                 if isinstance(found, str):
                     left_out[each.cut] = found
                     continue
                 outcomes[each.cut] = found
-                rivals[each.cut] = Rival.of(f"{self.live.step}{each.cut.name}", each.num_params, found)
+                rivals[each.cut] = Screened.of(f"{self.live.step}{each.cut.name}", each.num_params, found)
                 losses[each.cut] = Figure(**vars(rivals[each.cut].loss))
             if self.workers.rank == 0:
                 others = [
-                    Rival.of(candidate.name, candidate.adapter_params, stored, min(num_examples, len(every)))
+                    Screened.of(candidate.name, candidate.adapter_params, stored, min(num_examples, len(every)))
                     for candidate in candidates
                     if (stored := outcomes_of(candidate.name)) is not None
                 ]
@@ -202,7 +202,7 @@ class Cutter:
         except TooLittleMemoryError as error:
             reason = str(error)
         else:
-            loss = Rival.of("", 0, outcomes).loss.value
+            loss = Screened.of("", 0, outcomes).loss.value
             if math.isfinite(loss):
                 return outcomes
             reason = f"validation loss on {len(examples)} examples is {loss}"

@@ -23,7 +23,7 @@ def list_configurations(space: Mapping[str, SpaceEntry]) -> list[dict[str, Any]]
     return found if len(found) <= MOST_LISTED else None
 
 
-def identity(params: Mapping[str, Any]) -> str:
+def canonical_params(params: Mapping[str, Any]) -> str:
     """The same for equal parameters in any order."""
     return json.dumps(params, sort_keys=True)
 

@@ -2,9 +2,9 @@ import pytest
 
 from prunedlora.config.space import Choice, IntRange, LogInt, LogUniform, SpaceEntry, Uniform, Value
 from prunedlora.registry import names
-from prunedlora.study import configurations
-from prunedlora.study.configurations import identity, list_configurations
+from prunedlora.study import listed_configurations
 from prunedlora.study.kept_study import propose
+from prunedlora.study.listed_configurations import canonical_params, list_configurations
 from prunedlora.study.suggest import fixed
 
 SPACE: dict[str, SpaceEntry] = {
@@ -20,7 +20,7 @@ SPACE: dict[str, SpaceEntry] = {
 def test_every_configuration_once_conditions_obeyed() -> None:
     listed = list_configurations(SPACE)
     assert listed is not None
-    assert len(listed) == len({identity(each) for each in listed}) == (2 + 1) * 2 * 3 * 2
+    assert len(listed) == len({canonical_params(each) for each in listed}) == (2 + 1) * 2 * 3 * 2
     assert all(("pruning.schedule.end" in each) == (each["pruning.schedule.name"] == "cubic") for each in listed)
     values, distributions = fixed(listed[-1], SPACE)
     assert values["adapter.target_modules"] == ["query", "value"]
@@ -30,13 +30,13 @@ def test_every_configuration_once_conditions_obeyed() -> None:
 
 @pytest.mark.parametrize("sampler", names("sampler"))
 def test_what_a_sampler_proposes_is_listed(sampler: str) -> None:
-    listed = {identity(each) for each in list_configurations(SPACE) or ()}
+    listed = {canonical_params(each) for each in list_configurations(SPACE) or ()}
     for seed in range(5):
         _, part = propose(
             [], {}, space=SPACE, objectives={"accuracy": "maximize", "adapter_params": "minimize"}, sampler=sampler,
             seed=seed, num_concurrent=1,
         )  # fmt: skip
-        assert identity(part["params"]) in listed
+        assert canonical_params(part["params"]) in listed
 
 
 def test_spaces_without_end_or_too_large_are_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,5 +45,5 @@ def test_spaces_without_end_or_too_large_are_not_listed(monkeypatch: pytest.Monk
     assert list_configurations({"a": rank, "b": LogUniform(log_uniform=(0.1, 1))}) is None
     assert list_configurations({"a": IntRange(int=(1, 10_001))}) is None
     assert len(list_configurations({"a": IntRange(int=(1, 10_000))}) or ()) == 10_000
-    monkeypatch.setattr(configurations, "MOST_LISTED", 1)
+    monkeypatch.setattr(listed_configurations, "MOST_LISTED", 1)
     assert list_configurations({"a": rank}) is None
