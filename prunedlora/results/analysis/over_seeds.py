@@ -29,6 +29,7 @@ def mean_contrasts(
     rng: np.random.Generator,
     *,
     resolution: float = 0.0,
+    rare: float = 0.0,
     seeds: Sequence[Sequence[int | None]] | None = None,
 ) -> list[MeanContrast]:
     """Contrasts of settings `pairs` (first, second), by number.
@@ -37,8 +38,9 @@ def mean_contrasts(
     `errors[c]` (num_draws, num_seeds of c): resampled minus measured, drawn together for all settings
     (`example_errors`), so that pairs of examples show; zeros where there is no noise of examples. `resolution`: what
     one example more or less changes at most; figures are rounded to it, and one example more is taken to speak against
-    each side. Noise of the seeds is estimated for each setting by itself, never pooled: a steady one says nothing of a
-    restless one. Its variance is drawn anew for every draw,
+    each side. `rare`: of a loss, which has no such most, what one that was not seen may cost. Noise of the seeds is
+    estimated for each setting by itself, never pooled: a steady one says nothing of a restless one. Its variance is
+    drawn anew for every draw,
 
         σ² = s² ν / χ²_ν − ι, at least 0      s²: variance over the ν + 1 seeds
                                               ι: what of it the examples explain, on which two seeds err differently
@@ -53,7 +55,7 @@ def mean_contrasts(
     told = [pair for pair in pairs if is_told[pair[0]] and is_told[pair[1]]]
 
     def of_mean(of: Floats, by_examples: Floats) -> Floats:
-        return _errors_of_mean(of, by_examples, resolution, rng)
+        return _errors_of_mean(of, by_examples, resolution, resolution + rare, rng)
 
     alone = {c: of_mean(gains[c], errors[c]) for c in sorted({c for pair in told for c in pair})}
     drawn = [
@@ -85,13 +87,15 @@ def _same(one: Sequence[int | None], other: Sequence[int | None]) -> bool:
     return list(one) == list(other) and None not in one
 
 
-def _errors_of_mean(gains: Floats, errors: Floats, resolution: float, rng: np.random.Generator) -> Floats:
-    """(num_draws,) measured minus true mean of one setting: its seeds' noise, and the examples'."""
+def _errors_of_mean(
+    gains: Floats, errors: Floats, resolution: float, one_more: float, rng: np.random.Generator
+) -> Floats:
+    """(num_draws,) measured minus true mean of one setting: its seeds' noise, and the examples', with one more."""
     num_draws, degrees = len(errors), len(gains) - 1
     apart = errors - errors.mean(1, keepdims=True)
     explained = float(apart.var(0).sum()) / degrees
     variance = float(gains.var(ddof=1)) + resolution**2 / 12  # of a rounded figure: equal ones need not be equal
     of_seeds = np.maximum(variance * degrees / rng.chisquare(degrees, num_draws) - explained, 0.0)
     noise = np.sqrt(of_seeds / len(gains)) * rng.standard_normal(num_draws)
-    unseen = rng.choice((-1.0, 1.0), num_draws) * rng.exponential(resolution, num_draws)
+    unseen = rng.choice((-1.0, 1.0), num_draws) * rng.exponential(one_more, num_draws)
     return np.asarray(errors.mean(1) + noise + unseen)

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from prunedlora.results.analysis.confidence import Ints
 from prunedlora.results.analysis.configurations import configurations
 from prunedlora.results.analysis.over_seeds import mean_contrasts
 from prunedlora.results.analysis.pareto import Objectives, Point
 from prunedlora.results.comparison.groups import Group
-from prunedlora.results.comparison.resampling import draw_sample, outcomes_of, why_no_probability
+from prunedlora.results.comparison.resampling import Sample, draw_sample, outcomes_of, why_no_probability
 from prunedlora.results.comparison.verdicts import Matched, Overall, overall, verdict_of
 from prunedlora.results.record import ExampleOutcomes, Figure
 from prunedlora.results.recorded_settings import flat
@@ -134,6 +135,7 @@ def contrast_methods(
         confidence,
         rng,
         resolution=float(sample.steps.max()),
+        rare=_rare(sample, owner),
         seeds=[one.seeds for _, one in every],
     )
     bound = dict(zip(pairs, bounds, strict=True))
@@ -165,6 +167,15 @@ def contrast_methods(
         MethodContrast((), why) if why else MethodContrast(tuple(at(number, size) for size in sizes(number)), "")
         for number, why in enumerate(why_not, start=1)
     ]
+
+
+def _rare(sample: Sample, owner: Ints) -> float:
+    """What one example more may cost settings that another has not to pay, at most; 0 where it is no loss."""
+    if sample.rare is None:
+        return 0.0
+    first = [int(np.flatnonzero(owner == of)[0]) for of in range(owner.max() + 1)]
+    costs = np.stack([sample.rare(point) for point in first])
+    return max(float(costs[:, owner == of].mean(1).max()) for of in range(owner.max() + 1))
 
 
 def rates_text(groups: Sequence[Group]) -> str:

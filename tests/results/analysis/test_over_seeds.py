@@ -113,3 +113,11 @@ def test_figures_that_are_equal_by_rounding_are_not_known_for_certain():
     errors = [np.zeros((4000, 2))] * 2
     (found,) = mean_contrasts(gains, errors, [(0, 1)], 0.95, np.random.default_rng(0), resolution=0.01)
     assert found.low < -0.02 < 0.02 < found.high
+
+
+def test_an_example_that_was_not_seen_may_cost_a_loss_more():
+    gains, errors = [np.array([-1.0, -1.01])] * 2, [np.zeros((8000, 2))] * 2
+    widths = [
+        mean_contrasts(gains, errors, [(0, 1)], 0.9, np.random.default_rng(0), rare=rare)[0].high for rare in (0, 0.5)
+    ]
+    assert widths[0] < 0.5 < widths[1]
