@@ -16,7 +16,7 @@ from prunedlora.cli.store_verbs import compare, recommend, report
 from prunedlora.cli.sweep_verbs import search, show_data, train
 from prunedlora.errors import show_anything
 
-__all__ = ["app", "report", "search", "train"]
+__all__ = ["app", "confirm", "report", "search", "train"]
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False)
 for verb in (search, train, shrink, show_data, report, recommend, confirm, compare, export, serving, latency, harness):

@@ -154,7 +154,7 @@ def test_a_sweep_goes_on_beside_it(confirmed: tuple[Path, str], folder: Path) ->
     assert len(result.summary.confirmations) == 1
 
 
-@pytest.mark.parametrize("after", [1, 3])
+@pytest.mark.parametrize("after", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_killed_and_resumed_is_as_uninterrupted(
     after: int, place: Path, confirmed: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -269,7 +269,7 @@ def coverage(
     num_draws: Annotated[int, typer.Option(min=100, help="Resamplings of each.")] = 1000,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
-    """Whether stated confidence is kept: of recommendations, of bounds, of the probability to be on the front."""
+    """Whether stated confidence is kept: of the decision's bounds, of intervals, of settings, of confirmations."""
     from prunedlora.benchmarks.product.coverage import print_coverage
 
     figures = print_coverage(num_sweeps=num_sweeps, num_draws=num_draws, seed=seed, console=Console(width=120))

@@ -134,11 +134,16 @@ def _unless_itself(summary: Summary, point: Point) -> str:
 
 def _beside_original(summary: Summary, recommended: Point, original: Point) -> str:
     beside, quality = summary.beside[recommended.name], summary.objectives.quality
-    tests = [summary.test_of(point) for point in (recommended, original)]
-    luck = "Nobody chose the original on these examples, but this one was chosen: expect a little less of it."
-    if None not in tests:
-        here, there = (figure_text(figure) for figure in tests if figure is not None)
-        luck = f"On the test split, by which nothing was chosen: {here}, the original {there}."
+    test, before = summary.test_of(recommended), summary.test_of(original)
+    luck = "Nobody chose the original on these examples, but this one was chosen"
+    if test is None:
+        luck += ": expect a little less of it."
+    elif before is None:
+        luck += ", and the original was not measured on the test split."
+    else:
+        luck = (
+            f"On the test split, by which nothing was chosen: {figure_text(test)}, the original {figure_text(before)}."
+        )
     times = "Empty, beside" if beside.times_smaller is None else _smaller(beside.times_smaller)
     best = " None measured better." if summary.best is not None and summary.best.name == original.name else ""
     step = recommended.candidate.step

@@ -57,7 +57,7 @@ def curve_chart(found: LearningCurves) -> go.Figure:
             )
     losses = [loss for curve in found.curves for _, loss in (*curve.train, *curve.validation) if loss > 0]
     is_log = bool(losses) and max(losses) > LOG_FROM * min(losses)
-    yaxis = {**GRID, "title": "loss (nats per target)", **({"type": "log", "tickformat": ".1~g"} if is_log else {})}
+    yaxis = {**GRID, "title": "loss (nats per target)", **({"type": "log", "tickformat": "~g"} if is_log else {})}
     legend = {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0}
     return figure.update_layout(layout(xaxis={**GRID, "title": "step"}, yaxis=yaxis, legend=legend))
 

@@ -136,3 +136,18 @@ def test_harness_figures_are_shown_where_there_are_any(store):
     page = page_of(store)
     assert '<th scope="col" class="number">arc_easy/acc (limit 20)</th>' in page
     assert '<td><code>a1@10</code></td><td class="number" data-value="0.25">0.250 ± 0.100</td>' in page
+
+
+def test_the_original_stands_beside_with_its_test_figure(fill, record, candidate, cut):
+    config = {"adapter": {"method": "lora", "start_from": "some/adapter"}, "training": {"num_steps": 0}}
+    made = candidate(0.9, 100, 0, progress=1.0, cut=cut(1), adapter_path="adapters/0r1")
+    store = fill(record("a1", candidate(0.905, 800, 0, adapter_path="adapters/0"), made, config=config))
+    assert "but this one was chosen: expect a little less of it." in page_of(store)
+    put_test(store, "a1", "0r1")
+    assert "was chosen, and the original was not measured on the test split." in page_of(store)
+    put_test(store, "a1", "0")
+    assert "by which nothing was chosen: 0.950 ± 0.010, the original 0.950 ± 0.010." in page_of(store)
+    assert [row.what for row in rows_beside(summarize(store))] == [
+        "recommended", "what it began with, best measured",
+    ]  # fmt: skip
+    assert rows_beside(summarize(store))[1].test.startswith("0.950")
