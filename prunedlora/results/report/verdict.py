@@ -170,7 +170,7 @@ def choices_table(decision: Decision, summary: Summary) -> Table:
     table = plain_table(
         f"What may be lost, and the smallest adapter measured so ({percent(decision.confidence)} bounds)"
     )
-    for name in ("within", summary.objectives.quality, "worse by", "at most", "params", "file", "slot"):
+    for name in ("within", summary.objectives.quality, "worse", "at most", "params", "file", "slot"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("adapter", overflow="fold")
     for choice in decision.choices:

@@ -61,6 +61,27 @@ def test_nothing_that_goes_is_ever_named(seed, fill, record, candidate):
     assert nameable(summarize(store)) == kept
 
 
+def test_a_larger_and_worse_one_may_be_the_smallest_that_is_proven(fill, record, candidate):
+    """It errs where the best errs; the smaller and better one errs elsewhere, and is known less well for it."""
+    wrong = {"best": range(20), "larger": range(23), "smaller": range(60, 82)}
+    records = {}
+    for params, (name, places) in zip((1000, 500, 400), wrong.items(), strict=True):
+        share = 1 - len(places) / 400
+        figure = Figure(value=share, stderr=(share * (1 - share) / 399) ** 0.5, num_examples=400)
+        records[name] = record(name, candidate(params=params, figures={"accuracy": figure}))
+    store = fill(*records.values())
+    for name, places in wrong.items():
+        right = tuple(int(place not in places) for place in range(400))
+        scores = ExampleOutcomes(loss_sums=(0.0,) * 400, num_targets=(1,) * 400, scores={"accuracy": right})
+        store.write_outcomes(name, "10", scores)
+    summary = summarize(store)
+    found = decide(summary)
+    bound = found.standings["larger@10"].bound
+    assert bound < found.standings["smaller@10"].bound
+    assert decide(summary, within=bound).proven.point.name == "larger@10"
+    assert "larger@10" in nameable(summary)
+
+
 def test_one_whose_error_is_not_known_beats_nothing(fill, record, candidate):
     best = candidate(params=10, figures={"accuracy": Figure(value=1.0, num_examples=1)})
     other = candidate(params=20, figures={"accuracy": Figure(value=0.1, stderr=0.01, num_examples=400)})
