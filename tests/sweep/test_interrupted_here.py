@@ -11,6 +11,7 @@ from rich.console import Console
 from prunedlora.config.load import parse_sweep
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.results.store import Store
+from prunedlora.sweep import here_run as here_run_module
 from prunedlora.sweep import run_here as run_here_module
 from prunedlora.sweep.here_progress import HereProgress
 from tests.inventions import invented_record
@@ -84,7 +85,8 @@ def test_what_comes_after_the_trials_is_left_to_the_next_run(
     """The report is written all the same."""
     config = parse_sweep(tree_of(tmp_path, tmp_path / "store"), "test")
     with monkeypatch.context() as patch:
-        patch.setattr(run_here_module, work, lambda *_, **__: signal.raise_signal(signal.SIGINT))
+        place = run_here_module if work == "measure_base" else here_run_module
+        patch.setattr(place, work, lambda *_, **__: signal.raise_signal(signal.SIGINT))
         first, text = run(config)
     store = Store(config.storage)
     assert (first.exit_code, first.ending, first.num_new) == (130, "interrupted", 1)
@@ -98,7 +100,7 @@ def test_what_comes_after_the_trials_is_left_to_the_next_run(
     def never(*_: Any, **__: Any) -> str:
         pytest.fail("the trial is done")
 
-    monkeypatch.setattr(run_here_module, "execute_trial", never)
+    monkeypatch.setattr(here_run_module, "execute_trial", never)
     second, _ = run(config)
     assert (second.exit_code, second.num_kept) == (0, 1)
     assert store.read_base() is not None

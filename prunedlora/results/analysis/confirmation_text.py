@@ -24,7 +24,7 @@ def fresh_sentences(confirmations: Iterable[Confirmation], name: str, objectives
 
 
 def fresh_text(result: FreshResult) -> str:
-    """ "0.912 ± 0.003 over 3 fresh seeds"; empty while there is none."""
+    """ "MEAN ± ERROR over 3 fresh seeds"; empty while there is none."""
     if result.mean is None:
         return ""
     seeds = "1 fresh seed" if len(result.points) == 1 else f"{len(result.points)} fresh seeds"

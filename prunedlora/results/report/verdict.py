@@ -119,7 +119,7 @@ def settings_sentences(decision: Decision) -> list[str]:
 
 
 def settings_text(settings: Configuration) -> str:
-    """Mean over the trainings that got this far, and how many failed: "mean over 3 seeds 0.912 ± 0.004; 1 of 4
+    """Mean over the trainings that got this far, and how many failed: "mean over 3 seeds MEAN ± ERROR; 1 of 4
     trainings failed"."""
     parts = []
     if settings.stderr_over_seeds is not None:
