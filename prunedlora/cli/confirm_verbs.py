@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from prunedlora.cli.options import DryRun, MaxSeconds, Overrides, StoreArgument
+from prunedlora.cli.options import DryRun, MaxSeconds, Overrides, StoreArgument, share_of_quality
 from prunedlora.cli.sweep_verbs import check_packages
 from prunedlora.errors import clear_errors
 from prunedlora.plain_print import print_plain
@@ -69,7 +69,7 @@ def confirm(
             num_seeds=seeds,
             most_seeds=most_seeds,
             num_looks=looks,
-            within=None if within is None else _share(within),
+            within=None if within is None else share_of_quality(within),
             confidence=confidence,
         )
         console, changes = Console(), overrides or ()
@@ -116,15 +116,6 @@ def on_test(
             opened, names, given_device(device), lambda name: print_plain(waiting, f"measuring {name}")
         )
         _print_tests(summary, rows, as_json=as_json)
-
-
-def _share(text: str) -> float:
-    """A difference of quality: a number, or points (hundredths) as in 1pt."""
-    number = text.removesuffix("pt")
-    try:
-        return float(number) / (100.0 if number != text else 1.0)
-    except ValueError:
-        raise typer.BadParameter(f"--within {text!r} is neither a number (0.01) nor points (1pt)") from None
 
 
 def _print_tests(summary: "Summary", rows: "list[TestedCandidate]", *, as_json: bool) -> None:

@@ -66,3 +66,12 @@ CandidatesArgument = Annotated[
 ]
 Front = Annotated[bool, typer.Option("--front", help="All on the front that can be shipped instead.")]
 StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="Storage of a sweep: a path or URI.")]
+
+
+def share_of_quality(text: str) -> float:
+    """A difference of quality: a number, or points (hundredths) as in 1pt."""
+    number = text.removesuffix("pt")
+    try:
+        return float(number) / (100.0 if number != text else 1.0)
+    except ValueError:
+        raise typer.BadParameter(f"--within {text!r} is neither a number (0.01) nor points (1pt)") from None

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from prunedlora.cli.options import SizeAxis, Slot, StoreArgument
+from prunedlora.cli.options import SizeAxis, Slot, StoreArgument, share_of_quality
 from prunedlora.errors import clear_errors
 
 
@@ -68,7 +68,7 @@ def recommend(
         print_verdict(
             opened,
             Console(),
-            within=None if within is None else _share(within),
+            within=None if within is None else share_of_quality(within),
             confidence=confidence,
             constraints=Constraints(max_params, max_bytes, slot, max_slot_bytes),
             proven=proven,
@@ -98,15 +98,6 @@ def compare(
 
         run_comparison(
             stores, Console(), names=names.split(",") if names is not None else None, by=by, against=against,
-            within=_share(within), confidence=confidence, to=to, as_json=as_json,
+            within=share_of_quality(within), confidence=confidence, to=to, as_json=as_json,
             command=shlex.join(["prunedlora", *sys.argv[1:]]),
         )  # fmt: skip
-
-
-def _share(text: str) -> float:
-    """A difference of quality: a number, or points (hundredths) as in 1pt."""
-    number = text.removesuffix("pt")
-    try:
-        return float(number) / (100.0 if number != text else 1.0)
-    except ValueError:
-        raise typer.BadParameter(f"--within {text!r} is neither a number (0.01) nor points (1pt)") from None
