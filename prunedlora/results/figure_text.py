@@ -10,6 +10,11 @@ def figure_text(figure: Figure) -> str:
     return f"{figure.value:.3f}" + (f" ± {figure.stderr:.3f}" if figure.stderr else "")
 
 
+def percent(share: float) -> str:
+    """A share in percent, with the digits that it was given with: 0.995 is no certainty."""
+    return f"{100 * share:.10g}%"
+
+
 def no_error_text(figures: Iterable[Figure]) -> str:
     """Why some of them stand without ±: an error of exactly 0 is that of examples which all give the same, or of a
     figure of all classes that none of them moves. Empty where there are none such."""

@@ -2,13 +2,12 @@
 all of their trainings; an adapter is one of these, and stands for itself."""
 
 import json
-import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import sqrt
 
 from prunedlora.results.analysis.example_errors import data_of
-from prunedlora.results.analysis.pareto import Objectives, Point
+from prunedlora.results.analysis.over_seeds import mean_and_error
+from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.record import TrialRecord
 
 
@@ -17,14 +16,9 @@ class Configuration:
     """The candidates that one configuration left at one step (and by one cut), one per seed. Rungs and cuts are at the
     same steps with every seed; their sizes may differ where layers share a budget, by less than one component."""
 
-    point: Point
-    """The one to ship: the best measured of those with an adapter file (of all where none has one), of equals the
-    smallest."""
     points: tuple[Point, ...]
     """All that were measured, by key, whether their adapter file is there or not: a mean over those whose file was kept
     would be that of the luckiest."""
-    mean: float
-    """Of the quality over all of them."""
     missing: tuple[TrialRecord, ...]
     """Trials of the same configuration that failed or ended before this step, or passed over this cut: not in the
     mean."""
@@ -42,10 +36,9 @@ class Configuration:
         return sum(failure.fault in (None, "trial") for failure in failures)
 
     @property
-    def stderr_over_seeds(self) -> float | None:
-        """Standard error of the mean over seeds, on these examples; None for a single one."""
-        values = [point.quality.value for point in self.points]
-        return statistics.stdev(values) / sqrt(len(values)) if len(values) > 1 else None
+    def over_seeds(self) -> tuple[float, float | None]:
+        """Mean of the quality over all of them, and its standard error over the seeds, on these examples."""
+        return mean_and_error([point.quality.value for point in self.points])
 
 
 def identity(record: TrialRecord) -> str:
@@ -55,20 +48,16 @@ def identity(record: TrialRecord) -> str:
     return json.dumps({name: value for name, value in record.config.items() if name != "seed"}, sort_keys=True)
 
 
-def settings_of(
-    point: Point, points: Sequence[Point], records: Sequence[TrialRecord], objectives: Objectives
-) -> Configuration:
+def settings_of(point: Point, points: Sequence[Point], records: Sequence[TrialRecord]) -> Configuration:
     """The configuration that one of the points is of; arguments as for `configurations`."""
     same = identity(point.record)
     alike = [record for record in records if identity(record) == same]
     keys = {record.key for record in alike}
-    found = configurations([one for one in points if one.key in keys], alike, objectives)
+    found = configurations([one for one in points if one.key in keys], alike)
     return next(one for one in found if any(member.name == point.name for member in one.points))
 
 
-def configurations(
-    points: Iterable[Point], records: Sequence[TrialRecord], objectives: Objectives
-) -> list[Configuration]:
+def configurations(points: Iterable[Point], records: Sequence[TrialRecord]) -> list[Configuration]:
     """The points by configuration, in the order of their first one. `records`: all trials, for those that are missing.
 
     Trials on other data are other configurations.
@@ -83,17 +72,10 @@ def configurations(
     trials: dict[str, list[TrialRecord]] = {}
     for record in records:
         trials.setdefault(identity(record), []).append(record)
-    found = []
-    for (same, name, _), members in groups.items():
-        found.append(
-            Configuration(
-                point=min(
-                    [point for point in members if point.candidate.adapter_path is not None] or members,
-                    key=lambda p: (-objectives.gain(p.quality.value), p.size, p.key),
-                ),
-                points=tuple(sorted(members, key=lambda p: p.key)),
-                mean=statistics.fmean(point.quality.value for point in members),
-                missing=tuple(record for record in trials[same] if all(c.name != name for c in record.candidates)),
-            )
+    return [
+        Configuration(
+            points=tuple(sorted(members, key=lambda p: p.key)),
+            missing=tuple(record for record in trials[same] if all(c.name != name for c in record.candidates)),
         )
-    return found
+        for (same, name, _), members in groups.items()
+    ]

@@ -8,16 +8,15 @@ The fresh trainings are no candidates of the sweep's one answer: they are more d
 of more draws is luckier still. They stand beside it.
 """
 
-import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import sqrt
 
 import numpy as np
 
 from prunedlora.results.analysis.confidence import NUM_DRAWS
 from prunedlora.results.analysis.example_errors import example_errors, step_of_one
 from prunedlora.results.analysis.looks import Statement, state
+from prunedlora.results.analysis.over_seeds import mean_and_error
 from prunedlora.results.analysis.pareto import Objectives, Point, points
 from prunedlora.results.analysis.tested import tested
 from prunedlora.results.ask import ConfirmationPlan
@@ -53,17 +52,21 @@ class FreshResult:
     @property
     def mean(self) -> float | None:
         """Of the fresh trainings that measured it; None while there is none."""
-        return statistics.fmean(point.quality.value for point in self.points) if self.points else None
+        return self._over_seeds[0] if self.points else None
 
     @property
     def stderr(self) -> float | None:
         """Standard error of the mean over seeds, on these examples; None for fewer than two."""
-        return _over_seeds([point.quality.value for point in self.points])[1]
+        return self._over_seeds[1]
+
+    @property
+    def _over_seeds(self) -> tuple[float, float | None]:
+        return mean_and_error([point.quality.value for point in self.points])
 
     @property
     def test_mean(self) -> tuple[float, float | None] | None:
         """The same on the test split; None where none was measured there."""
-        return _over_seeds([figure.value for figure in self.test]) if self.test else None
+        return mean_and_error([figure.value for figure in self.test]) if self.test else None
 
 
 @dataclass(frozen=True)
@@ -170,9 +173,3 @@ def _statements(
 
 def _has(figures: dict[str, dict[str, Figure]], point: Point, objectives: Objectives) -> bool:
     return objectives.quality in figures.get(point.name, {})
-
-
-def _over_seeds(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and its standard error."""
-    stderr = statistics.stdev(values) / sqrt(len(values)) if len(values) > 1 else None
-    return (statistics.fmean(values) if values else np.nan), stderr

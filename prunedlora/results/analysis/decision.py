@@ -135,7 +135,7 @@ def decide(
         check_margin(summary.objectives, within)
     check_confidence(confidence)
     margin = summary.within if within is None else within
-    allowed = constraints.allowed([point for point in summary.points if point.candidate.adapter_path is not None])
+    allowed = constraints.allowed([point for point in summary.points if point.has_file])
     if not allowed:
         return None
     gain = summary.objectives.gain
@@ -166,7 +166,7 @@ def decide(
         recommended=recommended,
         choices=choices,
         standings=standings,
-        settings=settings_of(recommended.point, summary.points, summary.records, summary.objectives),
+        settings=settings_of(recommended.point, summary.points, summary.records),
         unproven=unproven,
         caveats=tuple(caveats),
         num_examples=best.quality.num_examples,

@@ -24,7 +24,7 @@ def nameable(summary: Summary) -> frozenset[str]:
     are when files go: figures and outcomes stay, and those without a file are compared too.
     """
     axes = _axes(summary)
-    found = [point for point in summary.points if point.candidate.adapter_path is not None]
+    found = [point for point in summary.points if point.has_file]
     sizes = np.array([[_size(point, axis) for axis in axes] for point in found]).reshape(len(found), len(axes))
     gains = np.array([summary.objectives.gain(point.quality.value) for point in found])
     errors = np.array([inf if point.quality.stderr is None else point.quality.stderr for point in found])

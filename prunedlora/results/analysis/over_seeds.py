@@ -1,8 +1,9 @@
 """Settings, not adapters: what several trainings of the same settings, each with its own seed, tell of any other."""
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, nan, sqrt
 
 import numpy as np
 
@@ -19,6 +20,12 @@ class MeanContrast:
     high: float
     """Two-sided, for all contrasts of one call at once; infinite where one of both was trained once, or a training of
     one failed: nothing can be said then of what the settings give."""
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean over seeds, NaN of none, and its standard error, None for fewer than two."""
+    stderr = statistics.stdev(values) / sqrt(len(values)) if len(values) > 1 else None
+    return (statistics.fmean(values) if values else nan), stderr
 
 
 def mean_contrasts(

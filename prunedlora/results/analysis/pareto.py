@@ -76,6 +76,11 @@ class Point:
         """`<key>@<step>`, as `prunedlora export` takes it."""
         return f"{self.key}@{self.candidate.name}"
 
+    @property
+    def has_file(self) -> bool:
+        """Whether there is an adapter to ship."""
+        return self.candidate.adapter_path is not None
+
 
 @dataclass(frozen=True)
 class Reference:

@@ -90,9 +90,18 @@ class Summary:
     def test_of(self, point: Point) -> Figure | None:
         """What a candidate's quality is on the test split; None where it was not looked at there."""
         figures = self.tested.get(point.name, {})
-        if self.exported is not None and self.recommended is not None and point.name == self.recommended.name:
+        if self.exported is not None and self.is_recommended(point.name):
             figures = self.exported.test | figures
         return figures.get(self.objectives.quality)
+
+    def is_recommended(self, name: str) -> bool:
+        """Whether the candidate of this name (Point.name) is the recommended one."""
+        return self.recommended is not None and self.recommended.name == name
+
+    @property
+    def base_quality(self) -> Figure | None:
+        """What the untrained base model's quality is; None where it was not measured."""
+        return None if self.base is None else self.base.figures.get(self.objectives.quality)
 
     @property
     def best(self) -> Point | None:
@@ -102,7 +111,7 @@ class Summary:
     @property
     def shippable_front(self) -> list[Point]:
         """The points of the front that have an adapter file."""
-        return [point for point in self.front if point.candidate.adapter_path is not None]
+        return [point for point in self.front if point.has_file]
 
     def adapter_uri(self, point: Point) -> str | None:
         """Absolute path or URI of a candidate's adapter; None when it has no file."""

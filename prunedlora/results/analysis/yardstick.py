@@ -3,6 +3,7 @@ reader would use without it, a plain LoRA; and the best."""
 
 from dataclasses import dataclass
 
+from prunedlora.results.analysis.budget import smallest_within
 from prunedlora.results.analysis.original import original_name, works_no_better
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.summary import Summary
@@ -43,12 +44,10 @@ def yardstick(summary: Summary) -> Yardstick | None:
     whole = [point for point in summary.points if is_complete(point) and point.size > 0]
     if summary.best is None or not whole:
         return None
-    floor = gain(summary.best.quality.value) - summary.within
     plain = [point for point in whole if method(point.record) in PLAIN]
-    if good := [point for point in plain if gain(point.quality.value) >= floor - 1e-12]:
-        return Yardstick(min(good, key=lambda p: (p.size, -gain(p.quality.value), p.name)), True, True)
+    good = smallest_within(plain, summary.objectives, gain(summary.best.quality.value), summary.within)
     best = min(plain or whole, key=lambda p: (-gain(p.quality.value), p.size, p.name))
-    return Yardstick(best, bool(plain), gain(best.quality.value) >= floor - 1e-12)
+    return Yardstick(good or best, is_plain=bool(plain), is_as_good=good is not None)
 
 
 def comparisons(summary: Summary) -> list[str]:
@@ -106,7 +105,7 @@ def _smaller(times: float) -> str:
 def _doubted(summary: Summary, original: Point) -> list[str]:
     """That the original does not work on these data, in which case no size of it says anything; else nothing."""
     quality = summary.objectives.quality
-    base = None if summary.base is None else summary.base.figures.get(quality)
+    base = summary.base_quality
     if base is None or not works_no_better(original.quality, base, summary.objectives):
         return []
     return [

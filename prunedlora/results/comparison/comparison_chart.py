@@ -14,7 +14,7 @@ from prunedlora.results.comparison.words import said
 from prunedlora.results.figure_text import figure_text
 from prunedlora.results.record import Figure
 from prunedlora.results.recorded_settings import method
-from prunedlora.results.report.chart_style import GREY, GRID, SIZE_TITLES, Look, layout, looks, text
+from prunedlora.results.report.chart_style import GREY, GRID, LEGEND, SIZE_TITLES, Look, layout, looks, text
 from prunedlora.results.report.plotly_scene import plotly_figure, size_axis
 from prunedlora.results.report.scene import Line, Marks, Scene, axis_position, level, marks_of
 
@@ -75,8 +75,7 @@ def differences_chart(comparison: Comparison) -> go.Figure:
         "xaxis": size_axis(SIZE_TITLES[comparison.objectives.size], sizes),
         "yaxis": {**GRID, "title": f"{text(comparison.objectives.quality)}, better by"},
     }
-    legend = {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0}
-    return figure.update_layout(layout(**axes, legend=legend, hovermode="closest"))
+    return figure.update_layout(layout(**axes, legend=LEGEND, hovermode="closest"))
 
 
 def group_looks(groups: Sequence[Group]) -> list[Look]:

@@ -21,9 +21,9 @@ from prunedlora.results.comparison.words import (
     said,
     tables_of,
 )
+from prunedlora.results.figure_text import percent
 from prunedlora.results.report.chart_style import SIZE_TITLES
 from prunedlora.results.report.page import render
-from prunedlora.results.report.verdict import percent
 from prunedlora.results.storage import Storage
 
 

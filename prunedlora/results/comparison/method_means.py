@@ -6,7 +6,6 @@ are bounded at once (over_seeds.py), so that the luck of those which came out as
     max q_a − max q_c ≥ max_a min_c low(a, c)    and    ≤ min_c max_a high(a, c)
 """
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from prunedlora.results.analysis.confidence import Ints
 from prunedlora.results.analysis.configurations import configurations
-from prunedlora.results.analysis.over_seeds import mean_contrasts
+from prunedlora.results.analysis.over_seeds import mean_and_error, mean_contrasts
 from prunedlora.results.analysis.pareto import Objectives, Point
 from prunedlora.results.comparison.groups import Group
 from prunedlora.results.comparison.resampling import Sample, draw_sample, outcomes_of, why_no_probability
@@ -49,10 +48,9 @@ class Settings:
     @property
     def quality(self) -> Figure:
         """Mean over the seeds, and its standard error over them."""
-        values = [point.quality.value for point in self.points]
-        stderr = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
+        mean, stderr = mean_and_error([point.quality.value for point in self.points])
         fewest = min(point.quality.num_examples for point in self.points)
-        return Figure(value=statistics.fmean(values), stderr=stderr, num_examples=fewest)
+        return Figure(value=mean, stderr=stderr, num_examples=fewest)
 
     @property
     def seeds(self) -> list[int | None]:
@@ -86,7 +84,7 @@ def repeated_settings(group: Group) -> list[Settings]:
     user broke tells nothing of them and is no training."""
     found = [
         (one, one.num_failed + sum(record.failure is None for record in one.missing))
-        for one in configurations(group.points, group.records, group.objectives)
+        for one in configurations(group.points, group.records)
     ]
     return [
         Settings(

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from math import isinf
 from typing import Generic, Literal, Protocol, TypeVar
 
+from prunedlora.results.figure_text import percent
 from prunedlora.results.record import Figure
-from prunedlora.results.report.verdict import percent
 
 Verdict = Literal["better", "worse", "equal", "unknown"]
 Overall = Literal["better", "worse", "equal", "unknown", "mixed"]

@@ -8,10 +8,9 @@ from prunedlora.results.comparison.fronts import Comparison, Contrast
 from prunedlora.results.comparison.groups import Group
 from prunedlora.results.comparison.method_means import ONE_EACH, MethodContrast, rates_text
 from prunedlora.results.comparison.verdicts import Matched, Side, Terms, sentences
-from prunedlora.results.figure_text import figure_text, no_error_text
+from prunedlora.results.figure_text import figure_text, no_error_text, percent
 from prunedlora.results.record import Figure
 from prunedlora.results.recorded_settings import flat
-from prunedlora.results.report.verdict import percent
 
 
 def of_methods(comparison: Comparison, contrast: Contrast) -> list[str]:

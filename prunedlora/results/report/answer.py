@@ -13,7 +13,7 @@ from prunedlora.results.analysis.serving import slot_cell
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.analysis.trainings import is_untrained
 from prunedlora.results.analysis.yardstick import yardstick
-from prunedlora.results.figure_text import figure_text, file_text
+from prunedlora.results.figure_text import figure_text, file_text, percent
 from prunedlora.results.record import Figure
 from prunedlora.results.recorded_settings import method
 from prunedlora.results.rung_text import made_text
@@ -66,8 +66,7 @@ def rows_beside(summary: Summary) -> list[Beside]:
             rows[point.name] = _row(f"{rows[point.name].what}, {what}", point, summary)
         else:
             rows[point.name] = _row(what, point, summary)
-    base = None if summary.base is None else summary.base.figures.get(summary.objectives.quality)
-    levels = {"full fine-tuning": summary.full, "base model, untrained": base}
+    levels = {"full fine-tuning": summary.full, "base model, untrained": summary.base_quality}
     return [*rows.values(), *(Beside(what, None, figure_text(one), "") for what, one in levels.items() if one)]
 
 
@@ -90,7 +89,7 @@ def with_interval(figure: Figure, quality: str, num_choices: int = 1) -> str:
     ends = interval_of(quality, figure, CONFIDENCE, num_choices)
     luck = f" for the best of {num_choices:,}" if num_choices > 1 else ""
     shown = f"{figure.value:.3f}"
-    return shown if ends is None else f"{shown} ({100 * CONFIDENCE:g}% interval{luck} {ends[0]:.3f}–{ends[1]:.3f})"
+    return shown if ends is None else f"{shown} ({percent(CONFIDENCE)} interval{luck} {ends[0]:.3f}–{ends[1]:.3f})"
 
 
 def looked_at_text(summary: Summary) -> str:

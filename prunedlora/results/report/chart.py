@@ -12,7 +12,7 @@ from prunedlora.results.analysis.history import Stage
 from prunedlora.results.analysis.learning_curves import LearningCurves
 from prunedlora.results.analysis.rank_map import OUTSIDE, rank_map
 from prunedlora.results.recorded_settings import in_order, method
-from prunedlora.results.report.chart_style import COLOURS, FADED, GREY, GRID, layout, looks, text
+from prunedlora.results.report.chart_style import COLOURS, FADED, GREY, GRID, LEGEND, layout, looks, text
 
 DASHES = ("solid", "dash", "dot", "dashdot")
 """Of trainings of one method, which has one colour."""
@@ -58,8 +58,7 @@ def curve_chart(found: LearningCurves) -> go.Figure:
     losses = [loss for curve in found.curves for _, loss in (*curve.train, *curve.validation) if loss > 0]
     is_log = bool(losses) and max(losses) > LOG_FROM * min(losses)
     yaxis = {**GRID, "title": "loss (nats per target)", **({"type": "log", "tickformat": "~g"} if is_log else {})}
-    legend = {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0}
-    return figure.update_layout(layout(xaxis={**GRID, "title": "step"}, yaxis=yaxis, legend=legend))
+    return figure.update_layout(layout(xaxis={**GRID, "title": "step"}, yaxis=yaxis, legend=LEGEND))
 
 
 def history_charts(stages: Sequence[Stage]) -> tuple[go.Figure, go.Figure]:

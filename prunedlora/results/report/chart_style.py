@@ -11,6 +11,7 @@ RED = "#e0393e"
 FADED = 0.8
 """Opacity of what is beaten. All colours below keep 3:1 with it, on white and in the dark (WCAG 2.2, 1.4.11)."""
 GRID = {"gridcolor": "rgba(128,128,128,0.25)", "zeroline": False, "linecolor": GREY, "automargin": True}
+LEGEND = {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0}
 SIZE_TITLES = {
     "adapter_params": "adapter parameters (A and B)",
     "adapter_bytes": "adapter bytes (A and B, float32)",

@@ -30,7 +30,7 @@ from prunedlora.sizes import SIZES
 def front_document(summary: Summary) -> dict[str, Any]:
     """The content of front.json, as plain JSON data."""
     quality, size = summary.objectives.quality, summary.objectives.size
-    base = summary.base.figures.get(quality) if summary.base is not None else None
+    base = summary.base_quality
     return {
         "sweep": summary.name,
         "objectives": summary.objectives.as_dict(),
@@ -150,7 +150,6 @@ def candidate_rows(summary: Summary) -> list[dict[str, Any]]:
     training are those until then: candidates of one key share them, so a training cost the most among its rows. Tokens
     per second and the share of padding are those of the whole training."""
     on_front = {point.name for point in summary.front}
-    recommended = summary.recommended.name if summary.recommended is not None else None
     return [
         {
             "key": record.key,
@@ -159,7 +158,7 @@ def candidate_rows(summary: Summary) -> list[dict[str, Any]]:
             "label": record.label,
             "status": record.status,
             "on_front": f"{record.key}@{candidate.name}" in on_front,
-            "recommended": f"{record.key}@{candidate.name}" == recommended,
+            "recommended": summary.is_recommended(f"{record.key}@{candidate.name}"),
             **_beside(summary, record.key, candidate),
             "progress": candidate.progress,
             **{

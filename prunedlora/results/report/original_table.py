@@ -74,5 +74,4 @@ def _table(summary: Summary, original: Point) -> OriginalTable:
 def _without_beaten(made: Sequence[Point], summary: Summary) -> list[Point]:
     cuts = [point for point in made if point.candidate.cut is not None]
     unbeaten = {point.name for point in front(cuts, summary.objectives)}
-    wanted = unbeaten | ({summary.recommended.name} if summary.recommended is not None else set())
-    return [point for point in made if point.candidate.cut is None or point.name in wanted]
+    return [p for p in made if p.candidate.cut is None or p.name in unbeaten or summary.is_recommended(p.name)]

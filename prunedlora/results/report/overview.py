@@ -73,9 +73,8 @@ def answer(summary: Summary, decision: Decision | None) -> Text:
         return Text(summary.missing_answer() or "")
     quality = summary.objectives.quality
     lines = [*sentences(decision, summary), *comparisons(summary), looked_at_text(summary)]
-    base = None if summary.base is None else summary.base.figures.get(quality)
-    if base is not None:
-        lines.append(f"The untrained base model has {quality} {figure_text(base)}.")
+    if summary.base_quality is not None:
+        lines.append(f"The untrained base model has {quality} {figure_text(summary.base_quality)}.")
     if summary.full is not None:
         lines.append(f"Full fine-tuning reaches {quality} {figure_text(summary.full)}.")
     return Text(" ".join(lines))

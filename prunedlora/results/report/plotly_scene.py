@@ -7,7 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from prunedlora.results.analysis.pareto import Point
-from prunedlora.results.report.chart_style import FADED, GREY, GRID, RED, layout, text
+from prunedlora.results.report.chart_style import FADED, GREY, GRID, LEGEND, RED, layout, text
 from prunedlora.results.report.scene import Line, Marks, Scene, axis_position
 
 MOST_AS_SHAPES = 2000
@@ -43,7 +43,7 @@ def plotly_figure(scene: Scene, hover: Hover) -> go.Figure:
         layout(
             xaxis=size_axis(scene.x_title, scene.sizes),
             yaxis={**GRID, "title": text(scene.y_title), **({} if seen is None else {"range": list(seen)})},
-            legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
+            legend=LEGEND,
             hovermode="closest",
             annotations=[*_empty(scene.sizes), *(notes if told else [])],
         )

@@ -137,8 +137,7 @@ def front_scene(summary: Summary, bands: Attainment | None = None) -> Scene:
         marks.append(Marks(origin.label, origin.points, look, "full", is_faded=False, group=group))
         lines += level(origin.label, origin.points[0].quality, sizes, "dashdot", look.colour, 1.0, group)
     lines += _bands(bands)
-    base = None if summary.base is None else summary.base.figures.get(quality)
-    lines += level("base model, untrained", base, sizes, "dash")
+    lines += level("base model, untrained", summary.base_quality, sizes, "dash")
     lines += level("full fine-tuning", summary.full, sizes, "dot")
     ringed = () if summary.recommended is None else (summary.recommended,)
     return Scene(

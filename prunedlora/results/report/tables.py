@@ -40,7 +40,7 @@ def front_table(summary: Summary) -> Table:
     table.add_column("step", justify="right", no_wrap=True)
     for point in summary.front:
         candidate = point.candidate
-        is_recommended = summary.recommended is not None and point.name == summary.recommended.name
+        is_recommended = summary.is_recommended(point.name)
         table.add_row(
             "→" if is_recommended else "",
             figure_text(point.quality),
@@ -69,7 +69,7 @@ def original_table(summary: Summary, table: OriginalTable) -> Table:
     shown.add_column("made", no_wrap=True)
     shown.add_column("step", justify="right", no_wrap=True)
     for point, beside in ((table.original, None), *table.rows):
-        is_recommended = summary.recommended is not None and point.name == summary.recommended.name
+        is_recommended = summary.is_recommended(point.name)
         shown.add_row(
             "→" if is_recommended else "",
             f"{point.candidate.adapter_params:,}",

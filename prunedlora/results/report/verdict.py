@@ -16,7 +16,7 @@ from prunedlora.results.analysis.harness_quality import examples_text, spent_tex
 from prunedlora.results.analysis.serving import refused_heads, refused_text, slot_cell
 from prunedlora.results.analysis.summary import Summary, export_command, summarize
 from prunedlora.results.analysis.trainings import is_untrained
-from prunedlora.results.figure_text import figure_text, file_text, no_error_text
+from prunedlora.results.figure_text import figure_text, file_text, no_error_text, percent
 from prunedlora.results.report.tables import plain_table
 from prunedlora.results.store import Store
 
@@ -58,11 +58,6 @@ def print_verdict(
         print_plain(console, refused)
     if named is not None:
         print_plain(console, f"Export it: {export_command(summary, named.point, 'FOLDER')}")
-
-
-def percent(share: float) -> str:
-    """A share in percent, with the digits that it was given with: 0.995 is no certainty."""
-    return f"{100 * share:.10g}%"
 
 
 def sentences(decision: Decision, summary: Summary) -> list[str]:
@@ -122,9 +117,9 @@ def settings_text(settings: Configuration) -> str:
     """Mean over the trainings that got this far, and how many failed: "mean over 3 seeds MEAN ± ERROR; 1 of 4
     trainings failed"."""
     parts = []
-    if settings.stderr_over_seeds is not None:
-        mean = f"{settings.mean:.3f} ± {settings.stderr_over_seeds:.3f}"
-        parts.append(f"mean over {len(settings.points)} seeds {mean}")
+    mean, stderr = settings.over_seeds
+    if stderr is not None:
+        parts.append(f"mean over {len(settings.points)} seeds {mean:.3f} ± {stderr:.3f}")
     if settings.num_failed:
         parts.append(f"{settings.num_failed} of {settings.num_trainings} trainings failed")
     others = len(settings.missing) - sum(record.status == "failed" for record in settings.missing)
@@ -153,8 +148,8 @@ def decision_document(decision: Decision, summary: Summary) -> dict[str, Any]:
         "settings": {
             "num_trainings": settings.num_trainings,
             "num_failed": settings.num_failed,
-            "mean_over_seeds": settings.mean,
-            "stderr_over_seeds": settings.stderr_over_seeds,
+            "mean_over_seeds": settings.over_seeds[0],
+            "stderr_over_seeds": settings.over_seeds[1],
             "adapters": [point.name for point in settings.points],
         },
         "not_proven": [_standing(one, summary) for one in decision.open],

@@ -276,7 +276,7 @@ def test_what_is_judged_is_the_adapter_and_not_its_settings(seeds_of):
     found = asked(seeds_of({1000: [20, 24, 22], 300: [21, 60, 90]}), within=0.01)
     assert found.recommended.point.key == "k3"  # itself within the margin, whatever its seeds do
     assert len(found.settings.points) == 3
-    assert found.settings.mean == pytest.approx(1 - 57 / N)
+    assert found.settings.over_seeds[0] == pytest.approx(1 - 57 / N)
 
 
 def test_settings_know_which_of_their_trainings_failed(seeds_of, failed):
@@ -296,7 +296,7 @@ def test_a_training_that_failed_later_is_in_the_mean_and_counts_as_failed(seeds_
     failure = {"type": "E", "message": "m", "traceback": ""}
     store.write_record(type(record).model_validate(record.model_dump() | {"status": "failed", "failure": failure}), 1)
     again = asked(store).settings
-    assert (again.mean, again.num_failed, again.num_trainings) == (known.mean, 1, 2)
+    assert (again.over_seeds, again.num_failed, again.num_trainings) == (known.over_seeds, 1, 2)
 
 
 def test_outcomes_of_loss_sums_alone_leave_accuracies_unpaired(store_of):
