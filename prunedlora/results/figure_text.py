@@ -1,6 +1,6 @@
 """Figures and sizes as short texts, for pages and the terminal."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from prunedlora.results.record import Candidate, Figure
 
@@ -13,6 +13,17 @@ def figure_text(figure: Figure) -> str:
 def percent(share: float) -> str:
     """A share in percent, with the digits that it was given with: 0.995 is no certainty."""
     return f"{100 * share:.10g}%"
+
+
+def counted(count: int, noun: str) -> str:
+    """ "1 training", "2,000 trainings" """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def first_of(names: Sequence[str], most: int) -> str:
+    """ "a, b and 3 more", of `most` names before that."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def no_error_text(figures: Iterable[Figure]) -> str:

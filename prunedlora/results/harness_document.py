@@ -8,7 +8,7 @@ import hashlib
 import json
 from typing import Literal
 
-from prunedlora.results.record import SCHEMA_VERSION, Document, Environment, Figure, Json, Key, from_json, to_json
+from prunedlora.results.record import SCHEMA_VERSION, Document, Environment, Figure, Json, Key
 from prunedlora.results.store import Store
 
 
@@ -31,12 +31,11 @@ def write_harness(store: Store, run: HarnessRun) -> str:
     asked = json.dumps([run.tasks, run.settings], sort_keys=True, allow_nan=False)
     digest = hashlib.sha256(asked.encode()).hexdigest()[:8]
     path = store.trial_path(run.key, "harness", f"{run.candidate}-{digest}.json")
-    store.storage.write_text(path, to_json(run))
+    store.write_document(path, run)
     return path
 
 
 def read_harness(store: Store, key: str) -> list[HarnessRun]:
     """All runs on adapters of a trial, in the order of their files' names. Raises RecordError naming a broken file."""
     paths = [store.trial_path(key, "harness", name) for name in store.storage.names(store.trial_path(key, "harness"))]
-    texts = zip(paths, store.storage.read_texts(paths), strict=True)
-    return [from_json(HarnessRun, text, store.storage.uri_of(path)) for path, text in texts if text is not None]
+    return [run for run in store.read_documents(HarnessRun, paths) if run is not None]

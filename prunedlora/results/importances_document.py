@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from prunedlora.results.record import SCHEMA_VERSION, Document, from_json, to_json
+from prunedlora.results.record import SCHEMA_VERSION, Document
 from prunedlora.results.store import Store
 
 FILE = "importances.json"
@@ -35,10 +35,9 @@ class Importances(Document):
 
 
 def write_importances(store: Store, importances: Importances) -> None:
-    store.storage.write_text(FILE, to_json(importances))
+    store.write_document(FILE, importances)
 
 
 def read_importances(store: Store) -> Importances | None:
     """None while no run of the sweep has come to its end. Raises RecordError for a broken file."""
-    text = store.storage.read_text(FILE)
-    return None if text is None else from_json(Importances, text, store.storage.uri_of(FILE))
+    return store.read_document(Importances, FILE)

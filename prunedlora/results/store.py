@@ -31,7 +31,7 @@ One writer per file; everything the driver knows can be rebuilt from here.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ from prunedlora.results.ask import Ask, ConfirmationPlan
 from prunedlora.results.exported_adapter import ExportedAdapter
 from prunedlora.results.record import (
     BaseReference,
+    D,
+    Document,
     ExampleOutcomes,
     RecordError,
     TrialRecord,
@@ -53,6 +55,8 @@ from prunedlora.results.sweep_binding import Binding, differing_fields, plain
 
 SWEEP_FILE = "sweep.yaml"
 COMMAND_FILE = "command.txt"
+BASE_FILE = "base.json"
+EXPORTED_FILE = "recommended.json"
 ATTEMPTS, CHECKPOINTED = "attempts.json", "checkpointed.json"
 
 
@@ -153,10 +157,7 @@ class Store:
     def asks(self) -> list[Ask]:
         """All asks in the order of their numbers. Raises RecordError naming a broken one."""
         paths = [f"asks/{name}" for name in self.storage.names("asks")]
-        return sorted(
-            (from_json(Ask, text, self.storage.uri_of(path)) for path, text in self._existing(paths)),
-            key=lambda ask: ask.number,
-        )
+        return sorted((ask for ask in self.read_documents(Ask, paths) if ask is not None), key=lambda ask: ask.number)
 
     # --- confirmations
 
@@ -169,7 +170,7 @@ class Store:
     def confirmations(self) -> list[ConfirmationPlan]:
         """All plans in the order of their numbers. Raises RecordError naming a broken one."""
         paths = [f"confirmations/{name}" for name in sorted(self.storage.names("confirmations"))]
-        return [from_json(ConfirmationPlan, text, self.storage.uri_of(path)) for path, text in self._existing(paths)]
+        return [plan for plan in self.read_documents(ConfirmationPlan, paths) if plan is not None]
 
     # --- trials
 
@@ -274,10 +275,7 @@ class Store:
     def read_many_outcomes(self, candidates: Sequence[tuple[str, str]]) -> list[ExampleOutcomes | None]:
         """As `read_outcomes` for pairs of key and candidate, fetched together where the storage can."""
         paths = [self.trial_path(key, "outcomes", f"{candidate}.json") for key, candidate in candidates]
-        return [
-            None if text is None else from_json(ExampleOutcomes, text, self.storage.uri_of(path))
-            for path, text in zip(paths, self.storage.read_texts(paths), strict=True)
-        ]
+        return self.read_documents(ExampleOutcomes, paths)
 
     def trial_keys(self, beginning: str = "") -> list[str]:
         """The keys of all trials that were queued, with a record or without, that begin so, sorted."""
@@ -291,7 +289,7 @@ class Store:
         """The records of those of these trials that have one, in their order, fetched together where the storage can.
         Raises RecordError naming a broken or newer one."""
         paths = [self.trial_path(key, "record.json") for key in keys]
-        return [from_json(TrialRecord, text, self.storage.uri_of(path)) for path, text in self._existing(paths)]
+        return [record for record in self.read_documents(TrialRecord, paths) if record is not None]
 
     def append_log(self, key: str, lines: Iterable[Mapping[str, Any]]) -> None:
         """Adds lines to a trial's log; on object stores the whole log is written anew, so send many at once."""
@@ -339,25 +337,34 @@ class Store:
     # --- beside the trials
 
     def write_base(self, base: BaseReference) -> None:
-        self.storage.write_text("base.json", to_json(base))
+        self.write_document(BASE_FILE, base)
 
     def read_base(self) -> BaseReference | None:
         """None when the base model was not evaluated."""
-        text = self.storage.read_text("base.json")
-        return None if text is None else from_json(BaseReference, text, self.storage.uri_of("base.json"))
+        return self.read_document(BaseReference, BASE_FILE)
 
     def write_exported(self, exported: ExportedAdapter) -> None:
-        self.storage.write_text("recommended.json", to_json(exported))
+        self.write_document(EXPORTED_FILE, exported)
 
     def read_exported(self) -> ExportedAdapter | None:
         """None when nothing was exported yet."""
-        text = self.storage.read_text("recommended.json")
-        return None if text is None else from_json(ExportedAdapter, text, self.storage.uri_of("recommended.json"))
+        return self.read_document(ExportedAdapter, EXPORTED_FILE)
 
-    def _existing(self, paths: list[str]) -> Iterator[tuple[str, str]]:
-        for path, text in zip(paths, self.storage.read_texts(paths), strict=True):
-            if text is not None:
-                yield path, text
+    # --- documents, by their path in the store
+
+    def write_document(self, path: str, document: Document) -> None:
+        self.storage.write_text(path, to_json(document))
+
+    def read_document(self, kind: type[D], path: str) -> D | None:
+        """None when it is not there. Raises RecordError for a broken or newer one."""
+        return self.read_documents(kind, [path])[0]
+
+    def read_documents(self, kind: type[D], paths: Sequence[str]) -> list[D | None]:
+        """As `read_document`, fetched together where the storage can."""
+        return [
+            None if text is None else from_json(kind, text, self.storage.uri_of(path))
+            for path, text in zip(paths, self.storage.read_texts(paths), strict=True)
+        ]
 
     def _counts(self, key: str, name: str) -> dict[str, int]:
         path = self.trial_path(key, name)

@@ -109,7 +109,7 @@ class Confirming:
         write_report_of(summary)
         found = self.found(summary.records)
         for line in (
-            *confirmation_sentences(found, self.objectives),
+            *confirmation_sentences([found], self.objectives),
             *found.caveats,
             f"Trainings: {num_ended} new; {'all is told' if found.is_over else ending}.",
             *(f"Problem: {problem}" for problem in problems),

@@ -6,11 +6,12 @@ from math import isfinite
 from prunedlora.results.analysis.confirmation import Confirmation, FreshResult
 from prunedlora.results.analysis.pareto import Objectives
 from prunedlora.results.ask import ConfirmationPlan
+from prunedlora.results.figure_text import counted
 
 
-def confirmation_sentences(found: Confirmation, objectives: Objectives) -> list[str]:
+def confirmation_sentences(confirmations: Iterable[Confirmation], objectives: Objectives) -> list[str]:
     """One sentence or two for every adapter in question, without markup."""
-    return [_sentence(result, found.plan, objectives) for result in found.results]
+    return [_sentence(result, found.plan, objectives) for found in confirmations for result in found.results]
 
 
 def fresh_sentences(confirmations: Iterable[Confirmation], name: str, objectives: Objectives) -> list[str]:
@@ -27,8 +28,7 @@ def fresh_text(result: FreshResult) -> str:
     """ "MEAN ± ERROR over 3 fresh seeds"; empty while there is none."""
     if result.mean is None:
         return ""
-    seeds = "1 fresh seed" if len(result.points) == 1 else f"{len(result.points)} fresh seeds"
-    return f"{_mean_text(result.mean, result.stderr)} over {seeds}"
+    return f"{_mean_text(result.mean, result.stderr)} over {counted(len(result.points), 'fresh seed')}"
 
 
 def _sentence(result: FreshResult, plan: ConfirmationPlan, objectives: Objectives) -> str:

@@ -15,9 +15,12 @@ import numpy as np
 from prunedlora.corpus_figures import CORPUS_FIGURES, corpus_value, largest_step
 from prunedlora.results.analysis.confidence import NUM_DRAWS, Floats, Ints, draw_corpus_figures, draw_means
 from prunedlora.results.analysis.pareto import Objectives, Point
+from prunedlora.results.figure_text import first_of
 from prunedlora.results.record import HARNESS, ExampleOutcomes
 from prunedlora.results.store import Store
 
+MOST_NAMED = 3
+"""Candidates that a caveat names."""
 LOSS = "loss"
 """The figure that is a mean over targets. CORPUS_FIGURES are made of all predictions together and are computed anew for
 every draw; all others are means of scores from 0 to 1, shares where these are 0 or 1."""
@@ -216,5 +219,4 @@ def _scores(outcomes: Sequence[ExampleOutcomes], quality: str) -> tuple[Floats, 
 
 
 def _some(points: Sequence[Point]) -> str:
-    names = ", ".join(point.name for point in points[:3])
-    return names if len(points) <= 3 else f"{names} and {len(points) - 3} more"
+    return first_of([point.name for point in points], MOST_NAMED)

@@ -7,10 +7,10 @@ recommended         the one that the report names
 best                the one of the best quality; the smallest of equals
 """
 
-from collections.abc import Sequence
 from typing import Final
 
 from prunedlora.results.analysis.summary import summarize
+from prunedlora.results.figure_text import first_of
 from prunedlora.results.record import Candidate, TrialRecord
 from prunedlora.results.store import Store
 
@@ -39,7 +39,9 @@ def find_candidate(store: Store, name: str) -> tuple[TrialRecord, Candidate]:
     record = _find_trial(store, key)
     names = [candidate.name for candidate in record.candidates]
     if wanted and wanted not in names:
-        raise UnknownCandidateError(f"trial {record.key} has no candidate {wanted!r}; it has: {_first_of(names)}")
+        raise UnknownCandidateError(
+            f"trial {record.key} has no candidate {wanted!r}; it has: {first_of(names, MOST_NAMED) or 'none'}"
+        )
     if not names:
         raise UnknownCandidateError(f"trial {record.key} ({record.status}) has no candidates")
     if wanted:
@@ -63,12 +65,7 @@ def _find_trial(store: Store, key: str) -> TrialRecord:
     if len(found) == 1:
         return found[0]
     if found:
-        keys = _first_of([record.key for record in found])
+        keys = first_of([record.key for record in found], MOST_NAMED)
         raise UnknownCandidateError(f"{key!r} begins the keys of {len(found)} trials of {store.uri}: {keys}")
-    keys = _first_of([record.key for record in store.records()])
+    keys = first_of([record.key for record in store.records()], MOST_NAMED) or "none"
     raise UnknownCandidateError(f"{store.uri} has no trial {key!r}; it has: {keys}")
-
-
-def _first_of(names: Sequence[str]) -> str:
-    more = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "") or "none"

@@ -11,7 +11,8 @@ from typing import Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from prunedlora.results.analysis.pareto import Point
-from prunedlora.results.record import SCHEMA_VERSION, Document, from_json, to_json
+from prunedlora.results.figure_text import counted
+from prunedlora.results.record import SCHEMA_VERSION, Document, to_json
 from prunedlora.results.store import Store
 
 Seconds = tuple[PositiveFloat, ...]
@@ -37,8 +38,7 @@ class Conditions(Document):
     def sentence(self) -> str:
         """In a few words."""
         where = self.machine if self.device == "cpu" else self.device
-        plural = "" if self.num_threads == 1 else "s"
-        threads = f", {self.num_threads} thread{plural}" if self.device == "cpu" else ""
+        threads = f", {counted(self.num_threads, 'thread')}" if self.device == "cpu" else ""
         return f"{self.batch_size} × {self.num_tokens} tokens, {self.dtype}, {where}{threads}"
 
 
@@ -118,14 +118,14 @@ class Latencies(Document):
 
 def read_latencies(store: Store, key: str, candidate: str) -> tuple[Latency, ...]:
     """What was measured of a candidate, oldest first. Raises RecordError for a broken file."""
-    path = _path(store, key, candidate)
-    return _parse(store, path, store.storage.read_text(path))
+    found = store.read_document(Latencies, _path(store, key, candidate))
+    return () if found is None else found.measured
 
 
 def write_latency(store: Store, key: str, candidate: str, latency: Latency) -> None:
     """Adds a measurement; it replaces an earlier one under the same conditions."""
     others = [one for one in read_latencies(store, key, candidate) if one.conditions != latency.conditions]
-    store.storage.write_text(_path(store, key, candidate), to_json(Latencies(measured=(*others, latency))))
+    store.write_document(_path(store, key, candidate), Latencies(measured=(*others, latency)))
 
 
 def latency_columns(store: Store, points: Iterable[Point]) -> list[tuple[Conditions, dict[str, Latency]]]:
@@ -133,16 +133,12 @@ def latency_columns(store: Store, points: Iterable[Point]) -> list[tuple[Conditi
     `points` first. Empty when nothing was measured."""
     columns: dict[str, tuple[Conditions, dict[str, Latency]]] = {}
     points = list(points)
-    paths = [_path(store, point.key, point.candidate.name) for point in points]
-    for point, path, text in zip(points, paths, store.storage.read_texts(paths), strict=True):
-        for one in _parse(store, path, text):
+    every = store.read_documents(Latencies, [_path(store, point.key, point.candidate.name) for point in points])
+    for point, latencies in zip(points, every, strict=True):
+        for one in () if latencies is None else latencies.measured:
             _, found = columns.setdefault(to_json(one.conditions), (one.conditions, {}))
             found[point.name] = one
     return sorted(columns.values(), key=lambda column: (-len(column[1]), to_json(column[0])))
-
-
-def _parse(store: Store, path: str, text: str | None) -> tuple[Latency, ...]:
-    return () if text is None else from_json(Latencies, text, store.storage.uri_of(path)).measured
 
 
 def _path(store: Store, key: str, candidate: str) -> str:

@@ -106,6 +106,14 @@ def slot_sentence(candidate: Candidate) -> str:
     return f"vLLM holds it in slots of rank {candidate.served_slot}{memory}"
 
 
+def short_slot(candidate: Candidate, *, memory: bool) -> str:
+    """The same where there is no room for both: the slot's rank, or its `memory` where that is known; "–": refused."""
+    if refused_heads([candidate]):
+        return "–"
+    rank, _, rest = slot_cell(candidate).partition(" (")
+    return rest.rstrip(")") or rank if memory else rank
+
+
 def slot_cell(candidate: Candidate) -> str:
     """The same in a table's cell: "8 (81 KiB)", "refused", "none"."""
     if refused_heads([candidate]):

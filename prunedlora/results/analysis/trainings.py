@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from prunedlora.results.analysis.evaluation_time import evaluation_share
 from prunedlora.results.analysis.pareto import Point
-from prunedlora.results.figure_text import seconds_text
+from prunedlora.results.figure_text import counted, seconds_text
 from prunedlora.results.record import TrialRecord
 
 MOST_NAMED = 3
@@ -36,14 +36,14 @@ class Cost:
 
     def text(self) -> str:
         """The same in words, without a full stop."""
-        trainings = "1 training" if self.num_trainings == 1 else f"{self.num_trainings:,} trainings"
+        trainings = counted(self.num_trainings, "training")
         evaluation = ""
         if self.evaluation_seconds is not None:
             share = evaluation_share(self.device_seconds, self.evaluation_seconds)
             of_all = "" if share is None or self.num_trainings == 0 else f" ({share:.0%} of the time)"
             evaluation = f", {seconds_text(self.evaluation_seconds)} of measuring candidates{of_all}"
         if self.num_untrained > 0:
-            trials = "1 trial" if self.num_untrained == 1 else f"{self.num_untrained:,} trials"
+            trials = counted(self.num_untrained, "trial")
             if self.num_trainings == 0:
                 return f"{trials} without training{evaluation}"
             trainings = f"{trainings} and {trials} without"

@@ -18,7 +18,7 @@ from prunedlora.results.comparison.words import (
     tables_of,
     terms_of,
 )
-from prunedlora.results.figure_text import figure_text
+from prunedlora.results.figure_text import figure_text, first_of
 from prunedlora.results.report.tables import plain_table
 
 NAME_WIDTH = 16
@@ -42,8 +42,7 @@ def overview(comparison: Comparison, left_out: list[str]) -> Group:
         for title, rows in tables_of(comparison, contrast):
             parts += [matched_table(terms_of(comparison, contrast), title, rows, recommended), Text("")]
     if paths := list(differing(comparison.groups)):
-        more = f" and {len(paths) - MOST_DIFFERING} more" if len(paths) > MOST_DIFFERING else ""
-        parts.append(Text(f"They differ in {', '.join(paths[:MOST_DIFFERING])}{more}, each throughout."))
+        parts.append(Text(f"They differ in {first_of(paths, MOST_DIFFERING)}, each throughout."))
     parts += [Text(note) for note in notes(comparison)]
     return Group(*parts)
 

@@ -8,7 +8,7 @@ from prunedlora.results.comparison.fronts import Comparison, Contrast
 from prunedlora.results.comparison.groups import Group
 from prunedlora.results.comparison.method_means import ONE_EACH, MethodContrast, rates_text
 from prunedlora.results.comparison.verdicts import Matched, Side, Terms, sentences
-from prunedlora.results.figure_text import figure_text, no_error_text, percent
+from prunedlora.results.figure_text import counted, figure_text, no_error_text, percent
 from prunedlora.results.record import Figure
 from prunedlora.results.recorded_settings import flat
 
@@ -190,8 +190,7 @@ def _luck(comparison: Comparison) -> list[str]:
 
 def _count(group: Group) -> str:
     num_trainings = len({point.key for point in group.points})
-    trainings = "1 training" if num_trainings == 1 else f"{num_trainings} trainings"
-    of_few = "" if num_trainings == len(group.points) else f" from {trainings}"
+    of_few = "" if num_trainings == len(group.points) else f" from {counted(num_trainings, 'training')}"
     return f"{len(group.points)} of {group.name}{of_few}"
 
 

@@ -81,9 +81,7 @@ def report_json(
         "decision": None if decision is None else decision_document(decision, summary),
         "attainment": None if bands is None else asdict(bands),
         "looked_at_on_test": {name: _figures(figures) for name, figures in summary.tested.items()},
-        "confirmations": [
-            line for found in summary.confirmations for line in confirmation_sentences(found, summary.objectives)
-        ],
+        "confirmations": confirmation_sentences(summary.confirmations, summary.objectives),
         "harness": {name: _figures(figures) for name, figures in harness_figures(summary).items()},
         "directions": {
             name: {path: {**asdict(one), "text": one.text()} for path, one in found.items()}

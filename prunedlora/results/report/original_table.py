@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from prunedlora.results.analysis.original import Beside, original_facts, original_name
 from prunedlora.results.analysis.pareto import Point, front
 from prunedlora.results.analysis.summary import Summary
+from prunedlora.results.figure_text import counted
 from prunedlora.results.rung_text import rung_text
 
 MOST_TABLES = 3
@@ -45,7 +46,7 @@ class OriginalTables:
         cuts = sum(table.num_left_out for table in self.tables)
         parts = [f"{cuts:,} cuts that another cut beats"] if cuts else []
         if self.num_left_out:
-            parts.append(f"{self.num_left_out:,} further training{'s' * (self.num_left_out > 1)}")
+            parts.append(counted(self.num_left_out, "further training"))
         return f"Not shown, but in candidates.csv: {' and '.join(parts)}." if parts else ""
 
 

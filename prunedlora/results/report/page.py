@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from prunedlora.results.figure_text import figure_text, file_text, percent
+from prunedlora.results.figure_text import counted, figure_text, file_text, percent
 from prunedlora.results.recorded_settings import chosen
 
 
@@ -54,6 +54,7 @@ def _environment(package: str) -> jinja2.Environment:
         figure=figure_text,
         file_text=file_text,
         percent=percent,
+        counted=counted,
         chosen=chosen,
         json=functools.partial(json.dumps, sort_keys=True, ensure_ascii=False),
         plotly_js=lambda: Markup(get_plotlyjs()),

@@ -151,9 +151,7 @@ def report_html(
         refused=refused_text([point.candidate for point in summary.front]),
         decision=decision,
         sentences=[] if decision is None else sentences(decision, summary),
-        confirmed=[
-            line for found in summary.confirmations for line in confirmation_sentences(found, summary.objectives)
-        ],
+        confirmed=confirmation_sentences(summary.confirmations, summary.objectives),
         comparisons=comparisons(summary),
         finished=len(summary.records) - len(summary.failed),
         bars_left_out=f"{num_beaten:,}" if num_beaten > MOST_WITH_BARS else "",

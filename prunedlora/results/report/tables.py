@@ -9,7 +9,7 @@ from rich.text import Text
 
 from prunedlora.results.analysis.example_errors import LOSS
 from prunedlora.results.analysis.harness_quality import titled
-from prunedlora.results.analysis.serving import refused_heads, slot_cell
+from prunedlora.results.analysis.serving import short_slot
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.figure_text import figure_text, file_text
 from prunedlora.results.recorded_settings import method
@@ -47,7 +47,7 @@ def front_table(summary: Summary) -> Table:
             f"{candidate.adapter_params:,}",
             file_text(candidate),
             str(candidate.max_rank),
-            "–" if refused_heads([candidate]) else slot_cell(candidate).partition(" ")[0],
+            short_slot(candidate, memory=False),
             # Text, not str: brackets in a name are no markup.
             *([Text(method(point.record))] if with_method else []),
             point.key,

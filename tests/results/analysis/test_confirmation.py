@@ -85,7 +85,7 @@ def test_means_are_of_fresh_seeds_alone(known: Callable[..., Summary], record: M
     assert not found.is_over
     assert found.wanted() == ["s1", "l1", "s2", "l2", "s3", "l3", "s4", "l4"]
     assert fresh_text(small) == "0.871 ± 0.001 over 2 fresh seeds"  # half to even: 0.8705
-    assert "Open: 4 trainings of each are to tell." in confirmation_sentences(found, summary.objectives)[0]
+    assert "Open: 4 trainings of each are to tell." in confirmation_sentences([found], summary.objectives)[0]
 
 
 def test_the_first_look_that_tells_ends_it(known: Callable[..., Summary], record: Make, candidate: Make) -> None:
@@ -96,7 +96,7 @@ def test_the_first_look_that_tells_ends_it(known: Callable[..., Summary], record
     found = found_in(summary)
     assert found.is_over
     assert found.wanted() == ["s1", "l1", "s2", "l2"]
-    assert confirmation_sentences(found, summary.objectives) == [
+    assert confirmation_sentences([found], summary.objectives) == [
         "small@10: accuracy 0.402 ± 0.001 over 2 fresh seeds, chosen at 0.900. "
         "Refuted: more than 0.05 worse than large@10 (90 %).",
         "large@10: accuracy 0.901 ± 0.001 over 2 fresh seeds, chosen at 0.905. With it the others are compared.",
@@ -122,7 +122,7 @@ def test_failures_and_what_was_not_measured(
 ) -> None:
     good = [record(f"l{n}", candidate(0.9, 500)) for n in (1, 2)]
     summary = known(record("s1", candidate(0.9, 50)), failed("s2", message="loss is nan"), *good)
-    [small, _] = confirmation_sentences(found_in(summary), summary.objectives)
+    [small, _] = confirmation_sentences([found_in(summary)], summary.objectives)
     assert small == (
         "small@10: accuracy 0.900 over 1 fresh seed, chosen at 0.900, 1 of 2 fresh trainings failed "
         "(NonFiniteLossError: loss is nan). Not confirmed: a fresh training of it failed."
@@ -135,7 +135,7 @@ def test_failures_and_what_was_not_measured(
 def test_a_cut_that_was_passed_over_is_no_failure(known: Callable[..., Summary], record: Make, candidate: Make) -> None:
     good = [record(f"l{n}", candidate(0.9, 500)) for n in (1, 2)]
     summary = known(record("s1", candidate(0.9, 50)), record("s2", candidate(0.9, 50, step=9)), *good)
-    [small, _] = confirmation_sentences(found_in(summary), summary.objectives)
+    [small, _] = confirmation_sentences([found_in(summary)], summary.objectives)
     assert "1 of 2 did not measure it (a smaller one beat it in loss, or it was passed over). Not told" in small
 
 
@@ -147,7 +147,7 @@ def test_test_figures_are_told_and_decide_nothing(known: Callable[..., Summary],
         summary.store.storage.write_text(f"trials/{key}/adapters/10/test.json", text)
     found = confirmation(summary.store, summary.records, summary.objectives, summary.plans[0])
     assert found.results[0].test_mean == (pytest.approx(0.2), pytest.approx(0.1))
-    assert ", test 0.200 ± 0.100. " in confirmation_sentences(found, summary.objectives)[0]
+    assert ", test 0.200 ± 0.100. " in confirmation_sentences([found], summary.objectives)[0]
     assert found.results[0].statement == found_in(summary).results[0].statement
 
 
