@@ -103,6 +103,13 @@ def draw_examples(n: int, rng: np.random.Generator, num_draws: int) -> Iterator[
         yield np.bincount(drawn.ravel(), minlength=num * n).reshape(num, n).astype(np.float64)
 
 
+def largest_standardized(drawn: Floats, scale: Floats) -> Floats:
+    """(num_draws,) the largest of K errors `drawn` (num_draws, K), each as a multiple of its `scale` (K,); 0 where all
+    are below. Its quantile bounds all of them at once (max-t: https://doi.org/10.1198/016214504000000539)."""
+    standardized = np.divide(drawn, scale, out=np.zeros_like(drawn), where=scale > 0)
+    return np.asarray(standardized.max(1, initial=0.0))
+
+
 def shortfall_bounds(
     means: Floats,
     errors: Floats,
@@ -144,8 +151,7 @@ def shortfall_bounds(
         one_example = one_more(int(control))[others] * np.delete(rare, place, axis=1)
         drawn = errors[:, [control]] - errors[:, others] + one_example
         scale = np.quantile(drawn, max(confidence, 0.9), axis=0)
-        standardized = np.divide(drawn, scale, out=np.zeros_like(drawn), where=scale > 0)
-        width = scale * np.quantile(standardized.max(1, initial=0.0), confidence, method="higher")
+        width = scale * np.quantile(largest_standardized(drawn, scale), confidence, method="higher")
         shortfall = means[control] - means[others]
         upper[others] = np.maximum(upper[others], shortfall + width)
         if place == order[0]:

@@ -13,22 +13,17 @@ from math import ceil, isfinite
 
 import numpy as np
 
-from prunedlora.corpus_figures import CORPUS_FIGURES
 from prunedlora.results.analysis.budget import recommend
 from prunedlora.results.analysis.confidence import NUM_DRAWS, shortfall_bounds
 from prunedlora.results.analysis.configurations import Configuration, settings_of
 from prunedlora.results.analysis.constraints import Constraints, check_confidence, check_margin
-from prunedlora.results.analysis.example_errors import LOSS, example_errors, one_more_example
-from prunedlora.results.analysis.harness_quality import examples_text
+from prunedlora.results.analysis.example_errors import LOSS, example_errors, one_more_example, why_no_probability
 from prunedlora.results.analysis.pareto import Point, front
 from prunedlora.results.analysis.summary import Summary
 
 CONFIDENCE = 0.95
 MARGINS = (0.0, 0.01, 0.02, 0.05)
 """Of the table of choices: what may be lost, in units of the quality (0.01 is one point of accuracy)."""
-LOSS_EXAMPLES = 400
-"""Of a loss: with fewer no probability is given, since what one rare example may cost is not known
-(`jobs/benchmark.py coverage`)."""
 MOST_COMPARED = 300
 """Adapters that are bounded; of more those on the front, then the best measured."""
 LEAST_ROOM = 0.05
@@ -142,7 +137,8 @@ def decide(
     best = min(allowed, key=lambda p: (-gain(p.quality.value), p.size, p.key, p.candidate.name))
     measured = [point for point in summary.points if not constraints.excess(point)]
     bounds, caveats = _bounds(summary, measured, confidence, seed, num_draws)
-    unproven = _unproven(summary, best)
+    why_not = why_no_probability([best], summary.objectives.quality)
+    unproven = f"How much worse than the best it truly may be is not said: {why_not}." if why_not else ""
     standings = {
         point.name: Standing(
             point, gain(best.quality.value) - gain(point.quality.value), None if unproven else bounds.get(point.name)
@@ -201,16 +197,3 @@ def _bounds(
     )
     bounds = {point.name: float(bound) for point, bound in zip(compared, upper, strict=True) if isfinite(bound)}
     return bounds, caveats
-
-
-def _unproven(summary: Summary, best: Point) -> str:
-    quality, num = summary.objectives.quality, best.quality.num_examples
-    what = "How much worse than the best it truly may be is not said"
-    if quality == LOSS and num < LOSS_EXAMPLES:
-        return (
-            f"{what}: that takes at least {LOSS_EXAMPLES} {examples_text(quality)} of a loss, since one rare example "
-            f"may cost any number of nats, and here are {num:,}."
-        )
-    if quality != LOSS and quality not in CORPUS_FIGURES and not 0 <= best.quality.value <= 1:
-        return f"{what}: {quality} is no score from 0 to 1, so that one rare example may change it by any number."
-    return ""

@@ -14,6 +14,7 @@ import numpy as np
 
 from prunedlora.corpus_figures import CORPUS_FIGURES, corpus_value, largest_step
 from prunedlora.results.analysis.confidence import NUM_DRAWS, Floats, Ints, draw_corpus_figures, draw_means
+from prunedlora.results.analysis.harness_quality import examples_text
 from prunedlora.results.analysis.pareto import Objectives, Point
 from prunedlora.results.figure_text import first_of
 from prunedlora.results.record import HARNESS, ExampleOutcomes
@@ -21,6 +22,8 @@ from prunedlora.results.store import Store
 
 MOST_NAMED = 3
 """Candidates that a caveat names."""
+LOSS_EXAMPLES = 400
+"""Of a loss: with fewer no probability is given (`jobs/benchmark.py coverage`)."""
 LOSS = "loss"
 """The figure that is a mean over targets. CORPUS_FIGURES are made of all predictions together and are computed anew for
 every draw; all others are means of scores from 0 to 1, shares where these are 0 or 1."""
@@ -168,6 +171,20 @@ def one_more_example(
         return np.maximum(largest, floor)
 
     return beside
+
+
+def why_no_probability(points: Sequence[Point], quality: str) -> str:
+    """Why no bound on the true quality of these holds as often as it says, without a full stop; empty where it does:
+    what one rare example may cost is not known of a loss with few examples, nor of what is no score."""
+    fewest = min(point.quality.num_examples for point in points)
+    if quality == LOSS and fewest < LOSS_EXAMPLES:
+        return (
+            f"a probability takes at least {LOSS_EXAMPLES} {examples_text(LOSS)} of a loss, since one rare example may "
+            f"cost any number of nats, and here are {fewest:,}"
+        )
+    if quality == LOSS or quality in CORPUS_FIGURES or all(0 <= point.quality.value <= 1 for point in points):
+        return ""
+    return f"{quality} is no score from 0 to 1, so that one rare example may change it by any number"
 
 
 def tells(outcomes: ExampleOutcomes, quality: str) -> bool:

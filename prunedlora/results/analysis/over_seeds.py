@@ -7,7 +7,7 @@ from math import inf, nan, sqrt
 
 import numpy as np
 
-from prunedlora.results.analysis.confidence import Floats
+from prunedlora.results.analysis.confidence import Floats, largest_standardized
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,7 @@ def mean_contrasts(
         apart = np.abs(np.stack(drawn, axis=1))
         # Not standard errors: with two seeds the draws have none.
         scale = np.quantile(apart, confidence, axis=0)
-        standardized = np.divide(apart, scale, out=np.zeros_like(apart), where=scale > 0)
-        factor = float(np.quantile(standardized.max(1), confidence, method="higher"))
+        factor = float(np.quantile(largest_standardized(apart, scale), confidence, method="higher"))
         reach = {pair: factor * float(width) for pair, width in zip(told, scale, strict=True)}
     means = [float(own[np.isfinite(own)].mean()) if np.isfinite(own).any() else np.nan for own in gains]
     found = []

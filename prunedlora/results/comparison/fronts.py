@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from prunedlora.results.analysis.example_errors import data_of
+from prunedlora.results.analysis.example_errors import data_of, why_no_probability
 from prunedlora.results.analysis.nameable import SCREEN
 from prunedlora.results.analysis.pareto import Objectives, Point, Reference, hypervolume, reference
 from prunedlora.results.comparison.groups import ComparisonError, Group
@@ -22,7 +22,6 @@ from prunedlora.results.comparison.resampling import (
     draw_sample,
     outcomes_of,
     stderr_of,
-    why_no_probability,
 )
 from prunedlora.results.comparison.simultaneous import Indices, contenders, critical_value, spreads
 from prunedlora.results.comparison.verdicts import Matched, Overall, overall, verdict_of
@@ -106,7 +105,7 @@ def compare(
     taking_part, objectives = [point for _, point in columns.order], control.objectives
     rng, each = np.random.default_rng(seed), np.arange(len(taking_part))
     sample = draw_sample(taking_part, outcomes_of(columns.order), each, objectives, rng)
-    unproven = why_no_probability(taking_part, objectives)
+    unproven = why_no_probability(taking_part, objectives.quality)
     # Half of the doubt for claiming too much for the groups, half for claiming too little.
     low, high = (
         critical_value(sample.errors, sample.steps, pairs, (1 + confidence) / 2, sample.rare)

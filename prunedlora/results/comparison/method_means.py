@@ -13,10 +13,11 @@ import numpy as np
 
 from prunedlora.results.analysis.confidence import Ints
 from prunedlora.results.analysis.configurations import configurations
+from prunedlora.results.analysis.example_errors import why_no_probability
 from prunedlora.results.analysis.over_seeds import mean_and_error, mean_contrasts
 from prunedlora.results.analysis.pareto import Objectives, Point
 from prunedlora.results.comparison.groups import Group
-from prunedlora.results.comparison.resampling import Sample, draw_sample, outcomes_of, why_no_probability
+from prunedlora.results.comparison.resampling import Sample, draw_sample, outcomes_of
 from prunedlora.results.comparison.verdicts import Matched, Overall, overall, verdict_of
 from prunedlora.results.record import ExampleOutcomes, Figure
 from prunedlora.results.recorded_settings import flat
@@ -118,7 +119,7 @@ def contrast_methods(
     points = [point for _, one in every for point in one.points]
     if not rivals:
         return [MethodContrast((), why) for why in why_not]
-    if why := why_no_probability(points, objectives):
+    if why := why_no_probability(points, objectives.quality):
         return [MethodContrast((), one or why) for one in why_not]
     owner = np.repeat(np.arange(len(every)), [len(one.points) for _, one in every])
     outcomes = [each for _, one in every for each in one.outcomes]

@@ -7,7 +7,6 @@ import numpy as np
 
 from prunedlora.corpus_figures import CORPUS_FIGURES
 from prunedlora.results.analysis.confidence import NUM_DRAWS, Floats, Ints
-from prunedlora.results.analysis.decision import LOSS_EXAMPLES
 from prunedlora.results.analysis.example_errors import (
     LOSS,
     counted,
@@ -105,17 +104,6 @@ def outcomes_of(candidates: Sequence[tuple[Group, Point]]) -> list[ExampleOutcom
         for c, one in zip(mine, store.read_many_outcomes(names), strict=True):
             found[c] = one
     return found
-
-
-def why_no_probability(points: Sequence[Point], objectives: Objectives) -> str:
-    """Why no interval of such figures holds as often as it says; empty where it does."""
-    fewest = min(point.quality.num_examples for point in points)
-    if objectives.quality != LOSS or fewest >= LOSS_EXAMPLES:
-        return ""
-    return (
-        f"of a loss no probability is given below {LOSS_EXAMPLES} {examples_text(LOSS)}, since one rare example may "
-        f"cost any number of nats, and here are {fewest:,}"
-    )
 
 
 def stderr_of(group: Group, point: Point) -> float:

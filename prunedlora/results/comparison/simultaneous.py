@@ -18,7 +18,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from prunedlora.results.analysis.confidence import Floats
+from prunedlora.results.analysis.confidence import Floats, largest_standardized
 
 Indices = NDArray[np.int64]
 
@@ -62,15 +62,12 @@ def critical_value(
     of normal errors takes, since pairs that never differ put no demand on d. `rare`: of a loss, what examples that were
     not seen may add to the luck.
     """
-    largest = np.full(len(errors), -np.inf)
+    largest = np.zeros(len(errors))
     for best, others in pairs:
-        spread = spreads(errors, steps, best, others)
-        varies = spread > 0
-        if varies.any():
-            luck = errors[:, others[varies]] - errors[:, [best]]
-            if rare is not None:
-                luck += rare(best)[others[varies]] * rare.draws[:, others[varies]]
-            largest = np.maximum(largest, (luck / spread[varies]).max(1))
+        luck = errors[:, others] - errors[:, [best]]
+        if rare is not None:
+            luck += rare(best)[others] * rare.draws[:, others]
+        largest = np.maximum(largest, largest_standardized(luck, spreads(errors, steps, best, others)))
     return max(float(np.quantile(largest, confidence, method="higher")), NormalDist().inv_cdf(confidence))
 
 

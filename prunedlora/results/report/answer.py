@@ -1,15 +1,12 @@
-"""What the page opens with: the adapter, beside what a reader would use without it, and what a larger loss buys."""
+"""What the page opens with: the adapter, and beside it what a reader would use without it."""
 
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from prunedlora.results.analysis.confidence import interval_of
-from prunedlora.results.analysis.decision import CONFIDENCE, Choice, Decision
-from prunedlora.results.analysis.example_errors import LOSS
+from prunedlora.results.analysis.decision import CONFIDENCE, Decision
 from prunedlora.results.analysis.original import original_name
 from prunedlora.results.analysis.pareto import Point
-from prunedlora.results.analysis.serving import slot_cell
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.analysis.trainings import is_untrained
 from prunedlora.results.analysis.yardstick import yardstick
@@ -38,15 +35,6 @@ class Beside:
         return f"{self.point.candidate.adapter_params:,}", file_text(self.point.candidate)
 
 
-@dataclass(frozen=True)
-class ChoiceRow:
-    point: Point
-    is_answer: bool
-    """Whether it is that of the sweep's margin."""
-    cells: dict[str, str]
-    """Heading → text, of all columns but the last, which exports."""
-
-
 def rows_beside(summary: Summary) -> list[Beside]:
     """The recommended adapter, what its training began with, plain LoRA (or the yardstick in its place), the best, full
     fine-tuning and the base model, as far as they are there; each once."""
@@ -68,10 +56,6 @@ def rows_beside(summary: Summary) -> list[Beside]:
             rows[point.name] = _row(what, point, summary)
     levels = {"full fine-tuning": summary.full, "base model, untrained": summary.base_quality}
     return [*rows.values(), *(Beside(what, None, figure_text(one), "") for what, one in levels.items() if one)]
-
-
-def choice_table(decision: Decision, summary: Summary) -> list[ChoiceRow]:
-    return [_choice(one, decision, summary) for one in decision.choices]
 
 
 def how_made(point: Point) -> str:
@@ -122,40 +106,7 @@ def confirm_command(decision: Decision, summary: Summary) -> str:
     return f"prunedlora confirm {shlex.quote(summary.store.uri)} recommended{' best' * both} --seeds 3"
 
 
-def margin_text(margin: float, quality: str) -> str:
-    """ "nothing", "2 points", "0.02 of loss" """
-    if margin == 0:
-        return "nothing"
-    if quality == LOSS:
-        return f"{margin:g} of loss"
-    return f"{100 * margin:g} point{'s' * (margin != 0.01)}"
-
-
 def _row(what: str, point: Point, summary: Summary) -> Beside:
     test = summary.test_of(point)
     quality = summary.objectives.quality
     return Beside(what, point, figure_text(point.quality), "" if test is None else with_interval(test, quality))
-
-
-def _choice(choice: Choice, decision: Decision, summary: Summary) -> ChoiceRow:
-    one, quality, is_answer = choice.standing, summary.objectives.quality, choice.margin == decision.within
-    cells = {
-        "may be lost": margin_text(choice.margin, quality) + (", as the sweep asks" if is_answer else ""),
-        "parameters": f"{one.point.candidate.adapter_params:,}",
-        "file": file_text(one.point.candidate),
-        "vLLM slot": slot_cell(one.point.candidate),
-        quality: figure_text(one.point.quality),
-        "measured worse by": f"{one.shortfall:.3f}",
-        "at most": "not known" if one.bound is None else f"{one.bound:.3f}",
-        "told": " ".join(_told(choice)),
-    }
-    return ChoiceRow(one.point, is_answer, cells)
-
-
-def _told(choice: Choice) -> Iterator[str]:
-    if choice.standing.is_proven(choice.margin):
-        yield "proven"
-        return
-    yield "measured"
-    if choice.proven is not None:
-        yield f"(smallest proven: {choice.proven.point.candidate.adapter_params:,} parameters)"

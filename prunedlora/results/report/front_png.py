@@ -31,11 +31,10 @@ def front_png(summary: Summary) -> bytes:
     figure, axes = new_picture()
     scene = front_scene(summary)
     position = axis_position(scene.sizes)
-    entries: set[str] = set()
+    entries = scene.entries
     for marks in sorted(scene.marks, key=lambda one: not one.is_faded):
         x, y = [position(point.size) for point in marks.points], [point.quality.value for point in marks.points]
-        label = None if marks.group in entries or _has_bright(scene.marks, marks) else _literal(marks.title)
-        entries |= {marks.group} if label else set()
+        label = _literal(marks.title) if entries[marks.group] is marks else None
         if marks.is_faded:
             axes.plot(x, y, **_look(marks), markersize=4, alpha=FADED, rasterized=True, label=label)
         else:
@@ -101,11 +100,6 @@ def legend_columns(labels: Sequence[str]) -> int:
         if sum(max(map(len, column)) + MARK_WIDTH for column in columns) <= LEGEND_WIDTH:
             return num
     return 1
-
-
-def _has_bright(all_marks: Sequence[Marks], marks: Marks) -> bool:
-    """Whether the entry in the legend is that of marks of the same group which are not faded."""
-    return marks.is_faded and any(other.group == marks.group and not other.is_faded for other in all_marks)
 
 
 def _look(marks: Marks) -> dict[str, Any]:

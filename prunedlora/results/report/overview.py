@@ -14,9 +14,10 @@ from prunedlora.results.analysis.trainings import cost_of, sharing_text
 from prunedlora.results.analysis.yardstick import comparisons
 from prunedlora.results.figure_text import figure_text
 from prunedlora.results.report.answer import looked_at_text
+from prunedlora.results.report.choices import choices_table
 from prunedlora.results.report.original_table import original_tables
 from prunedlora.results.report.tables import failures_table, front_table, letters_of, original_table
-from prunedlora.results.report.verdict import choices_table, sentences
+from prunedlora.results.report.verdict import sentences
 
 
 def print_report(summary: Summary, console: Console) -> None:

@@ -20,15 +20,12 @@ def plotly_figure(scene: Scene, hover: Hover) -> go.Figure:
     """The scene on a logarithmic axis of sizes, without a background of its own."""
     position, figure = axis_position(scene.sizes), go.Figure()
     many = sum(len(marks.points) for marks in scene.marks if marks.is_faded) > MOST_AS_SHAPES
-    entries: set[str] = set()
-    bright = {marks.group for marks in scene.marks if not marks.is_faded}
+    entries = scene.entries
     for marks in scene.marks:
-        in_legend = marks.group not in entries and (marks.group not in bright or not marks.is_faded)
-        entries |= {marks.group} if in_legend else set()
         title = text(f"{marks.title}, dominated" if marks.is_faded else marks.title)
         kind = go.Scattergl if many and marks.is_faded else go.Scatter
         look = _marker(marks, many=many)
-        entry = {"name": title, "legendgroup": text(marks.group), "showlegend": in_legend}
+        entry = {"name": title, "legendgroup": text(marks.group), "showlegend": entries[marks.group] is marks}
         figure.add_trace(kind(**_places(marks, position), **look, **entry, **hover(marks.points)))
     for line in scene.lines:
         figure.add_trace(_line(line, position))

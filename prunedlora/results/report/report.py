@@ -37,6 +37,7 @@ from prunedlora.results.recorded_settings import method, telling
 from prunedlora.results.report import answer
 from prunedlora.results.report.chart import curve_chart, history_charts, importance_chart, rank_chart
 from prunedlora.results.report.chart_style import SIZE_TITLES, short_names
+from prunedlora.results.report.choices import choice_rows
 from prunedlora.results.report.front_chart import front_chart
 from prunedlora.results.report.front_files import candidates_csv, environments, front_csv, front_json, report_json
 from prunedlora.results.report.front_png import front_png
@@ -146,7 +147,7 @@ def report_html(
         facts=sweep_facts(summary),
         looked_at=answer.looked_at_text(summary),
         rows_beside=answer.rows_beside(summary),
-        choices=[] if decision is None else answer.choice_table(decision, summary),
+        choices=[] if decision is None else choice_rows(decision, summary),
         confirm_command="" if decision is None else answer.confirm_command(decision, summary),
         refused=refused_text([point.candidate for point in summary.front]),
         decision=decision,

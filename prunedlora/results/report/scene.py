@@ -87,6 +87,14 @@ class Scene:
         return ((low - room / 4, high + room / 4), told) if far else (None, ())
 
     @property
+    def entries(self) -> dict[str, Marks]:
+        """Group → the marks that stand for it in the legend: the first that are not faded, else the first."""
+        found: dict[str, Marks] = {}
+        for marks in sorted(self.marks, key=lambda one: one.is_faded):
+            found.setdefault(marks.group, marks)
+        return found
+
+    @property
     def sizes(self) -> list[float]:
         return [point.size for marks in self.marks for point in marks.points] or [1.0]
 

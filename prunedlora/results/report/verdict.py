@@ -1,23 +1,22 @@
-"""The decision in words, which page, terminal and card share, as rows of a table, and as plain data."""
+"""The decision in words, which page, terminal and card share, and as plain data."""
 
 import json
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.configurations import Configuration
 from prunedlora.results.analysis.confirmation_text import fresh_sentences
 from prunedlora.results.analysis.constraints import Constraints
-from prunedlora.results.analysis.decision import Choice, Decision, Standing, decide
+from prunedlora.results.analysis.decision import Decision, Standing, decide
 from prunedlora.results.analysis.harness_quality import examples_text, spent_text, split_text
-from prunedlora.results.analysis.serving import refused_heads, refused_text, slot_cell
+from prunedlora.results.analysis.serving import refused_text
 from prunedlora.results.analysis.summary import Summary, export_command, summarize
 from prunedlora.results.analysis.trainings import is_untrained
-from prunedlora.results.figure_text import figure_text, file_text, no_error_text, percent
-from prunedlora.results.report.tables import plain_table
+from prunedlora.results.figure_text import figure_text, no_error_text, percent
+from prunedlora.results.report.choices import choices_table
 from prunedlora.results.store import Store
 
 
@@ -158,39 +157,6 @@ def decision_document(decision: Decision, summary: Summary) -> dict[str, Any]:
         "unproven": decision.unproven or None,
         "caveats": [*decision.caveats, *filter(None, [spent_text(summary.objectives.quality)])],
     }
-
-
-def choices_table(decision: Decision, summary: Summary) -> Table:
-    """What each margin buys, within 80 columns."""
-    table = plain_table(
-        f"What may be lost, and the smallest adapter measured so ({percent(decision.confidence)} bounds)"
-    )
-    for name in ("within", summary.objectives.quality, "worse", "at most", "params", "file", "slot"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("adapter", overflow="fold")
-    for choice in decision.choices:
-        *cells, name = _row(choice)
-        table.add_row(*cells, Text(name), style="bold" if choice.margin == decision.within else None)
-    return table
-
-
-def _row(choice: Choice) -> tuple[str, ...]:
-    """Margin, quality, worse by (measured), at most (and whether that proves it), parameters, file, memory of a served
-    slot, name."""
-    one, candidate = choice.standing, choice.standing.point.candidate
-    # The memory alone, where that is known: all of slot_cell has no room.
-    slot = slot_cell(candidate).partition("(")[2].rstrip(")") or slot_cell(candidate)
-    slot = "–" if refused_heads([candidate]) else slot
-    return (
-        f"{choice.margin:g}",
-        f"{one.point.quality.value:.3f}",
-        f"{one.shortfall:.3f}",
-        "?" if one.bound is None else f"{one.bound:.3f}{' proven' if one.is_proven(choice.margin) else ''}",
-        f"{candidate.adapter_params:,}",
-        file_text(candidate),
-        slot,
-        one.point.name,
-    )
 
 
 def _standing(one: Standing, summary: Summary) -> dict[str, Any]:

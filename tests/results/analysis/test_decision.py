@@ -8,7 +8,8 @@ import pytest
 
 from prunedlora.benchmarks.product.simulated_sweep import lossy_sweep, right_or_wrong, scored_sweep
 from prunedlora.results.analysis.constraints import Constraints, RequestError
-from prunedlora.results.analysis.decision import LOSS_EXAMPLES, MARGINS, decide
+from prunedlora.results.analysis.decision import MARGINS, decide
+from prunedlora.results.analysis.example_errors import LOSS_EXAMPLES
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.record import ExampleOutcomes, Figure, ObjectiveError

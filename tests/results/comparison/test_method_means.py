@@ -165,7 +165,7 @@ def test_of_a_loss_on_few_examples_only_what_was_measured_is_said(store_of, reco
         (contrast,) = found.contrasts
         assert (contrast.verdict == "better") == (contrast.methods.verdict == "better") == is_told
         text = " ".join([*of_methods(found, contrast), *of_adapters(found, contrast), *notes(found)])
-        assert ("no probability is given below 400 validation examples" in text) != is_told
+        assert ("a probability takes at least 400 validation examples" in text) != is_told
         assert ("confidence" in text) == is_told
         assert (said(found, contrast, contrast.matched[0]) == "measured") != is_told
         document = comparison_document(found, [])

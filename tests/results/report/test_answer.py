@@ -8,7 +8,8 @@ from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.exported_adapter import ExportedAdapter
 from prunedlora.results.harness_document import HarnessRun, write_harness
 from prunedlora.results.record import BaseReference, Figure, TrialRecord
-from prunedlora.results.report.answer import choice_table, confirm_command, how_made, looked_at_text, rows_beside
+from prunedlora.results.report.answer import confirm_command, how_made, looked_at_text, rows_beside
+from prunedlora.results.report.choices import choice_rows
 from prunedlora.results.report.report import write_report
 
 LORA = {"adapter": {"method": "lora"}}
@@ -87,7 +88,7 @@ def test_one_training_each_only_where_that_is_so(fill, record, candidate):
 
 def test_the_choices_are_those_of_the_decision(store):
     summary = summarize(store)
-    rows = choice_table(decide(summary), summary)
+    rows = choice_rows(decide(summary), summary)
     assert [row.cells["may be lost"] for row in rows] == [
         "nothing", "1 point, as the sweep asks", "2 points", "5 points",
     ]  # fmt: skip
