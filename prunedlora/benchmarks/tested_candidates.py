@@ -13,7 +13,7 @@ from prunedlora.delivery.candidate_test import measure_test
 from prunedlora.delivery.recorded_trial import recorded_trial
 from prunedlora.delivery.stored_adapter import StoredAdapterError
 from prunedlora.plain_print import print_plain
-from prunedlora.results.analysis.tested import TEST_FILE, on_test, read_test_figures
+from prunedlora.results.analysis.tested import TEST_FILE, on_test, read_test
 from prunedlora.results.record import BaseReference, Candidate, ExampleOutcomes, Figure, TrialRecord, from_json, to_json
 from prunedlora.results.store import Store
 from prunedlora.tasks.outcomes import figures
@@ -54,7 +54,7 @@ class Examiner:
                 self.refused[name] = str(error)
                 print_plain(self.console, f"{name}: refused, in no mean: {error}")
                 return None
-        return read_test_figures(store, path)
+        return read_test(store, path).figures
 
     def outcomes(self, tested: Sequence[tuple[TrialRecord, Candidate]]) -> list[ExampleOutcomes | None]:
         """What these did on each test example; None of what was tested before that was kept."""

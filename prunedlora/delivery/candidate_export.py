@@ -19,7 +19,7 @@ from prunedlora.delivery.recorded_chat import recorded_chat
 from prunedlora.delivery.recorded_trial import recorded_trial
 from prunedlora.delivery.stored_adapter import adapter_path, fetch_adapter
 from prunedlora.results.analysis.find import find_candidate
-from prunedlora.results.analysis.tested import TEST_FILE, original_test, read_test_figures
+from prunedlora.results.analysis.tested import TEST_FILE, original_test, read_test
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.store import Store
 from prunedlora.training.evaluate import autocast
@@ -49,7 +49,7 @@ def export_candidate(store: Store, candidate: str, to: Path, *, check: bool, for
     with new_folder(to) as fill, tempfile.TemporaryDirectory() as scratch:
         original, result = Path(scratch) / "adapter", Path(scratch) / "result"
         facts: dict[str, Any] = {"weights_file": fetch_adapter(store, record, chosen, original)}
-        test = read_test_figures(store, f"{path}/{TEST_FILE}") if (original / TEST_FILE).exists() else {}
+        test = read_test(store, f"{path}/{TEST_FILE}").figures if (original / TEST_FILE).exists() else {}
         (original / TEST_FILE).unlink(missing_ok=True)  # a figure of the sweep, no part of the adapter
         shutil.copytree(original, result)
         if form.rank is not None and record.layer_widths is not None:

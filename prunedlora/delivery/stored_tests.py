@@ -10,7 +10,7 @@ from prunedlora.delivery.candidate_test import measure_test
 from prunedlora.delivery.recorded_trial import recorded_trial
 from prunedlora.delivery.stored_adapter import adapter_path
 from prunedlora.results.analysis.find import find_candidate
-from prunedlora.results.analysis.tested import TEST_FILE, read_test_figures
+from prunedlora.results.analysis.tested import TEST_FILE, read_test
 from prunedlora.results.record import Candidate, Figure, TrialRecord
 from prunedlora.results.store import Store
 from prunedlora.training.distributed import Workers
@@ -51,5 +51,5 @@ def measure_tests(
             on_start(name)
             trial = recorded_trial(record)
             measure_test(trial, record.key, candidate.name, store=store, assets=assets, workers=workers)
-        rows.append(TestedCandidate(name, candidate.figures, read_test_figures(store, path), name in left))
+        rows.append(TestedCandidate(name, candidate.figures, read_test(store, path).figures, name in left))
     return rows

@@ -71,21 +71,28 @@ def export_recommended(store: Store, key: str, candidate: str) -> ExportedAdapte
     record = store.read_record(key)
     assert record is not None
     chosen = record.candidate(candidate)
-    figures, checks = read_test(store, f"{adapter_path(store, record, chosen)}/{TEST_FILE}")
+    measured = read_test(store, f"{adapter_path(store, record, chosen)}/{TEST_FILE}")
     began = None if chosen.is_original else original_test(store, record)
     with tempfile.TemporaryDirectory() as scratch:
         local = Path(scratch) / "adapter"
-        checked = {"weights_file": fetch_adapter(store, record, chosen, local)} | checks
+        checked = {"weights_file": fetch_adapter(store, record, chosen, local)} | measured.certificate
         (local / TEST_FILE).unlink()
         write_companions(
-            record, chosen, local, original=local, form=AS_TRAINED, checks=checked, test=figures, began=began or {}
+            record,
+            chosen,
+            local,
+            original=local,
+            form=AS_TRAINED,
+            checks=checked,
+            test=measured.figures,
+            began=began or {},
         )
         store.upload_folder(local, RECOMMENDED_FOLDER)
     exported = ExportedAdapter(
         key=key,
         step=chosen.step,
         cut=chosen.cut,
-        test=figures,
+        test=measured.figures,
         original_test=began,
         path=store.storage.uri_of(RECOMMENDED_FOLDER),
     )

@@ -10,7 +10,7 @@ import torch
 from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
 from prunedlora.delivery.candidate_test import measure_test
-from prunedlora.results.analysis.tested import TEST_FILE, read_test_figures
+from prunedlora.results.analysis.tested import TEST_FILE, read_test
 from prunedlora.results.record import RecordError
 from prunedlora.results.store import Store
 from prunedlora.training.distributed import Workers
@@ -43,13 +43,13 @@ def test_the_exported_adapter_on_the_test_split(tmp_path: Path) -> None:
     )  # fmt: skip
     path = store.trial_path(key, "adapters", "000012", TEST_FILE)
     with pytest.raises(RecordError, match="the test evaluation left no figures"):
-        read_test_figures(store, path)
+        read_test(store, path)
     for text in ("{}", '{"figures": {"accuracy": {}}}'):
         store.storage.write_text(path, text)
-        with pytest.raises(RecordError, match=r"test\.json: no figures: "):
-            read_test_figures(store, path)
+        with pytest.raises(RecordError, match=r"test\.json: not a valid OnTest: figures"):
+            read_test(store, path)
     measure_test(trial, key, "12", store=store, assets=assets, workers=ALONE)
-    assert read_test_figures(store, path)["accuracy"].num_examples == 20
+    assert read_test(store, path).figures["accuracy"].num_examples == 20
     certificate = json.loads(store.storage.read_text(path) or "")["certificate"]
     assert certificate["max_logit_difference_merged"] < 1e-4
     assert checksum(assets.get(trial).base.model) == before

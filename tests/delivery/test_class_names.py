@@ -18,7 +18,7 @@ from prunedlora.delivery.candidate_latency import Shape, measure_latencies
 from prunedlora.delivery.candidate_test import measure_test
 from prunedlora.delivery.card import card
 from prunedlora.delivery.form import Form
-from prunedlora.results.analysis.tested import TEST_FILE, read_test_figures
+from prunedlora.results.analysis.tested import TEST_FILE, read_test
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.store import Store
 from prunedlora.sweep.finish import export_recommended
@@ -155,7 +155,7 @@ def test_the_test_split_and_the_recommended_folder_go_by_the_record(age: str, re
     last = record.candidates[-1]
     measure_test(trial, key, last.name, store=store, assets=assets, workers=ALONE)
     path = store.trial_path(key, str(last.adapter_path), TEST_FILE)
-    assert read_test_figures(store, path)["accuracy"].value > 0.9
+    assert read_test(store, path).figures["accuracy"].value > 0.9
     exported = export_recommended(store, key, last.name)
     labels = record.environment.model["labels"]
     assert isinstance(labels, list)

@@ -61,7 +61,7 @@ def test_the_recommended_adapter_is_copied_with_its_test_figures(store: Store) -
         export_recommended(store, "good", "20")
     figures = {"accuracy": {"value": 0.8, "stderr": None, "num_examples": 7}}
     store.storage.write_text(path, json.dumps({"figures": figures}))
-    with pytest.raises(RecordError, match=r"good/adapters/000020/test.json: no certificate"):
+    with pytest.raises(RecordError, match=r"good/adapters/000020/test.json: not a valid OnTest: certificate"):
         export_recommended(store, "good", "20")
     checks = {"max_logit_difference_merged": 1e-7}
     store.storage.write_text(path, json.dumps({"figures": figures, "certificate": checks}))

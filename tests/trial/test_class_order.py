@@ -17,7 +17,7 @@ from prunedlora.config.load import parse_sweep
 from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.candidate_export import export_candidate
 from prunedlora.delivery.candidate_test import measure_test
-from prunedlora.results.analysis.tested import TEST_FILE, read_test_figures
+from prunedlora.results.analysis.tested import TEST_FILE, read_test
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.store import Store
 from prunedlora.sweep.preflight import preflight
@@ -138,7 +138,7 @@ def test_an_adapter_of_plain_peft_is_right_with_its_own_order_alone(
     # On the test split, exported, and on from the store, the same order holds.
     measure_test(trial, record.key, "0", store=store, assets=ASSETS, workers=ALONE)
     path = store.trial_path(record.key, str(record.candidates[0].adapter_path), TEST_FILE)
-    assert read_test_figures(store, path)["accuracy"].value > 0.95
+    assert read_test(store, path).figures["accuracy"].value > 0.95
     for name in ("0", record.candidates[1].name):
         export_candidate(store, f"{record.key}@{name}", tmp_path / name, check=True)
         assert json.loads((tmp_path / name / "labels.json").read_text()) == dict(zip("012", ORDER, strict=True))

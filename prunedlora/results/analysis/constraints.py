@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from prunedlora.results.analysis.example_errors import LOSS
-from prunedlora.results.analysis.pareto import Objectives, Point
-from prunedlora.results.analysis.serving import slot_bytes_of
+from prunedlora.results.analysis.pareto import Objectives, Point, size_of
 
 
 class RequestError(ValueError):
@@ -34,7 +33,7 @@ class Constraints:
             "largest rank": (candidate.max_rank, self.max_rank),
         }
         if self.max_slot_bytes is not None:
-            pairs["bytes of the served slot"] = (slot_bytes_of(candidate), self.max_slot_bytes)
+            pairs["bytes of the served slot"] = (size_of(candidate, "served_slot_bytes"), self.max_slot_bytes)
         return {name: (value, limit) for name, (value, limit) in pairs.items() if limit is not None and value > limit}
 
     def allowed(self, points: Sequence[Point]) -> list[Point]:

@@ -4,7 +4,7 @@ from math import inf
 
 import numpy as np
 
-from prunedlora.results.analysis.pareto import Objectives, Point, points
+from prunedlora.results.analysis.pareto import points, size_of
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.record import ObjectiveError
 from prunedlora.sizes import SIZES
@@ -25,7 +25,9 @@ def nameable(summary: Summary) -> frozenset[str]:
     """
     axes = _axes(summary)
     found = [point for point in summary.points if point.has_file]
-    sizes = np.array([[_size(point, axis) for axis in axes] for point in found]).reshape(len(found), len(axes))
+    sizes = np.array([[size_of(point.candidate, axis) for axis in axes] for point in found]).reshape(
+        len(found), len(axes)
+    )
     gains = np.array([summary.objectives.gain(point.quality.value) for point in found])
     errors = np.array([inf if point.quality.stderr is None else point.quality.stderr for point in found])
     noise = max(filter(np.isfinite, errors), default=0.0)
@@ -37,20 +39,13 @@ def nameable(summary: Summary) -> frozenset[str]:
     )
 
 
-def _axes(summary: Summary) -> list[Objectives]:
+def _axes(summary: Summary) -> list[str]:
     """The axes of size that the records have: no command can ask for others."""
     axes = []
     for size in SIZES:
-        axis = summary.objectives.with_size(size)
         try:
-            points(summary.records, axis)
+            points(summary.records, summary.objectives.with_size(size))
         except ObjectiveError:
             continue
-        axes.append(axis)
+        axes.append(size)
     return axes
-
-
-def _size(point: Point, axis: Objectives) -> float:
-    if axis.size.startswith("served_slot") and point.candidate.served_slot is None:
-        return inf
-    return point.candidate.objective(axis.size)

@@ -6,6 +6,7 @@ measured, written and checked before the failure, and the same configuration and
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 import moocore
 import numpy as np
@@ -104,14 +105,20 @@ def points(records: Iterable[TrialRecord], objectives: Objectives) -> list[Point
             record=record,
             candidate=candidate,
             quality=candidate.figure(objectives.quality),
-            size=candidate.objective(objectives.size),
+            size=size,
         )
         for record in sorted(records, key=lambda record: record.key)
         if method(record) != FULL
         for candidate in record.candidates
-        if not (objectives.size.startswith("served_slot") and candidate.served_slot is None)
-        and candidate.is_measured([objectives.quality])
+        if candidate.is_measured([objectives.quality]) and (size := size_of(candidate, objectives.size)) < inf
     ]
+
+
+def size_of(candidate: Candidate, size: str) -> float:
+    """Where the candidate stands on an axis of sizes, infinitely far where no served slot holds it. Raises
+    ObjectiveError where its size is not on record."""
+    is_held = candidate.served_slot is not None or not size.startswith("served_slot")
+    return candidate.objective(size) if is_held else inf
 
 
 def best_full(records: Iterable[TrialRecord], objectives: Objectives) -> Figure | None:

@@ -1,6 +1,5 @@
 """What an adapter costs a server that holds others already: its slot, or larger slots for all of them."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -77,12 +76,6 @@ def widths_of(record: TrialRecord, *, embeddings: bool) -> Widths:
             "an older version, fine-tunes all weights, or its base keeps several layers in one tensor (experts)"
         )
     return {**record.layer_widths, **(record.embedding_widths if embeddings else {})}
-
-
-def slot_bytes_of(candidate: Candidate) -> float:
-    """Bytes of the candidate's served slot in half precision, infinite when no slot is large enough. Raises
-    ObjectiveError where they are not on record."""
-    return math.inf if candidate.served_slot is None else candidate.objective("served_slot_bytes")
 
 
 def refused_heads(candidates: Sequence[Candidate]) -> int:

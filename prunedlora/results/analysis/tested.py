@@ -1,16 +1,21 @@
 """Tested: what adapters of a store did on the test split, which the search never sees, as it lies beside each."""
 
 from collections.abc import Iterable
-from typing import Any
-
-from pydantic import TypeAdapter, ValidationError
 
 from prunedlora.results.analysis.pareto import Point
-from prunedlora.results.record import Candidate, Figure, RecordError, TrialRecord, json_object
+from prunedlora.results.record import Candidate, Document, Figure, Json, RecordError, TrialRecord
 from prunedlora.results.store import Store
 
 TEST_FILE = "test.json"
 """Beside an adapter that was measured (delivery/candidate_test.py)."""
+
+
+class OnTest(Document):
+    """The content of a TEST_FILE."""
+
+    figures: dict[str, Figure]
+    certificate: dict[str, Json]
+    """What was checked of the adapter."""
 
 
 def on_test(candidate: str) -> str:
@@ -26,12 +31,8 @@ def path_of_test(store: Store, record: TrialRecord, candidate: Candidate) -> str
 def tested(store: Store, points: Iterable[Point]) -> dict[str, dict[str, Figure]]:
     """Name → figures of those points that were measured on the test split. Raises RecordError for a broken file."""
     placed = [(point.name, path) for point in points if (path := path_of_test(store, point.record, point.candidate))]
-    texts = store.storage.read_texts([path for _, path in placed])
-    return {
-        name: _parsed(text, store.storage.uri_of(path))[0]
-        for (name, path), text in zip(placed, texts, strict=True)
-        if text is not None
-    }
+    found = store.read_documents(OnTest, [path for _, path in placed])
+    return {name: one.figures for (name, _), one in zip(placed, found, strict=True) if one is not None}
 
 
 def original_test(store: Store, record: TrialRecord) -> dict[str, Figure] | None:
@@ -39,31 +40,13 @@ def original_test(store: Store, record: TrialRecord) -> dict[str, Figure] | None
     candidates. Raises RecordError for a broken file."""
     original = next((candidate for candidate in record.candidates if candidate.is_original), None)
     path = None if original is None else path_of_test(store, record, original)
-    text = None if path is None else store.storage.read_text(path)
-    return None if path is None or text is None else _parsed(text, store.storage.uri_of(path))[0]
+    found = None if path is None else store.read_document(OnTest, path)
+    return None if found is None else found.figures
 
 
-def read_test_figures(store: Store, path: str) -> dict[str, Figure]:
-    """Figures of the TEST_FILE at `path` in the store. Raises RecordError when it is not there or broken."""
-    return read_test(store, path)[0]
-
-
-def read_test(store: Store, path: str) -> tuple[dict[str, Figure], dict[str, Any]]:
-    """All of the TEST_FILE at `path` in the store: figures, and what was checked of the adapter. Raises RecordError
-    when it is not there or broken."""
-    text, where = store.storage.read_text(path), store.storage.uri_of(path)
-    if text is None:
-        raise RecordError(f"{where}: the test evaluation left no figures")
-    return _parsed(text, where)
-
-
-def _parsed(text: str, where: str) -> tuple[dict[str, Figure], dict[str, Any]]:
-    content = json_object(text, where)
-    try:
-        figures = TypeAdapter(dict[str, Figure]).validate_python(content.get("figures"))
-    except ValidationError as error:
-        raise RecordError(f"{where}: no figures: {error}") from error
-    try:
-        return figures, TypeAdapter(dict[str, Any]).validate_python(content.get("certificate"))
-    except ValidationError as error:
-        raise RecordError(f"{where}: no certificate: {error}") from error
+def read_test(store: Store, path: str) -> OnTest:
+    """The TEST_FILE at `path` in the store. Raises RecordError when it is not there or broken."""
+    found = store.read_document(OnTest, path)
+    if found is None:
+        raise RecordError(f"{store.storage.uri_of(path)}: the test evaluation left no figures")
+    return found
