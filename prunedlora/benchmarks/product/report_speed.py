@@ -13,12 +13,9 @@ from scipy.stats import sem
 
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import TrialConfig, trial_with
-from prunedlora.results.analysis.attainment import attainment
-from prunedlora.results.analysis.decision import decide
-from prunedlora.results.analysis.history import hypervolume_history
 from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.ask import Ask
-from prunedlora.results.importances_document import read_importances, write_importances
+from prunedlora.results.importances_document import write_importances
 from prunedlora.results.record import (
     BaseReference,
     Candidate,
@@ -29,6 +26,7 @@ from prunedlora.results.record import (
     TrialRecord,
     to_json,
 )
+from prunedlora.results.report.findings import find_all
 from prunedlora.results.report.report import report_html, write_report
 from prunedlora.results.store import Store
 from prunedlora.study.importances import find_importances
@@ -46,10 +44,9 @@ def report_seconds(config: SweepConfig, folder: Path, *, num_trials: int, num_ca
     write_importances(store, find_importances(store.asks(), store.records(), config.objectives))
     times = [_now()]
     summary = summarize(store)
-    stages, importances = hypervolume_history(summary), read_importances(store)
-    decision, bands = decide(summary), attainment(summary)
+    findings = find_all(summary)
     times.append(_now())
-    page = report_html(summary, stages, importances, decision, bands)
+    page = report_html(summary, findings)
     times.append(_now())
     write_report(store)
     times.append(_now())

@@ -10,7 +10,7 @@ from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.comparison.fronts import Comparison
 from prunedlora.results.comparison.groups import Group
 from prunedlora.results.comparison.verdicts import interval
-from prunedlora.results.comparison.words import said
+from prunedlora.results.comparison.words import terms_of
 from prunedlora.results.figure_text import figure_text
 from prunedlora.results.record import Figure
 from prunedlora.results.recorded_settings import method
@@ -54,7 +54,7 @@ def differences_chart(comparison: Comparison) -> go.Figure:
         look, matched = by_name[contrast.group.name], contrast.changes
         up, down = [one.high - one.difference for one in matched], [one.difference - one.low for one in matched]
         hover = [
-            f"<b>up to {one.size:,.10g}: {interval(one)}</b><br>{text(said(comparison, contrast, one))}"
+            f"<b>up to {one.size:,.10g}: {interval(one)}</b><br>{text(terms_of(comparison, contrast).said(one))}"
             for one in matched
         ]
         figure.add_scatter(

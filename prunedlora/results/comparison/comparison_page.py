@@ -18,8 +18,8 @@ from prunedlora.results.comparison.words import (
     notes,
     of_adapters,
     of_methods,
-    said,
     tables_of,
+    terms_of,
 )
 from prunedlora.results.figure_text import percent
 from prunedlora.results.report.chart_style import SIZE_TITLES
@@ -54,7 +54,7 @@ def comparison_html(comparison: Comparison, left_out: list[str], command: str | 
         size_title=SIZE_TITLES[comparison.objectives.size],
         findings=[of(comparison, contrast) for contrast in comparison.contrasts for of in (of_methods, of_adapters)],
         tables=[
-            (contrast, title, rows)
+            (terms_of(comparison, contrast), title, rows)
             for contrast in comparison.contrasts
             for title, rows in tables_of(comparison, contrast)
         ],
@@ -63,7 +63,6 @@ def comparison_html(comparison: Comparison, left_out: list[str], command: str | 
         differing=differing(comparison.groups),
         confidence="" if comparison.unproven else percent(comparison.confidence),
         interval=interval,
-        said=said,
     )
 
 

@@ -126,11 +126,6 @@ def _trainings(comparison: Comparison) -> list[str]:
     return [*costs, *shared, *(alike if shared else [])]
 
 
-def said(comparison: Comparison, contrast: Contrast, one: Matched[Side]) -> str:
-    """The verdict in a few words."""
-    return terms_of(comparison, contrast).said(one)
-
-
 def span(group: Group) -> str:
     first, last = group.points[0].size, group.points[-1].size
     return f"{first:,.10g}" if first == last else f"{first:,.10g} to {last:,.10g}"

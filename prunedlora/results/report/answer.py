@@ -17,7 +17,7 @@ from prunedlora.results.rung_text import made_text
 
 
 @dataclass(frozen=True)
-class Beside:
+class ComparedRow:
     """A row of the table that compares."""
 
     what: str
@@ -35,7 +35,7 @@ class Beside:
         return f"{self.point.candidate.adapter_params:,}", file_text(self.point.candidate)
 
 
-def rows_beside(summary: Summary) -> list[Beside]:
+def rows_beside(summary: Summary) -> list[ComparedRow]:
     """The recommended adapter, what its training began with, plain LoRA (or the yardstick in its place), the best, full
     fine-tuning and the base model, as far as they are there; each once."""
     if summary.recommended is None:
@@ -48,14 +48,14 @@ def rows_beside(summary: Summary) -> list[Beside]:
         named[found.what.removeprefix("the ")] = found.point
     if summary.best is not None:
         named["best measured"] = summary.best
-    rows: dict[str, Beside] = {}
+    rows: dict[str, ComparedRow] = {}
     for what, point in named.items():
         if point.name in rows:
             rows[point.name] = _row(f"{rows[point.name].what}, {what}", point, summary)
         else:
             rows[point.name] = _row(what, point, summary)
     levels = {"full fine-tuning": summary.full, "base model, untrained": summary.base_quality}
-    return [*rows.values(), *(Beside(what, None, figure_text(one), "") for what, one in levels.items() if one)]
+    return [*rows.values(), *(ComparedRow(what, None, figure_text(one), "") for what, one in levels.items() if one)]
 
 
 def how_made(point: Point) -> str:
@@ -106,7 +106,7 @@ def confirm_command(decision: Decision, summary: Summary) -> str:
     return f"prunedlora confirm {shlex.quote(summary.store.uri)} recommended{' best' * both} --seeds 3"
 
 
-def _row(what: str, point: Point, summary: Summary) -> Beside:
+def _row(what: str, point: Point, summary: Summary) -> ComparedRow:
     test = summary.test_of(point)
     quality = summary.objectives.quality
-    return Beside(what, point, figure_text(point.quality), "" if test is None else with_interval(test, quality))
+    return ComparedRow(what, point, figure_text(point.quality), "" if test is None else with_interval(test, quality))

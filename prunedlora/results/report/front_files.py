@@ -8,21 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from prunedlora.results.analysis.attainment import Attainment
-from prunedlora.results.analysis.confirmation_text import confirmation_sentences
-from prunedlora.results.analysis.decision import Decision
-from prunedlora.results.analysis.directions import directions
 from prunedlora.results.analysis.evaluation_time import evaluation_share
-from prunedlora.results.analysis.harness_figures import harness_figures
 from prunedlora.results.analysis.harness_quality import split_text
-from prunedlora.results.analysis.history import Stage
 from prunedlora.results.analysis.original import original_facts, original_name
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.analysis.trainings import cost_of, shared_trainings
-from prunedlora.results.importances_document import Importances
 from prunedlora.results.record import Candidate, Environment, Figure, TrialRecord, to_json
 from prunedlora.results.recorded_settings import flat
+from prunedlora.results.report.findings import Findings
 from prunedlora.results.report.verdict import decision_document
 from prunedlora.sizes import SIZES
 
@@ -46,20 +40,11 @@ def front_document(summary: Summary) -> dict[str, Any]:
     }
 
 
-def front_json(summary: Summary) -> str:
-    return json.dumps(front_document(summary), allow_nan=False, indent=1) + "\n"
-
-
-def report_json(
-    summary: Summary,
-    stages: Sequence[Stage],
-    importances: Importances | None,
-    decision: Decision | None,
-    bands: Attainment | None,
-) -> str:
-    """All figures of the page: front.json's, then what is not of the front."""
-    cost = cost_of(summary.records)
-    document = {
+def report_document(summary: Summary, findings: Findings) -> dict[str, Any]:
+    """The content of report.json: all figures of the page, front.json's, then what is not of the front."""
+    cost, decision = cost_of(summary.records), findings.decision
+    bands, importances = findings.bands, findings.importances
+    return {
         **front_document(summary),
         "num_trials": len(summary.records),
         "num_candidates": len(summary.points),
@@ -81,13 +66,13 @@ def report_json(
         "decision": None if decision is None else decision_document(decision, summary),
         "attainment": None if bands is None else asdict(bands),
         "looked_at_on_test": {name: _figures(figures) for name, figures in summary.tested.items()},
-        "confirmations": confirmation_sentences(summary.confirmations, summary.objectives),
-        "harness": {name: _figures(figures) for name, figures in harness_figures(summary).items()},
+        "confirmations": findings.confirmed,
+        "harness": {name: _figures(figures) for name, figures in findings.harness.items()},
         "directions": {
             name: {path: {**asdict(one), "text": one.text()} for path, one in found.items()}
-            for name, found in directions(summary).items()
+            for name, found in findings.directions.items()
         },
-        "history": [asdict(stage) for stage in stages],
+        "history": [asdict(stage) for stage in findings.stages],
         "importances": None if importances is None else importances.model_dump(mode="json"),
         "failed": [
             {
@@ -110,7 +95,6 @@ def report_json(
             {"num_trials": count, **environment.model_dump(mode="json")} for environment, count in environments(summary)
         ],
     }
-    return json.dumps(document, allow_nan=False, indent=1) + "\n"
 
 
 def _left(record: TrialRecord) -> list[dict[str, Any]]:
@@ -124,10 +108,6 @@ def environments(summary: Summary) -> list[tuple[Environment, int]]:
     return [(Environment.model_validate_json(text), count) for text, count in counts.most_common()]
 
 
-def front_csv(summary: Summary) -> str:
-    return _csv(front_rows(summary))
-
-
 def front_rows(summary: Summary) -> list[dict[str, Any]]:
     """One row per point of the front, smallest first; settings as columns `config.<path>`."""
     return [
@@ -137,10 +117,6 @@ def front_rows(summary: Summary) -> list[dict[str, Any]]:
         }
         for point in summary.front
     ]
-
-
-def candidates_csv(summary: Summary) -> str:
-    return _csv(candidate_rows(summary))
 
 
 def candidate_rows(summary: Summary) -> list[dict[str, Any]]:
@@ -268,7 +244,11 @@ def columns_of(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return sorted(columns, key=lambda column: column.startswith("config."))
 
 
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def json_text(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, allow_nan=False, indent=1) + "\n"
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, columns_of(rows), restval="", lineterminator="\n")
     writer.writeheader()

@@ -6,13 +6,8 @@ from collections.abc import Mapping, Sequence
 import plotly.graph_objects as go
 import yaml
 
-from prunedlora.results.analysis.attainment import Attainment, attainment
 from prunedlora.results.analysis.configurations import identity
-from prunedlora.results.analysis.confirmation_text import confirmation_sentences
-from prunedlora.results.analysis.decision import Decision, decide
-from prunedlora.results.analysis.directions import directions
 from prunedlora.results.analysis.evaluation_time import judged_text
-from prunedlora.results.analysis.harness_figures import harness_figures
 from prunedlora.results.analysis.harness_quality import (
     examples_text,
     spent_text,
@@ -20,7 +15,6 @@ from prunedlora.results.analysis.harness_quality import (
     unmeasured_text,
     whole_split_text,
 )
-from prunedlora.results.analysis.history import Stage, hypervolume_history
 from prunedlora.results.analysis.latency_document import latency_columns
 from prunedlora.results.analysis.learning_curves import LearningCurves, learning_curves
 from prunedlora.results.analysis.rank_map import rank_map
@@ -31,15 +25,23 @@ from prunedlora.results.analysis.throughput_text import throughput_text, through
 from prunedlora.results.analysis.trainings import cost_of, is_untrained, sharing_text
 from prunedlora.results.analysis.yardstick import comparisons
 from prunedlora.results.figure_text import no_error_text
-from prunedlora.results.importances_document import Importances, read_importances
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.recorded_settings import method, telling
 from prunedlora.results.report import answer
 from prunedlora.results.report.chart import curve_chart, history_charts, importance_chart, rank_chart
 from prunedlora.results.report.chart_style import SIZE_TITLES, short_names
 from prunedlora.results.report.choices import choice_rows
+from prunedlora.results.report.findings import Findings, find_all
 from prunedlora.results.report.front_chart import front_chart
-from prunedlora.results.report.front_files import candidates_csv, environments, front_csv, front_json, report_json
+from prunedlora.results.report.front_files import (
+    candidate_rows,
+    csv_text,
+    environments,
+    front_document,
+    front_rows,
+    json_text,
+    report_document,
+)
 from prunedlora.results.report.front_png import front_png
 from prunedlora.results.report.ladder_lines import ladder_lines
 from prunedlora.results.report.latency_table import beside_base, milliseconds
@@ -94,14 +96,13 @@ def report_folder(summary: Summary) -> str:
 def report_files(summary: Summary) -> dict[str, bytes]:
     """Name → content of report.html, report.json, front.json, front.csv, candidates.csv and front.png. Raises
     RecordError for a broken importances.json."""
-    stages, importances = hypervolume_history(summary), read_importances(summary.store)
-    decision, bands = decide(summary), attainment(summary)
+    findings = find_all(summary)
     texts = {
-        "report.json": report_json(summary, stages, importances, decision, bands),
-        "front.json": front_json(summary),
-        "front.csv": front_csv(summary),
-        "candidates.csv": candidates_csv(summary),
-        PAGE_FILE: report_html(summary, stages, importances, decision, bands),
+        "report.json": json_text(report_document(summary, findings)),
+        "front.json": json_text(front_document(summary)),
+        "front.csv": csv_text(front_rows(summary)),
+        "candidates.csv": csv_text(candidate_rows(summary)),
+        PAGE_FILE: report_html(summary, findings),
     }
     return {name: text.encode() for name, text in texts.items()} | {"front.png": front_png(summary)}
 
@@ -115,24 +116,19 @@ def write_files(files: Mapping[str, bytes], storage: Storage, folder: str) -> st
     return storage.uri_of(paths[PAGE_FILE])
 
 
-def report_html(
-    summary: Summary,
-    stages: Sequence[Stage],
-    importances: Importances | None,
-    decision: Decision | None,
-    bands: Attainment | None,
-) -> str:
+def report_html(summary: Summary, findings: Findings) -> str:
     """A self-contained page: no request leaves it, and every text from outside is escaped."""
-    quality = summary.objectives.quality
+    quality, decision = summary.objectives.quality, findings.decision
     records = list({point.key: point.record for point in summary.points}.values())
     paths = telling(records)
     num_beaten = len(summary.points) - len(summary.front)
-    curves, harness = learning_curves(summary), harness_figures(summary)
+    curves = learning_curves(summary)
     return render(
         __package__,
         "report.html.jinja",
-        _charts(summary, stages, importances, bands, curves, paths),
+        _charts(summary, findings, curves, paths),
         **{function.__name__: function for function in FUNCTIONS},
+        **vars(findings),
         summary=summary,
         command=summary.store.read_command(),
         contents=summary.store.binding.read_contents(),
@@ -150,9 +146,7 @@ def report_html(
         choices=[] if decision is None else choice_rows(decision, summary),
         confirm_command="" if decision is None else answer.confirm_command(decision, summary),
         refused=refused_text([point.candidate for point in summary.front]),
-        decision=decision,
         sentences=[] if decision is None else sentences(decision, summary),
-        confirmed=confirmation_sentences(summary.confirmations, summary.objectives),
         comparisons=comparisons(summary),
         finished=len(summary.records) - len(summary.failed),
         bars_left_out=f"{num_beaten:,}" if num_beaten > MOST_WITH_BARS else "",
@@ -171,16 +165,12 @@ def report_html(
         ladder_note=ladder_lines(summary).note(),
         half_trained=any(point.candidate.is_half_trained for point in summary.points),
         cuts=any(point.candidate.cut is not None for point in summary.points),
-        device_seconds=stages[-1].device_seconds if stages else 0.0,
+        device_seconds=findings.stages[-1].device_seconds if findings.stages else 0.0,
         searched=any(ask.kind == "search" for ask in summary.asks),
-        importances=importances,
         num_blocks=len(rank_map(summary.recommended.candidate.ranks)[0]) if summary.recommended is not None else 0,
-        directions=directions(summary),
         curves=curves,
-        harness=harness,
-        harness_names=sorted({name for figures in harness.values() for name in figures}),
+        harness_names=sorted({name for figures in findings.harness.values() for name in figures}),
         seeds=_seeds_text(records),
-        bands=bands,
         latencies=latency_columns(summary.store, summary.front),
         most_rows=MOST_ROWS,
         sweep_yaml=yaml.safe_dump(summary.sweep, sort_keys=False, allow_unicode=True),
@@ -195,24 +185,18 @@ def _rungs(summary: Summary) -> dict[str, str]:
     return rungs if any(rungs.values()) else {}
 
 
-def _charts(
-    summary: Summary,
-    stages: Sequence[Stage],
-    importances: Importances | None,
-    bands: Attainment | None,
-    curves: LearningCurves,
-    paths: Sequence[str],
-) -> dict[str, go.Figure]:
+def _charts(summary: Summary, findings: Findings, curves: LearningCurves, paths: Sequence[str]) -> dict[str, go.Figure]:
     charts = {}
     if summary.points:
-        charts["front"] = front_chart(summary, paths, bands)
-        charts["history_trials"], charts["history_seconds"] = history_charts(stages)
+        charts["front"] = front_chart(summary, paths, findings.bands)
+        charts["history_trials"], charts["history_seconds"] = history_charts(findings.stages)
         if (parallel := parallel_chart(summary)) is not None:
             charts["parallel"] = parallel
     if curves.curves:
         charts["curves"] = curve_chart(curves)
     if summary.recommended is not None:
         charts["ranks"] = rank_chart(summary.recommended.candidate.ranks)
+    importances = findings.importances
     for i, one in enumerate(importances.objectives.values() if importances is not None else (), start=1):
         if one.shares is not None:
             charts[f"importance_{i}"] = importance_chart(one.shares, short_names(one.shares))

@@ -11,7 +11,7 @@ from prunedlora.results.comparison.comparison_page import comparison_document
 from prunedlora.results.comparison.comparison_tables import overview
 from prunedlora.results.comparison.fronts import Comparison, compare
 from prunedlora.results.comparison.groups import Group, groups_by, groups_of_stores
-from prunedlora.results.comparison.words import notes, of_adapters, of_methods, said
+from prunedlora.results.comparison.words import notes, of_adapters, of_methods, terms_of
 from prunedlora.results.record import ExampleOutcomes, Failure, Figure
 from prunedlora.results.store import Store
 
@@ -167,7 +167,7 @@ def test_of_a_loss_on_few_examples_only_what_was_measured_is_said(store_of, reco
         text = " ".join([*of_methods(found, contrast), *of_adapters(found, contrast), *notes(found)])
         assert ("a probability takes at least 400 validation examples" in text) != is_told
         assert ("confidence" in text) == is_told
-        assert (said(found, contrast, contrast.matched[0]) == "measured") != is_told
+        assert (terms_of(found, contrast).said(contrast.matched[0]) == "measured") != is_told
         document = comparison_document(found, [])
         json.dumps(document, allow_nan=False)
         assert (document["comparisons"][0]["sizes"][0]["low"] is not None) == is_told
@@ -197,5 +197,5 @@ def test_words_never_claim_what_a_row_does_not(store_of):
         claimed = {verdict for claim, verdict in claims.items() if claim in headline}
         assert claimed == (rows if len(rows) == 1 else set())
         if len(rows) > 1:
-            assert all(said(found, contrast, one) in rest[0] for one in contrast.matched)
+            assert all(terms_of(found, contrast).said(one) in rest[0] for one in contrast.matched)
     assert seen >= {"better", "worse", "mixed"}

@@ -11,7 +11,7 @@ import pytest
 import prunedlora
 from prunedlora.results.analysis.decision import decide
 from prunedlora.results.record import Cut, TrialRecord
-from prunedlora.results.report.front_files import candidates_csv, front_csv
+from prunedlora.results.report.front_files import candidate_rows, csv_text, front_rows
 from prunedlora.results.report.open_store import open_store
 from prunedlora.results.report.verdict import sentences
 from prunedlora.results.storage import StoreError
@@ -33,11 +33,11 @@ def store(fill: Make, record: Make, candidate: Make, failed: Make, cut: Callable
     return fill(*made)
 
 
-@pytest.mark.parametrize(("table", "text"), [("candidates", candidates_csv), ("front", front_csv)])
-def test_tables_are_those_of_the_files(store: Store, table: str, text: Callable[..., str]) -> None:
+@pytest.mark.parametrize(("table", "rows"), [("candidates", candidate_rows), ("front", front_rows)])
+def test_tables_are_those_of_the_files(store: Store, table: str, rows: Callable[..., Any]) -> None:
     opened = open_store(store.uri)
     frame = getattr(opened, table)
-    assert frame.to_csv(index=False) == text(opened.summary)
+    assert frame.to_csv(index=False) == csv_text(rows(opened.summary))
     assert list(frame.index) == [f"{key}@{name}" for key, name in zip(frame["key"], frame["candidate"], strict=True)]
 
 

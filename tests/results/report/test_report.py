@@ -19,7 +19,7 @@ from prunedlora.results.figure_text import bytes_text, figure_text
 from prunedlora.results.importances_document import Importances, ObjectiveImportances, write_importances
 from prunedlora.results.record import BaseReference, Figure, JudgedByLoss, RecordError
 from prunedlora.results.report.front_chart import front_chart
-from prunedlora.results.report.front_files import candidates_csv, front_csv, front_json
+from prunedlora.results.report.front_files import candidate_rows, columns_of, front_document, front_rows
 from prunedlora.results.report.front_png import front_png
 from prunedlora.results.report.parallel_chart import parallel_chart
 from prunedlora.results.report.report import write_report
@@ -435,10 +435,10 @@ def test_no_function_of_one_s_own_is_called_as_a_column_is(fill, record, candida
     made = [candidate(0.5, 100 * n, n, figures=figures) for n in (1, 2)]
     with_all = [made[0], made[1].model_copy(update={"judged_by_loss": judged})]
     summary = summarize(fill(record("a", *with_all), objectives=objectives))
-    front = json.loads(front_json(summary))
+    front = front_document(summary)
     verdict = decision_document(decide(summary), summary)
     columns = {
-        *candidates_csv(summary).splitlines()[0].split(","), *front_csv(summary).splitlines()[0].split(","),
+        *columns_of(candidate_rows(summary)), *columns_of(front_rows(summary)),
         *front["front"][0], *front["recommended"], *verdict["recommended"],
     }  # fmt: skip
     own = {name, f"{name}_stderr", f"{name}_num_examples"}
