@@ -174,6 +174,20 @@ def test_of_a_loss_on_few_examples_only_what_was_measured_is_said(store_of, reco
         overview(found, [])
 
 
+def test_of_a_figure_that_is_no_score_only_what_was_measured_is_said(store_of, record, candidate):
+    quality = "harness/wikitext/perplexity"
+
+    def of(name: str, value: float) -> Store:
+        store = store_of(name, {}, objectives={quality: "minimize", "adapter_params": "minimize"})
+        figures = {quality: Figure(value=value, stderr=0.01, num_examples=1000)}
+        store.write_record(record("k", candidate(params=100, figures=figures)), 1)
+        return store
+
+    found = judged(groups_of_stores([of("a", 12.0), of("b", 10.0)], ["a", "b"], 0.01))
+    assert found.contrasts[0].verdict == "unknown"
+    assert f"{quality} is no score from 0 to 1" in found.unproven
+
+
 def test_words_never_claim_what_a_row_does_not(store_of):
     """Random fronts: the verdict on all sizes is that of each, and every row's verdict is in the words."""
     rng, seen = np.random.default_rng(0), set()
