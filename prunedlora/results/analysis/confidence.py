@@ -7,7 +7,7 @@ therefore known better than each accuracy by itself, and only a paired resamplin
 "Measured" is always a quality with its sign such that more is better.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from statistics import NormalDist
 
 import numpy as np
@@ -117,6 +117,7 @@ def shortfall_bounds(
     rng: np.random.Generator,
     *,
     one_more: Callable[[int], Floats],
+    controls: Collection[int] | None = None,
 ) -> Floats:
     """(C,) upper bounds on how much worse than the truly best of C adapters each truly is, whichever that is.
 
@@ -135,6 +136,7 @@ def shortfall_bounds(
     example more may add to how much worse than j each is. Two that did not differ on n examples may still differ on 3
     of n (95 %), of which no resampling knows: as in the exact limit of a rare count
     (https://doi.org/10.1093/biomet/28.3-4.437), one more such example is taken to speak against each.
+    `controls`: of j those alone, where it is known that the largest is beside one of them; None: all.
     """
     known = np.flatnonzero(np.isfinite(errors).all(0))
     upper = np.full(len(means), np.inf)
@@ -146,7 +148,7 @@ def shortfall_bounds(
     beaten = np.zeros(len(means), dtype=bool)
     for place in order:
         control, others = known[place], np.delete(known, place)
-        if beaten[control]:
+        if beaten[control] or (controls is not None and int(control) not in controls):
             continue
         one_example = one_more(int(control))[others] * np.delete(rare, place, axis=1)
         drawn = errors[:, [control]] - errors[:, others] + one_example

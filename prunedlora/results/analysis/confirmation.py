@@ -14,8 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from prunedlora.results.analysis.confidence import NUM_DRAWS
-from prunedlora.results.analysis.example_errors import example_errors, step_of_one
-from prunedlora.results.analysis.looks import Statement, state
+from prunedlora.results.analysis.example_errors import (
+    example_errors,
+    rare_cost,
+    rare_costs_text,
+    step_of_one,
+    why_no_probability,
+)
+from prunedlora.results.analysis.looks import Statement, measured_only, state
 from prunedlora.results.analysis.over_seeds import mean_and_error
 from prunedlora.results.analysis.pareto import Objectives, Point, points
 from prunedlora.results.analysis.tested import tested
@@ -74,7 +80,9 @@ class Confirmation:
     plan: ConfirmationPlan
     results: tuple[FreshResult, ...]
     caveats: tuple[str, ...]
-    """Sentences on what was not compared example by example."""
+    """Sentences on what was not compared example by example, and what is not reckoned with."""
+    unproven: str
+    """Why no probability is given, without a full stop; empty where one is."""
 
     @property
     def is_over(self) -> bool:
@@ -116,7 +124,7 @@ def confirmation(
         count = next((number for number, key in enumerate(own) if key not in known), len(own))
         ended.append([known[key] for key in own[:count]])
         fresh.append([placed.get(f"{key}@{name.partition('@')[2]}") for key in own[:count]])
-    statements, caveats = _statements(store, fresh, objectives, plan, seed)
+    statements, caveats, unproven = _statements(store, fresh, objectives, plan, seed)
     figures = tested(store, [point for own in fresh for point in own if point is not None])
     looks = [statement.num_seeds for statement in statements.values()]
     results = []
@@ -140,22 +148,21 @@ def confirmation(
                 statement=statement,
             )
         )
-    return Confirmation(plan, tuple(results), caveats)
+    return Confirmation(plan, tuple(results), caveats, unproven)
 
 
 def _statements(
     store: Store, fresh: Sequence[Sequence[Point | None]], objectives: Objectives, plan: ConfirmationPlan, seed: int
-) -> tuple[dict[int, Statement], tuple[str, ...]]:
-    """Number of an adapter in question → what is told of it, and caveats."""
+) -> tuple[dict[int, Statement], tuple[str, ...], str]:
+    """Number of an adapter in question → what is told of it, caveats, and why no probability is given."""
     if plan.against is None:
-        return {}, ()
+        return {}, (), ""
     best = plan.candidates.index(plan.against)
     rng = np.random.default_rng(seed)
     there = [(index, point) for index, own in enumerate(fresh) for point in own if point is not None]
-    found = example_errors(
-        store, [p for _, p in there], np.array([i for i, _ in there], int), objectives, rng, NUM_DRAWS
-    )
-    columns = {point.name: column for column, (_, point) in enumerate(there)}
+    owner, trained = np.array([i for i, _ in there], int), [point for _, point in there]
+    found = example_errors(store, trained, owner, objectives, rng, NUM_DRAWS)
+    columns = {point.name: column for column, point in enumerate(trained)}
     gains = [np.array([np.nan if p is None else objectives.gain(p.quality.value) for p in own]) for own in fresh]
     errors = [
         np.stack([np.zeros(NUM_DRAWS) if p is None else found.draws[:, columns[p.name]] for p in own], axis=1)
@@ -164,11 +171,32 @@ def _statements(
         for own in fresh
     ]
     pairs = [(index, best) for index in range(len(fresh)) if index != best]
+    if trained and (why_not := why_no_probability(trained, objectives.quality, found.outcomes)):
+        told = measured_only(gains, pairs, plan.looks)
+        return {index: one for (index, _), one in zip(pairs, told, strict=True)}, tuple(found.caveats()), why_not
     resolution = max(
-        (step_of_one(p, o, objectives.quality) for (_, p), o in zip(there, found.outcomes, strict=True)), default=0.0
+        (step_of_one(p, o, objectives.quality) for p, o in zip(trained, found.outcomes, strict=True)), default=0.0
     )
-    told = state(gains, errors, pairs, plan.looks, plan.within, plan.confidence, rng, resolution=resolution)
-    return {index: one for (index, _), one in zip(pairs, told, strict=True)}, tuple(found.caveats())
+
+    def rare(look: int) -> float:
+        seen = [columns[p.name] for own in fresh for p in own[:look] if p is not None]
+        outcomes = [found.outcomes[column] for column in seen]
+        return rare_cost([trained[column] for column in seen], outcomes, owner[seen], objectives) if seen else 0.0
+
+    told = state(
+        gains,
+        errors,
+        pairs,
+        plan.looks,
+        plan.within,
+        plan.confidence,
+        rng,
+        resolution=resolution,
+        rare=[rare(look) for look in plan.looks],
+    )
+    unseen = rare_costs_text(trained, objectives.quality)
+    caveats = (*found.caveats(), *filter(None, [unseen]))
+    return {index: one for (index, _), one in zip(pairs, told, strict=True)}, caveats, ""
 
 
 def _has(figures: dict[str, dict[str, Figure]], point: Point, objectives: Objectives) -> bool:

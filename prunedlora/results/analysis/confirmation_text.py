@@ -2,26 +2,49 @@
 
 from collections.abc import Iterable
 from math import isfinite
+from typing import Any
 
 from prunedlora.results.analysis.confirmation import Confirmation, FreshResult
 from prunedlora.results.analysis.pareto import Objectives
-from prunedlora.results.ask import ConfirmationPlan
-from prunedlora.results.figure_text import counted
+from prunedlora.results.analysis.seeds_condition import condition_document, condition_text, fallen_text
+from prunedlora.results.figure_text import counted, percent
 
 
 def confirmation_sentences(confirmations: Iterable[Confirmation], objectives: Objectives) -> list[str]:
     """One sentence or two for every adapter in question, without markup."""
-    return [_sentence(result, found.plan, objectives) for found in confirmations for result in found.results]
+    return [_sentence(result, found, objectives) for found in confirmations for result in found.results]
 
 
 def fresh_sentences(confirmations: Iterable[Confirmation], name: str, objectives: Objectives) -> list[str]:
     """The same for one adapter, of every confirmation that asked for it: its own seeds tell each, and when there are
     several no error is shared between them."""
     found = [(each, result) for each in confirmations if (result := each.result_of(name)) is not None]
-    lines = [f"Trained again: {_sentence(result, each.plan, objectives)}" for each, result in found]
+    lines = [f"Trained again: {_sentence(result, each, objectives)}" for each, result in found]
     if len(lines) > 1:
         lines.append(f"Each of these {len(lines)} confirmations holds by itself; the first is the one to believe.")
     return lines
+
+
+def confirmation_documents(confirmations: Iterable[Confirmation]) -> list[dict[str, Any]]:
+    """What is told of every adapter in question, as plain JSON data."""
+    return [
+        {
+            "candidate": result.name,
+            "against": found.plan.against,
+            "within": found.plan.within,
+            "confidence": found.plan.confidence,
+            "verdict": statement.verdict,
+            "num_seeds": statement.num_seeds,
+            "better_by": statement.difference if isfinite(statement.difference) else None,
+            "low": statement.low if isfinite(statement.low) else None,
+            "high": statement.high if isfinite(statement.high) else None,
+            "unproven": found.unproven or None,
+            "condition": condition_document(statement.num_seeds) if isfinite(statement.low) else None,
+        }
+        for found in confirmations
+        for result in found.results
+        if (statement := result.statement) is not None
+    ]
 
 
 def fresh_text(result: FreshResult) -> str:
@@ -31,7 +54,7 @@ def fresh_text(result: FreshResult) -> str:
     return f"{_mean_text(result.mean, result.stderr)} over {counted(len(result.points), 'fresh seed')}"
 
 
-def _sentence(result: FreshResult, plan: ConfirmationPlan, objectives: Objectives) -> str:
+def _sentence(result: FreshResult, found: Confirmation, objectives: Objectives) -> str:
     parts = [f"{objectives.quality} {fresh_text(result)}" if result.points else "nothing measured yet"]
     parts.append(f"chosen at {result.chosen.value:.3f}")
     if result.test_mean is not None:
@@ -45,16 +68,20 @@ def _sentence(result: FreshResult, plan: ConfirmationPlan, objectives: Objective
             f"{result.num_missing} of {result.num_ended} did not measure it (a smaller one beat it in loss, or it was "
             "passed over)"
         )
-    return f"{result.name}: {', '.join(parts)}. {_told(result, plan)}"
+    values = [point.quality.value for point in result.points]
+    if fallen := fallen_text(values, found.plan.within, maximize=objectives.maximize):
+        parts.append(fallen)
+    return f"{result.name}: {', '.join(parts)}. {_told(result, found)}"
 
 
-def _told(result: FreshResult, plan: ConfirmationPlan) -> str:
-    statement, sure = result.statement, f"{100 * plan.confidence:g} %"
+def _told(result: FreshResult, found: Confirmation) -> str:
+    plan, statement = found.plan, result.statement
     if plan.against is None:
         return "It was compared with nothing."
     if statement is None:
         return "With it the others are compared."
     other = f"than {plan.against}"
+    sure = f"{percent(plan.confidence)}, {condition_text(statement.num_seeds)}"
     if statement.verdict == "confirmed":
         return f"Confirmed: at most {plan.within:g} worse {other} ({sure})."
     if statement.verdict == "refuted":
@@ -66,6 +93,8 @@ def _told(result: FreshResult, plan: ConfirmationPlan) -> str:
     if not isfinite(statement.difference):
         return "Not told: it could not be compared with fresh trainings of what it stands beside."
     measured = f"{abs(statement.difference):.3f} {'worse' if statement.difference < 0 else 'better'}"
+    if statement.verdict == "measured":
+        return f"Measured {measured} {other}; whether it is so is not said: {found.unproven}."
     return (
         f"Not told: measured {measured} {other}, and {statement.num_seeds} fresh trainings of each do not tell whether "
         f"it is at most {plan.within:g} worse."

@@ -7,17 +7,27 @@ What is asked is of these adapters, as they are; what other trainings of their s
 (over_seeds.py).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import ceil, isfinite
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from math import isfinite
 
 import numpy as np
 
 from prunedlora.results.analysis.budget import recommend
 from prunedlora.results.analysis.confidence import NUM_DRAWS, shortfall_bounds
 from prunedlora.results.analysis.configurations import Configuration, settings_of
+from prunedlora.results.analysis.confirmation import confirming_keys
 from prunedlora.results.analysis.constraints import Constraints, check_confidence, check_margin
-from prunedlora.results.analysis.example_errors import LOSS, example_errors, one_more_example, why_no_probability
+from prunedlora.results.analysis.example_errors import (
+    LOSS,
+    LOSS_WITHOUT_OUTCOMES,
+    example_errors,
+    one_more_example,
+    rare_costs_text,
+    why_no_probability,
+)
+from prunedlora.results.analysis.examples_needed import examples_needed
 from prunedlora.results.analysis.pareto import Point, front
 from prunedlora.results.analysis.summary import Summary
 
@@ -26,9 +36,6 @@ MARGINS = (0.0, 0.01, 0.02, 0.05)
 """Of the table of choices: what may be lost, in units of the quality (0.01 is one point of accuracy)."""
 MOST_COMPARED = 300
 """Adapters that are bounded; of more those on the front, then the best measured."""
-LEAST_ROOM = 0.05
-"""Share of its error that an adapter must have measured below the margin: nearer, it takes over 400 times the
-examples to prove it."""
 NO_CONSTRAINTS = Constraints()
 
 
@@ -75,9 +82,13 @@ class Decision:
     unproven: str
     """Why no probability is given, a sentence; empty where one is."""
     caveats: tuple[str, ...]
-    """Sentences on what was not compared example by example; none where all was."""
+    """Sentences on what was not compared example by example, and what is not reckoned with."""
+    is_paired: bool
+    """Whether all were compared example by example."""
     num_examples: int
     """That the best was measured on."""
+    _needed: Callable[[str], int | None] = field(repr=False, compare=False)
+    """Name of an adapter → how many examples would prove it within the margin."""
 
     @property
     def proven(self) -> Standing | None:
@@ -98,16 +109,13 @@ class Decision:
         ]
         return tuple(sorted(found, key=lambda one: (one.point.size, one.shortfall, one.point.key, one.point.step)))
 
-    @property
+    @cached_property
     def examples_needed(self) -> int | None:
-        """About so many examples, in all, would prove the recommended adapter, if it stays as it measured: the room
-        between a measured difference and its bound falls with their root. None where it is proven, no probability can
-        be given, or it measured so near the margin that no affordable number tells it from that."""
+        """About so many examples, in all, would prove the recommended adapter, if all stay as they measured. None where
+        it is proven, no probability can be given, or it measured so near the margin that no affordable number tells it
+        from that."""
         one = self.recommended
-        if one.bound is None or one.bound <= self.within:
-            return None
-        width, room = one.bound - one.shortfall, self.within - one.shortfall
-        return None if room <= LEAST_ROOM * width else ceil(self.num_examples * (width / room) ** 2)
+        return None if one.bound is None or one.bound <= self.within else self._needed(one.point.name)
 
 
 def decide(
@@ -136,12 +144,12 @@ def decide(
     gain = summary.objectives.gain
     best = min(allowed, key=lambda p: (-gain(p.quality.value), p.size, p.key, p.candidate.name))
     measured = [point for point in summary.points if not constraints.excess(point)]
-    bounds, caveats = _bounds(summary, measured, confidence, seed, num_draws)
-    why_not = why_no_probability([best], summary.objectives.quality)
+    found = _bounds(summary, measured, confidence, seed, num_draws)
+    why_not = why_no_probability(measured, summary.objectives.quality)
     unproven = f"How much worse than the best it truly may be is not said: {why_not}." if why_not else ""
     standings = {
         point.name: Standing(
-            point, gain(best.quality.value) - gain(point.quality.value), None if unproven else bounds.get(point.name)
+            point, gain(best.quality.value) - gain(point.quality.value), None if unproven else found.of.get(point.name)
         )
         for point in allowed
     }
@@ -155,6 +163,8 @@ def decide(
 
     choices = tuple(choice(one) for one in sorted({*MARGINS, margin}))
     recommended = next(one.standing for one in choices if one.margin == margin)
+    confirming = confirming_keys(summary.plans)
+    chosen = [record for record in summary.records if record.key not in confirming]
     return Decision(
         within=margin,
         confidence=confidence,
@@ -162,17 +172,27 @@ def decide(
         recommended=recommended,
         choices=choices,
         standings=standings,
-        settings=settings_of(recommended.point, summary.points, summary.records),
+        settings=settings_of(recommended.point, summary.points, chosen),
         unproven=unproven,
-        caveats=tuple(caveats),
+        caveats=found.caveats,
+        is_paired=found.is_paired,
         num_examples=best.quality.num_examples,
+        _needed=partial(found.needed, within=margin, num_examples=best.quality.num_examples),
     )
 
 
-def _bounds(
-    summary: Summary, measured: Sequence[Point], confidence: float, seed: int, num_draws: int
-) -> tuple[dict[str, float], list[str]]:
-    """Name → bound of those for which one is known, and the caveats of all that were compared.
+@dataclass(frozen=True)
+class _Bounds:
+    of: Mapping[str, float]
+    """By name, of those of which one is known."""
+    caveats: tuple[str, ...]
+    is_paired: bool
+    needed: Callable[..., int | None]
+    """As `examples_needed`, by name."""
+
+
+def _bounds(summary: Summary, measured: Sequence[Point], confidence: float, seed: int, num_draws: int) -> _Bounds:
+    """The bounds, and the caveats of all that were compared.
 
     Of more than MOST_COMPARED adapters the doubt is shared as if all were: those are a block of many as large, and a
     statement of all blocks at once leaves each its part of it (Bonferroni).
@@ -187,13 +207,19 @@ def _bounds(
     draws, caveats = errors.draws, errors.caveats()
     if summary.objectives.quality == LOSS and errors.without_outcomes:
         draws = np.where([point in errors.without_outcomes for point in compared], np.nan, draws)
-        caveats.append("Of a loss nothing is proven without them: a standard error does not tell what is rare.")
-    upper = shortfall_bounds(
-        np.array([gain(point.quality.value) for point in compared]),
-        draws,
-        1 - (1 - confidence) * len(compared) / len(measured),
-        rng,
-        one_more=one_more_example(compared, errors.outcomes, summary.objectives),
+        caveats.append(f"{LOSS_WITHOUT_OUTCOMES.capitalize()}.")
+    means = np.array([gain(point.quality.value) for point in compared])
+    shared = 1 - (1 - confidence) * len(compared) / len(measured)
+    one_more = one_more_example(compared, errors.outcomes, summary.objectives)
+    upper = shortfall_bounds(means, draws, shared, rng, one_more=one_more)
+    numbers = {point.name: number for number, point in enumerate(compared)}
+
+    def needed(name: str, within: float, num_examples: int) -> int | None:
+        return examples_needed(means, draws, one_more, numbers[name], within, shared, num_examples, seed)
+
+    return _Bounds(
+        of={name: float(upper[number]) for name, number in numbers.items() if isfinite(upper[number])},
+        caveats=(*caveats, *filter(None, [rare_costs_text(measured, summary.objectives.quality)])),
+        is_paired=errors.paired,
+        needed=needed,
     )
-    bounds = {point.name: float(bound) for point, bound in zip(compared, upper, strict=True) if isfinite(bound)}
-    return bounds, caveats

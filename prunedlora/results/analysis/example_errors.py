@@ -24,6 +24,12 @@ MOST_NAMED = 3
 """Candidates that a caveat names."""
 LOSS_EXAMPLES = 400
 """Of a loss: with fewer no probability is given (`jobs/benchmark.py coverage`)."""
+SHOWN_BY = 4
+"""Dear examples that a loss is taken to have shown among those that it was measured on: bounds hold for costs that one
+example in n / 4 has, and not for rarer ones, of which the n may show none."""
+LOSS_WITHOUT_OUTCOMES = (
+    "of a loss nothing is proven without outcomes by example: a standard error does not tell what is rare"
+)
 LOSS = "loss"
 """The figure that is a mean over targets. CORPUS_FIGURES are made of all predictions together and are computed anew for
 every draw; all others are means of scores from 0 to 1, shares where these are 0 or 1."""
@@ -173,10 +179,28 @@ def one_more_example(
     return beside
 
 
-def why_no_probability(points: Sequence[Point], quality: str) -> str:
+def rare_cost(
+    points: Sequence[Point], outcomes: Sequence[ExampleOutcomes | None], owner: Ints, objectives: Objectives
+) -> float:
+    """What one example more may cost settings that others have not to pay, at most, mean over their trainings: the
+    `rare` of `mean_contrasts`; 0 where it is no loss. `owner` (P,): the settings that each is a training of."""
+    if objectives.quality != LOSS:
+        return 0.0
+    settings, first = np.unique(owner, return_index=True)
+    beside = one_more_example(points, outcomes, objectives)
+    costs = np.maximum(np.stack([beside(int(point)) for point in first]), 0.0)
+    return max(float(costs[:, owner == of].mean(1).max()) for of in settings)
+
+
+def why_no_probability(
+    points: Sequence[Point], quality: str, outcomes: Sequence[ExampleOutcomes | None] | None = None
+) -> str:
     """Why no bound on the true quality of these holds as often as it says, without a full stop; empty where it does:
-    what one rare example may cost is not known of a loss with few examples, nor of what is no score."""
-    fewest = min(point.quality.num_examples for point in points)
+    what one rare example may cost is not known of a loss with few examples, nor of what is no score. `outcomes`: theirs
+    by example, where a loss without them is none to compare."""
+    fewest = min((point.quality.num_examples for point in points), default=0)
+    if quality == LOSS and outcomes is not None and None in outcomes:
+        return LOSS_WITHOUT_OUTCOMES
     if quality == LOSS and fewest < LOSS_EXAMPLES:
         return (
             f"a probability takes at least {LOSS_EXAMPLES} {examples_text(LOSS)} of a loss, since one rare example may "
@@ -185,6 +209,17 @@ def why_no_probability(points: Sequence[Point], quality: str) -> str:
     if quality == LOSS or quality in CORPUS_FIGURES or all(0 <= point.quality.value <= 1 for point in points):
         return ""
     return f"{quality} is no score from 0 to 1, so that one rare example may change it by any number"
+
+
+def rare_costs_text(points: Sequence[Point], quality: str) -> str:
+    """What bounds on a loss do not know of; empty where it is none, or no probability is given."""
+    if quality != LOSS or why_no_probability(points, quality):
+        return ""
+    fewest = min(point.quality.num_examples for point in points)
+    return (
+        f"No cost that is rarer than about one in {fewest // SHOWN_BY:,} examples is reckoned with: {fewest:,} "
+        f"{examples_text(quality)} need not show it."
+    )
 
 
 def tells(outcomes: ExampleOutcomes, quality: str) -> bool:

@@ -9,9 +9,9 @@ import numpy as np
 from prunedlora.results.analysis.confidence import Floats
 from prunedlora.results.analysis.over_seeds import MeanContrast, mean_contrasts
 
-Verdict = Literal["open", "confirmed", "refuted", "failed", "not told"]
+Verdict = Literal["open", "confirmed", "refuted", "failed", "not told", "measured"]
 """open: trainings are missing. failed: a fresh training of it failed, so that its settings cannot be relied on. not
-told: all looks are over, or nothing it could be compared with is left."""
+told: all looks are over, or nothing it could be compared with is left. measured: no probability can be given."""
 
 
 @dataclass(frozen=True)
@@ -37,24 +37,32 @@ def state(
     rng: np.random.Generator,
     *,
     resolution: float = 0.0,
+    rare: Sequence[float] = (),
 ) -> list[Statement]:
     """What can be told of `pairs` (adapter, what it is compared with), by number, at the first look that tells it.
 
     `gains[c]` (num_seeds of c,): quality of each fresh training so far in the order of the seeds, more is better, NaN
     of one that failed; `errors[c]` (num_draws, num_seeds of c): resampled minus measured (`example_errors`). A pair is
     confirmed when its difference is at least −within, refuted when it is below that, each at `confidence`: whatever the
-    truth, one of the two statements alone could be false. Raises what `mean_contrasts` raises.
+    truth, one of the two statements alone could be false. `rare`: as `mean_contrasts` takes it, for each look, of the
+    trainings up to it, so that later ones take back nothing; none where it is no loss.
     """
     level = 1 - 2 * (1 - confidence) / len(looks)  # two-sided, of which one side counts
     found: dict[int, Statement] = {}
     left = set(range(len(pairs)))
-    for look in looks:
+    for number, look in enumerate(looks):
         seen = [own[:look] for own in gains]
         whole = [own.size > 0 and bool(np.isfinite(own).all()) for own in seen]
         # What was told before stays in the family: which are left follows from what was measured.
         family = [index for index, pair in enumerate(pairs) if all(whole[c] for c in pair)]
         contrasts = mean_contrasts(
-            seen, [own[:, :look] for own in errors], [pairs[i] for i in family], level, rng, resolution=resolution
+            seen,
+            [own[:, :look] for own in errors],
+            [pairs[i] for i in family],
+            level,
+            rng,
+            resolution=resolution,
+            rare=rare[number] if rare else 0.0,
         )
         told = dict(zip(family, contrasts, strict=True))
         for index in sorted(left):
@@ -73,3 +81,21 @@ def state(
                 left.remove(index)
             found[index] = Statement(verdict, look, one.difference, one.low, one.high)
     return [found[index] for index in range(len(pairs))]
+
+
+def measured_only(gains: Sequence[Floats], pairs: Sequence[tuple[int, int]], looks: Sequence[int]) -> list[Statement]:
+    """The same where no probability can be given: what the first look measured, since no further one would tell more.
+    Arguments as for `state`."""
+    look = looks[0]
+    found = []
+    for own, other in ([gains[c][:look] for c in pair] for pair in pairs):
+        verdict: Verdict = "measured"
+        if np.isnan(own).any():
+            verdict = "failed"
+        elif np.isnan(other).any():
+            verdict = "not told"
+        elif min(len(own), len(other)) < look:
+            verdict = "open"
+        difference = float(own.mean() - other.mean()) if verdict == "measured" else np.nan
+        found.append(Statement(verdict, look, difference, -np.inf, np.inf))
+    return found

@@ -7,6 +7,7 @@ from typing import Any
 
 from prunedlora.results.analysis.harness_quality import examples_text, split_text
 from prunedlora.results.analysis.pareto import Point
+from prunedlora.results.analysis.seeds_condition import condition_document
 from prunedlora.results.analysis.trainings import cost_of
 from prunedlora.results.comparison.comparison_chart import differences_chart, fronts_chart
 from prunedlora.results.comparison.fronts import Comparison, Contrast
@@ -132,7 +133,13 @@ def _contrast(comparison: Comparison, contrast: Contrast) -> dict[str, Any]:
 def methods_document(methods: MethodContrast) -> dict[str, Any]:
     """What is told of two methods, as plain JSON data."""
     sizes = [{**_matched(one), "seeds": [len(of.points) for of in (one.group, one.control)]} for one in methods.at]
-    return {"verdict": methods.verdict, "why_not": methods.why_not or None, "sizes": sizes}
+    return {
+        "verdict": methods.verdict,
+        "why_not": methods.why_not or None,
+        "condition": condition_document(methods.fewest_seeds) if methods.at else None,
+        "fallen": list(methods.fallen),
+        "sizes": sizes,
+    }
 
 
 def _matched(one: Matched[Point | Settings]) -> dict[str, Any]:

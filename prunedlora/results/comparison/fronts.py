@@ -104,8 +104,9 @@ def compare(
     lost = [pair for other, at in zip(others, sizes, strict=True) for pair in _running(control, other, at, columns)]
     taking_part, objectives = [point for _, point in columns.order], control.objectives
     rng, each = np.random.default_rng(seed), np.arange(len(taking_part))
-    sample = draw_sample(taking_part, outcomes_of(columns.order), each, objectives, rng)
-    unproven = why_no_probability(taking_part, objectives.quality)
+    outcomes = outcomes_of(columns.order)
+    sample = draw_sample(taking_part, outcomes, each, objectives, rng)
+    unproven = why_no_probability(taking_part, objectives.quality, outcomes)
     # Half of the doubt for claiming too much for the groups, half for claiming too little.
     low, high = (
         critical_value(sample.errors, sample.steps, pairs, (1 + confidence) / 2, sample.rare)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunedlora.results.analysis.budget import recommend
+from prunedlora.results.analysis.confirmation import confirming_keys
 from prunedlora.results.analysis.pareto import Objectives, Point, front, points
 from prunedlora.results.record import BaseReference, TrialRecord
 from prunedlora.results.recorded_settings import flat, varying
@@ -32,7 +33,12 @@ class Group:
     base: BaseReference | None
     records: list[TrialRecord]
     points: list[Point]
-    """All candidates, smallest first; half-trained milestones only where nothing else is."""
+    """All candidates, smallest first; half-trained milestones only where nothing else is, trainings that confirm not:
+    they are no candidates, as in the report."""
+    trained: list[Point]
+    """The same with those of the trainings that confirm, for what is told of settings."""
+    confirming: frozenset[str]
+    """Keys of the trainings that confirm."""
     num_half_trained: int
     """Milestones on the way that are left out, since they are no end of the method; 0 where nothing else is."""
     front: list[Point]
@@ -62,6 +68,8 @@ class Group:
             return "no trial has finished"
         if self.num_failed == len(self.records):
             return f"all {len(self.records)} trials failed" if len(self.records) > 1 else "its only trial failed"
+        if self.trained:
+            return "its trainings only confirm others"
         return "its trials left no adapter that can stand on the axes"
 
 
@@ -104,7 +112,8 @@ def groups_by(store: Store, field: str, within: float) -> tuple[list[Group], lis
     """
     sweep, base, records = store.read_sweep(), store.read_base(), store.records()
     objectives = Objectives.parse(sweep.get("objectives", {}))
-    values = [record.label if field == LABEL else flat(record.config).get(field) for record in records]
+    labels = _labels(store, records)
+    values = [labels[record.key] if field == LABEL else flat(record.config).get(field) for record in records]
     others = f"settings that vary in {store.uri}: {', '.join([*varying(records), LABEL])}"
     if not any(value is not None for value in values):
         raise ComparisonError(f"no trial has {field!r}; {others}")
@@ -148,18 +157,30 @@ def _group(
     within: float,
 ) -> Group:
     every = points(records, objectives)
-    found = [point for point in every if not point.candidate.is_half_trained] or every
+    trained = [point for point in every if not point.candidate.is_half_trained] or every
+    trained.sort(key=lambda point: (point.size, point.key, point.step))
+    confirming = confirming_keys(store.confirmations())
+    found = [point for point in trained if point.key not in confirming]
     return Group(
         name=name,
         store=store,
         objectives=objectives,
         base=base,
         records=records,
-        points=sorted(found, key=lambda point: (point.size, point.key, point.step)),
-        num_half_trained=len(every) - len(found),
+        points=found,
+        trained=trained,
+        confirming=confirming,
+        num_half_trained=len(every) - len(trained),
         front=front(found, objectives),
         recommended=recommend(found, objectives, within),
     )
+
+
+def _labels(store: Store, records: Sequence[TrialRecord]) -> dict[str, str | None]:
+    """By key: the trial's label; of one that confirms, that of the trial which it confirms, as it has none itself."""
+    found = {record.key: record.label for record in records}
+    settings = [setting for plan in store.confirmations() for setting in plan.settings]
+    return found | {key: found.get(setting.key) for setting in settings for key in setting.fresh}
 
 
 def _facts(record: TrialRecord) -> dict[str, str]:

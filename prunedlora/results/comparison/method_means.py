@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prunedlora.results.analysis.confidence import Ints
-from prunedlora.results.analysis.configurations import configurations
-from prunedlora.results.analysis.example_errors import why_no_probability
+from prunedlora.results.analysis.configurations import configurations, identity
+from prunedlora.results.analysis.example_errors import rare_cost, why_no_probability
 from prunedlora.results.analysis.over_seeds import mean_and_error, mean_contrasts
 from prunedlora.results.analysis.pareto import Objectives, Point
+from prunedlora.results.analysis.seeds_condition import fallen_text
 from prunedlora.results.comparison.groups import Group
-from prunedlora.results.comparison.resampling import Sample, draw_sample, outcomes_of
+from prunedlora.results.comparison.resampling import draw_sample, outcomes_of
 from prunedlora.results.comparison.verdicts import Matched, Overall, overall, verdict_of
 from prunedlora.results.record import ExampleOutcomes, Figure
 from prunedlora.results.recorded_settings import flat
@@ -74,6 +74,13 @@ class MethodContrast:
     """At every size from which on something changes, rising."""
     why_not: str
     """Why nothing can be told, without a full stop; empty where something can."""
+    fallen: tuple[str, ...] = ()
+    """Of settings in `at`, which of their trainings fell far below the others."""
+
+    @property
+    def fewest_seeds(self) -> int:
+        """Of the side with fewer, at whichever size; there must be one."""
+        return min(len(of.points) for one in self.at for of in (one.group, one.control))
 
     @property
     def verdict(self) -> Overall:
@@ -82,10 +89,14 @@ class MethodContrast:
 
 def repeated_settings(group: Group) -> list[Settings]:
     """Those of the group that were trained with several seeds, failed ones among them; what a node, a storage or a
-    user broke tells nothing of them and is no training."""
+    user broke tells nothing of them and is no training. Of settings that were confirmed, the fresh trainings alone:
+    what was chosen to be confirmed was lucky."""
+    confirmed = {identity(record) for record in group.records if record.key in group.confirming}
+    records = [one for one in group.records if one.key in group.confirming or identity(one) not in confirmed]
+    keys = {record.key for record in records}
     found = [
         (one, one.num_failed + sum(record.failure is None for record in one.missing))
-        for one in configurations(group.points, group.records)
+        for one in configurations([point for point in group.trained if point.key in keys], records)
     ]
     return [
         Settings(
@@ -119,10 +130,10 @@ def contrast_methods(
     points = [point for _, one in every for point in one.points]
     if not rivals:
         return [MethodContrast((), why) for why in why_not]
-    if why := why_no_probability(points, objectives.quality):
+    outcomes = [each for _, one in every for each in one.outcomes]
+    if why := why_no_probability(points, objectives.quality, outcomes):
         return [MethodContrast((), one or why) for one in why_not]
     owner = np.repeat(np.arange(len(every)), [len(one.points) for _, one in every])
-    outcomes = [each for _, one in every for each in one.outcomes]
     sample = draw_sample(points, outcomes, owner, objectives, rng)
     columns = {number: [c for c, (of, _) in enumerate(every) if of == number] for number in (0, *rivals)}
     pairs = [(a, c) for number in rivals for a in columns[number] for c in columns[0]]
@@ -134,7 +145,7 @@ def contrast_methods(
         confidence,
         rng,
         resolution=float(sample.steps.max()),
-        rare=_rare(sample, owner),
+        rare=rare_cost(points, outcomes, owner, objectives),
         seeds=[one.seeds for _, one in every],
     )
     bound = dict(zip(pairs, bounds, strict=True))
@@ -162,19 +173,20 @@ def contrast_methods(
         own, others = ([one.size for one in telling[of]] for of in (number, 0))
         return sorted({size for size in (*own, *others) if size >= max(min(own), min(others))})
 
-    return [
-        MethodContrast((), why) if why else MethodContrast(tuple(at(number, size) for size in sizes(number)), "")
-        for number, why in enumerate(why_not, start=1)
-    ]
+    def told(number: int) -> MethodContrast:
+        found = tuple(at(number, size) for size in sizes(number))
+        return MethodContrast(found, "", _fallen(found, objectives, within))
+
+    return [MethodContrast((), why) if why else told(number) for number, why in enumerate(why_not, start=1)]
 
 
-def _rare(sample: Sample, owner: Ints) -> float:
-    """What one example more may cost settings that another has not to pay, at most; 0 where it is no loss."""
-    if sample.rare is None:
-        return 0.0
-    first = [int(np.flatnonzero(owner == of)[0]) for of in range(owner.max() + 1)]
-    costs = np.stack([sample.rare(point) for point in first])
-    return max(float(costs[:, owner == of].mean(1).max()) for of in range(owner.max() + 1))
+def _fallen(at: Sequence[Matched[Settings]], objectives: Objectives, within: float) -> tuple[str, ...]:
+    """For each of the settings, once, which of their trainings fell far below the others."""
+    found = {}
+    for one in (side for each in at for side in (each.group, each.control)):
+        values = [point.quality.value for point in one.points]
+        found[one.name] = fallen_text(values, within, maximize=objectives.maximize)
+    return tuple(f"Of the settings of {name} {text}" for name, text in found.items() if text)
 
 
 def rates_text(groups: Sequence[Group]) -> str:

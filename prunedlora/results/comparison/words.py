@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 
+from prunedlora.results.analysis.example_errors import rare_costs_text
 from prunedlora.results.analysis.harness_quality import examples_text, spent_text, whole_split_text
+from prunedlora.results.analysis.pareto import Point
+from prunedlora.results.analysis.seeds_condition import condition_text
 from prunedlora.results.analysis.trainings import cost_of, sharing_text
 from prunedlora.results.comparison.fronts import Comparison, Contrast
 from prunedlora.results.comparison.groups import Group
@@ -24,7 +27,8 @@ def method_sentences(terms: Terms, methods: MethodContrast) -> list[str]:
     if methods.why_not:
         return [f"Of {terms.name} and {terms.control} as methods nothing can be told: {methods.why_not}."]
     first, *rest = sentences(terms, methods.at)
-    return [f"As methods, by their means over seeds: {first}", *rest]
+    condition = f"This is {condition_text(methods.fewest_seeds)}."
+    return [f"As methods, by their means over seeds: {first}", condition, *rest, *methods.fallen]
 
 
 def of_adapters(comparison: Comparison, contrast: Contrast) -> list[str]:
@@ -76,10 +80,12 @@ def notes(comparison: Comparison) -> list[str]:
         *_pairing(comparison),
         *([] if comparison.unproven else [_intervals(comparison)]),
         *_luck(comparison),
+        *_confirming(comparison),
         f"All on {whole_split_text(comparison.objectives.quality)}{_seeds(comparison)}",
         *_half_trained(comparison),
         *_trainings(comparison),
         *_losses(comparison),
+        *filter(None, [rare_costs_text(_candidates(comparison), comparison.objectives.quality)]),
         *filter(None, [spent_text(comparison.objectives.quality), no_error_text(_shown(comparison))]),
     ]
 
@@ -107,6 +113,23 @@ def _seeds(comparison: Comparison) -> str:
         ". What is said of these adapters knows nothing of other seeds; what is said of methods is of means over "
         "seeds, the noise of each setting's estimated by itself."
     )
+
+
+def _candidates(comparison: Comparison) -> list[Point]:
+    return [point for group in comparison.groups for point in group.points]
+
+
+def _confirming(comparison: Comparison) -> list[str]:
+    counts = {
+        group.name: sum(record.key in group.confirming for record in group.records) for group in comparison.groups
+    }
+    some = [f"{count} of {name}" for name, count in counts.items() if count]
+    if not some:
+        return []
+    return [
+        f"Trainings that confirm others are no candidates: {', '.join(some)}. The means of the settings that they "
+        "confirm are of them alone."
+    ]
 
 
 def _half_trained(comparison: Comparison) -> list[str]:

@@ -224,10 +224,9 @@ def _bound_sentence(one: Standing, decision: Decision) -> str:
 
 
 def _compared(decision: Decision, summary: Summary) -> list[str]:
-    if decision.caveats:
-        return list(decision.caveats)
     examples = examples_text(summary.objectives.quality, decision.num_examples)
-    return [f"Compared on the same {decision.num_examples:,} {examples}, pair by pair."]
+    pairs = [f"Compared on the same {decision.num_examples:,} {examples}, pair by pair."] if decision.is_paired else []
+    return [*pairs, *decision.caveats]
 
 
 def _remedies(decision: Decision, summary: Summary) -> list[str]:
