@@ -5,7 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prunedlora.benchmarks.product.simulated_sweep import lossy_sweep, right_or_wrong, scored_sweep
+from prunedlora.benchmarks.product.simulated_sweep import (
+    classified_sweep,
+    lossy_sweep,
+    right_or_wrong,
+    scored_sweep,
+)
+from prunedlora.corpus_figures import macro_f1
 from prunedlora.results.analysis.confidence import Floats, interval_of
 from prunedlora.results.analysis.decision import decide
 from prunedlora.results.analysis.summary import Summary
@@ -106,6 +112,32 @@ class Losses:
 
 
 @dataclass(frozen=True)
+class RareClasses:
+    """Two classes of which one is rare; adapters by falling size, with the share of each class that they get right."""
+
+    right: tuple[tuple[float, float], ...]
+    rare: float = 0.05
+    num_examples: int = 400
+    within: float = 0.05
+
+    def told(self, levels: Sequence[float], num_draws: int, rng: np.random.Generator) -> dict[float, Told]:
+        n, shares = self.num_examples, np.array(self.right)
+        true = (rng.random(n) < self.rare).astype(np.int64)
+        luck = np.where(rng.random((len(shares), n)) < 0.6, rng.random(n), rng.random((len(shares), n)))
+        predicted = np.where(luck < shares[:, true], true, 1 - true)
+        summary = classified_sweep("macro_f1", true, predicted, self.within)
+        f1 = self._true_f1(shares)
+        shortfalls, seed = f1.max() - f1, int(rng.integers(2**31))
+        return {level: judged(summary, shortfalls, level, num_draws, seed) for level in levels}
+
+    def _true_f1(self, shares: Floats) -> Floats:
+        """Of endless examples: the figure of the expected counts."""
+        of_class = np.array([1 - self.rare, self.rare])
+        hits = of_class * shares
+        return macro_f1(hits, np.broadcast_to(of_class, hits.shape), hits + (of_class - hits)[:, ::-1])
+
+
+@dataclass(frozen=True)
 class BestOfMany:
     """The interval of the adapter that measured best among equals, on the split that it was chosen on, or on test."""
 
@@ -139,7 +171,7 @@ def _just_too_bad(best: float, count: int, within: float) -> tuple[float, ...]:
     return (best, *[best - within - 1e-4] * count)
 
 
-DECISIONS: Mapping[str, Accuracies | Fractions | Losses | BestOfMany] = {
+DECISIONS: Mapping[str, Accuracies | Fractions | Losses | RareClasses | BestOfMany] = {
     "clear winner": Accuracies((0.92, 0.84, 0.82, 0.8)),
     "ties": Accuracies((0.9,) * 6),
     "one just too bad": Accuracies(_just_too_bad(0.9, 1, 0.04)),
@@ -147,6 +179,7 @@ DECISIONS: Mapping[str, Accuracies | Fractions | Losses | BestOfMany] = {
     "nearly perfect, few examples": Accuracies(_just_too_bad(0.998, 8, 0.02), num_examples=200, within=0.02),
     "choices along a curve": Accuracies((0.92, 0.92, 0.918, 0.91, 0.9, 0.8899, 0.8699, 0.85, 0.8, 0.7)),
     "token F1": Fractions((0.0, 0.0, 0.0301, 0.0301, 0.0301)),
+    "macro F1, rare classes": RareClasses(((0.99, 0.9), (0.99, 0.9), (0.99, 0.72))),
     "loss, normal, 8 rivals": Losses("normal", 8),
     **{f"loss, log-normal, {num} rival{'s' * (num > 1)}": Losses("heavy", num) for num in (1, 2, 8, 24)},
     "loss, log-normal the other way, 8 rivals": Losses("light", 8),

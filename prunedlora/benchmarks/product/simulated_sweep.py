@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import norm
 
-from prunedlora.results.analysis.confidence import Floats
+from prunedlora.corpus_figures import corpus_stderr, corpus_value
+from prunedlora.results.analysis.confidence import Floats, Ints
 from prunedlora.results.analysis.pareto import Objectives, Point, Reference, front
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.record import Candidate, Environment, ExampleOutcomes, Figure, TrialRecord
@@ -81,6 +82,23 @@ def lossy_sweep(sums: Floats, targets: Floats, within: float) -> Summary:
         for value, error in zip(values, errors, strict=True)
     ]
     return _sweep(Objectives("loss", False, "adapter_params"), outcomes, figures, within)
+
+
+def classified_sweep(name: str, true: Ints, predicted: Ints, within: float) -> Summary:
+    """A sweep of C adapters by falling size, for a figure of corpus_figures.py; `true` (n,), `predicted` (C, n)."""
+    n = len(true)
+    outcomes = [
+        ExampleOutcomes.model_construct(
+            loss_sums=(0.0,) * n, num_targets=(1,) * n, scores={}, documents=None, true_classes=tuple(true.tolist()),
+            predicted_classes=tuple(one.tolist()),
+        )
+        for one in predicted
+    ]  # fmt: skip
+    figures = [
+        Figure(value=corpus_value(name, true, one), stderr=corpus_stderr(name, true, one), num_examples=n)
+        for one in predicted
+    ]
+    return _sweep(Objectives(name, True, "adapter_params"), outcomes, figures, within)
 
 
 def _sweep(

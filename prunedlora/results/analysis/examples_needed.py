@@ -13,6 +13,8 @@ CLOSE = 1.05
 """The answer is known up to this factor."""
 MOST_DRAWS = 1000
 """Of the draws that there are: an estimate needs no more."""
+MOST_AVERAGED = 32.0
+"""Draws that one of more examples is the mean of; the mean of so many has no skew to speak of."""
 _TYPICAL = 4.0
 """Standard errors that a bound is wide, about."""
 _NEAREST = 3
@@ -32,20 +34,22 @@ def examples_needed(
     not, or its errors are not known.
 
     `means` (C,), `errors` (num_draws, C), `one_more`: as for `shortfall_bounds`, of `num_examples` examples. Of k times
-    as many that measured alike, errors are smaller by √k, and what one example more may add by k: the bound is found
-    anew of such draws. It is wider by far than √k tells where few examples differ.
+    as many that measured alike, an error is the mean of k errors of these, and what one example more may add is one
+    k-th: the bound is found anew of such draws. Where few examples differ, it falls faster than √k rises: the draws
+    lose their skew, and the example more its weight.
     """
-    known = np.isfinite(errors).all(0)
+    known = np.isfinite(errors.sum(0))
     if not known[adapter] or not known[int(means.argmax())]:
         return None
     draws, limits = errors[:MOST_DRAWS], _controls(means, errors[:MOST_DRAWS], adapter)
 
     def is_proven(times: float) -> bool:
+        rng = np.random.default_rng(seed)
         upper = shortfall_bounds(
             means,
-            draws / np.sqrt(times),
+            _of_more(draws, times, rng),
             confidence,
-            np.random.default_rng(seed),
+            rng,
             one_more=lambda j: one_more(j) / times,
             controls=limits,
         )
@@ -58,6 +62,18 @@ def examples_needed(
         middle = np.sqrt(low * high)
         low, high = (low, middle) if is_proven(middle) else (middle, high)
     return ceil(num_examples * high)
+
+
+def _of_more(errors: Floats, times: float, rng: np.random.Generator) -> Floats:
+    """Draws of `times` as many examples: weighted means of draws, the weights such that the variance is one `times`-th
+    and no skew is left that so many would not have."""
+    averaged = min(times, MOST_AVERAGED)
+    num = ceil(averaged)
+    last = (1 - np.sqrt(max(0.0, 1 - num * (averaged - num + 1) / averaged))) / num
+    found = last * errors
+    for _ in range(num - 1):
+        found = found + (1 - last) / (num - 1) * errors[rng.permutation(len(errors))]
+    return np.asarray(found * np.sqrt(averaged / times))
 
 
 def _controls(means: Floats, errors: Floats, adapter: int) -> frozenset[int]:
