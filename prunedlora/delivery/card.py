@@ -151,7 +151,7 @@ def card(
     adapts = "" if share is None else f"\n\n{'It' if untrained else 'The training'} {share}."
     once, when = ("", "") if untrained else (", one training run", f", after step {candidate.step:,}")
     chosen = told is not None and told.is_chosen and split == "validation" and not config.evaluation.chosen_by_harness
-    by_it = ", by which it was chosen" if chosen else ""
+    by_it = ", by which its sweep chose," if chosen else ""
     size = bytes_text(candidate.file_bytes if file_bytes is None else file_bytes)
     file = (
         f"a model of {size}"
