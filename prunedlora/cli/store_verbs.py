@@ -87,7 +87,9 @@ def compare(
     against: Annotated[
         str | None, typer.Option(help="Name of the one that all others are compared with; else the first.")
     ] = None,
-    within: Annotated[str, typer.Option(help="Difference that counts as none: 0.01, or 1pt.")] = "1pt",
+    within: Annotated[
+        str | None, typer.Option(help="Difference that counts as none: 0.01, or 1pt; else the sweeps' own margin.")
+    ] = None,
     confidence: Annotated[float, typer.Option(help="Of all statements together, 0.5 to below 1.")] = 0.95,
     to: Annotated[str | None, typer.Option(help="Folder for comparison.html and comparison.json.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -98,6 +100,6 @@ def compare(
 
         run_comparison(
             stores, Console(), names=names.split(",") if names is not None else None, by=by, against=against,
-            within=share_of_quality(within), confidence=confidence, to=to, as_json=as_json,
+            within=None if within is None else share_of_quality(within), confidence=confidence, to=to, as_json=as_json,
             command=shlex.join(["prunedlora", *sys.argv[1:]]),
         )  # fmt: skip

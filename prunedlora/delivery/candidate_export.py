@@ -19,8 +19,10 @@ from prunedlora.delivery.recorded_chat import recorded_chat
 from prunedlora.delivery.recorded_trial import recorded_trial
 from prunedlora.delivery.stored_adapter import adapter_path, fetch_adapter
 from prunedlora.results.analysis.find import find_candidate
+from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.analysis.tested import TEST_FILE, original_test, read_test
 from prunedlora.results.record import TrialRecord
+from prunedlora.results.report.told import told_of
 from prunedlora.results.store import Store
 from prunedlora.training.evaluate import autocast
 from prunedlora.training.model import load_tokenizer
@@ -59,7 +61,10 @@ def export_candidate(store: Store, candidate: str, to: Path, *, check: bool, for
         if check or form.merged:
             facts |= _hand_over(record, original, result, form)
         began = (None if chosen.is_original else original_test(store, record)) or {}
-        write_companions(record, chosen, result, original=original, form=form, checks=facts, test=test, began=began)
+        told = told_of(summarize(store), f"{record.key}@{chosen.name}")
+        write_companions(
+            record, chosen, result, original=original, form=form, checks=facts, test=test, began=began, told=told
+        )
         fill(result)
     return facts
 

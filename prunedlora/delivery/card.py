@@ -25,6 +25,7 @@ from prunedlora.results.analysis.harness_quality import spent_text
 from prunedlora.results.analysis.trainings import is_untrained
 from prunedlora.results.figure_text import bytes_text, figure_text
 from prunedlora.results.record import Candidate, Figure, TrialRecord
+from prunedlora.results.report.told import Told
 from prunedlora.results.rung_text import made_text
 from prunedlora.results.share_text import record_share_text
 from prunedlora.served_slot import HALF_BYTES, slot_bytes
@@ -43,11 +44,11 @@ def vllm_problems(folder: Path) -> list[str]:
     config = json.loads((folder / CONFIG_NAME).read_text("utf-8"))
     problems = []
     if config.get("modules_to_save"):
-        problems.append(f"modules_to_save {config['modules_to_save']}: it serves adapters without a head of their own")
+        problems.append(f"it carries a head of its own (modules_to_save {config['modules_to_save']})")
     if config.get("bias", "none") != "none":
-        problems.append(f"bias {config['bias']!r}: it serves adapters without biases")
+        problems.append(f"it carries biases of its own (bias {config['bias']!r})")
     if config.get("use_dora"):
-        problems.append("use_dora: it serves plain LoRA")
+        problems.append("it is no plain LoRA (use_dora)")
     return problems
 
 
@@ -69,9 +70,11 @@ def certificate(
     form: Form,
     test: Mapping[str, Figure] = UNTESTED,
     began: Mapping[str, Figure] = UNTESTED,
+    told: Told | None = None,
 ) -> dict[str, Any]:
     """What is known of an exported adapter, as plain JSON data. `folder`: the adapter as it was trained; `test` and
-    `began`: figures on the test split, of it and of the adapter that its training began with."""
+    `began`: figures on the test split, of it and of the adapter that its training began with; `told`: what the
+    decision of its sweep says of it, None where that does not know it."""
     refused = [] if form.merged else vllm_problems(folder)
     slot = None if form.merged else form.slot_of(candidate)
     return {
@@ -84,6 +87,7 @@ def certificate(
         "checks": checks,
         "figures": {name: figure.model_dump() for name, figure in sorted(candidate.figures.items())},
         "test": {name: figure.model_dump() for name, figure in sorted(test.items())},
+        "decision": None if told is None else told.document,
         "ranks": candidate.ranks,
         "adapter_params": candidate.adapter_params,
         "head_params": candidate.head_params,
@@ -105,8 +109,11 @@ def card(
     folder: Path,
     form: Form,
     began: Mapping[str, Figure] = UNTESTED,
+    told: Told | None = None,
+    file_bytes: int | None = None,
 ) -> str:
-    """A model card: front matter as the Hub reads it, then the same for people. As `certificate`."""
+    """A model card: front matter as the Hub reads it, then the same for people. As `certificate`. `file_bytes`: size of
+    its file or files of weights; None: as it was trained."""
     config = recorded_trial(record)
     task = lookup("task", config.data.task)
     metric = config.evaluation.figure
@@ -143,6 +150,15 @@ def card(
     untrained = is_untrained(record)
     adapts = "" if share is None else f"\n\n{'It' if untrained else 'The training'} {share}."
     once, when = ("", "") if untrained else (", one training run", f", after step {candidate.step:,}")
+    chosen = told is not None and told.is_chosen and split == "validation" and not config.evaluation.chosen_by_harness
+    by_it = ", by which its sweep chose," if chosen else ""
+    size = bytes_text(candidate.file_bytes if file_bytes is None else file_bytes)
+    file = (
+        f"a model of {size}"
+        if form.merged
+        else f"in a file of {size}{' with its head' if candidate.head_params else ''}"
+    )
+    standing = "" if told is None else f"\n\n{' '.join(told.sentences)}"
     ranks = "\n".join(f"| `{name}` | {rank} |" for name, rank in sorted(candidate.ranks.items()) if rank)
     return f"""---
 {data.to_yaml()}
@@ -150,10 +166,10 @@ def card(
 
 # {title}
 
-{metric} {figure_text(figure)} on the {split} split ({figure.num_examples:,} examples{once}).\
+{metric} {figure_text(figure)} on the {split} split{by_it} ({figure.num_examples:,} examples{once}).\
 {_by_harness(config, candidate)}
 {candidate.adapter_params:,} parameters in A and B ({bytes_text(candidate.adapter_bytes)} as trained), largest rank \
-{candidate.max_rank}{head}.{idle}{changed}{adapts}
+{candidate.max_rank}{head}, {file}.{idle}{changed}{adapts}{standing}
 
 Found by a sweep of [prunedlora](https://arxiv.org/abs/2510.00192): trial `{record.key}`, method \
 `{config.method}`{when}{made and f": {made}"}. The scaling is folded into B.\
@@ -219,7 +235,7 @@ def _serving(record: TrialRecord, candidate: Candidate, folder: Path, form: Form
 
 def _vllm(record: TrialRecord, candidate: Candidate, folder: Path, form: Form) -> str:
     if refused := vllm_problems(folder):
-        return f"vLLM would refuse it: {'; '.join(refused)}."
+        return f"vLLM would refuse it, since {'; '.join(refused)}."
     fitting = form.slot_of(candidate)
     if (flags := vllm_flags(fitting)) is None:
         return "No slot of vLLM holds its largest rank."

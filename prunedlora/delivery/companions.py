@@ -10,6 +10,7 @@ from prunedlora.delivery.class_names import write_labels
 from prunedlora.delivery.form import Form
 from prunedlora.delivery.recorded_chat import write_template
 from prunedlora.results.record import Candidate, Figure, TrialRecord
+from prunedlora.results.report.told import Told
 
 
 def write_companions(
@@ -22,6 +23,7 @@ def write_companions(
     checks: Mapping[str, Any],
     test: Mapping[str, Figure],
     began: Mapping[str, Figure],
+    told: Told | None,
 ) -> None:
     """Writes them into `result`, the adapter of `original` in `form`.
 
@@ -29,10 +31,14 @@ def write_companions(
         checks: what was checked of it, as its certificate tells.
         test: its figures on the test split; empty where it was not measured there.
         began: the same of the adapter that its training began with.
+        told: what its sweep's decision says of it; None where that does not know it.
     """
     if not form.merged:  # whose config.json and tokenizer have them
         write_labels(record, result)
         write_template(record, result)
-    (result / CARD_FILE).write_text(card(record, candidate, test, original, form, began), encoding="utf-8")
-    document = certificate(record, candidate, dict(checks), original, form, test, began)
+    size = sum(file.stat().st_size for file in result.glob("*.safetensors"))
+    text = card(record, candidate, test, original, form, began, told, size)
+    (result / CARD_FILE).write_text(text, encoding="utf-8")
+    document = certificate(record, candidate, dict(checks), original, form, test, began, told)
+    document["file_bytes"] = size
     (result / CERTIFICATE_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

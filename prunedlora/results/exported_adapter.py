@@ -4,6 +4,9 @@ from typing import Literal
 
 from prunedlora.results.record import SCHEMA_VERSION, Cut, Document, Figure, Key
 
+RECOMMENDED_FOLDER = "recommended"
+"""Of a store: the exported adapter."""
+
 
 class ExportedAdapter(Document):
     schema_version: Literal[2] = SCHEMA_VERSION
@@ -15,4 +18,5 @@ class ExportedAdapter(Document):
     original_test: dict[str, Figure] | None = None
     """Of the adapter that its training began with, where that is another; None: it was not measured there."""
     path: str
-    """Local path or URI of the exported PEFT adapter."""
+    """Local path or URI that the exported PEFT adapter was written to. A store that was copied or moved since has it in
+    its own RECOMMENDED_FOLDER."""

@@ -10,13 +10,12 @@ from prunedlora.delivery.stored_adapter import adapter_path, fetch_adapter
 from prunedlora.results.analysis.confirmation import confirming_keys
 from prunedlora.results.analysis.nameable import nameable
 from prunedlora.results.analysis.pareto import Point
-from prunedlora.results.analysis.summary import Summary
+from prunedlora.results.analysis.summary import Summary, summarize
 from prunedlora.results.analysis.tested import TEST_FILE, original_test, read_test, tested
-from prunedlora.results.exported_adapter import ExportedAdapter
+from prunedlora.results.exported_adapter import RECOMMENDED_FOLDER, ExportedAdapter
 from prunedlora.results.record import TrialRecord
+from prunedlora.results.report.told import told_of
 from prunedlora.results.store import Store
-
-RECOMMENDED_FOLDER = "recommended"
 
 
 def is_recommended_left(summary: Summary) -> bool:
@@ -86,6 +85,7 @@ def export_recommended(store: Store, key: str, candidate: str) -> ExportedAdapte
             checks=checked,
             test=measured.figures,
             began=began or {},
+            told=told_of(summarize(store), f"{key}@{candidate}"),
         )
         store.upload_folder(local, RECOMMENDED_FOLDER)
     exported = ExportedAdapter(

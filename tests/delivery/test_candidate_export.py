@@ -186,7 +186,7 @@ def test_the_card_is_one_that_the_hub_reads_and_the_certificate_says_what_was_ch
     assert (result.metric_type, result.dataset_split) == ("accuracy", "test")
     assert result.metric_value == test["figures"]["accuracy"]["value"]
     assert "num_labels=2" in card.text
-    assert "vLLM would refuse it: modules_to_save" in card.text
+    assert "vLLM would refuse it, since it carries a head of its own (modules_to_save" in card.text
     certificate = json.loads((tmp_path / "a" / "certificate.json").read_text())
     assert certificate["candidate"] == f"{key}@12"
     assert certificate["checks"]["max_logit_difference_merged"] < 1e-4
@@ -244,7 +244,7 @@ def test_an_earlier_candidate_has_its_validation_figure(trained: tuple[Store, st
     assert export_candidate(store, f"{key}@6", tmp_path / "a", check=False) == {"weights_file": AS_RECORDED}
     card = ModelCard.load(tmp_path / "a" / "README.md")
     assert card.data.eval_results[0].dataset_split == "validation"
-    assert "on the validation split (20 examples, one training run)" in card.text
+    assert "on the validation split, by which its sweep chose, (20 examples, one training run)" in card.text
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_an_earlier_candidate_has_its_validation_figure(trained: tuple[Store, st
         ({"modules_to_save": None, "bias": "none", "use_dora": False}, []),
         (
             {"modules_to_save": ["score"], "bias": "all", "use_dora": True},
-            ["modules_to_save", "bias 'all'", "use_dora"],
+            ["it carries a head of its own", "it carries biases of its own (bias 'all')", "it is no plain LoRA"],
         ),
     ],
 )
@@ -319,7 +319,7 @@ def test_one_rank_by_command(
     assert f"every layer is padded with zeros to rank {rank}" in card
     assert "loader's is 1" not in card
     assert certificate["servers"]["llama.cpp (Ollama, LM Studio)"] == "takes no head"
-    assert "It is applied as it was trained by PEFT. Not by vLLM (refuses it: modules_to_save" in card
+    assert "It is applied as it was trained by PEFT. Not by vLLM (refuses it: it carries a head of its own" in card
 
 
 def test_two_ranks_are_one_too_many(trained: tuple[Store, str, Path], tmp_path: Path) -> None:

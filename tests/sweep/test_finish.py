@@ -10,7 +10,9 @@ from prunedlora.results.analysis.configurations import configurations
 from prunedlora.results.analysis.decision import decide
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.summary import summarize
+from prunedlora.results.figure_text import bytes_text
 from prunedlora.results.record import Figure, RecordError
+from prunedlora.results.report.told import told_of
 from prunedlora.results.store import Store
 from prunedlora.sweep.finish import (
     drop_dominated,
@@ -74,7 +76,15 @@ def test_the_recommended_adapter_is_copied_with_its_test_figures(store: Store) -
     certificate = json.loads((folder / "certificate.json").read_text())
     assert certificate["candidate"] == "good@20"
     assert certificate["checks"] == {"weights_file": UNCHECKED} | checks
-    assert "accuracy 0.800 on the test split (7 examples" in (folder / "README.md").read_text()
+    card = " ".join((folder / "README.md").read_text().split())
+    assert "accuracy 0.800 on the test split (7 examples" in card
+    size = (folder / "adapter_model.safetensors").stat().st_size
+    assert f", in a file of {bytes_text(size)}" in card
+    assert certificate["file_bytes"] == size
+    assert "On validation: Its sweep recommends it. It measured best itself" in card
+    decision = certificate["decision"]
+    assert (decision["is_recommended"], decision["within"], decision["num_compared"]) == (True, 0.01, 3)
+    assert decision == told_of(summarize(store), "good@20").document
     assert to_test(store) == []
     put(store, "better", store.read_sweep(), 0.99, 100)
     assert to_test(store) == ["better@20"]

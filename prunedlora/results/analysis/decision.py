@@ -14,7 +14,7 @@ from math import isfinite
 
 import numpy as np
 
-from prunedlora.results.analysis.budget import recommend
+from prunedlora.results.analysis.budget import best_to_ship, better_without_file, recommend
 from prunedlora.results.analysis.confidence import NUM_DRAWS, shortfall_bounds
 from prunedlora.results.analysis.configurations import Configuration, settings_of
 from prunedlora.results.analysis.confirmation import confirming_keys
@@ -70,7 +70,7 @@ class Decision:
     within: float
     confidence: float
     best: Standing
-    """The best measured, the smallest of equals."""
+    """The best measured of those with a file, the smallest of equals."""
     recommended: Standing
     """The one answer."""
     choices: tuple[Choice, ...]
@@ -87,6 +87,10 @@ class Decision:
     """Whether all were compared example by example."""
     num_examples: int
     """That the best was measured on."""
+    num_compared: int
+    """Adapters that meet the constraints, those without a file too."""
+    without_file: Point | None
+    """What measured better than the best, but has no adapter file; None where none did."""
     _needed: Callable[[str], int | None] = field(repr=False, compare=False)
     """Name of an adapter → how many examples would prove it within the margin."""
 
@@ -107,7 +111,7 @@ class Decision:
             and not one.is_proven(self.within)
             and (limit is None or one.point.size < limit.point.size)
         ]
-        return tuple(sorted(found, key=lambda one: (one.point.size, one.shortfall, one.point.key, one.point.step)))
+        return tuple(sorted(found, key=lambda one: (one.point.size, one.shortfall, one.point.among_equals)))
 
     @cached_property
     def examples_needed(self) -> int | None:
@@ -139,14 +143,15 @@ def decide(
     check_confidence(confidence)
     margin = summary.within if within is None else within
     allowed = constraints.allowed([point for point in summary.points if point.has_file])
-    if not allowed:
+    best, gain = best_to_ship(allowed, summary.objectives), summary.objectives.gain
+    if best is None:
         return None
-    gain = summary.objectives.gain
-    best = min(allowed, key=lambda p: (-gain(p.quality.value), p.size, p.key, p.candidate.name))
     measured = [point for point in summary.points if not constraints.excess(point)]
     found = _bounds(summary, measured, confidence, seed, num_draws)
     why_not = why_no_probability(measured, summary.objectives.quality)
     unproven = f"How much worse than the best it truly may be is not said: {why_not}." if why_not else ""
+    if len(measured) == 1:
+        unproven = "There was nothing to compare it with: no probability is given."
     standings = {
         point.name: Standing(
             point, gain(best.quality.value) - gain(point.quality.value), None if unproven else found.of.get(point.name)
@@ -158,7 +163,7 @@ def decide(
         chosen = recommend(allowed, summary.objectives, one)
         assert chosen is not None
         proven = [standing for standing in standings.values() if standing.is_proven(one)]
-        smallest = min(proven, key=lambda s: (s.point.size, s.shortfall, s.point.key, s.point.step), default=None)
+        smallest = min(proven, key=lambda s: (s.point.size, s.shortfall, s.point.among_equals), default=None)
         return Choice(one, standings[chosen.name], smallest)
 
     choices = tuple(choice(one) for one in sorted({*MARGINS, margin}))
@@ -178,6 +183,8 @@ def decide(
         is_paired=found.is_paired,
         num_examples=best.quality.num_examples,
         _needed=partial(found.needed, within=margin, num_examples=best.quality.num_examples),
+        num_compared=len(measured),
+        without_file=better_without_file(measured, summary.objectives),
     )
 
 

@@ -4,7 +4,7 @@
 <key>@<candidate>   one of its candidates: 180, or a cut of step 180, 180r4 or 180-svd-global-parameters-6500
 <beginning>[@…]     the same, for a key that alone begins so
 recommended         the one that the report names
-best                the one of the best quality; the smallest of equals
+best                the one of the best quality of those with an adapter file; the smallest of equals
 """
 
 from typing import Final

@@ -144,8 +144,8 @@ def _beside(
     return found
 
 
-def works_no_better(original: Figure, base: Figure, objectives: Objectives) -> bool:
-    """Whether the original is not clearly better than the untrained base model: by no more than two standard errors of
+def works_no_better(figure: Figure, base: Figure, objectives: Objectives) -> bool:
+    """Whether an adapter is not clearly better than the untrained base model: by no more than two standard errors of
     the difference, the errors taken for independent. A figure without an error counts as if it had none."""
-    gain = objectives.gain(original.value) - objectives.gain(base.value)
-    return gain <= 2 * math.hypot(original.stderr or 0.0, base.stderr or 0.0)
+    gain = objectives.gain(figure.value) - objectives.gain(base.value)
+    return gain <= 2 * math.hypot(figure.stderr or 0.0, base.stderr or 0.0)

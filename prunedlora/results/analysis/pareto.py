@@ -78,6 +78,12 @@ class Point:
         return f"{self.key}@{self.candidate.name}"
 
     @property
+    def among_equals(self) -> tuple[bool, int, str, str]:
+        """The one rule for points of equal quality and size, the first of which stands for all: what came to its end
+        before half-trained milestones, then fewer steps, then by key and name."""
+        return self.candidate.is_half_trained, self.step, self.key, self.candidate.name
+
+    @property
     def has_file(self) -> bool:
         """Whether there is an adapter to ship."""
         return self.candidate.adapter_path is not None
@@ -134,8 +140,8 @@ def best_full(records: Iterable[TrialRecord], objectives: Objectives) -> Figure 
 
 
 def front(points: Sequence[Point], objectives: Objectives) -> list[Point]:
-    """The non-dominated points, smallest first. Of points equal in both, the first by key and step stands for all."""
-    ordered = sorted(points, key=lambda point: (point.key, point.step))
+    """The non-dominated points, smallest first. Of points equal in both, one stands for all (`among_equals`)."""
+    ordered = sorted(points, key=lambda point: point.among_equals)
     if not ordered:
         return []
     kept = moocore.is_nondominated(_values(ordered), maximise=[objectives.maximize, False], keep_weakly=False)

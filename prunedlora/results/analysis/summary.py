@@ -2,11 +2,11 @@
 
 import functools
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prunedlora.results.analysis.budget import recommend
+from prunedlora.results.analysis.budget import best_to_ship, better_without_file, recommend
 from prunedlora.results.analysis.confirmation import Confirmation, confirmation, confirming_keys
 from prunedlora.results.analysis.original import Beside, beside_originals, originals
 from prunedlora.results.analysis.pareto import (
@@ -21,7 +21,7 @@ from prunedlora.results.analysis.pareto import (
 )
 from prunedlora.results.analysis.tested import tested
 from prunedlora.results.ask import Ask, ConfirmationPlan
-from prunedlora.results.exported_adapter import ExportedAdapter
+from prunedlora.results.exported_adapter import RECOMMENDED_FOLDER, ExportedAdapter
 from prunedlora.results.record import BaseReference, Figure, TrialRecord
 from prunedlora.results.store import Store
 
@@ -45,7 +45,8 @@ class Summary:
     within: float
     recommended: Point | None
     exported: ExportedAdapter | None
-    """Test figures and path of the recommended adapter; None when another one, or none, was exported."""
+    """Test figures of the recommended adapter, which lies at `exported_uri`; None when another one, or none, was
+    exported."""
     plans: list[ConfirmationPlan]
 
     @property
@@ -105,8 +106,14 @@ class Summary:
 
     @property
     def best(self) -> Point | None:
-        """The point of the best quality; the smallest of equals."""
-        return max(self.front, key=lambda point: self.objectives.gain(point.quality.value), default=None)
+        """The adapter of the best quality of those that have a file: what all others are told against. None where none
+        has one."""
+        return best_to_ship(self.points, self.objectives)
+
+    @property
+    def better_without_file(self) -> Point | None:
+        """What measured better than `best`, but has no adapter file; None where none did."""
+        return better_without_file(self.points, self.objectives)
 
     @property
     def shippable_front(self) -> list[Point]:
@@ -118,6 +125,11 @@ class Summary:
         path = point.candidate.adapter_path
         return None if path is None else self.store.storage.uri_of(self.store.trial_path(point.key, path))
 
+    @property
+    def exported_uri(self) -> str | None:
+        """Absolute path or URI of the exported adapter in the store as it lies now; None where none was exported."""
+        return None if self.exported is None else self.store.storage.uri_of(RECOMMENDED_FOLDER)
+
     def missing_answer(self) -> str | None:
         """Why no adapter can be recommended; None when one is."""
         if self.recommended is not None:
@@ -125,7 +137,7 @@ class Summary:
         if not self.records:
             return "No trial has finished yet: nothing to recommend."
         if not self.points and len(self.failed) == len(self.records):
-            return f"All {len(self.records)} trials failed: nothing to recommend. Their reasons are listed below."
+            return f"All {len(self.records)} trials failed: nothing to recommend."
         if not self.points:
             return "No trial has a candidate that can stand on the axes: nothing to recommend."
         return "No candidate has an adapter file (all ranks are 0, or the files were deleted): nothing to recommend."
@@ -151,7 +163,7 @@ def summarize(
     records = store.records() if records is None else list(records)
     base = store.read_base()
     if within is None:
-        within = float(sweep.get("recommend_within", 0.01))
+        within = margin_of_sweep(sweep)
     plans = store.confirmations()
     confirming = confirming_keys(plans)
     all_points = points([record for record in records if record.key not in confirming], objectives)
@@ -181,6 +193,11 @@ def summarize(
         exported=exported,
         plans=plans,
     )
+
+
+def margin_of_sweep(sweep: Mapping[str, Any]) -> float:
+    """How much worse than the best its recommended adapter may measure, in units of the quality."""
+    return float(sweep.get("recommend_within", 0.01))
 
 
 def export_command(summary: Summary, point: Point, to: str | None = None) -> str:

@@ -1,5 +1,5 @@
 """What the recommended adapter is compared with: the one that it began with; else the yardstick, which is what a
-reader would use without it, a plain LoRA; and the best."""
+reader would use without it, a plain LoRA; the best; and the base model, which it must be better than."""
 
 from dataclasses import dataclass
 
@@ -46,7 +46,7 @@ def yardstick(summary: Summary) -> Yardstick | None:
         return None
     plain = [point for point in whole if method(point.record) in PLAIN]
     good = smallest_within(plain, summary.objectives, gain(summary.best.quality.value), summary.within)
-    best = min(plain or whole, key=lambda p: (-gain(p.quality.value), p.size, p.name))
+    best = min(plain or whole, key=lambda p: (-gain(p.quality.value), p.size, p.among_equals))
     return Yardstick(good or best, is_plain=bool(plain), is_as_good=good is not None)
 
 
@@ -57,9 +57,9 @@ def comparisons(summary: Summary) -> list[str]:
     if point is None or best is None:
         return []
     original = summary.originals.get(point.key)
-    lines = [] if original is None else _doubted(summary, original)
+    lines: list[str] = []
     if original is not None and original.name == point.name:
-        return [*lines, _nothing_smaller(summary, original)]
+        return [_nothing_smaller(summary, original)]
     found = yardstick(summary) if original is None else None
     if original is not None:
         lines.append(_beside_original(summary, point, original))
@@ -79,7 +79,9 @@ def _beside_yardstick(summary: Summary, point: Point, found: Yardstick) -> list[
     if not found.is_plain:
         lines.append("No plain LoRA was trained here.")
     elif not found.is_as_good:
-        lines.append(f"No plain LoRA here measured within {summary.within:g} of the best.")
+        other_plain = method(point.record) in PLAIN and other.name != point.name
+        which = ", trained to its end and uncut," if other_plain else " here"
+        lines.append(f"No plain LoRA{which} measured within {summary.within:g} of the best.")
     if other.name == point.name:
         return [*lines, f"It is itself {found.what}."]
     label = "" if other.record.label is None else f"{other.record.label}: "
@@ -102,18 +104,27 @@ def _smaller(times: float) -> str:
     return "About as large as" if times > 1 / 1.05 else f"{1 / times:.3g}× larger than"
 
 
-def _doubted(summary: Summary, original: Point) -> list[str]:
-    """That the original does not work on these data, in which case no size of it says anything; else nothing."""
-    quality = summary.objectives.quality
-    base = summary.base_quality
-    if base is None or not works_no_better(original.quality, base, summary.objectives):
-        return []
-    return [
-        f"WARNING: the adapter that it began with ({original_name(original.record)}) is not clearly better here than "
-        f"the untrained base model: {quality} {figure_text(original.quality)} against {figure_text(base)}. Are these "
-        "the order of its classes (data.labels), its prompt or chat template, its base model, and data of its task? "
-        "Until then no size says anything."
-    ]
+def warning(summary: Summary, point: Point) -> str:
+    """That a recommended point, or the original that it was made of, does not work on these data, in which case no size
+    of it says anything; empty where it does, or the base model was not measured."""
+    quality, base = summary.objectives.quality, summary.base_quality
+    if base is None:
+        return ""
+    original = summary.originals.get(point.key)
+    if original is not None and works_no_better(original.quality, base, summary.objectives):
+        return (
+            f"WARNING: the adapter that it began with ({original_name(original.record)}) is not clearly better here "
+            f"than the untrained base model: {quality} {figure_text(original.quality)} against {figure_text(base)}. "
+            "Are these the order of its classes (data.labels), its prompt or chat template, its base model, and data "
+            "of its task? Until then no size says anything."
+        )
+    if not works_no_better(point.quality, base, summary.objectives):
+        return ""
+    return (
+        f"WARNING: {point.name} is not clearly better than the untrained base model: {quality} "
+        f"{figure_text(point.quality)} against {figure_text(base)}. Was it trained for long enough, at a learning rate "
+        "that works, on data of this task, and are the examples enough to tell? Until then no size says anything."
+    )
 
 
 def _nothing_smaller(summary: Summary, original: Point) -> str:
@@ -144,7 +155,8 @@ def _beside_original(summary: Summary, recommended: Point, original: Point) -> s
             f"On the test split, by which nothing was chosen: {figure_text(test)}, the original {figure_text(before)}."
         )
     times = "Empty, beside" if beside.times_smaller is None else _smaller(beside.times_smaller)
-    best = " None measured better." if summary.best is not None and summary.best.name == original.name else ""
+    is_best = summary.best is not None and summary.best.name == original.name and summary.better_without_file is None
+    best = " None measured better." if is_best else ""
     step = recommended.candidate.step
     trained = f" It was trained on for {step:,} steps, which the original was not." if step else ""
     return (

@@ -8,6 +8,7 @@ from typing import Any
 from prunedlora.results.analysis.budget import recommend
 from prunedlora.results.analysis.confirmation import confirming_keys
 from prunedlora.results.analysis.pareto import Objectives, Point, front, points
+from prunedlora.results.analysis.summary import margin_of_sweep
 from prunedlora.results.record import BaseReference, TrialRecord
 from prunedlora.results.recorded_settings import flat, varying
 from prunedlora.results.store import Store
@@ -44,6 +45,7 @@ class Group:
     front: list[Point]
     """Smallest first."""
     recommended: Point | None
+    """The one that the report names where the group is a whole sweep: a half-trained milestone too."""
 
     @property
     def num_failed(self) -> int:
@@ -101,6 +103,15 @@ def groups_of_stores(stores: Sequence[Store], names: Sequence[str] | None, withi
     _check_tasks(groups)
     _check_metrics(groups)
     return groups
+
+
+def margin_of(stores: Sequence[Store]) -> float:
+    """The margin by which each of these sweeps recommends. Raises ComparisonError where they have different ones."""
+    margins = {store.uri: margin_of_sweep(store.read_sweep()) for store in stores}
+    if len(set(margins.values())) > 1:
+        found = ", ".join(f"{margin:g} ({uri})" for uri, margin in margins.items())
+        raise ComparisonError(f"the sweeps recommend by different margins, so give one by --within: {found}")
+    return next(iter(margins.values()))
 
 
 def groups_by(store: Store, field: str, within: float) -> tuple[list[Group], list[str]]:
@@ -172,7 +183,7 @@ def _group(
         confirming=confirming,
         num_half_trained=len(every) - len(trained),
         front=front(found, objectives),
-        recommended=recommend(found, objectives, within),
+        recommended=recommend(every, objectives, within),
     )
 
 

@@ -1,6 +1,7 @@
 """What an interval says of a difference, and what several of them say together: in a word, and in a sentence."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isinf
@@ -11,6 +12,8 @@ from prunedlora.results.record import Figure
 
 Verdict = Literal["better", "worse", "equal", "unknown"]
 Overall = Literal["better", "worse", "equal", "unknown", "mixed"]
+ROUNDING = 1e-9
+"""Differences below it are those of sums in floating point, in units of the quality."""
 MOST_RUNS = 4
 """Ranges of sizes that a sentence names; of more it counts the sizes."""
 
@@ -115,7 +118,17 @@ def interval(one: Matched[Side]) -> str:
 
 
 def signed(value: float) -> str:
-    return f"{value:+z.3f}"
+    """With its sign and three digits behind the point, or as many as tell it from 0."""
+    return f"{value:+z.{_digits(value)}f}"
+
+
+def _digits(value: float) -> int:
+    return 3 if _is_none(value) else max(3, -math.floor(math.log10(abs(value))))
+
+
+def _is_none(difference: float) -> bool:
+    """Whether it is rounding of the sums alone."""
+    return abs(difference) < ROUNDING
 
 
 def _where(size: str, at: Sequence[Matched[Side]]) -> str:
@@ -142,6 +155,7 @@ def _measured(at: Sequence[Matched[Side]]) -> str:
     if len(at) == 1:
         (one,) = at
         word = "better" if one.difference > 0 else "worse"
-        return f"Measured {abs(one.difference):.3f} {word}." if one.difference else "Measured the same."
-    ahead, behind = sum(one.difference > 0 for one in at), sum(one.difference < 0 for one in at)
+        return "Measured the same." if _is_none(one.difference) else f"Measured {signed(one.difference)[1:]} {word}."
+    apart = [one.difference for one in at if not _is_none(one.difference)]
+    ahead, behind = sum(difference > 0 for difference in apart), sum(difference < 0 for difference in apart)
     return f"Measured, it is ahead at {ahead} of these {len(at)} sizes and behind at {behind}."

@@ -137,6 +137,11 @@ def _half_trained(comparison: Comparison) -> list[str]:
     only = [g.name for g in comparison.groups if any(p.candidate.is_half_trained for p in g.points)]
     return [
         *([f"Half-trained milestones are no adapters of a method and are left out: {', '.join(out)}."] if out else []),
+        *(
+            f"{g.name} recommends one all the same, {g.recommended.name}, as its report does."
+            for g in comparison.groups
+            if g.num_half_trained and g.recommended is not None and g.recommended.candidate.is_half_trained
+        ),
         *([f"Of {' and of '.join(only)} there are only half-trained milestones."] if only else []),
     ]
 

@@ -32,9 +32,8 @@ def choice_rows(decision: Decision, summary: Summary) -> list[ChoiceRow]:
 
 def choices_table(decision: Decision, summary: Summary) -> Table:
     """What each margin buys, within 80 columns."""
-    table = plain_table(
-        f"What may be lost, and the smallest adapter measured so ({percent(decision.confidence)} bounds)"
-    )
+    bounds = "" if decision.unproven else f" ({percent(decision.confidence)} bounds)"
+    table = plain_table(f"What may be lost, and the smallest adapter measured so{bounds}")
     rows = choice_rows(decision, summary)
     for name in rows[0].short:
         table.add_column(name, justify="right", no_wrap=True)

@@ -13,6 +13,7 @@ from prunedlora.results.analysis.evaluation_time import evaluation_share
 from prunedlora.results.analysis.harness_quality import split_text
 from prunedlora.results.analysis.original import original_facts, original_name
 from prunedlora.results.analysis.pareto import Point
+from prunedlora.results.analysis.serving import slot_sentence
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.analysis.trainings import cost_of, shared_trainings
 from prunedlora.results.record import Candidate, Environment, Figure, TrialRecord, to_json
@@ -147,6 +148,7 @@ def candidate_rows(summary: Summary) -> list[dict[str, Any]]:
                 }.items()
             },
             **{name: getattr(candidate, name) for name in SIZES},
+            "vllm": slot_sentence(candidate),
             "head_params": candidate.head_params,
             "file_bytes": candidate.file_bytes,
             "train_seconds": candidate.train_seconds,
@@ -173,6 +175,7 @@ def _row(summary: Summary, point: Point) -> dict[str, Any]:
         **_quality(summary.objectives.quality, point.quality),
         **_beside(summary, point.key, point.candidate),
         **{name: getattr(point.candidate, name) for name in SIZES},
+        "vllm": slot_sentence(point.candidate),
         "adapter_path": summary.adapter_uri(point),
         "config": point.record.config,
     }
@@ -219,7 +222,7 @@ def _recommended(summary: Summary) -> dict[str, Any] | None:
         "within": summary.within,
         "validation": _figures(point.candidate.figures),
         "test": None if exported is None else _figures(exported.test),
-        "path": None if exported is None else exported.path,
+        "path": summary.exported_uri,
     }
 
 

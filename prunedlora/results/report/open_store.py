@@ -12,6 +12,7 @@ import pandas as pd
 from prunedlora.results.analysis.decision import Decision, decide
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.summary import Summary, summarize
+from prunedlora.results.analysis.yardstick import warning
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.report.front_files import candidate_rows, columns_of, front_rows, setting_columns
 from prunedlora.results.report.verdict import sentences
@@ -58,7 +59,8 @@ class OpenedStore:
         """The decision as page and terminal say it; why there is none where there is none."""
         if self.decision is None:
             return [self.summary.missing_answer() or ""]
-        return sentences(self.decision, self.summary)
+        doubt = warning(self.summary, self.decision.recommended.point)
+        return [*filter(None, [doubt]), *sentences(self.decision, self.summary)]
 
     def __repr__(self) -> str:
         return f"<Store {self.summary.store.uri}: {self._counts}>"

@@ -11,7 +11,7 @@ from prunedlora.results.analysis.serving import refused_text
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.analysis.throughput_text import throughputs_text
 from prunedlora.results.analysis.trainings import cost_of, sharing_text
-from prunedlora.results.analysis.yardstick import comparisons
+from prunedlora.results.analysis.yardstick import comparisons, warning
 from prunedlora.results.figure_text import figure_text
 from prunedlora.results.report.answer import looked_at_text
 from prunedlora.results.report.choices import choices_table
@@ -31,7 +31,7 @@ def print_paths(summary: Summary, page: str | None, console: Console) -> None:
     if page is not None:
         print_plain(console, f"Report: {page}")
     if summary.recommended is not None:
-        path = summary.exported.path if summary.exported is not None else summary.adapter_uri(summary.recommended)
+        path = summary.exported_uri or summary.adapter_uri(summary.recommended)
         print_plain(console, f"Adapter: {path}")
 
 
@@ -73,7 +73,8 @@ def answer(summary: Summary, decision: Decision | None) -> Text:
     if decision is None:
         return Text(summary.missing_answer() or "")
     quality = summary.objectives.quality
-    lines = [*sentences(decision, summary), *comparisons(summary), looked_at_text(summary)]
+    doubt = warning(summary, decision.recommended.point)
+    lines = [*filter(None, [doubt]), *sentences(decision, summary), *comparisons(summary), looked_at_text(summary)]
     if summary.base_quality is not None:
         lines.append(f"The untrained base model has {quality} {figure_text(summary.base_quality)}.")
     if summary.full is not None:

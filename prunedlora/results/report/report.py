@@ -23,7 +23,7 @@ from prunedlora.results.analysis.summary import Summary, export_command, summari
 from prunedlora.results.analysis.sweep_facts import sweep_facts
 from prunedlora.results.analysis.throughput_text import throughput_text, throughputs_text
 from prunedlora.results.analysis.trainings import cost_of, is_untrained, sharing_text
-from prunedlora.results.analysis.yardstick import comparisons
+from prunedlora.results.analysis.yardstick import comparisons, warning
 from prunedlora.results.figure_text import no_error_text
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.recorded_settings import method, telling
@@ -148,6 +148,7 @@ def report_html(summary: Summary, findings: Findings) -> str:
         refused=refused_text([point.candidate for point in summary.front]),
         sentences=[] if decision is None else sentences(decision, summary),
         comparisons=comparisons(summary),
+        warning="" if summary.recommended is None else warning(summary, summary.recommended),
         finished=len(summary.records) - len(summary.failed),
         bars_left_out=f"{num_beaten:,}" if num_beaten > MOST_WITH_BARS else "",
         empty_adapters=any(point.size == 0 for point in summary.points),

@@ -1,6 +1,7 @@
 """The decision in words, which page, terminal and card share, and as plain data."""
 
 import json
+import shlex
 from typing import Any
 
 from rich.console import Console
@@ -15,6 +16,7 @@ from prunedlora.results.analysis.harness_quality import examples_text, spent_tex
 from prunedlora.results.analysis.serving import refused_text
 from prunedlora.results.analysis.summary import Summary, export_command, summarize
 from prunedlora.results.analysis.trainings import is_untrained
+from prunedlora.results.analysis.yardstick import warning
 from prunedlora.results.figure_text import figure_text, no_error_text, percent
 from prunedlora.results.report.choices import choices_table
 from prunedlora.results.store import Store
@@ -43,13 +45,15 @@ def print_verdict(
     summary = summarize(store, size=size)
     found = decide(summary, within=within, confidence=confidence, constraints=constraints)
     if found is None:
-        raise NothingToRecommendError(summary.missing_answer())
+        where = f" prunedlora report {shlex.quote(store.uri)} tells why they failed." if summary.failed else ""
+        raise NothingToRecommendError(f"{summary.missing_answer()}{where}")
     if as_json:
         print_plain(console, json.dumps(decision_document(found, summary), allow_nan=False, indent=1))
         return
     named = found.proven if proven else found.recommended
     lines = proven_sentences(found, summary) if proven else sentences(found, summary)
     if named is not None:
+        lines = [*filter(None, [warning(summary, named.point)]), *lines]
         lines += fresh_sentences(summary.confirmations, named.point.name, summary.objectives)
     console.print(Text(" ".join(lines)))
     console.print(choices_table(found, summary))
@@ -65,8 +69,9 @@ def sentences(decision: Decision, summary: Summary) -> list[str]:
     return [
         f"Recommended: {_measured(one, summary)}.",
         *_asked(decision, summary),
-        _rule(decision, summary),
-        _sureness(decision, summary),
+        rule_sentence(decision, summary),
+        *without_file(decision, summary),
+        sureness(decision, decision.recommended),
         *_remedies(decision, summary),
         *_compared(decision, summary),
         *settings_sentences(decision),
@@ -101,13 +106,13 @@ def settings_sentences(decision: Decision) -> list[str]:
             f"Trial {one.key} measured and cut one adapter and trained nothing: had that been trained with another "
             "seed, its cuts might lose more, or less."
         ]
-    lines = []
+    lines, what = [], "Figures" if decision.unproven else "Bounds"
     if settings.num_trainings > 1:
         lines.append(f"These settings: {settings_text(settings)}.")
     if len(settings.points) < 2 or settings.num_failed:
         lines.append(
-            "Bounds are of this adapter as it is; what other trainings of its settings would give is another question, "
-            "which prunedlora confirm answers."
+            f"{what} are of this adapter as it is; what other trainings of its settings would give is another "
+            "question, which prunedlora confirm answers."
         )
     return lines
 
@@ -131,6 +136,7 @@ def decision_document(decision: Decision, summary: Summary) -> dict[str, Any]:
     """The decision as plain JSON data."""
     settings, proven = decision.settings, decision.proven
     return {
+        "warning": warning(summary, decision.recommended.point) or None,
         "recommended": _standing(decision.recommended, summary),
         "best": _standing(decision.best, summary),
         "proven": None if proven is None else _standing(proven, summary),
@@ -154,6 +160,8 @@ def decision_document(decision: Decision, summary: Summary) -> dict[str, Any]:
         "not_proven": [_standing(one, summary) for one in decision.open],
         "examples_needed": decision.examples_needed,
         "num_examples": decision.num_examples,
+        "num_compared": decision.num_compared,
+        "better_without_file": None if decision.without_file is None else decision.without_file.name,
         "unproven": decision.unproven or None,
         "caveats": [*decision.caveats, *filter(None, [spent_text(summary.objectives.quality)])],
     }
@@ -188,8 +196,11 @@ def _asked(decision: Decision, summary: Summary) -> list[str]:
     ]
 
 
-def _rule(decision: Decision, summary: Summary) -> str:
+def rule_sentence(decision: Decision, summary: Summary) -> str:
+    """By which rule the recommended adapter is that."""
     one, best, quality = decision.recommended, decision.best, summary.objectives.quality
+    if decision.num_compared == 1:
+        return f"It is the only adapter that {'was measured' if len(summary.points) == 1 else 'meets these limits'}."
     if one.point.name == best.point.name:
         return f"It measured best itself; nothing smaller measured at most {decision.within:g} worse."
     return (
@@ -199,8 +210,20 @@ def _rule(decision: Decision, summary: Summary) -> str:
     )
 
 
-def _sureness(decision: Decision, summary: Summary) -> str:
-    one, proven = decision.recommended, decision.proven
+def without_file(decision: Decision, summary: Summary) -> list[str]:
+    """What measured better than the best that can be shipped."""
+    one, quality = decision.without_file, summary.objectives.quality
+    if one is None:
+        return []
+    return [
+        f"{one.name} measured better ({quality} {figure_text(one.quality)}), but has no adapter file: the best is the "
+        "best of those that have one."
+    ]
+
+
+def sureness(decision: Decision, one: Standing) -> str:
+    """How much worse than the truly best an adapter may be, and whether it is proven within the margin."""
+    proven = decision.proven
     if decision.unproven:
         return decision.unproven
     if one.bound is None:
@@ -208,6 +231,8 @@ def _sureness(decision: Decision, summary: Summary) -> str:
     bound = _bound_sentence(one, decision)
     if one.is_proven(decision.within):
         return f"{bound}: proven."
+    if one.shortfall > decision.within:
+        return f"{bound}."
     smallest = (
         "None is"
         if proven is None
@@ -224,6 +249,8 @@ def _bound_sentence(one: Standing, decision: Decision) -> str:
 
 
 def _compared(decision: Decision, summary: Summary) -> list[str]:
+    if decision.num_compared == 1:
+        return []
     examples = examples_text(summary.objectives.quality, decision.num_examples)
     pairs = [f"Compared on the same {decision.num_examples:,} {examples}, pair by pair."] if decision.is_paired else []
     return [*pairs, *decision.caveats]

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunedlora.results.analysis.budget import recommend
+from prunedlora.results.analysis.budget import best_to_ship, recommend
 from prunedlora.results.analysis.pareto import Objectives, front, points
 
 ACCURACY = Objectives.parse({"accuracy": "maximize", "adapter_params": "minimize"})
@@ -57,3 +57,12 @@ def test_all_points_and_the_front_give_the_same(pairs, within, points_of):
 def test_a_negative_tolerance_is_refused(points_of):
     with pytest.raises(ValueError, match=r"within must be at least 0, got -0\.1"):
         recommend(points_of([(0.5, 1)]), ACCURACY, -0.1)
+
+
+def test_of_equals_a_finished_one_stands_for_all_then_one_of_fewer_steps(record, candidate):
+    """Steps are numbers, not texts: 6 comes before 12; and no half-trained milestone before either."""
+    half = candidate(0.9, 40, 3, progress=0.5)
+    found = points([record("a", half, candidate(0.9, 40, 12)), record("b", candidate(0.9, 40, 6))], ACCURACY)
+    for one in (recommend(found, ACCURACY), best_to_ship(found, ACCURACY), front(found, ACCURACY)[0]):
+        assert one.name == "b@6"
+    assert recommend([one for one in found if one.key == "a"], ACCURACY).name == "a@12"

@@ -54,9 +54,11 @@ def test_what_each_margin_buys(store_of):
     assert found.choices[-1].proven.point.size == 200
 
 
-def test_the_best_measured_has_a_bound_too_and_a_single_adapter_is_the_best(store_of):
+def test_the_best_measured_has_a_bound_too_but_a_single_adapter_has_none(store_of):
     assert 0 < asked(store_of("a", {1000: 20, 300: 22})).best.bound < 0.02
-    assert asked(store_of("b", {1000: 20})).best.bound == 0
+    alone = asked(store_of("b", {1000: 20}))
+    assert (alone.num_compared, alone.best.bound, alone.proven, alone.open) == (1, None, None, ())
+    assert alone.unproven == "There was nothing to compare it with: no probability is given."
 
 
 def test_bounds_are_beside_the_truly_best_whichever_that_is():
@@ -251,8 +253,8 @@ def test_a_rare_loss_of_one_rival_counts_against_those_that_were_not_caught_at_i
 def test_a_figure_that_is_no_score_proves_nothing(fill, record, candidate):
     figures = {"harness/wikitext/perplexity": Figure(value=12.0, stderr=1.0, num_examples=N)}
     objectives = {"harness/wikitext/perplexity": "minimize", "adapter_params": "minimize"}
-    found = asked(fill(record("a", candidate(figures=figures)), objectives=objectives))
-    assert "no score from 0 to 1" in found.unproven
+    trials = [record(key, candidate(figures=figures)) for key in "ab"]
+    assert "no score from 0 to 1" in asked(fill(*trials, objectives=objectives)).unproven
 
 
 @pytest.fixture

@@ -64,11 +64,16 @@ def test_where_there_is_no_such_candidate_it_says_why(name, fill, failed):
         find_candidate(fill(), f"{name}@5")
 
 
-def test_without_adapter_files_there_is_a_best_and_none_to_recommend(fill, record, candidate):
+@pytest.mark.parametrize("name", ["recommended", "best"])
+def test_without_adapter_files_there_is_neither_a_best_nor_one_to_recommend(name, fill, record, candidate):
     store = fill(record("a1", candidate(adapter_path=None)))
-    assert found(store, "best") == "a1@10"
-    with pytest.raises(UnknownCandidateError, match=r"has no recommended candidate\. No candidate has an adapter file"):
-        find_candidate(store, "recommended")
+    with pytest.raises(UnknownCandidateError, match=rf"has no {name} candidate\. No candidate has an adapter file"):
+        find_candidate(store, name)
+
+
+def test_the_best_is_one_with_a_file(fill, record, candidate):
+    store = fill(record("a1", candidate(0.9, adapter_path=None), candidate(0.8, 50, 20), candidate(0.7, 10, 30)))
+    assert found(store, "best") == "a1@20"
 
 
 @pytest.mark.parametrize(

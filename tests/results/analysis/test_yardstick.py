@@ -2,8 +2,10 @@
 
 import pytest
 
+from prunedlora.results.analysis.decision import decide
 from prunedlora.results.analysis.summary import summarize
-from prunedlora.results.analysis.yardstick import comparisons, yardstick
+from prunedlora.results.analysis.yardstick import comparisons, warning, yardstick
+from prunedlora.results.record import BaseReference, Figure
 
 LORA = {"adapter": {"method": "lora"}}
 
@@ -60,3 +62,42 @@ def test_half_trained_milestones_alone_are_no_yardstick(fill, record, candidate)
     summary = summarize(fill(record("a1", candidate(0.97, 400, 5, progress=0.1), status="stopped")))
     assert yardstick(summary) is None
     assert comparisons(summary) == ["It is itself the best."]
+
+
+def test_a_half_trained_plain_lora_is_told_from_those_trained_to_their_end(fill, record, candidate):
+    milestone = candidate(0.97, 400, 5, progress=0.1)
+    summary = summarize(fill(record("l1", milestone, candidate(0.9, 400, 50), config=LORA)))
+    assert comparisons(summary) == [
+        "No plain LoRA, trained to its end and uncut, measured within 0.01 of the best.",
+        "About as large as the best plain LoRA (400 parameters, accuracy 0.900 ± 0.010).",
+        "It is itself the best.",
+    ]
+
+
+def test_the_best_is_one_that_has_a_file(fill, record, candidate):
+    """So that margin, bound and size are told against one adapter."""
+    store = fill(
+        record("a1", candidate(0.99, 4000, 50, adapter_path=None)),
+        record("a2", candidate(0.9, 2000, 50)),
+        record("l1", candidate(0.895, 1000, 50), config=LORA),
+    )
+    summary = summarize(store)
+    assert (summary.recommended.name, summary.best.name, summary.better_without_file.name) == (
+        "l1@50",
+        "a2@50",
+        "a1@50",
+    )
+    assert decide(summary).best.point is summary.best
+    assert comparisons(summary) == [
+        "It is itself the smallest plain LoRA that measured as good.",
+        "2× smaller than the best (accuracy 0.900 ± 0.010).",
+    ]
+
+
+@pytest.mark.parametrize(("base", "warned"), [(0.97, True), (0.945, True), (0.9, False), (None, False)])
+def test_an_adapter_that_is_no_better_than_the_base_is_warned_of(base, warned, fill, record, candidate):
+    store = fill(record("a1", candidate(0.97, 400)))
+    if base is not None:
+        store.write_base(BaseReference(figures={"accuracy": Figure(value=base, stderr=0.01, num_examples=400)}))
+    summary = summarize(store)
+    assert warning(summary, summary.recommended).startswith("WARNING: a1@10 is not clearly better") == warned

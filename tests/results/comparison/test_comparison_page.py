@@ -1,6 +1,7 @@
 """The comparison as people and tools get it: terminal, page, JSON, command."""
 
 import base64
+import dataclasses
 import io
 import json
 import re
@@ -11,10 +12,13 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from prunedlora.cli import app
+from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.comparison.comparison_page import comparison_document, comparison_html, write_comparison
 from prunedlora.results.comparison.comparison_tables import overview
 from prunedlora.results.comparison.fronts import compare
-from prunedlora.results.comparison.groups import groups_by, groups_of_stores
+from prunedlora.results.comparison.groups import groups_by, groups_of_stores, margin_of
+from prunedlora.results.comparison.verdicts import Terms, signed
+from prunedlora.results.comparison.verdicts import sentences as verdict_sentences
 from prunedlora.results.record import BaseReference, Figure
 from prunedlora.results.storage import Storage
 from tests.results.report.test_report import EVIL, Page
@@ -231,3 +235,37 @@ def test_bad_input_ends_with_a_clear_error(arguments, message, two):
     result = invoke(*(places.get(argument, argument) for argument in arguments))
     assert result.exit_code == 2
     assert message in " ".join(result.output.replace("│", " ").split())
+
+
+def test_small_differences_are_shown_with_the_digits_that_tell_them_from_none():
+    told = [signed(value) for value in (0.1, -0.0006, 0.00037, -0.00004, 1e-16, 0.0)]
+    assert told == ["+0.100", "-0.0006", "+0.0004", "-0.00004", "+0.000", "+0.000"]
+
+
+def test_rounding_is_no_difference(two):
+    contrast = made(*two).contrasts[0]
+    alike = [dataclasses.replace(one, difference=1e-16) for one in contrast.matched]
+    terms = Terms("new", "old", "adapter_params", 0.02, 0.95)
+    assert verdict_sentences(terms, alike)[-1] == "Measured, it is ahead at 0 of these 4 sizes and behind at 0."
+    assert verdict_sentences(terms, alike[:1])[-1] == "Measured the same."
+
+
+def test_the_margin_is_that_of_the_sweeps(store_of):
+    one, same = (store_of(name, {100: 20, 50: 26}, recommend_within=0.02) for name in ("one", "same"))
+    other = store_of("other", {100: 20, 50: 26}, recommend_within=0.03)
+    assert margin_of([one, same]) == 0.02
+    result = CliRunner().invoke(app, ["compare", one.uri, same.uri, "--json"])
+    assert json.loads(result.stdout)["within"] == 0.02
+    result = CliRunner().invoke(app, ["compare", one.uri, other.uri])
+    assert result.exit_code != 0
+    assert "give one by --within" in " ".join(result.output.split())
+    assert CliRunner().invoke(app, ["compare", one.uri, other.uri, "--within", "0.02"]).exit_code == 0
+
+
+def test_what_is_recommended_is_what_its_report_names(fill, record, candidate):
+    """A half-trained milestone too, though it is left out of everything else."""
+    milestone = candidate(0.9, 50, 5, progress=0.5)
+    store = fill(record("a1", milestone, candidate(0.9, 100, 10), candidate(0.7, 20, 20)))
+    groups = groups_of_stores([store], None, 0.01)
+    assert groups[0].recommended.name == summarize(store).recommended.name == "a1@5"
+    assert [point.name for point in groups[0].front] == ["a1@20", "a1@10"]

@@ -86,7 +86,7 @@ def test_what_a_notebook_shows(store: Store) -> None:
 def test_a_store_without_an_adapter(fill: Make, failed: Make) -> None:
     opened = open_store(fill(failed("d4")).uri)
     assert (opened.recommendation, len(opened.candidates), len(opened.front)) == (None, 0, 0)
-    assert opened.sentences() == ["All 1 trials failed: nothing to recommend. Their reasons are listed below."]
+    assert opened.sentences() == ["All 1 trials failed: nothing to recommend."]
     assert "All 1 trials failed" in opened._repr_html_()
 
 

@@ -32,8 +32,8 @@ ROW_KEYS = {
     "key", "step", "candidate", "rung", "branch_steps", "cut", "cut_basis", "cut_allocation", "cut_unit", "cut_size",
     "accuracy", "accuracy_stderr", "num_examples", "is_original", "times_smaller_than_original",
     "difference_from_original", "difference_from_original_stderr", "difference_from_original_paired",
-    "adapter_params", "adapter_bytes", "file_bytes", "max_rank", "served_slot", "served_slot_bytes", "adapter_path",
-    "config",
+    "adapter_params", "adapter_bytes", "file_bytes", "max_rank", "served_slot", "served_slot_bytes", "vllm",
+    "adapter_path", "config",
 }  # fmt: skip
 
 
@@ -97,6 +97,7 @@ def test_front_json(filled):
     assert all(set(row) == ROW_KEYS for row in found["front"])
     row = found["front"][1]
     assert row["adapter_path"] == f"{filled.uri}/trials/a1/adapters/10"
+    assert (row["served_slot"], row["vllm"]) == (8, "vLLM would refuse it, since it carries a head of its own")
     assert (row["accuracy"], row["accuracy_stderr"], row["num_examples"]) == (0.96, 0.01, 400)
     assert row["config"] == filled.read_record("a1").config
 
@@ -114,7 +115,7 @@ def test_recommended_in_front_json(filled):
     write_report(filled)
     recommended = json.loads(read(filled, "front.json"))["recommended"]
     assert recommended["test"] == {"accuracy": {"value": 0.93, "stderr": 0.0081, "num_examples": 1000}}
-    assert recommended["path"] == "/x/recommended"
+    assert recommended["path"] == f"{filled.uri}/recommended"  # where it lies, wherever it was written to
 
     # Figures of an adapter that is no longer the recommended one are not shown as its own.
     write_report(filled, within=0.5)
@@ -171,7 +172,8 @@ def test_the_page_says_what_the_test_split_gave(filled):
     assert "Ship a1@5 : 400 parameters, accuracy 0.930 (95% interval 0.912–0.945) on test." in words
     assert "what the recommended adapter is worth: 0.930 ± 0.008 there, 0.970 ± 0.010 on validation" in words
     assert "test split (1,000 examples) was looked at for this adapter only" in words
-    assert "/x/recommended" in words
+    assert f"{filled.uri}/recommended" in words
+    assert "/x/recommended" not in words
 
 
 def test_the_chart_shows_every_kind(filled):
@@ -286,6 +288,7 @@ def test_stores_without_an_answer_say_why(fill, record, candidate, failed):
         summary = write_report(store)
         assert message in summary.missing_answer()
         assert message in Page(read(store, "report.html")).words
+        assert "listed below" not in summary.missing_answer()
         found = json.loads(read(store, "front.json"))
         assert found["recommended"] is None
         assert len(found["front"]) == (1 if "file" in message else 0)
@@ -445,3 +448,26 @@ def test_no_function_of_one_s_own_is_called_as_a_column_is(fill, record, candida
     ours = {column for column in columns if not column.startswith("config.")} - own
     assert ours <= taken_names()
     assert {*COLUMNS} <= ours
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_importances_of_a_search_without_a_usable_trial(fails, fill, record, candidate, failed):
+    """Directions are told of none, though importances.json is there and says why it holds no shares."""
+    store = fill(failed("a1") if fails else record("a1", status="stopped", candidates=()))
+    store.write_ask(Ask(number=0, key="a1", params={"rank": 4}, distributions={}, system_attrs={}, kind="search"))
+    reason = ObjectiveImportances(shares=None, reason="no completed trials")
+    found = Importances(evaluator="e", num_trials=0, objectives={"accuracy": reason, "adapter_params": reason})
+    write_importances(store, found)
+    words = Page(page_of(store)).words
+    assert "No importances: no completed trials." in words
+    assert json.loads(read(store, "report.json"))["directions"] == {}
+
+
+def test_an_adapter_no_better_than_the_base_is_warned_of_first(filled):
+    base = Figure(value=0.95, stderr=0.01, num_examples=400)
+    assert "WARNING" not in Page(page_of(filled)).words
+    filled.write_base(BaseReference(figures={"accuracy": base}))
+    words = Page(page_of(filled)).words
+    told = "WARNING: a1@5 is not clearly better than the untrained base model: accuracy 0.970 ± 0.010 against 0.950"
+    assert words.index(told) < words.index("Ship a1@5")
+    assert json.loads(read(filled, "report.json"))["decision"]["warning"].startswith(told)

@@ -86,4 +86,4 @@ def test_print_report_ends_with_paths_that_can_be_copied(fill, record, tmp_path)
     test = {"accuracy": Figure(value=0.44, num_examples=10)}
     store.write_exported(ExportedAdapter(key="a1", step=10, test=test, path="/x/recommended"))
     print_report(summarize(store), console)
-    assert console.file.getvalue().splitlines()[-1] == "Adapter: /x/recommended"
+    assert console.file.getvalue().splitlines()[-1] == f"Adapter: {store.uri}/recommended"

@@ -10,7 +10,7 @@ from prunedlora.results.analysis.constraints import Constraints
 from prunedlora.results.analysis.decision import decide
 from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.exported_adapter import ExportedAdapter
-from prunedlora.results.record import Figure
+from prunedlora.results.record import BaseReference, Figure
 from prunedlora.results.report.verdict import (
     NothingToRecommendError,
     decision_document,
@@ -120,3 +120,43 @@ def test_the_same_as_json(store_of):
 def test_a_store_without_adapters_says_why(fill, failed):
     with pytest.raises(NothingToRecommendError, match="All 1 trials failed"):
         printed(fill(failed("bad")))
+
+
+def test_a_single_adapter_was_compared_with_nothing(store_of):
+    words = said(store_of("a", {1000: 20}))
+    assert "It is the only adapter that was measured. There was nothing to compare it with" in words
+    assert "Figures are of this adapter as it is" in words
+    for claim in ("proven", "for all adapters at once", "pair by pair", "measured best"):
+        assert claim not in words
+    store = store_of("b", {1000: 20, 300: 90})
+    assert "It is the only adapter that meets these limits." in said(store, constraints=Constraints(max_params=300))
+    assert "bounds" not in printed(store_of("c", {1000: 20}))
+
+
+def test_what_has_no_file_is_told_where_it_measured_better(store_of):
+    store = store_of("a", {1000: 20, 500: 80, 300: 81})
+    best = store.read_record("k0")
+    gone = tuple(one.model_copy(update={"adapter_path": None}) for one in best.candidates)
+    store.write_record(best.model_copy(update={"candidates": gone}), 1)
+    words = said(store)
+    assert "at most 0.01 worse than the best, k1@10 (" in words
+    assert "k0@10 measured better (accuracy 0.950 ± 0.011), but has no adapter file" in words
+    summary = summarize(store)
+    assert decision_document(decide(summary), summary)["better_without_file"] == "k0@10"
+
+
+def test_why_trials_failed_is_told_where_to_read(fill, failed):
+    store = fill(failed("a1"), failed("b2"))
+    with pytest.raises(
+        NothingToRecommendError, match=r"nothing to recommend\. prunedlora report .* tells why they fail"
+    ):
+        printed(store)
+
+
+def test_the_base_model_is_warned_of_first(store_of):
+    store = store_of("a", {1000: 20, 300: 21})
+    assert "WARNING" not in printed(store)
+    store.write_base(BaseReference(figures={"accuracy": Figure(value=0.94, stderr=0.01, num_examples=400)}))
+    assert printed(store).startswith("WARNING: k1@10 is not clearly better than the untrained base model")
+    asked = json.loads(printed(store, width=10_000, as_json=True))
+    assert asked["warning"].startswith("WARNING: k1@10")
