@@ -99,7 +99,7 @@ class LossySettings:
 
         def rare(look: int) -> float:
             seen = np.flatnonzero(np.arange(len(owner)) % seeds < look).tolist()
-            points, outcomes = ([of[c] for c in seen] for of in (summary.points, found.outcomes))
+            points, outcomes = [summary.points[c] for c in seen], [found.outcomes[c] for c in seen]
             return rare_cost(points, outcomes, owner[seen], summary.objectives)
 
         return np.split(gains, count), np.split(found.draws, count, axis=1), [rare(look) for look in looks]
