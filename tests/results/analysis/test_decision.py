@@ -237,7 +237,7 @@ def test_a_loss_without_outcomes_proves_nothing(store_of):
     found = asked(store, within=0.02)
     assert found.recommended.point.size == 300
     assert found.recommended.bound is None
-    assert "Of a loss nothing is proven without them" in found.caveats[-2]
+    assert "Of a loss nothing is proven without outcomes by example" in found.caveats[-2]
     assert "No cost that is rarer" in found.caveats[-1]
 
 
