@@ -38,7 +38,7 @@ def test_real_variants_with_many_sizes_are_readable(tmp_path: Path) -> None:
         tests = {size: {seed: 0.5 + 0.01 * row + 0.002 * seed for seed in range(3)} for size in sizes}
         measured[variant.name] = made(variant.name, tests)
     results = results_of(*measured.values(), plan=PLAN)
-    assert (len(results.variants), len(results.sizes) >= 9) == (18, True)
+    assert (len(results.variants), len(results.sizes) >= 9) == (21, True)
     lines = shown(results)
     assert max(map(len, lines)) <= 100
     heads = [line for line in lines if line.startswith("variant")]

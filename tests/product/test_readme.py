@@ -44,7 +44,7 @@ def test_every_command_is_run_by_a_test() -> None:
     test_shrink.py and test_shrink_trained.py, the others here."""
     elsewhere = ("pip install", "ray job submit")
     here = [command.split()[:2] for command in commands() if not command.startswith(elsewhere)]
-    verbs = ("search", "train", "report", "recommend", "compare", "serving", "latency", "export", "show-data")
+    verbs = ("search", "train", "report", "recommend", "confirm", "compare", "serving", "latency", "export", "show-data")
     assert here == [["prunedlora", verb] for verb in (*verbs, *["shrink"] * len(SHRINK_COMMANDS))]
     assert tuple(command for command in commands() if command.startswith("prunedlora shrink")) == SHRINK_COMMANDS
 
@@ -89,7 +89,12 @@ def test_recommend(run: Run, storage: Path) -> None:
     output = run(*prunedlora(command_of("recommend"), storage)).stdout
     assert output.startswith("Recommended: ")
     assert "prunedlora export " in output
-    assert "Compared on the same examples" in " ".join(output.split())
+    assert "Compared on the same 100 validation examples, pair by pair." in " ".join(output.split())
+
+
+def test_confirm(run: Run, storage: Path) -> None:
+    output = run(*prunedlora(command_of("confirm"), storage)).stdout
+    assert "3 fresh seeds" in " ".join(output.split())
 
 
 def test_compare(run: Run, storage: Path, tmp_path: Path) -> None:

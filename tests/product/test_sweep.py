@@ -27,7 +27,7 @@ def test_prints_progress_front_recommendation_and_paths(sweep_output: str, stora
         "best accuracy",
         "Recommended: ",
         "(validation)",
-        "(test)",
+        "On the test split, by which nothing was chosen, it has accuracy",
         f"Report: {storage}/report/report.html",
         f"Adapter: {storage}/recommended",
         "Trials: 0 kept, 0 resumed, 3 new, 0 failed",

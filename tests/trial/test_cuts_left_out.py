@@ -304,8 +304,8 @@ def test_ranks_and_what_is_left_out_are_as_rank_0_finds_them() -> None:
     live: Any = SimpleNamespace(step=7, method=SimpleNamespace(layers=layers))
     settings = CutsConfig.model_validate({"sizes": {"mean_rank": [2, 1]}, "allocations": ["uniform"]})
     start = Start.of([4, 4], [12, 12])
-    alone, _ = possible_cuts(settings, live, ALONE, start, {"svd"})
+    alone, _ = possible_cuts(settings, live, ALONE, start, {"svd"}, lambda _: None)
     assert [each.ranks for each in alone] == [(2, 2), (1, 1)]
-    shared, left_out = possible_cuts(settings, live, _SecondOfTwo(1, 2, CPU), start, {"svd"})
+    shared, left_out = possible_cuts(settings, live, _SecondOfTwo(1, 2, CPU), start, {"svd"}, lambda _: None)
     assert [(each.cut, each.ranks) for each in shared] == [(alone[0].cut, (1, 2))]
     assert left_out == {alone[1].cut: "takes nothing"}
