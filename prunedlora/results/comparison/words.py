@@ -138,7 +138,7 @@ def _half_trained(comparison: Comparison) -> list[str]:
     return [
         *([f"Half-trained milestones are no adapters of a method and are left out: {', '.join(out)}."] if out else []),
         *(
-            f"{g.name} recommends one all the same, {g.recommended.name}, as its report does."
+            f"{g.name} recommends one all the same, {g.recommended.name}: the smallest within the margin."
             for g in comparison.groups
             if g.num_half_trained and g.recommended is not None and g.recommended.candidate.is_half_trained
         ),

@@ -19,6 +19,7 @@ from prunedlora.results.comparison.fronts import compare
 from prunedlora.results.comparison.groups import groups_by, groups_of_stores, margin_of
 from prunedlora.results.comparison.verdicts import Terms, signed
 from prunedlora.results.comparison.verdicts import sentences as verdict_sentences
+from prunedlora.results.comparison.words import notes
 from prunedlora.results.record import BaseReference, Figure
 from prunedlora.results.storage import Storage
 from tests.results.report.test_report import EVIL, Page
@@ -269,3 +270,5 @@ def test_what_is_recommended_is_what_its_report_names(fill, record, candidate):
     groups = groups_of_stores([store], None, 0.01)
     assert groups[0].recommended.name == summarize(store).recommended.name == "a1@5"
     assert [point.name for point in groups[0].front] == ["a1@20", "a1@10"]
+    comparison = compare([groups[0], dataclasses.replace(groups[0], name="other")], within=0.01, confidence=0.95)
+    assert "demo recommends one all the same, a1@5: the smallest within the margin." in notes(comparison)

@@ -456,7 +456,9 @@ def test_importances_of_a_search_without_a_usable_trial(fails, fill, record, can
     store = fill(failed("a1") if fails else record("a1", status="stopped", candidates=()))
     store.write_ask(Ask(number=0, key="a1", params={"rank": 4}, distributions={}, system_attrs={}, kind="search"))
     reason = ObjectiveImportances(shares=None, reason="no completed trials")
-    found = Importances(evaluator="e", num_trials=0, objectives={"accuracy": reason, "adapter_params": reason})
+    found = Importances(
+        evaluator="e", num_trials=0, num_best=0, objectives={"accuracy": reason, "adapter_params": reason}
+    )
     write_importances(store, found)
     words = Page(page_of(store)).words
     assert "No importances: no completed trials." in words
