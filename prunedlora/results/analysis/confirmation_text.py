@@ -68,8 +68,8 @@ def _sentence(result: FreshResult, found: Confirmation, objectives: Objectives) 
             f"{result.num_missing} of {result.num_ended} did not measure it (a smaller one beat it in loss, or it was "
             "passed over)"
         )
-    values = [point.quality.value for point in result.points]
-    if fallen := fallen_text(values, found.plan.within, maximize=objectives.maximize):
+    figures = [point.quality for point in result.points]
+    if fallen := fallen_text(figures, found.plan.within, maximize=objectives.maximize):
         parts.append(fallen)
     return f"{result.name}: {', '.join(parts)}. {_told(result, found)}"
 

@@ -11,8 +11,6 @@ MOST_TIMES = 400
 """Times the examples there are; what takes more is not affordable."""
 CLOSE = 1.05
 """The answer is known up to this factor."""
-MOST_DRAWS = 1000
-"""Of the draws that there are: an estimate needs no more."""
 MOST_AVERAGED = 32.0
 """Draws that one of more examples is the mean of; the mean of so many has no skew to speak of."""
 _TYPICAL = 4.0
@@ -41,17 +39,17 @@ def examples_needed(
     known = np.isfinite(errors.sum(0))
     if not known[adapter] or not known[int(means.argmax())]:
         return None
-    draws, limits = errors[:MOST_DRAWS], _controls(means, errors[:MOST_DRAWS], adapter)
+    controls = _controls(means, errors, adapter)
 
     def is_proven(times: float) -> bool:
         rng = np.random.default_rng(seed)
         upper = shortfall_bounds(
             means,
-            _of_more(draws, times, rng),
+            _of_more(errors, times, rng),
             confidence,
             rng,
             one_more=lambda j: one_more(j) / times,
-            controls=limits,
+            controls=controls,
         )
         return bool(upper[adapter] <= within)
 
@@ -61,7 +59,7 @@ def examples_needed(
     while high / low > CLOSE:
         middle = np.sqrt(low * high)
         low, high = (low, middle) if is_proven(middle) else (middle, high)
-    return ceil(num_examples * high)
+    return ceil(num_examples * np.sqrt(low * high))
 
 
 def _of_more(errors: Floats, times: float, rng: np.random.Generator) -> Floats:

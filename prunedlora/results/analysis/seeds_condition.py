@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from prunedlora.results.figure_text import percent
+from prunedlora.results.record import Figure
 
 GOES_WRONG = 0.1
 """The share of trainings in the example that is given."""
 FAR = 5.0
-"""Standard deviations of the other trainings by which one that fell is below them."""
+"""Deviations by which one that fell is below the other trainings."""
 FEWEST_FALLEN = 3
 """Trainings below which none can be told from the others."""
 _MAD_TO_DEVIATION = 1.4826  # of normal numbers
@@ -37,14 +38,17 @@ def condition_document(num_seeds: int) -> dict[str, Any]:
     }
 
 
-def fallen_text(values: Sequence[float], margin: float, *, maximize: bool) -> str:
+def fallen_text(figures: Sequence[Figure], margin: float, *, maximize: bool) -> str:
     """ "1 of 9 trainings fell to 0.693 (median of the others 0.996)"; empty where none did.
 
-    `values`: qualities of the trainings of one setting. One fell that is below the median of the others by more than
-    `margin`, and by more than FAR of their standard deviations, from their median absolute deviation.
+    `figures`: the quality of each training of one setting. One fell that is below the median of the others by more than
+    `margin`, and by more than FAR deviations: theirs, from their median absolute deviation, or the standard error of a
+    figure where that is larger.
     """
-    sign = 1.0 if maximize else -1.0
-    fell = [index for index in range(len(values)) if _is_fallen([sign * value for value in values], index, margin)]
+    values = [figure.value for figure in figures]
+    gains = [value if maximize else -value for value in values]
+    noise = max((figure.stderr or 0.0 for figure in figures), default=0.0)
+    fell = [index for index in range(len(gains)) if _is_fallen(gains, index, margin, noise)]
     if not fell:
         return ""
     others = statistics.median(value for index, value in enumerate(values) if index not in fell)
@@ -53,13 +57,13 @@ def fallen_text(values: Sequence[float], margin: float, *, maximize: bool) -> st
     return f"{len(fell)} of {len(values)} trainings {verb} to {to} (median of the others {others:.3f})"
 
 
-def _is_fallen(gains: Sequence[float], index: int, margin: float) -> bool:
+def _is_fallen(gains: Sequence[float], index: int, margin: float, noise: float) -> bool:
     if len(gains) < FEWEST_FALLEN:
         return False
     others = [*gains[:index], *gains[index + 1 :]]
     middle = statistics.median(others)
     deviation = _MAD_TO_DEVIATION * statistics.median(abs(other - middle) for other in others)
-    return middle - gains[index] > max(FAR * deviation, margin)
+    return middle - gains[index] > max(FAR * max(deviation, noise), margin)
 
 
 def _unseen(num_seeds: int) -> float:

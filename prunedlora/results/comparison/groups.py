@@ -183,7 +183,7 @@ def _group(
         confirming=confirming,
         num_half_trained=len(every) - len(trained),
         front=front(found, objectives),
-        recommended=recommend(every, objectives, within),
+        recommended=recommend([point for point in every if point.key not in confirming], objectives, within),
     )
 
 

@@ -184,9 +184,9 @@ def _fallen(at: Sequence[Matched[Settings]], objectives: Objectives, within: flo
     """For each of the settings, once, which of their trainings fell far below the others."""
     found = {}
     for one in (side for each in at for side in (each.group, each.control)):
-        values = [point.quality.value for point in one.points]
-        found[one.name] = fallen_text(values, within, maximize=objectives.maximize)
-    return tuple(f"Of the settings of {name} {text}" for name, text in found.items() if text)
+        figures = [point.quality for point in one.points]
+        found[one.name] = fallen_text(figures, within, maximize=objectives.maximize)
+    return tuple(f"Of the settings of {name} {text}." for name, text in found.items() if text)
 
 
 def rates_text(groups: Sequence[Group]) -> str:

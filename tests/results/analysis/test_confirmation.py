@@ -4,15 +4,22 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from prunedlora.results.analysis.confirmation import Confirmation, confirmation
-from prunedlora.results.analysis.confirmation_text import confirmation_sentences, fresh_sentences, fresh_text
+from prunedlora.results.analysis.confirmation_text import (
+    confirmation_documents,
+    confirmation_sentences,
+    fresh_sentences,
+    fresh_text,
+)
 from prunedlora.results.analysis.decision import decide
+from prunedlora.results.analysis.pareto import Objectives
 from prunedlora.results.analysis.summary import Summary, summarize
 from prunedlora.results.ask import ConfirmationPlan, ConfirmedSetting
-from prunedlora.results.record import ExampleOutcomes, RecordError, TrialRecord
+from prunedlora.results.record import ExampleOutcomes, Figure, RecordError, TrialRecord
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
 
@@ -98,10 +105,95 @@ def test_the_first_look_that_tells_ends_it(known: Callable[..., Summary], record
     assert found.wanted() == ["s1", "l1", "s2", "l2"]
     assert confirmation_sentences([found], summary.objectives) == [
         "small@10: accuracy 0.402 ± 0.001 over 2 fresh seeds, chosen at 0.900. "
-        "Refuted: more than 0.05 worse than large@10 (90 %).",
+        "Refuted: more than 0.05 worse than large@10 (90%, for seeds that vary normally: a training that goes wrong "
+        "once in ten is not seen by 2 seeds in 81% of cases).",
         "large@10: accuracy 0.901 ± 0.001 over 2 fresh seeds, chosen at 0.905. With it the others are compared.",
     ]
     assert found.caveats == ()
+    (document,) = confirmation_documents([found])
+    assert (document["candidate"], document["verdict"]) == ("small@10", "refuted")
+    assert document["condition"] == {
+        "assumed": "seeds vary normally",
+        "num_seeds": 2,
+        "one_in_ten_not_seen": pytest.approx(0.81),
+    }
+
+
+def test_a_training_that_fell_is_told(known: Callable[..., Summary], record: Make, candidate: Make) -> None:
+    small = [record(f"s{n}", candidate(value, 50)) for n, value in enumerate((0.9, 0.901, 0.902, 0.6), start=1)]
+    large = [record(f"l{n}", candidate(0.9 + n / 1000, 500)) for n in (1, 2, 3, 4)]
+    found = found_in(known(*small, *large, looks=(4,)))
+    of_small, of_large = confirmation_sentences([found], Objectives("accuracy", True, "adapter_params"))
+    assert "1 of 4 trainings fell to 0.600 (median of the others 0.901)" in of_small
+    assert "fell" not in of_large
+
+
+@pytest.mark.parametrize(
+    ("quality", "num", "why"),
+    [
+        ("loss", 399, "takes at least 400 validation examples of a loss"),
+        ("loss", 400, ""),
+        ("bare loss", 400, "nothing is proven without outcomes by example"),
+        ("harness/wikitext/perplexity", 400, "is no score from 0 to 1"),
+    ],
+)
+def test_where_no_probability_can_be_given_it_tells_what_was_measured(
+    fill: Fill, record: Make, candidate: Make, quality: str, num: int, why: str
+) -> None:
+    """By the rule that the decision goes by, and without more trainings than the first look takes."""
+    quality, bare = quality.removeprefix("bare "), quality.startswith("bare")
+    store = fill(objectives={quality: "minimize", "adapter_params": "minimize"})
+    rng = np.random.default_rng(0)
+    common = rng.random(num)
+    for key in ("small", "large", *(f"{name}{n}" for name in "sl" for n in (1, 2, 3, 4))):
+        sums = common + 0.001 * rng.random(num) + (3.0 if key[0] == "s" else 2.0)
+        figure = Figure(value=float(sums.mean()), stderr=0.01, num_examples=num)
+        store.write_record(record(key, candidate(figures={quality: figure})), 1)
+        if not bare:
+            told = ExampleOutcomes(loss_sums=tuple(map(float, sums)), num_targets=(1,) * num, scores={})
+            store.write_outcomes(key, "10", told)
+    store.write_confirmation(plan_of(within=0.1))
+    summary = summarize(store)
+    found = found_in(summary)
+    statement = found.results[0].statement
+    assert statement is not None
+    assert (statement.verdict, statement.num_seeds) == ("measured" if why else "refuted", 2)
+    assert found.is_over
+    [sentence, _] = confirmation_sentences([found], summary.objectives)
+    [document] = confirmation_documents([found])
+    if why:
+        assert why in found.unproven
+        assert "Measured 1.000 worse than large@10; whether it is so is not said: " in sentence
+        assert why in sentence
+        assert "90%" not in sentence
+        assert (document["low"], document["condition"]) == (None, None)
+    else:
+        assert "Refuted" in sentence
+        assert found.caveats == (
+            "No cost that is rarer than about one in 100 examples is reckoned with: 400 validation examples need not "
+            "show it.",
+        )
+
+
+def test_of_a_loss_one_rare_example_is_reckoned_with(fill: Fill, record: Make, candidate: Make) -> None:
+    """What cost one of the trainings dear may cost each: without it the same differences would be told."""
+
+    def verdict(dear: float) -> str:
+        store = fill(objectives={"loss": "minimize", "adapter_params": "minimize"})
+        rng, common = np.random.default_rng(0), np.random.default_rng(1).random(400)
+        for key in ("small", "large", *(f"{name}{n}" for name in "sl" for n in (1, 2, 3, 4))):
+            sums = common + 0.0001 * rng.random(400)
+            sums[:2] += dear if key[0] == "s" else 0.0
+            figure = Figure(value=float(sums.mean()), stderr=0.01, num_examples=400)
+            store.write_record(record(key, candidate(figures={"loss": figure})), 1)
+            told = ExampleOutcomes(loss_sums=tuple(map(float, sums)), num_targets=(1,) * 400, scores={})
+            store.write_outcomes(key, "10", told)
+        store.write_confirmation(plan_of(within=0.07))
+        statement = found_in(summarize(store)).results[0].statement
+        assert statement is not None
+        return statement.verdict
+
+    assert (verdict(0.0), verdict(5.0)) == ("confirmed", "not told")
 
 
 def test_fresh_trainings_are_no_candidates(known: Callable[..., Summary], record: Make, candidate: Make) -> None:

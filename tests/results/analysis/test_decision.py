@@ -12,6 +12,7 @@ from prunedlora.results.analysis.decision import MARGINS, decide
 from prunedlora.results.analysis.example_errors import LOSS_EXAMPLES
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.summary import summarize
+from prunedlora.results.ask import ConfirmationPlan, ConfirmedSetting
 from prunedlora.results.record import ExampleOutcomes, Figure, ObjectiveError
 from prunedlora.results.store import Store
 
@@ -212,6 +213,11 @@ def losses(num_examples: int):
 def test_a_loss_is_compared_by_its_sums():
     found = decide(losses(LOSS_EXAMPLES))
     assert (found.best.point.size, found.recommended.point.size) == (2, 1)
+    assert found.is_paired
+    assert found.caveats == (
+        "No cost that is rarer than about one in 100 examples is reckoned with: 400 validation examples need not show "
+        "it.",
+    )
     # 0.01 more of each target: known nearly exactly, being paired, but for what one example more may add.
     assert 0.01 < found.recommended.bound < 0.011
 
@@ -258,6 +264,28 @@ def test_a_figure_that_is_no_score_proves_nothing(fill, record, candidate):
     assert "no score from 0 to 1" in asked(fill(*trials, objectives=objectives)).unproven
 
 
+@pytest.mark.slow
+def test_about_as_many_examples_as_are_said_prove_it():
+    """Against outcomes that are there so many times over: the bound itself, of a whole decision, to a fifth."""
+    scores = right_or_wrong([[0.97], [0.966], [0.96], [0.8]], 200, np.random.default_rng(0))
+
+    def bound(times: int) -> float:
+        return decide(scored_sweep(np.tile(scores, (1, times)), 0.02)).recommended.bound
+
+    found = decide(scored_sweep(scores, 0.02))
+    times = found.examples_needed / 200
+    assert 5 < times < 20
+    assert bound(math.floor(times / 1.2)) > 0.02
+    assert bound(math.ceil(times * 1.2)) <= 0.02
+
+
+def test_no_affordable_number_of_examples_proves_what_measured_at_the_margin():
+    found = decide(scored_sweep(np.array([[1.0] * N, [1.0] * 396 + [0.0] * 4]), 0.01))
+    assert found.recommended.point.name == "0001@1"
+    assert found.recommended.bound > 0.01
+    assert found.examples_needed is None
+
+
 @pytest.fixture
 def seeds_of(store_of) -> Callable[..., Store]:
     """seeds_of({params: [wrong of the first N, one per seed]}): trials of one configuration each, seeds 0, 1, …"""
@@ -291,6 +319,22 @@ def test_settings_know_which_of_their_trainings_failed(seeds_of, failed):
         store.write_record(record.model_copy(update={"failure": failure}), 1)
     settings = asked(store).settings
     assert (settings.num_trainings, settings.num_failed) == (5, 2)  # a node's fault is none of the settings
+
+
+def test_a_fresh_training_that_failed_is_none_of_those_that_the_mean_is_of(seeds_of, failed):
+    """They stand beside it: what the mean is not of cannot be counted among its failures."""
+    store = seeds_of({300: [20, 21]})
+    record = failed("fresh").model_copy(update={"config": {"rank": 300, "seed": 2}})
+    store.write_record(record, 1)
+    assert asked(store).settings.num_failed == 1
+    setting = ConfirmedSetting(key="k0", candidates=("10",), fresh=("fresh",))
+    plan = ConfirmationPlan(
+        number=0, names=("best",), settings=(setting,), against=None, seeds=(2,), looks=(1,), within=0.01,
+        confidence=0.95, asked_by="me", asked_at="2026-01-01T00:00:00+00:00",
+    )  # fmt: skip
+    store.write_confirmation(plan)
+    settings = asked(store).settings
+    assert (settings.num_trainings, settings.num_failed) == (2, 0)
 
 
 def test_a_training_that_failed_later_is_in_the_mean_and_counts_as_failed(seeds_of):

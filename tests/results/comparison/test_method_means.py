@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from prunedlora.results.ask import ConfirmationPlan, ConfirmedSetting
 from prunedlora.results.comparison.comparison_page import comparison_document
 from prunedlora.results.comparison.comparison_tables import overview
 from prunedlora.results.comparison.fronts import Comparison, compare
-from prunedlora.results.comparison.groups import Group, groups_by, groups_of_stores
+from prunedlora.results.comparison.groups import ComparisonError, Group, groups_by, groups_of_stores
 from prunedlora.results.comparison.words import notes, of_adapters, of_methods, terms_of
 from prunedlora.results.record import ExampleOutcomes, Failure, Figure
 from prunedlora.results.store import Store
@@ -109,9 +110,66 @@ def test_a_clear_difference_of_means_is_told(trained):
         in words(found)
     )
     assert "What is said of these adapters knows nothing of other seeds" in " ".join(notes(found))
+    assert (
+        "This is for seeds that vary normally: a training that goes wrong once in ten is not seen by 4 seeds in 66% of "
+        "cases." in words(found)
+    )
     methods = comparison_document(found, [])["comparisons"][0]["methods"]
+    assert (methods["condition"]["num_seeds"], methods["fallen"]) == (4, [])
     assert (methods["verdict"], methods["sizes"][0]["seeds"]) == ("better", [4, 4])
     json.dumps(methods, allow_nan=False)
+
+
+def test_a_training_that_fell_is_told(trained):
+    right = [np.arange(N) < count for count in (196, 195, 194, 196, 120)]
+    found = judged(trained({"a": [dict(enumerate(right[:4]))], "b": [dict(enumerate(right))]}))
+    assert words(found).count("fell to") == 1
+    fell = "Of the settings of b-0-0@10 1 of 5 trainings fell to 0.600 (median of the others 0.978)"
+    assert fell in words(found)
+    assert comparison_document(found, [])["comparisons"][0]["methods"]["fallen"] == [f"{fell}."]
+
+
+def test_trainings_that_confirm_are_no_candidates_and_alone_in_the_mean(trained):
+    """The chosen one was lucky, and so is the best of the fresh ones."""
+    a = {seed: np.arange(N) < count for seed, count in enumerate((180, 181, 182))}
+    b = {0: np.arange(N) < 190, 1: np.arange(N) < 170, 2: np.arange(N) < 195, 3: np.arange(N) < 172}
+    (group, _) = trained({"a": [a], "b": [b]})
+    setting = ConfirmedSetting(key="b-0-0", candidates=("10",), fresh=("b-0-1", "b-0-2", "b-0-3"))
+    plan = ConfirmationPlan(
+        number=0, names=("best",), settings=(setting,), against=None, seeds=(1, 2, 3), looks=(3,), within=0.01,
+        confidence=0.95, asked_by="me", asked_at="2026-01-01T00:00:00+00:00",
+    )  # fmt: skip
+    group.store.write_confirmation(plan)
+    found = judged(groups_by(group.store, "adapter.method", 0.01)[0])
+    (contrast,) = found.contrasts
+    assert [point.name for point in contrast.group.points] == ["b-0-0@10"]
+    assert contrast.group.best.name == contrast.group.recommended.name == "b-0-0@10"
+    (at,) = contrast.methods.at
+    assert at.group.quality.value == pytest.approx((170 + 195 + 172) / 3 / N)
+    assert at.group.num_failed == 0
+    assert "Trainings that confirm others are no candidates: 3 of b." in " ".join(notes(found))
+
+
+def test_a_confirming_training_belongs_to_the_label_of_what_it_confirms(trained):
+    a, b = ({seed: np.arange(N) < 180 + seed for seed in range(3)} for _ in "ab")
+    store = trained({"a": [a], "b": [b]})[0].store
+    for name in "ab":
+        record = store.read_record(f"{name}-0-0")
+        store.write_record(record.model_copy(update={"label": name}), 1)
+    settings = tuple(
+        ConfirmedSetting(key=f"{name}-0-0", candidates=("10",), fresh=(f"{name}-0-1", f"{name}-0-2")) for name in "ab"
+    )
+    plan = ConfirmationPlan(
+        number=0, names=("best",), settings=settings, against="a-0-0@10", seeds=(1, 2), looks=(2,), within=0.01,
+        confidence=0.95, asked_by="me", asked_at="2026-01-01T00:00:00+00:00",
+    )  # fmt: skip
+    store.write_confirmation(plan)
+    groups, left_out = groups_by(store, "label", 0.01)
+    assert ([group.name for group in groups], left_out) == (["a", "b"], [])
+    assert [len(group.trained) for group in groups] == [3, 3]
+    # By seed, a group of nothing else has no candidate.
+    with pytest.raises(ComparisonError, match="1: its trainings only confirm others; 2: its trainings only"):
+        groups_by(store, "seed", 0.01)
 
 
 @pytest.mark.parametrize(("fault", "told"), [("trial", False), (None, False), ("node", True)])
@@ -167,6 +225,7 @@ def test_of_a_loss_on_few_examples_only_what_was_measured_is_said(store_of, reco
         text = " ".join([*of_methods(found, contrast), *of_adapters(found, contrast), *notes(found)])
         assert ("a probability takes at least 400 validation examples" in text) != is_told
         assert ("confidence" in text) == is_told
+        assert ("rarer than about one in 100 examples is reckoned with" in text) == is_told
         assert (terms_of(found, contrast).said(contrast.matched[0]) == "measured") != is_told
         document = comparison_document(found, [])
         json.dumps(document, allow_nan=False)
