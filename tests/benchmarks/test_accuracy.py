@@ -147,6 +147,8 @@ def test_seeds_that_failed_count_against_a_method(tmp_path: Path, capsys: pytest
         "against": "lora",
         "verdict": "unknown",
         "why_not": "of all settings of pruned that were repeated a training failed or left nothing",
+        "condition": None,
+        "fallen": [],
         "sizes": [],
     }
     assert "Of pruned and lora as methods nothing can be told: of all settings" in capsys.readouterr().out
