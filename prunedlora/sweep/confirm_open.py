@@ -21,13 +21,13 @@ from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.analysis.tested import tested
 from prunedlora.results.ask import ConfirmationPlan
 from prunedlora.results.driver_lock import DriverLock
-from prunedlora.results.figure_text import seconds_text
+from prunedlora.results.figure_text import counted, percent, seconds_text
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.report.report import write_report_of
 from prunedlora.results.store import Store
 from prunedlora.study.confirm_asker import ConfirmAsker
 from prunedlora.sweep.bind import check_fingerprints
-from prunedlora.sweep.confirm_plan import Request, fresh_trial, make_plan
+from prunedlora.sweep.confirm_plan import Request, about_the_same, fresh_trial, make_plan
 from prunedlora.sweep.outcome import Ending
 from prunedlora.sweep.preflight import preflight
 
@@ -47,6 +47,8 @@ class Confirming:
     """Key → configuration, of all fresh trainings."""
     configs: tuple[SweepConfig, ...]
     """For each setting a sweep of it alone."""
+    earlier: tuple[Confirmation, ...]
+    """Of the same adapters, on other terms."""
 
     @property
     def terms(self) -> SweepConfig:
@@ -96,6 +98,7 @@ class Confirming:
             f"Confirmation {plan.number} of {self.store.uri} ({'new' if self.is_new else 'goes on'}): "
             f"{', '.join(plan.candidates)}",
             *_beside(plan),
+            *map(_earlier, self.earlier),
             f"Fresh seeds: {', '.join(map(str, plan.seeds))}, the same for all; looked at after {looks}",
             f"Trainings: {kept} kept, {len(left)} to come, {steps:,} steps, about "
             f"{seconds_text(seconds)} of one slot{further}",
@@ -145,7 +148,12 @@ def open_confirmation(storage: str, request: Request, overrides: Sequence[str] =
         assert trial_key(trial) == key
     firsts = [trials[setting.fresh[0]] for setting in plan.settings]
     configs = tuple(_alone(summary.sweep, trial, overrides) for trial in firsts)
-    return Confirming(store, plan, is_new, summary.objectives, trials, configs)
+    earlier = tuple(
+        confirmation(store, summary.records, summary.objectives, other)
+        for other in about_the_same(summary, plan.candidates)
+        if other.number != plan.number
+    )
+    return Confirming(store, plan, is_new, summary.objectives, trials, configs, earlier)
 
 
 def print_confirmation_plan(opened: Confirming, console: Console) -> None:
@@ -172,6 +180,11 @@ def _alone(sweep: dict[str, object], trial: TrialConfig, overrides: Sequence[str
         raise ConfigError(
             f"--set {wrong[0]}: a confirmation trains what was trained; it takes {', '.join(CHANGEABLE)} alone"
         )
+    if wrong := [each for each in overrides if each.startswith("retention.adapters")]:
+        raise ConfigError(
+            f"--set {wrong[0]}: it has no effect here, a confirmation keeps the adapters of all its trainings; "
+            "leave it out"
+        )
     tree = sweep | {"trial": trial.model_dump(mode="json"), "num_trials": 0, "space": {}, "baselines": [{}]}
     return parse_sweep(with_overrides(tree, overrides), "the store's sweep")
 
@@ -180,6 +193,17 @@ def _beside(plan: ConfirmationPlan) -> list[str]:
     if plan.against is None:
         return ["It is compared with nothing: name another beside it, best say"]
     return [f"Compared with {plan.against}: at most {plan.within:g} worse, with {100 * plan.confidence:g} % confidence"]
+
+
+def _earlier(found: Confirmation) -> str:
+    """That there is a confirmation of the same adapters, and what it asked."""
+    plan = found.plan
+    asked = "" if plan.against is None else f", at most {plan.within:g} worse, {percent(plan.confidence)} confidence"
+    return (
+        f"Confirmation {plan.number}, {'finished' if found.is_over else 'not finished'}, is of the same adapters: "
+        f"{counted(len(plan.seeds), 'seed')}{asked}. This is another, with seeds of its own; the first is the one to "
+        "believe"
+    )
 
 
 def _trunks(plan: ConfirmationPlan, records: dict[str, TrialRecord]) -> list[str]:

@@ -78,12 +78,16 @@ def make_plan(summary: Summary, request: Request, asked_by: str, asked_at: str) 
                 f"--most-seeds {looks[-1]}: one adapter is compared with nothing that more seeds could tell"
             )
         against = None
-    same = [(record.key, candidates) for record, candidates in groups]
-    for plan in reversed(summary.plans):
-        terms = plan.against, plan.looks, plan.within, plan.confidence
-        are = [(setting.key, setting.candidates) for setting in plan.settings]
-        if terms == (against, looks, within, request.confidence) and are == same:
+    for plan in reversed(about_the_same(summary, names)):
+        terms = plan.looks, plan.within, plan.confidence
+        is_against = _about(summary, [plan.against or ""]) == _about(summary, [against or ""])
+        if terms == (looks, within, request.confidence) and is_against:
             return plan, False
+    if against is not None and looks[0] < 2:
+        raise ConfirmError(
+            f"--seeds {looks[0]}: at least 2 where adapters are compared, since one training of each tells nothing of "
+            "settings"
+        )
     seeds = _fresh_seeds(summary, [record for record, _ in groups], looks[-1])
     settings = tuple(
         ConfirmedSetting(
@@ -106,6 +110,18 @@ def make_plan(summary: Summary, request: Request, asked_by: str, asked_at: str) 
         asked_at=asked_at,
     )
     return plan, True
+
+
+def about_the_same(summary: Summary, names: Iterable[str]) -> list[ConfirmationPlan]:
+    """Plans on exactly these adapters, in whatever order, and by whichever training of the same settings."""
+    about = _about(summary, names)
+    return [plan for plan in summary.plans if _about(summary, plan.candidates) == about]
+
+
+def _about(summary: Summary, names: Iterable[str]) -> frozenset[tuple[str, str]]:
+    """Settings and candidate of each `<key>@<candidate>`."""
+    settings = {record.key: identity(record) for record in summary.records}
+    return frozenset((settings.get(key, key), name) for key, _, name in (each.partition("@") for each in names))
 
 
 def fresh_trial(store: Store, key: str, seed: int) -> TrialConfig:
