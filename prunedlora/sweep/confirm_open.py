@@ -17,7 +17,7 @@ from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.confirmation import Confirmation, confirmation
 from prunedlora.results.analysis.confirmation_text import confirmation_sentences
 from prunedlora.results.analysis.pareto import Objectives, Point
-from prunedlora.results.analysis.summary import summarize
+from prunedlora.results.analysis.summary import Summary, summarize
 from prunedlora.results.analysis.tested import tested
 from prunedlora.results.ask import ConfirmationPlan
 from prunedlora.results.driver_lock import DriverLock
@@ -27,7 +27,8 @@ from prunedlora.results.report.report import write_report_of
 from prunedlora.results.store import Store
 from prunedlora.study.confirm_asker import ConfirmAsker
 from prunedlora.sweep.bind import check_fingerprints
-from prunedlora.sweep.confirm_plan import Request, about_the_same, fresh_trial, make_plan
+from prunedlora.sweep.confirm_plan import WHAT_HANGS, Request, about_the_same, fresh_trial, make_plan
+from prunedlora.sweep.confirm_second import second
 from prunedlora.sweep.outcome import Ending
 from prunedlora.sweep.preflight import preflight
 
@@ -49,6 +50,8 @@ class Confirming:
     """For each setting a sweep of it alone."""
     earlier: tuple[Confirmation, ...]
     """Of the same adapters, on other terms."""
+    choice: str
+    """What is beside the recommended adapter and why, or what could be; a sentence. Empty where that was named."""
 
     @property
     def terms(self) -> SweepConfig:
@@ -97,7 +100,8 @@ class Confirming:
         return [
             f"Confirmation {plan.number} of {self.store.uri} ({'new' if self.is_new else 'goes on'}): "
             f"{', '.join(plan.candidates)}",
-            *_beside(plan),
+            *filter(None, [self.choice]),
+            *_against(plan),
             *map(_earlier, self.earlier),
             f"Fresh seeds: {', '.join(map(str, plan.seeds))}, the same for all; looked at after {looks}",
             f"Trainings: {kept} kept, {len(left)} to come, {steps:,} steps, about "
@@ -114,7 +118,7 @@ class Confirming:
         for line in (
             *confirmation_sentences([found], self.objectives),
             *found.caveats,
-            f"Trainings: {num_ended} new; {'all is told' if found.is_over else ending}.",
+            f"Trainings: {num_ended} new; {'all planned trainings are done' if found.is_over else ending}.",
             *(f"Problem: {problem}" for problem in problems),
             *([] if found.is_over else ["Run the same command again to go on."]),
         ):
@@ -153,7 +157,9 @@ def open_confirmation(storage: str, request: Request, overrides: Sequence[str] =
         for other in about_the_same(summary, plan.candidates)
         if other.number != plan.number
     )
-    return Confirming(store, plan, is_new, summary.objectives, trials, configs, earlier)
+    return Confirming(
+        store, plan, is_new, summary.objectives, trials, configs, earlier, _choice(summary, request, plan)
+    )
 
 
 def print_confirmation_plan(opened: Confirming, console: Console) -> None:
@@ -189,9 +195,19 @@ def _alone(sweep: dict[str, object], trial: TrialConfig, overrides: Sequence[str
     return parse_sweep(with_overrides(tree, overrides), "the store's sweep")
 
 
-def _beside(plan: ConfirmationPlan) -> list[str]:
+def _choice(summary: Summary, request: Request, plan: ConfirmationPlan) -> str:
+    if request.names == WHAT_HANGS and (beside := second(summary)) is not None:
+        return f"The recommended adapter is the best itself: beside it {beside.point.name}, {beside.why}"
+    if plan.against is not None:
+        return ""
+    best = None if summary.best is None or summary.best.name in plan.candidates else summary.best.name
+    other = "a KEY of prunedlora report" if best is None else f"best say ({best})"
+    return f"It is compared with nothing: name another beside it, {other}"
+
+
+def _against(plan: ConfirmationPlan) -> list[str]:
     if plan.against is None:
-        return ["It is compared with nothing: name another beside it, best say"]
+        return []
     return [f"Compared with {plan.against}: at most {plan.within:g} worse, with {100 * plan.confidence:g} % confidence"]
 
 

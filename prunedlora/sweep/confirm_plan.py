@@ -15,6 +15,7 @@ from prunedlora.results.ask import ConfirmationPlan, ConfirmedSetting
 from prunedlora.results.record import Candidate, TrialRecord
 from prunedlora.results.recorded_settings import FULL, method
 from prunedlora.results.store import Store
+from prunedlora.sweep.confirm_second import second
 
 FRONT = "front"
 WHAT_HANGS = (RECOMMENDED, BEST)
@@ -30,7 +31,7 @@ class Request:
     """What is asked for."""
 
     names: tuple[str, ...] = WHAT_HANGS
-    """As `find_candidate` takes them, or FRONT."""
+    """As `find_candidate` takes them, or FRONT. Where WHAT_HANGS is one adapter, `second` stands beside it."""
     num_seeds: int = 3
     most_seeds: int | None = None
     """Trainings of each up to which those go on that could not be told; None: `num_seeds`."""
@@ -65,6 +66,8 @@ def make_plan(summary: Summary, request: Request, asked_by: str, asked_at: str) 
     if not 0.5 < request.confidence < 1:
         raise ConfirmError(f"--confidence {request.confidence:g}: between 0.5 and 1")
     chosen = _chosen(summary, request.names)
+    if request.names == WHAT_HANGS and (beside := second(summary)) is not None:
+        chosen.append((beside.point.record, beside.point.candidate))
     groups = _settings(chosen)
     names = [f"{record.key}@{name}" for record, candidates in groups for name in candidates]
     best = None if summary.best is None else summary.best.name

@@ -137,7 +137,7 @@ def test_again_trains_nothing_and_says_the_same(confirmed: tuple[Path, str], mon
         monkeypatch.setattr(here_run, name, lambda *_, **__: pytest.fail("nothing is left"))
     status, again = confirm(place)
     assert status == 0
-    assert "Trainings: 0 new; all is told." in again
+    assert "Trainings: 0 new; all planned trainings are done." in again
     said = [line for line in text.splitlines() if ": accuracy " in line and line.count("@") > 1]
     assert said
     assert all(line in again for line in said)

@@ -18,6 +18,7 @@ from prunedlora.sweep.confirm_plan import ConfirmError, Request, about_the_same,
 from tests.inventions import invented_record, sweep_tree
 
 Put = Callable[..., str]
+PLAIN_LORA = {"adapter.method": "lora", "pruning": None}
 
 
 @pytest.fixture
@@ -106,6 +107,22 @@ def test_the_order_of_names_is_no_matter(store: Store, put: Put) -> None:
     further = plan(store, other, one, confidence=0.9)
     assert about_the_same(summarize(store), [f"{other}@20", f"{one}@20"]) == [first, further]
     assert about_the_same(summarize(store), [f"{one}@20"]) == []
+
+
+def test_the_best_itself_is_set_beside_what_would_be_used_instead(store: Store, put: Put) -> None:
+    """The best plain LoRA of other settings, however it is by size; without one the next smaller of the front."""
+    best = put(0.95, 50)
+    assert plan(store, num_seeds=2).candidates == (f"{best}@20",)
+    put(0.95, 50, seed=7)
+    put(0.5, 10, **{"adapter.initial_rank": 2})
+    near = put(0.8, 40, **{"adapter.initial_rank": 4})
+    found = plan(store, num_seeds=2)
+    assert (found.candidates, found.against) == ((f"{best}@20", f"{near}@20"), f"{best}@20")
+    plain = put(0.7, 90, **PLAIN_LORA)
+    put(0.6, 20, **PLAIN_LORA, **{"adapter.initial_rank": 4})
+    found = plan(store, num_seeds=2)
+    assert found.candidates == (f"{best}@20", f"{plain}@20")
+    assert plan(store, "recommended", num_seeds=2).candidates == (f"{best}@20",)
 
 
 def test_fresh_trainings_change_no_name(store: Store, put: Put) -> None:
