@@ -17,18 +17,18 @@ from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.confirmation import Confirmation, confirmation
 from prunedlora.results.analysis.confirmation_text import confirmation_sentences
 from prunedlora.results.analysis.pareto import Objectives, Point
-from prunedlora.results.analysis.summary import Summary, summarize
+from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.analysis.tested import tested
 from prunedlora.results.ask import ConfirmationPlan
 from prunedlora.results.driver_lock import DriverLock
-from prunedlora.results.figure_text import counted, percent, seconds_text
+from prunedlora.results.figure_text import seconds_text
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.report.report import write_report_of
 from prunedlora.results.store import Store
 from prunedlora.study.confirm_asker import ConfirmAsker
 from prunedlora.sweep.bind import check_fingerprints
-from prunedlora.sweep.confirm_plan import WHAT_HANGS, Request, about_the_same, fresh_trial, make_plan
-from prunedlora.sweep.confirm_second import second
+from prunedlora.sweep.confirm_lines import against_lines, choice_line, earlier_line, trunk_lines
+from prunedlora.sweep.confirm_plan import Request, about_the_same, fresh_trial, make_plan
 from prunedlora.sweep.outcome import Ending
 from prunedlora.sweep.preflight import preflight
 
@@ -101,12 +101,12 @@ class Confirming:
             f"Confirmation {plan.number} of {self.store.uri} ({'new' if self.is_new else 'goes on'}): "
             f"{', '.join(plan.candidates)}",
             *filter(None, [self.choice]),
-            *_against(plan),
-            *map(_earlier, self.earlier),
+            *against_lines(plan),
+            *map(earlier_line, self.earlier),
             f"Fresh seeds: {', '.join(map(str, plan.seeds))}, the same for all; looked at after {looks}",
             f"Trainings: {kept} kept, {len(left)} to come, {steps:,} steps, about "
             f"{seconds_text(seconds)} of one slot{further}",
-            *_trunks(plan, records),
+            *trunk_lines(plan, records),
         ]
 
     def conclude(self, ending: Ending, problems: Sequence[str], num_ended: int, console: Console) -> int:
@@ -158,7 +158,7 @@ def open_confirmation(storage: str, request: Request, overrides: Sequence[str] =
         if other.number != plan.number
     )
     return Confirming(
-        store, plan, is_new, summary.objectives, trials, configs, earlier, _choice(summary, request, plan)
+        store, plan, is_new, summary.objectives, trials, configs, earlier, choice_line(summary, request, plan)
     )
 
 
@@ -193,42 +193,6 @@ def _alone(sweep: dict[str, object], trial: TrialConfig, overrides: Sequence[str
         )
     tree = sweep | {"trial": trial.model_dump(mode="json"), "num_trials": 0, "space": {}, "baselines": [{}]}
     return parse_sweep(with_overrides(tree, overrides), "the store's sweep")
-
-
-def _choice(summary: Summary, request: Request, plan: ConfirmationPlan) -> str:
-    if request.names == WHAT_HANGS and (beside := second(summary)) is not None:
-        return f"The recommended adapter is the best itself: beside it {beside.point.name}, {beside.why}"
-    if plan.against is not None:
-        return ""
-    best = None if summary.best is None or summary.best.name in plan.candidates else summary.best.name
-    other = "a KEY of prunedlora report" if best is None else f"best say ({best})"
-    return f"It is compared with nothing: name another beside it, {other}"
-
-
-def _against(plan: ConfirmationPlan) -> list[str]:
-    if plan.against is None:
-        return []
-    return [f"Compared with {plan.against}: at most {plan.within:g} worse, with {100 * plan.confidence:g} % confidence"]
-
-
-def _earlier(found: Confirmation) -> str:
-    """That there is a confirmation of the same adapters, and what it asked."""
-    plan = found.plan
-    asked = "" if plan.against is None else f", at most {plan.within:g} worse, {percent(plan.confidence)} confidence"
-    return (
-        f"Confirmation {plan.number}, {'finished' if found.is_over else 'not finished'}, is of the same adapters: "
-        f"{counted(len(plan.seeds), 'seed')}{asked}. This is another, with seeds of its own; the first is the one to "
-        "believe"
-    )
-
-
-def _trunks(plan: ConfirmationPlan, records: dict[str, TrialRecord]) -> list[str]:
-    """That an adapter which a training began with is the same for every seed."""
-    adapters = [records[setting.key].config.get("adapter") for setting in plan.settings]
-    began = sorted({str(each["start_from"]) for each in adapters if isinstance(each, dict) and each.get("start_from")})
-    return [
-        f"All begin with {name} as it is: how it was trained is not repeated, and its luck is in all" for name in began
-    ]
 
 
 def _who() -> str:

@@ -14,7 +14,8 @@ from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.ask import Ask, ConfirmationPlan
 from prunedlora.results.record import Cut, Figure
 from prunedlora.results.store import Store
-from prunedlora.sweep.confirm_plan import ConfirmError, Request, about_the_same, fresh_trial, make_plan
+from prunedlora.sweep.confirm_lines import choice_line
+from prunedlora.sweep.confirm_plan import WHAT_HANGS, ConfirmError, Request, about_the_same, fresh_trial, make_plan
 from tests.inventions import invented_record, sweep_tree
 
 Put = Callable[..., str]
@@ -111,17 +112,28 @@ def test_the_order_of_names_is_no_matter(store: Store, put: Put) -> None:
 
 def test_the_best_itself_is_set_beside_what_would_be_used_instead(store: Store, put: Put) -> None:
     """The best plain LoRA of other settings, however it is by size; without one the next smaller of the front."""
+
+    def line(*names: str) -> str:
+        request = Request(names=names or WHAT_HANGS, num_seeds=2)
+        return choice_line(summarize(store), request, plan(store, *names, num_seeds=2))
+
     best = put(0.95, 50)
     assert plan(store, num_seeds=2).candidates == (f"{best}@20",)
+    assert line() == "It is compared with nothing: name another beside it, a KEY of prunedlora report"
     put(0.95, 50, seed=7)
     put(0.5, 10, **{"adapter.initial_rank": 2})
     near = put(0.8, 40, **{"adapter.initial_rank": 4})
     found = plan(store, num_seeds=2)
     assert (found.candidates, found.against) == ((f"{best}@20", f"{near}@20"), f"{best}@20")
+    assert line().endswith(
+        f"beside it {near}@20, the next smaller adapter of the front, since there is no plain LoRA of other settings"
+    )
+    assert line(near).endswith(f"name another beside it, best say ({best}@20)")
     plain = put(0.7, 90, **PLAIN_LORA)
     put(0.6, 20, **PLAIN_LORA, **{"adapter.initial_rank": 4})
     found = plan(store, num_seeds=2)
     assert found.candidates == (f"{best}@20", f"{plain}@20")
+    assert line().endswith(f"beside it {plain}@20, the best plain LoRA of other settings")
     assert plan(store, "recommended", num_seeds=2).candidates == (f"{best}@20",)
 
 
