@@ -21,7 +21,7 @@ from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.analysis.tested import tested
 from prunedlora.results.ask import ConfirmationPlan
 from prunedlora.results.driver_lock import DriverLock
-from prunedlora.results.figure_text import seconds_text
+from prunedlora.results.figure_text import counted, seconds_text
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.report.report import write_report_of
 from prunedlora.results.store import Store
@@ -103,7 +103,7 @@ class Confirming:
             *filter(None, [self.choice]),
             *against_lines(plan),
             *map(earlier_line, self.earlier),
-            f"Fresh seeds: {', '.join(map(str, plan.seeds))}, the same for all; looked at after {looks}",
+            f"{counted(len(plan.seeds), 'fresh seed')}: {', '.join(map(str, plan.seeds))}, the same for all; looked at after {looks}",
             f"Trainings: {kept} kept, {len(left)} to come, {steps:,} steps, about "
             f"{seconds_text(seconds)} of one slot{further}",
             *trunk_lines(plan, records),

@@ -260,7 +260,7 @@ def test_the_command(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     status, output = invoke("--here", "--dry-run", "--seeds", "2", "--device", "cpu")
     assert (status, summary_of(place).plans) == (0, [])
-    assert "Fresh seeds: 1, 2, the same for all; looked at after 2 Trainings: 0 kept, 4 to come, 64 steps" in output
+    assert "2 fresh seeds: 1, 2, the same for all; looked at after 2 Trainings: 0 kept, 4 to come, 64 steps" in output
     assert "--device has no effect without --here" in invoke("--device", "cpu")[1]
     refused = invoke("--here", "--set", "trial.seed=3")
     assert refused[0] == 2
