@@ -103,7 +103,8 @@ class Confirming:
             *filter(None, [self.choice]),
             *against_lines(plan),
             *map(earlier_line, self.earlier),
-            f"{counted(len(plan.seeds), 'fresh seed')}: {', '.join(map(str, plan.seeds))}, the same for all; looked at after {looks}",
+            f"{counted(len(plan.seeds), 'fresh seed')}: {', '.join(map(str, plan.seeds))}, the same for all; looked at "
+            f"after {looks}",
             f"Trainings: {kept} kept, {len(left)} to come, {steps:,} steps, about "
             f"{seconds_text(seconds)} of one slot{further}",
             *trunk_lines(plan, records),
