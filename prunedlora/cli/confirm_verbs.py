@@ -29,7 +29,7 @@ def confirm(
         list[str] | None,
         typer.Argument(metavar="CANDIDATE…", help=NAMES_HELP, show_default="recommended best"),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Fresh trainings of each.")] = 3,
+    seeds: Annotated[int, typer.Option(help="Fresh trainings of each; at least 2 where adapters are compared.")] = 3,
     most_seeds: Annotated[
         int | None,
         typer.Option(help="Go on up to so many where they do not tell.", show_default="as many as --seeds"),
@@ -50,6 +50,9 @@ def confirm(
     max_seconds: MaxSeconds = None,
 ) -> None:
     """Train again with fresh seeds what the decision hangs on, and say whether it holds.
+
+    Where the recommended adapter is the best itself, it is set beside the best plain LoRA of other settings; where
+    there is none, beside the next smaller adapter of the front.
 
     The trainings go into the same store, with test figures, and beside its recommendation, which they do not change.
     The same command goes on where it was interrupted, and prints the result again once there is one.

@@ -21,13 +21,14 @@ from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.analysis.tested import tested
 from prunedlora.results.ask import ConfirmationPlan
 from prunedlora.results.driver_lock import DriverLock
-from prunedlora.results.figure_text import seconds_text
+from prunedlora.results.figure_text import counted, seconds_text
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.report.report import write_report_of
 from prunedlora.results.store import Store
 from prunedlora.study.confirm_asker import ConfirmAsker
 from prunedlora.sweep.bind import check_fingerprints
-from prunedlora.sweep.confirm_plan import Request, fresh_trial, make_plan
+from prunedlora.sweep.confirm_lines import against_lines, choice_line, earlier_line, trunk_lines
+from prunedlora.sweep.confirm_plan import Request, about_the_same, fresh_trial, make_plan
 from prunedlora.sweep.outcome import Ending
 from prunedlora.sweep.preflight import preflight
 
@@ -47,6 +48,10 @@ class Confirming:
     """Key → configuration, of all fresh trainings."""
     configs: tuple[SweepConfig, ...]
     """For each setting a sweep of it alone."""
+    earlier: tuple[Confirmation, ...]
+    """Of the same adapters, on other terms."""
+    choice: str
+    """What is beside the recommended adapter and why, or what could be; a sentence. Empty where that was named."""
 
     @property
     def terms(self) -> SweepConfig:
@@ -95,11 +100,14 @@ class Confirming:
         return [
             f"Confirmation {plan.number} of {self.store.uri} ({'new' if self.is_new else 'goes on'}): "
             f"{', '.join(plan.candidates)}",
-            *_beside(plan),
-            f"Fresh seeds: {', '.join(map(str, plan.seeds))}, the same for all; looked at after {looks}",
+            *filter(None, [self.choice]),
+            *against_lines(plan),
+            *map(earlier_line, self.earlier),
+            f"{counted(len(plan.seeds), 'fresh seed')}: {', '.join(map(str, plan.seeds))}, the same for all; looked at "
+            f"after {looks}",
             f"Trainings: {kept} kept, {len(left)} to come, {steps:,} steps, about "
             f"{seconds_text(seconds)} of one slot{further}",
-            *_trunks(plan, records),
+            *trunk_lines(plan, records),
         ]
 
     def conclude(self, ending: Ending, problems: Sequence[str], num_ended: int, console: Console) -> int:
@@ -111,7 +119,7 @@ class Confirming:
         for line in (
             *confirmation_sentences([found], self.objectives),
             *found.caveats,
-            f"Trainings: {num_ended} new; {'all is told' if found.is_over else ending}.",
+            f"Trainings: {num_ended} new; {'all planned trainings are done' if found.is_over else ending}.",
             *(f"Problem: {problem}" for problem in problems),
             *([] if found.is_over else ["Run the same command again to go on."]),
         ):
@@ -145,7 +153,14 @@ def open_confirmation(storage: str, request: Request, overrides: Sequence[str] =
         assert trial_key(trial) == key
     firsts = [trials[setting.fresh[0]] for setting in plan.settings]
     configs = tuple(_alone(summary.sweep, trial, overrides) for trial in firsts)
-    return Confirming(store, plan, is_new, summary.objectives, trials, configs)
+    earlier = tuple(
+        confirmation(store, summary.records, summary.objectives, other)
+        for other in about_the_same(summary, plan.candidates)
+        if other.number != plan.number
+    )
+    return Confirming(
+        store, plan, is_new, summary.objectives, trials, configs, earlier, choice_line(summary, request, plan)
+    )
 
 
 def print_confirmation_plan(opened: Confirming, console: Console) -> None:
@@ -172,23 +187,13 @@ def _alone(sweep: dict[str, object], trial: TrialConfig, overrides: Sequence[str
         raise ConfigError(
             f"--set {wrong[0]}: a confirmation trains what was trained; it takes {', '.join(CHANGEABLE)} alone"
         )
+    if wrong := [each for each in overrides if each.startswith("retention.adapters")]:
+        raise ConfigError(
+            f"--set {wrong[0]}: it has no effect here, a confirmation keeps the adapters of all its trainings; "
+            "leave it out"
+        )
     tree = sweep | {"trial": trial.model_dump(mode="json"), "num_trials": 0, "space": {}, "baselines": [{}]}
     return parse_sweep(with_overrides(tree, overrides), "the store's sweep")
-
-
-def _beside(plan: ConfirmationPlan) -> list[str]:
-    if plan.against is None:
-        return ["It is compared with nothing: name another beside it, best say"]
-    return [f"Compared with {plan.against}: at most {plan.within:g} worse, with {100 * plan.confidence:g} % confidence"]
-
-
-def _trunks(plan: ConfirmationPlan, records: dict[str, TrialRecord]) -> list[str]:
-    """That an adapter which a training began with is the same for every seed."""
-    adapters = [records[setting.key].config.get("adapter") for setting in plan.settings]
-    began = sorted({str(each["start_from"]) for each in adapters if isinstance(each, dict) and each.get("start_from")})
-    return [
-        f"All begin with {name} as it is: how it was trained is not repeated, and its luck is in all" for name in began
-    ]
 
 
 def _who() -> str:

@@ -15,6 +15,7 @@ from prunedlora.results.ask import ConfirmationPlan, ConfirmedSetting
 from prunedlora.results.record import Candidate, TrialRecord
 from prunedlora.results.recorded_settings import FULL, method
 from prunedlora.results.store import Store
+from prunedlora.sweep.confirm_second import second
 
 FRONT = "front"
 WHAT_HANGS = (RECOMMENDED, BEST)
@@ -30,7 +31,7 @@ class Request:
     """What is asked for."""
 
     names: tuple[str, ...] = WHAT_HANGS
-    """As `find_candidate` takes them, or FRONT."""
+    """As `find_candidate` takes them, or FRONT. Where WHAT_HANGS is one adapter, `second` stands beside it."""
     num_seeds: int = 3
     most_seeds: int | None = None
     """Trainings of each up to which those go on that could not be told; None: `num_seeds`."""
@@ -65,6 +66,8 @@ def make_plan(summary: Summary, request: Request, asked_by: str, asked_at: str) 
     if not 0.5 < request.confidence < 1:
         raise ConfirmError(f"--confidence {request.confidence:g}: between 0.5 and 1")
     chosen = _chosen(summary, request.names)
+    if request.names == WHAT_HANGS and (beside := second(summary)) is not None:
+        chosen.append((beside.point.record, beside.point.candidate))
     groups = _settings(chosen)
     names = [f"{record.key}@{name}" for record, candidates in groups for name in candidates]
     best = None if summary.best is None else summary.best.name
@@ -78,12 +81,16 @@ def make_plan(summary: Summary, request: Request, asked_by: str, asked_at: str) 
                 f"--most-seeds {looks[-1]}: one adapter is compared with nothing that more seeds could tell"
             )
         against = None
-    same = [(record.key, candidates) for record, candidates in groups]
-    for plan in reversed(summary.plans):
-        terms = plan.against, plan.looks, plan.within, plan.confidence
-        are = [(setting.key, setting.candidates) for setting in plan.settings]
-        if terms == (against, looks, within, request.confidence) and are == same:
+    for plan in reversed(about_the_same(summary, names)):
+        terms = plan.looks, plan.within, plan.confidence
+        is_against = _about(summary, [plan.against or ""]) == _about(summary, [against or ""])
+        if terms == (looks, within, request.confidence) and is_against:
             return plan, False
+    if against is not None and looks[0] < 2:
+        raise ConfirmError(
+            f"--seeds {looks[0]}: at least 2 where adapters are compared, since one training of each tells nothing of "
+            "settings"
+        )
     seeds = _fresh_seeds(summary, [record for record, _ in groups], looks[-1])
     settings = tuple(
         ConfirmedSetting(
@@ -106,6 +113,18 @@ def make_plan(summary: Summary, request: Request, asked_by: str, asked_at: str) 
         asked_at=asked_at,
     )
     return plan, True
+
+
+def about_the_same(summary: Summary, names: Iterable[str]) -> list[ConfirmationPlan]:
+    """Plans on exactly these adapters, in whatever order, and by whichever training of the same settings."""
+    about = _about(summary, names)
+    return [plan for plan in summary.plans if _about(summary, plan.candidates) == about]
+
+
+def _about(summary: Summary, names: Iterable[str]) -> frozenset[tuple[str, str]]:
+    """Settings and candidate of each `<key>@<candidate>`."""
+    settings = {record.key: identity(record) for record in summary.records}
+    return frozenset((settings.get(key, key), name) for key, _, name in (each.partition("@") for each in names))
 
 
 def fresh_trial(store: Store, key: str, seed: int) -> TrialConfig:

@@ -62,4 +62,4 @@ def test_it_is_what_one_in_this_process_leaves(
     monkeypatch.setattr(cluster, "connected", lambda: pytest.fail("nothing is left to train"))
     again = io.StringIO()
     assert confirm(str(places[1]), REQUEST, console=Console(file=again, width=200), overrides=ONE_SLOT) == 0
-    assert "Trainings: 0 new; all is told." in again.getvalue()
+    assert "Trainings: 0 new; all planned trainings are done." in again.getvalue()

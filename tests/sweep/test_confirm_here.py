@@ -21,6 +21,7 @@ from prunedlora.results.record import TrialRecord
 from prunedlora.results.store import Store
 from prunedlora.sweep import here_run
 from prunedlora.sweep.confirm_here import confirm_here
+from prunedlora.sweep.confirm_open import open_confirmation, print_confirmation_plan
 from prunedlora.sweep.confirm_plan import ConfirmError, Request
 from prunedlora.sweep.here_progress import HereProgress
 from prunedlora.sweep.run_here import run_here
@@ -136,11 +137,23 @@ def test_again_trains_nothing_and_says_the_same(confirmed: tuple[Path, str], mon
         monkeypatch.setattr(here_run, name, lambda *_, **__: pytest.fail("nothing is left"))
     status, again = confirm(place)
     assert status == 0
-    assert "Trainings: 0 new; all is told." in again
+    assert "Trainings: 0 new; all planned trainings are done." in again
     said = [line for line in text.splitlines() if ": accuracy " in line and line.count("@") > 1]
     assert said
     assert all(line in again for line in said)
     assert len(summary_of(place).plans) == 1
+
+
+def test_another_of_the_same_adapters_is_said_before_anything_is_trained(confirmed: tuple[Path, str]) -> None:
+    place, _ = confirmed
+    text = io.StringIO()
+    request = Request(names=("best", "recommended"), num_seeds=2, within=0.01)
+    opened = open_confirmation(str(place), request)
+    print_confirmation_plan(opened, Console(file=text, width=300))
+    assert (
+        "Confirmation 0, finished, is of the same adapters: 3 seeds, at most 0 worse, 95% confidence. This is another, "
+        "with seeds of its own; the first is the one to believe" in text.getvalue()
+    )
 
 
 def test_a_sweep_goes_on_beside_it(confirmed: tuple[Path, str], folder: Path) -> None:
@@ -247,9 +260,13 @@ def test_the_command(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     status, output = invoke("--here", "--dry-run", "--seeds", "2", "--device", "cpu")
     assert (status, summary_of(place).plans) == (0, [])
-    assert "Fresh seeds: 1, 2, the same for all; looked at after 2 Trainings: 0 kept, 4 to come, 64 steps" in output
+    assert "2 fresh seeds: 1, 2, the same for all; looked at after 2 Trainings: 0 kept, 4 to come, 64 steps" in output
     assert "--device has no effect without --here" in invoke("--device", "cpu")[1]
     refused = invoke("--here", "--set", "trial.seed=3")
     assert refused[0] == 2
     assert "--set trial.seed=3: a confirmation trains what was trained; it takes resources." in refused[1]
+    assert (
+        "--set retention.adapters=front: it has no effect here"
+        in invoke("--here", "--set", "retention.adapters=front")[1]
+    )
     assert "has no trial 'nothing'" in invoke("--here", "nothing")[1]

@@ -14,10 +14,12 @@ from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.ask import Ask, ConfirmationPlan
 from prunedlora.results.record import Cut, Figure
 from prunedlora.results.store import Store
-from prunedlora.sweep.confirm_plan import ConfirmError, Request, fresh_trial, make_plan
+from prunedlora.sweep.confirm_lines import choice_line
+from prunedlora.sweep.confirm_plan import WHAT_HANGS, ConfirmError, Request, about_the_same, fresh_trial, make_plan
 from tests.inventions import invented_record, sweep_tree
 
 Put = Callable[..., str]
+PLAIN_LORA = {"adapter.method": "lora", "pruning": None}
 
 
 @pytest.fixture
@@ -96,6 +98,45 @@ def test_a_request_is_one_plan_for_ever(store: Store, put: Put) -> None:
     assert plan(store) == first
 
 
+def test_the_order_of_names_is_no_matter(store: Store, put: Put) -> None:
+    """Nor by which training of the same settings they are named."""
+    one, other = put(0.90, 10, **{"adapter.initial_rank": 4}), put(0.905, 100)
+    first = plan(store, one, other)
+    assert plan(store, other, one) == first
+    again = put(0.89, 10, **{"adapter.initial_rank": 4, "seed": 9})
+    assert plan(store, other, again) == first
+    further = plan(store, other, one, confidence=0.9)
+    assert about_the_same(summarize(store), [f"{other}@20", f"{one}@20"]) == [first, further]
+    assert about_the_same(summarize(store), [f"{one}@20"]) == []
+
+
+def test_the_best_itself_is_set_beside_what_would_be_used_instead(store: Store, put: Put) -> None:
+    """The best plain LoRA of other settings, however it is by size; without one the next smaller of the front."""
+
+    def line(*names: str) -> str:
+        request = Request(names=names or WHAT_HANGS, num_seeds=2)
+        return choice_line(summarize(store), request, plan(store, *names, num_seeds=2))
+
+    best = put(0.95, 50)
+    assert plan(store, num_seeds=2).candidates == (f"{best}@20",)
+    assert line() == "It is compared with nothing: name another beside it, a KEY of prunedlora report"
+    put(0.95, 50, seed=7)
+    put(0.5, 10, **{"adapter.initial_rank": 2})
+    near = put(0.8, 40, **{"adapter.initial_rank": 4})
+    found = plan(store, num_seeds=2)
+    assert (found.candidates, found.against) == ((f"{best}@20", f"{near}@20"), f"{best}@20")
+    assert line().endswith(
+        f"beside it {near}@20, the next smaller adapter of the front, since there is no plain LoRA of other settings"
+    )
+    assert line(near).endswith(f"name another beside it, best say ({best}@20)")
+    plain = put(0.7, 90, **PLAIN_LORA)
+    put(0.6, 20, **PLAIN_LORA, **{"adapter.initial_rank": 4})
+    found = plan(store, num_seeds=2)
+    assert found.candidates == (f"{best}@20", f"{plain}@20")
+    assert line().endswith(f"beside it {plain}@20, the best plain LoRA of other settings")
+    assert plan(store, "recommended", num_seeds=2).candidates == (f"{best}@20",)
+
+
 def test_fresh_trainings_change_no_name(store: Store, put: Put) -> None:
     """However well they measured: else a confirmation would never come to its end."""
     put(0.90, 10, **{"adapter.initial_rank": 4})
@@ -144,6 +185,7 @@ def test_numbers_that_do_not_fit_are_refused(store: Store, put: Put) -> None:
     put(0.905, 100)
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"num_seeds": 0}, r"--seeds 0: at least 1"),
+        ({"num_seeds": 1}, r"--seeds 1: at least 2 where adapters are compared"),
         ({"most_seeds": 2}, r"--most-seeds 2 is below --seeds 3"),
         ({"most_seeds": 5, "num_looks": 4}, r"--looks 4: from 3 to 5 seeds there can be 2 to 3, at one number"),
         ({"num_looks": 2}, r"--looks 2: from 3 to 3 seeds there can be one"),

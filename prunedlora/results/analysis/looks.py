@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy.stats import t
 
 from prunedlora.results.analysis.confidence import Floats
 from prunedlora.results.analysis.over_seeds import MeanContrast, mean_contrasts
@@ -12,6 +13,9 @@ from prunedlora.results.analysis.over_seeds import MeanContrast, mean_contrasts
 Verdict = Literal["open", "confirmed", "refuted", "failed", "not told", "measured"]
 """open: trainings are missing. failed: a fresh training of it failed, so that its settings cannot be relied on. not
 told: all looks are over, or nothing it could be compared with is left. measured: no probability can be given."""
+
+MOST_SEEDS = 100
+"""What takes more is not affordable."""
 
 
 @dataclass(frozen=True)
@@ -99,3 +103,26 @@ def measured_only(gains: Sequence[Floats], pairs: Sequence[tuple[int, int]], loo
         difference = float(own.mean() - other.mean()) if verdict == "measured" else np.nan
         found.append(Statement(verdict, look, difference, -np.inf, np.inf))
     return found
+
+
+def seeds_needed(statement: Statement, within: float, confidence: float) -> int | None:
+    """About so many fresh trainings of each, at one look, would tell what was not told, if mean and spread stay as they
+    measured: the smallest n with
+
+        r · (t₁(n) / √n) / (t₁(m) / √m) ≤ |d + within|        r: half the interval that m trainings of each gave
+                                                              t₁(n): Student's quantile at `confidence`, n − 1 degrees
+
+    since the spread of seeds enters the interval so. Noise of the examples, which more seeds do not lessen in full, is
+    taken to fall with it: rather too few than too many. None where MOST_SEEDS do not tell: it measured too near the
+    margin; and where there is no interval.
+    """
+    half, distance = (statement.high - statement.low) / 2, abs(statement.difference + within)
+
+    def factor(num: int) -> float:
+        return float(t.ppf(confidence, num - 1)) / num**0.5
+
+    if not np.isfinite(half):
+        return None
+    unit = half / factor(statement.num_seeds)
+    more = range(statement.num_seeds + 1, MOST_SEEDS + 1)
+    return next((num for num in more if unit * factor(num) <= distance), None)

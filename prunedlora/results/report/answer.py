@@ -102,7 +102,9 @@ def confirm_command(decision: Decision, summary: Summary) -> str:
     """The line that trains again what the decision hangs on; empty where nothing was trained."""
     if is_untrained(decision.recommended.point.record):
         return ""
-    both = decision.recommended.point.name != decision.best.point.name and not is_untrained(decision.best.point.record)
+    # Of a best that was not trained nothing can be confirmed; where it is the recommended, confirm knows what to set
+    # beside it.
+    both = not is_untrained(decision.best.point.record)
     return f"prunedlora confirm {shlex.quote(summary.store.uri)} recommended{' best' * both} --seeds 3"
 
 

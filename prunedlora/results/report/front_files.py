@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from prunedlora.results.analysis.confirmation_text import confirmation_documents
+from prunedlora.results.analysis.confirmation_document import confirmation_documents
 from prunedlora.results.analysis.evaluation_time import evaluation_share
 from prunedlora.results.analysis.harness_quality import split_text
 from prunedlora.results.analysis.original import original_facts, original_name
@@ -68,8 +68,7 @@ def report_document(summary: Summary, findings: Findings) -> dict[str, Any]:
         "decision": None if decision is None else decision_document(decision, summary),
         "attainment": None if bands is None else asdict(bands),
         "looked_at_on_test": {name: _figures(figures) for name, figures in summary.tested.items()},
-        "confirmations": findings.confirmed,
-        "confirmed": confirmation_documents(summary.confirmations),
+        "confirmations": confirmation_documents(summary.confirmations, summary.objectives),
         "harness": {name: _figures(figures) for name, figures in findings.harness.items()},
         "directions": {
             name: {path: {**asdict(one), "text": one.text()} for path, one in found.items()}

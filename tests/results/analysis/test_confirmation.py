@@ -9,12 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from prunedlora.results.analysis.confirmation import Confirmation, confirmation
-from prunedlora.results.analysis.confirmation_text import (
-    confirmation_documents,
-    confirmation_sentences,
-    fresh_sentences,
-    fresh_text,
-)
+from prunedlora.results.analysis.confirmation_document import confirmation_documents
+from prunedlora.results.analysis.confirmation_text import confirmation_sentences, fresh_sentences, fresh_text
 from prunedlora.results.analysis.decision import decide
 from prunedlora.results.analysis.pareto import Objectives
 from prunedlora.results.analysis.summary import Summary, summarize
@@ -110,13 +106,44 @@ def test_the_first_look_that_tells_ends_it(known: Callable[..., Summary], record
         "large@10: accuracy 0.901 ± 0.001 over 2 fresh seeds, chosen at 0.905. With it the others are compared.",
     ]
     assert found.caveats == ()
-    (document,) = confirmation_documents([found])
+    (whole,) = confirmation_documents([found], summary.objectives)
+    assert [each["num_failed"] for each in whole["settings"]] == [0, 0]
+    assert whole["settings"][0]["mean"] == pytest.approx(0.4015)
+    assert whole["settings"][1]["stderr"] == pytest.approx(0.0005)
+    assert len(whole["settings"][1]["values"]) == 2
+    assert (whole["looks"], whole["seeds"], whole["is_over"]) == ([2, 4], [1, 2, 3, 4], True)
+    assert whole["sentences"] == confirmation_sentences([found], summary.objectives)
+    (document,) = whole["contrasts"]
+    assert (document["against"], document["look"], document["confidence"]) == ("large@10", 2, 0.9)
+    assert document["low"] < document["better_by"] < document["high"] < -0.05
     assert (document["candidate"], document["verdict"]) == ("small@10", "refuted")
     assert document["condition"] == {
         "assumed": "seeds vary normally",
         "num_seeds": 2,
         "one_in_ten_not_seen": pytest.approx(0.81),
     }
+
+
+def test_what_is_not_told_says_what_would_tell(known: Callable[..., Summary], record: Make, candidate: Make) -> None:
+    """And whoever asks for the one that it is compared with is told of it too."""
+    values = {"s": (0.80, 0.90, 0.84, 0.88), "l": (0.90, 0.91, 0.90, 0.91)}
+    fresh = [record(f"{k}{n}", candidate(v, 50)) for k, own in values.items() for n, v in enumerate(own, start=1)]
+    summary = known(*fresh, looks=(4,))
+    found = found_in(summary)
+    sentence = confirmation_sentences([found], summary.objectives)[0]
+    [contrast] = confirmation_documents([found], summary.objectives)[0]["contrasts"]
+    assert (contrast["verdict"], contrast["seeds_needed"]) == ("not told", None)
+    assert f"at most {-contrast['low']:.3f} worse and at " in sentence
+    assert "100 trainings of each would hardly tell" in sentence  # 0.05 worse at the margin of 0.05
+    [large, small] = fresh_sentences([found], "large@10", summary.objectives)
+    assert large.endswith("With it the others are compared.")
+    assert small == sentence
+    narrower = plan_of(looks=(4,), within=0.02)
+    found = confirmation(summary.store, summary.records, summary.objectives, narrower)
+    [contrast] = confirmation_documents([found], summary.objectives)[0]["contrasts"]
+    sentence = confirmation_sentences([found], summary.objectives)[0]
+    assert contrast["seeds_needed"] > 4
+    assert f"about {contrast['seeds_needed']} fresh trainings of each would: --seeds " in sentence
 
 
 def test_a_training_that_fell_is_told(known: Callable[..., Summary], record: Make, candidate: Make) -> None:
@@ -160,12 +187,13 @@ def test_where_no_probability_can_be_given_it_tells_what_was_measured(
     assert (statement.verdict, statement.num_seeds) == ("measured" if why else "refuted", 2)
     assert found.is_over
     [sentence, _] = confirmation_sentences([found], summary.objectives)
-    [document] = confirmation_documents([found])
+    [document] = confirmation_documents([found], summary.objectives)[0]["contrasts"]
     if why:
         assert why in found.unproven
         assert "Measured 1.000 worse than large@10; whether it is so is not said: " in sentence
         assert why in sentence
         assert "90%" not in sentence
+        assert confirmation_documents([found], summary.objectives)[0]["unproven"] == found.unproven
         assert (document["low"], document["condition"]) == (None, None)
     else:
         assert "Refuted" in sentence

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm
 
 from prunedlora.results.analysis.confidence import Floats, draw_means
-from prunedlora.results.analysis.looks import Statement, state
+from prunedlora.results.analysis.looks import Statement, seeds_needed, state
 
 LOOKS = (3, 6)
 WITHIN = 0.01
@@ -66,6 +66,15 @@ def test_the_first_look_that_tells_ends_it() -> None:
     assert verdicts(restless, STEADY) == [("open", 6)]
     assert verdicts(restless * 2, STEADY * 2) == [("not told", 6)]
     assert verdicts(restless, STEADY, looks=(3,)) == [("not told", 3)]
+
+
+def test_seeds_that_would_tell() -> None:
+    """By Student's quantiles from tables: 3 trainings gave ±0.1 about 0.05 below the margin."""
+    one = Statement("not told", 3, -0.06, -0.16, 0.04)
+    # t: 2.920/√3 is 1.686 at 3; 2.353/√4 = 1.177 at 4, 2.132/√5 = 0.953, 2.015/√6 = 0.823: half of 1.686 is 0.843.
+    assert seeds_needed(one, WITHIN, 0.95) == 6
+    assert seeds_needed(one, 0.06, 0.95) is None
+    assert seeds_needed(Statement("not told", 1, -0.06, -np.inf, np.inf), WITHIN, 0.95) is None
 
 
 def test_what_was_told_is_not_asked_again() -> None:

@@ -112,6 +112,10 @@ def test_what_would_settle_it_is_a_command(store, fill, record):
     command = f"prunedlora confirm {store.uri} recommended best --seeds 3"
     assert confirm_command(decide(summary), summary) == command
     assert f'data-copy="{command}"' in page_of(store)
+    # Where both are one, the same line: confirm knows what to set beside it.
+    wider = summarize(store, within=0.0)
+    assert wider.recommended == wider.best
+    assert confirm_command(decide(wider), wider) == command
 
 
 def test_facts_of_the_sweep(store, record, candidate):
