@@ -44,7 +44,18 @@ def test_every_command_is_run_by_a_test() -> None:
     test_shrink.py and test_shrink_trained.py, the others here."""
     elsewhere = ("pip install", "ray job submit")
     here = [command.split()[:2] for command in commands() if not command.startswith(elsewhere)]
-    verbs = ("search", "train", "report", "recommend", "confirm", "compare", "serving", "latency", "export", "show-data")
+    verbs = (
+        "search",
+        "train",
+        "report",
+        "recommend",
+        "confirm",
+        "compare",
+        "serving",
+        "latency",
+        "export",
+        "show-data",
+    )
     assert here == [["prunedlora", verb] for verb in (*verbs, *["shrink"] * len(SHRINK_COMMANDS))]
     assert tuple(command for command in commands() if command.startswith("prunedlora shrink")) == SHRINK_COMMANDS
 

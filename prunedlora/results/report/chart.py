@@ -61,7 +61,11 @@ def curve_chart(found: LearningCurves) -> go.Figure:
     is_log = bool(losses) and max(losses) > LOG_FROM * min(losses)
     # Plotly's own choice, all of 2 to 9 in every power of ten, has no room where the axis holds more than one.
     dtick = "D2" if is_log and max(losses) < MOST_FOR_HALVES * min(losses) else 1
-    yaxis = {**GRID, "title": "loss (nats per target)", **({"type": "log", "tickformat": "~g", "dtick": dtick} if is_log else {})}
+    yaxis = {
+        **GRID,
+        "title": "loss (nats per target)",
+        **({"type": "log", "tickformat": "~g", "dtick": dtick} if is_log else {}),
+    }
     return figure.update_layout(layout(xaxis={**GRID, "title": "step"}, yaxis=yaxis, legend=LEGEND))
 
 

@@ -13,7 +13,6 @@ from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.figure_text import figure_text, file_text, percent
 from prunedlora.results.report.tables import plain_table
 
-
 NAME_WIDTH = 12
 """Columns that an adapter's name has at least, folded: where the others leave it none, all names look alike."""
 

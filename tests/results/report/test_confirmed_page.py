@@ -35,11 +35,13 @@ def confirmed(fill: Make, record: Make, candidate: Make) -> Callable[..., Store]
             store.write_record(training(f"s{seed}", 0.88 + seed / 100, 100, seed), 1)
             store.write_record(training(f"l{seed}", 0.9 + seed / 100, 1000, seed), 1)
         settings = tuple(
-            ConfirmedSetting(key=key, candidates=("10",), fresh=(f"{key[0]}1", f"{key[0]}2")) for key in ("small", "large")
+            ConfirmedSetting(key=key, candidates=("10",), fresh=(f"{key[0]}1", f"{key[0]}2"))
+            for key in ("small", "large")
         )
         fields = {
             "number": 0, "names": ("recommended", "best"), "settings": settings, "against": "large@10", "seeds": (1, 2),
-            "looks": (2,), "within": 0.01, "confidence": 0.95, "asked_by": "me", "asked_at": "2026-01-01T00:00:00+00:00",
+            "looks": (2,), "within": 0.01, "confidence": 0.95, "asked_by": "me",
+            "asked_at": "2026-01-01T00:00:00+00:00",
         }  # fmt: skip
         store.write_confirmation(ConfirmationPlan(**(fields | changes)))
         return store
