@@ -126,8 +126,9 @@ def front_rows(summary: Summary) -> list[dict[str, Any]]:
 
 def candidate_rows(summary: Summary) -> list[dict[str, Any]]:
     """One row per candidate of all trials, failed ones included, by key and step; `confirms` is true of a fresh
-    training that confirms others and is itself none to choose. Its seconds, tokens and examples of training are those until then: candidates of one key share them, so a training cost the most among its rows. Tokens
-    per second and the share of padding are those of the whole training."""
+    training that confirms others and is itself none to choose. Its seconds, tokens and examples of training are those
+    until then: candidates of one key share them, so a training cost the most among its rows. Tokens per second and the
+    share of padding are those of the whole training."""
     on_front = {point.name for point in summary.front}
     return [
         {
