@@ -106,6 +106,7 @@ def on_test(
         from prunedlora.results.driver_lock import DriverLock
         from prunedlora.results.store import Store
         from prunedlora.sweep.given_device import given_device
+        from prunedlora.sweep.here_run import quiet
 
         opened, waiting = Store(store), Console(stderr=True)
         opened.open()
@@ -115,9 +116,10 @@ def on_test(
         names = [name for each in candidates for name in (front if each == "front" else [each])]
         if not names:
             raise typer.BadParameter(f"front: {opened.uri} has none. {summary.missing_answer()}")
-        rows = measure_tests(
-            opened, names, given_device(device), lambda name: print_plain(waiting, f"measuring {name}")
-        )
+        with quiet():
+            rows = measure_tests(
+                opened, names, given_device(device), lambda name: print_plain(waiting, f"measuring {name}")
+            )
         _print_tests(summary, rows, as_json=as_json)
 
 
@@ -141,11 +143,12 @@ def _print_tests(summary: "Summary", rows: "list[TestedCandidate]", *, as_json: 
         print_plain(console, json.dumps({"candidates": found, "num_tested": num_seen}, indent=1))
         return
     table = plain_table(None)
-    for name in ("candidate", f"{quality} on validation", "on test", ""):
-        table.add_column(name)
+    table.add_column("candidate", overflow="fold")
+    for name in (f"{quality} on validation", "on test", ""):
+        table.add_column(name, no_wrap=True)
     for row in rows:
         sides = [figure_text(side[quality]) if quality in side else "" for side in (row.validation, row.test)]
-        table.add_row(row.name, *sides, "" if row.is_new else "measured before")
+        table.add_row(row.name, *sides, "" if row.is_new else "before")
     console.print(table)
     if num_seen > 1:
         print_plain(

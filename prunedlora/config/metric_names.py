@@ -13,7 +13,7 @@ NO_MEASUREMENT = {"batch_size", "unsafe_code"}
 COLUMNS = {
     # of candidates.csv and of the front
     "key", "step", "candidate", "rung", "branch_steps", "cut", "cut_basis", "cut_allocation", "cut_unit",
-    "cut_size", "label", "status", "on_front", "recommended", "progress", "head_params", "train_seconds",
+    "cut_size", "label", "status", "confirms", "on_front", "recommended", "progress", "head_params", "train_seconds",
     "tokens_seen", "examples_seen", "evaluation_seconds", "tokens_per_second", "padding_share",
     "judged_by_loss", "vllm", "adapter_path", "num_examples", "config", "is_original", "times_smaller_than_original",
     "difference_from_original", "difference_from_original_stderr", "difference_from_original_paired",

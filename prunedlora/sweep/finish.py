@@ -10,11 +10,11 @@ from prunedlora.delivery.stored_adapter import adapter_path, fetch_adapter
 from prunedlora.results.analysis.confirmation import confirming_keys
 from prunedlora.results.analysis.nameable import nameable
 from prunedlora.results.analysis.pareto import Point
-from prunedlora.results.analysis.summary import Summary, summarize
+from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.analysis.tested import TEST_FILE, original_test, read_test, tested
 from prunedlora.results.exported_adapter import RECOMMENDED_FOLDER, ExportedAdapter
 from prunedlora.results.record import TrialRecord
-from prunedlora.results.report.told import told_of
+from prunedlora.results.report.told import Told, told_of
 from prunedlora.results.store import Store
 
 
@@ -47,7 +47,8 @@ def finish_recommended(summary: Summary, test: Callable[[Point, str], str | None
             is_tested = is_tested and not is_it
             problems.append(f"{what} was not tested{' and not exported' if is_it else ''}: {problem}")
     if recommended is not None and is_tested and is_recommended_left(summary):
-        export_recommended(summary.store, recommended.key, recommended.candidate.name)
+        told = told_of(summary, recommended.name)
+        export_recommended(summary.store, recommended.key, recommended.candidate.name, told)
     return problems
 
 
@@ -60,10 +61,10 @@ def _original(summary: Summary) -> Point | None:
     return None if original.candidate.adapter_path is None else original
 
 
-def export_recommended(store: Store, key: str, candidate: str) -> ExportedAdapter:
+def export_recommended(store: Store, key: str, candidate: str, told: Told | None) -> ExportedAdapter:
     """Copies the tested adapter to the store's `recommended` folder, with what lies beside an adapter that is handed
-    over (delivery/companions.py), and writes its test figures beside the sweep. It was checked when it was tested: no
-    model is loaded.
+    over (delivery/companions.py), `told` among it, and writes its test figures beside the sweep. It was checked when it
+    was tested: no model is loaded.
 
     Raises RecordError when the test's file is broken, StoredAdapterError when the adapter is gone or damaged.
     """
@@ -85,7 +86,7 @@ def export_recommended(store: Store, key: str, candidate: str) -> ExportedAdapte
             checks=checked,
             test=measured.figures,
             began=began or {},
-            told=told_of(summarize(store), f"{key}@{candidate}"),
+            told=told,
         )
         store.upload_folder(local, RECOMMENDED_FOLDER)
     exported = ExportedAdapter(

@@ -139,8 +139,8 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "another kind": (not_lora, r"is no LoRA but LOHA"),
     "no weights": (without_weights, r"has no adapter_model\.safetensors, nor adapter_model\.bin"),
     "damaged weights": (damaged, r"its weights cannot be read"),
-    "no B": (changed(blocks__1__up__lora_B__weight=None), r"has no weights for 'blocks\.1\.up'"),
-    "no A": (changed(blocks__1__up__lora_A__weight=None), r"has no weights for 'blocks\.1\.up'"),
+    "no B": (changed(blocks__1__up__lora_B__weight=None), r"1\.up': its lora_B is missing, '.*lora_A.weight' is"),
+    "no A": (changed(blocks__1__up__lora_A__weight=None), r"1\.up': its lora_A is missing, '.*lora_B.weight' is"),
     "a magnitude": (
         changed(blocks__1__up__lora_magnitude_vector=torch.ones(3)), r"'base_model.*vector', which is no factor A or B"
     ),

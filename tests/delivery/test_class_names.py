@@ -156,7 +156,7 @@ def test_the_test_split_and_the_recommended_folder_go_by_the_record(age: str, re
     measure_test(trial, key, last.name, store=store, assets=assets, workers=ALONE)
     path = store.trial_path(key, str(last.adapter_path), TEST_FILE)
     assert read_test(store, path).figures["accuracy"].value > 0.9
-    exported = export_recommended(store, key, last.name)
+    exported = export_recommended(store, key, last.name, None)
     labels = record.environment.model["labels"]
     assert isinstance(labels, list)
     assert json.loads(Path(exported.path, "labels.json").read_text()) == by_number(labels)

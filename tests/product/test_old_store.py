@@ -19,6 +19,10 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 PRUNEDLORA = str(Path(sys.executable).with_name("prunedlora"))
 
 
+REFUSED = "vLLM would refuse it, since it carries a head of its own"
+"""What newer reports say of all adapters there."""
+
+
 def front_of(store: Path) -> dict[str, Any]:
     """What `report` wrote, without the places where adapters lie, which moved with the store, and without what says
     where on its training a candidate was made, which schema 1 had another field for; no candidate there was cut, or
@@ -30,6 +34,8 @@ def front_of(store: Path) -> dict[str, Any]:
         made = ("truncated_rank", "rung", "branch_steps", "cut", "cut_basis", "cut_allocation", "cut_unit", "cut_size")
         assert [point.pop(name, None) for name in made] == [None] * len(made)
         assert not point.pop("is_original", False)
+        assert not point.pop("confirms", False)
+        assert point.pop("vllm", REFUSED) == REFUSED
         beside = (
             "times_smaller_than_original",
             *(f"difference_from_original{end}" for end in ("", "_stderr", "_paired")),

@@ -60,14 +60,14 @@ def test_the_recommended_adapter_is_copied_with_its_test_figures(store: Store) -
     assert to_test(store) == ["good@20"]
     path = store.trial_path("good", "adapters/000020/test.json")
     with pytest.raises(RecordError, match=r"good/adapters/000020/test.json: the test evaluation left no figures"):
-        export_recommended(store, "good", "20")
+        export_recommended(store, "good", "20", told_of(summarize(store), "good@20"))
     figures = {"accuracy": {"value": 0.8, "stderr": None, "num_examples": 7}}
     store.storage.write_text(path, json.dumps({"figures": figures}))
     with pytest.raises(RecordError, match=r"good/adapters/000020/test.json: not a valid OnTest: certificate"):
-        export_recommended(store, "good", "20")
+        export_recommended(store, "good", "20", told_of(summarize(store), "good@20"))
     checks = {"max_logit_difference_merged": 1e-7}
     store.storage.write_text(path, json.dumps({"figures": figures, "certificate": checks}))
-    exported = export_recommended(store, "good", "20")
+    exported = export_recommended(store, "good", "20", told_of(summarize(store), "good@20"))
     assert exported.test["accuracy"].value == 0.8
     folder = Path(exported.path)
     assert sorted(file.name for file in folder.iterdir()) == [
@@ -145,7 +145,7 @@ def test_an_adapter_that_was_damaged_since_its_test_is_not_recommended(store: St
     store.storage.write_text(f"{path}/test.json", json.dumps({"figures": {}, "certificate": {}}))
     store.storage.write_text(f"{path}/adapter_model.safetensors", "other")
     with pytest.raises(StoredAdapterError, match=r"good/adapters/000020/adapter_model.safetensors is damaged"):
-        export_recommended(store, "good", "20")
+        export_recommended(store, "good", "20", told_of(summarize(store), "good@20"))
     assert not store.has_folder("recommended")
 
 

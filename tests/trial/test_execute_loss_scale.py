@@ -222,6 +222,7 @@ def test_two_workers_halve_alike(folder: Path, tmp_path: Path) -> None:
 def test_float16_learns_what_float32_learns(method: str, folder: Path, tmp_path: Path) -> None:
     """The same losses to three digits, and the same ranks; verified in half precision's tolerance, and exported."""
     base, store = trial_of(method, folder), Store(str(tmp_path / "store"))
+    store.create_or_open({"objectives": {"loss": "minimize", "adapter_params": "minimize"}})
     trials = {dtype: trial_with(base, {"model.dtype": dtype}) for dtype in ("float32", "float16")}
     for trial in trials.values():
         assert run(trial, store) == "completed"

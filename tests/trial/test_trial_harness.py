@@ -166,7 +166,7 @@ def test_the_harness_measures_every_candidate_that_it_chooses(
     assert found.caveats == ()
     work = {"key": found.recommended.point.key, "candidate": found.recommended.point.candidate.name}
     measure_test(trial, **work, store=store, assets=assets, workers=ALONE)
-    export_recommended(store, **work)
+    export_recommended(store, **work, told=None)
     summary = summarize(store)
     console = Console(file=io.StringIO(), width=10_000)
     console.print(overview(summary))

@@ -3,7 +3,7 @@ all of their trainings; an adapter is one of these, and stands for itself."""
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prunedlora.results.analysis.example_errors import data_of
 from prunedlora.results.analysis.over_seeds import mean_and_error
@@ -19,7 +19,7 @@ class Configuration:
     points: tuple[Point, ...]
     """All that were measured, by key, whether their adapter file is there or not: a mean over those whose file was kept
     would be that of the luckiest."""
-    missing: tuple[TrialRecord, ...]
+    missing: tuple[TrialRecord, ...] = field(repr=False)
     """Trials of the same configuration that failed or ended before this step, or passed over this cut: not in the
     mean."""
 

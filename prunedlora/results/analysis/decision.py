@@ -17,7 +17,6 @@ import numpy as np
 from prunedlora.results.analysis.budget import best_to_ship, better_without_file, recommend
 from prunedlora.results.analysis.confidence import NUM_DRAWS, shortfall_bounds
 from prunedlora.results.analysis.configurations import Configuration, settings_of
-from prunedlora.results.analysis.confirmation import confirming_keys
 from prunedlora.results.analysis.constraints import Constraints, check_confidence, check_margin
 from prunedlora.results.analysis.example_errors import (
     LOSS,
@@ -75,9 +74,9 @@ class Decision:
     """The one answer."""
     choices: tuple[Choice, ...]
     """For MARGINS and `within`, rising, each once."""
-    standings: Mapping[str, Standing]
+    standings: Mapping[str, Standing] = field(repr=False)
     """By name, of all adapters that meet the constraints and have a file."""
-    settings: Configuration
+    settings: Configuration = field(repr=False)
     """All trainings of the recommended adapter's settings: it is one of them, and they are not what it is."""
     unproven: str
     """Why no probability is given, a sentence; empty where one is."""
@@ -168,8 +167,6 @@ def decide(
 
     choices = tuple(choice(one) for one in sorted({*MARGINS, margin}))
     recommended = next(one.standing for one in choices if one.margin == margin)
-    confirming = confirming_keys(summary.plans)
-    chosen = [record for record in summary.records if record.key not in confirming]
     return Decision(
         within=margin,
         confidence=confidence,
@@ -177,7 +174,7 @@ def decide(
         recommended=recommended,
         choices=choices,
         standings=standings,
-        settings=settings_of(recommended.point, summary.points, chosen),
+        settings=settings_of(recommended.point, summary.points, summary.chosen_from),
         unproven=unproven,
         caveats=found.caveats,
         is_paired=found.is_paired,

@@ -19,7 +19,7 @@ class Stage:
 
 def hypervolume_history(summary: Summary) -> list[Stage]:
     """One stage per trial on record, in the order in which they were asked for; failed ones add what they left
-    before.
+    before. Trainings that confirm others are none of them: they cannot make the front grow.
 
     Measured from the sweep's final reference point, so that the last stage is the summary's hypervolume.
     """
@@ -30,7 +30,7 @@ def hypervolume_history(summary: Summary) -> list[Stage]:
     best: Sequence[Point] = []
     stages: list[Stage] = []
     seconds, volume = 0.0, 0.0
-    for record in sorted(summary.records, key=lambda record: (number.get(record.key, len(number)), record.key)):
+    for record in sorted(summary.chosen_from, key=lambda record: (number.get(record.key, len(number)), record.key)):
         environment = record.environment
         seconds += record.train_seconds * environment.num_workers
         if fresh := points.get(record.key):

@@ -11,6 +11,7 @@ from math import inf
 import moocore
 import numpy as np
 
+from prunedlora.results.figure_text import figure_text
 from prunedlora.results.record import BaseReference, Candidate, Figure, TrialRecord
 from prunedlora.results.recorded_settings import FULL, method
 from prunedlora.sizes import SIZES
@@ -63,6 +64,10 @@ class Point:
     candidate: Candidate
     quality: Figure
     size: float
+
+    def __repr__(self) -> str:
+        """Its name and figures: record and candidate would be pages."""
+        return f"<Point {self.name}: {figure_text(self.quality)}, size {self.size:g}>"
 
     @property
     def key(self) -> str:

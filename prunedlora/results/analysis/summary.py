@@ -3,7 +3,7 @@
 import functools
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from prunedlora.results.analysis.budget import best_to_ship, better_without_file, recommend
@@ -29,13 +29,13 @@ from prunedlora.results.store import Store
 @dataclass(frozen=True)
 class Summary:
     store: Store
-    sweep: dict[str, Any]
+    sweep: dict[str, Any] = field(repr=False)
     """The sweep as sweep.yaml has it."""
     objectives: Objectives
-    records: list[TrialRecord]
-    points: list[Point]
+    records: list[TrialRecord] = field(repr=False)
+    points: list[Point] = field(repr=False)
     """All candidates, by key and step; without those of trainings that confirm others (confirmation.py)."""
-    front: list[Point]
+    front: list[Point] = field(repr=False)
     """Smallest first."""
     reference: Reference
     hypervolume: float
@@ -47,7 +47,7 @@ class Summary:
     exported: ExportedAdapter | None
     """Test figures of the recommended adapter, which lies at `exported_uri`; None when another one, or none, was
     exported."""
-    plans: list[ConfirmationPlan]
+    plans: list[ConfirmationPlan] = field(repr=False)
 
     @property
     def name(self) -> str:
@@ -65,6 +65,16 @@ class Summary:
     def asks(self) -> list[Ask]:
         """All asks in the order of their numbers, read when they are wanted. Raises RecordError naming a broken one."""
         return self.store.asks()
+
+    @functools.cached_property
+    def confirming(self) -> frozenset[str]:
+        """Keys of the trainings that confirm others, ended or not: they are no candidates (confirmation.py)."""
+        return confirming_keys(self.plans)
+
+    @property
+    def chosen_from(self) -> list[TrialRecord]:
+        """The records without those of such trainings."""
+        return [record for record in self.records if record.key not in self.confirming]
 
     @functools.cached_property
     def confirmations(self) -> list[Confirmation]:

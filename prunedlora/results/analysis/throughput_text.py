@@ -22,10 +22,13 @@ def throughputs_text(records: Sequence[TrialRecord]) -> str:
         return "; ".join(f"{record.key} {throughput_text(record)}" for record in known)
     speeds = sorted(record.tokens_per_second or 0.0 for record in known)
     shares = sorted(record.padding_share or 0.0 for record in known)
-    return (
-        f"{_speed(speeds[0])} to {_speed(speeds[-1])} tokens/s, {shares[0]:.0%} to {shares[-1]:.0%} padding in "
-        f"{len(known):,} trainings"
-    )
+    speed = _range(_speed(speeds[0]), _speed(speeds[-1]))
+    padding = _range(f"{shares[0]:.0%}", f"{shares[-1]:.0%}")
+    return f"{speed} tokens/s, {padding} padding in {len(known):,} trainings"
+
+
+def _range(low: str, high: str) -> str:
+    return low if low == high else f"{low} to {high}"
 
 
 def _speed(tokens_per_second: float) -> str:

@@ -1,16 +1,18 @@
 """What the page opens with: the adapter, and beside it what a reader would use without it."""
 
 import shlex
+from collections import Counter
 from dataclasses import dataclass
 
 from prunedlora.results.analysis.confidence import interval_of
+from prunedlora.results.analysis.configurations import identity
 from prunedlora.results.analysis.decision import CONFIDENCE, Decision
 from prunedlora.results.analysis.original import original_name
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.analysis.trainings import is_untrained
 from prunedlora.results.analysis.yardstick import yardstick
-from prunedlora.results.figure_text import figure_text, file_text, percent
+from prunedlora.results.figure_text import counted, figure_text, file_text, percent
 from prunedlora.results.record import Figure
 from prunedlora.results.recorded_settings import method
 from prunedlora.results.rung_text import made_text
@@ -99,13 +101,33 @@ def looked_at_text(summary: Summary) -> str:
 
 
 def confirm_command(decision: Decision, summary: Summary) -> str:
-    """The line that trains again what the decision hangs on; empty where nothing was trained."""
-    if is_untrained(decision.recommended.point.record):
+    """The line that trains again what the decision hangs on; empty where nothing was trained, and where a confirmation
+    of the same, with something beside it, has come to its end."""
+    recommended, best = decision.recommended.point, decision.best.point
+    if is_untrained(recommended.record):
         return ""
     # Of a best that was not trained nothing can be confirmed; where it is the recommended, confirm knows what to set
     # beside it.
-    both = not is_untrained(decision.best.point.record)
+    both = not is_untrained(best.record)
+    names = {recommended.name, best.name} if both else {recommended.name}
+    told = [found.plan for found in summary.confirmations if found.is_over and found.plan.against is not None]
+    if any(names <= set(plan.candidates) for plan in told):
+        return ""
     return f"prunedlora confirm {shlex.quote(summary.store.uri)} recommended{' best' * both} --seeds 3"
+
+
+def seeds_text(summary: Summary) -> str:
+    """How many settings were trained with more than one seed, and what was trained again to confirm."""
+    records = {point.key: point.record for point in summary.points}.values()
+    trainings = Counter(map(identity, records))
+    repeated = sum(count > 1 for count in trainings.values())
+    lines = [f"{repeated} of {len(trainings)} settings were trained with several seeds."]
+    again = len(summary.records) - len(summary.chosen_from)
+    if not repeated:
+        lines = [f"One training each{', when they were chosen' if again else ''}."]
+    if again:
+        lines.append(f"{counted(again, 'further training')} with fresh seeds confirm what was chosen (above).")
+    return " ".join(lines)
 
 
 def _row(what: str, point: Point, summary: Summary) -> ComparedRow:

@@ -18,6 +18,8 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 """Of trainings of one method, which has one colour."""
 LOG_FROM = 20.0
 """How many times the smallest loss the largest must be for an axis of losses to be logarithmic."""
+MOST_FOR_HALVES = 1000.0
+"""The same, up to which 2 and 5 have ticks beside 1; above, the powers of ten alone."""
 
 
 def curve_chart(found: LearningCurves) -> go.Figure:
@@ -57,7 +59,13 @@ def curve_chart(found: LearningCurves) -> go.Figure:
             )
     losses = [loss for curve in found.curves for _, loss in (*curve.train, *curve.validation) if loss > 0]
     is_log = bool(losses) and max(losses) > LOG_FROM * min(losses)
-    yaxis = {**GRID, "title": "loss (nats per target)", **({"type": "log", "tickformat": "~g"} if is_log else {})}
+    # Plotly's own choice, all of 2 to 9 in every power of ten, has no room where the axis holds more than one.
+    dtick = "D2" if is_log and max(losses) < MOST_FOR_HALVES * min(losses) else 1
+    yaxis = {
+        **GRID,
+        "title": "loss (nats per target)",
+        **({"type": "log", "tickformat": "~g", "dtick": dtick} if is_log else {}),
+    }
     return figure.update_layout(layout(xaxis={**GRID, "title": "step"}, yaxis=yaxis, legend=LEGEND))
 
 

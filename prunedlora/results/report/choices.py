@@ -13,6 +13,9 @@ from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.figure_text import figure_text, file_text, percent
 from prunedlora.results.report.tables import plain_table
 
+NAME_WIDTH = 12
+"""Columns that an adapter's name has at least, folded: where the others leave it none, all names look alike."""
+
 
 @dataclass(frozen=True)
 class ChoiceRow:
@@ -37,7 +40,7 @@ def choices_table(decision: Decision, summary: Summary) -> Table:
     rows = choice_rows(decision, summary)
     for name in rows[0].short:
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("adapter", overflow="fold")
+    table.add_column("adapter", overflow="fold", min_width=NAME_WIDTH)
     for row in rows:
         table.add_row(*row.short.values(), Text(row.point.name), style="bold" if row.is_answer else None)
     return table

@@ -49,6 +49,7 @@ def report_document(summary: Summary, findings: Findings) -> dict[str, Any]:
     return {
         **front_document(summary),
         "num_trials": len(summary.records),
+        "num_confirming": len(summary.records) - len(summary.chosen_from),
         "num_candidates": len(summary.points),
         "cost": asdict(cost),
         "throughput": {
@@ -115,6 +116,7 @@ def front_rows(summary: Summary) -> list[dict[str, Any]]:
     return [
         {
             **{name: value for name, value in _row(summary, point).items() if name != "config"},
+            "confirms": point.key in summary.confirming,
             **setting_columns(point.record),
         }
         for point in summary.front
@@ -122,9 +124,10 @@ def front_rows(summary: Summary) -> list[dict[str, Any]]:
 
 
 def candidate_rows(summary: Summary) -> list[dict[str, Any]]:
-    """One row per candidate of all trials, failed ones included, by key and step. Its seconds, tokens and examples of
-    training are those until then: candidates of one key share them, so a training cost the most among its rows. Tokens
-    per second and the share of padding are those of the whole training."""
+    """One row per candidate of all trials, failed ones included, by key and step; `confirms` is true of a fresh
+    training that confirms others and is itself none to choose. Its seconds, tokens and examples of training are those
+    until then: candidates of one key share them, so a training cost the most among its rows. Tokens per second and the
+    share of padding are those of the whole training."""
     on_front = {point.name for point in summary.front}
     return [
         {
@@ -133,6 +136,7 @@ def candidate_rows(summary: Summary) -> list[dict[str, Any]]:
             **_made(candidate),
             "label": record.label,
             "status": record.status,
+            "confirms": record.key in summary.confirming,
             "on_front": f"{record.key}@{candidate.name}" in on_front,
             "recommended": summary.is_recommended(f"{record.key}@{candidate.name}"),
             **_beside(summary, record.key, candidate),

@@ -40,7 +40,7 @@ class OpenedStore:
     @functools.cached_property
     def trials(self) -> pd.DataFrame:
         """One row per training, by its key, failed and stopped ones included."""
-        rows = [_trial(record) for record in self.summary.records]
+        rows = [_trial(record, self.summary) for record in self.summary.records]
         columns = list(dict.fromkeys(["key", *(column for row in rows for column in row)]))
         return _typed(rows, columns).set_index("key")
 
@@ -88,11 +88,12 @@ def open_store(path: str | PathLike[str], *, within: float | None = None, size: 
     return OpenedStore(summarize(Store(fspath(path)), within, size))
 
 
-def _trial(record: TrialRecord) -> dict[str, Any]:
+def _trial(record: TrialRecord, summary: Summary) -> dict[str, Any]:
     return {
         "key": record.key,
         "label": record.label,
         "status": record.status,
+        "confirms": record.key in summary.confirming,
         "failure": None if record.failure is None else f"{record.failure.type}: {record.failure.message}",
         "attempts": record.attempts,
         "num_candidates": len(record.candidates),

@@ -4,6 +4,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from prunedlora.plain_print import print_plain
+from prunedlora.results.analysis.confirmation_text import fresh_sentences
 from prunedlora.results.analysis.decision import Decision, decide
 from prunedlora.results.analysis.evaluation_time import judged_text
 from prunedlora.results.analysis.harness_quality import unmeasured_text
@@ -79,4 +80,5 @@ def answer(summary: Summary, decision: Decision | None) -> Text:
         lines.append(f"The untrained base model has {quality} {figure_text(summary.base_quality)}.")
     if summary.full is not None:
         lines.append(f"Full fine-tuning reaches {quality} {figure_text(summary.full)}.")
+    lines += fresh_sentences(summary.confirmations, decision.recommended.point.name, summary.objectives)
     return Text(" ".join(lines))

@@ -28,6 +28,12 @@ def render(package: str, template: str, charts: Mapping[str, go.Figure], **conte
     return _environment(package).get_template(template).render(charts=charts, chart=_placing(charts), **context)
 
 
+def with_code(words: str) -> Markup:
+    """Words in which code stands between backticks, as a card has it, escaped, for a page."""
+    parts = enumerate(words.split("`"))
+    return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in parts)
+
+
 def _placing(charts: Mapping[str, go.Figure]) -> Any:
     def chart(name: str, description: str, *, large: bool = False, many: bool = False, rows: int = 0) -> Markup:
         kind = f"chart{' large' * large}{' many' * many}{' rows' * (rows > 0)}"
@@ -56,6 +62,7 @@ def _environment(package: str) -> jinja2.Environment:
         percent=percent,
         counted=counted,
         chosen=chosen,
+        with_code=with_code,
         json=functools.partial(json.dumps, sort_keys=True, ensure_ascii=False),
         plotly_js=lambda: Markup(get_plotlyjs()),
     )

@@ -24,7 +24,7 @@ def plotly_figure(scene: Scene, hover: Hover) -> go.Figure:
     for marks in scene.marks:
         title = text(f"{marks.title}, dominated" if marks.is_faded else marks.title)
         kind = go.Scattergl if many and marks.is_faded else go.Scatter
-        look = _marker(marks, many=many)
+        look = _marker(marks, many=many) | ({"cliponaxis": False} if kind is go.Scatter else {})
         entry = {"name": title, "legendgroup": text(marks.group), "showlegend": entries[marks.group] is marks}
         figure.add_trace(kind(**_places(marks, position), **look, **entry, **hover(marks.points)))
     for line in scene.lines:
@@ -32,20 +32,30 @@ def plotly_figure(scene: Scene, hover: Hover) -> go.Figure:
     if scene.ringed:
         x, y = [position(p.size) for p in scene.ringed], [p.quality.value for p in scene.ringed]
         ring = {"symbol": "circle-open", "size": 22, "line": {"width": 3}, "color": RED}
-        figure.add_trace(go.Scatter(x=x, y=y, mode="markers", marker=ring, name="recommended", hoverinfo="skip"))
-    seen, told = scene.view
+        figure.add_trace(
+            go.Scatter(x=x, y=y, mode="markers", marker=ring, name="recommended", hoverinfo="skip", cliponaxis=False)
+        )
+    _, told = scene.view
     corner = {"xref": "paper", "x": 1, "xanchor": "right", "yref": "paper", "y": 0, "yanchor": "bottom"}
     notes = [{**corner, "text": "<br>".join(map(text, told)), "showarrow": False, "font": {"color": GREY}}]
     figure.update_layout(
         layout(
             xaxis=size_axis(scene.x_title, scene.sizes),
-            yaxis={**GRID, "title": text(scene.y_title), **({} if seen is None else {"range": list(seen)})},
+            yaxis={**GRID, "title": text(scene.y_title), **_ends(scene)},
             legend=LEGEND,
             hovermode="closest",
             annotations=[*_empty(scene.sizes), *(notes if told else [])],
         )
     )
     return figure
+
+
+def _ends(scene: Scene) -> dict[str, Any]:
+    """Where the axis of qualities ends; marks there are drawn whole (`cliponaxis`)."""
+    seen, _ = scene.view
+    if seen is not None:
+        return {"range": list(seen)}
+    return {} if scene.highest is None else {"autorangeoptions": {"clipmax": scene.highest}}
 
 
 def size_axis(title: str, sizes: Sequence[float]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import plotly.graph_objects as go
 import yaml
 
-from prunedlora.results.analysis.configurations import identity
+from prunedlora.results.analysis.confirmation_text import fresh_sentences
 from prunedlora.results.analysis.evaluation_time import judged_text
 from prunedlora.results.analysis.harness_quality import (
     examples_text,
@@ -25,7 +25,6 @@ from prunedlora.results.analysis.throughput_text import throughput_text, through
 from prunedlora.results.analysis.trainings import cost_of, is_untrained, sharing_text
 from prunedlora.results.analysis.yardstick import comparisons, warning
 from prunedlora.results.figure_text import no_error_text
-from prunedlora.results.record import TrialRecord
 from prunedlora.results.recorded_settings import method, telling
 from prunedlora.results.report import answer
 from prunedlora.results.report.chart import curve_chart, history_charts, importance_chart, rank_chart
@@ -149,7 +148,11 @@ def report_html(summary: Summary, findings: Findings) -> str:
         sentences=[] if decision is None else sentences(decision, summary),
         comparisons=comparisons(summary),
         warning="" if summary.recommended is None else warning(summary, summary.recommended),
-        finished=len(summary.records) - len(summary.failed),
+        finished=sum(record.status != "failed" for record in summary.chosen_from),
+        again=len(summary.records) - len(summary.chosen_from),
+        fresh=[]
+        if summary.recommended is None
+        else fresh_sentences(summary.confirmations, summary.recommended.name, summary.objectives),
         bars_left_out=f"{num_beaten:,}" if num_beaten > MOST_WITH_BARS else "",
         empty_adapters=any(point.size == 0 for point in summary.points),
         paths=paths,
@@ -171,7 +174,7 @@ def report_html(summary: Summary, findings: Findings) -> str:
         num_blocks=len(rank_map(summary.recommended.candidate.ranks)[0]) if summary.recommended is not None else 0,
         curves=curves,
         harness_names=sorted({name for figures in findings.harness.values() for name in figures}),
-        seeds=_seeds_text(records),
+        seeds=answer.seeds_text(summary),
         latencies=latency_columns(summary.store, summary.front),
         most_rows=MOST_ROWS,
         sweep_yaml=yaml.safe_dump(summary.sweep, sort_keys=False, allow_unicode=True),
@@ -202,12 +205,3 @@ def _charts(summary: Summary, findings: Findings, curves: LearningCurves, paths:
         if one.shares is not None:
             charts[f"importance_{i}"] = importance_chart(one.shares, short_names(one.shares))
     return charts
-
-
-def _seeds_text(records: Sequence[TrialRecord]) -> str:
-    """How many settings were trained with more than one seed."""
-    trainings = Counter(map(identity, records))
-    repeated = sum(count > 1 for count in trainings.values())
-    if not repeated:
-        return "One training each."
-    return f"{repeated} of {len(trainings)} settings were trained with several seeds."

@@ -71,6 +71,8 @@ class Scene:
     """The recommended ones."""
     x_title: str
     y_title: str
+    highest: float | None = None
+    """What no quality can be above, where an axis ends; None: it has no end."""
 
     @property
     def view(self) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
@@ -84,7 +86,8 @@ class Scene:
         levels = [(line.title, line.level) for line in self.lines if line.level is not None]
         far = [(title, at) for title, at in levels if not low - room <= at <= high + room]
         told = tuple(f"{title}: {at:.3f}, {'below' if at < low else 'above'}" for title, at in far)
-        return ((low - room / 4, high + room / 4), told) if far else (None, ())
+        top = high + room / 4 if self.highest is None else min(high + room / 4, self.highest)
+        return ((low - room / 4, top), told) if far else (None, ())
 
     @property
     def entries(self) -> dict[str, Marks]:
@@ -149,7 +152,12 @@ def front_scene(summary: Summary, bands: Attainment | None = None) -> Scene:
     lines += level("full fine-tuning", summary.full, sizes, "dot")
     ringed = () if summary.recommended is None else (summary.recommended,)
     return Scene(
-        tuple(marks), tuple(lines), ringed, SIZE_TITLES[summary.objectives.size], f"{quality} ({split_text(quality)})"
+        tuple(marks),
+        tuple(lines),
+        ringed,
+        SIZE_TITLES[summary.objectives.size],
+        f"{quality} ({split_text(quality)})",
+        highest=1.0 if quality == "accuracy" else None,
     )
 
 

@@ -57,7 +57,8 @@ def print_verdict(
         lines += fresh_sentences(summary.confirmations, named.point.name, summary.objectives)
     console.print(Text(" ".join(lines)))
     console.print(choices_table(found, summary))
-    if refused := refused_text([one.standing.point.candidate for one in found.choices]):
+    shown = {one.standing.point.name: one.standing.point.candidate for one in found.choices}
+    if refused := refused_text(list(shown.values())):
         print_plain(console, refused)
     if named is not None:
         print_plain(console, f"Export it: {export_command(summary, named.point, 'FOLDER')}")

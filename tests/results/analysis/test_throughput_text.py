@@ -17,6 +17,8 @@ def test_one_training_a_few_and_many(record):
     assert throughput_text(each[0]) == "1,234 tokens/s, 2% padding"
     assert throughputs_text(each[:2]) == "k1 1,234 tokens/s, 2% padding; k2 2,469 tokens/s, 4% padding"
     assert throughputs_text(each) == "1,234 to 6,172 tokens/s, 2% to 10% padding in 5 trainings"
+    alike = [record(f"k{i}", tokens_per_second=1234.5, padding_share=0.131 + i / 1000) for i in range(4)]
+    assert throughputs_text(alike) == "1,234 tokens/s, 13% padding in 4 trainings"
     slow = record("s", tokens_per_second=0.123, padding_share=0.0)
     assert throughput_text(slow) == "0.12 tokens/s, 0% padding"
 

@@ -8,7 +8,7 @@ import pytest
 
 from prunedlora.results.ask import Ask
 from prunedlora.results.importances_document import Importances, ObjectiveImportances, write_importances
-from prunedlora.results.record import BaseReference, Figure
+from prunedlora.results.record import BaseReference, Cut, Figure
 from prunedlora.results.report.report import write_report
 from prunedlora.results.store import Store
 from tests.conftest import BROWSERS
@@ -59,6 +59,24 @@ def report(tmp_path_factory, sweep, record, candidate, failed):
         store.write_ask(Ask(number=number, key=key, kind="search", system_attrs={}, **given))
     shares = {"accuracy": ObjectiveImportances(shares={path: 1.0})}
     write_importances(store, Importances(evaluator="e", num_trials=10, num_best=5, objectives=shares))
+    write_report(store)
+    return Path(store.uri, "report", "report.html")
+
+
+@pytest.fixture(scope="module")
+def shrunk(tmp_path_factory, sweep, record, candidate):
+    """The path of a report of one adapter and its cuts, whose names are long."""
+    cuts = [
+        Cut(basis=basis, allocation="global_per_parameter", unit="kept", size=size)
+        for basis in ("svd", "whitened")
+        for size in (0.5, 0.25, 0.03125)
+    ]
+    made = [candidate(0.8 - i / 100, 600 - 90 * i, 0, cut=cut) for i, cut in enumerate(cuts)]
+    config = {"adapter": {"method": "lora", "start_from": "some/adapter"}, "training": {"num_steps": 0}}
+    one = record("ad18160a4f661dd5", candidate(0.81, 2688, 0), *made, config=config)
+    store = Store(str(tmp_path_factory.mktemp("shrunk") / "store"))
+    store.create_or_open(sweep)
+    store.write_record(one, 1)
     write_report(store)
     return Path(store.uri, "report", "report.html")
 
@@ -170,12 +188,13 @@ CUT_LABELS = """() => [...document.querySelectorAll(".chart")].flatMap((chart) =
 """Words of charts that reach beyond their place."""
 
 
+@pytest.mark.parametrize("name", ["report", "shrunk"])
 @pytest.mark.parametrize(
     ("settings", "heading"),
     [pytest.param(DESKTOP, "none", id="desktop"), pytest.param(PHONE, '"at most"', id="phone")],
 )
-def test_nothing_is_cut_off(browser, report, settings, heading):
-    with opened(browser, report, **settings) as page:
+def test_nothing_is_cut_off(browser, request, name, settings, heading):
+    with opened(browser, request.getfixturevalue(name), **settings) as page:
         assert page.evaluate("document.documentElement.scrollWidth") == settings["viewport"]["width"]
         assert page.evaluate(CLIPPED) == []
         assert page.evaluate(CUT_LABELS) == []
@@ -199,3 +218,10 @@ def test_names_from_outside_are_text(page):
     assert page.locator("main b").count() == 0
     assert page.get_by_text(f"NonFiniteLossError: {NAME}").count() == 1
     assert page.get_by_role("cell", name=f"{NAME} a1").count() == 1
+
+
+def test_code_in_a_sentence_is_code(browser, shrunk):
+    with opened(browser, shrunk, **DESKTOP) as page:
+        box = page.get_by_role("region", name="Recommendation")
+        assert "`" not in box.inner_text()
+        assert box.locator("code", has_text="ad18160a4f661dd5@0").count() > 1

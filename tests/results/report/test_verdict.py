@@ -160,3 +160,12 @@ def test_the_base_model_is_warned_of_first(store_of):
     assert printed(store).startswith("WARNING: k1@10 is not clearly better than the untrained base model")
     asked = json.loads(printed(store, width=10_000, as_json=True))
     assert asked["warning"].startswith("WARNING: k1@10")
+
+
+def test_refusals_count_adapters_and_not_rows(fill, record, candidate):
+    store = fill(record("a", candidate(0.9, 100)), record("b", candidate(0.92, 200)))
+    console = Console(width=80, record=True)
+    print_verdict(
+        store, console, within=None, confidence=0.95, constraints=Constraints(), proven=False, as_json=False
+    )  # fmt: skip
+    assert "vLLM would refuse 2 of 2: they carry a head of their own." in console.export_text()
