@@ -28,6 +28,7 @@ def front_of(store: Path) -> dict[str, Any]:
     where on its training a candidate was made, which schema 1 had another field for; no candidate there was cut, or
     made of an adapter that existed."""
     document: dict[str, Any] = json.loads((store / "report" / "front.json").read_text())
+    del document["recommended"]["path"]
     for point in (*document["front"], document["recommended"]):
         del point["adapter_path"]
         point.pop("candidate", None)

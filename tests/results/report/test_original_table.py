@@ -256,7 +256,7 @@ def test_the_page_opens_with_the_original_and_says_who_was_chosen(shrunk):
     assert "12.3× smaller than the adapter that it began with (some/adapter, accuracy 0.980 ± 0.007), Δ −0.2" in text
     assert "Trial a beside the adapter that it began with, some/adapter (sha256 0123456789ab…), which is the" in text
     assert "<td>2/2 trained on ← recommended</td>" in text
-    assert '">cut</td> <td>0-svd-global_per_parameter-parameters-100</td>' in text
+    assert '">cut</td> <td class="name long">0-svd-global_per_parameter-parameters-100</td>' in text
     assert "<strong>Nobody chose the original.</strong>" in text
     assert "Nothing was trained" not in text
 
