@@ -163,8 +163,8 @@ def check_finite(existing: ExistingAdapter, key: str, tensor: Tensor) -> None:
 def lacking(existing: ExistingAdapter, key: str, weights: Iterable[str]) -> ExistingAdapterError:
     """What to raise where the file, which holds tensors of the names `weights`, lacks those of `key`'s module, or one
     factor of it."""
-    _, is_factor, kind = key.partition(FACTOR)
-    present = [each for each in weights if FACTOR in each and _module(each) == _module(key)]
+    place, is_factor, kind = key.partition(FACTOR)
+    present = [each for each in weights if FACTOR in each and each.partition(FACTOR)[0] == place]
     if is_factor and present:  # the other factor is there
         factor = f"{FACTOR}{kind}".lstrip(".").partition(".")[0]
         return ExistingAdapterError(
