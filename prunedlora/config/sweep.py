@@ -18,8 +18,10 @@ from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.metric_kinds import own_metric
 from prunedlora.sizes import SIZES
 
-SamplerName = Literal["gp", "nsga2", "random", "tpe"]
+SamplerName = Literal["gp", "nsga2", "random", "tpe", "tpe-joint"]
 """Those of study/samplers.py, listed here because checking a sweep must not import Optuna."""
+Telling = Literal["last", "candidates", "area"]
+"""How the study is told of a run with several candidates (study/telling.py)."""
 SMALLEST_PART = 0.01
 """Of a GPU."""
 
@@ -78,6 +80,9 @@ class SweepConfig(Section):
     objectives: dict[str, Literal["maximize", "minimize"]]
     """One quality figure of the metric (accuracy: maximize, or loss: minimize) and one size (minimize)."""
     sampler: SamplerName = "tpe"
+    telling: Telling = "last"
+    """What the sampler learns of a run: its last candidate, every candidate that none of the same run beats, or how
+    good they are together over all sizes."""
     num_trials: NonNegativeInt
     """Trials that the search makes, besides the baselines; 0 (with an empty space) runs the baselines alone. A
     suggestion that had been tried counts as none: in a space of at most 10,000 configurations the nearest that is still
