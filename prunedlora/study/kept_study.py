@@ -22,10 +22,10 @@ from prunedlora.results.ask import Ask
 from prunedlora.results.record import TrialRecord
 from prunedlora.sizes import SIZES
 from prunedlora.study.asked import GIVEN
+from prunedlora.study.fresh_study import fresh_study
 from prunedlora.study.given_sampler import GivenSampler
-from prunedlora.study.known_trials import study_of
 from prunedlora.study.quasi_random import quasi_random
-from prunedlora.study.rebuild import Direction, ask_seed, known_trial, quiet, trial_of, unended
+from prunedlora.study.rebuild import Direction, ask_seed, earlier_trial, quiet, trial_of, unended
 from prunedlora.study.samplers import NUM_STARTUP_RUNS
 from prunedlora.study.size_limits import planned_sizes, space_sizes, too_large
 from prunedlora.study.suggest import as_params, suggest
@@ -37,7 +37,7 @@ MOST_DRAWN = 8
 NO_LIMITS: Mapping[str, float] = MappingProxyType({})
 
 
-class KnownTrial(Protocol):
+class EarlierTrial(Protocol):
     """A trial of an earlier sweep."""
 
     @property
@@ -64,7 +64,7 @@ class KeptStudy:
         trial: TrialConfig | None = None,
         planner: Planner | None = None,
         constraints: Mapping[str, float] = NO_LIMITS,
-        warm: Sequence[KnownTrial] = (),
+        warm: Sequence[EarlierTrial] = (),
         given: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """`telling`: how it is told of runs (telling.py). `startup`: how settings are drawn until the sampler has
@@ -132,7 +132,7 @@ class KeptStudy:
             seed=ask_seed(self._seed, len(searched), again), num_concurrent=num_concurrent
         )
         first, attrs = self._first(searched, again)
-        study = study_of(self._known(), self._teller.directions, GivenSampler(first, sampler) if first else sampler)
+        study = fresh_study(self._known(), self._teller.directions, GivenSampler(first, sampler) if first else sampler)
         trial = study.ask()
         values = suggest(trial, self._space)
         # Not this trial is what the study keeps, but the ask once it is written.
@@ -156,7 +156,7 @@ class KeptStudy:
 
     def _known(self) -> Iterator[FrozenTrial]:
         for warm in self.warm:
-            yield known_trial(warm.params, warm.values, self._space)
+            yield earlier_trial(warm.params, warm.values, self._space)
         for trials in self._trials.values():
             yield from trials
 

@@ -104,7 +104,7 @@ def trial_of(
     )
 
 
-def known_trial(params: Mapping[str, Any], values: Sequence[float], space: Mapping[str, SpaceEntry]) -> FrozenTrial:
+def earlier_trial(params: Mapping[str, Any], values: Sequence[float], space: Mapping[str, SpaceEntry]) -> FrozenTrial:
     """A completed trial of these parameters of the space, of which there is no ask."""
     _, distributions = fixed(params, space)
     found = {name: json_to_distribution(text) for name, text in distributions.items()}
