@@ -5,9 +5,10 @@ from typing import Any, Literal, Self
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from prunedlora.config.baselines import LABEL, label_problems, without_label
-from prunedlora.config.corners import ask_order
+from prunedlora.config.corners import ask_order, corners
 from prunedlora.config.section import Section
 from prunedlora.config.space import SpaceEntry, Value
+from prunedlora.config.stopping_section import StoppingConfig, stopping_problems
 from prunedlora.config.sweep_problems import (
     baseline_field_problems,
     gpu_problems,
@@ -94,6 +95,8 @@ class SweepConfig(Section):
     """The recommended adapter is the smallest whose quality is at most this much worse than the best's."""
     seed: NonNegativeInt = 0
     """Seed of the sampler."""
+    stopping: StoppingConfig | None = None
+    """Whether trials of the search end early that others have left behind; None: none does."""
     resources: ResourcesConfig = ResourcesConfig()
     retention: RetentionConfig = RetentionConfig()
     trial: TrialConfig
@@ -155,6 +158,13 @@ class SweepConfig(Section):
         if problems := suggestion_problems(
             self.trial, self.space, self.baselines, self.quality, has_gpu=self.resources.gpus_per_worker > 0
         ):
+            raise ValueError("\n".join(problems))
+        return self
+
+    @model_validator(mode="after")
+    def _stopping_has_something_to_look_at(self) -> Self:
+        trials = (trial_with(self.trial, values) for values in corners(self.space))
+        if problems := stopping_problems(self.stopping, self.num_trials, trials):
             raise ValueError("\n".join(problems))
         return self
 
