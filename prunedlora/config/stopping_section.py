@@ -26,7 +26,8 @@ class StoppingConfig(Section):
     """Validation examples of a look, the first; of fewer there are, all of them, unless the number is given. None: all.
     """
     margin: NonNegativeFloat | None = None
-    """How much lower the other's loss must be, in standard errors of the difference; None: the rule's own."""
+    """How much lower the other's loss must be, in nats per target, besides the noise of the difference; None: the
+    rule's own."""
 
     @model_validator(mode="after")
     def _rising_looks(self) -> Self:
@@ -40,9 +41,7 @@ class StoppingConfig(Section):
         return self.examples if "examples" in self.model_fields_set else None
 
 
-def stopping_problems(
-    stopping: StoppingConfig | None, num_trials: int, trials: Iterable[TrialConfig]
-) -> list[str]:
+def stopping_problems(stopping: StoppingConfig | None, num_trials: int, trials: Iterable[TrialConfig]) -> list[str]:
     """What a sweep has no use for in its stopping. `trials`: the search's, as far as it takes to see that one of them
     has a candidate on the way."""
     if stopping is None:

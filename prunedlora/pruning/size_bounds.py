@@ -164,6 +164,10 @@ def _filled(layers: Iterable[Layers], unit: Unit, given: Unit, amount: int, *, s
     for one in ordered:
         placed = min(rest, one.num * one.weight(given) * (one.most - one.least))
         # A whole number where whole components fit: bounds that are met are exact.
-        total += placed * one.weight(unit) // one.weight(given) if placed * one.weight(unit) % one.weight(given) == 0 else placed * one.weight(unit) / one.weight(given)
+        total += (
+            placed * one.weight(unit) // one.weight(given)
+            if placed * one.weight(unit) % one.weight(given) == 0
+            else placed * one.weight(unit) / one.weight(given)
+        )
         rest -= placed
     return total

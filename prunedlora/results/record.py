@@ -335,6 +335,11 @@ class GoesOn(Document):
     decision: Decision
     """The second one."""
 
+    def is_due(self, record: "TrialRecord") -> bool:
+        """Whether this record is still the one that it had when it was stopped there."""
+        look = record.stopped_at
+        return look is not None and look.step == self.step
+
 
 class BaseReference(Document):
     """The untrained base model on the same axes: what accuracy costs nothing."""

@@ -14,6 +14,7 @@ from prunedlora.fleet import cluster
 from prunedlora.fleet.address import check_address
 from prunedlora.fleet.board import Work
 from prunedlora.fleet.slot import Execute
+from prunedlora.planned_size import Planner
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.summary import Summary, summarize
 from prunedlora.results.importances_document import write_importances
@@ -23,8 +24,10 @@ from prunedlora.study.asker import Asker
 from prunedlora.study.importances import find_importances
 from prunedlora.sweep.conclusion import Conclusion, conclude
 from prunedlora.sweep.finish import drop_dominated, finish_recommended, is_recommended_left
+from prunedlora.sweep.judging import Judging
 from prunedlora.sweep.opening import Opening
 from prunedlora.sweep.outcome import SweepResult
+from prunedlora.sweep.second_chance import SecondChance
 from prunedlora.sweep.signals import Signals
 from prunedlora.sweep.slot_run import SlotEnd, SlotRun, run_on_slots
 
@@ -53,6 +56,7 @@ def run_sweep(
     max_seconds: float | None = None,
     retry_failed: bool = False,
     execute: Execute | None = None,
+    planner: Planner | None = None,
 ) -> SweepResult:
     """Runs a sweep, or goes on with one, and leaves records, report and the recommended adapter in its store.
 
@@ -86,8 +90,12 @@ def run_sweep(
         later = (BASE_WORK,) if store.read_base() is None else ()
         run = SlotRun(config, store, lock, asker, console, deadline, execute, later)
         records = _Records(store)
-        opening.check(console, something_is_left=asker.num_left > 0)
-        if asker.num_left or later or is_recommended_left(records.summary()):
+        may_go_on = config.stopping is not None and config.stopping.then == "pause"
+        opening.check(console, something_is_left=asker.num_left > 0 or may_go_on)
+        run.judging = Judging.of(config, store, planner)
+        if run.judging is not None and may_go_on:
+            run.asker = SecondChance(asker, store, run.judging.going_on)
+        if run.asker.num_left or later or is_recommended_left(records.summary()):
             records.known = None
             leaving.enter_context(cluster.connected())
             with Signals() as signals:

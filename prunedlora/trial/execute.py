@@ -249,11 +249,7 @@ def _train(
                 return Verdict.CONTINUE
             verdict = looker.look(candidate)
             # Within a branch there are no checkpoints: from where it left the line it is trained again.
-            if (
-                verdict is Verdict.STOP
-                and looker.looking.keeps_checkpoint
-                and not live.course.is_in_branch(live.step)
-            ):
+            if verdict is Verdict.STOP and looker.looking.keeps_checkpoint and not live.course.is_in_branch(live.step):
                 checkpoint()
             return verdict
 
@@ -261,10 +257,12 @@ def _train(
             # A training that is gone on with may stand at one that it has made before.
             known = {(candidate.step, candidate.cut) for candidate in run.candidates}
             verdict = Verdict.CONTINUE if (live.step, None) in known else add_candidate()
-            if verdict is not Verdict.STOP and look(str(live.step)) is Verdict.STOP:
-                verdict = Verdict.STOP
-            if cutter is None or not cutter.are_due or verdict is Verdict.STOP:
-                return verdict
+            if cutter is not None and cutter.are_due and verdict is not Verdict.STOP:
+                verdict = cut(cutter, verdict)
+            # By now its cuts are there too: they cost little, and count as reached.
+            return verdict if verdict is Verdict.STOP or look(str(live.step)) is Verdict.CONTINUE else Verdict.STOP
+
+        def cut(cutter: Cutter, verdict: Verdict) -> Verdict:
             # Within a branch there are no checkpoints; the last step is one that nothing comes back from.
             is_kept = live.step == live.num_steps or not live.course.is_in_branch(live.step)
             is_written = is_kept and workers.rank == 0

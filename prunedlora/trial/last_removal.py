@@ -34,7 +34,9 @@ def _of_leg(leg: Leg, num_steps: int, step: int) -> int | None:
         return leg.rung.begin if leg.rung.begin < step else None
     end = leg.begin if leg.end is None else leg.end
     # Progress as it is worked out of a step: the first one at which it is not below `end`.
-    last = next(done for done in range(max(0, math.floor(end * num_steps) - 1), num_steps + 1) if done / num_steps >= end)
+    last = next(
+        done for done in range(max(0, math.floor(end * num_steps) - 1), num_steps + 1) if done / num_steps >= end
+    )
     if step >= last:
         return last
     done = _last_multiple(leg.every_steps, 1, step)
