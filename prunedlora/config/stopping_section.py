@@ -8,6 +8,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from prunedlora.config.section import Section
 from prunedlora.config.trial import TrialConfig
+from prunedlora.planned_size import PLANNED_AXES
 
 
 class StoppingConfig(Section):
@@ -41,13 +42,20 @@ class StoppingConfig(Section):
         return self.examples if "examples" in self.model_fields_set else None
 
 
-def stopping_problems(stopping: StoppingConfig | None, num_trials: int, trials: Iterable[TrialConfig]) -> list[str]:
-    """What a sweep has no use for in its stopping. `trials`: the search's, as far as it takes to see that one of them
-    has a candidate on the way."""
+def stopping_problems(
+    stopping: StoppingConfig | None, size: str, num_trials: int, trials: Iterable[TrialConfig]
+) -> list[str]:
+    """What a sweep has no use for in its stopping. `size`: the objective that is one; `trials`: the search's, as far as
+    it takes to see that one of them has a candidate on the way."""
     if stopping is None:
         return []
     if num_trials == 0:
         return ["stopping has no effect with num_trials 0: baselines are never stopped; set stopping to null"]
+    if size not in PLANNED_AXES:
+        return [
+            f"stopping compares trials by the size that they are going to have, and {size!r} is not known before the "
+            f"training: take one of {', '.join(PLANNED_AXES)} as objective, or set stopping to null"
+        ]
     if not stopping.looks and not any(map(_has_candidates_on_the_way, trials)):
         return [
             "stopping has nothing to look at: no looks, and trials of one candidate, at their end; give looks: [0.1], "

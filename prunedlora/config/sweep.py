@@ -164,7 +164,7 @@ class SweepConfig(Section):
     @model_validator(mode="after")
     def _stopping_has_something_to_look_at(self) -> Self:
         trials = (trial_with(self.trial, values) for values in corners(self.space))
-        if problems := stopping_problems(self.stopping, self.num_trials, trials):
+        if problems := stopping_problems(self.stopping, self.size, self.num_trials, trials):
             raise ValueError("\n".join(problems))
         return self
 
@@ -172,6 +172,12 @@ class SweepConfig(Section):
     def quality(self) -> str:
         """The objective that is no size."""
         (name,) = (name for name in self.objectives if name not in SIZES)
+        return name
+
+    @property
+    def size(self) -> str:
+        """The objective that is one."""
+        (name,) = (name for name in self.objectives if name in SIZES)
         return name
 
     def baseline_trials(self) -> list[TrialConfig]:

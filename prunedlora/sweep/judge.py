@@ -126,7 +126,7 @@ def decision_of(found: Verdict) -> dict[str, Any]:
     """A Decision's fields, plain data."""
     return {
         "stops": found.stops,
-        "beaten_by": [{"size": size, "by": by} for size, by in sorted(found.beaten_by.items())],
+        "beaten_by": tuple({"size": size, "by": by} for size, by in sorted(found.beaten_by.items())),
         "spared": found.spared,
         "peers": dict(found.peers),
     }

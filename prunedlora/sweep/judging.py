@@ -11,7 +11,6 @@ from prunedlora.planned_size import Planner
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import GoesOn, TrialRecord
 from prunedlora.results.store import Store
-from prunedlora.sizes import SIZES
 from prunedlora.study.asked import is_trial
 from prunedlora.sweep.judge import About, Judge
 from prunedlora.trial.rivals import comparable
@@ -33,8 +32,7 @@ class Judging:
         """None for a sweep that stops no trials."""
         if config.stopping is None:
             return None
-        (size,) = (name for name in config.objectives if name in SIZES)
-        return cls(config.stopping, store, size, planner)
+        return cls(config.stopping, store, config.size, planner)
 
     def about(self, ask: Ask) -> dict[str, Any]:
         """Of the trial of an ask, whose configuration is in the store."""

@@ -66,6 +66,7 @@ def run_sweep(
         max_seconds: end cleanly after this time; trials in training keep a checkpoint for the next run.
         retry_failed: train trials again whose record says failed.
         execute: what a slot does with its work; None trains for real (tests of the plumbing put something else).
+        planner: which sizes a configuration comes to; None: that is not known, and no trial is judged.
 
     Raises:
         StoreError: the storage cannot be written, or holds something else.
