@@ -80,7 +80,7 @@ class SizeBounds:
         """After layers have competed, none falling below `floor`, until what is left lies between `left`; as they are
         where they had less."""
         least, most = self.totals[unit]
-        if most <= left[0]:
+        if most <= left[1]:
             return self
         layers = [Layers(one.num, one.width, min(one.least, floor), one.most) for one in self.layers]
         totals: dict[Unit, Bounds] = {each: (0, self.totals[each][1]) for each in UNITS}
@@ -163,11 +163,6 @@ def _filled(layers: Iterable[Layers], unit: Unit, given: Unit, amount: int, *, s
     ordered = sorted(layers, key=lambda one: one.weight(unit) / one.weight(given), reverse=not smallest)
     for one in ordered:
         placed = min(rest, one.num * one.weight(given) * (one.most - one.least))
-        # A whole number where whole components fit: bounds that are met are exact.
-        total += (
-            placed * one.weight(unit) // one.weight(given)
-            if placed * one.weight(unit) % one.weight(given) == 0
-            else placed * one.weight(unit) / one.weight(given)
-        )
+        total += placed * one.weight(unit) / one.weight(given)
         rest -= placed
     return total

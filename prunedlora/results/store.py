@@ -188,11 +188,19 @@ class Store:
 
     def read_config(self, key: str) -> dict[str, Any]:
         """Raises StoreError when the trial has none, RecordError when it is broken."""
-        path = self.trial_path(key, "config.json")
-        text = self.storage.read_text(path)
+        return self._config(key, self.storage.read_text(self.trial_path(key, "config.json")))
+
+    def read_configs(self, keys: Sequence[str]) -> list[dict[str, Any]]:
+        """As `read_config` for each, fetched together where the storage can."""
+        paths = [self.trial_path(key, "config.json") for key in keys]
+        found = zip(keys, self.storage.read_texts(paths), strict=True)
+        return [self._config(key, text) for key, text in found]
+
+    def _config(self, key: str, text: str | None) -> dict[str, Any]:
+        path = self.storage.uri_of(self.trial_path(key, "config.json"))
         if text is None:
-            raise StoreError(f"{self.storage.uri_of(path)} does not exist: trial {key} was never queued")
-        return json_object(text, self.storage.uri_of(path))
+            raise StoreError(f"{path} does not exist: trial {key} was never queued")
+        return json_object(text, path)
 
     def write_label(self, key: str, label: str) -> None:
         """What people call the trial; its record takes it over."""

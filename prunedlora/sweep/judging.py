@@ -24,13 +24,12 @@ class Judging:
     store: Store
     size: str
     """Axis of size that they are compared on."""
-    planner: Planner | None
-    """None: no size is known before the training, and no trial is judged."""
+    planner: Planner
 
     @classmethod
     def of(cls, config: SweepConfig, store: Store, planner: Planner | None) -> "Judging | None":
-        """None for a sweep that stops no trials."""
-        if config.stopping is None:
+        """None for a sweep that stops no trials. `planner`: None where nothing is left to be trained."""
+        if config.stopping is None or planner is None:
             return None
         return cls(config.stopping, store, config.size, planner)
 
@@ -70,9 +69,9 @@ class Judging:
     def _judge_of(self, asks: Mapping[str, Ask], records: Mapping[str, TrialRecord]) -> Judge:
         judge = Judge(self.stopping.margin)
         looks = self.store.read_looks_of(list(records.values()))
-        for key, ask in asks.items():
-            record = records.get(key)
-            config = self.store.read_config(key) if record is None else record.config
+        # As they were asked for: those of records name the Hub's commits beside.
+        for ask, config in zip(asks.values(), self.store.read_configs(list(asks)), strict=True):
+            key, record = ask.key, records.get(ask.key)
             judge.begin(key, self._about(ask, config))
             for stored in self.store.looks(key) if record is None else looks[key]:
                 judge.see(key, stored.model_dump(mode="json"))
@@ -81,7 +80,7 @@ class Judging:
         return judge
 
     def _about(self, ask: Ask, config: Mapping[str, Any]) -> About:
-        planned = () if self.planner is None else self.planner(TrialConfig.model_validate(config))
+        planned = self.planner(TrialConfig.model_validate(config))
         bounds = [each.bounds.get(self.size) for each in planned]
         known = [] if None in bounds else [each for each in bounds if each is not None]
         return About(

@@ -10,6 +10,7 @@ from rich.console import Console
 from prunedlora.config.identity import KEY_VERSION, contents
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.plain_print import print_plain
+from prunedlora.planned_size import Planner
 from prunedlora.results.driver_lock import DriverLock
 from prunedlora.results.store import Store
 from prunedlora.sweep.bind import bind, bind_data, commits_of
@@ -42,6 +43,11 @@ class Opening:
         self.is_new = not self.store.check(self._tree)
         """Whether the store is that of no sweep yet."""
         self._found: Findings | None = None
+
+    @property
+    def planner(self) -> Planner | None:
+        """Which sizes configurations come to; None before a `check`, or where it had nothing to look at."""
+        return None if self._found is None else self._found.planner
 
     def create(self) -> None:
         """Makes a new store that of the sweep; a sweep that cannot run gets none. Raises what `preflight` finds."""

@@ -14,7 +14,6 @@ from prunedlora.fleet import cluster
 from prunedlora.fleet.address import check_address
 from prunedlora.fleet.board import Work
 from prunedlora.fleet.slot import Execute
-from prunedlora.planned_size import Planner
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.summary import Summary, summarize
 from prunedlora.results.importances_document import write_importances
@@ -56,7 +55,6 @@ def run_sweep(
     max_seconds: float | None = None,
     retry_failed: bool = False,
     execute: Execute | None = None,
-    planner: Planner | None = None,
 ) -> SweepResult:
     """Runs a sweep, or goes on with one, and leaves records, report and the recommended adapter in its store.
 
@@ -66,7 +64,6 @@ def run_sweep(
         max_seconds: end cleanly after this time; trials in training keep a checkpoint for the next run.
         retry_failed: train trials again whose record says failed.
         execute: what a slot does with its work; None trains for real (tests of the plumbing put something else).
-        planner: which sizes a configuration comes to; None: that is not known, and no trial is judged.
 
     Raises:
         StoreError: the storage cannot be written, or holds something else.
@@ -91,10 +88,11 @@ def run_sweep(
         later = (BASE_WORK,) if store.read_base() is None else ()
         run = SlotRun(config, store, lock, asker, console, deadline, execute, later)
         records = _Records(store)
-        may_go_on = config.stopping is not None and config.stopping.then == "pause"
+        pauses = config.stopping is not None and config.stopping.then == "pause"
+        may_go_on = pauses and any(record.stopped_at is not None for record in asker.records)
         opening.check(console, something_is_left=asker.num_left > 0 or may_go_on)
-        run.judging = Judging.of(config, store, planner)
-        if run.judging is not None and may_go_on:
+        run.judging = Judging.of(config, store, opening.planner)
+        if run.judging is not None and pauses:
             run.asker = SecondChance(asker, store, run.judging.going_on)
         if run.asker.num_left or later or is_recommended_left(records.summary()):
             records.known = None
