@@ -31,7 +31,7 @@ class _Seen:
 
     loss: float
     stderr: float | None
-    outcomes: array[float]
+    outcomes: Sequence[float]
     """Of each example; their mean is the loss."""
     last_removal: float | None
 
