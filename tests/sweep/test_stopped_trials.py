@@ -17,7 +17,7 @@ from prunedlora.results.store import Store
 from prunedlora.sweep.run import run_sweep
 from tests import tiny
 
-GOOD = {"optimizer.learning_rate": 2e-2, "optimizer.head_learning_rate": 2e-2}
+GOOD = {"optimizer.learning_rate": 1e-5, "optimizer.head_learning_rate": 1e-5}
 
 
 def left_in_ray() -> list[str]:
@@ -32,12 +32,12 @@ def left_in_ray() -> list[str]:
 def test_many_stopped_trials_leave_nothing_behind_and_are_stopped_again(tmp_path: Path, shared_ray: None) -> None:
     before = left_in_ray()
     tree: dict[str, Any] = tiny.sweep_tree(tmp_path, tmp_path / "store")
-    tree["trial"]["optimizer"] = {"learning_rate": 1e-7, "head_learning_rate": 1e-7}
+    tree["trial"]["optimizer"] = {"learning_rate": 0.4, "head_learning_rate": 0.4}
     tree |= {
         "num_trials": 8,
         "sampler": "random",
         "resources": {"num_slots": 1},
-        "space": {"optimizer.learning_rate": {"log_uniform": [1e-7, 1e-6]}},
+        "space": {"optimizer.learning_rate": {"log_uniform": [0.4, 0.8]}},
         "baselines": [GOOD, GOOD | {"seed": 1}],
         "stopping": {"looks": [0.3], "examples": 20},
     }
