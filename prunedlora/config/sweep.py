@@ -6,10 +6,11 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from prunedlora.config.baselines import LABEL, label_problems, without_label
 from prunedlora.config.constraint_problems import constraint_problems
-from prunedlora.config.corners import ask_order
+from prunedlora.config.corners import ask_order, corners
 from prunedlora.config.given import given_first, known_problems
 from prunedlora.config.section import Section
 from prunedlora.config.space import SpaceEntry, Value
+from prunedlora.config.stopping_section import StoppingConfig, stopping_problems
 from prunedlora.config.sweep_problems import (
     baseline_field_problems,
     gpu_problems,
@@ -105,6 +106,8 @@ class SweepConfig(Section):
     """The recommended adapter is the smallest whose quality is at most this much worse than the best's."""
     seed: NonNegativeInt = 0
     """Seed of the sampler."""
+    stopping: StoppingConfig | None = None
+    """Whether trials of the search end early that others have left behind; None: none does."""
     resources: ResourcesConfig = ResourcesConfig()
     retention: RetentionConfig = RetentionConfig()
     trial: TrialConfig
@@ -190,10 +193,23 @@ class SweepConfig(Section):
             raise ValueError("\n".join(problems))
         return self
 
+    @model_validator(mode="after")
+    def _stopping_has_something_to_look_at(self) -> Self:
+        trials = (trial_with(self.trial, values) for values in corners(self.space))
+        if problems := stopping_problems(self.stopping, self.size, self.num_trials, trials):
+            raise ValueError("\n".join(problems))
+        return self
+
     @property
     def quality(self) -> str:
         """The objective that is no size."""
         (name,) = (name for name in self.objectives if name not in SIZES)
+        return name
+
+    @property
+    def size(self) -> str:
+        """The objective that is one."""
+        (name,) = (name for name in self.objectives if name in SIZES)
         return name
 
     def baseline_trials(self) -> list[TrialConfig]:

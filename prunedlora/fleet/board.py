@@ -11,8 +11,9 @@ have replaced must not end what these have in hand. Such workers hear REPLACED.
 import asyncio
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypedDict
+from typing import Any, Final, Literal, Protocol, TypedDict
 
 REPLACED: Final = "replaced"
 """What workers hear whose place others have taken, or whose work others do by now."""
@@ -32,6 +33,26 @@ class Work(TypedDict):
 def work_name(work: Work) -> str:
     """What tells pieces of work apart that are no trials: "base", "test KEY CANDIDATE"."""
     return " ".join(part for part in (work["kind"], work["key"], work["candidate"]) if part)
+
+
+class Judge(Protocol):
+    """Who says which trials are left behind; the driver brings it (sweep/judge.py)."""
+
+    def begin(self, key: str, about: Mapping[str, Any]) -> None:
+        """A trial is to be trained, or goes on; `about`: what must be known of it."""
+
+    def look(self, key: str, look: Mapping[str, Any], is_decided: bool) -> dict[str, Any] | None:
+        """Takes a look at a trial; the decision, None where there is none, or it was decided on before."""
+
+    def end(self, key: str, status: str) -> None:
+        """A trial has ended: completed, stopped or failed."""
+
+
+class Looked(TypedDict):
+    """The answer to a look."""
+
+    answer: "Answer"
+    decision: dict[str, Any] | None
 
 
 class Standing(TypedDict):
@@ -93,7 +114,9 @@ class _Slot:
 
 
 class Board:
-    def __init__(self) -> None:
+    def __init__(self, judge: Judge | None = None) -> None:
+        """`judge`: None where no trial is judged."""
+        self._judge = judge
         self._queue: deque[Work] = deque()
         self._later: deque[Work] = deque()
         self._trials: dict[str, _Trial] = {}
@@ -109,13 +132,15 @@ class Board:
 
     # --- proxies
 
-    async def put(self, key: str) -> None:
-        """Queues a trial; nothing to do while it is queued or trained.
+    async def put(self, key: str, about: Mapping[str, Any] | None = None) -> None:
+        """Queues a trial; nothing to do while it is queued or trained. `about`: for the judge.
 
-        One that has ended is queued again: it is asked for anew when the driver saw no record of it.
+        One that has ended is queued again: it is asked for anew when the driver saw no record of it, or it goes on.
         """
         if key in self._trials and self._trials[key].status is None:
             return
+        if self._judge is not None and about is not None:
+            self._judge.begin(key, about)
         self._trials[key] = _Trial(status="paused" if self._paused else None)
         if not self._paused:
             self._queue.append({"kind": "trial", "key": key, "candidate": ""})
@@ -172,6 +197,15 @@ class Board:
         self._wake()
         return self._answer()
 
+    async def look(self, slot: int, start: int, key: str, look: Mapping[str, Any], is_decided: bool) -> Looked:
+        """Takes a look at the trial in hand, which the judge decides on unless that was done before; the trial obeys
+        the decision."""
+        if not self._listens(slot, start):
+            return {"answer": REPLACED, "decision": None}
+        self._slots[slot].stepped = True
+        decision = None if self._judge is None else self._judge.look(key, look, is_decided)
+        return {"answer": self._answer(), "decision": decision}
+
     async def progress(self, slot: int, start: int, step: int, num_steps: int, tokens_per_second: float) -> Answer:
         """Notes how far the trial in hand is, and how fast; the answer says whether to go on."""
         if not self._listens(slot, start):
@@ -200,6 +234,8 @@ class Board:
         state.num_finished += status != "paused"
         if work["kind"] == "trial":
             self._trials[work["key"]].status = status
+            if self._judge is not None and status != "paused":
+                self._judge.end(work["key"], status)
         else:
             self._outcomes[work_name(work)] = message or status
         self._wake()

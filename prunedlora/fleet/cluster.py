@@ -11,7 +11,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from prunedlora.fleet.address import ClusterError, check_address, given_address
-from prunedlora.fleet.board import Board
+from prunedlora.fleet.board import Board, Judge
 from prunedlora.fleet.slot_thread import slots_are_left
 
 OBJECT_STORE_BYTES = 256 * 2**20  # only candidates and keys pass through it
@@ -121,7 +121,8 @@ def local_nodes() -> list[dict[str, float]]:
     return [{"CPU": float(cpus), "GPU": float(gpus)}]
 
 
-def start_board() -> Any:
-    """The board's actor handle; it takes no CPU and lives on the driver's node, so that they die together."""
+def start_board(judge: Judge | None = None) -> Any:
+    """The board's actor handle; it takes no CPU and lives on the driver's node, so that they die together. `judge`: a
+    copy of it judges the trials."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(Board).options(num_cpus=0, max_concurrency=10_000, scheduling_strategy=here).remote()
+    return ray.remote(Board).options(num_cpus=0, max_concurrency=10_000, scheduling_strategy=here).remote(judge)

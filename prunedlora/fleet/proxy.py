@@ -4,7 +4,7 @@ It imports no torch and asks for a little memory only, so that it starts at once
 raises for a failed trial: what became of it is in the store, and Tune reuses the proxy's process for the next one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ray import tune
@@ -19,14 +19,17 @@ def make_proxy(board: Any) -> Callable[[dict[str, Any]], None]:
     """The trainable for `tune.Tuner`; `board` is the board's actor handle."""
 
     def trial(config: dict[str, Any]) -> None:
-        forward(board, config["key"], tune.report)
+        forward(board, config["key"], tune.report, config.get("about"))
 
     return tune.with_resources(trial, {"cpu": 0, "memory": MEMORY_BYTES})
 
 
-def forward(board: Any, key: str, report: Callable[[dict[str, Any]], None]) -> str:
-    """Puts a trial on the board and reports every candidate until it ends; returns how it ended."""
-    answer(board.put.remote(key))
+def forward(
+    board: Any, key: str, report: Callable[[dict[str, Any]], None], about: Mapping[str, Any] | None = None
+) -> str:
+    """Puts a trial on the board and reports every candidate until it ends; returns how it ended. `about`: for the
+    board's judge."""
+    answer(board.put.remote(key, about))
     num_seen = 0
     while True:
         candidates, status = answer(board.candidates.remote(key, num_seen, POLL_SECONDS))

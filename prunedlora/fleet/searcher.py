@@ -3,6 +3,7 @@
 Tune's own results are not looked at: what became of a trial is in the store, under its key.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from ray.tune.search import Searcher
@@ -34,9 +35,11 @@ class Asks(Protocol):
 class StoreSearcher(Searcher):
     """Bridge between Tune's trial ids and the numbers of asks; no policy of its own."""
 
-    def __init__(self, asks: Asks) -> None:
+    def __init__(self, asks: Asks, about: Callable[[Ask], dict[str, Any] | None] = lambda ask: None) -> None:
+        """`about`: what the board's judge must know of a trial; None: nothing."""
         super().__init__()
         self._asks = asks
+        self._about = about
         self._out: dict[str, Ask] = {}
         self._ended = False
 
@@ -58,7 +61,8 @@ class StoreSearcher(Searcher):
             is_over = self._ended or (self._asks.finished and not self._out)
             return Searcher.FINISHED if is_over else None
         self._out[trial_id] = ask
-        return {"key": ask.key, "number": ask.number}
+        about = self._about(ask)
+        return {"key": ask.key, "number": ask.number} | ({} if about is None else {"about": about})
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Takes the trial back; its record decides what the study is told, a trial without one stays in flight."""

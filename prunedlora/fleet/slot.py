@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from prunedlora.config.stopping_section import StoppingConfig
 from prunedlora.fleet.board import Work
 
 Execute = Callable[[Work, Any], str]
@@ -29,5 +30,7 @@ class SlotSettings:
     keep_checkpoints: bool
     checkpoint_every_steps: int | None
     checkpoint_every_seconds: float | None
+    stopping: StoppingConfig | None = None
+    """How trials are looked at on the way; None: they are not."""
     execute: Execute | None = None
     """None trains for real; tests of the plumbing put something else."""

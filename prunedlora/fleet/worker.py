@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import ray
@@ -22,10 +23,11 @@ from prunedlora.config.pins import pinned
 from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.candidate_test import measure_test
 from prunedlora.fleet.answers import answer
-from prunedlora.fleet.board import REPLACED, Work
+from prunedlora.fleet.board import REPLACED, Looked, Work
 from prunedlora.fleet.slot import SlotSettings
 from prunedlora.results.driver import read_driver
 from prunedlora.results.driver_lock import SETTLE_SECONDS
+from prunedlora.results.record import StoredLook
 from prunedlora.results.store import Store
 from prunedlora.results.sweep_binding import changed_contents
 from prunedlora.training.distributed import Workers
@@ -34,6 +36,7 @@ from prunedlora.trial.assets import AssetCache
 from prunedlora.trial.base_reference import measure_base
 from prunedlora.trial.execute import execute_trial
 from prunedlora.trial.failures import loading, row_of
+from prunedlora.trial.looking import Looking
 from prunedlora.trial.outside_error import OutsideError
 
 TAKE_SECONDS = 30.0
@@ -64,6 +67,8 @@ class Bench:
     progress: Callable[[int, int, float], Verdict]
     checkpointed: Callable[[], None]
     """Tells the board that the trial in hand has a new checkpoint."""
+    look: Callable[[str, StoredLook, bool], dict[str, Any] | None] = lambda *_: None
+    """Tells the board a look at a trial, by key, and whether it was decided on; gives the decision."""
     fingerprints: dict[str, str] = field(default_factory=dict)
     """Data sections with what their names stand for, as JSON → fingerprint of their examples as this worker loads
     them."""
@@ -92,6 +97,7 @@ def serve(settings: SlotSettings) -> None:
         report=words.report,
         progress=words.progress,
         checkpointed=words.checkpointed,
+        look=words.look,
     )
     while True:
         work = words.take() if workers.rank == 0 else None
@@ -125,6 +131,7 @@ def execute_work(work: Work, bench: Bench) -> str:
     )
     if ended is not None:
         return ended
+    stopping = settings.stopping
     return execute_trial(
         trial,
         key,
@@ -139,12 +146,16 @@ def execute_work(work: Work, bench: Bench) -> str:
         checkpoint_every_steps=settings.checkpoint_every_steps,
         checkpoint_every_seconds=settings.checkpoint_every_seconds,
         checkpointed=bench.checkpointed,
+        looking=None if stopping is None else Looking(stopping, partial(bench.look, key)),
     )
 
 
 def _ended(store: Store, key: str, epoch: int) -> str | None:
-    """How a trial has ended already; None: it has not, or has failed in an earlier run and is tried again."""
+    """How a trial has ended already; None: it has not, or has failed in an earlier run and is tried again, or was
+    stopped and goes on."""
     record = store.read_record(key)
+    if record is not None and (goes_on := store.read_goes_on(key)) is not None and goes_on.is_due(record):
+        return None
     if record is None or (record.status == "failed" and not store.has_failed(key, epoch)):
         return None
     return record.status
@@ -297,6 +308,14 @@ class _Words:
 
     def report(self, key: str, candidate: dict[str, Any]) -> Verdict:
         return self._verdict(self._board.report.remote(self._slot, self._start, key, candidate))
+
+    def look(self, key: str, stored: StoredLook, is_decided: bool) -> dict[str, Any] | None:
+        """The decision on a look. Raises ReplacedError."""
+        told = stored.model_dump(mode="json")
+        looked: Looked = answer(self._board.look.remote(self._slot, self._start, key, told, is_decided))
+        if looked["answer"] == REPLACED:
+            raise self._replaced()
+        return looked["decision"]
 
     def checkpointed(self) -> None:
         self._verdict(self._board.advance.remote(self._slot, self._start))

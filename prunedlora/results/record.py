@@ -275,6 +275,72 @@ class ScreenedCut(Document):
         return f"{self.step}{self.cut.name}"
 
 
+class Beaten(Document):
+    """Who is ahead at a size."""
+
+    size: float = Field(ge=0.0)
+    """That the trial had still ahead, on the sweep's axis of size."""
+    by: Key
+    """Of a trial with a size that is no larger."""
+
+
+class Decision(Document):
+    """Whether a trial goes on after a look, and what that was decided by (study/stopping.py)."""
+
+    stops: bool
+    beaten_by: tuple[Beaten, ...] = ()
+    """Rising in size."""
+    spared: str | None = None
+    """Why it goes on though it is beaten at every size."""
+    peers: dict[Key, float] = Field(default={})
+    """Key → loss of the trials that it was compared with, as far on as it."""
+
+    @property
+    def words(self) -> str:
+        """By whom it is beaten: the trials, each once."""
+        others = list(dict.fromkeys(each.by for each in self.beaten_by))
+        return f"beaten by {', '.join(others)}" if others else "beaten by none"
+
+
+class Look(Document):
+    """A trial on the way, on a few validation examples (the first): no candidate, unless there is one of its step."""
+
+    step: int = Field(ge=1)
+    share: float = Field(gt=0.0, lt=1.0)
+    """Of the training's steps that is done."""
+    loss: Figure
+    last_removal: float | None = None
+    """Share of the steps after which components went last; None: none have gone."""
+    decision: Decision | None = None
+    """None: it was not judged, being a baseline, or of sizes that are not known before it is trained."""
+
+
+class StoredLook(Document):
+    """A look with what it saw on each example, for paired comparisons with others; written before it is acted on."""
+
+    schema_version: Literal[2] = SCHEMA_VERSION
+    look: Look
+    loss_sums: tuple[float, ...] = Field(min_length=1)
+    """As of ExampleOutcomes."""
+    num_targets: tuple[int, ...]
+
+
+class GoesOn(Document):
+    """That a trial that was stopped goes on from its checkpoint, by a second judgement after all was asked; written
+    before it does."""
+
+    schema_version: Literal[2] = SCHEMA_VERSION
+    step: int = Field(ge=1)
+    """Of the look at which it was stopped."""
+    decision: Decision
+    """The second one."""
+
+    def is_due(self, record: "TrialRecord") -> bool:
+        """Whether this record is still the one that it had when it was stopped there."""
+        look = record.stopped_at
+        return look is not None and look.step == self.step
+
+
 class BaseReference(Document):
     """The untrained base model on the same axes: what accuracy costs nothing."""
 
@@ -331,6 +397,8 @@ class TrialRecord(Document):
     """In order of their steps; cuts after what they were made from."""
     screened_cuts: tuple[ScreenedCut, ...] = ()
     """What became of all cuts that were asked for, those that were passed over or left out among them."""
+    looks: tuple[Look, ...] = ()
+    """What it was judged by on the way, in order of the steps; none in a sweep that stops no trials."""
     environment: Environment
     train_seconds: float = Field(ge=0.0)
     """Of the whole training, once for all of its candidates."""
@@ -359,6 +427,13 @@ class TrialRecord(Document):
         """The last of those that are as they were trained for which these were measured (`Candidate.is_measured`)."""
         trained = (each for each in reversed(self.candidates) if each.cut is None)
         return next((each for each in trained if each.is_measured(objectives)), None)
+
+    @property
+    def stopped_at(self) -> Look | None:
+        """The look after which it was stopped; None where it was not, or by another rule."""
+        last = self.looks[-1] if self.looks else None
+        is_stopped = last is not None and last.decision is not None and last.decision.stops
+        return last if self.status == "stopped" and is_stopped else None
 
     def candidate(self, name: str) -> Candidate:
         """The candidate called `name` (Candidate.name). Raises KeyError, listing the names, when there is none."""

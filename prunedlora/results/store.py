@@ -21,6 +21,8 @@
     trials/<key>/checkpoints/<…>/   to resume from
     trials/<key>/adapters/<step>/   plain PEFT adapters
     trials/<key>/outcomes/<…>.json  what a candidate did on each validation example
+    trials/<key>/looks/<step>.json  what it was judged by on the way, written before it ends or goes on
+    trials/<key>/goes_on.json       that it goes on though it was stopped, written before it does
     trials/<key>/latency/<…>.json   measured on demand (latency.py)
     trials/<key>/record.json        what came out, written last
     trials/<key>/harness/<…>.json   what lm-evaluation-harness measured afterwards (harness.py)
@@ -44,7 +46,9 @@ from prunedlora.results.record import (
     D,
     Document,
     ExampleOutcomes,
+    GoesOn,
     RecordError,
+    StoredLook,
     TrialRecord,
     from_json,
     json_object,
@@ -184,11 +188,19 @@ class Store:
 
     def read_config(self, key: str) -> dict[str, Any]:
         """Raises StoreError when the trial has none, RecordError when it is broken."""
-        path = self.trial_path(key, "config.json")
-        text = self.storage.read_text(path)
+        return self._config(key, self.storage.read_text(self.trial_path(key, "config.json")))
+
+    def read_configs(self, keys: Sequence[str]) -> list[dict[str, Any]]:
+        """As `read_config` for each, fetched together where the storage can."""
+        paths = [self.trial_path(key, "config.json") for key in keys]
+        found = zip(keys, self.storage.read_texts(paths), strict=True)
+        return [self._config(key, text) for key, text in found]
+
+    def _config(self, key: str, text: str | None) -> dict[str, Any]:
+        path = self.storage.uri_of(self.trial_path(key, "config.json"))
         if text is None:
-            raise StoreError(f"{self.storage.uri_of(path)} does not exist: trial {key} was never queued")
-        return json_object(text, self.storage.uri_of(path))
+            raise StoreError(f"{path} does not exist: trial {key} was never queued")
+        return json_object(text, path)
 
     def write_label(self, key: str, label: str) -> None:
         """What people call the trial; its record takes it over."""
@@ -276,6 +288,40 @@ class Store:
         """As `read_outcomes` for pairs of key and candidate, fetched together where the storage can."""
         paths = [self.trial_path(key, "outcomes", f"{candidate}.json") for key, candidate in candidates]
         return self.read_documents(ExampleOutcomes, paths)
+
+    def write_look(self, key: str, stored: StoredLook) -> None:
+        """Replaces the one of its step."""
+        self.write_document(self._look_path(key, stored.look.step), stored)
+
+    def read_look(self, key: str, step: int) -> StoredLook | None:
+        """None where the trial was not looked at after this step. Raises RecordError for a broken file."""
+        return self.read_document(StoredLook, self._look_path(key, step))
+
+    def looks(self, key: str) -> list[StoredLook]:
+        """All looks at a trial, in order of the steps. Raises RecordError for a broken file."""
+        folder = self.trial_path(key, "looks")
+        paths = [f"{folder}/{name}" for name in self.storage.names(folder)]
+        return [stored for stored in self.read_documents(StoredLook, paths) if stored is not None]
+
+    def read_looks_of(self, records: Sequence[TrialRecord]) -> dict[str, list[StoredLook]]:
+        """Key → the looks that these records name, fetched together where the storage can."""
+        named = [(record.key, look.step) for record in records for look in record.looks]
+        found = self.read_documents(StoredLook, [self._look_path(key, step) for key, step in named])
+        looks: dict[str, list[StoredLook]] = {record.key: [] for record in records}
+        for (key, _), stored in zip(named, found, strict=True):
+            if stored is not None:
+                looks[key].append(stored)
+        return looks
+
+    def _look_path(self, key: str, step: int) -> str:
+        return self.trial_path(key, "looks", f"{step:08d}.json")
+
+    def write_goes_on(self, key: str, goes_on: GoesOn) -> None:
+        self.write_document(self.trial_path(key, "goes_on.json"), goes_on)
+
+    def read_goes_on(self, key: str) -> GoesOn | None:
+        """None for a trial that was not stopped, or has ended with that."""
+        return self.read_document(GoesOn, self.trial_path(key, "goes_on.json"))
 
     def trial_keys(self, beginning: str = "") -> list[str]:
         """The keys of all trials that were queued, with a record or without, that begin so, sorted."""

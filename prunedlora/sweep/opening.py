@@ -44,6 +44,11 @@ class Opening:
         """Whether the store is that of no sweep yet."""
         self._found: Findings | None = None
 
+    @property
+    def planner(self) -> Planner | None:
+        """Which sizes configurations come to; None before a `check`, or where it had nothing to look at."""
+        return None if self._found is None else self._found.planner
+
     def create(self) -> None:
         """Makes a new store that of the sweep; a sweep that cannot run gets none. Raises what `preflight` finds."""
         if self.is_new:

@@ -16,6 +16,7 @@ from prunedlora.adapters.targets import resolve_head
 from prunedlora.config.corners import corners
 from prunedlora.config.identity import trial_key
 from prunedlora.config.pins import pinned
+from prunedlora.config.stopping_section import StoppingConfig
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.config.trial_sections import ModelConfig
@@ -150,6 +151,8 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
         if is_first and is_small(skeleton):
             try_batch(trial, task, skeleton, steps, found.tokens.tried)
         _check_sizes(trial, splits, config.resources.num_workers)
+        if config.stopping is not None:
+            _check_looks(config.stopping, trial, len(splits.validation), config.resources.num_workers)
         if identity not in documents:
             harness = load_harness(trial, config.resources.num_workers)
             documents[identity] = 0 if harness is None else harness.num_documents
@@ -271,6 +274,20 @@ def _check_sizes(trial: TrialConfig, splits: Splits, num_workers: int) -> None:
         )
     if most is not None and most > num_validation:
         raise PreflightError(f"evaluation.max_examples {most} is above the {num_validation} validation examples")
+
+
+def _check_looks(stopping: StoppingConfig, trial: TrialConfig, num_validation: int, num_workers: int) -> None:
+    available = min(num_validation, trial.evaluation.max_examples or num_validation)
+    asked = stopping.asked_examples
+    if asked is not None and asked > available:
+        raise PreflightError(
+            f"stopping.examples {asked} is above the {available} validation examples that candidates are evaluated on; "
+            "give no more, or null for all"
+        )
+    if asked is not None and asked < num_workers:
+        raise PreflightError(
+            f"stopping.examples {asked} is below resources.num_workers {num_workers}: each needs an example"
+        )
 
 
 def _check_head(trial: TrialConfig, task: Task, model: PreTrainedModel, heads: Sequence[str]) -> None:

@@ -54,7 +54,8 @@ class Progress:
         self._records: dict[str, TrialRecord] = {record.key: record for record in records}
         self._rungs = SlotRungs(store)
         self._standing = self._stand()
-        self._seen: set[str] = set()
+        self._seen: set[tuple[str, str]] = set()
+        """Keys and how they ended: one that was stopped may go on."""
         self._shown: RenderableType = ""
         self._view = LiveView(console, lambda: self._shown)
         self._began = time.monotonic()
@@ -74,19 +75,22 @@ class Progress:
     def update(self, snapshot: dict[str, Any]) -> None:
         """Shows how things stand: on a terminal always, elsewhere when a trial has ended or a minute has passed."""
         fresh = []
-        ended = {key for key, status in snapshot["ended"].items() if status != "paused"}  # which leaves no record
-        for key in ended - self._seen:
+        ended = {each for each in snapshot["ended"].items() if each[1] != "paused"}  # which leaves no record
+        for key, status in ended - self._seen:
             try:
                 record = self._store.read_record(key)
             except StoreError:  # what is shown can wait for the next look; what cannot be done without is read again
                 continue
             if record is not None:
-                self._seen.add(key)
+                self._seen.add((key, status))
                 fresh.append(record)
                 self._records[key] = record
         if fresh:
             self._standing = self._stand()
         if self._view.is_live:
+            for record in fresh:
+                if record.stopped_at is not None:
+                    self.say(ended_line(record, self._objectives.quality))
             self._shown = self._view_of(snapshot)
             return
         for record in fresh:
@@ -126,6 +130,9 @@ class Progress:
         failed = self._standing.num_failed
         parts = [f"{len(self._records) - failed}/{self._num_trials} done", f"{snapshot['running']} running"]
         parts.append(f"{failed} failed")
+        stopped = sum(record.status == "stopped" for record in self._records.values())
+        if stopped:
+            parts.append(f"{stopped} of those done were stopped")
         best = self._standing.best
         if best is not None:
             parts.append(f"best {self._objectives.quality} {figure_text(best.quality)}")

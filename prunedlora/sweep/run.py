@@ -23,8 +23,10 @@ from prunedlora.study.asker import Asker
 from prunedlora.study.importances import find_importances
 from prunedlora.sweep.conclusion import Conclusion, conclude
 from prunedlora.sweep.finish import drop_dominated, finish_recommended, is_recommended_left
+from prunedlora.sweep.judging import Judging
 from prunedlora.sweep.opening import Opening
 from prunedlora.sweep.outcome import SweepResult
+from prunedlora.sweep.second_chance import SecondChance
 from prunedlora.sweep.signals import Signals
 from prunedlora.sweep.slot_run import SlotEnd, SlotRun, run_on_slots
 
@@ -86,9 +88,14 @@ def run_sweep(
         later = (BASE_WORK,) if store.read_base() is None else ()
         run = SlotRun(config, store, lock, asker, console, deadline, execute, later)
         records = _Records(store)
-        opening.check(console, something_is_left=asker.num_left > 0)
+        pauses = config.stopping is not None and config.stopping.then == "pause"
+        may_go_on = pauses and any(record.stopped_at is not None for record in asker.records)
+        opening.check(console, something_is_left=asker.num_left > 0 or may_go_on)
         asker.planner = opening.planner
-        if asker.num_left or later or is_recommended_left(records.summary()):
+        run.judging = Judging.of(config, store, opening.planner)
+        if run.judging is not None and pauses:
+            run.asker = SecondChance(asker, store, run.judging.going_on)
+        if run.asker.num_left or later or is_recommended_left(records.summary()):
             records.known = None
             leaving.enter_context(cluster.connected())
             with Signals() as signals:

@@ -19,12 +19,13 @@ from prunedlora.fleet.slots import RAY_FOLDER, Slots, SlotsLostError
 from prunedlora.results.analysis.pareto import Objectives
 from prunedlora.results.driver_lock import DriverLock
 from prunedlora.results.store import Store
+from prunedlora.sweep.judging import Judging
 from prunedlora.sweep.outcome import Ending
 from prunedlora.sweep.progress import Progress
 from prunedlora.sweep.signals import Signals
 from prunedlora.sweep.slot_news import SlotNews
 from prunedlora.sweep.terms import Terms, TrialSource
-from prunedlora.sweep.watch import num_serving, watch
+from prunedlora.sweep.watch import nothing_about, num_serving, watch
 
 POLL_SECONDS = 0.5
 PLACELESS_SECONDS = 600.0
@@ -51,6 +52,8 @@ class SlotRun:
     """What a slot does with its work; None: it does it for real."""
     later: tuple[Work, ...] = ()
     """Work beside the trials that slots do while none waits; `finish` asks for its outcome."""
+    judging: Judging | None = None
+    """How trials are judged on the way; None: none is."""
     ending: Ending = "all trials are done"
     num_ended: int = 0
     startup_seconds: float = 0.0
@@ -65,7 +68,8 @@ def run_on_slots(run: SlotRun, signals: Signals, leaving: ExitStack, finish: Cal
     """
     resources, store, asker = run.terms.resources, run.store, run.asker
     at_first = num_slots(resources, cluster.nodes(), asker.num_left, may_grow=cluster.may_grow())
-    board = cluster.start_board()
+    judging = run.judging
+    board = cluster.start_board(None if judging is None else judging.judge())
     slots = Slots(resources, store.storage)
     started = time.time()
     for slot in range(at_first):
@@ -93,7 +97,9 @@ def run_on_slots(run: SlotRun, signals: Signals, leaving: ExitStack, finish: Cal
         with progress:
             if asker.num_left:
                 grow = _Growth(run, board, slots)
-                run.ending = watch(board, asker, slots, run.lock, signals, progress, news, run.deadline, grow)
+                about = nothing_about if judging is None else judging.about
+                given = (board, asker, slots, run.lock, signals, progress, news, run.deadline, grow)
+                run.ending = watch(*given, about)
             if run.ending not in ("interrupted", "the time is up"):
                 finish(SlotEnd(run, board, slots, progress, news))
     except BaseException:
@@ -192,5 +198,6 @@ def _settings(run: SlotRun, board: Any, slot: int) -> SlotSettings:
         keep_checkpoints=run.terms.retention.checkpoints == "always",
         checkpoint_every_steps=run.terms.retention.checkpoint_every_steps,
         checkpoint_every_seconds=run.terms.retention.checkpoint_every_seconds,
+        stopping=None if run.judging is None else run.judging.stopping,
         execute=run.execute,
     )

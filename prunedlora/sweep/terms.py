@@ -30,12 +30,19 @@ class Terms(Protocol):
 
 
 class TrialSource(Protocol):
-    """Who hands out trials and takes them back: `study.asker.Asker`, `study.confirm_asker.ConfirmAsker`."""
+    """Who hands out trials and takes them back: `study.asker.Asker`, `study.confirm_asker.ConfirmAsker`,
+    `sweep.second_chance.SecondChance`."""
 
     num_slots: int
-    num_kept: int
-    num_resumed: int
-    problems: list[str]
+
+    @property
+    def num_kept(self) -> int: ...
+
+    @property
+    def num_resumed(self) -> int: ...
+
+    @property
+    def problems(self) -> list[str]: ...
 
     @property
     def num_repeats(self) -> int: ...

@@ -11,9 +11,9 @@ def ended_line(record: TrialRecord, quality: str) -> str:
     """How a trial ended: what it found at which sizes, and in which time. `quality`: the sweep's objective."""
     if record.failure is not None:
         return f"trial {record.key} failed: {record.failure.type}: {record.failure.message}"
-    last = record.last_trained
+    last, ended = record.last_trained, f"trial {record.key} {_ending(record)}"
     if last is None:
-        return f"trial {record.key} {record.status}"
+        return ended
     failure = last.harness_failure
     further = "" if failure is None else f"; lm-evaluation-harness failed: {failure.type}: {failure.message}"
     measured = [one for one in record.candidates if one.rung is not None and quality in one.figures] or [last]
@@ -24,7 +24,15 @@ def ended_line(record: TrialRecord, quality: str) -> str:
     training = "no training" if is_untrained(record) else f"{record.train_seconds:.0f} s"
     parts = [training, share, throughput_text(record)]
     time = ", ".join(part for part in parts if part)
-    return f"trial {record.key} {record.status}: {' to '.join(texts)}{num}, {time}{further}"
+    return f"{ended}: {' to '.join(texts)}{num}, {time}{further}"
+
+
+def _ending(record: TrialRecord) -> str:
+    """As "completed", or "stopped at 10 % of its steps, beaten by …"."""
+    look = record.stopped_at
+    if look is None or look.decision is None:
+        return record.status
+    return f"stopped at {look.share:.0%} of its steps, {look.decision.words}"
 
 
 def candidate_text(candidate: Candidate, quality: str) -> str:

@@ -11,6 +11,7 @@ from prunedlora.fleet.answers import BoardLostError, answer
 from prunedlora.fleet.searcher import StoreSearcher
 from prunedlora.fleet.slots import Slots
 from prunedlora.fleet.tune_run import run_tune
+from prunedlora.results.ask import Ask
 from prunedlora.results.driver_lock import DriverLock
 from prunedlora.sweep.outcome import Ending
 from prunedlora.sweep.progress import Progress
@@ -23,6 +24,10 @@ PAUSE_SECONDS = 600.0
 """Given to running trials to write a checkpoint when the sweep ends early. A worker that hangs must not keep it."""
 
 
+def nothing_about(ask: Ask) -> None:
+    """What a board without a judge must know of a trial."""
+
+
 def watch(
     board: Any,
     asker: TrialSource,
@@ -33,16 +38,17 @@ def watch(
     news: SlotNews,
     deadline: float,
     grow: Callable[[], None],
+    about: Callable[[Ask], dict[str, Any] | None] = nothing_about,
 ) -> Ending:
     """Has all trials tried that the asker hands out; returns why it ended. `deadline`: by time.monotonic().
 
     `grow` is called again and again until the end begins: it starts slots where there is room for more. As many trials
-    are out as the slots that serve can take, and one more.
+    are out as the slots that serve can take, and one more. `about`: what the board's judge must know of a trial.
 
     Raises SlotsLostError when no slot is left, DriverLockedError when another driver took over, SystemExit at SIGTERM.
     """
     ending: Ending = "all trials are done"
-    searcher = StoreSearcher(asker)
+    searcher = StoreSearcher(asker, about)
     paused_at = float("inf")
     trials = run_tune(searcher, board)
     signals.watching = True

@@ -24,7 +24,7 @@ from prunedlora.tasks.plain_examples import PlainReader
 from prunedlora.tasks.scoring import SCORERS, check_scorable, cut_at, scorer_of
 from prunedlora.tasks.segments import SegmentReader
 from prunedlora.tasks.splits import Splits
-from prunedlora.tasks.stopping import StopInAnswer, stop_criteria
+from prunedlora.tasks.stop_in_answer import StopInAnswer, stop_criteria
 from prunedlora.tasks.target_losses import target_losses
 from prunedlora.tasks.task import AS_GIVEN, INPUTS, ChatSettings, Features, length_limit, padding_token
 from prunedlora.tasks.tokenizer_identity import tokenizer_identity

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -82,14 +82,17 @@ def train(
     on_rung: Callable[[RungLog], None],
     on_milestone: Callable[[], Verdict],
     save_checkpoint: Callable[[], None],
+    looks: Collection[int] = (),
+    on_look: Callable[[], Verdict] = lambda: Verdict.CONTINUE,
 ) -> Verdict:
     """Follows the trial's course to the last step unless told otherwise, and returns the verdict that ended it
     (CONTINUE at the end).
 
     `on_step` is asked on every worker, rank 0's answer counts. `on_milestone` runs on all workers (it evaluates)
     wherever the course has a candidate, before the first step too, and the step that the trial stands at when it comes
-    here included, so that it may have made that one before; it gives all workers the same answer. `on_rung` hears of
-    what is removed where a rung begins.
+    here included, so that it may have made that one before; it gives all workers the same answer. So does `on_look`,
+    which runs after the steps `looks` that have no candidate, and must leave the training as it is; of its answers STOP
+    counts. `on_rung` hears of what is removed where a rung begins.
 
     A checkpoint is saved every `checkpoint_every_steps`; once `checkpoint_every_seconds` have passed since the last
     one, which each worker finds by its own clock, so that only what one of them does alone may follow from it; after
@@ -102,7 +105,7 @@ def train(
         TooLittleMemoryError: not even a single example fits; on all workers alike.
         NoGradientError: after the first backward pass, names the adapted layers that the loss does not depend on.
         WorkersDifferError: workers have changed their adapters differently; before that step's gradients are summed,
-            and before a milestone.
+            and before a milestone or a look.
     """
     agreement, course = Agreement(), trial.course
     trial.model.train()
@@ -122,6 +125,10 @@ def train(
             if line is not None:
                 put_state(trial, line)
                 line = None
+        elif trial.step in looks:
+            agreement.confirm(workers)
+            if on_look() is Verdict.STOP:
+                return Verdict.STOP
         if (rung := course.rung_from(trial.step)) is not None:
             started = time.perf_counter()
             event = trial.method.begin_rung(trial.step, trial.progress, trial.optimizer)

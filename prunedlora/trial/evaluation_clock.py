@@ -5,9 +5,9 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Literal
 
-Part = Literal["loss", "answers", "export", "cuts", "harness"]
+Part = Literal["loss", "answers", "export", "cuts", "harness", "looks"]
 """Without answers; with them (the loss beside); writing and verifying the adapter; making cuts and looking at them on a
-few examples; lm-evaluation-harness."""
+few examples; lm-evaluation-harness; looks on the way, which make no candidate."""
 
 
 class EvaluationClock:

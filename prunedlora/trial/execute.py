@@ -44,6 +44,7 @@ from prunedlora.trial.last_words import (
     rank_that_failed,
     words_left,
 )
+from prunedlora.trial.looking import Looker, Looking
 from prunedlora.trial.outside_error import OutsideError
 from prunedlora.trial.resume import Reached, load_checkpoint, reached, snapshot
 from prunedlora.trial.start import begin_heads
@@ -67,6 +68,7 @@ class _Run:
     loaded: Loaded | None
     harness_failure: Failure | None
     """Of an attempt before: the harness is not asked again."""
+    looking: Looking | None
     live: Trial | None = None
     began_at: int | None = None
     """Steps done before this attempt; None: it does not train yet."""
@@ -111,6 +113,7 @@ def execute_trial(
     checkpointed: Callable[[], None] = lambda: None,
     evaluating: Callable[[str], None] = lambda _: None,
     choosing: Callable[[str], Verdict] = lambda _: Verdict.CONTINUE,
+    looking: Looking | None = None,
 ) -> str:
     """Trains one configuration, from its last checkpoint if it has one, and leaves its record in the store.
 
@@ -124,6 +127,7 @@ def execute_trial(
         evaluating: called on rank 0 with a candidate's name before it is evaluated; cuts that are only screened are not
             told.
         choosing: called with what is done while cuts are chosen, where there is one worker; PAUSE is obeyed.
+        looking: how the trial is looked at on the way, which may end it; None: it is not.
 
     Returns:
         "completed", "stopped", "failed" (the reason is in the record) or "paused" (a checkpoint, no record).
@@ -142,7 +146,7 @@ def execute_trial(
         loaded = load(config, key, assets, workers)
         problem, ready = (loaded, None) if isinstance(loaded, Failure) else (None, loaded)
         begun = workers.from_first(begin(store, key, epoch, max_attempts, problem) if workers.rank == 0 else None)
-        run = _Run(key, config, store, workers, epoch, begun.attempt, ready, begun.harness_failure)
+        run = _Run(key, config, store, workers, epoch, begun.attempt, ready, begun.harness_failure, looking)
         failure = begun.failure
         if failure is None and config.evaluation.chosen_by_harness:
             failure = begun.harness_failure  # no further candidate would have a quality
@@ -154,7 +158,8 @@ def execute_trial(
         try:
             told = (report, progress, evaluating, choosing)
             verdict = _train(run, ready, writer, *told, checkpoint_every_steps, checkpoint_every_seconds)
-            if verdict is Verdict.PAUSE:
+            may_go_on = verdict is Verdict.STOP and looking is not None and looking.keeps_checkpoint
+            if verdict is Verdict.PAUSE or may_go_on:
                 writer.wait()  # it is what a pause is for
         except Exception as error:
             if (beside := writer.end()) is not None:
@@ -172,7 +177,7 @@ def execute_trial(
                     run.log.append(_time_line(run.live))
                 run.flush_log()
                 _write_record(run, TERMINAL[verdict], None)
-                if not keep_checkpoints:
+                if not keep_checkpoints and not may_go_on:
                     store.delete_folder(store.trial_path(key, "checkpoints"))
         return TERMINAL[verdict]
     finally:
@@ -198,6 +203,10 @@ def _train(
         run.live = live = build_trial(config, assets, model, method, workers)
         run.served = None if config.adapter is None else served_layers(model)
         cutter = Cutter.of(config, live, assets, workers)
+        looker = None
+        if run.looking is not None:
+            given = (run.looking, config, live, assets, workers, run.store, run.key, run.check, run.log.append)
+            looker = Looker(*given)
         load_checkpoint(run.store, run.key, live, run.candidates, run.screened_cuts)
         run.began_at = live.step
         if live.step or run.store.num_attempts(run.key) > 1:
@@ -235,12 +244,25 @@ def _train(
                 run.candidates[-1] = candidate
             return Verdict(workers.from_first(report(candidate.model_dump(mode="json")) if workers.rank == 0 else None))
 
+        def look(candidate: str | None = None) -> Verdict:
+            if looker is None:
+                return Verdict.CONTINUE
+            verdict = looker.look(candidate)
+            # Within a branch there are no checkpoints: from where it left the line it is trained again.
+            if verdict is Verdict.STOP and looker.looking.keeps_checkpoint and not live.course.is_in_branch(live.step):
+                checkpoint()
+            return verdict
+
         def on_milestone() -> Verdict:
             # A training that is gone on with may stand at one that it has made before.
             known = {(candidate.step, candidate.cut) for candidate in run.candidates}
             verdict = Verdict.CONTINUE if (live.step, None) in known else add_candidate()
-            if cutter is None or not cutter.are_due or verdict is Verdict.STOP:
-                return verdict
+            if cutter is not None and cutter.are_due and verdict is not Verdict.STOP:
+                verdict = cut(cutter, verdict)
+            # By now its cuts are there too: they cost little, and count as reached.
+            return verdict if verdict is Verdict.STOP or look(str(live.step)) is Verdict.CONTINUE else Verdict.STOP
+
+        def cut(cutter: Cutter, verdict: Verdict) -> Verdict:
             # Within a branch there are no checkpoints; the last step is one that nothing comes back from.
             is_kept = live.step == live.num_steps or not live.course.is_in_branch(live.step)
             is_written = is_kept and workers.rank == 0
@@ -270,6 +292,8 @@ def _train(
             on_rung=on_rung,
             on_milestone=on_milestone,
             save_checkpoint=checkpoint,
+            looks=() if looker is None else looker.steps,
+            on_look=look,
         )
         return verdict
     except PausedAmongCutsError:
@@ -372,6 +396,7 @@ def _write_record(run: _Run, status: Any, failure: Failure | None) -> None:
         attempts=run.store.num_attempts(run.key),
         candidates=tuple(found.candidates),
         screened_cuts=tuple(found.screened_cuts),
+        looks=() if run.looking is None else tuple(stored.look for stored in run.store.looks(run.key)),
         environment=environment(run.workers, loaded.assets if loaded else None, loaded.share if loaded else None),
         train_seconds=found.train_seconds,
         evaluation_seconds=found.evaluation_seconds,

@@ -72,12 +72,12 @@ def rivals_of(
         is_adapter = record.config.get("adapter") is not None
         found = [Rival.of(record.key, each, sizes_of(each)) for each in record.candidates] if is_adapter else []
         if record.status == "failed":
-            known.failed[record.key] = _comparable(record.config), found
+            known.failed[record.key] = comparable(record.config), found
             continue
         known.settled.add(record.key)
-        known.rivals.setdefault(_comparable(record.config), []).extend(found)
-    wanted = _comparable(config.model_dump(mode="json"))
-    left = [rival for comparable, rivals in known.failed.values() if comparable == wanted for rival in rivals]
+        known.rivals.setdefault(comparable(record.config), []).extend(found)
+    wanted = comparable(config.model_dump(mode="json"))
+    left = [rival for data, rivals in known.failed.values() if data == wanted for rival in rivals]
     return [rival for rival in [*known.rivals.get(wanted, []), *left] if rival.key != key]
 
 
@@ -86,8 +86,9 @@ def _records(store: Store, keys: Sequence[str]) -> Iterator[TrialRecord]:
         yield from store.records_of(keys[begin : begin + AT_ONCE])
 
 
-def _comparable(config: dict[str, Any]) -> str:
-    """What must be equal for two losses to be over the same targets, and for both to have the same figures."""
+def comparable(config: dict[str, Any]) -> str:
+    """Of a TrialConfig as plain data, what must be equal for two losses to be over the same targets, and for both to
+    have the same figures."""
     model, evaluation = config.get("model", {}), config.get("evaluation", {})
     return json.dumps(
         [

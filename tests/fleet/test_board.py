@@ -44,6 +44,61 @@ def test_trials_are_taken_in_order_and_their_candidates_come_back() -> None:
     run(story())
 
 
+class Judging:
+    """A judge that remembers what it was told, and stops every trial."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def begin(self, key: str, about: Any) -> None:
+        self.told.append(("begin", key, about))
+
+    def look(self, key: str, look: Any, is_decided: bool) -> dict[str, Any] | None:
+        self.told.append(("look", key, look, is_decided))
+        return None if is_decided else {"stops": True}
+
+    def end(self, key: str, status: str) -> None:
+        self.told.append(("end", key, status))
+
+
+def test_the_judge_hears_of_trials_and_looks_and_its_decision_goes_back() -> None:
+    async def story() -> None:
+        judge = Judging()
+        board = Board(judge)
+        for _ in range(2):  # a proxy that died puts it again
+            await board.put("a", {"sizes": [1]})
+        await board.put("b", {"sizes": [2]})
+        start = await board.join(0, "10.0.0.0")
+        await board.take(0, start, 0)
+        assert await board.look(0, start, "a", {"share": 0.1}, False) == {
+            "answer": "continue", "decision": {"stops": True}
+        }  # fmt: skip
+        assert (await board.look(0, start, "a", {"share": 0.1}, True))["decision"] is None
+        assert await board.look(0, start - 1, "a", {}, False) == {"answer": REPLACED, "decision": None}
+        await board.finish(0, start, "stopped", 1.0)
+        await board.put("a", {"sizes": [1]})  # it goes on
+        await board.take(0, start, 0)
+        await board.pause()
+        assert (await board.look(0, start, "b", {}, False))["answer"] == "pause"
+        await board.finish(0, start, "paused", 1.0)
+        assert judge.told == [
+            ("begin", "a", {"sizes": [1]}),
+            ("begin", "b", {"sizes": [2]}),
+            ("look", "a", {"share": 0.1}, False),
+            ("look", "a", {"share": 0.1}, True),
+            ("end", "a", "stopped"),
+            ("begin", "a", {"sizes": [1]}),
+            ("look", "b", {}, False),
+        ]
+        nobody = Board()
+        await nobody.put("a")
+        await nobody.join(0, "10.0.0.0")
+        await nobody.take(0, 1, 0)
+        assert await nobody.look(0, 1, "a", {}, False) == {"answer": "continue", "decision": None}
+
+    run(story())
+
+
 def test_waiting_ends_when_something_comes() -> None:
     async def story() -> None:
         board = Board()

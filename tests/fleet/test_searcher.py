@@ -39,6 +39,11 @@ class Asks:
         self.waiting.clear()
 
 
+def test_what_a_judge_must_know_of_a_trial_goes_with_it() -> None:
+    searcher = StoreSearcher(Asks(1, num_concurrent=2), lambda ask: {"sizes": [int(ask.key)]})
+    assert searcher.suggest("x") == {"key": "0", "number": 0, "about": {"sizes": [0]}}
+
+
 def test_as_many_are_out_as_the_slots_allow_now() -> None:
     asks = Asks(6, num_concurrent=2)
     searcher = StoreSearcher(asks)

@@ -16,6 +16,7 @@ from transformers.utils import hub
 
 from prunedlora.config.identity import contents, trial_key
 from prunedlora.config.load import parse_sweep
+from prunedlora.config.stopping_section import StoppingConfig
 from prunedlora.config.trial import TrialConfig
 from prunedlora.fleet import worker
 from prunedlora.fleet.board import WAIT, Work
@@ -29,6 +30,7 @@ from prunedlora.fleet.worker import (
     execute_work,
 )
 from prunedlora.results.driver_lock import DriverLock
+from prunedlora.results.record import Decision, Figure, GoesOn, Look, StoredLook
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
 from prunedlora.sweep import bind
@@ -161,8 +163,9 @@ def test_a_trial_that_has_ended_is_not_trained_again(tmp_path: Path, monkeypatch
     trial = parse_sweep(sweep_tree(tmp_path), "test").trial.model_dump(mode="json")
     store.write_config("a", trial)
     settings = SimpleNamespace(
-        epoch=1, max_attempts=3, keep_checkpoints=False, checkpoint_every_steps=None, checkpoint_every_seconds=None
-    )
+        epoch=1, max_attempts=3, keep_checkpoints=False, checkpoint_every_steps=None, checkpoint_every_seconds=None,
+        stopping=None,
+    )  # fmt: skip
     bench: Any = SimpleNamespace(
         store=store,
         settings=settings,
@@ -181,6 +184,44 @@ def test_a_trial_that_has_ended_is_not_trained_again(tmp_path: Path, monkeypatch
     assert execute_work(TRIAL, bench) == "failed"
     settings.epoch = 2  # --retry-failed
     assert execute_work(TRIAL, bench) == "trained"
+
+
+def test_a_trial_that_was_stopped_is_trained_again_where_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, given = Store(str(tmp_path / "store")), sweep_tree(tmp_path)["trial"]
+    trial = parse_sweep(sweep_tree(tmp_path), "test").trial.model_dump(mode="json")
+    store.write_config("a", trial)
+    worked = at_work(store, given)
+    worked.settings.stopping = StoppingConfig()  # type: ignore[misc]
+    looked: list[Any] = []
+    monkeypatch.setattr(worker, "execute_trial", lambda *_, looking, **__: looked.append(looking) or "trained")
+    loss = Figure(value=1.0, num_examples=2)
+    look = Look(step=2, share=0.1, loss=loss, decision=Decision(stops=True))
+    store.write_record(invented_record("a", trial, "stopped").model_copy(update={"looks": (look,)}), driver_epoch=1)
+    assert execute_work(TRIAL, worked) == "stopped"
+    store.write_goes_on("a", GoesOn(step=1, decision=Decision(stops=False)))  # it did, and was stopped again
+    assert execute_work(TRIAL, worked) == "stopped"
+    store.write_goes_on("a", GoesOn(step=2, decision=Decision(stops=False)))
+    assert execute_work(TRIAL, worked) == "trained"
+    stored = StoredLook(look=look, loss_sums=(1.0, 1.0), num_targets=(1, 1))
+    assert looked[0].settings == StoppingConfig()
+    assert looked[0].judge(stored, False) is None
+
+
+def test_a_look_is_told_to_the_board_which_decides() -> None:
+    board, told = Told(), []
+    stored = StoredLook(
+        look=Look(step=2, share=0.1, loss=Figure(value=1.0, num_examples=1)), loss_sums=(1.0,), num_targets=(1,)
+    )
+    said: dict[str, Any] = {"answer": "pause", "decision": {"stops": True}}
+    board.look = SimpleNamespace(remote=lambda *given: told.append(given) or said)  # type: ignore[attr-defined]
+    assert words(board).look("a", stored, True) == {"stops": True}
+    [(slot, start, key, look, is_decided)] = told
+    assert (slot, start, key, look["look"]["share"], look["loss_sums"], is_decided) == (0, 5, "a", 0.1, [1.0], True)
+    said["answer"] = "replaced"
+    with pytest.raises(ReplacedError, match="the workers of start 5 of slot 0 have been replaced"):
+        words(board).look("a", stored, False)
 
 
 def test_the_board_is_not_asked_at_every_step() -> None:
@@ -250,6 +291,7 @@ def at_work(store: Store, base_trial: dict[str, Any]) -> Bench:
         keep_checkpoints=False,
         checkpoint_every_steps=None,
         checkpoint_every_seconds=None,
+        stopping=None,
     )
     alone = Workers(0, 1, torch.device("cpu"))
     return Bench(

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from prunedlora.results.analysis.pareto import Objectives
 from prunedlora.results.harness_document import HarnessRun, write_harness
-from prunedlora.results.record import Failure, Figure, JudgedByLoss
+from prunedlora.results.record import Beaten, Decision, Failure, Figure, JudgedByLoss, Look
 from prunedlora.results.store import Store
 from prunedlora.sweep import progress as progress_module
 from prunedlora.sweep.outcome import harness_problems
@@ -45,6 +45,28 @@ def store(tmp_path: Path) -> Store:
 
 def started(store: Store, console: Console) -> Progress:
     return Progress(store, OBJECTIVES, num_trials=4, console=console, records=store.records())
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_stopped_trial_is_told_with_those_who_beat_it_and_again_when_it_has_gone_on(
+    is_terminal: bool, store: Store, tmp_path: Path
+) -> None:
+    text = io.StringIO()
+    record = invented_record("c", sweep_tree(tmp_path)["trial"], "stopped")
+    beaten = tuple(Beaten(size=size, by=by) for size, by in ((1, "a"), (2, "b"), (3, "a")))
+    look = Look(
+        step=2, share=0.1, loss=Figure(value=1.0, num_examples=2), decision=Decision(stops=True, beaten_by=beaten)
+    )
+    store.write_record(record.model_copy(update={"looks": (look,)}), driver_epoch=1)
+    with started(store, Console(file=text, force_terminal=is_terminal, width=150)) as progress:
+        progress.update(snapshot({"c": "stopped"}))
+        store.write_record(record.model_copy(update={"status": "completed"}), driver_epoch=1)
+        progress.update(snapshot({"c": "completed"}))
+    said = text.getvalue()
+    assert said.count("trial c stopped at 10% of its steps, beaten by a, b: accuracy") == 1
+    if not is_terminal:
+        assert "1 of those done were stopped" in said
+        assert "trial c completed: accuracy" in said
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])

@@ -33,6 +33,10 @@ class Cost:
     """Of measuring candidates, over all devices; None where a record does not say."""
     tokens_seen: int
     examples_seen: int
+    num_stopped: int = 0
+    """Of the trainings, those that ended early because others had left them behind."""
+    steps_saved: int = 0
+    """Optimizer steps that these had still ahead."""
 
     def text(self) -> str:
         """The same in words, without a full stop."""
@@ -47,9 +51,12 @@ class Cost:
             if self.num_trainings == 0:
                 return f"{trials} without training{evaluation}"
             trainings = f"{trainings} and {trials} without"
+        stopped = ""
+        if self.num_stopped > 0:
+            stopped = f"; {self.num_stopped:,} stopped early, which saved {counted(self.steps_saved, 'step')}"
         return (
             f"{trainings}, {seconds_text(self.device_seconds)} of training over all devices, "
-            f"{self.examples_seen:,} examples and {self.tokens_seen:,} tokens{evaluation}"
+            f"{self.examples_seen:,} examples and {self.tokens_seen:,} tokens{evaluation}{stopped}"
         )
 
 
@@ -58,6 +65,7 @@ def cost_of(records: Sequence[TrialRecord]) -> Cost:
     evaluations = [record.evaluation_seconds for record in records]
     workers = [record.environment.num_workers for record in records]
     known = [seconds for seconds in evaluations if seconds is not None]
+    stopped = [record.stopped_at for record in records if record.stopped_at is not None]
     complete = bool(records) and len(known) == len(records)
     return Cost(
         num_trainings=sum(not is_untrained(record) for record in records),
@@ -66,6 +74,8 @@ def cost_of(records: Sequence[TrialRecord]) -> Cost:
         evaluation_seconds=sum(s * num for s, num in zip(known, workers, strict=True)) if complete else None,
         tokens_seen=sum(max((one.tokens_seen for one in record.candidates), default=0) for record in records),
         examples_seen=sum(max((one.examples_seen for one in record.candidates), default=0) for record in records),
+        num_stopped=len(stopped),
+        steps_saved=sum(round(look.step / look.share) - look.step for look in stopped),
     )
 
 

@@ -2,6 +2,7 @@
 
 from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.analysis.trainings import cost_of, shared_trainings, sharing_text
+from prunedlora.results.record import Decision, Figure, Look
 
 
 def ladder(record, candidate, key, qualities, **changes):
@@ -29,6 +30,19 @@ def test_a_training_costs_once_however_many_candidates_it_left(record, candidate
     broken = cost_of([three, failed("c")])
     assert (broken.num_trainings, broken.device_seconds, broken.evaluation_seconds) == (2, 22.0, None)
     assert "measuring" not in broken.text()
+
+
+def test_what_stopped_trainings_saved_is_counted(record, candidate):
+    looks = [
+        Look(step=step, share=step / 200, loss=Figure(value=1.0, num_examples=2), decision=Decision(stops=stops))
+        for step, stops in ((20, False), (40, True))
+    ]
+    stopped = [
+        record(key, candidate(0.5, 100), status="stopped", looks=tuple(looks[:num]))
+        for key, num in (("a", 2), ("b", 1))
+    ]  # the second one by another rule, of which nothing is known
+    assert "; 1 stopped early, which saved 160 steps" in cost_of(stopped).text()
+    assert "stopped early" not in cost_of([record("c", candidate(0.5, 100))]).text()
 
 
 def test_the_front_says_which_of_it_share_a_training(fill, record, candidate):
