@@ -17,20 +17,29 @@ from prunedlora.config.space import SpaceEntry
 from prunedlora.registry import lookup
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import TrialRecord
-from prunedlora.study.rebuild import Direction, ask_seed, frozen, outcome, quiet
+from prunedlora.study.rebuild import Direction, ask_seed, frozen, outcome, quiet, warm_frozen
 from prunedlora.study.suggest import suggest
+from prunedlora.study.warm_start import WarmTrial
 
 
 class KeptStudy:
     """A study that grows; for one thread at a time."""
 
     def __init__(
-        self, space: Mapping[str, SpaceEntry], objectives: Mapping[str, Direction], sampler: str, seed: int
+        self,
+        space: Mapping[str, SpaceEntry],
+        objectives: Mapping[str, Direction],
+        sampler: str,
+        seed: int,
+        *,
+        warm: Sequence[WarmTrial] = (),
     ) -> None:
+        """`warm`: trials of earlier sweeps, which come before all asks."""
         self._space = space
         self._objectives = objectives
         self._sampler = sampler
         self._seed = seed
+        self._warm = warm
         self._begin()
 
     def propose(
@@ -65,7 +74,8 @@ class KeptStudy:
                 directions=[*self._objectives.values()],
                 sampler=optuna.samplers.RandomSampler(seed=0),
             )
-        self._num_trials = 0
+            self._study.add_trials([warm_frozen(trial, self._space) for trial in self._warm])
+        self._num_trials = len(self._warm)
         self._numbers: dict[int, int] = {}  # of asks → of trials in the study
         self._told: dict[int, TrialRecord] = {}
 

@@ -11,9 +11,12 @@ import optuna
 from optuna.distributions import json_to_distribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from prunedlora.config.space import SpaceEntry
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import ObjectiveError, TrialRecord
 from prunedlora.study.asked import INVALID
+from prunedlora.study.suggest import fixed
+from prunedlora.study.warm_start import WarmTrial
 
 Direction = Literal["maximize", "minimize"]
 _EPOCH = datetime.datetime(2000, 1, 1)  # Optuna wants a time; none of ours may reach a result.
@@ -84,6 +87,18 @@ def frozen(ask: Ask, record: TrialRecord | None, objectives: Collection[str]) ->
     trial.state, trial.values = state, values
     trial.datetime_start = _EPOCH
     trial.datetime_complete = None if state is TrialState.RUNNING else _EPOCH
+    return trial
+
+
+def warm_frozen(warm: WarmTrial, space: Mapping[str, SpaceEntry]) -> FrozenTrial:
+    """A trial of an earlier sweep as the study holds it: complete, with the distributions of this one's space."""
+    _, distributions = fixed(warm.params, space)
+    trial = create_trial(
+        params=dict(warm.params),
+        distributions={name: json_to_distribution(text) for name, text in distributions.items()},
+        values=list(warm.values),
+    )
+    trial.datetime_start = trial.datetime_complete = _EPOCH
     return trial
 
 

@@ -11,23 +11,35 @@ from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import TrialRecord
+from prunedlora.results.warm_start_document import DROPPED, WarmStart
 from prunedlora.study.ask_writer import AskWriter
 from prunedlora.study.asked import INVALID, REPEATED, Asked, is_trial
 from prunedlora.study.kept_study import KeptStudy
 from prunedlora.study.listed_configurations import canonical_params
 from prunedlora.study.rebuild import ask_seed
 from prunedlora.study.suggest import fixed
+from prunedlora.study.warm_memory import WarmMemory
+from prunedlora.study.warm_start import WarmTrial
 
 
 class Search:
     """Asks the study; for one thread at a time. It adds to `asked` and to `problems`."""
 
-    def __init__(self, config: SweepConfig, asked: Asked, writer: AskWriter, problems: list[str]) -> None:
+    def __init__(
+        self,
+        config: SweepConfig,
+        asked: Asked,
+        writer: AskWriter,
+        problems: list[str],
+        memory: WarmStart | None = None,
+    ) -> None:
         self._config = config
         self._asked = asked
         self._writer = writer
         self._problems = problems
-        self._study = KeptStudy(config.space, config.objectives, config.sampler, config.seed)
+        self._memory = None if memory is None else WarmMemory(memory, config.space, config.objectives)
+        self._warm: tuple[WarmTrial, ...] = ()
+        self._study = self._new_study()
 
     def next(self, records: Mapping[str, TrialRecord], *, num_concurrent: int) -> Ask | None:
         """The next trial, its ask written; None when the search is at its end, or the writer was closed.
@@ -36,7 +48,7 @@ class Search:
         """
         while self._asked.num_left and not self._writer.closed:
             told = {ask.number: records[ask.key] for ask in self._asked.asks if ask.key in records}
-            values, part = self._study.propose(self._asked.asks, told, num_concurrent=num_concurrent)
+            values, part = self._suggestion(told, num_concurrent)
             key, trial = self._resolve(values)
             seed = ask_seed(self._config.seed, self._asked.next_number)
             other = self._asked.other_than(key, part["params"], seed)
@@ -53,6 +65,29 @@ class Search:
             if ask is None or is_trial(ask):
                 return ask
         return None
+
+    def _new_study(self) -> KeptStudy:
+        config = self._config
+        return KeptStudy(config.space, config.objectives, config.sampler, config.seed, warm=self._warm)
+
+    def _suggestion(
+        self, told: Mapping[int, TrialRecord], num_concurrent: int
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """As `KeptStudy.propose`: the best settings of earlier sweeps first, then the study's, which is told of them."""
+        if self._memory is None:
+            return self._study.propose(self._asked.asks, told, num_concurrent=num_concurrent)
+        warm, dropped = self._memory.at(self._asked.asks, told)
+        attrs: dict[str, Any] = {DROPPED: dropped} if dropped else {}
+        first = self._memory.first(self._asked.asks)
+        if first is not None:
+            values, distributions = fixed(first, self._config.space)
+            return values, {"params": first, "distributions": distributions, "system_attrs": attrs}
+        if warm != self._warm:
+            self._warm = warm
+            self._study = self._new_study()
+        values, part = self._study.propose(self._asked.asks, told, num_concurrent=num_concurrent)
+        part["system_attrs"] |= attrs
+        return values, part
 
     def _resolve(self, values: Mapping[str, Any]) -> tuple[str, TrialConfig | ValidationError]:
         """Key and trial of a suggestion, or what is wrong with it, which no corner of the space showed."""
