@@ -14,6 +14,7 @@ from prunedlora.study.listed_configurations import canonical_params
 from prunedlora.study.rebuild import Direction, outcome
 from prunedlora.study.warm_start import (
     FEWEST_JUDGED,
+    MOST_JUDGED,
     Compared,
     Prediction,
     WarmTrial,
@@ -45,11 +46,15 @@ class WarmMemory:
             for source in memory.sources
         }
         self._predictions = {uri: Prediction(trials, space) for uri, trials in self._trials.items()}
+        self._seen: tuple[list[Came], list[str]] | None = None
+        self._said: tuple[tuple[WarmTrial, ...], dict[str, str]] = ((), {})
 
     def first(self, asks: Iterable[Ask]) -> dict[str, Any] | None:
         """Parameters of the next of the best settings that has not been asked for yet; None when all have been."""
-        asked = {canonical_params(ask.params) for ask in asks if ask.kind == "search"}
-        return next((dict(params) for params in self._first if canonical_params(params) not in asked), None)
+        if self._first:
+            asked = {canonical_params(ask.params) for ask in asks if ask.kind == "search"}
+            self._first = tuple(params for params in self._first if canonical_params(params) not in asked)
+        return dict(self._first[0]) if self._first else None
 
     def at(
         self, asks: Sequence[Ask], told: Mapping[int, TrialRecord]
@@ -59,24 +64,29 @@ class WarmMemory:
         `asks`: all so far, in order; `told`: number of an ask → its record, as far as the study may know.
         """
         came = self._came(asks, told)
-        looked_at = came[: stage(len(came))]
         gone = dropped_sources(asks)
-        kept = {uri: trials for uri, trials in self._trials.items() if uri not in gone}
-        predicted = {uri: [self._predictions[uri].of(params) for params, _ in looked_at] for uri in kept}
+        seen = (came[: stage(len(came))], [uri for uri in self._trials if uri not in gone])
+        if seen != self._seen:  # which is now and then: it takes longer than asking
+            self._seen, self._said = seen, self._look(*seen)
+        return self._said
+
+    def _look(self, came: Sequence[Came], kept: Sequence[str]) -> tuple[tuple[WarmTrial, ...], dict[str, str]]:
+        predicted = {uri: [self._predictions[uri].of(params) for params, _ in came] for uri in kept}
         dropped = {}
-        for uri in kept:
-            compared = compare(predicted[uri], [values for _, values in looked_at], self._objectives)
-            if len(looked_at) >= FEWEST_JUDGED and not compared.holds:
-                dropped[uri] = _reason(compared, len(looked_at))
+        for uri in kept if len(came) >= FEWEST_JUDGED else ():
+            compared = compare(predicted[uri], [values for _, values in came], self._objectives)
+            if not compared.holds:
+                dropped[uri] = _reason(compared, len(came))
         left = [uri for uri in kept if uri not in dropped]
-        most = -(-num_worth(len(looked_at)) // max(1, len(left)))
-        return tuple(
-            trial for uri in left for trial in _carried(kept[uri], most, predicted[uri], looked_at)
-        ), dropped
+        most = -(-num_worth(len(came)) // max(1, len(left)))
+        warm = [each for uri in left for each in _carried(self._trials[uri], most, predicted[uri], came)]
+        return tuple(warm), dropped
 
     def _came(self, asks: Sequence[Ask], told: Mapping[int, TrialRecord]) -> list[Came]:
         found: list[Came] = []
         for ask in asks:
+            if len(found) == MOST_JUDGED:
+                break
             record = told.get(ask.number)
             if ask.kind == "search" and record is not None:
                 state, values = outcome(record, list(self._objectives))
