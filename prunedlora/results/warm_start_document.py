@@ -86,8 +86,9 @@ def taken_lines(memory: WarmStart) -> list[str]:
     ]
 
 
-def warm_start_sentences(memory: WarmStart | None, asks: Iterable[Ask]) -> list[str]:
-    """What a report says of it; empty where the search had no sources."""
+def warm_start_sentences(store: Store) -> list[str]:
+    """What a report says of a store's; empty where its search had no sources. Raises RecordError."""
+    memory = read_warm_start(store)
     if memory is None:
         return []
     told = "; ".join(taken_lines(memory))
@@ -95,7 +96,7 @@ def warm_start_sentences(memory: WarmStart | None, asks: Iterable[Ask]) -> list[
         f"Warm start: {told}.",
         *(
             f"Warm start: what {uri} tells was dropped before ask {number}, since it did not hold here: {reason}."
-            for uri, (number, reason) in dropped_sources(asks).items()
+            for uri, (number, reason) in dropped_sources(store.asks()).items()
         ),
     ]
 

@@ -47,7 +47,9 @@ class Asker:
         if retry_failed:
             records = {key: record for key, record in records.items() if record.status != "failed"}
         self._writer = AskWriter(store)
-        self._search = None if config.num_trials == 0 else _search(config, store, self._asked, self._writer, self.problems)
+        self._search = (
+            None if config.num_trials == 0 else _search(config, store, self._asked, self._writer, self.problems)
+        )
         self._asking: Future[Ask | None] | None = None
         ran = [ask for ask in self._asked.asks if is_trial(ask)]
         self._handed = HandedOut(store, self._writer, ran, records, self.problems)
@@ -195,9 +197,7 @@ class Asker:
         return {key: record for key, record in self._records.items() if key not in hidden}
 
 
-def _search(
-    config: SweepConfig, store: Store, asked: Asked, writer: AskWriter, problems: list[str]
-) -> "Search":
+def _search(config: SweepConfig, store: Store, asked: Asked, writer: AskWriter, problems: list[str]) -> "Search":
     # Here: it takes Optuna, which a sweep of baselines alone does without (sweep/run_here.py).
     from prunedlora.study.search import Search
 

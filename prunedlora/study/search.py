@@ -73,7 +73,7 @@ class Search:
     def _suggestion(
         self, told: Mapping[int, TrialRecord], num_concurrent: int
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """As `KeptStudy.propose`: the best settings of earlier sweeps first, then the study's, which is told of them."""
+        """As `KeptStudy.propose`: the best settings of earlier sweeps, then the study's, which is told of them."""
         if self._memory is None:
             return self._study.propose(self._asked.asks, told, num_concurrent=num_concurrent)
         warm, dropped = self._memory.at(self._asked.asks, told)

@@ -32,9 +32,7 @@ Came = tuple[Mapping[str, Any], Sequence[float]]
 class WarmMemory:
     """For one search. What it says follows from asks and records alone, so that a resumed sweep says it again."""
 
-    def __init__(
-        self, memory: WarmStart, space: Mapping[str, SpaceEntry], objectives: Mapping[str, Direction]
-    ) -> None:
+    def __init__(self, memory: WarmStart, space: Mapping[str, SpaceEntry], objectives: Mapping[str, Direction]) -> None:
         self._objectives = objectives
         self._first = memory.first
         self._trials = {
@@ -56,9 +54,7 @@ class WarmMemory:
             self._first = tuple(params for params in self._first if canonical_params(params) not in asked)
         return dict(self._first[0]) if self._first else None
 
-    def at(
-        self, asks: Sequence[Ask], told: Mapping[int, TrialRecord]
-    ) -> tuple[tuple[WarmTrial, ...], dict[str, str]]:
+    def at(self, asks: Sequence[Ask], told: Mapping[int, TrialRecord]) -> tuple[tuple[WarmTrial, ...], dict[str, str]]:
         """What the study is told before the next ask, and the sources that are dropped now: URI → why.
 
         `asks`: all so far, in order; `told`: number of an ask → its record, as far as the study may know.
@@ -100,8 +96,7 @@ def _carried(
 ) -> list[WarmTrial]:
     """At most so many of a source's trials, from the best to the worst, on this sweep's scale."""
     columns = [
-        ([values[i] for values in predicted], [values[i] for _, values in came])
-        for i in range(len(trials[0].values))
+        ([values[i] for values in predicted], [values[i] for _, values in came]) for i in range(len(trials[0].values))
     ]
     return [
         WarmTrial(

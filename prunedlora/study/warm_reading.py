@@ -10,7 +10,7 @@ import numpy as np
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.results.analysis.confirmation import confirming_keys
 from prunedlora.results.analysis.pareto import Objectives, front, points
-from prunedlora.results.record import ObjectiveError, TrialRecord
+from prunedlora.results.record import ObjectiveError
 from prunedlora.results.recorded_settings import FULL, method
 from prunedlora.results.store import Store
 from prunedlora.results.warm_start_document import WarmSetting, WarmSource, WarmStart
@@ -117,7 +117,7 @@ def _check_taken(
             f"--warm-start {store.uri}: this sweep has none of its {num_completed} completed trials: {reasons}; widen "
             "the space, or set the base as it was there"
         )
-    if len({canonical_params(setting.params) for setting in settings}) == 1 and num_completed > 1:
+    if len({canonical_params(setting.params) for setting in settings}) == 1 < len(settings):
         its = ", ".join(sweep.get("space") or ()) or "nothing"
         raise WarmStartError(
             f"--warm-start {store.uri}: no entry in common: it searched {its}, this sweep {', '.join(config.space)}, "

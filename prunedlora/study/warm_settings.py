@@ -35,9 +35,8 @@ class Translation:
         self._varying = {
             path
             for path in {path for each in flats for path in each}
-            if len({repr(each.get(path)) for each in flats}) > 1 and any(
-                path in each and each[path] != its.get(path) for each in flats
-            )
+            if len({repr(each.get(path)) for each in flats}) > 1
+            and any(path in each and each[path] != its.get(path) for each in flats)
         }
         self._its = its
 

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
-from prunedlora.results.warm_start_document import WarmStart, read_warm_start, write_warm_start
+from prunedlora.results.warm_start_document import WarmStart, read_warm_start, taken_lines, write_warm_start
 
+ASK_THE_BEST_ONLY = ("nsga2", "random")
+"""Samplers that learn nothing from trials of others: a generation's parents are its own, and a draw has none."""
 NOTHING = WarmStart(sources=(), settings=(), first=())
 
 
@@ -52,12 +54,9 @@ def keep_warm_start(store: Store, memory: WarmStart) -> None:
 
 def warm_start_lines(memory: WarmStart, sampler: str) -> list[str]:
     """What --dry-run says of it."""
-    from prunedlora.results.warm_start_document import taken_lines
-
     if not memory.sources:
         return []
-    ignores = {"nsga2", "random"}
     lines = [f"Warm start: {line}" for line in taken_lines(memory)]
-    if sampler in ignores:
-        lines.append(f"Warm start: {sampler} learns no more from them than that")
+    if sampler in ASK_THE_BEST_ONLY:
+        lines.append(f"Warm start: {sampler} makes no more of them; tpe and gp learn from all")
     return lines
