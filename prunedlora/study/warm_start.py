@@ -7,8 +7,8 @@ something. So of each source
   came to (`carried`). That is monotone in each objective, so no trial of a source comes to beat another of it that it
   did not beat; it is right when this sweep's trials are no fair sample of its settings, as they never are; and without
   any trial of this sweep it leaves the values as they are, which then are alone among themselves;
-- it is dropped when more of its comparisons came out wrong than right (`compare`): of two trials of this sweep of which
-  it says that the first is no larger and better, the first is no larger and worse.
+- it is dropped when its comparisons came out wrong more than twice as often as right (`Compared.holds`): of two trials
+  of this sweep of which it says that the first is no larger and better, the first is no larger and worse.
 
 A source is worth MOST_TOLD trials at first and half of that whenever this sweep's own have doubled from FEWEST_JUDGED
 on, as a prior that fades: earlier sweeps are many trials, and their optimum is near this one's but not in its place.
@@ -28,6 +28,11 @@ from prunedlora.sizes import SIZES
 
 FEWEST_JUDGED = 8
 """Trials of this sweep that must be told before a source is judged."""
+FEWEST_WRONG = 3
+"""Comparisons that must have come out wrong before a source is dropped."""
+WRONG_TO_RIGHT = 2
+"""Near the optimum, where a search goes, trials differ by little but noise: there a source is wrong as often as right,
+and no harm."""
 MOST_JUDGED = 256
 """So many at most are looked at: beside more, nothing that earlier sweeps tell is worth much."""
 MOST_TOLD = 32
@@ -56,7 +61,7 @@ class Compared:
     @property
     def holds(self) -> bool:
         """Whether the source is worth being told on; one that compared nothing has not been wrong."""
-        return self.num_right >= self.num_wrong
+        return self.num_wrong < FEWEST_WRONG or self.num_wrong <= WRONG_TO_RIGHT * self.num_right
 
 
 def stage(num_told: int) -> int:
