@@ -20,6 +20,7 @@ from prunedlora.study.warm_start import (
     WarmTrial,
     carried,
     compare,
+    is_control,
     num_worth,
     spread,
     stage,
@@ -64,7 +65,8 @@ class WarmMemory:
         seen = (came[: stage(len(came))], [uri for uri in self._trials if uri not in gone])
         if seen != self._seen:  # which is now and then: it takes longer than asking
             self._seen, self._said = seen, self._look(*seen)
-        return self._said
+        warm, dropped = self._said
+        return () if is_control(sum(ask.kind == "search" for ask in asks), len(came)) else warm, dropped
 
     def _look(self, came: Sequence[Came], kept: Sequence[str]) -> tuple[tuple[WarmTrial, ...], dict[str, str]]:
         predicted = {uri: [self._predictions[uri].of(params) for params, _ in came] for uri in kept}

@@ -10,6 +10,9 @@ something. So of each source
 - it is dropped when its comparisons came out wrong more than twice as often as right (`Compared.holds`): of two trials
   of this sweep of which it says that the first is no larger and better, the first is no larger and worse.
 
+Until sources are judged, every second ask knows nothing of them (`is_control`): trials that follow their advice alone
+do not show whether it is any good.
+
 A source is worth MOST_TOLD trials at first and half of that whenever this sweep's own have doubled from FEWEST_JUDGED
 on, as a prior that fades: earlier sweeps are many trials, and their optimum is near this one's but not in its place.
 Values, numbers and judgement follow from the first `stage(n)` of n trials told, so that they change when n doubles, and
@@ -72,6 +75,11 @@ def stage(num_told: int) -> int:
 def num_worth(num_told: int) -> int:
     """How many trials all sources together are worth beside so many own ones."""
     return math.ceil(MOST_TOLD * FEWEST_JUDGED / max(FEWEST_JUDGED, num_told))
+
+
+def is_control(num_searched: int, num_told: int) -> bool:
+    """Whether the ask after so many of the search is made without sources, so many trials being told."""
+    return num_told < FEWEST_JUDGED and num_searched % 2 == 1
 
 
 class Prediction:
