@@ -53,6 +53,16 @@ MaxSeconds = Annotated[
     float | None, typer.Option(min=1, help="End cleanly after this time; the same command goes on later.")
 ]
 RetryFailed = Annotated[bool, typer.Option(help="Train trials again whose record says failed.")]
+WarmStart = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--warm-start",
+        metavar="STORE",
+        help="Learn from an earlier sweep's store, of another task, model or space too; give any number. Read once, "
+        "when the search begins.",
+        show_default=False,
+    ),
+]
 SizeAxis = Annotated[Size | None, typer.Option(help="What is to be small; else the sweep's.", show_default=False)]
 CANDIDATE_HELP = (
     "KEY (a trial's last as it was trained) or KEY@NAME (180, or 180r4 for a cut), where the beginning of a key will "

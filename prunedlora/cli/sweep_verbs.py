@@ -1,6 +1,7 @@
 """search and train: what trains, in a store of its own. show-data: what they would train on."""
 
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from prunedlora.cli.options import DryRun, MaxSeconds, Overrides, RetryFailed, Split, Storage, SweepFile
+from prunedlora.cli.options import DryRun, MaxSeconds, Overrides, RetryFailed, Split, Storage, SweepFile, WarmStart
 from prunedlora.errors import clear_errors
 from prunedlora.plain_print import print_plain
 from prunedlora.storage_option import given_storage
@@ -32,6 +33,7 @@ def search(
     dry_run: DryRun = False,
     max_seconds: MaxSeconds = None,
     retry_failed: RetryFailed = False,
+    warm_start: WarmStart = None,
 ) -> None:
     """Run a sweep, or go on with one: trials, front, report, recommended adapter."""
     with leaving_at_once(), clear_errors():
@@ -40,7 +42,15 @@ def search(
 
         config = load_sweep(sweep_file, overrides or ())
         uri = given_storage(storage, config.storage)
-        run_or_plan(config, uri, dry_run=dry_run, max_seconds=max_seconds, retry_failed=retry_failed)
+        earlier = [given_storage(store, "", "--warm-start") for store in warm_start or ()]
+        run_or_plan(
+            config,
+            uri,
+            dry_run=dry_run,
+            max_seconds=max_seconds,
+            retry_failed=retry_failed,
+            warm_start=earlier,
+        )
 
 
 def train(
@@ -107,14 +117,20 @@ def _is_installed(package: str) -> bool:
 
 
 def run_or_plan(
-    config: "SweepConfig", storage: str, *, dry_run: bool, max_seconds: float | None, retry_failed: bool
+    config: "SweepConfig",
+    storage: str,
+    *,
+    dry_run: bool,
+    max_seconds: float | None,
+    retry_failed: bool,
+    warm_start: Sequence[str] = (),
 ) -> None:
     """Runs the sweep, or prints its plan, and ends the process with what came of it as exit status."""
     from prunedlora.sweep.plan import print_plan
     from prunedlora.sweep.run import run_sweep
 
     if dry_run:
-        print_plan(config, storage, Console(), retry_failed=retry_failed)
+        print_plan(config, storage, Console(), retry_failed=retry_failed, warm_start=warm_start)
         return
     result = run_sweep(
         config,
@@ -123,6 +139,7 @@ def run_or_plan(
         command=typed_command(),
         max_seconds=max_seconds if max_seconds is not None else config.max_seconds,
         retry_failed=retry_failed,
+        warm_start=warm_start,
     )
     raise typer.Exit(result.exit_code)
 

@@ -22,6 +22,7 @@ from prunedlora.planned_size import Planner
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.store import Store
+from prunedlora.results.warm_start_document import read_warm_start
 from prunedlora.study.ask_writer import FOREVER, AskWriter
 from prunedlora.study.asked import REPEATED, Asked, is_trial, too_large_problem
 from prunedlora.study.handed_out import HandedOut
@@ -194,7 +195,8 @@ class Asker:
             # Here: it takes Optuna, which a sweep of baselines alone does without (sweep/run_here.py).
             from prunedlora.study.search import Search
 
-            self._search = Search(self._config, self._asked, self._writer, self.problems, self.planner)
+            memory = read_warm_start(self._store)
+            self._search = Search(self._config, self._asked, self._writer, self.problems, self.planner, memory)
         return self._search.next(visible, num_concurrent=num_concurrent)
 
     def _visible(self) -> dict[str, TrialRecord] | None:

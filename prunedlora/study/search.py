@@ -13,12 +13,14 @@ from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.planned_size import Planner
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import TrialRecord
+from prunedlora.results.warm_start_document import DROPPED, WarmStart
 from prunedlora.study.ask_writer import AskWriter
 from prunedlora.study.asked import GIVEN, INVALID, REPEATED, TOO_LARGE, Asked, is_trial, too_large_problem
 from prunedlora.study.kept_study import KeptStudy
 from prunedlora.study.listed_configurations import canonical_params
 from prunedlora.study.rebuild import ask_seed
 from prunedlora.study.suggest import fixed
+from prunedlora.study.warm_memory import WarmMemory
 
 
 class Search:
@@ -31,13 +33,16 @@ class Search:
         writer: AskWriter,
         problems: list[str],
         planner: Planner | None = None,
+        memory: WarmStart | None = None,
     ) -> None:
-        """`planner`: sizes of candidates, as far as they are known before training; None: they are not. Raises
-        ValueError where the sweep's `telling` needs them."""
+        """`planner`: sizes of candidates, as far as they are known before training; None: they are not. `memory`: what
+        the sweep takes from earlier ones. Raises ValueError where the sweep's `telling` needs sizes."""
         self._config = config
         self._asked = asked
         self._writer = writer
         self._problems = problems
+        self._memory = None if memory is None else WarmMemory(memory, config.space, config.objectives)
+        self._given = given_first(config.space, config.known)
         self._study = KeptStudy(
             config.space,
             config.objectives,
@@ -48,7 +53,7 @@ class Search:
             trial=None if planner is None else config.trial,
             planner=planner,
             constraints=config.constraints,
-            given=given_first(config.space, config.known),
+            given=self._given,
         )
 
     def next(self, records: Mapping[str, TrialRecord], *, num_concurrent: int) -> Ask | None:
@@ -58,7 +63,7 @@ class Search:
         """
         while self._asked.num_left and not self._writer.closed:
             told = {ask.number: records[ask.key] for ask in self._asked.asks if ask.key in records}
-            values, part = self._study.propose(self._asked.asks, told, num_concurrent=num_concurrent)
+            values, part = self._suggestion(told, num_concurrent)
             key, trial = self._resolve(values)
             seed = ask_seed(self._config.seed, self._asked.next_number)
             is_given = GIVEN in part["system_attrs"]
@@ -81,6 +86,25 @@ class Search:
         if self._asked.ends_too_large:
             self._problems.append(too_large_problem(self._asked, self._config.constraints))
         return None
+
+    def _suggestion(
+        self, told: Mapping[int, TrialRecord], num_concurrent: int
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """As `KeptStudy.propose`: what the file gives, the best settings of earlier sweeps, then the study's own, which
+        is told of them."""
+        if self._memory is None:
+            return self._study.propose(self._asked.asks, told, num_concurrent=num_concurrent)
+        warm, dropped = self._memory.at(self._asked.asks, told)
+        attrs: dict[str, Any] = {DROPPED: dropped} if dropped else {}
+        num_given = sum(GIVEN in ask.system_attrs for ask in self._asked.asks)
+        first = self._memory.first(self._asked.asks) if num_given == len(self._given) else None
+        if first is not None:
+            values, distributions = fixed(first, self._config.space)
+            return values, {"params": first, "distributions": distributions, "system_attrs": attrs}
+        self._study.warm = warm
+        values, part = self._study.propose(self._asked.asks, told, num_concurrent=num_concurrent)
+        part["system_attrs"] |= attrs
+        return values, part
 
     def _resolve(self, values: Mapping[str, Any]) -> tuple[str, TrialConfig | ValidationError]:
         """Key and trial of a suggestion, or what is wrong with it, which no corner of the space showed."""

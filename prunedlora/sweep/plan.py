@@ -1,7 +1,7 @@
 """Plan: what a sweep would do, for --dry-run. Nothing is written and no Ray is started."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
 
@@ -22,9 +22,17 @@ from prunedlora.study.samplers import LEARN_FROM_COMPLETED_ONLY
 from prunedlora.sweep.bind import check_fingerprints, commits_of
 from prunedlora.sweep.job_storage import check_storage
 from prunedlora.sweep.preflight import every_trial, preflight
+from prunedlora.sweep.warm_start_store import settle_warm_start, warm_start_lines
 
 
-def print_plan(config: SweepConfig, storage: str, console: Console, *, retry_failed: bool = False) -> None:
+def print_plan(
+    config: SweepConfig,
+    storage: str,
+    console: Console,
+    *,
+    retry_failed: bool = False,
+    warm_start: Sequence[str] = (),
+) -> None:
     """Checks what `run_sweep` would check, with the same errors (but for what the first write to an object store would
     tell: nothing is written here), and prints trials, slots and resources. Raises DriverLockedError as it."""
     check_storage(storage)
@@ -35,6 +43,7 @@ def print_plan(config: SweepConfig, storage: str, console: Console, *, retry_fai
     exists = store.check(config.model_copy(update={"storage": store.uri}).model_dump(mode="json"))
     store.binding.check_contents(contents(every_trial(config)))
     DriverLock(store.storage, say=partial(print_plain, console)).refuse_living()
+    memory = settle_warm_start(config, store, warm_start)
     found = preflight(config, commits_of(config, store))
     check_fingerprints(store, found.fingerprints)
     asker = Asker(config, store, retry_failed=retry_failed)
@@ -60,6 +69,7 @@ def print_plan(config: SweepConfig, storage: str, console: Console, *, retry_fai
         f"Trials: {asker.num_kept} kept, {asker.num_resumed} to resume, "
         f"{asker.num_left - asker.num_resumed} new at most",
         f"Slots: {slots} on {where}, each {workers} of {needs}{waiting}",
+        *warm_start_lines(memory, config.sampler),
         *search_lines(config, asker.num_configurations),
         *other_workers(store.records() if exists else [], resources),
         *(f"Warning: {warning}" for warning in found.warnings),

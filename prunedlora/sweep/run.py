@@ -29,6 +29,7 @@ from prunedlora.sweep.outcome import SweepResult
 from prunedlora.sweep.second_chance import SecondChance
 from prunedlora.sweep.signals import Signals
 from prunedlora.sweep.slot_run import SlotEnd, SlotRun, run_on_slots
+from prunedlora.sweep.warm_start_store import keep_warm_start, settle_warm_start
 
 BASE_WORK: Work = {"kind": "base", "key": "", "candidate": ""}
 
@@ -54,6 +55,7 @@ def run_sweep(
     command: Sequence[str] = (),
     max_seconds: float | None = None,
     retry_failed: bool = False,
+    warm_start: Sequence[str] = (),
     execute: Execute | None = None,
 ) -> SweepResult:
     """Runs a sweep, or goes on with one, and leaves records, report and the recommended adapter in its store.
@@ -63,10 +65,12 @@ def run_sweep(
         command: the process's arguments (sys.argv), shown in the report as the way to get the sweep again.
         max_seconds: end cleanly after this time; trials in training keep a checkpoint for the next run.
         retry_failed: train trials again whose record says failed.
+        warm_start: paths or URIs of the stores of earlier sweeps, which the search is to learn from.
         execute: what a slot does with its work; None trains for real (tests of the plumbing put something else).
 
     Raises:
-        StoreError: the storage cannot be written, or holds something else.
+        StoreError: the storage cannot be written, or holds something else, or was begun with another warm start.
+        WarmStartError: a store of an earlier sweep has nothing to tell this one.
         RecordError: a document in the store is broken.
         DriverLockedError: another driver runs this sweep.
         ClusterError: no Ray can be joined or started.
@@ -78,10 +82,12 @@ def run_sweep(
     opening = Opening(config, storage)
     if opening.is_new:
         check_address()  # before models and data are looked at
-    opening.create()
     store = opening.store
+    memory = settle_warm_start(config, store, warm_start)
+    opening.create()
     with opening.lock(console) as lock, ExitStack() as leaving:
         opening.bind(command)
+        keep_warm_start(store, memory)
         asker = Asker(config, store, retry_failed=retry_failed)
         asker.relabel(lock.epoch)
         deadline = began + max_seconds if max_seconds is not None else float("inf")

@@ -77,6 +77,7 @@ def report_document(summary: Summary, findings: Findings) -> dict[str, Any]:
         },
         "history": [asdict(stage) for stage in findings.stages],
         "importances": None if importances is None else importances.model_dump(mode="json"),
+        "warm_start": findings.warm_start,
         "failed": [
             {
                 "key": record.key,

@@ -19,6 +19,7 @@ from prunedlora.results.report.choices import choices_table
 from prunedlora.results.report.original_table import original_tables
 from prunedlora.results.report.tables import failures_table, front_table, letters_of, original_table
 from prunedlora.results.report.verdict import sentences
+from prunedlora.results.warm_start_document import warm_start_sentences
 
 
 def print_report(summary: Summary, console: Console) -> None:
@@ -64,6 +65,7 @@ def overview(summary: Summary) -> Group:
         parts.append(Text(judged))
     if unmeasured := unmeasured_text(summary.records, summary.objectives.quality):
         parts.append(Text(unmeasured))
+    parts += map(Text, warm_start_sentences(summary.store))
     if summary.failed:
         parts.append(failures_table(summary))
     return Group(*parts)
