@@ -6,6 +6,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from prunedlora.config.baselines import LABEL, label_problems, without_label
 from prunedlora.config.corners import ask_order
+from prunedlora.config.mirror_url import AUTO, MirrorAddress
 from prunedlora.config.section import Section
 from prunedlora.config.space import SpaceEntry, Value
 from prunedlora.config.sweep_problems import (
@@ -20,6 +21,7 @@ from prunedlora.sizes import SIZES
 
 SamplerName = Literal["gp", "nsga2", "random", "tpe"]
 """Those of study/samplers.py, listed here because checking a sweep must not import Optuna."""
+LoggerName = Literal["mlflow", "tensorboard"]
 SMALLEST_PART = 0.01
 """Of a GPU."""
 
@@ -96,6 +98,13 @@ class SweepConfig(Section):
     """Seed of the sampler."""
     resources: ResourcesConfig = ResourcesConfig()
     retention: RetentionConfig = RetentionConfig()
+    mirror: MirrorAddress | None = AUTO
+    """Optuna storage in which the study lies as well, so that optuna-dashboard shows it while it runs; nothing is
+    decided by it. auto: the SQLite file optuna.db in a local store, nowhere for a store elsewhere. On NFS, where SQLite's
+    locks may not hold, and on clusters: postgresql://USER@HOST/DATABASE or journal:PATH. No password here: it comes
+    from PRUNEDLORA_MIRROR_PASSWORD, PGPASSWORD or ~/.pgpass. A sweep that searches nothing has no mirror."""
+    loggers: list[LoggerName] = Field(default=[])
+    """Where the curves of the trials are written as well, while they train."""
     trial: TrialConfig
     """The base: a complete trial; the space and the baselines replace some of its fields."""
     baselines: list[dict[str, Any]] = Field(default=[])

@@ -25,6 +25,7 @@ from prunedlora.sweep.conclusion import Conclusion, conclude
 from prunedlora.sweep.finish import drop_dominated, finish_recommended, is_recommended_left
 from prunedlora.sweep.opening import Opening
 from prunedlora.sweep.outcome import SweepResult
+from prunedlora.sweep.seen_elsewhere import check_elsewhere, seen_elsewhere
 from prunedlora.sweep.signals import Signals
 from prunedlora.sweep.slot_run import SlotEnd, SlotRun, run_on_slots
 
@@ -70,12 +71,14 @@ def run_sweep(
         ClusterError: no Ray can be joined or started.
         CapacityError: a slot does not fit on the cluster.
         SlotsLostError: no slot could be kept running.
+        MirrorError, CurvesError: where the study or curves are to be seen cannot be reached, or lacks a package.
         and what `preflight` finds wrong with models and data.
     """
     began = time.monotonic()
     opening = Opening(config, storage)
     if opening.is_new:
         check_address()  # before models and data are looked at
+    check_elsewhere(config, opening.store)
     opening.create()
     store = opening.store
     with opening.lock(console) as lock, ExitStack() as leaving:
@@ -87,6 +90,7 @@ def run_sweep(
         run = SlotRun(config, store, lock, asker, console, deadline, execute, later)
         records = _Records(store)
         opening.check(console, something_is_left=asker.num_left > 0)
+        leaving.enter_context(seen_elsewhere(config, store, asker, console))
         if asker.num_left or later or is_recommended_left(records.summary()):
             records.known = None
             leaving.enter_context(cluster.connected())
