@@ -100,9 +100,9 @@ class SweepConfig(Section):
     retention: RetentionConfig = RetentionConfig()
     mirror: MirrorAddress | None = AUTO
     """Optuna storage in which the study lies as well, so that optuna-dashboard shows it while it runs; nothing is
-    decided by it. auto: the SQLite file optuna.db in a local store, nowhere for a store elsewhere. On NFS, where SQLite's
-    locks may not hold, and on clusters: postgresql://USER@HOST/DATABASE or journal:PATH. No password here: it comes
-    from PRUNEDLORA_MIRROR_PASSWORD, PGPASSWORD or ~/.pgpass. A sweep that searches nothing has no mirror."""
+    decided by it. auto: the SQLite file optuna.db in a local store, nowhere for a store elsewhere. On NFS, where
+    SQLite's locks may not hold, and on clusters: postgresql://USER@HOST/DATABASE or journal:PATH. No password here: it
+    comes from PRUNEDLORA_MIRROR_PASSWORD, PGPASSWORD or ~/.pgpass. A sweep that searches nothing has no mirror."""
     loggers: list[LoggerName] = Field(default=[])
     """Where the curves of the trials are written as well, while they train."""
     trial: TrialConfig

@@ -124,8 +124,11 @@ def _fits(there: Iterable[FrozenTrial], wanted: Mapping[str, FrozenTrial]) -> bo
         its = wanted.get(names[-1])
         if its is None or trial.params != its.params:
             return False
-        has_ended = trial.state is not TrialState.RUNNING
-        if has_ended and (trial.state, trial.values, trial.user_attrs) != (its.state, its.values, its.user_attrs):
+        if trial.state is TrialState.RUNNING:
+            continue
+        # Attributes of others may stand beside ours: people add some.
+        ours = {attribute: trial.user_attrs.get(attribute) for attribute in its.user_attrs}
+        if (trial.state, trial.values, ours) != (its.state, its.values, its.user_attrs):
             return False
     return len(set(names)) == len(names)
 
@@ -172,7 +175,7 @@ def _of_record(record: TrialRecord) -> dict[str, Any]:
 def _of_candidate(candidate: Candidate) -> dict[str, Any]:
     sizes = {name: getattr(candidate, name) for name in SIZES}
     figures = {name: figure.value for name, figure in candidate.figures.items()}
-    return {"step": candidate.step, "progress": candidate.progress} | sizes | figures
+    return {"step": candidate.step, "progress": candidate.progress, "sizes": sizes, "figures": figures}
 
 
 def _shown(trial: FrozenTrial, attributes: dict[str, Any], record: TrialRecord | None) -> FrozenTrial:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from prunedlora.results.record import Candidate, TrialRecord
+from prunedlora.results.record import TrialRecord
 from prunedlora.results.recorded_settings import flat
 from prunedlora.results.store import Store
 
@@ -91,10 +91,9 @@ class Curves:
         curve, written = self._begun.get(key, (None, []))
         if curve is None or log[: len(written)] != written:  # steps before an interruption were done again
             curve, written = self._sink.begin(self._trial(key)), []
-        curve.write([point for line in log[len(written) :] for point in step_points(line)])
+        curve.write([point for line in log[len(written) :] for point in points_of(line)])
         self._begun[key] = curve, log
         if record is not None:
-            curve.write([point for candidate in record.candidates for point in candidate_points(candidate)])
             curve.end(record.status)
             del self._begun[key]
             self._whole[key] = record
@@ -103,11 +102,15 @@ class Curves:
         return Trial(key, self._store.read_label(key), flat(self._store.read_config(key)))
 
 
-def step_points(line: Mapping[str, Any]) -> Points:
-    """What a line of a trial's log says of its step."""
-    step = line.get("step")
-    if step is None or "loss" not in line:
-        return []
+def points_of(line: Mapping[str, Any]) -> Points:
+    """What a line of a trial's log says of a step, or of a candidate that was made after it."""
+    if "candidate" in line:
+        return _candidate_points(line)
+    return _step_points(line) if "loss" in line else []
+
+
+def _step_points(line: Mapping[str, Any]) -> Points:
+    step = line["step"]
     points = [(f"train/{name}", step, float(line[name])) for name in STEP_FIGURES if line.get(name) is not None]
     if line.get("tokens") and line.get("seconds"):
         points.append(("train/tokens_per_second", step, line["tokens"] / line["seconds"]))
@@ -116,11 +119,11 @@ def step_points(line: Mapping[str, Any]) -> Points:
     return points
 
 
-def candidate_points(candidate: Candidate) -> Points:
-    """Figures and sizes of a candidate, at the step it was made at; of a cut its figures at its number of parameters,
+def _candidate_points(line: Mapping[str, Any]) -> Points:
+    """Figures and sizes of a candidate at the step it was made at; of a cut its figures at its number of parameters,
     since all cuts of a training are of one step."""
-    figures = {name: figure.value for name, figure in candidate.figures.items()}
-    if candidate.cut is not None:
-        return [(f"cuts_by_parameters/{name}", candidate.adapter_params, value) for name, value in figures.items()]
-    sizes = {name: float(getattr(candidate, name)) for name in CANDIDATE_SIZES}
-    return [(f"candidates/{name}", candidate.step, value) for name, value in (figures | sizes).items()]
+    step, params, figures = line["step"], line["adapter_params"], line["figures"]
+    if line["candidate"] != str(step):
+        return [(f"cuts_by_parameters/{name}", params, float(value)) for name, value in figures.items()]
+    sizes = {name: line[name] for name in CANDIDATE_SIZES}
+    return [(f"candidates/{name}", step, float(value)) for name, value in (figures | sizes).items()]

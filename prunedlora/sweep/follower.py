@@ -10,7 +10,7 @@ BUSY_SHARE = 0.1
 """Of the time at most is spent with following."""
 RETRY_SECONDS = 60.0
 """After a failure."""
-LAST_SECONDS = 20.0
+LAST_SECONDS = 30.0
 """Given to the last round, at the end of the sweep."""
 
 
