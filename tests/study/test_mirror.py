@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.results.ask import Ask
@@ -56,7 +57,9 @@ class Sweep:
         return True
 
     def studies(self, address: str | None = None) -> tuple[optuna.Study, optuna.Study]:
-        storage = address or address_of(self.config, self.store)
+        storage: Any = address or address_of(self.config, self.store)
+        if storage.startswith("journal:"):
+            storage = JournalStorage(JournalFileBackend(storage.removeprefix("journal:")))
         trials, candidates = (
             optuna.load_study(study_name=name, storage=storage) for name in ("small", "small candidates")
         )
@@ -118,25 +121,28 @@ def test_trials_are_seen_from_the_moment_they_are_asked(make_sweep: Make) -> Non
 def test_whatever_becomes_of_it_the_asks_are_the_same(
     make_sweep: Make, tmp_path: Path, fate: str, asks_without: list[Ask]
 ) -> None:
-    sweep = Sweep(make_sweep(num_trials=8, baselines=BASELINE))
-    mirror = sweep.mirror(f"sqlite:///{tmp_path}/no/folder.db" if fate == "broken" else None)
-    events = 0
+    sweep = Sweep(make_sweep(num_trials=6, baselines=BASELINE))
+    file = tmp_path / "study"
+    address = {"broken": f"journal:{tmp_path}/no/file", "on": f"sqlite:///{file}"}.get(fate, f"journal:{file}")
+    mirror, events = sweep.mirror(address), 0
     while sweep.event():
         events += 1
         if fate == "deleted" and events == 9:
-            Path(sweep.store.uri, "optuna.db").unlink()
+            file.unlink()
         if fate == "emptied" and events == 9:
-            for name in ("small", "small candidates"):
-                optuna.delete_study(study_name=name, storage=f"sqlite:///{sweep.store.uri}/optuna.db")
+            for study in sweep.studies(address):
+                study._storage.delete_study(study._study_id)
         if fate != "off" and events % 4 == 0:
-            with suppress(MirrorError) if fate == "broken" else suppress():
+            try:
                 mirror.update()
+            except MirrorError:
+                assert fate == "broken"
     assert sweep.store.asks() == asks_without
     if fate not in ("off", "broken"):
         mirror.update()
-        whole = f"sqlite:///{tmp_path}/whole.db"
+        whole = f"journal:{tmp_path}/whole"
         sweep.mirror(whole).update()
-        assert sweep.shown() == sweep.shown(whole)
+        assert sweep.shown(address) == sweep.shown(whole)
 
 
 @pytest.fixture(scope="module")
@@ -145,14 +151,14 @@ def asks_without(tmp_path_factory: pytest.TempPathFactory) -> list[Ask]:
     from tests.inventions import sweep_tree
 
     folder = tmp_path_factory.mktemp("without") / "store"
-    sweep = Sweep(parse_sweep(sweep_tree(folder, num_trials=8, baselines=BASELINE), "test"))
+    sweep = Sweep(parse_sweep(sweep_tree(folder, num_trials=6, baselines=BASELINE), "test"))
     while sweep.event():
         pass
     return sweep.store.asks()
 
 
-def test_what_others_spoiled_is_made_anew_and_what_they_added_stays(make_sweep: Make) -> None:
-    sweep = Sweep(make_sweep(num_trials=3))
+def test_what_others_spoiled_is_made_anew_and_what_they_added_stays(make_sweep: Make, tmp_path: Path) -> None:
+    sweep = Sweep(make_sweep(num_trials=3, mirror=f"journal:{tmp_path}/x"))
     while sweep.event():
         pass
     sweep.mirror().update()
@@ -167,8 +173,8 @@ def test_what_others_spoiled_is_made_anew_and_what_they_added_stays(make_sweep: 
     assert "note" not in sweep.studies()[0].user_attrs
 
 
-def test_a_trial_that_is_trained_again_runs_again(make_sweep: Make) -> None:
-    sweep = Sweep(make_sweep(num_trials=12))
+def test_a_trial_that_is_trained_again_runs_again(make_sweep: Make, tmp_path: Path) -> None:
+    sweep = Sweep(make_sweep(num_trials=12, mirror=f"journal:{tmp_path}/x"))
     while sweep.event():
         pass
     sweep.mirror().update()
@@ -188,22 +194,25 @@ def test_a_journal_does_as_well(make_sweep: Make, tmp_path: Path) -> None:
     while sweep.event():
         sweep.mirror().update()
     check_mirror(sweep.config, sweep.store)
-    journal = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(f"{tmp_path}/study.log"))
-    assert len(optuna.load_study(study_name="small", storage=journal).get_trials()) == 2
+    assert len(sweep.studies()[0].get_trials()) == 2
 
 
-def test_where_nothing_changed_nothing_is_looked_at(make_sweep: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_nothing_changed_nothing_is_looked_at(
+    make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(mirror_module, "LOOK_SECONDS", 60.0)
     sweep = Sweep(make_sweep(num_trials=2))
-    sweep.event()
-    mirror = sweep.mirror()
+    while sweep.event():
+        pass
+    asks, records = sweep.asker.asks[:1], sweep.asker.records
+    mirror = Mirror(sweep.config, sweep.store, f"journal:{tmp_path}/x.log", lambda: (asks, records))
     mirror.update()
-    Path(sweep.store.uri, "optuna.db").unlink()
+    (tmp_path / "x.log").unlink()
     mirror.update()
-    assert not Path(sweep.store.uri, "optuna.db").exists()
-    sweep.event()
+    assert not (tmp_path / "x.log").exists()
+    asks.append(sweep.asker.asks[1])
     mirror.update()
-    assert len(sweep.studies()[0].get_trials()) == 2
+    assert len(sweep.studies(f"journal:{tmp_path}/x.log")[0].get_trials()) == 2
 
 
 def test_where_it_lies(make_sweep: Make, tmp_path: Path) -> None:
