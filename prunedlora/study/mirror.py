@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-import optuna
 from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from prunedlora.config.mirror_url import AUTO
@@ -30,6 +30,8 @@ LOOK_SECONDS = 60.0
 """After this time a mirror of which nothing has changed is looked at again: it may be lost."""
 NAME = "name"
 """User attribute of a trial that tells it from all others of its study."""
+METRIC_NAMES = "study:metric_names"
+"""System attribute of a study, Optuna's."""
 OWN = "prunedlora:"
 State = Callable[[], tuple[Sequence[Ask], Iterable[TrialRecord]]]
 
@@ -106,14 +108,11 @@ class Mirror:
                 storage.set_trial_state_values(trial_id, trial.state, trial.values)
 
     def _create(self, storage: BaseStorage, name: str) -> None:
-        study = optuna.create_study(
-            storage=storage,
-            study_name=name,
-            directions=[*self._objectives.values()],
-            sampler=optuna.samplers.RandomSampler(seed=0),  # asked for nothing
-        )
-        study.set_metric_names([*self._objectives])
-        study.set_user_attr(OWNER, self._store)
+        directions = [StudyDirection[direction.upper()] for direction in self._objectives.values()]
+        study_id = storage.create_new_study(directions, name)
+        # As Study.set_metric_names does, which warns that it is experimental.
+        storage.set_study_system_attr(study_id, METRIC_NAMES, [*self._objectives])
+        storage.set_study_user_attr(study_id, OWNER, self._store)
 
 
 def _fits(there: Iterable[FrozenTrial], wanted: Mapping[str, FrozenTrial]) -> bool:

@@ -37,7 +37,7 @@ def rebuild(
 
 
 class _Quiet:
-    """Verbosity and warnings are the process's: of several threads the first to come sets them, the last resets them."""
+    """Verbosity and warnings are the process's: the first thread to come sets them, the last to leave resets them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -202,5 +202,5 @@ def test_a_missing_package_is_an_error_before_the_start(tmp_path: Path, monkeypa
 def test_mlflow_with_no_place_for_its_runs_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr("prunedlora.sweep.mlflow_curves.find_spec", lambda name: True)
-    with pytest.raises(CurvesError, match="no place in the storage memory://store: set MLFLOW_TRACKING_URI"):
+    with pytest.raises(CurvesError, match="no place in the storage memory:///store: set MLFLOW_TRACKING_URI"):
         check_mlflow(Store("memory://store"))
