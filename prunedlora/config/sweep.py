@@ -8,6 +8,7 @@ from prunedlora.config.baselines import LABEL, label_problems, without_label
 from prunedlora.config.constraint_problems import constraint_problems
 from prunedlora.config.corners import ask_order, corners
 from prunedlora.config.given import given_first, known_problems
+from prunedlora.config.mirror_url import AUTO, MirrorAddress
 from prunedlora.config.section import Section
 from prunedlora.config.space import SpaceEntry, Value
 from prunedlora.config.stopping_section import StoppingConfig, stopping_problems
@@ -23,6 +24,7 @@ from prunedlora.sizes import SIZES
 
 SamplerName = Literal["gp", "nsga2", "random", "tpe", "tpe-joint"]
 """Those of study/samplers.py, listed here because checking a sweep must not import Optuna."""
+LoggerName = Literal["mlflow", "tensorboard"]
 Telling = Literal["last", "candidates", "area"]
 """How the study is told of a run with several candidates (study/telling.py)."""
 SMALLEST_PART = 0.01
@@ -110,6 +112,13 @@ class SweepConfig(Section):
     """Whether trials of the search end early that others have left behind; None: none does."""
     resources: ResourcesConfig = ResourcesConfig()
     retention: RetentionConfig = RetentionConfig()
+    mirror: MirrorAddress | None = AUTO
+    """Optuna storage in which the study lies as well, so that optuna-dashboard shows it while it runs; nothing is
+    decided by it. auto: the SQLite file optuna.db in a local store, nowhere for a store elsewhere. On NFS, where
+    SQLite's locks may not hold, and on clusters: postgresql://USER@HOST/DATABASE or journal:PATH. No password here: it
+    comes from PRUNEDLORA_MIRROR_PASSWORD, PGPASSWORD or ~/.pgpass. A sweep that searches nothing has no mirror."""
+    loggers: list[LoggerName] = Field(default=[])
+    """Where the curves of the trials are written as well, while they train."""
     trial: TrialConfig
     """The base: a complete trial; the space and the baselines replace some of its fields."""
     baselines: list[dict[str, Any]] = Field(default=[])

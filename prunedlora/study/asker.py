@@ -82,6 +82,11 @@ class Asker:
                 self._store.write_record(self._records[key], epoch)
 
     @property
+    def asks(self) -> list[Ask]:
+        """All so far, in the order of their numbers."""
+        return list(self._asked.asks)
+
+    @property
     def records(self) -> list[TrialRecord]:
         """Of the trials that have one and are not run again, as far as it has been read."""
         return list(self._records.values())

@@ -2,9 +2,10 @@
 
 import datetime
 import hashlib
+import threading
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
 import optuna
@@ -37,17 +38,41 @@ def rebuild(
     return study
 
 
+class _Quiet:
+    """Verbosity and warnings are the process's: the first thread to come sets them, the last to leave resets them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._num_inside = 0
+        self._as_before = ExitStack()
+
+    def enter(self) -> None:
+        with self._lock:
+            self._num_inside += 1
+            if self._num_inside == 1:
+                self._as_before.callback(optuna.logging.set_verbosity, optuna.logging.get_verbosity())
+                optuna.logging.set_verbosity(optuna.logging.WARNING)
+                self._as_before.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+
+    def leave(self) -> None:
+        with self._lock:
+            self._num_inside -= 1
+            if self._num_inside == 0:
+                self._as_before.close()
+
+
+_QUIET = _Quiet()
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without Optuna's line for every study, and its warnings that something is experimental."""
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    _QUIET.enter()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            yield
+        yield
     finally:
-        optuna.logging.set_verbosity(verbosity)
+        _QUIET.leave()
 
 
 def ask_seed(seed: int, number: int, again: int = 0) -> int:

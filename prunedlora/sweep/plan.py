@@ -22,6 +22,7 @@ from prunedlora.study.samplers import LEARN_FROM_COMPLETED_ONLY
 from prunedlora.sweep.bind import check_fingerprints, commits_of
 from prunedlora.sweep.job_storage import check_storage
 from prunedlora.sweep.preflight import every_trial, preflight
+from prunedlora.sweep.seen_elsewhere import check_elsewhere, elsewhere_lines
 from prunedlora.sweep.warm_start_store import settle_warm_start, warm_start_lines
 
 
@@ -43,6 +44,7 @@ def print_plan(
     exists = store.check(config.model_copy(update={"storage": store.uri}).model_dump(mode="json"))
     store.binding.check_contents(contents(every_trial(config)))
     DriverLock(store.storage, say=partial(print_plain, console)).refuse_living()
+    check_elsewhere(config, store)
     memory = settle_warm_start(config, store, warm_start)
     found = preflight(config, commits_of(config, store))
     check_fingerprints(store, found.fingerprints)
@@ -66,6 +68,7 @@ def print_plan(
         *(f"Adapter: {share_text(asdict(share))}" for share in found.shares),
         *found.evaluation,
         f"Storage: {store.uri} ({'goes on' if exists else 'new'})",
+        *elsewhere_lines(config, store),
         f"Trials: {asker.num_kept} kept, {asker.num_resumed} to resume, "
         f"{asker.num_left - asker.num_resumed} new at most",
         f"Slots: {slots} on {where}, each {workers} of {needs}{waiting}",

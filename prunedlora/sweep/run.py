@@ -27,6 +27,7 @@ from prunedlora.sweep.judging import Judging
 from prunedlora.sweep.opening import Opening
 from prunedlora.sweep.outcome import SweepResult
 from prunedlora.sweep.second_chance import SecondChance
+from prunedlora.sweep.seen_elsewhere import check_elsewhere, seen_elsewhere
 from prunedlora.sweep.signals import Signals
 from prunedlora.sweep.slot_run import SlotEnd, SlotRun, run_on_slots
 from prunedlora.sweep.warm_start_store import keep_warm_start, settle_warm_start
@@ -76,6 +77,7 @@ def run_sweep(
         ClusterError: no Ray can be joined or started.
         CapacityError: a slot does not fit on the cluster.
         SlotsLostError: no slot could be kept running.
+        MirrorError, CurvesError: where the study or curves are to be seen cannot be reached, or lacks a package.
         and what `preflight` finds wrong with models and data.
     """
     began = time.monotonic()
@@ -83,6 +85,7 @@ def run_sweep(
     if opening.is_new:
         check_address()  # before models and data are looked at
     store = opening.store
+    check_elsewhere(config, store)
     memory = settle_warm_start(config, store, warm_start)
     opening.create()
     with opening.lock(console) as lock, ExitStack() as leaving:
@@ -101,6 +104,7 @@ def run_sweep(
         run.judging = Judging.of(config, store, opening.planner)
         if run.judging is not None and pauses:
             run.asker = SecondChance(asker, store, run.judging.going_on)
+        leaving.enter_context(seen_elsewhere(config, store, asker, console))
         if run.asker.num_left or later or is_recommended_left(records.summary()):
             records.known = None
             leaving.enter_context(cluster.connected())

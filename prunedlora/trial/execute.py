@@ -3,6 +3,7 @@
 All workers of a slot call these functions alike; rank 0 alone writes to the store.
 """
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -49,6 +50,9 @@ from prunedlora.trial.outside_error import OutsideError
 from prunedlora.trial.resume import Reached, load_checkpoint, reached, snapshot
 from prunedlora.trial.start import begin_heads
 
+LOG_SECONDS, FAR_LOG_SECONDS = 5.0, 60.0
+"""Between two times that the log is written while nothing else has it written: to a local store, and to one that has to
+write it anew each time."""
 ON_ALL_ALIKE = (HarnessError, NonFiniteError, TooLittleMemoryError, LinAlgError)
 """Found by all ranks at once, which stay in step; statistics are summed before they are factorised, and rank 0 tells
 what the harness gave."""
@@ -76,6 +80,7 @@ class _Run:
     candidates: list[Candidate] = field(default_factory=list)
     screened_cuts: list[ScreenedCut] = field(default_factory=list)
     log: list[dict[str, Any]] = field(default_factory=list)
+    logged_at: float = field(default_factory=time.monotonic)
     rate: float | None = None
 
     def check(self) -> None:
@@ -87,6 +92,13 @@ class _Run:
             self.check()
             self.store.append_log(self.key, self.log)
             self.log.clear()  # the same list: who has it goes on adding to it
+            self.logged_at = time.monotonic()
+
+    def keep_log_fresh(self) -> None:
+        """So that curves can be seen while it trains."""
+        most = LOG_SECONDS if self.store.storage.is_local else FAR_LOG_SECONDS
+        if time.monotonic() > self.logged_at + most:
+            self.flush_log()
 
     def failure(self, error: Exception) -> Failure:
         step = self.live.step if self.live else None
@@ -215,6 +227,7 @@ def _train(
         def on_step(log: StepLog) -> Verdict:
             run.rate = log.learning_rate
             run.log.append({name: value for name, value in vars(log).items() if value is not None})
+            run.keep_log_fresh()
             writer.look()
             if workers.rank > 0:
                 return Verdict.CONTINUE
@@ -242,6 +255,7 @@ def _train(
                 seconds = (candidate.evaluation_seconds or 0.0) + clock.seconds
                 candidate = candidate.model_copy(update={"evaluation_seconds": seconds})
                 run.candidates[-1] = candidate
+            run.log.append(_candidate_line(candidate))
             return Verdict(workers.from_first(report(candidate.model_dump(mode="json")) if workers.rank == 0 else None))
 
         def look(candidate: str | None = None) -> Verdict:
@@ -408,6 +422,13 @@ def _write_record(run: _Run, status: Any, failure: Failure | None) -> None:
     )
     run.store.write_record(record, run.epoch, run.attempt)
     forget_words(run.store, run.key)
+
+
+def _candidate_line(candidate: Candidate) -> dict[str, Any]:
+    """What the log says of a candidate when it is made; the record says it all."""
+    sizes = {"adapter_params": candidate.adapter_params, "max_rank": candidate.max_rank}
+    figures = {name: figure.value for name, figure in candidate.figures.items()}
+    return {"step": candidate.step, "candidate": candidate.name} | sizes | {"figures": figures}
 
 
 def _time_line(live: Trial) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """What the study is told of a trial."""
 
+import warnings
 from pathlib import Path
 
+import optuna
 import pytest
 from optuna.trial import TrialState
 
 from prunedlora.results.record import Candidate, Cut, Failure, Figure, JudgedByLoss, ObjectiveError, TrialRecord
-from prunedlora.study.rebuild import objective_values, outcome
+from prunedlora.study.rebuild import objective_values, outcome, quiet
 from prunedlora.trial.failures import JUDGED, RECORDED, TABLE
 from tests.inventions import invented_record, sweep_tree
 
@@ -106,3 +108,15 @@ def test_a_training_of_which_nothing_is_worth_its_answers_is_pruned() -> None:
     none = record.model_copy(update={"candidates": tuple(map(judged, record.candidates))})
     assert outcome(none, ["accuracy", "adapter_params"]) == (TrialState.PRUNED, None)
     assert outcome(none, ["loss", "adapter_params"]) == (TrialState.COMPLETE, [2.0, 98.0])
+
+
+def test_quiet_ends_with_the_last_thread_that_wants_it() -> None:
+    """Verbosity and filters are the process's: one thread's end must neither break nor keep another's quiet."""
+    before, filters = optuna.logging.get_verbosity(), list(warnings.filters)
+    first, second = quiet(), quiet()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert optuna.logging.get_verbosity() == optuna.logging.WARNING
+    second.__exit__(None, None, None)
+    assert (optuna.logging.get_verbosity(), warnings.filters) == (before, filters)

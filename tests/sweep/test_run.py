@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from rich.console import Console
 
@@ -20,6 +21,7 @@ from prunedlora.results.record import BaseReference, Figure
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
 from prunedlora.study.asker import Asker
+from prunedlora.study.mirror_storage import MirrorError
 from prunedlora.sweep.bind import bind
 from prunedlora.sweep.outcome import SweepResult
 from prunedlora.sweep.plan import print_plan
@@ -64,7 +66,8 @@ def test_a_sweep_runs_survives_a_dead_worker_and_is_not_run_twice(
     for name in reads:
         count_calls(monkeypatch, name, reads)
     dying = {"optimizer.learning_rate": 0.5, "seed": 1000}
-    config = make(folder, tmp_path / "store", num_trials=4, baselines=[dying], retention={"adapters": "front"})
+    also = {"retention": {"adapters": "front"}, "loggers": ["tensorboard"]}
+    config = make(folder, tmp_path / "store", num_trials=4, baselines=[dying], **also)
     result, text = run(config, command=["prunedlora", "search", "x.yaml"])
     assert (result.ending, result.num_kept, result.num_resumed, result.num_new, result.num_failed) == (
         "all trials are done", 0, 0, 5, 0,
@@ -94,6 +97,10 @@ def test_a_sweep_runs_survives_a_dead_worker_and_is_not_run_twice(
     stats = json.loads((tmp_path / "store/sweep_stats.json").read_text())
     assert sum(slot["num_finished"] for slot in stats["slots"]) == 7
     assert not (tmp_path / "store/ray").exists()
+    mirrored = optuna.load_study(study_name=config.name, storage=f"sqlite:///{tmp_path}/store/optuna.db")
+    assert [trial.state.name for trial in mirrored.get_trials()] == ["COMPLETE"] * 5
+    assert f"Mirror: optuna-dashboard sqlite:///{tmp_path}/store/optuna.db" in text.replace("\n", "")
+    assert {path.read_text() for path in tmp_path.glob("store/tensorboard/*/whole")} == {ask.key for ask in asks}
     assert f"trial {asks[1].key} completed: accuracy " in text
     assert "5/5 done, 0 running, 0 failed, best accuracy" in text
     assert "Trials: 0 kept, 0 resumed, 5 new, 0 failed; all trials are done." in text
@@ -269,6 +276,11 @@ def test_the_plan_tells_trials_slots_and_resources_and_starts_nothing(
     assert "Adapter: adapts 12 of 12 linear layers (" in text.getvalue()
     assert "Slots: 1 on a Ray started on this machine, each 1 worker of 1 CPU" in text.getvalue()
     assert not (tmp_path / "store").exists()
+    assert "Mirror: optuna-dashboard sqlite:///" in text.getvalue()
+    with pytest.raises(MirrorError, match="there is no folder /nowhere"):
+        print_plan(
+            make(folder, tmp_path / "store", mirror="sqlite:////nowhere/x.db"), config.storage, Console(file=text)
+        )
     too_large = make(folder, tmp_path / "store", resources={"cpus_per_worker": 9999})
     with pytest.raises(CapacityError, match="a slot needs 9999 CPUs"):
         print_plan(too_large, config.storage, Console(file=text))

@@ -131,7 +131,12 @@ def test_a_trial_leaves_candidates_adapters_log_and_record(tree: dict[str, Any],
         assert outcomes is not None
         assert sum(outcomes.scores["accuracy"]) / 20 == candidate.figures["accuracy"].value
         assert math.fsum(outcomes.loss_sums) / sum(outcomes.num_targets) == candidate.figures["loss"].value
-    *steps, end = store.read_log(record.key)
+    *log, end = store.read_log(record.key)
+    steps, made = ([line for line in log if ("candidate" in line) is is_made] for is_made in (False, True))
+    for line, candidate in zip(made, record.candidates, strict=True):
+        assert (line["step"], line["candidate"]) == (candidate.step, candidate.name)
+        assert line["figures"] == {name: figure.value for name, figure in candidate.figures.items()}
+        assert (line["adapter_params"], line["max_rank"]) == (candidate.adapter_params, candidate.max_rank)
     losses = [line["loss"] for line in steps]
     assert len(losses) == 12
     assert all(math.isfinite(loss) for loss in losses)
@@ -456,7 +461,7 @@ def test_the_log_has_neither_holes_nor_repeats_after_a_kill(
     with pytest.raises(KilledError):
         run(trial, store, progress=kill, checkpoint_every_steps=4)
     assert run(trial, store) == "completed"
-    steps = [line["step"] for line in store.read_log(trial_key(trial)) if "step" in line]
+    steps = [line["step"] for line in store.read_log(trial_key(trial)) if "loss" in line]
     assert steps == list(range(1, 13))
 
 

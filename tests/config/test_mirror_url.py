@@ -1,0 +1,75 @@
+"""Addresses of a mirror, and that none with a password is taken, shown or kept."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from prunedlora.config.load import parse_sweep
+from prunedlora.config.mirror_url import mirror_address
+from tests.config.refused import error_of
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "auto",
+        "sqlite:///optuna.db",
+        "sqlite:////data/optuna.db",
+        "postgresql://me@db.example/studies",
+        "postgresql+psycopg2://me@db.example:5432/studies?sslmode=require",
+        "mysql+pymysql://me@db/studies",
+        "journal:/shared/study.log",
+    ],
+)
+def test_an_address_is_taken_as_it_is(tree: dict[str, Any], address: str) -> None:
+    assert parse_sweep(tree | {"mirror": address}, "test").mirror == address
+
+
+def test_it_may_be_switched_off_and_is_on_by_itself(tree: dict[str, Any]) -> None:
+    assert parse_sweep(tree | {"mirror": None}, "test").mirror is None
+    assert parse_sweep(copy.deepcopy(tree), "test").mirror == "auto"
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("optuna.db", "mirror: no address of a mirror; it is one of sqlite:///PATH, postgresql://"),
+        ("redis://host/0", "no address of a mirror"),
+        ("journal:", "names no file; write journal:PATH"),
+        ("sqlite://", "names no file"),
+        ("sqlite:///:memory:", "names no file, and others could not look into it"),
+        ("postgresql://me@host", "names no database; write postgresql://USER@HOST/DATABASE"),
+        ("postgresql://me@host/?x=1", "names no database"),
+    ],
+)
+def test_what_is_no_address_is_refused(tree: dict[str, Any], address: str, message: str) -> None:
+    assert message in error_of(tree | {"mirror": address})
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://me:hunter2@host/studies",
+        "postgresql+psycopg://me:hun#ter2@host/studies",
+        "postgresql://host/studies?user=me&password=hunter2",
+        "mysql://me:hunter2@host",
+        "me:hunter2@host/studies",
+        "postgres://me:hunter2@host/studies",
+    ],
+)
+def test_a_password_is_refused_and_not_shown(tree: dict[str, Any], address: str) -> None:
+    text = error_of(tree | {"mirror": address})
+    assert "ter2" not in text
+    assert "mirror: " in text
+
+
+def test_it_is_said_where_a_password_goes() -> None:
+    with pytest.raises(ValueError, match="PRUNEDLORA_MIRROR_PASSWORD"):
+        mirror_address("postgresql://me:hunter2@host/studies")
+
+
+def test_an_unknown_logger_is_refused(tree: dict[str, Any]) -> None:
+    assert "loggers.0: Input should be 'mlflow' or 'tensorboard' (got 'wandb')" in error_of(
+        tree | {"loggers": ["wandb"]}
+    )
