@@ -1,12 +1,13 @@
 """What a preflight finds that is worth saying and no error."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from prunedlora.adapters.adapted_share import AdaptedShare
 from prunedlora.config.data_section import DataConfig
 from prunedlora.config.trial import TrialConfig
+from prunedlora.sweep.training_amount import TrainingAmount
 from prunedlora.tasks.borders import border_warning
 from prunedlora.tasks.example import Example
 from prunedlora.tasks.splits import Splits
@@ -29,6 +30,9 @@ class Findings:
     """What evaluating takes beside training, for each kind of training (evaluation_cost.py)."""
     fingerprints: tuple[tuple[dict[str, Any], str], ...]
     """Data sections as they are written, by `DataConfig.model_dump`, each with the fingerprint of its examples."""
+    amounts: Mapping[str, tuple[TrainingAmount, ...]]
+    """What a training has to do: name, "" for the search's, otherwise a baseline's label or method → those that
+    differ."""
 
 
 def data_line(splits: Splits) -> str:

@@ -41,8 +41,9 @@ from prunedlora.sweep.model_checks import (
 )
 from prunedlora.sweep.size_checks import check_sizes, size_settings
 from prunedlora.sweep.tiny_batch import is_small, try_batch
+from prunedlora.sweep.training_amount import TrainingAmount, amount_of
 from prunedlora.tasks.splits import Splits
-from prunedlora.tasks.task import Task
+from prunedlora.tasks.task import Features, Task
 from prunedlora.trial.assemble import build_method, num_steps
 from prunedlora.trial.assets import Skeleton, load_skeleton, load_task
 from prunedlora.trial.start import labels_of, share_of, start_of
@@ -78,6 +79,7 @@ class _Loaded:
     skeleton: Skeleton
     tokens: TokenFacts
     facts: DataFacts
+    train: Sequence[Features]
     missing: frozenset[str] | None
     """Parameters that the checkpoint lacks, where known."""
 
@@ -102,6 +104,7 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
     warnings: dict[str, None] = {}
     fingerprints: dict[str, tuple[dict[str, Any], str]] = {}
     costs: dict[str, list[EvaluationCost]] = {}
+    amounts: dict[str, list[TrainingAmount]] = {}
     documents: dict[str, int] = {}
     for name, where, written in _distinct(config):
         trial_key(written)
@@ -153,10 +156,20 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
             harness = load_harness(trial, config.resources.num_workers)
             documents[identity] = 0 if harness is None else harness.num_documents
         if name != BASE or config.num_trials > 0:  # else the baselines alone are trained
-            costs.setdefault(name, []).append(cost_of(trial, steps, found.facts, documents[identity]))
+            cost = cost_of(trial, steps, found.facts, documents[identity])
+            costs.setdefault(name, []).append(cost)
+            workers = config.resources.num_workers
+            amounts.setdefault(name, []).append(amount_of(trial, steps, found.train, workers, cost))
     if warning := generation_warning(cost for some in costs.values() for cost in some):
         warnings[warning] = None
-    return Findings(tuple(lines), tuple(shares), tuple(warnings), evaluation_lines(costs), tuple(fingerprints.values()))
+    return Findings(
+        tuple(lines),
+        tuple(shares),
+        tuple(warnings),
+        evaluation_lines(costs),
+        tuple(fingerprints.values()),
+        {name: tuple(some) for name, some in amounts.items()},
+    )
 
 
 def every_trial(config: SweepConfig) -> Iterator[TrialConfig]:
@@ -224,7 +237,7 @@ def _load(trial: TrialConfig, labels: tuple[str, ...] | None) -> _Loaded:
     facts = DataFacts(len(splits.validation), float(features["train"].lengths.mean()))
     skeleton = load_skeleton(trial, splits, task)
     check_tokens(trial, skeleton.model, tokens)
-    return _Loaded(splits, task, skeleton, tokens, facts, missing_of(trial, task))
+    return _Loaded(splits, task, skeleton, tokens, facts, features["train"], missing_of(trial, task))
 
 
 def _check_packages(model: ModelConfig) -> None:

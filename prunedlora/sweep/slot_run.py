@@ -15,7 +15,8 @@ from prunedlora.fleet.answers import BoardLostError, answer
 from prunedlora.fleet.board import Work, work_name
 from prunedlora.fleet.capacity import num_fitting, num_slots
 from prunedlora.fleet.slot import Execute, SlotSettings
-from prunedlora.fleet.slots import RAY_FOLDER, Slots, SlotsLostError
+from prunedlora.fleet.slot_fit import RAY_FOLDER
+from prunedlora.fleet.slots import Slots, SlotsLostError
 from prunedlora.results.analysis.pareto import Objectives
 from prunedlora.results.driver_lock import DriverLock
 from prunedlora.results.store import Store
