@@ -20,8 +20,9 @@ class DeviceHoursError(ValueError):
 
 
 def spent_before(store: Store, records: Iterable[TrialRecord], config: SweepConfig) -> float:
-    """Device seconds of earlier runs: of the trainings on record, and of those that have left a checkpoint. What was
-    lost with a killed process, or by a record that was replaced, is on no record."""
+    """Device seconds of earlier runs: of `records`, the trainings that have ended, those that confirm others among
+    them, and of all others that have left a checkpoint. What a killed process did after its last one is on no
+    record."""
     ended = {record.key: record for record in records}
     seconds = sum(_seconds(record) for record in ended.values())
     for key in store.trial_keys():
@@ -61,11 +62,11 @@ class Meter:
         return max(0.0, self._limit - self.device_seconds) / self._devices
 
 
-def meter_of(config: SweepConfig, store: Store) -> Meter | None:
+def meter_of(config: SweepConfig, store: Store, asker: Asker) -> Meter | None:
     """For a run that begins; None where the sweep sets no limit."""
     if config.max_device_hours is None:
         return None
-    before = spent_before(store, store.records(), config)
+    before = spent_before(store, asker.records, config)
     return Meter(config.max_device_hours, before, devices_per_slot(config.resources))
 
 

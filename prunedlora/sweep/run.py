@@ -22,6 +22,7 @@ from prunedlora.results.store import Store
 from prunedlora.study.asker import Asker
 from prunedlora.study.importances import find_importances
 from prunedlora.sweep.conclusion import Conclusion, conclude
+from prunedlora.sweep.device_hours import check_device_hours, meter_of
 from prunedlora.sweep.finish import drop_dominated, finish_recommended, is_recommended_left
 from prunedlora.sweep.opening import Opening
 from prunedlora.sweep.outcome import SweepResult
@@ -70,6 +71,7 @@ def run_sweep(
         ClusterError: no Ray can be joined or started.
         CapacityError: a slot does not fit on the cluster.
         SlotsLostError: no slot could be kept running.
+        DeviceHoursError: max_device_hours is less than one training takes.
         and what `preflight` finds wrong with models and data.
     """
     began = time.monotonic()
@@ -87,7 +89,11 @@ def run_sweep(
         run = SlotRun(config, store, lock, asker, console, deadline, execute, later)
         records = _Records(store)
         opening.check(console, something_is_left=asker.num_left > 0)
-        if asker.num_left or later or is_recommended_left(records.summary()):
+        check_device_hours(config, store, asker, opening.amounts)
+        run.meter = meter_of(config, store, asker)
+        if asker.num_left and run.meter is not None and run.meter.is_spent:
+            run.ending = "the device hours are spent"
+        elif asker.num_left or later or is_recommended_left(records.summary()):
             records.known = None
             leaving.enter_context(cluster.connected())
             with Signals() as signals:

@@ -20,7 +20,8 @@ from prunedlora.fleet.slots import Slots, SlotsLostError
 from prunedlora.results.analysis.pareto import Objectives
 from prunedlora.results.driver_lock import DriverLock
 from prunedlora.results.store import Store
-from prunedlora.sweep.outcome import Ending
+from prunedlora.sweep.device_hours import Meter
+from prunedlora.sweep.outcome import EARLY, Ending
 from prunedlora.sweep.progress import Progress
 from prunedlora.sweep.signals import Signals
 from prunedlora.sweep.slot_news import SlotNews
@@ -52,6 +53,8 @@ class SlotRun:
     """What a slot does with its work; None: it does it for real."""
     later: tuple[Work, ...] = ()
     """Work beside the trials that slots do while none waits; `finish` asks for its outcome."""
+    meter: Meter | None = None
+    """Of device hours; None: they have no limit."""
     ending: Ending = "all trials are done"
     num_ended: int = 0
     startup_seconds: float = 0.0
@@ -94,8 +97,10 @@ def run_on_slots(run: SlotRun, signals: Signals, leaving: ExitStack, finish: Cal
         with progress:
             if asker.num_left:
                 grow = _Growth(run, board, slots)
-                run.ending = watch(board, asker, slots, run.lock, signals, progress, news, run.deadline, grow)
-            if run.ending not in ("interrupted", "the time is up"):
+                run.ending = watch(
+                    board, asker, slots, run.lock, signals, progress, news, run.deadline, grow, meter=run.meter
+                )
+            if run.ending not in EARLY:
                 finish(SlotEnd(run, board, slots, progress, news))
     except BaseException:
         with suppress(BoardLostError):  # the board may be gone with Ray: what goes on is the error to tell

@@ -11,6 +11,7 @@ from prunedlora.results.analysis.history import Stage, hypervolume_history
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.importances_document import Importances, read_importances
 from prunedlora.results.record import Figure
+from prunedlora.results.report.plan_table import PlanFindings, plan_findings
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,11 @@ class Findings:
     directions: dict[str, dict[str, Direction]]
     harness: dict[str, dict[str, Figure]]
     confirmed: list[str]
+    plan: PlanFindings | None
 
 
 def find_all(summary: Summary) -> Findings:
-    """Raises RecordError for an importances.json, outcomes, or figures of others that are broken."""
+    """Raises RecordError for an importances.json, plan.json, outcomes, or figures of others that are broken."""
     return Findings(
         decision=decide(summary),
         stages=hypervolume_history(summary),
@@ -34,4 +36,5 @@ def find_all(summary: Summary) -> Findings:
         directions=directions(summary),
         harness=harness_figures(summary),
         confirmed=confirmation_sentences(summary.confirmations, summary.objectives),
+        plan=plan_findings(summary),
     )
