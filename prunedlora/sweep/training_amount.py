@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from prunedlora.config.trial import TrialConfig
 from prunedlora.sweep.evaluation_cost import EvaluationCost
 from prunedlora.tasks.task import Features
+from prunedlora.tasks.tokenised import lengths_of
 from prunedlora.training.data import BatchOrder
 
 SAMPLED_BATCHES = 64
@@ -46,8 +47,9 @@ def amount_of(
 ) -> TrainingAmount:
     """Of a training on the examples `features`; of their tokens, their lengths alone are read.
 
-    The padding is that of SAMPLED_BATCHES of its own batches, as `num_workers` workers share them, evenly from the
-    first to the last; where memory did not suffice later, passes are smaller, and less is padding.
+    All of its batches are looked at, as `num_workers` workers share them, where they are SAMPLED_BATCHES at most; else
+    its examples count with their mean length, and padding as in so many batches, evenly from the first to the last.
+    Where memory does not suffice later, passes are smaller, and less is padding.
     """
     training = trial.training
     order = BatchOrder(
@@ -55,12 +57,16 @@ def amount_of(
     )
     places = range(num_steps) if num_steps <= SAMPLED_BATCHES else _evenly(num_steps, SAMPLED_BATCHES)
     counts = [order.token_counts(place, num_workers) for place in places]
-    share = num_steps / len(counts) if counts else 0.0
+    tokens, positions = (float(sum(each)) for each in zip(*counts, strict=True)) if counts else (0.0, 0.0)
+    if num_steps > len(counts):
+        looked_at, lengths = tokens, lengths_of(features)
+        tokens = num_steps * training.batch_size * sum(lengths) / len(lengths)
+        positions *= tokens / looked_at
     return TrainingAmount(
         kind=speed_kind(trial),
         num_steps=num_steps,
-        tokens=share * sum(tokens for tokens, _ in counts),
-        positions=share * sum(positions for _, positions in counts),
+        tokens=tokens,
+        positions=positions,
         cost=cost,
     )
 
