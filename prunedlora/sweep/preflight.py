@@ -159,7 +159,8 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
             cost = cost_of(trial, steps, found.facts, documents[identity])
             costs.setdefault(name, []).append(cost)
             workers = config.resources.num_workers
-            amounts.setdefault(name, []).append(amount_of(trial, steps, found.train, workers, cost))
+            if where:  # the base itself is none of the trainings, unless a corner of the space is like it
+                amounts.setdefault(name, []).append(amount_of(trial, steps, found.train, workers, cost))
     if warning := generation_warning(cost for some in costs.values() for cost in some):
         warnings[warning] = None
     return Findings(
@@ -189,7 +190,7 @@ def _named(config: SweepConfig) -> Iterator[tuple[str, str, TrialConfig]]:
 
 
 def _distinct(config: SweepConfig) -> Iterator[tuple[str, str, TrialConfig]]:
-    """The base and every corner of the space, and the baselines of every name, one for each different model, data,
+    """The base, every corner of the space, and the baselines of every name, one for each different model, data,
     targets, length and method; as `_named`."""
     seen = set()
     for name, where, trial in _named(config):
@@ -206,6 +207,7 @@ def _distinct(config: SweepConfig) -> Iterator[tuple[str, str, TrialConfig]]:
                 settings,
                 size_settings(trial),
                 name,
+                where == "",
             ]
         )
         if identity not in seen:

@@ -137,6 +137,14 @@ def test_speeds_are_measured_at_the_largest_rank_once_for_each_method(folder: Pa
     assert list(found) == [speed_kind(trial) for trial in found.values()]
 
 
+def test_the_base_itself_is_no_training_of_the_search(folder: Path, tmp_path: Path) -> None:
+    """But a corner that is like it is one."""
+    for lengths in ([20, 40], [9, 20]):
+        space = {"training.num_steps": {"choice": lengths}}
+        config = config_in(folder, tmp_path / "store", baselines=[], num_trials=2, space=space)
+        assert [amount.num_steps for amount in preflight(config).amounts[""]] == lengths
+
+
 def test_what_trains_nothing_has_no_speed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_in(folder, tmp_path / "store")
     groups = groups_of(config, preflight(config).amounts)
