@@ -1,4 +1,4 @@
-"""search and train: what trains, in a store of its own. show-data: what they would train on."""
+"""search and train: what trains, in a store of its own. plan: what that takes. show-data: what they would train on."""
 
 import sys
 from collections.abc import Sequence
@@ -70,6 +70,30 @@ def train(
         config = load_sweep(sweep_file, overrides or (), base_only=True)
         uri = given_storage(storage, f"{config.storage}-train/{trial_key(config.trial)}")
         run_or_plan(config, uri, dry_run=dry_run, max_seconds=max_seconds, retry_failed=retry_failed)
+
+
+def plan(
+    sweep_file: SweepFile,
+    storage: Storage = None,
+    overrides: Overrides = None,
+    price_per_hour: Annotated[
+        float | None, typer.Option(min=0, help="Of a device (a GPU; on CPUs a worker).", show_default=False)
+    ] = None,
+    calibration: Annotated[
+        bool, typer.Option(help="Measure speeds in a slot, about a minute for each method; else count only.")
+    ] = True,
+) -> None:
+    """Say what a sweep will take: trainings, tokens, time, device hours, memory, price."""
+    with leaving_at_once(), clear_errors():
+        if price_per_hour is not None and not calibration:
+            raise typer.BadParameter("--price-per-hour has no effect with --no-calibration: without a speed, no price")
+        check_packages("plan needs")
+        from prunedlora.config.load import load_sweep
+        from prunedlora.sweep.plan_ahead import plan_ahead
+
+        config = load_sweep(sweep_file, overrides or ())
+        uri = given_storage(storage, config.storage)
+        plan_ahead(config, uri, Console(), price_per_hour=price_per_hour, calibrates=calibration)
 
 
 def show_data(

@@ -99,6 +99,10 @@ class SweepConfig(Section):
     row."""
     max_seconds: PositiveFloat | None = None
     """End cleanly after this time: trials in flight keep a checkpoint and go on in the next run."""
+    max_device_hours: PositiveFloat | None = None
+    """End cleanly, as after `max_seconds`, when slots have been busy for so many hours, times the GPUs that a slot
+    holds (parts of one as such; on CPUs its workers), over all runs of the sweep: what trainings took that are on
+    record or have a checkpoint, and what slots do in this run. With a higher limit the same command goes on."""
     max_attempts: PositiveInt = 3
     """How often a trial is started, per run of the sweep, without getting as far as a new checkpoint: its worker died,
     or met trouble that is not the trial's own (another worker lost, a node, Ray, the storage). It goes on from its last

@@ -124,5 +124,9 @@ def local_nodes() -> list[dict[str, float]]:
 def start_board(judge: Judge | None = None) -> Any:
     """The board's actor handle; it takes no CPU and lives on the driver's node, so that they die together. `judge`: a
     copy of it judges the trials."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(Board).options(num_cpus=0, max_concurrency=10_000, scheduling_strategy=here).remote(judge)
+    return ray.remote(Board).options(num_cpus=0, max_concurrency=10_000, scheduling_strategy=here()).remote(judge)
+
+
+def here() -> Any:
+    """The scheduling strategy of an actor that lives on this process's node."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)

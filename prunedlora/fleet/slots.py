@@ -4,11 +4,8 @@ import threading
 import time
 from typing import Any
 
-import fsspec
-import pyarrow.fs  # type: ignore[import-untyped]
 from ray.exceptions import RayError
-from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
-from ray.train.torch import TorchTrainer
+from ray.train import ControllerError, TrainingFailedError, WorkerGroupError
 from ray.train.v2._internal.exceptions import (
     WorkerGroupStartupTimeoutError,
     WorkerHealthCheckFailedError,
@@ -18,10 +15,11 @@ from ray.train.v2._internal.exceptions import (
 from prunedlora.config.sweep import ResourcesConfig
 from prunedlora.fleet import cluster
 from prunedlora.fleet.answers import answer
-from prunedlora.fleet.capacity import has_room, waiting_text, worker_needs
+from prunedlora.fleet.capacity import has_room, waiting_text
 from prunedlora.fleet.entry import train_loop
 from prunedlora.fleet.failure_count import FailureCount
 from prunedlora.fleet.slot import SlotSettings
+from prunedlora.fleet.slot_fit import fit
 from prunedlora.fleet.slot_thread import SlotThread
 from prunedlora.results.storage import Storage
 
@@ -30,13 +28,6 @@ MOST_BACK_OFF_SECONDS = 60.0
 PLACE_SECONDS = 30.0
 """Between two requests for a place while the cluster has none. Only a request makes an autoscaler add nodes."""
 LOOK_SECONDS = 2.0
-RAY_FOLDER = "ray"
-# Not all versions of Ray count preemptions apart.
-NO_RESTARTS = {
-    name: 0
-    for name in ("max_failures", "controller_failure_limit", "max_preemption_failures")
-    if name in FailureConfig.__dataclass_fields__
-}
 
 
 class SlotsLostError(RuntimeError):
@@ -104,13 +95,13 @@ class Slots:
                 if self._closing.is_set():
                     return
                 standing = answer(settings.board.lose.remote(settings.slot))
-                if _found_no_place(error):
+                if found_no_place(error):
                     answer(settings.board.wait_for_place.remote(settings.slot))
                     self._wait_for_place()
                 elif why := count.note(standing, died=_died(error)):
                     answer(settings.board.shut.remote(settings.slot))
                     node = f" on node {standing['node']}" if standing["node"] else ""
-                    self._closed[settings.slot] = f"slot {settings.slot}{node} was closed {why}: {_reason(error)}"
+                    self._closed[settings.slot] = f"slot {settings.slot}{node} was closed {why}: {reason_of(error)}"
                     return
                 else:
                     self._closing.wait(min(BACK_OFF_SECONDS * 2 ** (count.in_a_row - 1), MOST_BACK_OFF_SECONDS))
@@ -124,31 +115,17 @@ class Slots:
                 return
 
     def _fit(self, settings: SlotSettings, run: int) -> None:
-        """Serves until the sweep is over. Raises TrainingFailedError when workers failed, or found no place.
-
-        Ray Train starts no workers again by itself: its count is per run and knows of no progress, and while it looks
-        for a place it keeps what they had in hand.
-        """
-        filesystem, folder = fsspec.core.url_to_fs(self._storage.uri_of(RAY_FOLDER))
-        TorchTrainer(
+        """Serves until the sweep is over. Raises TrainingFailedError when workers failed, or found no place."""
+        fit(
             train_loop,
-            train_loop_config={"settings": settings},
-            scaling_config=ScalingConfig(
-                num_workers=self._resources.num_workers,
-                use_gpu=self._resources.gpus_per_worker > 0,
-                resources_per_worker=worker_needs(self._resources),
-                placement_strategy="PACK",
-            ),
-            run_config=RunConfig(
-                name=f"epoch{settings.epoch}-slot{settings.slot}-run{run}",
-                storage_path=folder,
-                storage_filesystem=pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(filesystem)),
-                failure_config=FailureConfig(**NO_RESTARTS),
-            ),
-        ).fit()
+            {"settings": settings},
+            resources=self._resources,
+            storage=self._storage,
+            name=f"epoch{settings.epoch}-slot{settings.slot}-run{run}",
+        )
 
 
-def _found_no_place(error: Exception) -> bool:
+def found_no_place(error: Exception) -> bool:
     """Whether no node had room for the slot's workers, which is no failure of theirs."""
     return isinstance(error, ControllerError) and isinstance(error.controller_failure, WorkerGroupStartupTimeoutError)
 
@@ -173,7 +150,7 @@ def _died(error: Exception) -> bool:
     return preempted or any(isinstance(failure, gone) for failure in _failures(error))
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Type and message of what failed, each once and in one line."""
     texts = (f"{type(failure).__name__}: {' '.join(str(failure).split())}" for failure in _failures(error))
     return "; ".join(dict.fromkeys(texts))

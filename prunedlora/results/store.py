@@ -11,6 +11,8 @@
     commits.json                    what names on the Hub stood for when the sweep began; null: it was not told
     data/<hash>.json                fingerprint of the examples of one data section, as the sweep's file writes it,
                                     by who loaded them first
+    plan.json                       what the sweep was planned to take (analysis/plan_document.py); there before the
+                                    sweep, which alone makes a store of the folder
     command.txt                     how the last run was started
     importances.json                which searched fields mattered, at the end of the last run
     trials/<key>/config.json        the resolved configuration
@@ -61,6 +63,9 @@ SWEEP_FILE = "sweep.yaml"
 COMMAND_FILE = "command.txt"
 BASE_FILE = "base.json"
 EXPORTED_FILE = "recommended.json"
+PLAN_FILE = "plan.json"
+LEFT_BY_PLANS = {PLAN_FILE, "ray"}
+"""What `prunedlora plan` leaves in a folder that is no store yet; "ray" where it was killed."""
 ATTEMPTS, CHECKPOINTED = "attempts.json", "checkpointed.json"
 
 
@@ -109,7 +114,7 @@ class Store:
     def check(self, sweep: Mapping[str, Any]) -> bool:
         """Whether the store of this sweep is there already. Raises as `create_or_open`, but writes nothing."""
         if not self.storage.exists(SWEEP_FILE):
-            if foreign := self.storage.names(""):
+            if foreign := [name for name in self.storage.names("") if name not in LEFT_BY_PLANS]:
                 found = ", ".join(foreign[:5])
                 raise StoreError(f"{self.uri} is not empty and no store (it holds {found}); give another storage")
             return False

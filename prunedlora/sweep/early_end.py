@@ -21,8 +21,11 @@ class EarlyEnd:
     """Answers whether to go on. As a context manager it looks in a thread of its own, while the main thread is busy: it
     says at once that an end was asked for, and has the process left TERM_SECONDS after SIGTERM."""
 
-    def __init__(self, signals: Signals, lock: DriverLock, deadline: float, progress: HereProgress) -> None:
-        """`deadline`: by time.monotonic()."""
+    def __init__(
+        self, signals: Signals, lock: DriverLock, deadline: float, progress: HereProgress, spent_at: float
+    ) -> None:
+        """`deadline`, and when the sweep's device hours are spent, by time.monotonic()."""
+        self._spent_at = spent_at
         self._signals = signals
         self._lock = lock
         self._deadline = deadline
@@ -47,7 +50,10 @@ class EarlyEnd:
         """Why no further trial is begun; None while there is no reason."""
         if self._signals.received is not None:
             return "interrupted"
-        return "the time is up" if time.monotonic() > self._deadline else None
+        now = time.monotonic()
+        if now > self._deadline:
+            return "the time is up"
+        return "the device hours are spent" if now > self._spent_at else None
 
     def verdict(self) -> Verdict:
         """On a trial in hand."""

@@ -1,6 +1,6 @@
 """What a preflight finds that is worth saying and no error."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ from prunedlora.adapters.adapted_share import AdaptedShare
 from prunedlora.config.data_section import DataConfig
 from prunedlora.config.trial import TrialConfig
 from prunedlora.planned_size import Planner
+from prunedlora.sweep.training_amount import TrainingAmount
 from prunedlora.tasks.borders import border_warning
 from prunedlora.tasks.example import Example
 from prunedlora.tasks.splits import Splits
@@ -32,6 +33,9 @@ class Findings:
     """Data sections as they are written, by `DataConfig.model_dump`, each with the fingerprint of its examples."""
     planner: Planner
     """What trials of this sweep are planned to leave (trial/planned_sizes.py)."""
+    amounts: Mapping[str, tuple[TrainingAmount, ...]]
+    """What a training has to do: name, "" for the search's, otherwise a baseline's label or method → those that
+    differ."""
 
 
 def data_line(splits: Splits) -> str:

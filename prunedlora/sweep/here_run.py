@@ -45,6 +45,8 @@ class HereRun:
     workers: Workers
     assets: AssetCache
     progress: HereProgress
+    spent_at: float = float("inf")
+    """When the sweep's device hours are spent, by time.monotonic()."""
     ending: Ending = "all trials are done"
     num_ended: int = 0
     """Trials."""
@@ -122,7 +124,7 @@ def try_trials(run: HereRun, signals: Signals, deadline: float) -> Ending:
     asker = run.asker
     signals.watching = True
     try:
-        with EarlyEnd(signals, run.lock, deadline, run.progress) as early:
+        with EarlyEnd(signals, run.lock, deadline, run.progress, run.spent_at) as early:
             while early.reason is None and (ask := asker.next()) is not None:
                 status = _try_one(run, ask.key, early)
                 if status == "paused":

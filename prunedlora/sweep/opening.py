@@ -18,6 +18,7 @@ from prunedlora.sweep.findings import Findings
 from prunedlora.sweep.job_storage import check_storage
 from prunedlora.sweep.outcome import typed
 from prunedlora.sweep.preflight import every_trial, preflight
+from prunedlora.sweep.training_amount import TrainingAmount
 
 
 class Opening:
@@ -48,6 +49,11 @@ class Opening:
     def planner(self) -> Planner | None:
         """Which sizes configurations come to; None before a `check`, or where it had nothing to look at."""
         return None if self._found is None else self._found.planner
+
+    @property
+    def amounts(self) -> Mapping[str, Sequence[TrainingAmount]]:
+        """As Findings has them; empty where nothing had to be looked at."""
+        return {} if self._found is None else self._found.amounts
 
     def create(self) -> None:
         """Makes a new store that of the sweep; a sweep that cannot run gets none. Raises what `preflight` finds."""

@@ -20,7 +20,11 @@ from prunedlora.results.store import Store
 
 STATS_FILE = "sweep_stats.json"
 
-Ending = Literal["all trials are done", "the space is exhausted", "the time is up", "interrupted"]
+Ending = Literal[
+    "all trials are done", "the space is exhausted", "the time is up", "the device hours are spent", "interrupted"
+]
+EARLY: tuple[Ending, ...] = ("interrupted", "the time is up", "the device hours are spent")
+"""Endings of a run with trials left, which go on in the next one."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,7 @@ class SweepResult:
         interrupted."""
         if self.ending == "interrupted":
             return 130
-        unfinished = self.ending == "the time is up"
-        return int(bool(self.problems) or not (self.summary.points or unfinished))
+        return int(bool(self.problems) or not (self.summary.points or self.ending in EARLY))
 
 
 def harness_problems(store: Store, records: Iterable[TrialRecord]) -> list[str]:
@@ -146,8 +149,9 @@ def show(result: SweepResult, console: Console) -> None:
         *repeat_lines(result.num_repeats),
         *(f"Problem: {problem}" for problem in result.problems),
     ]
-    if result.ending in ("interrupted", "the time is up"):
-        lines.append("Run the same command again to go on.")
+    if result.ending in EARLY:
+        raised = "Raise max_device_hours and run" if result.ending == "the device hours are spent" else "Run"
+        lines.append(f"{raised} the same command again to go on.")
     for line in lines:
         print_plain(console, line)
 

@@ -1,8 +1,8 @@
-"""Plan: what a sweep would do, for --dry-run. Nothing is written and no Ray is started."""
+"""Plan: what a sweep would do, for --dry-run and `prunedlora plan`. Nothing is written and no Ray is started here."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 
 from rich.console import Console
@@ -13,29 +13,59 @@ from prunedlora.fleet import cluster
 from prunedlora.fleet.address import check_address, given_address
 from prunedlora.fleet.capacity import num_fitting, num_slots, worker_needs
 from prunedlora.plain_print import print_plain
+from prunedlora.results.analysis.plan_document import PlanDocument, changed_fields, read_plan
 from prunedlora.results.driver_lock import DriverLock
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.share_text import share_text
 from prunedlora.results.store import Store
+from prunedlora.results.warm_start_document import WarmStart
 from prunedlora.study.asker import Asker
 from prunedlora.study.samplers import LEARN_FROM_COMPLETED_ONLY
 from prunedlora.sweep.bind import check_fingerprints, commits_of
+from prunedlora.sweep.device_hours import check_device_hours
+from prunedlora.sweep.estimate import Group, groups_of
+from prunedlora.sweep.findings import Findings
 from prunedlora.sweep.job_storage import check_storage
+from prunedlora.sweep.plan_text import amount_lines, estimate_lines
 from prunedlora.sweep.preflight import every_trial, preflight
 from prunedlora.sweep.seen_elsewhere import check_elsewhere, elsewhere_lines
 from prunedlora.sweep.warm_start_store import settle_warm_start, warm_start_lines
 
 
-def print_plan(
+@dataclass(frozen=True)
+class Outlook:
+    """What is known of a sweep before anything of it is started."""
+
+    config: SweepConfig
+    store: Store
+    exists: bool
+    """Whether the store is that of this sweep already."""
+    commits: Mapping[str, str | None]
+    found: Findings
+    asker: Asker
+    num_slots: int
+    num_fitting: int
+    """Slots that have room now."""
+    where: str
+    memory: WarmStart | None
+    """What is taken from earlier sweeps."""
+
+    @property
+    def groups(self) -> list[Group]:
+        """The trainings of the whole sweep, those included that have ended."""
+        return groups_of(self.config, self.found.amounts, self.asker.num_configurations)
+
+
+def look_ahead(
     config: SweepConfig,
     storage: str,
     console: Console,
     *,
     retry_failed: bool = False,
     warm_start: Sequence[str] = (),
-) -> None:
+) -> Outlook:
     """Checks what `run_sweep` would check, with the same errors (but for what the first write to an object store would
-    tell: nothing is written here), and prints trials, slots and resources. Raises DriverLockedError as it."""
+    tell: nothing is written here). Raises DriverLockedError as it."""
     check_storage(storage)
     check_address()
     store = Store(storage)
@@ -46,39 +76,73 @@ def print_plan(
     DriverLock(store.storage, say=partial(print_plain, console)).refuse_living()
     check_elsewhere(config, store)
     memory = settle_warm_start(config, store, warm_start)
-    found = preflight(config, commits_of(config, store))
+    commits = commits_of(config, store)
+    found = preflight(config, commits)
     check_fingerprints(store, found.fingerprints)
     asker = Asker(config, store, retry_failed=retry_failed)
+    check_device_hours(config, store, asker, found.amounts)
     if given_address() is not None:
         with cluster.connected():
             nodes, where = cluster.nodes(), f"the cluster at {given_address()}"
     else:
         nodes, where = cluster.local_nodes(), "a Ray started on this machine"
+    slots = num_slots(config.resources, nodes, asker.num_left, may_grow=cluster.may_grow())
+    fitting = num_fitting(config.resources, nodes)
+    return Outlook(config, store, exists, commits, found, asker, slots, fitting, where, memory)
+
+
+def print_plan(
+    config: SweepConfig,
+    storage: str,
+    console: Console,
+    *,
+    retry_failed: bool = False,
+    warm_start: Sequence[str] = (),
+) -> None:
+    """Checks what `run_sweep` would check, and prints trials, slots and resources, how much is to be done, and how long
+    that takes where `prunedlora plan` has measured it. Raises as `look_ahead`."""
+    outlook = look_ahead(config, storage, console, retry_failed=retry_failed, warm_start=warm_start)
+    plan = read_plan(outlook.store)
+    for line in [*outlook_lines(outlook), *recorded_lines(outlook, plan)]:
+        print_plain(console, line)
+
+
+def outlook_lines(outlook: Outlook) -> list[str]:
+    """All that needs no speed."""
+    config, found, asker, slots = outlook.config, outlook.found, outlook.asker, outlook.num_slots
     resources = config.resources
-    slots = num_slots(resources, nodes, asker.num_left, may_grow=cluster.may_grow())
-    fitting = num_fitting(resources, nodes)
-    waiting = f"; {fitting} fit there now, the others wait for more nodes" if fitting < slots else ""
+    waiting = f"; {outlook.num_fitting} fit there now, the others wait for more nodes"
     needs = ", ".join(f"{amount:g} {name}" for name, amount in worker_needs(resources).items())
     workers = f"{resources.num_workers} worker{'s' if resources.num_workers > 1 else ''}"
-    lines = [
+    return [
         f"Sweep {config.name}: {config.num_trials} asks by {config.sampler}, {len(config.baselines)} baselines",
         f"Objectives: {', '.join(f'{direction} {name}' for name, direction in config.objectives.items())}",
         f"Searched: {', '.join(config.space) or 'nothing'}",
         *(f"Data: {line}" for line in found.data),
         *(f"Adapter: {share_text(asdict(share))}" for share in found.shares),
         *found.evaluation,
-        f"Storage: {store.uri} ({'goes on' if exists else 'new'})",
-        *elsewhere_lines(config, store),
+        *amount_lines(outlook.groups),
+        f"Storage: {outlook.store.uri} ({'goes on' if outlook.exists else 'new'})",
+        *elsewhere_lines(config, outlook.store),
         f"Trials: {asker.num_kept} kept, {asker.num_resumed} to resume, "
         f"{asker.num_left - asker.num_resumed} new at most",
-        f"Slots: {slots} on {where}, each {workers} of {needs}{waiting}",
-        *warm_start_lines(memory, config.sampler),
+        f"Slots: {slots} on {outlook.where}, each {workers} of {needs}{waiting * (outlook.num_fitting < slots)}",
+        *warm_start_lines(outlook.memory, config.sampler),
         *search_lines(config, asker.num_configurations),
-        *other_workers(store.records() if exists else [], resources),
+        *other_workers(outlook.store.records() if outlook.exists else [], resources),
         *(f"Warning: {warning}" for warning in found.warnings),
     ]
-    for line in lines:
-        print_plain(console, line)
+
+
+def recorded_lines(outlook: Outlook, plan: PlanDocument | None) -> list[str]:
+    """The estimate on record, or why it is none of this sweep; nothing where none was made."""
+    if plan is None:
+        return []
+    config = outlook.config
+    if changed := changed_fields(plan, config.model_dump(mode="json")):
+        return [f"Plan on record: of other {', '.join(changed)}; prunedlora plan measures again"]
+    limits = {"price_per_hour": None, "max_device_hours": config.max_device_hours}
+    return ["Plan on record:", *(f"  {line}" for line in estimate_lines(plan, outlook.groups, **limits))]
 
 
 def search_lines(config: SweepConfig, num_configurations: int | None) -> list[str]:

@@ -42,8 +42,9 @@ from prunedlora.sweep.model_checks import (
 )
 from prunedlora.sweep.size_checks import check_sizes, size_settings
 from prunedlora.sweep.tiny_batch import is_small, try_batch
+from prunedlora.sweep.training_amount import TrainingAmount, amount_of
 from prunedlora.tasks.splits import Splits
-from prunedlora.tasks.task import Task
+from prunedlora.tasks.task import Features, Task
 from prunedlora.trial.assemble import build_method, num_steps
 from prunedlora.trial.assets import Skeleton, load_skeleton, load_task
 from prunedlora.trial.planned_sizes import PLACES, data_key, layers_key, placement, planner
@@ -75,6 +76,7 @@ class _Loaded:
     skeleton: Skeleton
     tokens: TokenFacts
     facts: DataFacts
+    train: Sequence[Features]
     missing: frozenset[str] | None
     """Parameters that the checkpoint lacks, where known."""
 
@@ -99,6 +101,7 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
     warnings: dict[str, None] = {}
     fingerprints: dict[str, tuple[dict[str, Any], str]] = {}
     costs: dict[str, list[EvaluationCost]] = {}
+    amounts: dict[str, list[TrainingAmount]] = {}
     documents: dict[str, int] = {}
     layers: dict[str, Start] = {}
     num_train: dict[str, int] = {}
@@ -157,7 +160,11 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
             harness = load_harness(trial, config.resources.num_workers)
             documents[identity] = 0 if harness is None else harness.num_documents
         if name != BASE or config.num_trials > 0:  # else the baselines alone are trained
-            costs.setdefault(name, []).append(cost_of(trial, steps, found.facts, documents[identity]))
+            cost = cost_of(trial, steps, found.facts, documents[identity])
+            costs.setdefault(name, []).append(cost)
+            workers = config.resources.num_workers
+            if where:  # the base itself is none of the trainings, unless a corner of the space is like it
+                amounts.setdefault(name, []).append(amount_of(trial, steps, found.train, workers, cost))
     if warning := generation_warning(cost for some in costs.values() for cost in some):
         warnings[warning] = None
     return Findings(
@@ -167,6 +174,7 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
         evaluation_lines(costs),
         tuple(fingerprints.values()),
         planner(layers, num_train),
+        {name: tuple(some) for name, some in amounts.items()},
     )
 
 
@@ -187,7 +195,7 @@ def _named(config: SweepConfig) -> Iterator[tuple[str, str, TrialConfig]]:
 
 
 def _distinct(config: SweepConfig) -> Iterator[tuple[str, str, TrialConfig]]:
-    """The base and every corner of the space, and the baselines of every name, one for each different model, data,
+    """The base, every corner of the space, and the baselines of every name, one for each different model, data,
     targets, length and method; as `_named`."""
     seen = set()
     for name, where, trial in _named(config):
@@ -204,6 +212,7 @@ def _distinct(config: SweepConfig) -> Iterator[tuple[str, str, TrialConfig]]:
                 settings,
                 size_settings(trial),
                 name,
+                where == "",
             ]
         )
         if identity not in seen:
@@ -229,7 +238,7 @@ def _load(trial: TrialConfig, labels: tuple[str, ...] | None) -> _Loaded:
     facts = DataFacts(len(splits.validation), float(features["train"].lengths.mean()))
     skeleton = load_skeleton(trial, splits, task)
     check_tokens(trial, skeleton.model, tokens)
-    return _Loaded(splits, task, skeleton, tokens, facts, missing_of(trial, task))
+    return _Loaded(splits, task, skeleton, tokens, facts, features["train"], missing_of(trial, task))
 
 
 def _check_packages(model: ModelConfig) -> None:

@@ -22,6 +22,7 @@ from prunedlora.results.store import Store
 from prunedlora.study.asker import Asker
 from prunedlora.study.importances import find_importances
 from prunedlora.sweep.conclusion import Conclusion, conclude
+from prunedlora.sweep.device_hours import check_device_hours, meter_of
 from prunedlora.sweep.finish import drop_dominated, finish_recommended, is_recommended_left
 from prunedlora.sweep.judging import Judging
 from prunedlora.sweep.opening import Opening
@@ -78,6 +79,7 @@ def run_sweep(
         CapacityError: a slot does not fit on the cluster.
         SlotsLostError: no slot could be kept running.
         MirrorError, CurvesError: where the study or curves are to be seen cannot be reached, or lacks a package.
+        DeviceHoursError: max_device_hours is less than one training takes.
         and what `preflight` finds wrong with models and data.
     """
     began = time.monotonic()
@@ -100,12 +102,16 @@ def run_sweep(
         pauses = config.stopping is not None and config.stopping.then == "pause"
         may_go_on = pauses and any(record.stopped_at is not None for record in asker.records)
         opening.check(console, something_is_left=asker.num_left > 0 or may_go_on)
+        check_device_hours(config, store, asker, opening.amounts)
+        run.meter = meter_of(config, store, asker)
         asker.planner = opening.planner
         run.judging = Judging.of(config, store, opening.planner)
         if run.judging is not None and pauses:
             run.asker = SecondChance(asker, store, run.judging.going_on)
         leaving.enter_context(seen_elsewhere(config, store, asker, console))
-        if run.asker.num_left or later or is_recommended_left(records.summary()):
+        if run.asker.num_left and run.meter is not None and run.meter.is_spent:
+            run.ending = "the device hours are spent"
+        elif run.asker.num_left or later or is_recommended_left(records.summary()):
             records.known = None
             leaving.enter_context(cluster.connected())
             with Signals() as signals:

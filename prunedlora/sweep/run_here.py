@@ -13,6 +13,7 @@ from prunedlora.config.sweep import SweepConfig
 from prunedlora.results.analysis.summary import summarize
 from prunedlora.study.asker import Asker
 from prunedlora.sweep.conclusion import Conclusion, conclude
+from prunedlora.sweep.device_hours import check_device_hours, meter_of
 from prunedlora.sweep.finish import drop_dominated, finish_recommended, is_recommended_left
 from prunedlora.sweep.here_progress import HereProgress
 from prunedlora.sweep.here_run import HereRun, quiet, threads, try_trials
@@ -51,6 +52,7 @@ def run_here(
         StoreError: the storage cannot be written, or holds something else.
         RecordError: a document in the store is broken.
         DriverLockedError: another driver runs this sweep.
+        DeviceHoursError: max_device_hours is less than one training takes.
         InterruptedHereError: what is not a trial's doing has interrupted it (it goes on from its last checkpoint).
         SystemExit: at SIGTERM; what could not write a checkpoint in time begins at its last one.
         Exception: what failed a trial and took the device with it, once the trial is on record.
@@ -70,7 +72,12 @@ def run_here(
         run = HereRun(config, store, lock, asker, workers, AssetCache(device), progress)
         is_left = asker.num_left > 0 or store.read_base() is None or is_recommended_left(summarize(store))
         opening.check(console, something_is_left=is_left)
-        if is_left:
+        check_device_hours(config, store, asker, opening.amounts)
+        meter = meter_of(config, store, asker)
+        if asker.num_left and meter is not None and meter.is_spent:
+            run.ending = "the device hours are spent"
+        elif is_left:
+            run.spent_at = float("inf") if meter is None else time.monotonic() + meter.seconds_left
             deadline = float("inf") if config.max_seconds is None else began + config.max_seconds
             with Signals() as signals, threads(config.resources.cpus_per_worker), quiet(), progress:
                 run.ending = try_trials(run, signals, deadline)

@@ -15,12 +15,14 @@ from prunedlora.fleet.answers import BoardLostError, answer
 from prunedlora.fleet.board import Work, work_name
 from prunedlora.fleet.capacity import num_fitting, num_slots
 from prunedlora.fleet.slot import Execute, SlotSettings
-from prunedlora.fleet.slots import RAY_FOLDER, Slots, SlotsLostError
+from prunedlora.fleet.slot_fit import RAY_FOLDER
+from prunedlora.fleet.slots import Slots, SlotsLostError
 from prunedlora.results.analysis.pareto import Objectives
 from prunedlora.results.driver_lock import DriverLock
 from prunedlora.results.store import Store
+from prunedlora.sweep.device_hours import Meter
 from prunedlora.sweep.judging import Judging
-from prunedlora.sweep.outcome import Ending
+from prunedlora.sweep.outcome import EARLY, Ending
 from prunedlora.sweep.progress import Progress
 from prunedlora.sweep.signals import Signals
 from prunedlora.sweep.slot_news import SlotNews
@@ -54,6 +56,8 @@ class SlotRun:
     """Work beside the trials that slots do while none waits; `finish` asks for its outcome."""
     judging: Judging | None = None
     """How trials are judged on the way; None: none is."""
+    meter: Meter | None = None
+    """Of device hours; None: they have no limit."""
     ending: Ending = "all trials are done"
     num_ended: int = 0
     startup_seconds: float = 0.0
@@ -99,8 +103,8 @@ def run_on_slots(run: SlotRun, signals: Signals, leaving: ExitStack, finish: Cal
                 grow = _Growth(run, board, slots)
                 about = nothing_about if judging is None else judging.about
                 given = (board, asker, slots, run.lock, signals, progress, news, run.deadline, grow)
-                run.ending = watch(*given, about)
-            if run.ending not in ("interrupted", "the time is up"):
+                run.ending = watch(*given, about, meter=run.meter)
+            if run.ending not in EARLY:
                 finish(SlotEnd(run, board, slots, progress, news))
     except BaseException:
         with suppress(BoardLostError):  # the board may be gone with Ray: what goes on is the error to tell

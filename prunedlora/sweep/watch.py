@@ -13,6 +13,7 @@ from prunedlora.fleet.slots import Slots
 from prunedlora.fleet.tune_run import run_tune
 from prunedlora.results.ask import Ask
 from prunedlora.results.driver_lock import DriverLock
+from prunedlora.sweep.device_hours import Meter
 from prunedlora.sweep.outcome import Ending
 from prunedlora.sweep.progress import Progress
 from prunedlora.sweep.signals import TERM_SECONDS, TERMINATED, Signals
@@ -39,11 +40,14 @@ def watch(
     deadline: float,
     grow: Callable[[], None],
     about: Callable[[Ask], dict[str, Any] | None] = nothing_about,
+    *,
+    meter: Meter | None = None,
 ) -> Ending:
     """Has all trials tried that the asker hands out; returns why it ended. `deadline`: by time.monotonic().
 
     `grow` is called again and again until the end begins: it starts slots where there is room for more. As many trials
     are out as the slots that serve can take, and one more. `about`: what the board's judge must know of a trial.
+    `meter`: sees what slots are busy for, and ends it all when that is enough.
 
     Raises SlotsLostError when no slot is left, DriverLockedError when another driver took over, SystemExit at SIGTERM.
     """
@@ -63,8 +67,10 @@ def watch(
             asker.num_slots = max(1, num_serving(snapshot))
             if signals.received is signal.SIGTERM:
                 _leave(board, searcher, asker, lock)
-            if ending == "all trials are done" and (signals.received or time.monotonic() > deadline):
-                ending = "interrupted" if signals.received else "the time is up"
+            if meter is not None:
+                meter.see(snapshot)
+            if ending == "all trials are done" and (reason := _reason_to_end(signals, deadline, meter)) is not None:
+                ending = reason
                 progress.say(f"{ending}: trials in training write a checkpoint and go on in the next run")
                 searcher.end()
                 answer(board.pause.remote())
@@ -88,6 +94,14 @@ def watch(
         raise error
     asker.close()
     return ending
+
+
+def _reason_to_end(signals: Signals, deadline: float, meter: Meter | None) -> Ending | None:
+    if signals.received:
+        return "interrupted"
+    if time.monotonic() > deadline:
+        return "the time is up"
+    return "the device hours are spent" if meter is not None and meter.is_spent else None
 
 
 def num_serving(snapshot: dict[str, Any]) -> int:

@@ -18,6 +18,7 @@ STORE = ROOT / "tests/stores/376ef23/store"
 VERBS = (
     "search",
     "train",
+    "plan",
     "show-data",
     "report",
     "recommend",

@@ -64,6 +64,7 @@ def test_a_sweep(summary: Summary, status: Callable[..., int]) -> None:
     nothing = replace(summary, points=[])
     assert status(fine) == 0
     assert status(replace(fine, ending="the time is up", summary=nothing)) == 0
+    assert status(replace(fine, ending="the device hours are spent", summary=nothing)) == 0
     assert status(replace(fine, ending="the space is exhausted")) == 0
     assert status(replace(fine, summary=nothing)) == 1
     assert status(replace(fine, problems=("slot 1 was given up",))) == 1

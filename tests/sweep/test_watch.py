@@ -22,6 +22,7 @@ from prunedlora.results.store import Store
 from prunedlora.study.asker import Asker
 from prunedlora.sweep import slot_run
 from prunedlora.sweep import watch as watch_module
+from prunedlora.sweep.device_hours import Meter
 from prunedlora.sweep.progress import Progress
 from prunedlora.sweep.run import BASE_WORK
 from prunedlora.sweep.signals import TERMINATED
@@ -91,7 +92,7 @@ def shown(config: SweepConfig, store: Store) -> tuple[Progress, io.StringIO]:
 
 
 def watch(config: SweepConfig, board: Here, looks: list[Callable[[], object]], signals: Any, **more: Any) -> Any:
-    """Watches; `more` may replace the asker, the lock, `grow` and the deadline."""
+    """Watches; `more` may replace the asker, the lock, `grow`, the deadline and the meter."""
     store = Store(config.storage)
     progress, _ = shown(config, store)
     with pytest.MonkeyPatch.context() as patch:
@@ -108,6 +109,7 @@ def watch(config: SweepConfig, board: Here, looks: list[Callable[[], object]], s
             SlotNews(progress),
             more.get("deadline", float("inf")),
             more.get("grow", lambda: None),
+            meter=more.get("meter"),
         )
 
 
@@ -148,21 +150,25 @@ def test_as_many_trials_are_out_as_slots_that_serve_and_one_more(board: Here, ma
     assert seen == [2, 2, 2, 5, 3, 3]
 
 
-@pytest.mark.parametrize("why", ["interrupted", "the time is up"])
+@pytest.mark.parametrize("why", ["interrupted", "the time is up", "the device hours are spent"])
 def test_no_slot_is_added_once_the_end_begins(
     why: str, board: Here, make_sweep: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     signals, clock, grown = no_signals(), [0.0], []
+    meter = Meter(1.0, before=3599.0, devices=1.0, clock=lambda: 0.0)
     monkeypatch.setattr(watch_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
 
     def end() -> None:
         if why == "interrupted":
             signals.received = signal.SIGINT
-        else:
+        elif why == "the time is up":
             clock[0] = 11.0
+        else:
+            meter.device_seconds = 3600.0
 
     looks: list[Callable[[], object]] = [lambda: None, end, lambda: None]
-    ending = watch(make_sweep(), board, looks, signals, deadline=10.0, grow=lambda: grown.append(board.called[:]))
+    more = {"deadline": 10.0, "grow": lambda: grown.append(board.called[:]), "meter": meter}
+    ending = watch(make_sweep(), board, looks, signals, **more)
     assert ending == why
     assert grown == [["snapshot"]]
     assert board.called == ["snapshot", "snapshot", "pause", "snapshot"]

@@ -11,6 +11,7 @@ from prunedlora.results.analysis.history import Stage, hypervolume_history
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.importances_document import Importances, read_importances
 from prunedlora.results.record import Figure
+from prunedlora.results.report.plan_table import PlanFindings, plan_findings
 from prunedlora.results.warm_start_document import warm_start_sentences
 
 
@@ -24,10 +25,12 @@ class Findings:
     harness: dict[str, dict[str, Figure]]
     confirmed: list[str]
     warm_start: list[str]
+    plan: PlanFindings | None
 
 
 def find_all(summary: Summary) -> Findings:
-    """Raises RecordError for an importances.json, a warm_start.json, outcomes, or figures of others that are broken."""
+    """Raises RecordError for an importances.json, a warm_start.json, a plan.json, outcomes, or figures of others that
+    are broken."""
     return Findings(
         decision=decide(summary),
         stages=hypervolume_history(summary),
@@ -37,4 +40,5 @@ def find_all(summary: Summary) -> Findings:
         harness=harness_figures(summary),
         confirmed=confirmation_sentences(summary.confirmations, summary.objectives),
         warm_start=warm_start_sentences(summary.store),
+        plan=plan_findings(summary),
     )

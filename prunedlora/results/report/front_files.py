@@ -19,6 +19,7 @@ from prunedlora.results.analysis.trainings import cost_of, shared_trainings
 from prunedlora.results.record import Candidate, Environment, Figure, TrialRecord, to_json
 from prunedlora.results.recorded_settings import flat
 from prunedlora.results.report.findings import Findings
+from prunedlora.results.report.plan_table import plan_json
 from prunedlora.results.report.verdict import decision_document
 from prunedlora.sizes import SIZES
 
@@ -52,6 +53,7 @@ def report_document(summary: Summary, findings: Findings) -> dict[str, Any]:
         "num_confirming": len(summary.records) - len(summary.chosen_from),
         "num_candidates": len(summary.points),
         "cost": asdict(cost),
+        "plan": plan_json(findings.plan),
         "throughput": {
             record.key: {"tokens_per_second": record.tokens_per_second, "padding_share": record.padding_share}
             for record in summary.records

@@ -17,6 +17,7 @@ from prunedlora.results.figure_text import figure_text
 from prunedlora.results.report.answer import looked_at_text
 from prunedlora.results.report.choices import choices_table
 from prunedlora.results.report.original_table import original_tables
+from prunedlora.results.report.plan_table import plan_findings
 from prunedlora.results.report.tables import failures_table, front_table, letters_of, original_table
 from prunedlora.results.report.verdict import sentences
 from prunedlora.results.warm_start_document import warm_start_sentences
@@ -59,6 +60,8 @@ def overview(summary: Summary) -> Group:
             parts.append(Text(sharing))
     if summary.records:
         parts.append(Text(f"Cost: {cost_of(summary.records).text()}."))
+    if (plan := plan_findings(summary)) is not None:
+        parts.append(Text(f"Plan: {plan.text()}."))
     if throughputs := throughputs_text(summary.records):
         parts.append(Text(f"Throughput: {throughputs}."))
     if judged := judged_text(summary.records):

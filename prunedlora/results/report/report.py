@@ -47,6 +47,7 @@ from prunedlora.results.report.latency_table import beside_base, milliseconds
 from prunedlora.results.report.original_table import made_word, original_tables
 from prunedlora.results.report.page import render
 from prunedlora.results.report.parallel_chart import parallel_chart
+from prunedlora.results.report.plan_table import number_text, title_of
 from prunedlora.results.report.scene import MOST_WITH_BARS
 from prunedlora.results.report.verdict import sentences
 from prunedlora.results.rung_text import cut_text, left_text, rung_text
@@ -66,7 +67,7 @@ def shares_text(shares: Mapping[str, float]) -> str:
 
 FUNCTIONS = (
     answer.how_made, answer.with_interval, beside_base, cut_text, export_command, is_untrained, left_text, made_word,
-    milliseconds, shares_text, slot_cell, slot_sentence, throughput_text,
+    milliseconds, number_text, shares_text, slot_cell, slot_sentence, throughput_text, title_of,
 )  # fmt: skip
 """What the templates call, by their names."""
 
