@@ -55,7 +55,7 @@ def draft(name: str, storage: str, model: ModelFacts, data: DataFacts, *, has_gp
     }
     notes["objectives",] = [
         judged.why,
-        "Are adapters above a limit of no use to you? Say it: `constraints: {adapter_params: 2.0e+6, served_slot: 16}`.",
+        "Are adapters above a limit of no use? Say it: `constraints: {adapter_params: 2.0e+6, served_slot: 16}`.",
     ]
     notes["num_trials",] = ["Each is a whole ladder: a few do. More of them look closer."]
     if judged.metric == "loss":
@@ -133,7 +133,7 @@ def _head(name: str, model: ModelFacts, data: DataFacts) -> list[str]:
 
 
 def _told(lengths: Lengths) -> str:
-    return f"median {lengths.median:,} tokens, 99 % at most {lengths.p99:,}, longest {lengths.longest:,}"
+    return f"median {lengths.median:,} tokens, 99% at most {lengths.p99:,}, longest {lengths.longest:,}"
 
 
 def _model(model: ModelFacts, *, has_gpu: bool) -> list[str]:
@@ -205,8 +205,8 @@ def _adapter(rank: int, model: ModelFacts, notes: Notes) -> dict[str, Any]:
 def _pruning(rank: int, model: ModelFacts, notes: Notes) -> dict[str, Any]:
     notes["trial", "pruning"] = [
         "A ladder: the first half of the steps trains the whole adapter, then each rung removes components of all "
-        "layers, those that matter least to the loss for their parameters, and trains on. Each leaves an adapter: mean ranks, "
-        "fractions included, since layers may lose all of theirs. What was measured of such ladders: "
+        "layers, those that matter least to the loss for their parameters, and trains on. Each leaves an adapter. "
+        "Sizes are mean ranks, fractions included, since layers may lose all of theirs. What was measured of such ladders: "
         "jobs/results/README.md of the repository."
     ]
     sizes = settings.rungs(rank, model.widths)
@@ -226,8 +226,8 @@ def _training(
 ) -> dict[str, Any]:
     section: dict[str, Any] = {"num_steps": course.num_steps, "batch_size": course.batch_size}
     notes["trial", "training"] = [
-        f"{course.passes(data.num_train):.2g} passes over {data.num_train:,} examples, shared by trunk and rungs. Where "
-        "the first sizes are still learning, longer is better."
+        f"{course.passes(data.num_train):.2g} passes over {data.num_train:,} examples, shared by trunk and rungs. "
+        "Where the first sizes are still learning, longer is better."
     ]
     most = settings.pass_tokens(model.num_params, has_gpu=has_gpu)
     if course.batch_size * data.lengths.p99 > most:
@@ -266,12 +266,12 @@ def _head_rate(rate: float) -> float:
 
 def _space_notes(notes: Notes, rate: float, rank: int, model: ModelFacts) -> None:
     family = "Qwen" if model.family.startswith("qwen") else "Llama"
-    like = "" if model.family.startswith(("qwen", "llama")) else f", which no one has published for {model.family}"
+    like = "" if model.family.startswith(("qwen", "llama")) else f" (of {model.family} nothing is published)"
     notes["space",] = [
         "What the search varies; the learning rate decides most. Other fields of `trial` may be added by their path."
     ]
     notes["space", "optimizer.learning_rate"] = [
         f"A third to three times {rate:.2g}: LoRA's best rate is about ten times that of full fine-tuning, and falls "
-        f"with the hidden size as it does for {family}{like} ({RATES}); here brought to the scaling above at rank {rank}. "
-        f"`prior: {rate:.2g}` in this entry has it tried first."
+        f"with the hidden size as it does for {family}{like}, {RATES}; here brought to the scaling above at "
+        f"rank {rank}. `prior: {rate:.2g}` in this entry has it tried first."
     ]

@@ -71,7 +71,7 @@ def course(num_train: int, num_params: int, *, has_gpu: bool) -> Course:
     batch = 8 if num_train < 500 else 32 if has_gpu and num_train >= 20_000 else 16
     most = 3000 if has_gpu else 400 if num_params >= SLOW else 1000
     steps = max(ceil(PASSES * num_train / batch), min(LEAST_STEPS, MOST_PASSES * num_train // batch))
-    return Course(min(steps, most), batch)
+    return Course(min(rounded_up(steps, 10), most), batch)
 
 
 def pass_tokens(num_params: int, *, has_gpu: bool) -> int:
