@@ -105,11 +105,11 @@ def _classes(
     if label is not None:
         one = _first([column for column in columns if column != label], TEXTS)
         texts = _named(columns, PAIRS) or (None if one is None else (one,))
-    if (texts is None or label is None) and (surely or not reader.writes):
-        pair = _named(columns, ANSWERS)
-        if pair is not None and has_classes(values[pair[1]]):
+    pair = _named(columns, ANSWERS)
+    if (texts is None or label is None) and pair is not None and (surely or not reader.writes):
+        if has_classes(values[pair[1]]):
             texts, label = pair[:1], pair[1]
-    if (texts is None or label is None) and len(columns) == 2:
+    elif (texts is None or label is None) and pair is None and len(columns) == 2:
         for one, other in (tuple(columns), tuple(reversed(columns))):
             if has_classes(values[other]) and not has_classes(values[one]):
                 texts, label = (one,), other

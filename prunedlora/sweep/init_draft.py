@@ -206,7 +206,7 @@ def _pruning(rank: int, model: ModelFacts, notes: Notes) -> dict[str, Any]:
     notes["trial", "pruning"] = [
         "A ladder: the first half of the steps trains the whole adapter, then each rung removes components of all "
         "layers, those that matter least to the loss for their parameters, and trains on. Each leaves an adapter. "
-        "Sizes are mean ranks, fractions included, since layers may lose all of theirs. What was measured of such ladders: "
+        "Sizes are mean ranks, fractions included, since layers may lose all of theirs. Measured of such ladders: "
         "jobs/results/README.md of the repository."
     ]
     sizes = settings.rungs(rank, model.widths)

@@ -149,8 +149,8 @@ def _check_plain(examples: Sequence[Example], found: Found) -> None:
         if talk is not None and (talk.tools or sum(message["role"] == "assistant" for message in talk.messages) > 1):
             raise InitError(
                 f"model {found.section['name']!r} has no chat template, and {example.place} is a conversation of "
-                "several turns or with tools: take a model that is made for chats (its name often ends in Instruct, -it "
-                "or Chat), or give --chat-template a jinja file"
+                "several turns or with tools: take a model that is made for chats (its name often ends in Instruct "
+                "or -it), or give --chat-template a jinja file"
             )
 
 
