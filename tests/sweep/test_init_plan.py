@@ -26,7 +26,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split, number in (("train", 120), ("test", 30), ("dev", 30)):
         (home / "folder").mkdir(exist_ok=True)
         rows = make_data(home / "folder" / f"{split}.csv", number).read_text()
-        (home / "folder" / f"{split}.csv").write_text(rows.replace(" ", f" {split} ", 1))
+        (home / "folder" / f"{split}.csv").write_text(rows.replace(" ", f" {split} "))
     rows = [{"question": f"{word} {number}", "answer": word} for number, word in enumerate(WORDS * 10)]
     write(home / "questions.json", rows)
     write(home / "few.json", rows[:40])
