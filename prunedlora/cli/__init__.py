@@ -11,6 +11,7 @@ import typer
 from prunedlora import __version__
 from prunedlora.cli.adapter_verbs import export, harness, latency, serving
 from prunedlora.cli.confirm_verbs import confirm, on_test
+from prunedlora.cli.init_verb import init
 from prunedlora.cli.shrink_verb import shrink
 from prunedlora.cli.store_verbs import compare, recommend, report
 from prunedlora.cli.sweep_verbs import plan, search, show_data, train
@@ -20,6 +21,7 @@ __all__ = ["app", "confirm", "report", "search", "train"]
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False)
 for verb in (
+    init,
     search,
     train,
     plan,

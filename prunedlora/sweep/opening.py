@@ -46,11 +46,6 @@ class Opening:
         self._found: Findings | None = None
 
     @property
-    def planner(self) -> Planner | None:
-        """Which sizes configurations come to; None before a `check`, or where it had nothing to look at."""
-        return None if self._found is None else self._found.planner
-
-    @property
     def amounts(self) -> Mapping[str, Sequence[TrainingAmount]]:
         """As Findings has them; empty where nothing had to be looked at."""
         return {} if self._found is None else self._found.amounts
