@@ -56,6 +56,16 @@ def adapted_names(model: nn.Module, adapter_name: str) -> list[str]:
     return lora or list(adalora_modules(model, adapter_name))
 
 
+def start_ranks(model: nn.Module, adapter_name: str) -> list[tuple[int, int]]:
+    """(rank, parameters of one component) of every layer as it is attached, in the order of `adapted_names`: known of a
+    model without its weights too, of AdaLoRA with triplets that are masked later."""
+    lora = [(layer.rank, layer.width) for layer in adapted_layers(model, adapter_name)]
+    pairs = [
+        (each.lora_A[adapter_name], each.lora_B[adapter_name]) for each in adalora_modules(model, adapter_name).values()
+    ]
+    return lora or [(A.shape[0], A.shape[1] + B.shape[0]) for A, B in pairs]
+
+
 def adalora_modules(model: nn.Module, adapter_name: str) -> dict[str, Any]:
     """Full name in the base model → PEFT's module of singular triplets, in module order; empty for other adapters."""
     if not hasattr(model, "get_base_model"):

@@ -5,7 +5,9 @@ from typing import Any, Literal, Self
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from prunedlora.config.baselines import LABEL, label_problems, without_label
+from prunedlora.config.constraint_problems import constraint_problems
 from prunedlora.config.corners import ask_order
+from prunedlora.config.given import given_first, known_problems
 from prunedlora.config.section import Section
 from prunedlora.config.space import SpaceEntry, Value
 from prunedlora.config.sweep_problems import (
@@ -18,8 +20,10 @@ from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.metric_kinds import own_metric
 from prunedlora.sizes import SIZES
 
-SamplerName = Literal["gp", "nsga2", "random", "tpe"]
+SamplerName = Literal["gp", "nsga2", "random", "tpe", "tpe-joint"]
 """Those of study/samplers.py, listed here because checking a sweep must not import Optuna."""
+Telling = Literal["last", "candidates", "area"]
+"""How the study is told of a run with several candidates (study/telling.py)."""
 SMALLEST_PART = 0.01
 """Of a GPU."""
 
@@ -77,7 +81,14 @@ class SweepConfig(Section):
     """Folder of the records and adapters: a local or shared path, or s3://…, gs://…"""
     objectives: dict[str, Literal["maximize", "minimize"]]
     """One quality figure of the metric (accuracy: maximize, or loss: minimize) and one size (minimize)."""
+    constraints: dict[str, float] = Field(default={})
+    """Size (adapter_params, adapter_bytes, max_rank or served_slot) → the most that is of use: an adapter above any of
+    them is not recommended, and settings of which no candidate can meet them, by what is known of sizes before a
+    training, are not trained. A store is bound to them."""
     sampler: SamplerName = "tpe"
+    telling: Telling = "last"
+    """What the sampler learns of a run: its last candidate, every candidate that none of the same run beats, or how
+    good they are together over all sizes."""
     num_trials: NonNegativeInt
     """Trials that the search makes, besides the baselines; 0 (with an empty space) runs the baselines alone. A
     suggestion that had been tried counts as none: in a space of at most 10,000 configurations the nearest that is still
@@ -103,6 +114,9 @@ class SweepConfig(Section):
     own if the report is to call it by a name."""
     space: dict[str, SpaceEntry] = Field(default={})
     """Field path within `trial` → what it may become."""
+    known: list[dict[str, Any]] = Field(default=[])
+    """Configurations that are known to be good, tried first (after that of all `prior`s of the space): each gives
+    entries of the space a value; others have their prior, or are drawn. They count among num_trials."""
 
     @model_validator(mode="after")
     def _objectives_are_recorded(self) -> Self:
@@ -145,15 +159,33 @@ class SweepConfig(Section):
             problems.append("space: nothing is searched; give a choice, uniform, log_uniform, int or log_int")
         if self.num_trials == 0 and (self.space or not self.baselines):
             problems.append("num_trials 0 runs the baselines alone: it needs some, and an empty space")
+        problems += constraint_problems(self.constraints)
         if problems:
             raise ValueError("\n".join(problems))
         ask_order(self.space)
         return self
 
     @model_validator(mode="after")
+    def _begins_with_what_is_given(self) -> Self:
+        problems = known_problems(self.space, self.known)
+        if self.num_trials < (num_given := len(given_first(self.space, self.known))):
+            what = f"{len(self.known)} known configurations" + (
+                " and the priors" if num_given > len(self.known) else ""
+            )
+            problems.append(f"num_trials {self.num_trials} is below the {num_given} that are tried first: {what}")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    @model_validator(mode="after")
     def _every_suggestion_is_valid(self) -> Self:
         if problems := suggestion_problems(
-            self.trial, self.space, self.baselines, self.quality, has_gpu=self.resources.gpus_per_worker > 0
+            self.trial,
+            self.space,
+            self.baselines,
+            self.quality,
+            has_gpu=self.resources.gpus_per_worker > 0,
+            known=self.known,
         ):
             raise ValueError("\n".join(problems))
         return self

@@ -21,6 +21,13 @@ INVALID = "prunedlora:invalid"
 is told that its settings are bad."""
 
 
+TOO_LARGE = "prunedlora:too_large"
+"""System attribute of an ask none of whose candidates can keep the sweep's limits on sizes: nothing is run, and the
+study is told that its settings are bad."""
+GIVEN = "prunedlora:given"
+"""System attribute of an ask for what the sweep's file says is good: its number among those."""
+
+
 class Asked:
     """All asks in the order of their numbers. One thread at a time may add to it."""
 
@@ -96,7 +103,7 @@ class Asked:
 
 def is_trial(ask: Ask) -> bool:
     """Whether an ask is a trial of its own."""
-    return REPEATED not in ask.system_attrs and INVALID not in ask.system_attrs
+    return not ask.system_attrs.keys() & {REPEATED, INVALID, TOO_LARGE}
 
 
 def _distance(some: Mapping[str, Any], other: Mapping[str, Any]) -> int:

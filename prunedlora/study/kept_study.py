@@ -1,94 +1,191 @@
 """One study for as long as a driver lives: asks are added to it and trials end in it, since building it anew for every
 ask takes longer than asking, from some hundred trials on.
 
-It proposes what a study rebuilt from the store would: it holds asks only as they are written, and the sampler is made
-anew for every ask, with a seed of that ask alone. So a driver that was killed and one that never was propose the same.
+It proposes what a study rebuilt from the store would: it holds asks only as they are written, in an order of their own,
+and the sampler is made anew for every ask, with a seed of that ask alone. So a driver that was killed and one that
+never was propose the same.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal, Protocol
 
-import optuna
 from optuna.distributions import distribution_to_json
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from prunedlora.config.space import SpaceEntry
+from prunedlora.config.trial import TrialConfig
+from prunedlora.planned_size import PlannedSize, Planner
 from prunedlora.registry import lookup
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import TrialRecord
-from prunedlora.study.rebuild import Direction, ask_seed, frozen, outcome, quiet
-from prunedlora.study.suggest import suggest
+from prunedlora.sizes import SIZES
+from prunedlora.study.asked import GIVEN
+from prunedlora.study.given_sampler import GivenSampler
+from prunedlora.study.known_trials import study_of
+from prunedlora.study.quasi_random import quasi_random
+from prunedlora.study.rebuild import Direction, ask_seed, known_trial, quiet, trial_of, unended
+from prunedlora.study.samplers import NUM_STARTUP_RUNS
+from prunedlora.study.size_limits import planned_sizes, space_sizes, too_large
+from prunedlora.study.suggest import as_params, suggest
+from prunedlora.study.telling import AREA, Teller, Telling
+
+Startup = Literal["random", "quasi_random"]
+MOST_DRAWN = 8
+"""Suggestions of one ask, at most, until one can keep the limits."""
+NO_LIMITS: Mapping[str, float] = MappingProxyType({})
+
+
+class KnownTrial(Protocol):
+    """A trial of an earlier sweep."""
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """As an Ask has them, of this sweep's space."""
+
+    @property
+    def values(self) -> Sequence[float]:
+        """One per objective, on this sweep's scale."""
 
 
 class KeptStudy:
     """A study that grows; for one thread at a time."""
 
     def __init__(
-        self, space: Mapping[str, SpaceEntry], objectives: Mapping[str, Direction], sampler: str, seed: int
+        self,
+        space: Mapping[str, SpaceEntry],
+        objectives: Mapping[str, Direction],
+        sampler: str,
+        seed: int,
+        *,
+        telling: Telling = "last",
+        startup: Startup = "random",
+        trial: TrialConfig | None = None,
+        planner: Planner | None = None,
+        constraints: Mapping[str, float] = NO_LIMITS,
+        warm: Sequence[KnownTrial] = (),
+        given: Sequence[Mapping[str, Any]] = (),
     ) -> None:
+        """`telling`: how it is told of runs (telling.py). `startup`: how settings are drawn until the sampler has
+        something to learn from. `trial`: the sweep's base, `planner`: sizes of its candidates, where they are known;
+        both or none. `constraints`: axis of size → the most that is of use. `given`: field path → value, of what is to
+        be asked for first, one after another. `warm` may be set anew before any ask.
+
+        Raises ValueError for telling `area` without sizes, or beside trials of earlier sweeps.
+        """
+        if (trial is None) != (planner is None):
+            raise ValueError("planned sizes are those of changes to a trial: give trial and planner, or neither")
+        self.warm = warm
+        """Trials of earlier sweeps, before all asks."""
         self._space = space
-        self._objectives = objectives
         self._sampler = sampler
         self._seed = seed
-        self._begin()
+        self._startup = startup
+        self._trial = trial
+        self._planner = planner
+        self._limits = constraints
+        self._given = given
+        sizes = None
+        if telling == AREA:
+            if trial is None or planner is None:
+                raise ValueError("telling 'area' needs sizes that are known before training: take 'candidates'")
+            (axis,) = objectives.keys() & set(SIZES)
+            sizes = space_sizes(planner, trial, space, axis)
+        self._teller = Teller(objectives, telling, constraints, sizes)
+        self._seen: dict[int, tuple[Ask, TrialRecord | None]] = {}
+        self._trials: dict[int, list[FrozenTrial]] = {}  # number of an ask → its trials, its own first
+        self._num_learnt = 0
 
     def propose(
         self, asks: Sequence[Ask], told: Mapping[int, TrialRecord], *, num_concurrent: int
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The next ask: (field path → value, what an Ask must hold of it: params, distributions, system_attrs).
 
-        `asks`: all so far, in order; `told`: number of an ask → its record, as far as the study may know. Where that is
-        no continuation of what it was told before, the study begins anew.
+        `asks`: all so far, in order; `told`: number of an ask → its record, as far as the study may know. What changed
+        of that since it was asked last is told anew.
         """
+        if self.warm and self._teller.telling == AREA:
+            raise ValueError("telling 'area' has one objective, trials of earlier sweeps have two: take 'candidates'")
         searched = [ask for ask in asks if ask.kind == "search"]
-        self._study.sampler = lookup("sampler", self._sampler)(
-            seed=ask_seed(self._seed, len(searched)), num_concurrent=num_concurrent
-        )
         with quiet():
             self._follow(searched, told)
-            trial = self._study.ask()
-            values = suggest(trial, self._space)
-            # Not this trial is what the study keeps, but the ask once it is written: no sampler looks at a FAIL.
-            proposed = self._study.tell(trial, state=TrialState.FAIL)
-        self._num_trials += 1
+            drawn = self._draw(searched, num_concurrent, 0)
+            for again in range(1, MOST_DRAWN if self._limits else 1):
+                if GIVEN in drawn[1]["system_attrs"] or self.too_large(drawn[0]) is None:
+                    break
+                drawn = self._draw(searched, num_concurrent, again)
+        return drawn
+
+    def planned(self, values: Mapping[str, Any]) -> Sequence[PlannedSize]:
+        """The candidates of a suggestion; none where nothing is known of them."""
+        if self._planner is None or self._trial is None:
+            return ()
+        return planned_sizes(self._planner, self._trial, values)
+
+    def too_large(self, values: Mapping[str, Any]) -> str | None:
+        """Why no candidate of a suggestion can keep the limits; None where one can, or sizes are not known."""
+        return too_large(self.planned(values), self._limits)
+
+    def _draw(self, searched: Sequence[Ask], num_concurrent: int, again: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        sampler = lookup("sampler", self._sampler)(
+            seed=ask_seed(self._seed, len(searched), again), num_concurrent=num_concurrent
+        )
+        first, attrs = self._first(searched, again)
+        study = study_of(self._known(), self._teller.directions, GivenSampler(first, sampler) if first else sampler)
+        trial = study.ask()
+        values = suggest(trial, self._space)
+        # Not this trial is what the study keeps, but the ask once it is written.
+        proposed = study.tell(trial, state=TrialState.FAIL)
         return values, {
             "params": dict(proposed.params),
             "distributions": {name: distribution_to_json(d) for name, d in proposed.distributions.items()},
-            "system_attrs": json.loads(json.dumps(proposed.system_attrs, allow_nan=False)),
+            "system_attrs": json.loads(json.dumps(proposed.system_attrs, allow_nan=False)) | attrs,
         }
 
-    def _begin(self) -> None:
-        with quiet():
-            self._study = optuna.create_study(
-                storage=optuna.storages.InMemoryStorage(),
-                directions=[*self._objectives.values()],
-                sampler=optuna.samplers.RandomSampler(seed=0),
-            )
-        self._num_trials = 0
-        self._numbers: dict[int, int] = {}  # of asks → of trials in the study
-        self._told: dict[int, TrialRecord] = {}
+    def _first(self, searched: Sequence[Ask], again: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Parameters that the next ask takes whatever the sampler says, and the note that says so."""
+        params: dict[str, Any] = {}
+        fewest = NUM_STARTUP_RUNS.get(self._sampler, 0)
+        if self._startup == "quasi_random" and self._num_learnt < fewest and not self.warm:
+            params = quasi_random(self._space, ask_seed(self._seed, 0, again), len(searched))
+        num_given = sum(GIVEN in ask.system_attrs for ask in searched)
+        if num_given < len(self._given):
+            return params | as_params(self._given[num_given], self._space), {GIVEN: num_given}
+        return params, {}
+
+    def _known(self) -> Iterator[FrozenTrial]:
+        for warm in self.warm:
+            yield known_trial(warm.params, warm.values, self._space)
+        for trials in self._trials.values():
+            yield from trials
 
     def _follow(self, asks: Sequence[Ask], told: Mapping[int, TrialRecord]) -> None:
-        known = [ask.number for ask in asks[: len(self._numbers)]]
-        if known != list(self._numbers) or any(told.get(number) is not each for number, each in self._told.items()):
-            sampler = self._study.sampler
-            self._begin()
-            self._study.sampler = sampler
-        objectives = list(self._objectives)
-        for ask in asks[: len(self._numbers)]:
+        if list(self._trials) != [ask.number for ask in asks[: len(self._trials)]]:
+            self._seen.clear()
+            self._trials.clear()
+        for ask in asks:
             record = told.get(ask.number)
-            if record is not None and ask.number not in self._told:
-                state, values = outcome(record, objectives)
-                self._study.tell(self._numbers[ask.number], values, state)
-                self._told[ask.number] = record
-        for ask in asks[len(self._numbers) :]:
-            record = told.get(ask.number)
-            self._study.add_trial(frozen(ask, record, objectives))
-            self._numbers[ask.number] = self._num_trials
-            self._num_trials += 1
-            if record is not None:
-                self._told[ask.number] = record
+            known, knows = self._seen.get(ask.number, (None, None))
+            if known is not ask or knows is not record:
+                self._seen[ask.number] = ask, record
+                self._trials[ask.number] = list(self._trials_of(ask, record))
+        learnt = (TrialState.COMPLETE, TrialState.PRUNED)
+        self._num_learnt = sum(
+            record is not None and any(trial.state in learnt for trial in self._trials[number])
+            for number, (_, record) in self._seen.items()
+        )
+
+    def _trials_of(self, ask: Ask, record: TrialRecord | None) -> Iterable[FrozenTrial]:
+        if record is None or unended(ask) is TrialState.PRUNED:
+            yield trial_of(ask, unended(ask))
+            return
+        outcome = self._teller.told(ask, record)
+        if outcome.own is None:
+            yield trial_of(ask, outcome.state)
+        for each in (outcome.own, *outcome.others):
+            if each is not None:
+                yield trial_of(ask, TrialState.COMPLETE, each.values, params=each.params, constraints=each.beyond)
 
 
 def propose(
@@ -100,6 +197,7 @@ def propose(
     sampler: str,
     seed: int,
     num_concurrent: int,
+    **settings: Any,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """As `KeptStudy.propose`, by a study rebuilt for this ask alone."""
-    return KeptStudy(space, objectives, sampler, seed).propose(asks, told, num_concurrent=num_concurrent)
+    """As `KeptStudy.propose`, by a study rebuilt for this ask alone; `settings`: the others of KeptStudy."""
+    return KeptStudy(space, objectives, sampler, seed, **settings).propose(asks, told, num_concurrent=num_concurrent)

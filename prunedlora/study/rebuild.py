@@ -5,15 +5,17 @@ import hashlib
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import optuna
-from optuna.distributions import json_to_distribution
+from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from prunedlora.config.space import SpaceEntry
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import ObjectiveError, TrialRecord
-from prunedlora.study.asked import INVALID
+from prunedlora.study.asked import INVALID, TOO_LARGE
+from prunedlora.study.suggest import fixed
 
 Direction = Literal["maximize", "minimize"]
 _EPOCH = datetime.datetime(2000, 1, 1)  # Optuna wants a time; none of ours may reach a result.
@@ -48,9 +50,11 @@ def quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(verbosity)
 
 
-def ask_seed(seed: int, number: int) -> int:
-    """Seed of the sampler for one ask: 32 bits of a hash of the sweep's seed and the ask's number."""
-    return int.from_bytes(hashlib.sha256(f"sampler:{seed}:{number}".encode()).digest()[:4], "big")
+def ask_seed(seed: int, number: int, again: int = 0) -> int:
+    """Seed of the sampler for one ask: 32 bits of a hash of the sweep's seed and the ask's number; `again`: of so many
+    suggestions before, none of which was taken."""
+    text = f"sampler:{seed}:{number}" + (f":{again}" if again else "")
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
 def objective_values(record: TrialRecord, objectives: Collection[str]) -> list[float]:
@@ -69,19 +73,61 @@ def objective_values(record: TrialRecord, objectives: Collection[str]) -> list[f
 
 def frozen(ask: Ask, record: TrialRecord | None, objectives: Collection[str]) -> FrozenTrial:
     """An ask as the study holds it; without a record it is running, or pruned when it is no trial at all."""
-    state, values = TrialState.RUNNING, None
-    if INVALID in ask.system_attrs:
-        state = TrialState.PRUNED
-    elif record is not None:
-        state, values = outcome(record, objectives)
-    trial = create_trial(
-        # create_trial gives a finished trial its times by itself; the state is set afterwards for all alike.
-        state=TrialState.FAIL,
-        params=dict(ask.params),
-        distributions={name: json_to_distribution(text) for name, text in ask.distributions.items()},
+    if record is None or INVALID in ask.system_attrs or TOO_LARGE in ask.system_attrs:
+        return trial_of(ask, unended(ask))
+    state, values = outcome(record, objectives)
+    return trial_of(ask, state, values)
+
+
+def unended(ask: Ask) -> TrialState:
+    """State of an ask that has no record."""
+    never = INVALID in ask.system_attrs or TOO_LARGE in ask.system_attrs
+    return TrialState.PRUNED if never else TrialState.RUNNING
+
+
+def trial_of(
+    ask: Ask,
+    state: TrialState,
+    values: Sequence[float] | None = None,
+    *,
+    params: Mapping[str, Any] | None = None,
+    constraints: Mapping[str, float] | None = None,
+) -> FrozenTrial:
+    """A trial that an ask made; of the ask's parameters unless others are given, which it must have."""
+    return _trial(
+        ask.params if params is None else params,
+        {name: json_to_distribution(text) for name, text in ask.distributions.items()},
+        state,
+        values,
         system_attrs=dict(ask.system_attrs),
+        constraints=None if constraints is None else dict(constraints),
     )
-    trial.state, trial.values = state, values
+
+
+def known_trial(params: Mapping[str, Any], values: Sequence[float], space: Mapping[str, SpaceEntry]) -> FrozenTrial:
+    """A completed trial of these parameters of the space, of which there is no ask."""
+    _, distributions = fixed(params, space)
+    found = {name: json_to_distribution(text) for name, text in distributions.items()}
+    return _trial(params, found, TrialState.COMPLETE, values)
+
+
+def _trial(
+    params: Mapping[str, Any],
+    distributions: dict[str, BaseDistribution],
+    state: TrialState,
+    values: Sequence[float] | None,
+    system_attrs: dict[str, Any] | None = None,
+    constraints: dict[str, float] | None = None,
+) -> FrozenTrial:
+    # create_trial gives a finished trial its times by itself; the state is set afterwards for all alike.
+    trial = create_trial(
+        state=TrialState.FAIL,
+        params=dict(params),
+        distributions=distributions,
+        system_attrs=system_attrs,
+        constraints=constraints,
+    )
+    trial.state, trial.values = state, None if values is None else list(values)
     trial.datetime_start = _EPOCH
     trial.datetime_complete = None if state is TrialState.RUNNING else _EPOCH
     return trial

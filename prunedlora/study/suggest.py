@@ -42,3 +42,12 @@ def fixed(params: Mapping[str, Any], space: Mapping[str, SpaceEntry]) -> tuple[d
     trial = optuna.trial.FixedTrial(dict(params))
     values = suggest(trial, space)
     return values, {name: distribution_to_json(d) for name, d in trial.distributions.items()}
+
+
+def as_params(values: Mapping[str, Any], space: Mapping[str, SpaceEntry]) -> dict[str, Any]:
+    """Field path → value as Optuna has it, of entries that are searched."""
+    params = {}
+    for path, value in values.items():
+        entry = space[path]
+        params[path] = choice_options(entry)[entry.choice.index(value)] if isinstance(entry, Choice) else value
+    return params

@@ -7,6 +7,7 @@ from typing import Any
 from prunedlora.adapters.adapted_share import AdaptedShare
 from prunedlora.config.data_section import DataConfig
 from prunedlora.config.trial import TrialConfig
+from prunedlora.planned_size import Planner
 from prunedlora.tasks.borders import border_warning
 from prunedlora.tasks.example import Example
 from prunedlora.tasks.splits import Splits
@@ -29,6 +30,8 @@ class Findings:
     """What evaluating takes beside training, for each kind of training (evaluation_cost.py)."""
     fingerprints: tuple[tuple[dict[str, Any], str], ...]
     """Data sections as they are written, by `DataConfig.model_dump`, each with the fingerprint of its examples."""
+    planner: Planner
+    """What trials of this sweep are planned to leave (trial/planned_sizes.py)."""
 
 
 def data_line(splits: Splits) -> str:

@@ -1,6 +1,7 @@
 """Whether model, tokenizer, data and adapter fit together, found on the model without its weights."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from prunedlora.adapters.peft_limits import refused_by_peft
+from prunedlora.adapters.plain import start_ranks
 from prunedlora.adapters.size import served_layers
 from prunedlora.adapters.targets import ALL_LINEAR, adaptable, resolve_head
 from prunedlora.config.trial import TrialConfig
@@ -70,8 +72,8 @@ def check_attached(
     """Attaches the trial's method to the model without its weights, and takes it off again. `missing`: what the
     checkpoint lacks, as far as it is known.
 
-    Its LoRA layers as they start; None, and `skeleton` is spent, where the method computes with the weights: then only
-    the trial can tell.
+    Its layers as they start, none of full fine-tuning; None, and `skeleton` is spent, where the method computes with
+    the weights: then only the trial can tell.
 
     Raises:
         TargetError: as attaching does; of an adapter that exists, the first module that does not fit.
@@ -96,7 +98,7 @@ def check_attached(
         raise ModelError(f"method {trial.method!r} cannot be put on {type(model).__name__}: {error}") from error
     try:
         check_new_parameters(adapted, missing or ())
-        return Start.of_layers(method.layers)
+        return Start(Counter(start_ranks(adapted, ADAPTER)))
     finally:
         method.close()
         method.detach(adapted)

@@ -45,15 +45,11 @@ from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.task import Task
 from prunedlora.trial.assemble import build_method, num_steps
 from prunedlora.trial.assets import Skeleton, load_skeleton, load_task
+from prunedlora.trial.planned_sizes import PLACES, data_key, layers_key, placement, planner
 from prunedlora.trial.start import labels_of, share_of, start_of
 from prunedlora.trial.token_cache import tokenised
 from prunedlora.trial.trial_harness import load_harness
 
-PLACES = {
-    "target_modules", "layers_to_transform", "start_from", "rank_pattern_from", "revision", "other_base",
-    "convert_to_lora",
-}  # fmt: skip
-"""Fields of an adapter that say where in a model it goes."""
 FLASH_PACKAGES = {
     "flash_attention_2": "flash_attn",
     "flash_attention_3": "flash_attn_interface",
@@ -103,6 +99,8 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
     fingerprints: dict[str, tuple[dict[str, Any], str]] = {}
     costs: dict[str, list[EvaluationCost]] = {}
     documents: dict[str, int] = {}
+    layers: dict[str, Start] = {}
+    num_train: dict[str, int] = {}
     for name, where, written in _distinct(config):
         trial_key(written)
         trial = pinned(written, commits)
@@ -132,7 +130,7 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
         _check_head(trial, task, model, heads)
         starts = attached.setdefault(identity, {})
         is_first = not starts
-        if (shape := _shape(trial)) not in starts:
+        if (shape := placement(trial)) not in starts:
             warnings |= dict.fromkeys(model_warnings(trial, task, skeleton))
             with _told(where):
                 starts[shape] = check_attached(trial, task, skeleton, steps, found.missing)
@@ -142,6 +140,9 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
                 )
                 loaded[identity] = replace(found, skeleton=load_skeleton(trial, splits, task))
         start = starts[shape]
+        num_train[data_key(written)] = len(splits.train)
+        if start is not None:
+            layers[layers_key(written)] = start
         if start is not None and (decides := (identity, shape, size_settings(trial))) not in possible:
             with _told(where):
                 check_sizes(trial, method, start)
@@ -156,7 +157,14 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
             costs.setdefault(name, []).append(cost_of(trial, steps, found.facts, documents[identity]))
     if warning := generation_warning(cost for some in costs.values() for cost in some):
         warnings[warning] = None
-    return Findings(tuple(lines), tuple(shares), tuple(warnings), evaluation_lines(costs), tuple(fingerprints.values()))
+    return Findings(
+        tuple(lines),
+        tuple(shares),
+        tuple(warnings),
+        evaluation_lines(costs),
+        tuple(fingerprints.values()),
+        planner(layers, num_train),
+    )
 
 
 def every_trial(config: SweepConfig) -> Iterator[TrialConfig]:
@@ -207,12 +215,6 @@ def _told(where: str) -> Iterator[None]:
         yield
     except SettingsError as error:
         raise SettingsError(f"{where}: {error}" if where else str(error)) from error
-
-
-def _shape(trial: TrialConfig) -> str:
-    """What of a trial decides whether its adapter goes onto a model; sizes are looked at without one."""
-    adapter = trial.adapter and trial.adapter.model_dump(include=PLACES)
-    return json.dumps([trial.method, trial.head_modules, adapter])
 
 
 def _load(trial: TrialConfig, labels: tuple[str, ...] | None) -> _Loaded:

@@ -49,8 +49,12 @@ def build_method(trial: TrialConfig, num_steps: int, reached: Collection[str] | 
 def build_course(config: TrialConfig, method: Method, num_steps: int) -> Course:
     """How a training of the configuration goes: down the ladder of `method`, or past milestones, the nearest steps."""
     settings = config.optimizer
-    milestones = frozenset(max(1, round(share * num_steps)) for share in config.evaluation.milestones)
-    return Course(num_steps, settings.warmup, settings.decay, method.ladder, milestones)
+    return Course(num_steps, settings.warmup, settings.decay, method.ladder, milestone_steps(config, num_steps))
+
+
+def milestone_steps(config: TrialConfig, num_steps: int) -> frozenset[int]:
+    """The steps nearest to the configuration's milestones, in a training of `num_steps`."""
+    return frozenset(max(1, round(share * num_steps)) for share in config.evaluation.milestones)
 
 
 def build_trial(config: TrialConfig, assets: Assets, model: Any, method: Method, workers: Workers) -> Trial:

@@ -12,6 +12,7 @@ from prunedlora.pruning.target import Goal, Start, Target, targets_of
 from prunedlora.registry import lookup
 from prunedlora.results.record import Cut
 from prunedlora.settings_error import SettingsError
+from prunedlora.training.course import Course
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,15 @@ def asked_cuts(settings: CutsConfig) -> Iterator[Cut]:
     """All that are asked for of one adapter, in the order in which they are made."""
     for size, basis, allocation in product(settings.sizes.sizes, settings.bases, settings.allocations):
         yield Cut(basis=basis, allocation=allocation, unit=settings.sizes.unit, size=size)
+
+
+def are_cuts_due(settings: CutsConfig, step: int, course: Course) -> bool:
+    """Whether the candidate that is made after `step` is to be cut."""
+    if settings.at == "end":
+        return step == course.num_steps
+    if settings.at == "start":
+        return step == 0
+    return any(step == rung.end for rung in course.rungs)
 
 
 def target_of(settings: CutsConfig, size: float) -> Target:

@@ -20,7 +20,7 @@ from prunedlora.training.model import release_memory
 from prunedlora.training.trial import Trial
 from prunedlora.trial.assets import Assets
 from prunedlora.trial.candidates import validation_examples
-from prunedlora.trial.cut_sizes import asked_cuts, checked_start
+from prunedlora.trial.cut_sizes import are_cuts_due, asked_cuts, checked_start
 from prunedlora.trial.evaluation_clock import EvaluationClock
 from prunedlora.trial.possible_cuts import PossibleCut, possible_cuts
 from prunedlora.trial.screening import Screened, beaten_by
@@ -62,12 +62,7 @@ class Cutter:
     @property
     def are_due(self) -> bool:
         """Whether the candidate of the step that the training stands at is to be cut."""
-        step, course = self.live.step, self.live.course
-        if self.settings.at == "end":
-            return step == course.num_steps
-        if self.settings.at == "start":
-            return step == 0
-        return any(step == rung.end for rung in course.rungs)
+        return are_cuts_due(self.settings, self.live.step, self.live.course)
 
     def make(
         self,

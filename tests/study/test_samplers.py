@@ -28,7 +28,7 @@ def test_a_seed_decides_the_suggestion(sampler: str, make_sweep: Make) -> None:
 
 
 def test_an_unknown_sampler_is_refused_with_the_known_ones(make_sweep: Make) -> None:
-    known = "'gp', 'nsga2', 'random' or 'tpe'"
+    known = "'gp', 'nsga2', 'random', 'tpe' or 'tpe-joint'"
     with pytest.raises(ConfigError, match=rf"sampler: Input should be {known} \(got 'annealing'\)"):
         make_sweep(sampler="annealing")
 
