@@ -75,7 +75,14 @@ def trained(trial: TrialConfig, assets: Assets, workers: Workers) -> dict[str, A
     steps = num_steps(trial, len(assets.train))
     method = build_method(trial, steps, assets.skeleton.reach.modules)
     model = method.attach(assets.base.model, ADAPTER)
-    row: dict[str, Any] = {"steps": steps, "looks": [], "outcomes": [], "removals": [], "candidates": [], "failed": None}
+    row: dict[str, Any] = {
+        "steps": steps,
+        "looks": [],
+        "outcomes": [],
+        "removals": [],
+        "candidates": [],
+        "failed": None,
+    }
     looks = {max(1, round(share * steps)): share for share in LOOKS}
     try:
         live = build_trial(trial, assets, model, method, workers)
