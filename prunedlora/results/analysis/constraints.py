@@ -24,7 +24,7 @@ class Constraints:
     """Largest rank of a layer, as a server's slot has it."""
     max_slot_bytes: int | None = None
     """Of the served slot, in half precision."""
-    limits: Mapping[str, float] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict, hash=False)
     """The sweep's own: axis of size → the most that is of use."""
 
     @classmethod
