@@ -13,7 +13,7 @@ from tests.inventions import SPACE, sweep_tree
     [
         (
             {"accuracy": 1},
-            "constraints.accuracy is no size; known: adapter_params, adapter_bytes, max_rank, served_slot",
+            "constraints.accuracy is no size; known: adapter_params, adapter_bytes, max_rank, ",
         ),
         ({"file_bytes": 1}, "constraints.file_bytes is not known before a training; take adapter_bytes"),
         ({"served_slot_bytes": 1}, "take served_slot (known"),

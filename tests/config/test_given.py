@@ -7,6 +7,7 @@ import pytest
 from prunedlora.config.given import given_first
 from prunedlora.config.load import ConfigError, parse_sweep
 from prunedlora.config.sweep import SweepConfig
+from prunedlora.config.sweep_problems import suggestion_problems
 from tests.inventions import sweep_tree
 
 RATE, RANK, MODULES = "optimizer.learning_rate", "adapter.initial_rank", "adapter.target_modules"
@@ -77,9 +78,14 @@ def test_bad_input(tmp_path: Any, changes: dict[str, Any], message: str) -> None
 
 
 def test_a_known_configuration_that_is_no_trial(tmp_path: Any) -> None:
-    # Between the corners, which are fine: only there is the schedule's end before its begin.
-    space = {"pruning.schedule.begin": {"choice": [0.2, 0.3]}, RANK: {"log_int": [4, 64]}}
-    tree = sweep_tree(tmp_path, space=space, known=[{RANK: 7}])
-    tree["trial"]["pruning"] |= {"round_to": 2}
-    with pytest.raises(ConfigError, match=r"round_to 2 does not divide"):
-        parse_sweep(tree, "test")
+    tree = sweep_tree(tmp_path, space={RANK: {"int": [4, 8], "step": 4}})
+    tree["trial"]["pruning"] |= {"round_to": 4}
+    config = parse_sweep(tree, "test")
+
+    def problems(known: list[dict[str, Any]]) -> list[str]:
+        return suggestion_problems(config.trial, config.space, [], "accuracy", has_gpu=True, known=known)
+
+    assert problems([{RANK: 8}]) == []
+    assert problems([{RANK: 8}, {RANK: 6}]) == [
+        "known[1] at adapter.initial_rank=6: pruning: round_to 4 does not divide the initial rank 6"
+    ]
