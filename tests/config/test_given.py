@@ -78,7 +78,7 @@ def test_bad_input(tmp_path: Any, changes: dict[str, Any], message: str) -> None
 
 
 def test_a_known_configuration_that_is_no_trial(tmp_path: Any) -> None:
-    tree = sweep_tree(tmp_path, space={RANK: {"int": [4, 8], "step": 4}})
+    tree = sweep_tree(tmp_path, space={RANK: {"int": [8, 16], "step": 8}})
     tree["trial"]["pruning"] |= {"round_to": 4}
     config = parse_sweep(tree, "test")
 
