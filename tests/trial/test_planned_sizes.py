@@ -204,4 +204,5 @@ def test_a_plan_is_made_once_for_all_that_it_is_the_same_for(tree: dict[str, Any
     by_epochs = trial_with(base, {"training.num_steps": None, "training.num_epochs": 2})
     assert [one.share for one in plan(by_epochs)] == [0.5, 1.0]  # 20 steps of 80 examples
     assert plan(trial_with(base, {"adapter.target_modules": ["query"]})) == ()  # nobody has looked at these layers
-    assert plan(trial_with(base, {"pruning.min_rank": 2, "adapter.initial_rank": 3, "pruning.round_to": 3})) == ()
+    rungs = {"pruning.schedule.rungs": {"parameters": [10**9]}, "pruning.allocation": "global"}
+    assert plan(trial_with(base, LADDER | rungs)) == ()  # these layers have fewer: the trial says so
