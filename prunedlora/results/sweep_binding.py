@@ -17,7 +17,7 @@ COMMITS_FILE = "commits.json"
 FIXED_FIELDS = ("objectives", "constraints", "trial", "space", "sampler", "seed")
 """Fields of a sweep that its store is bound to; all others may change between runs. Baselines too: they stand for
 themselves, and what was trained stays on record."""
-ABSENT = {"constraints": {}}
+ABSENT: dict[str, Any] = {"constraints": {}}
 """What a field is of stores that were made before there was one."""
 PERMISSIONS = {"trial.adapter.other_base"}
 """Settings within these that change no result, only what is refused."""

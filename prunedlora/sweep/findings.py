@@ -8,6 +8,7 @@ from prunedlora.adapters.adapted_share import AdaptedShare
 from prunedlora.config.data_section import DataConfig
 from prunedlora.config.trial import TrialConfig
 from prunedlora.planned_size import Planner
+from prunedlora.sweep.limits import Limits
 from prunedlora.sweep.training_amount import TrainingAmount
 from prunedlora.tasks.borders import border_warning
 from prunedlora.tasks.example import Example
@@ -36,6 +37,8 @@ class Findings:
     amounts: Mapping[str, tuple[TrainingAmount, ...]]
     """What a training has to do: name, "" for the search's, otherwise a baseline's label or method → those that
     differ."""
+    limits: Limits | None
+    """How its suggestions stand to its constraints; None: there are none."""
 
 
 def data_line(splits: Splits) -> str:

@@ -7,6 +7,7 @@ from functools import partial
 
 from rich.console import Console
 
+from prunedlora.config.given import given_first
 from prunedlora.config.identity import KEY_VERSION, contents
 from prunedlora.config.sweep import ResourcesConfig, SweepConfig
 from prunedlora.fleet import cluster
@@ -26,6 +27,7 @@ from prunedlora.sweep.device_hours import check_device_hours
 from prunedlora.sweep.estimate import Group, groups_of
 from prunedlora.sweep.findings import Findings
 from prunedlora.sweep.job_storage import check_storage
+from prunedlora.sweep.limits import Limits
 from prunedlora.sweep.plan_text import amount_lines, estimate_lines
 from prunedlora.sweep.preflight import every_trial, preflight
 from prunedlora.sweep.seen_elsewhere import check_elsewhere, elsewhere_lines
@@ -47,7 +49,7 @@ class Outlook:
     num_fitting: int
     """Slots that have room now."""
     where: str
-    memory: WarmStart | None
+    memory: WarmStart
     """What is taken from earlier sweeps."""
 
     @property
@@ -128,7 +130,7 @@ def outlook_lines(outlook: Outlook) -> list[str]:
         f"{asker.num_left - asker.num_resumed} new at most",
         f"Slots: {slots} on {outlook.where}, each {workers} of {needs}{waiting * (outlook.num_fitting < slots)}",
         *warm_start_lines(outlook.memory, config.sampler),
-        *search_lines(config, asker.num_configurations),
+        *search_lines(config, asker.num_configurations, found.limits),
         *other_workers(outlook.store.records() if outlook.exists else [], resources),
         *(f"Warning: {warning}" for warning in found.warnings),
     ]
@@ -145,9 +147,16 @@ def recorded_lines(outlook: Outlook, plan: PlanDocument | None) -> list[str]:
     return ["Plan on record:", *(f"  {line}" for line in estimate_lines(plan, outlook.groups, **limits))]
 
 
-def search_lines(config: SweepConfig, num_configurations: int | None) -> list[str]:
-    """What is to be known of the search: what its sampler does not learn from, and a space that is tried whole."""
+def search_lines(config: SweepConfig, num_configurations: int | None, limits: Limits | None = None) -> list[str]:
+    """What is to be known of the search: what it begins with, what its sampler does not learn from, a space that is
+    tried whole, and how it stands to the constraints."""
     lines = []
+    if (given := given_first(config.space, config.known)) and config.num_trials > 0:
+        what = ["the priors"] if len(given) > len(config.known) else []
+        what += [f"{len(config.known)} known configurations"] if config.known else []
+        lines.append(f"First: {' and '.join(what)}")
+    if limits is not None:
+        lines.append(limits.line)
     if config.num_trials > 0 and config.sampler in LEARN_FROM_COMPLETED_ONLY:
         lines.append(
             f"Sampler: {config.sampler} does not learn from failed or stopped trials: it may come back to settings "

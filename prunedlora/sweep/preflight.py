@@ -32,6 +32,7 @@ from prunedlora.sweep.evaluation_cost import (
     generation_warning,
 )
 from prunedlora.sweep.findings import Findings, data_line, warnings_of
+from prunedlora.sweep.limits import limits_of
 from prunedlora.sweep.model_checks import (
     TokenFacts,
     check_attached,
@@ -90,6 +91,7 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
             module, harness task, figure of one or chat template that is not as the configuration says.
         SettingsError: a target, a rung or a cut that the layers cannot come to, with the baseline or the corner of the
             space that names it.
+        LimitsError: constraints that no suggestion can meet.
         PreflightError: an objective that the model has no figure for, quantised weights or FlashAttention without
             their package, fewer examples than workers or than asked for, or a classification head that would not train.
     """
@@ -167,14 +169,16 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
                 amounts.setdefault(name, []).append(amount_of(trial, steps, found.train, workers, cost))
     if warning := generation_warning(cost for some in costs.values() for cost in some):
         warnings[warning] = None
+    plans = planner(layers, num_train)
     return Findings(
         tuple(lines),
         tuple(shares),
         tuple(warnings),
         evaluation_lines(costs),
         tuple(fingerprints.values()),
-        planner(layers, num_train),
+        plans,
         {name: tuple(some) for name, some in amounts.items()},
+        limits_of(config, plans),
     )
 
 
