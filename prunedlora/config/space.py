@@ -8,12 +8,21 @@
     pruning:                {value: null, when: {adapter.method: [lora]}}
 
 `when` makes an entry conditional: it applies only while every field it names has one of the listed values.
+`prior` is a value of the entry that is known to be good: the configuration of all priors is tried first.
 """
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Self
 
-from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    Tag,
+    model_serializer,
+    model_validator,
+)
 
 from prunedlora.config.section import Section
 
@@ -21,10 +30,45 @@ When = dict[str, Annotated[list[Any], Field(min_length=1)]]
 """Entry of the space → the values under which this one applies."""
 
 
-class Choice(Section):
+class Searched(Section):
+    """An entry that a search gives values to."""
+
+    when: When = Field(default={})
+    prior: Any = None
+    """A value of the entry that is known to be good; left out: none is."""
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether one is given: null may be a value."""
+        return "prior" in self.model_fields_set
+
+    def misfit(self, value: Any) -> str | None:
+        """Why `value` is none of the entry's, as the end of a sentence that begins with it; None: it is one."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _prior_is_a_value(self) -> Self:
+        if self.has_prior and (why := self.misfit(self.prior)):
+            raise ValueError(f"prior {self.prior!r} {why}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_unset_prior(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """None that was not written must not be read back as a prior of null."""
+        written: dict[str, Any] = handler(self)
+        if not self.has_prior:
+            written.pop("prior", None)
+        return written
+
+
+class Choice(Searched):
     choice: list[Any] = Field(min_length=1)
     """Values to choose from; each may be any YAML value, null included."""
-    when: When = Field(default={})
+
+    def misfit(self, value: Any) -> str | None:
+        """Not among the values."""
+        same = [one for one in self.choice if one == value and isinstance(one, bool) == isinstance(value, bool)]
+        return None if same else f"is none of {self.choice}"
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -37,10 +81,13 @@ class Choice(Section):
         return list(self.choice)
 
 
-class Uniform(Section):
+class Uniform(Searched):
     uniform: tuple[float, float]
     """Lowest and highest value, uniformly."""
-    when: When = Field(default={})
+
+    def misfit(self, value: Any) -> str | None:
+        """Outside of the range, or no number."""
+        return _misfit_of_range(value, *self.uniform)
 
     @model_validator(mode="after")
     def _rising(self) -> Self:
@@ -56,10 +103,13 @@ class Uniform(Section):
         return [low + (high - low) / 3**0.5]
 
 
-class LogUniform(Section):
+class LogUniform(Searched):
     log_uniform: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
     """Lowest and highest value, uniformly in the logarithm."""
-    when: When = Field(default={})
+
+    def misfit(self, value: Any) -> str | None:
+        """Outside of the range, or no number."""
+        return _misfit_of_range(value, *self.log_uniform)
 
     @model_validator(mode="after")
     def _rising(self) -> Self:
@@ -75,12 +125,15 @@ class LogUniform(Section):
         return [low * (high / low) ** 3**-0.5]
 
 
-class IntRange(Section):
+class IntRange(Searched):
     bounds: tuple[int, int] = Field(alias="int")
     """Lowest and highest value, both included."""
     step: PositiveInt = 1
     """Distance between values, counted from the lowest."""
-    when: When = Field(default={})
+
+    def misfit(self, value: Any) -> str | None:
+        """Outside of the range, or none of its whole numbers."""
+        return _misfit_of_values(value, self.values())
 
     @model_validator(mode="after")
     def _rising(self) -> Self:
@@ -102,10 +155,13 @@ class IntRange(Section):
         return range(self.bounds[0], self.bounds[1] + 1, self.step)
 
 
-class LogInt(Section):
+class LogInt(Searched):
     log_int: tuple[PositiveInt, PositiveInt]
     """Lowest and highest value, both included, uniformly in the logarithm."""
-    when: When = Field(default={})
+
+    def misfit(self, value: Any) -> str | None:
+        """Outside of the range, or none of its whole numbers."""
+        return _misfit_of_values(value, self.values())
 
     @model_validator(mode="after")
     def _rising(self) -> Self:
@@ -129,8 +185,30 @@ class Value(Section):
     """Not searched: set while `when` holds."""
     when: When = Field(min_length=1)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_prior(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "prior" in given:
+            raise ValueError(f"prior {given['prior']!r} has no effect on a value, which is not searched; remove it")
+        return given
+
     def corners(self) -> list[Any]:
         return [self.value]
+
+
+def _misfit_of_range(value: Any, low: float, high: float) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "is no number"
+    return None if low <= value <= high else f"is outside of [{low:g}, {high:g}]"
+
+
+def _misfit_of_values(value: Any, values: range) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return "is no whole number"
+    if value in values:
+        return None
+    every = "" if values.step == 1 else f" in steps of {values.step}"
+    return f"is none of {values[0]} to {values[-1]}{every}"
 
 
 def _check_rising(kind: str, bounds: tuple[float, float]) -> None:

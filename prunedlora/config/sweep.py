@@ -5,7 +5,9 @@ from typing import Any, Literal, Self
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from prunedlora.config.baselines import LABEL, label_problems, without_label
+from prunedlora.config.constraint_problems import constraint_problems
 from prunedlora.config.corners import ask_order, corners
+from prunedlora.config.given import given_first, known_problems
 from prunedlora.config.section import Section
 from prunedlora.config.space import SpaceEntry, Value
 from prunedlora.config.stopping_section import StoppingConfig, stopping_problems
@@ -78,6 +80,10 @@ class SweepConfig(Section):
     """Folder of the records and adapters: a local or shared path, or s3://…, gs://…"""
     objectives: dict[str, Literal["maximize", "minimize"]]
     """One quality figure of the metric (accuracy: maximize, or loss: minimize) and one size (minimize)."""
+    constraints: dict[str, float] = Field(default={})
+    """Size (adapter_params, adapter_bytes, max_rank or served_slot) → the most that is of use: an adapter above any of
+    them is not recommended, and settings of which no candidate can meet them, by what is known of sizes before a
+    training, are not trained. A store is bound to them."""
     sampler: SamplerName = "tpe"
     num_trials: NonNegativeInt
     """Trials that the search makes, besides the baselines; 0 (with an empty space) runs the baselines alone. A
@@ -106,6 +112,9 @@ class SweepConfig(Section):
     own if the report is to call it by a name."""
     space: dict[str, SpaceEntry] = Field(default={})
     """Field path within `trial` → what it may become."""
+    known: list[dict[str, Any]] = Field(default=[])
+    """Configurations that are known to be good, tried first (after that of all `prior`s of the space): each gives
+    entries of the space a value; others have their prior, or are drawn. They count among num_trials."""
 
     @model_validator(mode="after")
     def _objectives_are_recorded(self) -> Self:
@@ -148,15 +157,33 @@ class SweepConfig(Section):
             problems.append("space: nothing is searched; give a choice, uniform, log_uniform, int or log_int")
         if self.num_trials == 0 and (self.space or not self.baselines):
             problems.append("num_trials 0 runs the baselines alone: it needs some, and an empty space")
+        problems += constraint_problems(self.constraints)
         if problems:
             raise ValueError("\n".join(problems))
         ask_order(self.space)
         return self
 
     @model_validator(mode="after")
+    def _begins_with_what_is_given(self) -> Self:
+        problems = known_problems(self.space, self.known)
+        if self.num_trials < (num_given := len(given_first(self.space, self.known))):
+            what = f"{len(self.known)} known configurations" + (
+                " and the priors" if num_given > len(self.known) else ""
+            )
+            problems.append(f"num_trials {self.num_trials} is below the {num_given} that are tried first: {what}")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    @model_validator(mode="after")
     def _every_suggestion_is_valid(self) -> Self:
         if problems := suggestion_problems(
-            self.trial, self.space, self.baselines, self.quality, has_gpu=self.resources.gpus_per_worker > 0
+            self.trial,
+            self.space,
+            self.baselines,
+            self.quality,
+            has_gpu=self.resources.gpus_per_worker > 0,
+            known=self.known,
         ):
             raise ValueError("\n".join(problems))
         return self

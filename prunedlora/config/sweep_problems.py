@@ -1,7 +1,7 @@
 """What is wrong with a sweep's space and baselines, beside its base: one line per problem, with its place."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,6 +10,7 @@ from prunedlora.config.baselines import same_trials, without_label
 from prunedlora.config.corners import corners
 from prunedlora.config.evaluation_section import HarnessConfig
 from prunedlora.config.fields import ListPathError, all_fields, is_field, place, takes_whole_numbers_only
+from prunedlora.config.given import Known, priors, with_given
 from prunedlora.config.metric_names import NO_MEASUREMENT
 from prunedlora.config.space import IntRange, LogInt, LogUniform, SpaceEntry, Uniform
 from prunedlora.config.trial import TrialConfig, trial_with
@@ -62,9 +63,11 @@ def suggestion_problems(
     quality: str,
     *,
     has_gpu: bool,
+    known: Sequence[Known] = (),
 ) -> list[str]:
-    """Baselines and corners of the space that are no valid trial, do not record the objective `quality`, or need a GPU
-    where workers have none.
+    """Baselines, corners of the space, and what it is begun with (its priors, the `known` configurations) at the
+    corners of the rest, that are no valid trial, do not record the objective `quality`, or need a GPU where workers
+    have none.
 
     A problem is told once, at the first place that has it; those of the space end after MOST_PROBLEMS with their count.
     """
@@ -75,16 +78,26 @@ def suggestion_problems(
     if not problems:
         problems |= same_trials(base, baselines)
     of_space: dict[str, str] = {}
-    for values in corners(space, inner=True):
-        for message in _trial_problems(base, values, quality, has_gpu):
-            shown = ", ".join(f"{path}={value}" for path, value in values.items())
-            if message not in problems:
-                of_space.setdefault(message, f"space at {shown}")
+    for where, some in _spaces(space, known):
+        for values in corners(some, inner=some is space):
+            for message in _trial_problems(base, values, quality, has_gpu):
+                shown = ", ".join(f"{path}={value}" for path, value in values.items())
+                if message not in problems:
+                    of_space.setdefault(message, f"{where} at {shown}")
     lines = [f"{where}: {message}" for message, where in (problems | of_space).items()]
     most = len(problems) + MOST_PROBLEMS
     if len(lines) > most:
         lines[most - 1 :] = [f"{lines[most - 1]} (and {len(lines) - most} more in the space)"]
     return lines
+
+
+def _spaces(space: Mapping[str, SpaceEntry], known: Sequence[Known]) -> Iterator[tuple[str, Mapping[str, SpaceEntry]]]:
+    """The space, and what of it is left beside each configuration that it is begun with; each with its name."""
+    yield "space", space
+    if every := priors(space):
+        yield "the priors", with_given(space, every)
+    for i, one in enumerate(known):
+        yield f"known[{i}]", with_given(space, {**every, **one})
 
 
 def _impossible(parent: SpaceEntry, name: str, values: list[Any], where: str) -> list[str]:

@@ -95,7 +95,7 @@ class SizeBounds:
             ends = [sum(one.num * one.weight(unit) * rank(one) for one in layers) for rank in (_least, _most)]
             least, most = totals.get(unit, (ends[0], ends[1]))
             found[unit] = max(least, ends[0]), min(most, ends[1])
-        for unit, other in (("parameters", "components"), ("components", "parameters")):
+        for unit, other in zip(reversed(UNITS), UNITS, strict=True):
             low, high = found[unit]
             found[unit] = (
                 max(low, math.ceil(_filled(layers, unit, other, found[other][0], smallest=True))),
@@ -119,8 +119,8 @@ class SizeBounds:
     def _least_capped(self, unit: Unit, cap: int) -> int:
         """No less than this is left of what is there: components that lie high above the cap, in few layers, go first.
         Each layer's min(r, cap) is concave in r, and lies above the chord between its ends."""
-        left = sum(one.num * one.weight(unit) * min(one.least, cap) for one in self.layers)
-        to_place = self.totals[unit][0] - sum(one.num * one.weight(unit) * one.least for one in self.layers)
+        left: float = sum(one.num * one.weight(unit) * min(one.least, cap) for one in self.layers)
+        to_place: float = self.totals[unit][0] - sum(one.num * one.weight(unit) * one.least for one in self.layers)
         shares = [
             ((min(one.most, cap) - min(one.least, cap)) / (one.most - one.least), one)
             for one in self.layers

@@ -14,9 +14,11 @@ from prunedlora.results.storage import Storage, StoreError
 CONTENTS_FILE = "contents.json"
 KEY_VERSION_FILE = "key_version.json"
 COMMITS_FILE = "commits.json"
-FIXED_FIELDS = ("objectives", "trial", "space", "sampler", "seed")
+FIXED_FIELDS = ("objectives", "constraints", "trial", "space", "sampler", "seed")
 """Fields of a sweep that its store is bound to; all others may change between runs. Baselines too: they stand for
 themselves, and what was trained stays on record."""
+ABSENT: dict[str, Any] = {"constraints": {}}
+"""What a field is of stores that were made before there was one."""
 PERMISSIONS = {"trial.adapter.other_base"}
 """Settings within these that change no result, only what is refused."""
 
@@ -24,7 +26,11 @@ PERMISSIONS = {"trial.adapter.other_base"}
 def differing_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """One line per leaf of the fixed fields in which two sweeps differ, with its dotted path, was and is."""
     return [
-        line for field in FIXED_FIELDS for line in _differences(field, plain(old.get(field)), plain(new.get(field)))
+        line
+        for field in FIXED_FIELDS
+        for line in _differences(
+            field, plain(old.get(field, ABSENT.get(field))), plain(new.get(field, ABSENT.get(field)))
+        )
     ]
 
 

@@ -8,6 +8,7 @@ from prunedlora.adapters.adapted_share import AdaptedShare
 from prunedlora.config.data_section import DataConfig
 from prunedlora.config.trial import TrialConfig
 from prunedlora.planned_size import Planner
+from prunedlora.sweep.limits import Limits
 from prunedlora.tasks.borders import border_warning
 from prunedlora.tasks.example import Example
 from prunedlora.tasks.splits import Splits
@@ -32,6 +33,8 @@ class Findings:
     """Data sections as they are written, by `DataConfig.model_dump`, each with the fingerprint of its examples."""
     planner: Planner
     """What trials of this sweep are planned to leave (trial/planned_sizes.py)."""
+    limits: Limits | None
+    """How its suggestions stand to its constraints; None: there are none."""
 
 
 def data_line(splits: Splits) -> str:

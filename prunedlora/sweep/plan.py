@@ -7,6 +7,7 @@ from functools import partial
 
 from rich.console import Console
 
+from prunedlora.config.given import given_first
 from prunedlora.config.identity import KEY_VERSION, contents
 from prunedlora.config.sweep import ResourcesConfig, SweepConfig
 from prunedlora.fleet import cluster
@@ -21,6 +22,7 @@ from prunedlora.study.asker import Asker
 from prunedlora.study.samplers import LEARN_FROM_COMPLETED_ONLY
 from prunedlora.sweep.bind import check_fingerprints, commits_of
 from prunedlora.sweep.job_storage import check_storage
+from prunedlora.sweep.limits import Limits
 from prunedlora.sweep.preflight import every_trial, preflight
 
 
@@ -60,7 +62,7 @@ def print_plan(config: SweepConfig, storage: str, console: Console, *, retry_fai
         f"Trials: {asker.num_kept} kept, {asker.num_resumed} to resume, "
         f"{asker.num_left - asker.num_resumed} new at most",
         f"Slots: {slots} on {where}, each {workers} of {needs}{waiting}",
-        *search_lines(config, asker.num_configurations),
+        *search_lines(config, asker.num_configurations, found.limits),
         *other_workers(store.records() if exists else [], resources),
         *(f"Warning: {warning}" for warning in found.warnings),
     ]
@@ -68,9 +70,16 @@ def print_plan(config: SweepConfig, storage: str, console: Console, *, retry_fai
         print_plain(console, line)
 
 
-def search_lines(config: SweepConfig, num_configurations: int | None) -> list[str]:
-    """What is to be known of the search: what its sampler does not learn from, and a space that is tried whole."""
+def search_lines(config: SweepConfig, num_configurations: int | None, limits: Limits | None = None) -> list[str]:
+    """What is to be known of the search: what it begins with, what its sampler does not learn from, a space that is
+    tried whole, and how it stands to the constraints."""
     lines = []
+    if (given := given_first(config.space, config.known)) and config.num_trials > 0:
+        what = ["the priors"] if len(given) > len(config.known) else []
+        what += [f"{len(config.known)} known configurations"] if config.known else []
+        lines.append(f"First: {' and '.join(what)}")
+    if limits is not None:
+        lines.append(limits.line)
     if config.num_trials > 0 and config.sampler in LEARN_FROM_COMPLETED_ONLY:
         lines.append(
             f"Sampler: {config.sampler} does not learn from failed or stopped trials: it may come back to settings "

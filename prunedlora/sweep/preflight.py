@@ -32,6 +32,7 @@ from prunedlora.sweep.evaluation_cost import (
     generation_warning,
 )
 from prunedlora.sweep.findings import Findings, data_line, warnings_of
+from prunedlora.sweep.limits import limits_of
 from prunedlora.sweep.model_checks import (
     TokenFacts,
     check_attached,
@@ -88,6 +89,7 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
             module, harness task, figure of one or chat template that is not as the configuration says.
         SettingsError: a target, a rung or a cut that the layers cannot come to, with the baseline or the corner of the
             space that names it.
+        LimitsError: constraints that no suggestion can meet.
         PreflightError: an objective that the model has no figure for, quantised weights or FlashAttention without
             their package, fewer examples than workers or than asked for, or a classification head that would not train.
     """
@@ -160,13 +162,15 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
             costs.setdefault(name, []).append(cost_of(trial, steps, found.facts, documents[identity]))
     if warning := generation_warning(cost for some in costs.values() for cost in some):
         warnings[warning] = None
+    plans = planner(layers, num_train)
     return Findings(
         tuple(lines),
         tuple(shares),
         tuple(warnings),
         evaluation_lines(costs),
         tuple(fingerprints.values()),
-        planner(layers, num_train),
+        plans,
+        limits_of(config, plans),
     )
 
 

@@ -9,7 +9,7 @@ import torch
 
 from prunedlora.pruning.allocation import Demand
 from prunedlora.pruning.size_bounds import SizeBounds, left_of
-from prunedlora.pruning.target import Start
+from prunedlora.pruning.target import Goal, Start
 from prunedlora.registry import lookup
 
 
@@ -52,7 +52,7 @@ def test_what_competing_layers_keep_lies_within_the_bounds(allocation: str, bloc
         bounds, left = SizeBounds.of(start), list(ranks)
         for number, num in enumerate(steps):
             completes = number == len(steps) - 1
-            due = num - rule.num_removed(start, left, widths, rule_goal(num, unit))
+            due = num - rule.num_removed(start, left, widths, Goal(num, unit))
             cost = torch.rand(len(left), 6, generator=generator, dtype=torch.float64)
             demand = Demand(max(due, 0), floor, block, most_rank, unit, completes)
             lost = rule.counts(cost, torch.tensor(left), torch.tensor(widths), demand).tolist()
@@ -62,15 +62,11 @@ def test_what_competing_layers_keep_lies_within_the_bounds(allocation: str, bloc
             if completes and most_rank is not None:
                 bounds = bounds.capped(most_rank)
             sizes = sum(left), sum(rank * width for rank, width in zip(left, widths, strict=True))
-            for each, (low, high) in zip(sizes, (bounds.totals["components"], bounds.totals["parameters"]), strict=True):
+            for each, (low, high) in zip(
+                sizes, (bounds.totals["components"], bounds.totals["parameters"]), strict=True
+            ):
                 assert low <= each <= high, (ranks, widths, floor, steps, left, bounds)
             assert bounds.max_rank[0] <= max(left) <= bounds.max_rank[1]
-
-
-def rule_goal(num: int, unit: str) -> object:
-    from prunedlora.pruning.target import Goal
-
-    return Goal(num, unit)  # type: ignore[arg-type]
 
 
 def test_one_width_makes_a_budget_of_parameters_exact() -> None:

@@ -17,3 +17,10 @@ def test_contents_are_compared_where_both_know_them() -> None:
     known = {"b": {"f": "1"}, "a": "x", "gone": "y"}
     assert changed_contents(known, {"b": {"f": "2"}, "a": "z", "new": "w"}) == ["a", "b"]
     assert changed_contents(known, {"b": {"f": "1"}}) == []
+
+
+def test_constraints_bind_and_a_store_of_before_there_were_any_has_none() -> None:
+    limits = {"constraints": {"max_rank": 8.0}}
+    assert differing_fields({}, {"constraints": {}}) == []
+    assert differing_fields({}, limits) == ["constraints.max_rank was null, is 8.0"]
+    assert differing_fields(limits, {"constraints": {"max_rank": 16.0}}) == ["constraints.max_rank was 8.0, is 16.0"]

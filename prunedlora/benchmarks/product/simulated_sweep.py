@@ -12,6 +12,7 @@ from scipy.stats import norm
 
 from prunedlora.corpus_figures import corpus_stderr, corpus_value
 from prunedlora.results.analysis.confidence import Floats, Ints
+from prunedlora.results.analysis.constraints import Constraints
 from prunedlora.results.analysis.pareto import Objectives, Point, Reference, front
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.record import Candidate, Environment, ExampleOutcomes, Figure, TrialRecord
@@ -122,6 +123,7 @@ def _sweep(
         base=None,
         full=None,
         within=within,
+        limits=Constraints(),
         recommended=None,
         exported=None,
         plans=[],

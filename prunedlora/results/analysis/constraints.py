@@ -1,9 +1,11 @@
 """What may be asked of a recommendation: limits on the adapter, a margin, a confidence."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from math import isfinite
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf, isfinite
+from typing import Any, Self
 
+from prunedlora.limit_text import amount_text
 from prunedlora.results.analysis.example_errors import LOSS
 from prunedlora.results.analysis.pareto import Objectives, Point, size_of
 
@@ -22,35 +24,56 @@ class Constraints:
     """Largest rank of a layer, as a server's slot has it."""
     max_slot_bytes: int | None = None
     """Of the served slot, in half precision."""
+    limits: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """The sweep's own: axis of size → the most that is of use."""
 
-    def excess(self, point: Point) -> dict[str, tuple[float, int]]:
+    @classmethod
+    def of_sweep(cls, sweep: Mapping[str, Any]) -> Self:
+        """Those that a sweep (as sweep.yaml has it) was made with; nothing is limited in earlier versions' stores."""
+        return cls(limits={axis: float(limit) for axis, limit in sweep.get("constraints", {}).items()})
+
+    def with_limits(self, limits: Mapping[str, float]) -> Self:
+        """These, and those of a sweep."""
+        return replace(self, limits=limits)
+
+    def excess(self, point: Point) -> dict[str, tuple[float, float]]:
         """Constraint → what the candidate has and the limit, where it is above. Raises ObjectiveError for a limit on
         the slot's bytes where they are not on record."""
         candidate = point.candidate
-        pairs: dict[str, tuple[float, int | None]] = {
+        pairs: dict[str, tuple[float, float | None]] = {
             "parameters": (candidate.adapter_params, self.max_params),
             "bytes": (candidate.adapter_bytes, self.max_bytes),
             "largest rank": (candidate.max_rank, self.max_rank),
         }
         if self.max_slot_bytes is not None:
             pairs["bytes of the served slot"] = (size_of(candidate, "served_slot_bytes"), self.max_slot_bytes)
+        for axis, limit in self.limits.items():
+            size = getattr(candidate, axis)
+            # Of the slot there is none where the rank is above all that servers offer.
+            pairs[axis] = inf if size is None else size, limit
         return {name: (value, limit) for name, (value, limit) in pairs.items() if limit is not None and value > limit}
 
     def allowed(self, points: Sequence[Point]) -> list[Point]:
         """Those that exceed nothing, in their order. Raises RequestError, naming the nearest, where none of them does,
         for points there are."""
-        found = [point for point in points if not self.excess(point)]
+        found = self.within(points)
         if points and not found:
-            raise RequestError(self._nearest(points))
+            raise RequestError(self.nearest(points))
         return found
 
-    def _nearest(self, points: Sequence[Point]) -> str:
+    def within(self, points: Sequence[Point]) -> list[Point]:
+        """Those that exceed nothing, in their order, be there any or none."""
+        return [point for point in points if not self.excess(point)]
+
+    def nearest(self, points: Sequence[Point]) -> str:
+        """Which of the points, that all exceed something, exceeds it by the smallest factor, and by which."""
+
         def worst(point: Point) -> float:
             return max(value / limit for value, limit in self.excess(point).values())
 
         point = min(points, key=lambda p: (worst(p), p.key, p.candidate.name))
         over = ", ".join(
-            f"{name} {value:,}, {value / limit:.3g} times the limit of {limit:,}"
+            f"{name} {amount_text(value)}, {value / limit:.3g} times the limit of {amount_text(limit)}"
             for name, (value, limit) in self.excess(point).items()
         )
         return f"no candidate meets the constraints; {point.name} comes nearest: {over}"

@@ -88,6 +88,8 @@ class Decision:
     """That the best was measured on."""
     num_compared: int
     """Adapters that meet the constraints, those without a file too."""
+    limits: Mapping[str, float]
+    """The sweep's own, which all that was compared keeps to."""
     without_file: Point | None
     """What measured better than the best, but has no adapter file; None where none did."""
     _needed: Callable[[str], int | None] = field(repr=False, compare=False)
@@ -130,7 +132,8 @@ def decide(
     seed: int = 0,
     num_draws: int = NUM_DRAWS,
 ) -> Decision | None:
-    """The decision; None where no candidate has an adapter file. `within`: None takes the sweep's margin. `num_draws`:
+    """The decision; None where no candidate that keeps to the sweep's limits, which always bind, has an adapter file.
+    `within`: None takes the sweep's margin. `num_draws`:
     resamplings that the bounds are from, which `seed` draws.
 
     Adapters whose file is gone are none to ship, but measured: the truly best may be one of them. Raises RequestError
@@ -141,7 +144,10 @@ def decide(
         check_margin(summary.objectives, within)
     check_confidence(confidence)
     margin = summary.within if within is None else within
-    allowed = constraints.allowed([point for point in summary.points if point.has_file])
+    limits = summary.limits.limits
+    shippable = summary.limits.within([point for point in summary.points if point.has_file])
+    constraints = constraints.with_limits(limits)
+    allowed = constraints.allowed(shippable)
     best, gain = best_to_ship(allowed, summary.objectives), summary.objectives.gain
     if best is None:
         return None
@@ -181,6 +187,7 @@ def decide(
         num_examples=best.quality.num_examples,
         _needed=partial(found.needed, within=margin, num_examples=best.quality.num_examples),
         num_compared=len(measured),
+        limits=limits,
         without_file=better_without_file(measured, summary.objectives),
     )
 

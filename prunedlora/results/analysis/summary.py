@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from prunedlora.limit_text import limit_text
 from prunedlora.results.analysis.budget import best_to_ship, better_without_file, recommend
 from prunedlora.results.analysis.confirmation import Confirmation, confirmation, confirming_keys
+from prunedlora.results.analysis.constraints import Constraints
 from prunedlora.results.analysis.original import Beside, beside_originals, originals
 from prunedlora.results.analysis.pareto import (
     Objectives,
@@ -43,6 +45,8 @@ class Summary:
     full: Figure | None
     """The best that full fine-tuning reached; None where there was none."""
     within: float
+    limits: Constraints
+    """The sweep's own: what is above them is not recommended."""
     recommended: Point | None
     exported: ExportedAdapter | None
     """Test figures of the recommended adapter, which lies at `exported_uri`; None when another one, or none, was
@@ -116,14 +120,14 @@ class Summary:
 
     @property
     def best(self) -> Point | None:
-        """The adapter of the best quality of those that have a file: what all others are told against. None where none
-        has one."""
-        return best_to_ship(self.points, self.objectives)
+        """The adapter of the best quality of those that have a file and keep to the sweep's limits: what all others are
+        told against. None where none does."""
+        return best_to_ship(self.limits.within(self.points), self.objectives)
 
     @property
     def better_without_file(self) -> Point | None:
         """What measured better than `best`, but has no adapter file; None where none did."""
-        return better_without_file(self.points, self.objectives)
+        return better_without_file(self.limits.within(self.points), self.objectives)
 
     @property
     def shippable_front(self) -> list[Point]:
@@ -150,6 +154,12 @@ class Summary:
             return f"All {len(self.records)} trials failed: nothing to recommend."
         if not self.points:
             return "No trial has a candidate that can stand on the axes: nothing to recommend."
+        with_file = [point for point in self.points if point.has_file]
+        if with_file and not self.limits.within(with_file):
+            return (
+                f"No adapter keeps to the sweep's limits: {limit_text(self.limits.limits)}; nothing to recommend: "
+                f"{self.limits.nearest(with_file)}."
+            )
         return "No candidate has an adapter file (all ranks are 0, or the files were deleted): nothing to recommend."
 
 
@@ -179,7 +189,8 @@ def summarize(
     all_points = points([record for record in records if record.key not in confirming], objectives)
     best = front(all_points, objectives)
     origin = reference(all_points, objectives, base)
-    recommended = recommend(all_points, objectives, within)
+    limits = Constraints.of_sweep(sweep)
+    recommended = recommend(limits.within(all_points), objectives, within)
     exported = store.read_exported()
     if exported is not None and (
         recommended is None
@@ -199,6 +210,7 @@ def summarize(
         base=base,
         full=best_full(records, objectives),
         within=within,
+        limits=limits,
         recommended=recommended,
         exported=exported,
         plans=plans,

@@ -7,6 +7,7 @@ from typing import Any
 
 from prunedlora.results.analysis.budget import recommend
 from prunedlora.results.analysis.confirmation import confirming_keys
+from prunedlora.results.analysis.constraints import Constraints
 from prunedlora.results.analysis.pareto import Objectives, Point, front, points
 from prunedlora.results.analysis.summary import margin_of_sweep
 from prunedlora.results.record import BaseReference, TrialRecord
@@ -172,6 +173,7 @@ def _group(
     trained.sort(key=lambda point: (point.size, point.key, point.step))
     confirming = confirming_keys(store.confirmations())
     found = [point for point in trained if point.key not in confirming]
+    limits = Constraints.of_sweep(store.read_sweep())
     return Group(
         name=name,
         store=store,
@@ -183,7 +185,9 @@ def _group(
         confirming=confirming,
         num_half_trained=len(every) - len(trained),
         front=front(found, objectives),
-        recommended=recommend([point for point in every if point.key not in confirming], objectives, within),
+        recommended=recommend(
+            limits.within([point for point in every if point.key not in confirming]), objectives, within
+        ),
     )
 
 

@@ -8,7 +8,7 @@ from prunedlora.results.analysis.harness_quality import split_text
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.analysis.yardstick import warning
 from prunedlora.results.figure_text import figure_text
-from prunedlora.results.report.verdict import rule_sentence, sureness, without_file
+from prunedlora.results.report.verdict import limits_sentences, rule_sentence, sureness, without_file
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def told_of(summary: Summary, name: str) -> Told | None:
         if is_recommended
         else _beside(decision, one, summary)
     )
-    lines = [rule, *without_file(decision, summary), sureness(decision, one), *caveats]
+    lines = [rule, *limits_sentences(decision), *without_file(decision, summary), sureness(decision, one), *caveats]
     return Told(
         sentences=(*filter(None, [doubt]), f"On {split_text(summary.objectives.quality)}: {lines[0]}", *lines[1:]),
         document=_document(decision, one, summary),
@@ -60,6 +60,7 @@ def _document(decision: Decision, one: Standing, summary: Summary) -> dict[str, 
         "recommended": decision.recommended.point.name,
         "is_recommended": one.point.name == decision.recommended.point.name,
         "within": decision.within,
+        "limits": dict(decision.limits),
         "told": "proven" if proven else "measured" if one.shortfall <= decision.within else "not within",
         "best": best.name,
         f"best_{quality}": best.quality.value,

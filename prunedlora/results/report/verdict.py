@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from prunedlora.limit_text import limit_text
 from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.configurations import Configuration
 from prunedlora.results.analysis.confirmation_text import fresh_sentences
@@ -69,6 +70,7 @@ def sentences(decision: Decision, summary: Summary) -> list[str]:
     quality, one = summary.objectives.quality, decision.recommended
     return [
         f"Recommended: {_measured(one, summary)}.",
+        *limits_sentences(decision),
         *_asked(decision, summary),
         rule_sentence(decision, summary),
         *without_file(decision, summary),
@@ -142,6 +144,7 @@ def decision_document(decision: Decision, summary: Summary) -> dict[str, Any]:
         "best": _standing(decision.best, summary),
         "proven": None if proven is None else _standing(proven, summary),
         "within": decision.within,
+        "limits": dict(decision.limits),
         "confidence": decision.confidence,
         "choices": [
             {
@@ -195,6 +198,11 @@ def _asked(decision: Decision, summary: Summary) -> list[str]:
         f"You asked for at most {decision.within:g} worse; with the sweep's own margin of {summary.within:g}, by which "
         f"its report goes, it is {summary.recommended.name}."
     ]
+
+
+def limits_sentences(decision: Decision) -> list[str]:
+    """What limits the sweep has."""
+    return [f"It keeps to the sweep's limits: {limit_text(decision.limits)}."] if decision.limits else []
 
 
 def rule_sentence(decision: Decision, summary: Summary) -> str:
