@@ -40,7 +40,7 @@ def _of_leg(leg: Leg, num_steps: int, step: int) -> int | None:
     if step >= last:
         return last
     done = _last_multiple(leg.every_steps, 1, step)
-    return done if done is not None and done / num_steps >= leg.begin else None
+    return done if done is not None and leg.share(done / num_steps) > 0 else None
 
 
 def _last_multiple(every: int, first: int, last: int) -> int | None:

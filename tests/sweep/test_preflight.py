@@ -60,6 +60,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             {"sizes": {"kept": [0.4]}, "screen_examples": 1},
             "cuts.screen_examples 1 is below resources.num_workers 2: each needs an example",
         ),
+        ("stopping", {"examples": 1}, "stopping.examples 1 is below resources.num_workers 2: each needs an example"),
+        ("stopping", {"examples": 21}, "stopping.examples 21 is above the 20 validation examples that candidates"),
     ],
 )
 def test_bad_input(tree: dict[str, Any], path: str, value: Any, message: str) -> None:

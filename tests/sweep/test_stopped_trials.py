@@ -39,7 +39,7 @@ def test_many_stopped_trials_leave_nothing_behind_and_are_stopped_again(tmp_path
         "resources": {"num_slots": 1},
         "space": {"optimizer.learning_rate": {"log_uniform": [0.4, 0.8]}},
         "baselines": [GOOD, GOOD | {"seed": 1}],
-        "stopping": {"looks": [0.3], "examples": 20},
+        "stopping": {"looks": [0.2], "examples": 20},
     }
     config, text = parse_sweep(tree, "test"), io.StringIO()
     result = run_sweep(config, config.storage, console=Console(file=text, width=200))
