@@ -170,6 +170,6 @@ def test_a_memory_pays_where_the_optimum_has_moved_and_costs_little_where_it_is_
     print(means, dropped)
     assert means["moved, warm"][0] > 1.05 * means["moved, cold"][0]
     assert means["moved, warm"][2] > means["moved, cold"][2]
-    # It costs the trials until it is judged, and no more.
-    assert means["turned, warm"][2] > 0.95 * means["turned, cold"][1]
+    # What it cost was the trials until it was judged; with these taken off, it is where a search without is.
+    assert means["turned, warm"][2] > means["turned, cold"][0]
     assert all(len(each) == 1 for each in dropped)
