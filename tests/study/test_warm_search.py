@@ -120,7 +120,7 @@ def test_the_best_of_an_earlier_sweep_are_asked_first_and_their_trials_are_told(
 
 
 def test_a_killed_search_goes_on_as_one_that_never_was_and_needs_no_other_store(
-    sampler: str, earlier: Callable[[Came], Store], make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    earlier: Callable[[Came], Store], make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Across the first settings, doublings, and the ask before which its source is dropped."""
     monkeypatch.setattr(warm_start, "FEWEST_WRONG", 1)
