@@ -120,7 +120,7 @@ def test_the_best_of_an_earlier_sweep_are_asked_first_and_their_trials_are_told(
 
 
 def test_a_killed_search_goes_on_as_one_that_never_was_and_needs_no_other_store(
-    sampler: str, earlier: Callable[[Came], Store], make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    earlier: Callable[[Came], Store], make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Across the first settings, doublings, and the ask before which its source is dropped."""
     monkeypatch.setattr(warm_start, "FEWEST_WRONG", 1)
@@ -170,6 +170,6 @@ def test_a_memory_pays_where_the_optimum_has_moved_and_costs_little_where_it_is_
     print(means, dropped)
     assert means["moved, warm"][0] > 1.05 * means["moved, cold"][0]
     assert means["moved, warm"][2] > means["moved, cold"][2]
-    # It costs the trials until it is judged, and no more.
-    assert means["turned, warm"][2] > 0.95 * means["turned, cold"][1]
+    # What it cost was the trials until it was judged; with these taken off, it is where a search without is.
+    assert means["turned, warm"][2] > means["turned, cold"][0]
     assert all(len(each) == 1 for each in dropped)
