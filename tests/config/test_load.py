@@ -170,4 +170,11 @@ def test_prompts_of_shipped_files_leave_the_space_to_the_answer() -> None:
             if data.task == "generation" and source.prompt is not None and source.prompt != source.prompt.rstrip():
                 spaced.add(path.stem)
             assert (source.name == "meta-math/MetaMathQA") == (source.group == "{original_question}")
-    assert spaced == {"compare_small", "compare_small_placement", "ladder_settings", "ladder_small"}
+    assert spaced == {
+        "compare_small",
+        "compare_small_placement",
+        "ladder_settings",
+        "ladder_small",
+        "search_small",
+        "search_small_single",
+    }

@@ -12,7 +12,7 @@ from tests.config.refused import error_of, put
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("sampler", "x", "sampler: Input should be 'gp', 'nsga2', 'random' or 'tpe' (got 'x')"),
+        ("sampler", "x", "sampler: Input should be 'gp', 'nsga2', 'random', 'tpe' or 'tpe-joint' (got 'x')"),
         ("trial.model.quantization", "nf4", "needs CUDA, but resources.gpus_per_worker is 0"),
         ("trial.model.quantization", "int8", "'int8' needs CUDA, but resources.gpus_per_worker is 0"),
         (
