@@ -33,8 +33,11 @@ from prunedlora.study.telling import AREA, Teller, Telling, size_axis
 from prunedlora.study.told_trials import ToldTrials
 
 Startup = Literal["random", "quasi_random"]
-MOST_DRAWN = 8
+MOST_DRAWN = 16
 """Suggestions of one ask, at most, until one can keep the limits."""
+MOST_SAMPLED = 4
+"""So many of them are the sampler's: one that insists on what is too large is not asked on, and settings are drawn
+evenly from the space."""
 NO_LIMITS: Mapping[str, float] = MappingProxyType({})
 Suggestion = tuple[dict[str, Any], dict[str, Any]]
 """(Field path → value, what an Ask must hold of it: params, distributions, system_attrs.)"""
@@ -165,7 +168,8 @@ class KeptStudy:
         """Parameters that the next ask takes whatever the sampler says, and the note that says so."""
         params: dict[str, Any] = {}
         fewest = NUM_STARTUP_RUNS.get(self._sampler, 0)
-        if self._startup == "quasi_random" and self._told.num_learnt < fewest and not self.warm:
+        is_startup = self._startup == "quasi_random" and self._told.num_learnt < fewest and not self.warm
+        if is_startup or again >= max(MOST_SAMPLED, self._num_aimed):
             params = quasi_random(self._space, ask_seed(self._seed, 0, again), len(searched))
         num_given = sum(GIVEN in ask.system_attrs for ask in searched)
         if num_given < len(self._given):

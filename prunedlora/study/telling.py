@@ -18,14 +18,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, json_to_distribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import TrialState
 
 from prunedlora.config.sweep import Telling as Telling
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import Candidate, ObjectiveError, TrialRecord
 from prunedlora.sizes import SIZES
-from prunedlora.study.rebuild import Direction, outcome
+from prunedlora.study.rebuild import Direction, distribution_of, outcome
 
 AREA = "area"
 """The objective of a study that is told areas."""
@@ -107,7 +107,7 @@ class Teller:
     def _candidates(
         self, ask: Ask, record: TrialRecord, measured: Sequence[tuple[Candidate, tuple[float, ...]]]
     ) -> Told:
-        distributions = {name: json_to_distribution(text) for name, text in ask.distributions.items()}
+        distributions = {name: distribution_of(text) for name, text in ask.distributions.items()}
         said = [
             Said(params_of(candidate, record, ask.params, distributions), values, self._beyond(candidate))
             for candidate, values in measured
