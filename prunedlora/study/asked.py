@@ -1,8 +1,9 @@
 """What has been asked so far, counted as it grows: how many trials that made, and what is left to ask for.
 
 What counts as one of `num_trials` is a search ask that is a trial of its own. One whose configuration had been asked or
-recorded before (a repeat), or that is no trial at all, counts as none: another is asked for in its place. The search
-ends early when nothing new is left of a finite space, or after MOST_IN_VAIN such asks in a row.
+recorded before (a repeat), that is no trial at all, or none of whose candidates can keep the limits on sizes, counts as
+none: another is asked for in its place. The search ends early when nothing new is left of a finite space, or after
+MOST_IN_VAIN such asks in a row.
 """
 
 import random
@@ -42,6 +43,7 @@ class Asked:
         self._num_trials = num_trials
         self._num_new = 0
         self._num_in_vain = 0
+        self._num_too_large = 0
         listed = list_configurations(space) if num_trials else None
         self.num_configurations = None if listed is None else len(listed)
         """Of the space; None when they are not finitely many, or too many to list."""
@@ -61,6 +63,7 @@ class Asked:
             self.num_repeats += REPEATED in ask.system_attrs
             self._num_new += not in_vain
             self._num_in_vain = self._num_in_vain + 1 if in_vain else 0
+            self._num_too_large = self._num_too_large + 1 if TOO_LARGE in ask.system_attrs else 0
             if self._untried is not None:
                 self._untried.pop(canonical_params(ask.params), None)
 
@@ -77,7 +80,15 @@ class Asked:
         """Whether the search ends before `num_trials`, since there is nothing new left to try."""
         if self._num_new >= self._num_trials:
             return False
+        if self.ends_too_large:
+            return True
         return self._untried == {} if self._untried is not None else self._num_in_vain >= MOST_IN_VAIN
+
+    @property
+    def ends_too_large(self) -> bool:
+        """Whether the last MOST_IN_VAIN search asks could not keep the sweep's limits on sizes: then no more are
+        made, of a listed space neither."""
+        return self._num_too_large >= MOST_IN_VAIN
 
     @property
     def num_left(self) -> int:
@@ -104,6 +115,18 @@ class Asked:
 def is_trial(ask: Ask) -> bool:
     """Whether an ask is a trial of its own."""
     return not ask.system_attrs.keys() & {REPEATED, INVALID, TOO_LARGE}
+
+
+def too_large_problem(asked: Asked, constraints: Mapping[str, float]) -> str:
+    """What is to be said of a search that came to its end so (`Asked.ends_too_large`)."""
+    last = next(ask for ask in reversed(asked.asks) if ask.kind == "search")
+    settings = ", ".join(f"{name}={value}" for name, value in last.params.items())
+    limits = ", ".join(f"{axis} {most:,g}" for axis, most in constraints.items())
+    return (
+        f"{MOST_IN_VAIN} suggestions in a row have no candidate within the constraints ({limits}), so that the search "
+        f"ended: of the last, {settings}, {last.system_attrs[TOO_LARGE]}; let the space have smaller adapters, or "
+        "raise the limits, in another --storage"
+    )
 
 
 def _distance(some: Mapping[str, Any], other: Mapping[str, Any]) -> int:

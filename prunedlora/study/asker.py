@@ -10,6 +10,7 @@ is a matter of milliseconds, so it does not count: what the study is told is dec
 """
 
 from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,12 @@ from prunedlora.background import in_background
 from prunedlora.config.identity import trial_key
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import TrialConfig
+from prunedlora.planned_size import Planner
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.store import Store
 from prunedlora.study.ask_writer import FOREVER, AskWriter
-from prunedlora.study.asked import REPEATED, Asked, is_trial
+from prunedlora.study.asked import REPEATED, Asked, is_trial, too_large_problem
 from prunedlora.study.handed_out import HandedOut
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ class Asker:
         self.num_slots = num_slots
         """Slots that serve now, at least one; may be set at any time, from any thread. What is said of one slot holds
         for one from beginning to end."""
+        self.planner: Planner | None = None
+        """Sizes of candidates, where they are known before training; to be set before the first `next`."""
         self.problems: list[str] = []
         """What went wrong beside the trials."""
         self._store = store
@@ -46,7 +50,10 @@ class Asker:
         if retry_failed:
             records = {key: record for key, record in records.items() if record.status != "failed"}
         self._writer = AskWriter(store)
-        self._search = None if config.num_trials == 0 else _search(config, self._asked, self._writer, self.problems)
+        self._config = config
+        self._search: Search | None = None
+        if self._asked.ends_too_large:
+            self.problems.append(too_large_problem(self._asked, config.constraints))
         self._asking: Future[Ask | None] | None = None
         ran = [ask for ask in self._asked.asks if is_trial(ask)]
         self._handed = HandedOut(store, self._writer, ran, records, self.problems)
@@ -178,10 +185,17 @@ class Asker:
             visible = self._visible()
             if visible is not None:
                 concurrent = self.num_concurrent
-                assert self._search is not None
-                search = self._search
                 # Left behind when the process ends: what it has not written by then is asked again.
-                self._asking = in_background(lambda: search.next(visible, num_concurrent=concurrent), "asking")
+                self._asking = in_background(lambda: self._ask(visible, concurrent), "asking")
+
+    def _ask(self, visible: Mapping[str, TrialRecord], num_concurrent: int) -> Ask | None:
+        """In a thread of its own, never two at once."""
+        if self._search is None:
+            # Here: it takes Optuna, which a sweep of baselines alone does without (sweep/run_here.py).
+            from prunedlora.study.search import Search
+
+            self._search = Search(self._config, self._asked, self._writer, self.problems, self.planner)
+        return self._search.next(visible, num_concurrent=num_concurrent)
 
     def _visible(self) -> dict[str, TrialRecord] | None:
         """The records that the study may know; None while a trial that it must know has not ended."""
@@ -192,10 +206,3 @@ class Asker:
             if any(key not in self._records and key not in hidden | self._handed.given_up for key in ran):
                 return None
         return {key: record for key, record in self._records.items() if key not in hidden}
-
-
-def _search(config: SweepConfig, asked: Asked, writer: AskWriter, problems: list[str]) -> "Search":
-    # Here: it takes Optuna, which a sweep of baselines alone does without (sweep/run_here.py).
-    from prunedlora.study.search import Search
-
-    return Search(config, asked, writer, problems)

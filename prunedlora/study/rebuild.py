@@ -5,6 +5,7 @@ import hashlib
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, Literal
 
 import optuna
@@ -96,7 +97,7 @@ def trial_of(
     """A trial that an ask made; of the ask's parameters unless others are given, which it must have."""
     return _trial(
         ask.params if params is None else params,
-        {name: json_to_distribution(text) for name, text in ask.distributions.items()},
+        {name: distribution_of(text) for name, text in ask.distributions.items()},
         state,
         values,
         system_attrs=dict(ask.system_attrs),
@@ -104,10 +105,16 @@ def trial_of(
     )
 
 
-def known_trial(params: Mapping[str, Any], values: Sequence[float], space: Mapping[str, SpaceEntry]) -> FrozenTrial:
+@lru_cache(maxsize=1024)
+def distribution_of(text: str) -> BaseDistribution:
+    """The distribution that an Ask has as text: one object for all asks, of which there may be thousands."""
+    return json_to_distribution(text)
+
+
+def earlier_trial(params: Mapping[str, Any], values: Sequence[float], space: Mapping[str, SpaceEntry]) -> FrozenTrial:
     """A completed trial of these parameters of the space, of which there is no ask."""
     _, distributions = fixed(params, space)
-    found = {name: json_to_distribution(text) for name, text in distributions.items()}
+    found = {name: distribution_of(text) for name, text in distributions.items()}
     return _trial(params, found, TrialState.COMPLETE, values)
 
 

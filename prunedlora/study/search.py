@@ -6,13 +6,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from prunedlora.config.given import given_first
 from prunedlora.config.identity import trial_key
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import TrialConfig, trial_with
+from prunedlora.planned_size import Planner
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import TrialRecord
 from prunedlora.study.ask_writer import AskWriter
-from prunedlora.study.asked import INVALID, REPEATED, Asked, is_trial
+from prunedlora.study.asked import GIVEN, INVALID, REPEATED, TOO_LARGE, Asked, is_trial, too_large_problem
 from prunedlora.study.kept_study import KeptStudy
 from prunedlora.study.listed_configurations import canonical_params
 from prunedlora.study.rebuild import ask_seed
@@ -22,12 +24,32 @@ from prunedlora.study.suggest import fixed
 class Search:
     """Asks the study; for one thread at a time. It adds to `asked` and to `problems`."""
 
-    def __init__(self, config: SweepConfig, asked: Asked, writer: AskWriter, problems: list[str]) -> None:
+    def __init__(
+        self,
+        config: SweepConfig,
+        asked: Asked,
+        writer: AskWriter,
+        problems: list[str],
+        planner: Planner | None = None,
+    ) -> None:
+        """`planner`: sizes of candidates, as far as they are known before training; None: they are not. Raises
+        ValueError where the sweep's `telling` needs them."""
         self._config = config
         self._asked = asked
         self._writer = writer
         self._problems = problems
-        self._study = KeptStudy(config.space, config.objectives, config.sampler, config.seed)
+        self._study = KeptStudy(
+            config.space,
+            config.objectives,
+            config.sampler,
+            config.seed,
+            telling=config.telling,
+            startup="quasi_random",
+            trial=None if planner is None else config.trial,
+            planner=planner,
+            constraints=config.constraints,
+            given=given_first(config.space, config.known),
+        )
 
     def next(self, records: Mapping[str, TrialRecord], *, num_concurrent: int) -> Ask | None:
         """The next trial, its ask written; None when the search is at its end, or the writer was closed.
@@ -39,7 +61,8 @@ class Search:
             values, part = self._study.propose(self._asked.asks, told, num_concurrent=num_concurrent)
             key, trial = self._resolve(values)
             seed = ask_seed(self._config.seed, self._asked.next_number)
-            other = self._asked.other_than(key, part["params"], seed)
+            is_given = GIVEN in part["system_attrs"]
+            other = None if is_given else self._asked.other_than(key, part["params"], seed)
             if other is not None:
                 values, distributions = fixed(other, self._config.space)
                 part |= {"params": other, "distributions": distributions}
@@ -48,10 +71,15 @@ class Search:
                 part["system_attrs"][INVALID] = self._say_invalid(values, trial)
             elif key in self._asked or key in records:
                 part["system_attrs"][REPEATED] = True
-            new = trial if isinstance(trial, TrialConfig) and REPEATED not in part["system_attrs"] else None
+            elif why := self._study.too_large(values):
+                part["system_attrs"][TOO_LARGE] = why
+            is_new = not part["system_attrs"].keys() & {REPEATED, TOO_LARGE}
+            new = trial if isinstance(trial, TrialConfig) and is_new else None
             ask = self._writer.write(self._asked, key, new, part, kind="search")
             if ask is None or is_trial(ask):
                 return ask
+        if self._asked.ends_too_large:
+            self._problems.append(too_large_problem(self._asked, self._config.constraints))
         return None
 
     def _resolve(self, values: Mapping[str, Any]) -> tuple[str, TrialConfig | ValidationError]:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from prunedlora.config.corners import corners
 from prunedlora.config.space import SpaceEntry
 from prunedlora.config.trial import TrialConfig, trial_with
-from prunedlora.planned_size import PlannedSize, Planner
+from prunedlora.planned_size import PlannedSize, Planner, is_too_large
 
 
 def planned_sizes(planner: Planner, base: TrialConfig, values: Mapping[str, Any]) -> Sequence[PlannedSize]:
@@ -22,30 +22,27 @@ def planned_sizes(planner: Planner, base: TrialConfig, values: Mapping[str, Any]
 
 
 def too_large(planned: Sequence[PlannedSize], limits: Mapping[str, float]) -> str | None:
-    """Why none of the candidates can keep all limits; None where one can, or nothing is known of their sizes."""
-    if not planned or any(all(_least(each, axis) <= most for axis, most in limits.items()) for each in planned):
+    """Why no candidate can keep all limits, in words of the one that comes closest; None where one can, or where
+    nothing is known."""
+    if not is_too_large(planned, limits):
         return None
-    smallest = min(planned, key=lambda each: max(_least(each, axis) / most for axis, most in limits.items()))
+    closest = min(planned, key=lambda each: max(each.bounds[axis][0] / most for axis, most in limits.items()))
     return ", ".join(
-        f"{axis} is at least {_least(smallest, axis):,g}, above {most:,g}"
+        f"{axis} is at least {closest.bounds[axis][0]:,.0f}, above {most:,g}"
         for axis, most in limits.items()
-        if _least(smallest, axis) > most
+        if closest.bounds[axis][0] > most
     )
 
 
 def space_sizes(planner: Planner, base: TrialConfig, space: Mapping[str, SpaceEntry], axis: str) -> tuple[float, float]:
     """Least and most size of candidates at the corners of the space. Raises ValueError where none is known."""
     bounds = [
-        each.bounds[axis]
+        bound
         for values in corners(space)
         for each in planned_sizes(planner, base, values)
-        if axis in each.bounds
+        for bound in each.bounds.get(axis, ())
+        if math.isfinite(bound)
     ]
     if not bounds:
         raise ValueError(f"telling 'area' needs sizes of {axis} that are known before training: take 'candidates'")
-    return min(least for least, _ in bounds), max(most for _, most in bounds if math.isfinite(most))
-
-
-def _least(planned: PlannedSize, axis: str) -> float:
-    """What is not known is no reason."""
-    return planned.bounds[axis][0] if axis in planned.bounds else 0.0
+    return min(bounds), max(bounds)

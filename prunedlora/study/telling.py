@@ -18,14 +18,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, json_to_distribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import TrialState
 
 from prunedlora.config.sweep import Telling as Telling
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import Candidate, ObjectiveError, TrialRecord
 from prunedlora.sizes import SIZES
-from prunedlora.study.rebuild import Direction, outcome
+from prunedlora.study.rebuild import Direction, distribution_of, outcome
 
 AREA = "area"
 """The objective of a study that is told areas."""
@@ -100,14 +100,14 @@ class Teller:
     def point(self, values: Sequence[float]) -> tuple[float, float]:
         """(size, gain) of objectives' values; the gain is in [0, 1], and more is better (`gain`)."""
         by_name = dict(zip(self.objectives, values, strict=True))
-        (quality,) = by_name.keys() - set(SIZES)
-        (size,) = by_name.keys() & set(SIZES)
-        return by_name[size], gain(by_name[quality], self.objectives[quality])
+        size = by_name.pop(size_axis(self.objectives))
+        ((name, quality),) = by_name.items()
+        return size, gain(quality, self.objectives[name])
 
     def _candidates(
         self, ask: Ask, record: TrialRecord, measured: Sequence[tuple[Candidate, tuple[float, ...]]]
     ) -> Told:
-        distributions = {name: json_to_distribution(text) for name, text in ask.distributions.items()}
+        distributions = {name: distribution_of(text) for name, text in ask.distributions.items()}
         said = [
             Said(params_of(candidate, record, ask.params, distributions), values, self._beyond(candidate))
             for candidate, values in measured
@@ -137,6 +137,12 @@ class Teller:
 
     def _beyond(self, candidate: Candidate) -> dict[str, float]:
         return {axis: math.log(max(size_on(candidate, axis), 1.0) / most) for axis, most in (self.limits or {}).items()}
+
+
+def size_axis(objectives: Iterable[str]) -> str:
+    """The objective that is a size."""
+    (axis,) = set(objectives) & set(SIZES)
+    return axis
 
 
 def size_on(candidate: Candidate, axis: str) -> float:

@@ -10,6 +10,7 @@ from rich.console import Console
 from prunedlora.config.identity import KEY_VERSION, contents
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.plain_print import print_plain
+from prunedlora.planned_size import Planner
 from prunedlora.results.driver_lock import DriverLock
 from prunedlora.results.store import Store
 from prunedlora.sweep.bind import bind, bind_data, commits_of
@@ -48,6 +49,11 @@ class Opening:
         if self.is_new:
             self._found = preflight(self._config, self._commits)
         self.store.create_or_open(self._tree)
+
+    @property
+    def planner(self) -> Planner | None:
+        """Of the sweep's trials; None where it was not checked in this run, since nothing is left to be done."""
+        return None if self._found is None else self._found.planner
 
     def lock(self, console: Console) -> DriverLock:
         """Of the store, to be acquired."""

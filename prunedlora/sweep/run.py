@@ -87,6 +87,7 @@ def run_sweep(
         run = SlotRun(config, store, lock, asker, console, deadline, execute, later)
         records = _Records(store)
         opening.check(console, something_is_left=asker.num_left > 0)
+        asker.planner = opening.planner
         if asker.num_left or later or is_recommended_left(records.summary()):
             records.known = None
             leaving.enter_context(cluster.connected())

@@ -62,7 +62,9 @@ def test_what_competing_layers_keep_lies_within_the_bounds(allocation: str, bloc
             if completes and most_rank is not None:
                 bounds = bounds.capped(most_rank)
             sizes = sum(left), sum(rank * width for rank, width in zip(left, widths, strict=True))
-            for each, (low, high) in zip(sizes, (bounds.totals["components"], bounds.totals["parameters"]), strict=True):
+            for each, (low, high) in zip(
+                sizes, (bounds.totals["components"], bounds.totals["parameters"]), strict=True
+            ):
                 assert low <= each <= high, (ranks, widths, floor, steps, left, bounds)
             assert bounds.max_rank[0] <= max(left) <= bounds.max_rank[1]
 

@@ -7,11 +7,14 @@ import pytest
 
 from prunedlora.config.space import Choice, IntRange
 from prunedlora.config.sweep import SweepConfig
+from prunedlora.config.trial import TrialConfig
+from prunedlora.planned_size import PlannedSize
 from prunedlora.registry import names
 from prunedlora.results.store import Store
-from prunedlora.study import listed_configurations
-from prunedlora.study.asked import INVALID, MOST_IN_VAIN, REPEATED
+from prunedlora.study import asked, listed_configurations
+from prunedlora.study.asked import GIVEN, INVALID, MOST_IN_VAIN, REPEATED, TOO_LARGE
 from prunedlora.study.asker import Asker
+from tests.inventions import next_ask
 from tests.study.test_asker import drive
 
 Make = Callable[..., SweepConfig]
@@ -105,3 +108,75 @@ def test_a_suggestion_that_is_no_trial_is_named_and_passed_over(
     assert asker.problems[0].startswith("the space allows adapter.initial_rank=-")
     assert ", which is no trial: " in asker.problems[0]
     assert asker.problems[0].endswith("to be rid of it narrow the space, in another --storage")
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_search_begins_with_what_the_file_says_is_good(
+    listed: bool, make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in between as well; what is known twice counts as no trial."""
+    if not listed:
+        monkeypatch.setattr(listed_configurations, "MOST_LISTED", 1)
+    space = {
+        "adapter.initial_rank": {"choice": [2, 4, 8], "prior": 8},
+        "training.num_steps": {"int": [10, 60], "step": 10},
+    }
+    known = [
+        {"training.num_steps": 50},
+        {"training.num_steps": 50},
+        {"adapter.initial_rank": 2, "training.num_steps": 60},
+    ]
+    config = make_sweep(num_trials=6, space=space, known=known)
+    whole, broken = Store(str(tmp_path / "whole")), Store(str(tmp_path / "broken"))
+    assert drive(config, whole)
+    while not drive(config, broken, most_events=5):
+        pass
+    assert broken.asks() == whole.asks()
+    given = [ask for ask in whole.asks() if GIVEN in ask.system_attrs]
+    assert [ask.system_attrs[GIVEN] for ask in given] == [0, 1, 2, 3]
+    assert given == whole.asks()[:4]
+    assert given[0].params["adapter.initial_rank"] == 8
+    assert [(ask.params["adapter.initial_rank"], ask.params["training.num_steps"]) for ask in given[1:]] == [
+        (8, 50), (8, 50), (2, 60),
+    ]  # fmt: skip
+    assert [REPEATED in ask.system_attrs for ask in given[1:]] == [False, True, False]
+    assert len({ask.key for ask in whole.asks()}) == 6
+
+
+def test_a_search_of_which_nothing_keeps_the_limits_ends_and_says_why(
+    make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asked, "MOST_IN_VAIN", 4)
+
+    def planner(trial: TrialConfig) -> list[PlannedSize]:
+        assert trial.adapter is not None
+        assert trial.adapter.initial_rank is not None
+        size = 100.0 * trial.adapter.initial_rank
+        return [PlannedSize(1.0, {"adapter_params": (size, 2 * size)})]
+
+    def ask_all(limit: float, store: Store) -> tuple[Asker, int]:
+        space = {"adapter.initial_rank": {"int": [4, 64]}}
+        config = make_sweep(num_trials=30, sampler="random", space=space, constraints={"adapter_params": limit})
+        asker = Asker(config, store, num_slots=30)
+        asker.planner = planner
+        num = 0
+        while next_ask(asker) is not None:
+            num += 1
+        return asker, num
+
+    store = Store(str(tmp_path / "none"))
+    asker, num = ask_all(300, store)
+    assert num == 0
+    assert asker.exhausted
+    assert [TOO_LARGE in ask.system_attrs for ask in store.asks()] == [True] * 4
+    (problem,) = asker.problems
+    assert problem.startswith("4 suggestions in a row have no candidate within the constraints (adapter_params 300)")
+    assert "adapter_params is at least " in problem
+    again, num = ask_all(300, store)
+    assert (num, again.problems) == (0, [problem])
+    assert len(store.asks()) == 4
+
+    asker, num = ask_all(3000, store := Store(str(tmp_path / "some")))
+    assert num == len({ask.params["adapter.initial_rank"] for ask in store.asks() if TOO_LARGE not in ask.system_attrs})
+    assert num >= 10
+    assert all(ask.params["adapter.initial_rank"] <= 30 or TOO_LARGE in ask.system_attrs for ask in store.asks())

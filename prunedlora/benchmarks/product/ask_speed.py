@@ -5,23 +5,27 @@ The trials are the made-up ones of report_speed.py. Both kinds take turns and mu
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-from prunedlora.benchmarks.product.report_speed import made_up_store
+from prunedlora.benchmarks.product.report_speed import made_up_trials
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.study.kept_study import KeptStudy
 
 
-def ask_seconds(config: SweepConfig, folder: Path, *, num_trials: Sequence[int], num_asks: int) -> dict[str, Any]:
-    """Median seconds of an ask after so many trials, kept and rebuilt, and how many times as long rebuilding takes."""
-    store = made_up_store(config, folder, num_trials=max(num_trials) + num_asks, num_candidates=1)
-    asks = store.asks()
-    records = {record.key: record for record in store.records()}
+def ask_seconds(
+    config: SweepConfig, *, num_trials: Sequence[int], num_asks: int, num_candidates: int
+) -> dict[str, Any]:
+    """Median seconds of an ask after so many trials, kept and rebuilt, and how many times as long rebuilding takes;
+    told as the sweep's `telling` says of trials of so many candidates."""
+    made_up = made_up_trials(config, num_trials=max(num_trials) + num_asks, num_candidates=num_candidates)
+    asks, records = [], {}
+    for ask, record, _ in made_up:
+        asks.append(ask)
+        records[ask.key] = record
 
     def fresh() -> KeptStudy:
-        return KeptStudy(config.space, config.objectives, config.sampler, config.seed)
+        return KeptStudy(config.space, config.objectives, config.sampler, config.seed, telling=config.telling)
 
     figures = []
     for number in num_trials:
@@ -39,4 +43,9 @@ def ask_seconds(config: SweepConfig, folder: Path, *, num_trials: Sequence[int],
         seconds = {kind: median(each[1:]) for kind, each in spans.items()}
         ratio = seconds["rebuilt"] / seconds["kept"]
         figures.append({"num_trials": number, "seconds": seconds, "ratio": ratio})
-    return {"sampler": config.sampler, "asks": figures}
+    return {
+        "sampler": config.sampler,
+        "telling": config.telling,
+        "num_candidates": num_candidates,
+        "asks": figures,
+    }

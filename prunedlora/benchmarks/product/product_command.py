@@ -196,17 +196,19 @@ def ask(
     sweep_file: SweepFile = Path("search_spaces/quickstart.yaml"),
     overrides: Overrides = None,
     num_trials: Annotated[
-        list[int] | None, typer.Option(min=1, help="Made-up trials before the asks; else 1000 and 3000.")
+        list[int] | None, typer.Option(min=1, help="Made-up trials before the asks; else 100, 1000 and 10000.")
     ] = None,
     num_asks: Annotated[int, typer.Option(min=1, help="Asks of each kind, in turns.")] = 5,
+    num_candidates: Annotated[int, typer.Option(min=1, help="Of each trial, told as `telling` says.")] = 5,
 ) -> None:
     """One ask of a large sweep: seconds with the study that lives as long as the driver, and with a rebuilt one."""
     from prunedlora.benchmarks.product.ask_speed import ask_seconds
     from prunedlora.config.load import load_sweep
 
     config = load_sweep(sweep_file, overrides or ())
-    with tempfile.TemporaryDirectory() as scratch:
-        figures = ask_seconds(config, Path(scratch) / "store", num_trials=num_trials or [1000, 3000], num_asks=num_asks)
+    figures = ask_seconds(
+        config, num_trials=num_trials or [100, 1000, 10000], num_asks=num_asks, num_candidates=num_candidates
+    )
     typer.echo(json.dumps(figures))
 
 

@@ -5,6 +5,7 @@ configurations, ranks of every layer, an outcome per validation example, failed 
 """
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,20 @@ def made_up_store(config: SweepConfig, folder: Path, *, num_trials: int, num_can
     """A store of `num_trials` asks; about one in 25 fails, one in 25 is stopped, both with fewer candidates."""
     store = Store(str(folder))
     store.create_or_open(config.model_dump(mode="json"))
+    for ask, record, outcomes in made_up_trials(config, num_trials=num_trials, num_candidates=num_candidates):
+        _put(store, f"asks/{ask.number:06d}.json", to_json(ask))
+        for step, each in outcomes.items():
+            _put(store, store.trial_path(ask.key, "outcomes", f"{step}.json"), each.model_dump_json())
+        _put(store, store.trial_path(ask.key, "record.json"), to_json(record))
+    base = Figure(value=0.14, stderr=0.017, num_examples=NUM_EXAMPLES)
+    store.write_base(BaseReference(figures={config.trial.evaluation.figure: base}))
+    return store
+
+
+def made_up_trials(
+    config: SweepConfig, *, num_trials: int, num_candidates: int
+) -> Iterator[tuple[Ask, TrialRecord, dict[int, ExampleOutcomes]]]:
+    """Asks, their records, and what each candidate (by its step) did on every example."""
     rng = np.random.default_rng(0)
     difficulty = rng.normal(size=NUM_EXAMPLES)
     for number in range(num_trials):
@@ -86,32 +101,27 @@ def made_up_store(config: SweepConfig, folder: Path, *, num_trials: int, num_can
         resolved = trial_with(config.trial, values)
         key = f"{number:016x}"
         ask = Ask(number=number, key=key, kind="search", **part)
-        _put(store, f"asks/{number:06d}.json", to_json(ask))
-        _write_trial(store, key, resolved, num_candidates, difficulty, rng)
-    base = Figure(value=0.14, stderr=0.017, num_examples=NUM_EXAMPLES)
-    store.write_base(BaseReference(figures={config.trial.evaluation.figure: base}))
-    return store
+        yield ask, *_trial(key, resolved, num_candidates, difficulty, rng)
 
 
-def _write_trial(
-    store: Store, key: str, trial: TrialConfig, num_candidates: int, difficulty: np.ndarray, rng: np.random.Generator
-) -> None:
+def _trial(
+    key: str, trial: TrialConfig, num_candidates: int, difficulty: np.ndarray, rng: np.random.Generator
+) -> tuple[TrialRecord, dict[int, ExampleOutcomes]]:
     fate = rng.choice(["completed", "stopped", "failed"], p=[0.92, 0.04, 0.04])
     kept = num_candidates if fate == "completed" else int(rng.integers(0, num_candidates))
     skill = rng.normal(1.5, 0.5)
-    candidates = []
+    candidates, outcomes = [], {}
     for i in range(kept):
         ranks = rng.poisson(8.0 * (1 - 0.9 * (i + 1) / num_candidates), NUM_LAYERS)
         step = (i + 1) * 20
         correct = (difficulty + rng.normal(size=NUM_EXAMPLES) < skill + 0.4 * np.log1p(ranks.mean())).astype(int)
         losses = np.round(rng.exponential(0.5, NUM_EXAMPLES), 12)
         metric = trial.evaluation.figure
-        outcomes = ExampleOutcomes(
+        outcomes[step] = ExampleOutcomes(
             loss_sums=tuple(losses.tolist()),
             num_targets=(1,) * NUM_EXAMPLES,
             scores={metric: tuple(correct.tolist())},
         )
-        _put(store, store.trial_path(key, "outcomes", f"{step}.json"), outcomes.model_dump_json())
         candidates.append(_candidate(step, step / (20 * num_candidates), ranks, metric, correct, losses))
     failure = Failure(
         type="NonFiniteLossError", message=f"loss is nan at step {kept * 20}", step=kept * 20, traceback="Traceback …"
@@ -132,7 +142,7 @@ def _write_trial(
         ),
         train_seconds=20.0 * kept,
     )
-    _put(store, store.trial_path(key, "record.json"), to_json(record))
+    return record, outcomes
 
 
 def _put(store: Store, path: str, text: str) -> None:
