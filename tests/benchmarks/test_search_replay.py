@@ -122,11 +122,24 @@ def test_ratios_and_quartiles_by_hand() -> None:
     assert quartiles([5.0, 1.0, 2.0, 3.0, math.inf]) == (2.0, 5.0)
 
 
+def test_of_a_sample_the_nearest_that_is_left_is_tried(configs: dict[str, SweepConfig]) -> None:
+    config = configs["single"]
+    table = search_toy.toy_table(*(Grid.of(each) for each in configs.values()))["single"]
+    some = Laboratory.of(config, {**table, "rows": table["rows"][::9]})
+    area = area_over(some.axis, 0.0)
+    course = Replay(some, Variant("single", "tpe"), seed=0, num_slots=1, area=area).course(10**6)
+    assert course.num_runs == len(some.trainings) == 14
+    place = min(some.trainings)
+    assert some.nearest(place) == [place]
+    assert place not in some.nearest(place, {place})
+    assert some.nearest(place, some.trainings) == []
+
+
 def test_a_table_that_does_not_fit_is_refused(configs: dict[str, SweepConfig], tmp_path: Path) -> None:
     config = configs["single"]
     table = search_toy.toy_table(*(Grid.of(each) for each in configs.values()))["single"]
-    with pytest.raises(ValueError, match="search_small_single lacks 1 of 120 trainings, the first at"):
-        Laboratory.of(config, {**table, "rows": table["rows"][1:]})
+    with pytest.raises(ValueError, match="search_small_single has no rows: record them"):
+        Laboratory.of(config, {**table, "rows": []})
     with pytest.raises(ValueError, match="of another grid than its file"):
         Laboratory.of(config, {**table, "grid": {}})
     (tmp_path / "t.json").write_text("rows")

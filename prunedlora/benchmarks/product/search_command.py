@@ -21,10 +21,11 @@ SingleFile = Annotated[Path, typer.Option("--single", help="Grid of trainings th
 @clear_errors()
 def record_search(
     rows: Annotated[Path, typer.Argument(help="Folder of rows; what is there is not trained again.")],
-    table: Annotated[Path, typer.Option(help="Gets the table once all rows are there.")] = TABLE,
+    table: Annotated[Path, typer.Option(help="Gets the table of the rows that are there.")] = TABLE,
     ladders: LadderFile = LADDERS,
     single: SingleFile = SINGLE,
     overrides: Overrides = None,
+    train: Annotated[bool, typer.Option(help="Train what is missing; else write the table of what is there.")] = True,
     part: Annotated[int, typer.Option(min=0, help="Which of so many processes this is, from 0.")] = 0,
     num_parts: Annotated[int, typer.Option(min=1, help="Processes that share the work.")] = 1,
     num_threads: NumThreads = 1,
@@ -41,15 +42,14 @@ def record_search(
     torch.set_num_threads(num_threads)
     rows.mkdir(parents=True, exist_ok=True)
     configs = {kind: load_sweep(file, overrides or ()) for kind, file in (("ladder", ladders), ("single", single))}
-    for kind, config in configs.items():
+    for kind, config in configs.items() if train else ():
         record_rows(kind, config, rows / f"{kind}_{part}.jsonl", part=(part, num_parts), say=typer.echo)
     grids = {kind: Grid.of(config) for kind, config in configs.items()}
     found = list(read_rows(rows))
+    base = base_quality(configs["ladder"].trial)
+    table.write_text(json.dumps({"base": base, **table_of(grids, found)}, separators=(",", ":")) + "\n")
     left = sum(len(grid.places()) for grid in grids.values()) - len(found)
-    if left == 0:
-        base = base_quality(configs["ladder"].trial)
-        table.write_text(json.dumps({"base": base, **table_of(grids, found)}, separators=(",", ":")) + "\n")
-    typer.echo(json.dumps({"rows": len(found), "left": left, "table": str(table) if left == 0 else None}))
+    typer.echo(json.dumps({"table": str(table), "rows": len(found), "left": left}))
 
 
 @app.command()
@@ -80,6 +80,8 @@ def search(
         laboratories = {kind: Laboratory.of(config, rows[kind]) for kind, config in configs.items()}
         given = {"base": rows["base"], "num_runs": num_runs, "num_seeds": num_seeds, "num_slots": num_slots}
         results[name] = compare(laboratories, **given, say=lambda line: console.print(line, style="dim"))
+        num_rows = {kind: len(laboratory.trainings) for kind, laboratory in laboratories.items()}
+        console.print(f"{name}: {num_rows['ladder']} ladders, {num_rows['single']} trainings of one size")
         title = f"{name}: hypervolume by share of {results[name].budget:,} steps"
         show(results[name], title, console)
     if figure is not None:

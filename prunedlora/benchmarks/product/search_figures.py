@@ -23,6 +23,7 @@ VARIANTS: Mapping[str, Variant] = {
     "NSGA-II, one point a run": Variant("single", "nsga2"),
     YARDSTICK: Variant("single", "tpe"),
     "TPE, one point a run, stopping": Variant("single", "tpe", stopping=Stopping()),
+    "TPE, one point a run, aimed": Variant("single", "tpe", {"num_aimed": 8, "planned": True}),
     "random, ladders": Variant("ladder", "random"),
     "ladders": Variant("ladder", "tpe"),
     "ladders, candidates told": Variant("ladder", "tpe", {"telling": "candidates"}),

@@ -155,19 +155,13 @@ class Replay:
         return True
 
     def _ask(self) -> None:
-        """The next suggestion, put to the nearest place of the grid that was not tried; nothing where all were."""
-        grid = self._laboratory.grid
-        left = [place for place in self._laboratory.trainings if place not in self._tried]
-        if not left:
+        """The next suggestion, put to the nearest training on record that was not tried; nothing where all were."""
+        if len(self._tried) == len(self._laboratory.trainings):
             return
         number = len(self._asks)
         values, part = self._study.propose(self._asks, self._told, num_concurrent=self._num_slots + 1)
-        place = grid.place(values)
-        if place in self._tried:
-            away = {each: sum(abs(x - y) for x, y in zip(each, place, strict=True)) for each in left}
-            nearest = min(away.values())
-            draw = random.Random(ask_seed(self._seed, number))
-            place = draw.choice([each for each in left if away[each] == nearest])
+        near = self._laboratory.nearest(self._laboratory.grid.place(values), self._tried)
+        place = random.Random(ask_seed(self._seed, number)).choice(near)
         params, distributions = self._put(place)
         part |= {"params": params, "distributions": distributions}
         ask = Ask(number=number, key="-".join(map(str, place)), kind="search", **part)

@@ -4,7 +4,7 @@ The same for what search_recorder.py has trained and for what search_toy.py make
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -91,7 +91,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Laboratory:
-    """A grid of which every training is on record."""
+    """A grid of which trainings are on record: all, or an even sample of it."""
 
     grid: Grid
     objectives: Mapping[str, Any]
@@ -100,22 +100,28 @@ class Laboratory:
 
     @classmethod
     def of(cls, config: SweepConfig, table: Mapping[str, Any]) -> "Laboratory":
-        """Raises ValueError for a table of another grid, or one that is not whole."""
+        """Raises ValueError for a table of another grid, or without a row."""
         grid = Grid.of(config)
         if table["grid"] != grid.values:
             raise ValueError(f"the table of {config.name} is of another grid than its file: record it again")
+        if not table["rows"]:
+            raise ValueError(f"the table of {config.name} has no rows: record them")
         trainings = {tuple(row["at"]): Training.of(row) for row in table["rows"]}
-        if missing := [place for place in grid.places() if place not in trainings]:
-            raise ValueError(
-                f"the table of {config.name} lacks {len(missing)} of {len(missing) + len(trainings)} trainings, the "
-                f"first at {missing[0]}: record them"
-            )
         return cls(grid, config.objectives, trainings)
 
     @cached_property
     def quality(self) -> str:
         """Name of the quality figure."""
         return Objectives.parse(self.objectives).quality
+
+    def nearest(self, place: Place, tried: Collection[Place] = ()) -> list[Place]:
+        """The trainings on record, those that were tried left out, that are nearest to a place; none where all were."""
+        away = {
+            each: sum(abs(x - y) for x, y in zip(each, place, strict=True))
+            for each in self.trainings
+            if each not in tried
+        }
+        return [each for each, distance in away.items() if distance == min(away.values())]
 
     @property
     def axis(self) -> tuple[int, int]:
@@ -127,7 +133,7 @@ class Laboratory:
         """The sizes that the nearest training on record came to (a Planner)."""
         values = trial.model_dump()
         given = {path: value for path in self.grid.values if (value := _at(values, path)) is not None}
-        training = self.trainings[self.grid.place(given)]
+        training = self.trainings[self.nearest(self.grid.place(given))[0]]
         return [
             PlannedSize(
                 share=each.step / training.steps,
