@@ -15,6 +15,7 @@ import torch
 
 from prunedlora.adapters.size import measure
 from prunedlora.benchmarks.product.search_grid import Grid
+from prunedlora.benchmarks.product.search_table import OUTCOMES_AT
 from prunedlora.benchmarks.product.train_alone import train_alone
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import TrialConfig
@@ -28,8 +29,6 @@ from prunedlora.trial.candidates import ADAPTER, validation_examples
 
 LOOKS = (0.05, 0.1, 0.2, 0.3)
 """Shares of the steps at which the loss is measured besides the candidates."""
-OUTCOMES_AT = 0.1
-"""The look whose loss is recorded example by example."""
 LOOK_EXAMPLES = 100
 """First validation examples, of a look."""
 DIGITS = 5
@@ -120,6 +119,15 @@ def trained(trial: TrialConfig, assets: Assets, workers: Workers) -> dict[str, A
     finally:
         method.close()
         method.detach(model)
+
+
+def base_quality(trial: TrialConfig) -> float:
+    """The metric of the base model, nothing trained, on the same examples."""
+    workers = Workers(0, 1, torch.device("cpu"))
+    assets = AssetCache(workers.device).get(trial, None)
+    given = (assets.base.model, assets.task, validation_examples(trial, assets))
+    found = evaluate(*given, batch_size=trial.evaluation.batch_size, dtype=assets.base.dtype, workers=workers)
+    return _rounded(figures(found)[trial.evaluation.metric])[0]
 
 
 def _rounded(figure: Any) -> tuple[float, float]:

@@ -22,6 +22,8 @@ PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 NUM_EXAMPLES = 20_000
 SHORT = 6
 """Letters of the longest short word."""
+FOUR = 4
+"""Letters of the shortest words there are."""
 BATCH_SIZE = 64
 PEAK_RATE = 3e-3
 
@@ -65,10 +67,10 @@ def make(folder: Path, num_steps: int, say: Callable[[str], None]) -> None:
 
 
 def write_task(folder: Path) -> None:
-    """Words to spell backward: backward.jsonl, and of those the short ones alone in backward_short.jsonl, which
-    take fewer steps to learn."""
+    """Words to spell backward: backward.jsonl, and of those the short ones alone in backward_short.jsonl, the shortest
+    in backward_four.jsonl, which take fewer steps to learn."""
     words = list(distinct_words(NUM_EXAMPLES, random.Random(1)))
-    for name, longest in (("backward.jsonl", None), ("backward_short.jsonl", SHORT)):
+    for name, longest in (("backward.jsonl", None), ("backward_short.jsonl", SHORT), ("backward_four.jsonl", FOUR)):
         with (folder / name).open("w") as file:
             for word in words:
                 if longest is None or len(word) <= longest:
