@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 from prunedlora.config.methods import section_fields
+from prunedlora.config.section import Section
 from prunedlora.config.trial import TrialConfig
 from prunedlora.planned_size import PlannedSize, Planner
 from prunedlora.pruning.allocation import Uniform
@@ -39,12 +40,17 @@ def placement(config: TrialConfig) -> str:
 
 def layers_key(config: TrialConfig) -> str:
     """What decides the layers and, of an adapter that exists, their ranks."""
-    return config.model.model_dump_json() + config.data.task + placement(config)
+    return _canonical(config.model) + config.data.task + placement(config)
 
 
 def data_key(config: TrialConfig) -> str:
     """What decides how many training examples there are."""
-    return config.data.model_dump_json()
+    return _canonical(config.data)
+
+
+def _canonical(section: Section) -> str:
+    """Whatever the order of what is given by name: a store sorts it."""
+    return json.dumps(section.model_dump(mode="json"), sort_keys=True)
 
 
 def planner(layers: Mapping[str, Start], num_train: Mapping[str, int]) -> Planner:

@@ -53,7 +53,7 @@ def test_many_stopped_trials_leave_nothing_behind_and_are_stopped_again(tmp_path
     assert all(records[key].status == "completed" for key in baselines)
     assert all(records[key].looks and records[key].looks[0].decision is None for key in baselines)
     stopped = [record for record in searched if record.status == "stopped"]
-    assert len(stopped) >= 6
+    assert len(stopped) >= 6, [record.looks for record in searched]
     for record in stopped:
         look = record.stopped_at
         assert look is not None
