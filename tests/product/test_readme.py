@@ -46,6 +46,7 @@ def test_every_command_is_run_by_a_test() -> None:
     here = [command.split()[:2] for command in commands() if not command.startswith(elsewhere)]
     verbs = [
         "search",
+        "plan",
         "train",
         "report",
         "recommend",
@@ -56,7 +57,7 @@ def test_every_command_is_run_by_a_test() -> None:
         "export",
         "show-data",
     ]
-    assert here == [["prunedlora", verb] for verb in (*verbs, *["shrink"] * len(SHRINK_COMMANDS))]
+    assert here == [["prunedlora", verb] for verb in (*verbs, *["shrink"] * len(SHRINK_COMMANDS), "init")]
     assert tuple(command for command in commands() if command.startswith("prunedlora shrink")) == SHRINK_COMMANDS
 
 
@@ -74,6 +75,18 @@ def test_dry_run(run: Run, tmp_path: Path) -> None:
     output = run(*prunedlora(command_of("search"), Path("x")), "--storage", str(tmp_path / "new")).stdout
     assert "Trials: 0 kept, 0 to resume, 4 new at most" in output
     assert "Slots: " in output
+
+
+def test_plan(run: Run, tmp_path: Path) -> None:
+    """Counts alone; that speeds are measured in a slot is tried by tests/fleet/test_speed_slot.py."""
+    command = [*prunedlora(command_of("plan"), Path("x")), "--no-calibration", "--storage", str(tmp_path / "new")]
+    assert "2,880 steps" in run(*command).stdout
+
+
+def test_init(run: Run, tmp_path: Path) -> None:
+    command = prunedlora(command_of("init").replace("family.yaml", str(tmp_path / "family.yaml")), Path("x"))
+    run(*command)
+    assert load_sweep(tmp_path / "family.yaml").trial.data.task == "text_classification"
 
 
 def test_show_data(run: Run) -> None:
