@@ -79,7 +79,8 @@ def test_dry_run(run: Run, tmp_path: Path) -> None:
 
 def test_plan(run: Run, tmp_path: Path) -> None:
     """Counts alone; that speeds are measured in a slot is tried by tests/fleet/test_speed_slot.py."""
-    command = [*prunedlora(command_of("plan"), Path("x")), "--no-calibration", "--storage", str(tmp_path / "new")]
+    counting = command_of("plan").split(" --price-per-hour")[0]
+    command = [*prunedlora(counting, Path("x")), "--no-calibration", "--storage", str(tmp_path / "new")]
     assert "2,880 steps" in run(*command).stdout
 
 
