@@ -31,7 +31,9 @@ VARIANTS: Mapping[str, Variant] = {
     "ladders, stopping": Variant("ladder", "tpe", stopping=Stopping()),
     "ladders, area told, stopping": Variant("ladder", "tpe", {"telling": "area", "planned": True}, Stopping()),
     FULL: Variant("ladder", "tpe", {"telling": "candidates"}, Stopping()),
-    "the same, quasi-random start": Variant(
+    "the same, stopping at candidates alone": Variant("ladder", "tpe", {"telling": "candidates"}, Stopping(looks=())),
+    "the same, first look at 0.3": Variant("ladder", "tpe", {"telling": "candidates"}, Stopping(looks=(0.3,))),
+    "the same, look at 0.1, quasi-random start": Variant(
         "ladder", "tpe", {"telling": "candidates", "startup": "quasi_random"}, Stopping()
     ),
 }
