@@ -150,7 +150,7 @@ def test_however_it_is_told_a_study_asks_what_a_rebuilt_one_does(sampler: str, s
     asks: list[Ask] = []
     records: dict[int, TrialRecord] = {}
     told: dict[int, TrialRecord] = {}
-    for number in range({"nsga2": 19}.get(sampler, 8)):
+    for number in range({"nsga2": 19, "gp": 9}.get(sampler, 8)):
         values, part = kept.propose(asks, told, num_concurrent=3)
         again = propose(
             asks, told, space=SMALL, objectives=config.objectives, sampler=sampler, seed=3, num_concurrent=3, **kwargs
