@@ -20,6 +20,7 @@ from prunedlora.config.sweep_problems import (
 )
 from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.metric_kinds import own_metric
+from prunedlora.planned_size import PLANNED_AXES
 from prunedlora.sizes import SIZES
 
 SamplerName = Literal["gp", "nsga2", "random", "tpe", "tpe-joint"]
@@ -211,6 +212,15 @@ class SweepConfig(Section):
         trials = (trial_with(self.trial, values) for values in corners(self.space))
         if problems := stopping_problems(self.stopping, self.size, self.num_trials, trials):
             raise ValueError("\n".join(problems))
+        return self
+
+    @model_validator(mode="after")
+    def _area_has_sizes(self) -> Self:
+        if self.telling == "area" and self.size not in PLANNED_AXES:
+            raise ValueError(
+                f"telling 'area' takes sizes that are known before training, and {self.size!r} is not: take telling "
+                f"'candidates', or one of {', '.join(PLANNED_AXES)} as objective"
+            )
         return self
 
     @property

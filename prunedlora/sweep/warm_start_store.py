@@ -36,8 +36,13 @@ def settle_warm_start(config: SweepConfig, store: Store, given: Sequence[str]) -
             "out, or give another storage"
         )
     # Here: it takes Optuna.
-    from prunedlora.study.warm_reading import read_sources
+    from prunedlora.study.warm_reading import WarmStartError, read_sources
 
+    if config.telling == "area":
+        raise WarmStartError(
+            "--warm-start has no use for telling 'area', which has one objective where earlier trials have two: take "
+            "telling 'candidates'"
+        )
     return read_sources(config, given, store.uri)
 
 

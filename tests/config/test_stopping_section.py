@@ -1,4 +1,4 @@
-"""What a sweep refuses of its stopping."""
+"""What a sweep refuses of its stopping, and of what its study is told."""
 
 from typing import Any
 
@@ -27,6 +27,11 @@ from tests.config.refused import error_of, put
         (
             {"stopping": {}, "num_trials": 0, "space": {}, "baselines": [{"seed": 1}]},
             "stopping has no effect with num_trials 0: baselines are never stopped; set stopping to null",
+        ),
+        (
+            {"telling": "area", "objectives": {"accuracy": "maximize", "file_bytes": "minimize"}},
+            "telling 'area' takes sizes that are known before training, and 'file_bytes' is not: take telling "
+            "'candidates'",
         ),
     ],
 )

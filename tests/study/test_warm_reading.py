@@ -129,3 +129,8 @@ def test_a_search_that_began_without_goes_on_without(earlier: str, make_sweep: M
         settle_warm_start(config, store, [earlier])
     with pytest.raises(StoreError, match="another driver began its search meanwhile"):
         keep_warm_start(store, memory)
+
+
+def test_an_area_has_no_use_for_trials_of_two_objectives(earlier: str, make_sweep: Make, tmp_path: Path) -> None:
+    with pytest.raises(WarmStartError, match="no use for telling 'area'"):
+        settle_warm_start(make_sweep(telling="area"), Store(str(tmp_path / "new")), [earlier])
