@@ -2,12 +2,12 @@
 
 What counts as one of `num_trials` is a search ask that is a trial of its own. One whose configuration had been asked or
 recorded before (a repeat), that is no trial at all, or none of whose candidates can keep the limits on sizes, counts as
-none: another is asked for in its place. The search ends early when nothing new is left of a finite space, or after
-MOST_IN_VAIN such asks in a row.
+none: another is asked for in its place. The search ends early when nothing new is left of a finite space that can keep
+the limits, or after MOST_IN_VAIN such asks in a row.
 """
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from prunedlora.config.space import SpaceEntry
@@ -26,7 +26,7 @@ TOO_LARGE = "prunedlora:too_large"
 """System attribute of an ask none of whose candidates can keep the sweep's limits on sizes: nothing is run, and the
 study is told that its settings are bad."""
 GIVEN = "prunedlora:given"
-"""System attribute of an ask for what the sweep's file says is good: its number among those."""
+"""System attribute of an ask for what the sweep's file says is good: the parameters that the file gives."""
 
 
 class Asked:
@@ -44,6 +44,8 @@ class Asked:
         self._num_new = 0
         self._num_in_vain = 0
         self._num_too_large = 0
+        self.num_left_out = 0
+        """Configurations of a listed space that were not tried, since they cannot keep the limits on sizes."""
         listed = list_configurations(space) if num_trials else None
         self.num_configurations = None if listed is None else len(listed)
         """Of the space; None when they are not finitely many, or too many to list."""
@@ -67,6 +69,14 @@ class Asked:
             if self._untried is not None:
                 self._untried.pop(canonical_params(ask.params), None)
 
+    def leave_out(self, is_too_large: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Untried configurations of a listed space of which this holds for their parameters are never asked for,
+        unless the file gives them; nothing of a space that is not listed."""
+        if self._untried is not None:
+            fitting = {each: params for each, params in self._untried.items() if not is_too_large(params)}
+            self.num_left_out += len(self._untried) - len(fitting)
+            self._untried = fitting
+
     def __contains__(self, key: str) -> bool:
         """Whether a trial of this key was asked for."""
         return key in self._keys
@@ -86,9 +96,9 @@ class Asked:
 
     @property
     def ends_too_large(self) -> bool:
-        """Whether the last MOST_IN_VAIN search asks could not keep the sweep's limits on sizes: then no more are
-        made, of a listed space neither."""
-        return self._num_too_large >= MOST_IN_VAIN
+        """Whether the last MOST_IN_VAIN search asks could not keep the sweep's limits on sizes: then no more are made
+        of a space that is not listed."""
+        return self._untried is None and self._num_too_large >= MOST_IN_VAIN
 
     @property
     def num_left(self) -> int:
@@ -99,12 +109,14 @@ class Asked:
         return left if self._untried is None else min(left, len(self._untried))
 
     def other_than(self, key: str, params: Mapping[str, Any], seed: int) -> dict[str, Any] | None:
-        """Parameters of an untried configuration, to be asked for instead of one that was searched before.
+        """Parameters of an untried configuration, to be asked for instead of one that was searched before or is left
+        out.
 
-        One that differs in as few fields as can be, drawn from those by `seed`. None when the key was not searched
-        before (of a baseline the study has yet to learn), or the space is not listed.
+        One that differs in as few fields as can be, drawn from those by `seed`. None when the configuration
+        is untried and its key was not searched before (of a baseline the study has yet to learn), or the space is not
+        listed.
         """
-        if key not in self._searched or not self._untried:
+        if not self._untried or (key not in self._searched and canonical_params(params) in self._untried):
             return None
         distances = {each: _distance(params, other) for each, other in self._untried.items()}
         nearest = min(distances.values())

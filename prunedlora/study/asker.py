@@ -26,6 +26,7 @@ from prunedlora.results.warm_start_document import read_warm_start
 from prunedlora.study.ask_writer import FOREVER, AskWriter
 from prunedlora.study.asked import REPEATED, Asked, is_trial, too_large_problem
 from prunedlora.study.handed_out import HandedOut
+from prunedlora.study.size_limits import too_large_params
 
 if TYPE_CHECKING:
     from prunedlora.study.search import Search
@@ -41,8 +42,7 @@ class Asker:
         self.num_slots = num_slots
         """Slots that serve now, at least one; may be set at any time, from any thread. What is said of one slot holds
         for one from beginning to end."""
-        self.planner: Planner | None = None
-        """Sizes of candidates, where they are known before training; to be set before the first `next`."""
+        self._planner: Planner | None = None
         self.problems: list[str] = []
         """What went wrong beside the trials."""
         self._store = store
@@ -68,6 +68,19 @@ class Asker:
         self._labels = {key: label for key, (_, label) in fresh.items() if label is not None}
         asked = {ask.key for ask in self._asked.asks if ask.kind == "baseline"}
         self._baselines = deque(baseline for key, baseline in fresh.items() if key not in asked)
+
+    @property
+    def planner(self) -> Planner | None:
+        """Sizes of candidates, where they are known before training; to be set before the first `next`. From then on
+        what cannot keep the sweep's constraints is not left to be tried of a finite space."""
+        return self._planner
+
+    @planner.setter
+    def planner(self, planner: Planner | None) -> None:
+        self._planner = planner
+        if planner is not None and self._config.constraints:
+            config = self._config
+            self._asked.leave_out(too_large_params(planner, config.trial, config.space, config.constraints))
 
     def relabel(self, epoch: int) -> None:
         """Trials of earlier runs that the file names, or names otherwise now, get that name; `epoch`: the driver's."""
@@ -115,6 +128,11 @@ class Asker:
     def exhausted(self) -> bool:
         """Whether the search ended before `num_trials`, since there is nothing new left to try."""
         return self._asked.exhausted
+
+    @property
+    def num_left_out(self) -> int:
+        """Configurations of a finite space that are not tried, since they cannot keep the sweep's constraints."""
+        return self._asked.num_left_out
 
     @property
     def asking(self) -> bool:

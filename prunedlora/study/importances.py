@@ -13,6 +13,7 @@ from typing import Literal
 import optuna
 from optuna.trial import FrozenTrial
 
+from prunedlora.config.sweep import Telling
 from prunedlora.results.ask import Ask
 from prunedlora.results.importances_document import Importances, ObjectiveImportances
 from prunedlora.results.record import TrialRecord
@@ -26,13 +27,17 @@ BEST_SHARE = 0.1
 
 
 def find_importances(
-    asks: Sequence[Ask], records: Iterable[TrialRecord], objectives: Mapping[str, Literal["maximize", "minimize"]]
+    asks: Sequence[Ask],
+    records: Iterable[TrialRecord],
+    objectives: Mapping[str, Literal["maximize", "minimize"]],
+    telling: Telling = "last",
 ) -> Importances:
-    """Importances over the completed search trials on record, of all asks and records of a store."""
+    """Importances over the completed search trials on record, of all asks and records of a store. Where the search was
+    not told of the last candidate alone (`telling`), stopped trials that left a measured one count with it."""
     by_key = {record.key: record for record in records}
     told = {ask.number: by_key[ask.key] for ask in asks if ask.key in by_key}
     with quiet():
-        study = rebuild(asks, told, objectives, optuna.samplers.RandomSampler(seed=0))
+        study = rebuild(asks, told, objectives, optuna.samplers.RandomSampler(seed=0), telling)
     num_trials = len(study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)))
     best_share = max(BEST_SHARE, FEWEST_BEST / max(num_trials, FEWEST_TRIALS))
     return Importances(

@@ -23,6 +23,7 @@ from prunedlora.results.record import TrialRecord
 from prunedlora.study.aiming import best_aimed, front_of
 from prunedlora.study.asked import GIVEN
 from prunedlora.study.fresh_study import fresh_study
+from prunedlora.study.given_asks import next_given
 from prunedlora.study.given_sampler import GivenSampler
 from prunedlora.study.quasi_random import quasi_random
 from prunedlora.study.rebuild import Direction, ask_seed, earlier_trial, quiet
@@ -95,7 +96,7 @@ class KeptStudy:
         self._trial = trial
         self._planner = planner
         self._limits = constraints
-        self._given = given
+        self._given = [as_params(each, space) for each in given]
         self._num_aimed = num_aimed
         self._axis = size_axis(objectives)
         sizes = None
@@ -119,6 +120,10 @@ class KeptStudy:
         with quiet():
             self._told.follow(searched, told)
             return self._best(self._draw(searched, num_concurrent, again) for again in range(most))
+
+    def is_given(self, asks: Sequence[Ask]) -> bool:
+        """Whether the next ask is for what the file gives."""
+        return next_given(self._given, (ask for ask in asks if ask.kind == "search")) is not None
 
     def planned(self, values: Mapping[str, Any]) -> Sequence[PlannedSize]:
         """The candidates of a suggestion; none where nothing is known of them."""
@@ -171,10 +176,8 @@ class KeptStudy:
         is_startup = self._startup == "quasi_random" and self._told.num_learnt < fewest and not self.warm
         if is_startup or again >= max(MOST_SAMPLED, self._num_aimed):
             params = quasi_random(self._space, ask_seed(self._seed, 0, again), len(searched))
-        num_given = sum(GIVEN in ask.system_attrs for ask in searched)
-        if num_given < len(self._given):
-            return params | as_params(self._given[num_given], self._space), {GIVEN: num_given}
-        return params, {}
+        given = next_given(self._given, searched)
+        return (params, {}) if given is None else (params | given, {GIVEN: dict(given)})
 
     def _trials(self) -> Iterator[FrozenTrial]:
         for warm in self.warm:

@@ -28,6 +28,22 @@ def canonical_params(params: Mapping[str, Any]) -> str:
     return json.dumps(params, sort_keys=True)
 
 
+def as_values(params: Mapping[str, Any], space: Mapping[str, SpaceEntry]) -> dict[str, Any]:
+    """Field path → value of parameters of the space, fixed values of conditional entries included."""
+    values: dict[str, Any] = {}
+    for path in ask_order(space):
+        entry = space[path]
+        if not applies(entry, values):
+            continue
+        if isinstance(entry, Value):
+            values[path] = entry.value
+        elif isinstance(entry, Choice):
+            values[path] = entry.choice[choice_options(entry).index(params[path])]
+        else:
+            values[path] = params[path]
+    return values
+
+
 def choice_options(entry: Choice) -> list[Any]:
     """The choices as Optuna takes them: scalars as they are; if any is none, all as canonical JSON text."""
     if all(value is None or isinstance(value, bool | int | float | str) for value in entry.choice):

@@ -1,8 +1,10 @@
 """The mirror of a sweep's study in an Optuna storage, in which optuna-dashboard and others see it. It follows from asks
 and records alone, is never read to decide anything, and is made anew where it is lost or is not what it must be.
 
-Two studies lie there. NAME: every trial that was asked for, as the search was told of it, from the moment it was asked;
-baselines, of which it is told nothing, without parameters. NAME candidates: every adapter of every trial on record, a
+Two studies lie there. NAME: every trial that was asked for, one each, from the moment it was asked, with the values of
+its last measured candidate (told `candidates` or `area`, of a stopped one as well: the search is told of all that it
+left, which is several trials or an area there, and not shown); baselines, of which it is told nothing, without
+parameters. NAME candidates: every adapter of every trial on record, a
 completed trial each: its front is the sweep's.
 """
 
@@ -16,7 +18,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from prunedlora.config.mirror_url import AUTO
-from prunedlora.config.sweep import SweepConfig
+from prunedlora.config.sweep import SweepConfig, Telling
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import Candidate, ObjectiveError, TrialRecord
 from prunedlora.results.recorded_settings import method
@@ -63,6 +65,7 @@ class Mirror:
     def __init__(self, config: SweepConfig, store: Store, address: str, state: State) -> None:
         """`state`: all asks so far and all records that are known, as any thread may ask for them."""
         self._objectives: Mapping[str, Direction] = config.objectives
+        self._telling = config.telling
         self._names = study_names(config.name)
         self._store = store.uri
         self.address = address
@@ -79,7 +82,7 @@ class Mirror:
             if number == len(asks) and known.keys() == records.keys() and all(known[k] is records[k] for k in known):
                 return
         objectives = list(self._objectives)
-        wanted = ([*_asks(asks, records, objectives)], [*_candidates(asks, records, objectives)])
+        wanted = ([*_asks(asks, records, objectives, self._telling)], [*_candidates(asks, records, objectives)])
         with opened(self.address) as storage:
             for name, trials in zip(self._names, wanted, strict=True):
                 self._write(storage, name, {trial.user_attrs[NAME]: trial for trial in trials})
@@ -133,12 +136,12 @@ def _fits(there: Iterable[FrozenTrial], wanted: Mapping[str, FrozenTrial]) -> bo
 
 
 def _asks(
-    asks: Iterable[Ask], records: Mapping[str, TrialRecord], objectives: Collection[str]
+    asks: Iterable[Ask], records: Mapping[str, TrialRecord], objectives: Collection[str], telling: Telling
 ) -> Iterable[FrozenTrial]:
     for ask in asks:
         if ask.kind != "confirm":
             record = records.get(ask.key)
-            trial = frozen(ask, record, objectives)
+            trial = frozen(ask, record, objectives, telling)
             marks = {name.removeprefix(OWN): value for name, value in ask.system_attrs.items() if name.startswith(OWN)}
             attributes = {NAME: f"ask {ask.number}", "key": ask.key, "kind": ask.kind} | marks
             yield _shown(trial, attributes | ({} if record is None else _of_record(record)), record)

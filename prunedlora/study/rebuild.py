@@ -14,6 +14,7 @@ from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from prunedlora.config.space import SpaceEntry
+from prunedlora.config.sweep import Telling
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import ObjectiveError, TrialRecord
 from prunedlora.study.asked import INVALID, TOO_LARGE
@@ -28,14 +29,16 @@ def rebuild(
     told: Mapping[int, TrialRecord],
     objectives: Mapping[str, Direction],
     sampler: optuna.samplers.BaseSampler,
+    telling: Telling = "last",
 ) -> optuna.Study:
-    """The study of all search asks, in order; those whose number is in `told` finished, all others running."""
+    """The study of all search asks, in order; those whose number is in `told` finished, all others running. One trial
+    each, by `frozen`."""
     study = optuna.create_study(
         storage=optuna.storages.InMemoryStorage(), directions=[*objectives.values()], sampler=sampler
     )
     for ask in asks:
         if ask.kind == "search":
-            study.add_trial(frozen(ask, told.get(ask.number), list(objectives)))
+            study.add_trial(frozen(ask, told.get(ask.number), list(objectives), telling))
     return study
 
 
@@ -97,10 +100,17 @@ def objective_values(record: TrialRecord, objectives: Collection[str]) -> list[f
     return [told.objective(name) for name in objectives]
 
 
-def frozen(ask: Ask, record: TrialRecord | None, objectives: Collection[str]) -> FrozenTrial:
-    """An ask as the study holds it; without a record it is running, or pruned when it is no trial at all."""
+def frozen(ask: Ask, record: TrialRecord | None, objectives: Collection[str], telling: Telling = "last") -> FrozenTrial:
+    """An ask as one trial of the sweep's objectives; without a record it is running, or pruned when it is no trial at
+    all.
+
+    Told `last` the study holds it so. Told otherwise the study learns from what a stopped run left, too: here it is
+    completed by its last measured candidate, as far as it got.
+    """
     if record is None or INVALID in ask.system_attrs or TOO_LARGE in ask.system_attrs:
         return trial_of(ask, unended(ask))
+    if telling != "last" and record.status == "stopped" and record.last_measured(objectives) is not None:
+        return trial_of(ask, TrialState.COMPLETE, objective_values(record, objectives))
     state, values = outcome(record, objectives)
     return trial_of(ask, state, values)
 

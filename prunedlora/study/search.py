@@ -42,7 +42,6 @@ class Search:
         self._writer = writer
         self._problems = problems
         self._memory = None if memory is None else WarmMemory(memory, config.space, config.objectives)
-        self._given = given_first(config.space, config.known)
         self._study = KeptStudy(
             config.space,
             config.objectives,
@@ -53,7 +52,7 @@ class Search:
             trial=None if planner is None else config.trial,
             planner=planner,
             constraints=config.constraints,
-            given=self._given,
+            given=given_first(config.space, config.known),
         )
 
     def next(self, records: Mapping[str, TrialRecord], *, num_concurrent: int) -> Ask | None:
@@ -96,8 +95,7 @@ class Search:
             return self._study.propose(self._asked.asks, told, num_concurrent=num_concurrent)
         warm, dropped = self._memory.at(self._asked.asks, told)
         attrs: dict[str, Any] = {DROPPED: dropped} if dropped else {}
-        num_given = sum(GIVEN in ask.system_attrs for ask in self._asked.asks)
-        first = self._memory.first(self._asked.asks) if num_given == len(self._given) else None
+        first = None if self._study.is_given(self._asked.asks) else self._memory.first(self._asked.asks)
         if first is not None:
             values, distributions = fixed(first, self._config.space)
             return values, {"params": first, "distributions": distributions, "system_attrs": attrs}

@@ -1,7 +1,7 @@
 """What limits on sizes, and the sizes that are planned, say of suggestions before anything is trained."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,6 +10,7 @@ from prunedlora.config.corners import corners
 from prunedlora.config.space import SpaceEntry
 from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.planned_size import PlannedSize, Planner, is_too_large
+from prunedlora.study.listed_configurations import as_values
 
 
 def planned_sizes(planner: Planner, base: TrialConfig, values: Mapping[str, Any]) -> Sequence[PlannedSize]:
@@ -32,6 +33,13 @@ def too_large(planned: Sequence[PlannedSize], limits: Mapping[str, float]) -> st
         for axis, most in limits.items()
         if closest.bounds[axis][0] > most
     )
+
+
+def too_large_params(
+    planner: Planner, base: TrialConfig, space: Mapping[str, SpaceEntry], limits: Mapping[str, float]
+) -> Callable[[Mapping[str, Any]], bool]:
+    """Of parameters of the space: whether no candidate can keep all limits."""
+    return lambda params: is_too_large(planned_sizes(planner, base, as_values(params, space)), limits)
 
 
 def space_sizes(planner: Planner, base: TrialConfig, space: Mapping[str, SpaceEntry], axis: str) -> tuple[float, float]:

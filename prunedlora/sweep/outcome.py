@@ -21,7 +21,12 @@ from prunedlora.results.store import Store
 STATS_FILE = "sweep_stats.json"
 
 Ending = Literal[
-    "all trials are done", "the space is exhausted", "the time is up", "the device hours are spent", "interrupted"
+    "all trials are done",
+    "the space is exhausted",
+    "the space is exhausted: all that keeps the constraints was tried",
+    "the time is up",
+    "the device hours are spent",
+    "interrupted",
 ]
 EARLY: tuple[Ending, ...] = ("interrupted", "the time is up", "the device hours are spent")
 """Endings of a run with trials left, which go on in the next one."""

@@ -31,7 +31,7 @@ from prunedlora.sweep.limits import Limits
 from prunedlora.sweep.plan_text import amount_lines, estimate_lines
 from prunedlora.sweep.preflight import every_trial, preflight
 from prunedlora.sweep.seen_elsewhere import check_elsewhere, elsewhere_lines
-from prunedlora.sweep.warm_start_store import settle_warm_start, warm_start_lines
+from prunedlora.sweep.warm_start_store import replaced_lines, settle_warm_start, warm_start_lines
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,7 @@ def outlook_lines(outlook: Outlook) -> list[str]:
         f"Trials: {asker.num_kept} kept, {asker.num_resumed} to resume, "
         f"{asker.num_left - asker.num_resumed} new at most",
         f"Slots: {slots} on {outlook.where}, each {workers} of {needs}{waiting * (outlook.num_fitting < slots)}",
+        *replaced_lines(outlook.store, outlook.memory),
         *warm_start_lines(outlook.memory, config.sampler),
         *search_lines(config, asker.num_configurations, found.limits),
         *other_workers(outlook.store.records() if outlook.exists else [], resources),

@@ -14,6 +14,7 @@ from prunedlora.fleet import cluster
 from prunedlora.fleet.address import check_address
 from prunedlora.fleet.board import Work
 from prunedlora.fleet.slot import Execute
+from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.summary import Summary, summarize
 from prunedlora.results.importances_document import write_importances
@@ -31,7 +32,7 @@ from prunedlora.sweep.second_chance import SecondChance
 from prunedlora.sweep.seen_elsewhere import check_elsewhere, seen_elsewhere
 from prunedlora.sweep.signals import Signals
 from prunedlora.sweep.slot_run import SlotEnd, SlotRun, run_on_slots
-from prunedlora.sweep.warm_start_store import keep_warm_start, settle_warm_start
+from prunedlora.sweep.warm_start_store import keep_warm_start, replaced_lines, settle_warm_start
 
 BASE_WORK: Work = {"kind": "base", "key": "", "candidate": ""}
 
@@ -92,6 +93,8 @@ def run_sweep(
     opening.create()
     with opening.lock(console) as lock, ExitStack() as leaving:
         opening.bind(command)
+        for line in replaced_lines(store, memory):
+            print_plain(console, line)
         keep_warm_start(store, memory)
         asker = Asker(config, store, retry_failed=retry_failed)
         asker.relabel(lock.epoch)
@@ -119,10 +122,14 @@ def run_sweep(
         if config.retention.adapters == "front" and run.ending != "interrupted":
             records.known = drop_dominated(records.summary(), lock.epoch)
         if asker.exhausted and run.ending == "all trials are done":
-            run.ending = "the space is exhausted"
+            run.ending = (
+                "the space is exhausted: all that keeps the constraints was tried"
+                if asker.num_left_out
+                else "the space is exhausted"
+            )
         summary = records.summary()
         if config.num_trials > 0:
-            write_importances(store, find_importances(summary.asks, summary.records, config.objectives))
+            write_importances(store, find_importances(summary.asks, summary.records, config.objectives, config.telling))
         slots = run.slots.values()
         end = Conclusion(began, run.ending, asker, run.num_ended, run.startup_seconds, run.problems, slots)
         return conclude(summary, end, console)

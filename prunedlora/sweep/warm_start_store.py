@@ -13,27 +13,23 @@ NOTHING = WarmStart(sources=(), settings=(), first=())
 
 
 def settle_warm_start(config: SweepConfig, store: Store, given: Sequence[str]) -> WarmStart:
-    """What the sweep of this store remembers: what its search began with, else what the stores `given` have to tell.
+    """What the sweep of this store remembers: what lies in it, even if its search never came to ask, else what the
+    stores `given` have to tell. Others than lie in it count only as long as nothing was asked.
 
     Nothing is written. A search that goes on needs no other store: they may be given again, or not at all. Raises
     StoreError for others than it began with, and what `read_sources` raises.
     """
     known = read_warm_start(store)
     uris = [Store(uri).uri for uri in given]
-    if known is not None and store.binding.is_bound():
-        began = [source.uri for source in known.sources]
-        if uris and sorted(uris) != sorted(began):
-            raise StoreError(
-                f"{store.uri} was begun with --warm-start {' '.join(began)}, not {' '.join(uris)}: what a search "
-                "knows at its beginning stays; leave the option out, or give another storage"
-            )
-        return known
-    if not uris:
+    began = [] if known is None else _uris(known)
+    stays = known is not None and (not uris or sorted(uris) == sorted(began))
+    if not uris and not stays:
         return NOTHING
-    if any(ask.kind == "search" for ask in store.asks()):
+    if not stays and _has_asked(store):
+        what = f"with --warm-start {' '.join(began)}, not {' '.join(uris)}" if began else "without --warm-start"
         raise StoreError(
-            f"{store.uri} was begun without --warm-start: what a search knows at its beginning stays; leave the option "
-            "out, or give another storage"
+            f"{store.uri} was begun {what}: what a search knows at its beginning stays; leave the option out, or give "
+            "another storage"
         )
     # Here: it takes Optuna.
     from prunedlora.study.warm_reading import WarmStartError, read_sources
@@ -43,7 +39,15 @@ def settle_warm_start(config: SweepConfig, store: Store, given: Sequence[str]) -
             "--warm-start has no use for telling 'area', which has one objective where earlier trials have two: take "
             "telling 'candidates'"
         )
-    return read_sources(config, given, store.uri)
+    return known if known is not None and stays else read_sources(config, given, store.uri)
+
+
+def replaced_lines(store: Store, memory: WarmStart) -> list[str]:
+    """What is to be said before `memory` takes the place of what lies in the store, of which nothing was asked."""
+    known = read_warm_start(store)
+    if known is None or _uris(known) == _uris(memory):
+        return []
+    return [f"Warm start: {' '.join(_uris(memory))} instead of {' '.join(_uris(known))}, since nothing was asked yet"]
 
 
 def keep_warm_start(store: Store, memory: WarmStart) -> None:
@@ -52,7 +56,7 @@ def keep_warm_start(store: Store, memory: WarmStart) -> None:
     known = read_warm_start(store) or NOTHING
     if known == memory:
         return
-    if any(ask.kind == "search" for ask in store.asks()):
+    if not memory.sources or _has_asked(store):
         raise StoreError(f"{store.uri}: another driver began its search meanwhile; run the same command again")
     write_warm_start(store, memory)
 
@@ -65,3 +69,11 @@ def warm_start_lines(memory: WarmStart, sampler: str) -> list[str]:
     if sampler in ASK_THE_BEST_ONLY:
         lines.append(f"Warm start: {sampler} makes no more of them; tpe and gp learn from all")
     return lines
+
+
+def _uris(memory: WarmStart) -> list[str]:
+    return [source.uri for source in memory.sources]
+
+
+def _has_asked(store: Store) -> bool:
+    return any(ask.kind == "search" for ask in store.asks())

@@ -13,6 +13,7 @@ import pytest
 from prunedlora.config.identity import trial_key
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import TrialConfig
+from prunedlora.planned_size import Planner
 from prunedlora.registry import names
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import TrialRecord
@@ -38,9 +39,10 @@ def finish(store: Store, ask: Ask) -> None:
     store.write_record(invented_record(ask.key, config, fate), driver_epoch=0)
 
 
-def drive(config: SweepConfig, store: Store, most_events: int | None = None) -> bool:
+def drive(config: SweepConfig, store: Store, most_events: int | None = None, planner: Planner | None = None) -> bool:
     """One slot, two trials out at once. Stops dead after so many events; returns whether it got through."""
     asker = Asker(config, store, num_slots=1)
+    asker.planner = planner
     try:
         return _drive(asker, store, most_events)
     finally:

@@ -88,6 +88,8 @@ def test_trials_that_failed_stopped_or_were_not_searched_do_not_count(tmp_path: 
     store.write_ask(Ask(number=12, key="baseline", kind="baseline", **baseline))
     store.write_record(invented_record("baseline", tree["trial"]), driver_epoch=0)
     assert importances_of(store).num_trials == 10
+    # Told of candidates the search learns from what the stopped one left.
+    assert find_importances(store.asks(), store.records(), OBJECTIVES, "candidates").num_trials == 11
 
 
 def test_an_objective_that_does_not_vary_has_a_reason(tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_however_it_is_told_a_study_asks_what_a_rebuilt_one_does(sampler: str, s
             told[2] = records[2].model_copy(update={"status": "stopped", "candidates": records[2].candidates[:2]})
     if settings == "limits":
         assert [ask.params[RANK] for ask in asks[:2]] == [4, 16]
-        assert [ask.system_attrs.get(GIVEN) for ask in asks[:3]] == [0, 1, None]
+        assert [ask.system_attrs.get(GIVEN) for ask in asks[:3]] == [{RANK: 4}, {RANK: 16}, None]
         assert {ask.params[RANK] for ask in asks[2:]} == {4}  # of rank 8 and 16 the smallest is above 60
         assert kept.too_large({RANK: 16}) == "adapter_params is at least 200, above 60"
 

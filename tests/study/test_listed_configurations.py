@@ -4,7 +4,7 @@ from prunedlora.config.space import Choice, IntRange, LogInt, LogUniform, SpaceE
 from prunedlora.registry import names
 from prunedlora.study import listed_configurations
 from prunedlora.study.kept_study import propose
-from prunedlora.study.listed_configurations import canonical_params, list_configurations
+from prunedlora.study.listed_configurations import as_values, canonical_params, list_configurations
 from prunedlora.study.suggest import fixed
 
 SPACE: dict[str, SpaceEntry] = {
@@ -26,6 +26,7 @@ def test_every_configuration_once_conditions_obeyed() -> None:
     assert values["adapter.target_modules"] == ["query", "value"]
     assert values["pruning.criterion"] == "magnitude"
     assert distributions.keys() == listed[-1].keys()
+    assert all(as_values(each, SPACE) == fixed(each, SPACE)[0] for each in listed)
 
 
 @pytest.mark.parametrize("sampler", names("sampler"))

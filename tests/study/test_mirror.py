@@ -117,6 +117,22 @@ def test_trials_are_seen_from_the_moment_they_are_asked(make_sweep: Make) -> Non
     assert {trial.user_attrs["name"] for trial in candidates.best_trials} == front
 
 
+def test_what_stopped_trials_left_is_shown_where_the_search_is_told_of_it(make_sweep: Make) -> None:
+    sweep = Sweep(make_sweep(num_trials=6, telling="candidates"))
+    mirror = sweep.mirror()
+    while sweep.event():
+        mirror.update()
+    mirror.update()
+    trials, _ = sweep.studies()
+    records = {record.key: record for record in sweep.store.records()}
+    assert {record.status for record in records.values()} >= {"stopped", "completed"}
+    for trial in trials.get_trials():
+        record = records[trial.user_attrs["key"]]
+        assert trial.user_attrs["status"] == record.status
+        assert trial.state.name == ("FAIL" if record.status == "failed" else "COMPLETE")
+        assert (trial.values is None) == (record.status == "failed")
+
+
 @pytest.mark.parametrize("fate", ["off", "on", "broken", "deleted", "emptied"])
 def test_whatever_becomes_of_it_the_asks_are_the_same(
     make_sweep: Make, tmp_path: Path, fate: str, asks_without: list[Ask]

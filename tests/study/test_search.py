@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import TrialConfig
 from prunedlora.planned_size import PlannedSize
 from prunedlora.registry import names
+from prunedlora.results.ask import Ask
 from prunedlora.results.store import Store
 from prunedlora.study import asked, listed_configurations
 from prunedlora.study.asked import GIVEN, INVALID, MOST_IN_VAIN, REPEATED, TOO_LARGE
@@ -133,26 +135,70 @@ def test_a_search_begins_with_what_the_file_says_is_good(
         pass
     assert broken.asks() == whole.asks()
     given = [ask for ask in whole.asks() if GIVEN in ask.system_attrs]
-    assert [ask.system_attrs[GIVEN] for ask in given] == [0, 1, 2, 3]
-    assert given == whole.asks()[:4]
-    assert given[0].params["adapter.initial_rank"] == 8
-    assert [(ask.params["adapter.initial_rank"], ask.params["training.num_steps"]) for ask in given[1:]] == [
-        (8, 50), (8, 50), (2, 60),
-    ]  # fmt: skip
-    assert [REPEATED in ask.system_attrs for ask in given[1:]] == [False, True, False]
+    rank, steps = "adapter.initial_rank", "training.num_steps"
+    assert [ask.system_attrs[GIVEN] for ask in given] == [{rank: 8}, {rank: 8, steps: 50}, {rank: 2, steps: 60}]
+    assert given == whole.asks()[:3]
+    assert all(ask.params.items() >= ask.system_attrs[GIVEN].items() for ask in given)
     assert len({ask.key for ask in whole.asks()}) == 6
+
+
+def test_what_a_changed_file_says_is_good_is_asked_next(make_sweep: Make, tmp_path: Path) -> None:
+    """What was asked before is not, wherever it stands now, and whoever proposed it."""
+    rank, rate = "adapter.initial_rank", "optimizer.learning_rate"
+    space = {rank: {"int": [2, 64]}, rate: {"log_uniform": [1e-4, 1e-2]}}
+    known = [{rank: 5, rate: 1e-3}, {rank: 60}, {rank: 33, rate: 2e-3}]
+
+    def ask_all(num_trials: int, known: list[Any], store: Store, kill: int | None = None) -> list[Ask]:
+        config = make_sweep(num_trials=num_trials, space=space, known=known)
+        while not drive(config, store, kill):
+            pass
+        return store.asks()
+
+    store = Store(str(tmp_path / "s"))
+    first = ask_all(3, known[:1], store)
+    own = {name: first[2].params[name] for name in (rank, rate)}
+    changed = [known[1], known[0], own, known[2]]
+    asks = ask_all(7, changed, store)
+    assert [ask.system_attrs.get(GIVEN) for ask in asks] == [known[0], None, None, known[1], known[2], None, None]
+    assert asks[3].params[rank] == 60
+    assert not any(REPEATED in ask.system_attrs for ask in asks)
+    broken = Store(str(tmp_path / "broken"))
+    ask_all(3, known[:1], broken, 4)
+    assert ask_all(7, changed, broken, 5) == asks
+
+
+def planner(trial: TrialConfig) -> list[PlannedSize]:
+    assert trial.adapter is not None
+    assert trial.adapter.initial_rank is not None
+    size = 100.0 * trial.adapter.initial_rank
+    return [PlannedSize(1.0, {"adapter_params": (size, 2 * size)})]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_all_of_a_finite_space_that_keeps_the_limits_is_tried_and_nothing_else(
+    sampler: str, make_sweep: Make, tmp_path: Path
+) -> None:
+    """5 of 64 ranks fit: draws find too few of them. Killed in between as well."""
+    space = {"adapter.initial_rank": {"int": [1, 64]}}
+    config = make_sweep(num_trials=30, sampler=sampler, space=space, constraints={"adapter_params": 500})
+    whole, broken = Store(str(tmp_path / "whole")), Store(str(tmp_path / "broken"))
+    assert drive(config, whole, planner=planner)
+    assert sorted(ask.params["adapter.initial_rank"] for ask in whole.asks()) == [1, 2, 3, 4, 5]
+    while not drive(config, broken, most_events=5, planner=planner):
+        pass
+    assert broken.asks() == whole.asks()
+    again = Asker(config, whole)
+    assert (again.num_left, again.num_left_out) == (30 - 5, 0)  # of sizes it knows nothing yet
+    again.planner = planner
+    assert (again.num_left, again.num_left_out, again.exhausted, again.problems) == (0, 59, True, [])
 
 
 def test_a_search_of_which_nothing_keeps_the_limits_ends_and_says_why(
     make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Where the space is not listed."""
     monkeypatch.setattr(asked, "MOST_IN_VAIN", 4)
-
-    def planner(trial: TrialConfig) -> list[PlannedSize]:
-        assert trial.adapter is not None
-        assert trial.adapter.initial_rank is not None
-        size = 100.0 * trial.adapter.initial_rank
-        return [PlannedSize(1.0, {"adapter_params": (size, 2 * size)})]
+    monkeypatch.setattr(listed_configurations, "MOST_LISTED", 1)
 
     def ask_all(limit: float, store: Store) -> tuple[Asker, int]:
         space = {"adapter.initial_rank": {"int": [4, 64]}}

@@ -8,10 +8,17 @@ import pytest
 
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import trial_with
+from prunedlora.results.ask import Ask
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
 from prunedlora.study.warm_reading import WarmStartError, read_sources
-from prunedlora.sweep.warm_start_store import keep_warm_start, settle_warm_start, warm_start_lines
+from prunedlora.sweep.warm_start_store import (
+    NOTHING,
+    keep_warm_start,
+    replaced_lines,
+    settle_warm_start,
+    warm_start_lines,
+)
 from tests.inventions import invented_record
 
 Make = Callable[..., SweepConfig]
@@ -25,6 +32,10 @@ def fill(store: Store, config: SweepConfig, trials: list[dict[str, Any]], status
         tree = trial_with(config.trial, values).model_dump(mode="json")
         store.write_record(invented_record(f"{status}{number}", tree, status), driver_epoch=0)
     return store.uri
+
+
+def write_ask(store: Store) -> None:
+    store.write_ask(Ask(number=0, key="k", kind="search", params={}, distributions={}, system_attrs={}))
 
 
 TRIALS = [{RATE: 2e-4, RANK: 4}, {RATE: 2e-3, RANK: 8}, {RATE: 5e-3, RANK: 16}]
@@ -111,12 +122,36 @@ def test_what_a_search_knows_at_its_beginning_stays(earlier: str, make_sweep: Ma
     store.create_or_open(config.model_dump(mode="json"))
     memory = settle_warm_start(config, store, [earlier])
     keep_warm_start(store, memory)
-    assert settle_warm_start(config, store, []).sources == ()  # nothing has begun: what is given now counts
+    assert not store.binding.is_bound()
+    assert settle_warm_start(config, store, []) == memory  # it was killed before its first ask
+    with pytest.raises(StoreError, match="another driver began"):
+        keep_warm_start(store, NOTHING)
+    assert replaced_lines(store, memory) == []
+    write_ask(store)
     store.write_config("k", {})  # a trial was queued
     Store(earlier).delete_folder("trials")
     assert settle_warm_start(config, store, []) == settle_warm_start(config, store, [earlier]) == memory
     with pytest.raises(StoreError, match=r"was begun with --warm-start .*earlier, not .*else: what a search knows"):
         settle_warm_start(config, store, [str(tmp_path / "else")])
+
+
+def test_until_something_is_asked_other_stores_take_the_place_of_those_given(
+    earlier: str, make_sweep: Make, tmp_path: Path
+) -> None:
+    config, store = make_sweep(space=ITS), Store(str(tmp_path / "new"))
+    keep_warm_start(store, settle_warm_start(config, store, [earlier]))
+    other = fill(Store(str(tmp_path / "other")), make_sweep(), TRIALS)
+    memory = settle_warm_start(config, store, [other])
+    assert [source.uri for source in memory.sources] == [Store(other).uri]
+    (line,) = replaced_lines(store, memory)
+    assert line.endswith(f"other instead of {Store(earlier).uri}, since nothing was asked yet")
+    keep_warm_start(store, memory)
+    assert settle_warm_start(config, store, []) == memory
+    with pytest.raises(WarmStartError, match="no use for telling 'area'"):
+        settle_warm_start(make_sweep(space=ITS, telling="area"), store, [])
+    write_ask(store)
+    with pytest.raises(StoreError, match="was begun with --warm-start"):
+        settle_warm_start(config, store, [earlier])
 
 
 def test_a_search_that_began_without_goes_on_without(earlier: str, make_sweep: Make, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def report_seconds(config: SweepConfig, folder: Path, *, num_trials: int, num_ca
     all of the report again, reading and the other files included; seconds of the CPU beside those of the clock.
     """
     store = made_up_store(config, folder, num_trials=num_trials, num_candidates=num_candidates)
-    write_importances(store, find_importances(store.asks(), store.records(), config.objectives))
+    write_importances(store, find_importances(store.asks(), store.records(), config.objectives, config.telling))
     times = [_now()]
     summary = summarize(store)
     findings = find_all(summary)
