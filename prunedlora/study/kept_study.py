@@ -136,15 +136,17 @@ class KeptStudy:
         return too_large(self.planned(values), self._limits) if self._limits else None
 
     def _best(self, suggestions: Iterable[Suggestion]) -> Suggestion:
-        """The best aimed of the first `num_aimed` that can keep the limits; the first of all where none can."""
+        """The best aimed of the first `num_aimed` that can keep the limits; the first of all where none can. Of what
+        the file gives the first that can: what it leaves open is drawn until then."""
         kept: list[Suggestion] = []
         first: Suggestion | None = None
         for each in suggestions:
             first = first or each
+            if self.too_large(each[0]) is not None:
+                continue
             if GIVEN in each[1]["system_attrs"]:
                 return each
-            if self.too_large(each[0]) is None:
-                kept.append(each)
+            kept.append(each)
             if len(kept) == self._num_aimed:
                 break
         assert first is not None
