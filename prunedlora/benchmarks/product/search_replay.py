@@ -19,7 +19,8 @@ from prunedlora.results.ask import Ask
 from prunedlora.results.record import TrialRecord
 from prunedlora.study.kept_study import KeptStudy
 from prunedlora.study.rebuild import ask_seed
-from prunedlora.study.stopping import Run, verdict
+from prunedlora.study.stopping import verdict
+from prunedlora.study.stopping_looks import Run
 from prunedlora.study.suggest import as_params, fixed
 
 

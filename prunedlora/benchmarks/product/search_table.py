@@ -17,7 +17,7 @@ from prunedlora.planned_size import PlannedSize
 from prunedlora.results.analysis.pareto import Objectives
 from prunedlora.results.record import Candidate, Environment, Failure, Figure, TrialRecord
 from prunedlora.served_slot import served_slot
-from prunedlora.study.stopping import Run
+from prunedlora.study.stopping_looks import Run
 
 NUMBER_BYTES = 4
 """Of a number in A and B as stored."""
