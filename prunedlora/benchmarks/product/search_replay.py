@@ -185,7 +185,7 @@ class Replay:
 
     def _stops(self, run: _Out) -> bool:
         training, stopping = run.training, self._variant.stopping
-        self._runs[run.name] = training.run(run.step, ended=run.step >= training.end)
+        self._runs[run.name] = self._laboratory.run(run.place, run.step, ended=run.step >= training.end)
         if stopping is None or run.step >= training.end:
             return False
         is_look = run.step in {round(share * training.steps) for share in stopping.looks}
@@ -199,4 +199,4 @@ class Replay:
         self._num_stopped += stops
         self._told[run.ask.number] = self._laboratory.record(run.place, run.step, stopped=stops)
         if stops:
-            self._runs[run.name] = run.training.run(run.step, ended=True)
+            self._runs[run.name] = self._laboratory.run(run.place, run.step, ended=True)
