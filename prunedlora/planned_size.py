@@ -1,5 +1,6 @@
 """Planned sizes: how large the candidates of a configuration will be, known before anything is trained."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,6 +27,12 @@ class PlannedSize:
     """Of the training's steps, after which it is made, in [0, 1]; 1 where there are none."""
     bounds: Mapping[str, tuple[float, float]]
     """Each of PLANNED_AXES → (least, most), equal where exact; a served slot above all that servers offer is inf."""
+
+    def size(self, axis: str) -> float | None:
+        """The one size that it is compared by: the geometric middle of its bounds, exact where they are. So what is
+        planned alike is equally large, however wide the bounds. None: nothing is known on this axis."""
+        bounds = self.bounds.get(axis)
+        return None if bounds is None else bounds[0] if bounds[0] == bounds[1] else math.sqrt(bounds[0] * bounds[1])
 
 
 Planner = Callable[["TrialConfig"], Sequence[PlannedSize]]

@@ -13,9 +13,9 @@ from prunedlora.planned_size import PLANNED_AXES
 
 class StoppingConfig(Section):
     """A trial of the search is looked at on the way: by its loss on a few examples, beside trials as far on as it is.
-    It is stopped where, at every size that it has still ahead, another one that is no larger is ahead of it by the
-    margin (study/stopping.py). Baselines are compared with, and never stopped; a trial of which no size is known before
-    it is trained is neither."""
+    It is stopped where, at every size that it has still ahead, another one that is no larger, by the sizes that are
+    planned, is ahead of it by the margin (study/stopping.py). Baselines are compared with, and never stopped; a trial
+    of which no size is known before it is trained is neither."""
 
     then: Literal["stop", "pause"] = "stop"
     """What becomes of it. stop: it ends, and its candidates count. pause: the same, and its checkpoint stays; once

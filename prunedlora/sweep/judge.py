@@ -2,21 +2,22 @@
 nothing that cannot be rebuilt from the store; no torch, no files in here."""
 
 import math
-from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict, cast
 
-from prunedlora.study.stopping import MARGIN, Run, Verdict, verdict
+import numpy as np
+from numpy.typing import NDArray
+
+from prunedlora.study.stopping import MARGIN, Verdict, verdict
+from prunedlora.study.stopping_looks import Run
 
 
 class About(TypedDict):
     """What must be known of a trial before it trains; plain data."""
 
-    least: list[float]
-    """Of each of its planned candidates, the smallest that its size may be; none where sizes are not known."""
-    most: list[float]
-    """The largest."""
+    sizes: list[float]
+    """Of its planned candidates (PlannedSize.size); none where sizes are not known."""
     at: list[float]
     """Share of the steps at which it is made."""
     group: str
@@ -31,8 +32,8 @@ class _Seen:
 
     loss: float
     stderr: float | None
-    outcomes: Sequence[float]
-    """Of each example; their mean is the loss."""
+    outcomes: NDArray[np.float64]
+    """(examples,); their mean is the loss."""
     last_removal: float | None
 
 
@@ -49,10 +50,22 @@ class _Known:
         """Share of its last look; 0: there was none."""
         return max(self.looks, default=0.0)
 
-    def run(self, sizes: Sequence[float], num_examples: int) -> Run:
+    def is_peer(self, own: "_Known", num_examples: int) -> bool:
+        """Whether another may be compared with it: it has sizes of its own, reached or to come, and has been looked at
+        on as many examples."""
+        about = self.about
+        has_sizes = self.ended is None or any(at <= self.ended for at in about["at"])
+        return (
+            has_sizes
+            and about["group"] == own.about["group"]
+            and _are_sizes(about["sizes"])
+            and any(len(seen.outcomes) == num_examples for seen in self.looks.values())
+        )
+
+    def run(self, num_examples: int) -> Run:
         """As the rule takes it, by its looks on so many examples; of candidates without a finite size, which have none
         on the axis that is compared, nothing is said."""
-        planned = [each for each in zip(sizes, self.about["at"], strict=True) if math.isfinite(each[0])]
+        planned = [each for each in zip(self.about["sizes"], self.about["at"], strict=True) if math.isfinite(each[0])]
         looks = {share: seen for share, seen in self.looks.items() if len(seen.outcomes) == num_examples}
         found: Run = {
             "sizes": [size for size, _ in planned],
@@ -88,12 +101,11 @@ class Judge:
     def see(self, key: str, look: Mapping[str, Any]) -> None:
         """Remembers a look at a trial that has begun."""
         if key in self._known:
-            seen, sums, targets = look["look"], look["loss_sums"], look["num_targets"]
-            mean_targets = sum(targets) / len(targets)
+            seen, targets = look["look"], np.asarray(look["num_targets"])
             self._known[key].looks[seen["share"]] = _Seen(
                 seen["loss"]["value"],
                 seen["loss"]["stderr"],
-                array("d", (each / mean_targets for each in sums)),
+                np.asarray(look["loss_sums"]) / targets.mean(),
                 seen["last_removal"],
             )
 
@@ -104,21 +116,18 @@ class Judge:
             self._known[key] = replace(known, ended=known.reached)
 
     def decide(self, key: str, share: float) -> dict[str, Any] | None:
-        """The decision at a share at which there is a look, by all that is known now.
-
-        Where only bounds of sizes are known, a trial is taken to become as small as it may, and the others as large:
-        who is stopped is beaten by one that is no larger for certain.
-        """
+        """The decision at a share at which there is a look, by all that is known now. No larger is who is no larger as
+        planned."""
         known = self._known.get(key)
-        if known is None or not known.about["is_judged"] or not _are_sizes(known.about["least"]):
+        if known is None or not known.about["is_judged"] or not _are_sizes(known.about["sizes"]):
             return None
         num_examples = len(known.looks[share].outcomes)
         runs = {
-            other: each.run(each.about["most"], num_examples)
+            other: each.run(num_examples)
             for other, each in self._known.items()
-            if other != key and each.about["group"] == known.about["group"] and _are_sizes(each.about["most"])
+            if other != key and each.is_peer(known, num_examples)
         }
-        runs[key] = known.run(known.about["least"], num_examples)
+        runs[key] = known.run(num_examples)
         return decision_of(verdict(runs, key, share, margin=self._margin))
 
 

@@ -81,12 +81,11 @@ class Judging:
 
     def _about(self, ask: Ask, config: Mapping[str, Any]) -> About:
         planned = self.planner(TrialConfig.model_validate(config))
-        bounds = [each.bounds.get(self.size) for each in planned]
-        known = [] if None in bounds else [each for each in bounds if each is not None]
+        sizes = [size for each in planned if (size := each.size(self.size)) is not None]
+        is_known = len(sizes) == len(planned)
         return About(
-            least=[least for least, _ in known],
-            most=[most for _, most in known],
-            at=[each.share for each in planned] if known else [],
+            sizes=sizes if is_known else [],
+            at=[each.share for each in planned] if is_known else [],
             group=comparable(dict(config)),
             is_judged=ask.kind == "search",
         )

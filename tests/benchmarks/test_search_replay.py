@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from prunedlora.benchmarks.command import app
-from prunedlora.benchmarks.product import search_toy
+from prunedlora.benchmarks.product import search_plans, search_toy
 from prunedlora.benchmarks.product.search_figures import FULL, NEEDED, Comparison, compare, quartiles
 from prunedlora.benchmarks.product.search_grid import Grid
 from prunedlora.benchmarks.product.search_recorder import base_quality, read_rows, record_rows, table_of
@@ -133,6 +133,46 @@ def test_of_a_sample_the_nearest_that_is_left_is_tried(configs: dict[str, SweepC
     assert some.nearest(place) == [place]
     assert place not in some.nearest(place, {place})
     assert some.nearest(place, some.trainings) == []
+
+
+def test_sizes_are_planned_as_a_sweep_plans_them_not_as_they_came_out(configs: dict[str, SweepConfig]) -> None:
+    grid = Grid.of(configs["ladder"])
+    table = search_toy.toy_table(*(Grid.of(each) for each in configs.values()))["ladder"]
+    for number, row in enumerate(table["rows"]):  # below the budget by less than a component, now here, now there
+        row["candidates"] = [
+            [step, params - (rung > 0) * (number % 7), *more]
+            for rung, (step, params, *more) in enumerate(row["candidates"])
+        ]
+    failing = table["rows"][5]
+    failing |= {"candidates": failing["candidates"][:2], "failed": 70}
+    laboratory = Laboratory.of(configs["ladder"], table)
+    sizes = set()
+    for place in laboratory.trainings:
+        run = laboratory.run(place, 10, ended=False)
+        rank = grid.suggestion(place)["adapter.initial_rank"]
+        assert run["sizes"][0] == rank * search_toy.PER_RANK  # exact
+        sizes.add((*run["sizes"][1:], *run["at"]))
+        assert [each.size("adapter_params") for each in laboratory.planner(grid.trial(place))] == run["sizes"]
+    assert len(sizes) == 1  # the failed one's too
+    (planned,) = sizes
+    budgets = [round(rank * search_toy.PER_RANK) for rank in search_toy.FALLING]
+    assert planned[:4] == pytest.approx([math.sqrt(budget * (budget - 6)) for budget in budgets])
+    alone = Laboratory.of(configs["ladder"], {**table, "rows": [failing]})
+    with pytest.raises(ValueError, match=r"no whole training of the schedule of the one at \("):
+        alone.run(tuple(failing["at"]), 10, ended=False)
+
+
+def test_one_aim_is_one_budget_however_it_is_written(toy: dict[str, Laboratory]) -> None:
+    single = toy["single"]
+    of_rank_2 = {
+        each.plans[place][0].bounds["adapter_params"]
+        for each in (single,)
+        for place in single.trainings
+        if search_plans.aims(single.grid.trial(place))[0][1] == 2.0
+    }
+    assert of_rank_2 == {(2.0 * search_toy.PER_RANK,) * 2}
+    aims = [search_plans.aims(single.grid.trial(place))[0] for place in ((0, 1, 0, 0), (1, 2, 0, 0), (1, 4, 2, 0))]
+    assert aims == [("mean_rank", 2.0, True), ("mean_rank", 2.0, False), ("mean_rank", 2.0, False)]
 
 
 def test_a_table_that_does_not_fit_is_refused(configs: dict[str, SweepConfig], tmp_path: Path) -> None:

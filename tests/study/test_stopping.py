@@ -10,10 +10,11 @@ import numpy
 import pytest
 
 from prunedlora.study import stopping
-from prunedlora.study.stopping import Run, verdict
+from prunedlora.study.stopping import verdict
+from prunedlora.study.stopping_looks import Run
 
 
-def run(size: float, figure: float, **more: object) -> Run:
+def run(size: float, figure: object, **more: object) -> Run:
     return {"sizes": [size], "figures": {0.1: figure}, **more}  # type: ignore[typeddict-item]
 
 
@@ -128,14 +129,78 @@ def test_outcomes_are_paired() -> None:
     assert not verdict(runs, "a", 0.1, quota=0, num_errors=1.0).stops
 
 
-def test_the_nearest_share_within_the_tolerance_is_taken() -> None:
-    runs: dict[str, Run] = {
-        "a": {"sizes": [10], "figures": {0.09: 0.0, 0.105: 1.0, 0.3: 0.0}},
-        "near": {"sizes": [10], "figures": {0.115: 0.5}},
-        "far": {"sizes": [10], "figures": {0.13: 0.0}},
+def test_where_there_is_no_equal_share_the_line_between_a_peers_figures_tells() -> None:
+    def peers(figures: dict[float, float], removals: tuple[float, ...] = (), **settings: float) -> dict[str, float]:
+        peer: Run = {"sizes": [10], "figures": figures, "removals": removals}
+        own: Run = {"sizes": [10], "figures": {0.1: 1.0, 0.3: 0.0}, "removals": removals}
+        return dict(verdict({"a": own, "b": peer}, "a", 0.1, quota=0, **settings).peers)  # type: ignore[arg-type]
+
+    assert peers({0.1 + 1e-12: 0.5, 0.11: 0.0}) == {"b": 0.5}
+    assert peers({0.05: 9.0, 0.09: 0.8, 0.11: 0.4, 0.2: 0.0}) == {"b": pytest.approx(0.6)}
+    assert peers({0.095: 0.8, 0.11: 0.5}) == {"b": pytest.approx(0.7)}
+    # The earlier one alone stands for what came after it; a later one, or one too far away, does not.
+    assert peers({0.09: 0.8}) == {"b": 0.8} == peers({0.09: 0.8, 0.13: 0.4})
+    assert peers({0.11: 0.4}) == peers({0.07: 0.8, 0.11: 0.4}) == peers({0.07: 0.8}) == {}
+    assert peers({0.07: 0.8, 0.13: 0.4}, tolerance=0.03) == {"b": pytest.approx(0.6)}
+    # No line leads across a removal.
+    assert peers({0.09: 0.8, 0.11: 0.4}, (0.105,)) == {"b": 0.8}
+    assert peers({0.09: 0.8, 0.11: 0.4}, (0.095,)) == {}
+
+
+def test_runs_of_one_steep_curve_that_are_looked_at_apart_go_on_together() -> None:
+    """Losses 10·exp(−20 share), of runs of many lengths, with looks at the nearest steps."""
+    runs: dict[str, Run] = {}
+    for number, steps in enumerate((31, 97, 100, 103, 117, 125, 1000)):
+        shares = [round(share * steps) / steps for share in (0.08, 0.1, 0.12)]
+        runs[f"r{number}"] = run(10 + number / 10, 0.0, figures={each: 10 * math.exp(-20 * each) for each in shares})
+    num_compared = 0
+    for name, each in runs.items():
+        for share in each["figures"]:
+            found = verdict(runs, name, share, margin=0.0, quota=0)
+            num_compared += len(found.peers)
+            assert not found.beaten_by
+    assert num_compared > 60
+
+
+def test_on_a_line_errors_are_the_larger_ones_and_outcomes_the_lines() -> None:
+    peer = run(10, 0.0, figures={0.09: 0.8, 0.11: 0.4}, errors={0.09: 0.3, 0.11: 0.1})
+    runs = {"a": run(10, 1.0), "b": peer}
+    assert verdict(runs, "a", 0.1, quota=0, num_errors=1.3).stops
+    assert not verdict(runs, "a", 0.1, quota=0, num_errors=1.34).stops
+    runs["a"] = run(10, 1.0, outcomes={0.1: [0.5, 1.0, 1.5]})
+    peer["outcomes"] = {0.09: [0.2, 0.8, 1.4], 0.11: [0.0, 0.4, 0.8]}
+    # 0.4 above the line's 0.1, 0.6 and 1.1 on each.
+    assert verdict(runs, "a", 0.1, quota=0, num_errors=1e6).stops
+
+
+def test_one_bad_peer_refuses_nobody_elses_judgement() -> None:
+    runs = {"a": run(10, 1.0, outcomes={0.1: [0.9, 1.1]}), "good": run(10, 0.5, outcomes={0.1: [0.4, 0.6]})}
+    before = verdict(runs, "a", 0.1, quota=1)
+    assert before.stops
+    bad = {
+        "nan": run(10, math.nan),
+        "null": run(10, 0.1, figures={0.1: None}),
+        "inf": run(10, -math.inf),
+        "size 0": run(0, 0.1),
+        "null size": {"sizes": None, "figures": {0.1: 0.1}},
+        "three": run(10, 0.1, outcomes={0.1: [0.0, 0.1, 0.2]}),
+        "one": run(10, 0.1, outcomes={0.1: [0.1]}),
+        "text": run(10, 0.1, figures={"early": 0.1}),
+        "error": run(10, 0.1, errors={0.1: math.nan}),
     }
-    assert verdict(runs, "a", 0.1, quota=0).peers == {"near": 0.5}
-    assert verdict(runs, "a", 0.1, quota=0, tolerance=0.03).peers == {"near": 0.5, "far": 0.0}
+    after = verdict(runs | bad, "a", 0.1, quota=1)  # type: ignore[arg-type]
+    assert (after.stops, after.beaten_by, after.peers) == (True, before.beaten_by, before.peers)
+    assert after.unusable.keys() == bad.keys()
+    for name, why in after.unusable.items():
+        assert f"run {name!r} has " in why
+
+
+def test_a_run_that_diverged_stops() -> None:
+    for figure in (math.nan, math.inf, None):
+        own: Run = {"sizes": [90, 10], "at": [0.05, 1.0], "figures": {0.1: figure}}
+        found = verdict({"a": own, "worst": run(10, 99.0)}, "a", 0.1)
+        assert (found.stops, found.beaten_by) == (True, {10.0: "a figure that is not finite"})
+        assert not verdict({"a": {**own, "at": [0.05, 0.1]}}, "a", 0.1).stops  # it has nothing ahead
 
 
 @pytest.mark.parametrize(
@@ -166,18 +231,21 @@ def test_only_runs_as_far_from_a_removal_are_compared(own: list[float], other: l
         ({}, "run 'a' is not among the runs: there are none"),
         ({"b": run(1, 1)}, "run 'a' is not among the runs: 'b'"),
         ({"a": {"sizes": [1], "figures": {0.3: 1.0}}}, "run 'a' has no figure at share 0.1 of its steps, only at: 0.3"),
-        ({"a": run(1, math.nan)}, "run 'a' has a figure of nan"),
-        ({"a": run(1, 1.0), "b": run(1, math.inf)}, "run 'b' has a figure of inf"),
+        ({"a": run(1, "low")}, "run 'a' has a figure of 'low', which is no number"),
+        ({"a": run(1, 1.0, figures=[1.0])}, "run 'a' has figures [1.0]; they are a mapping from shares of its steps"),
+        ({"a": run(1, 1.0, figures={"early": 1.0})}, "run 'a' has figures at 'early', which is no number"),
+        ({"a": run(1, 1.0, sizes="12")}, "run 'a' has sizes '12'; they are a list"),
+        ({"a": run(1, 1.0, sizes=12)}, "run 'a' has sizes 12; they are a list"),
         ({"a": run(1, 1.0, errors={0.1: math.inf})}, "run 'a' has a standard error of inf"),
-        ({"a": run(1, 1.0, outcomes={0.1: [1.0, math.nan]})}, "run 'a' has a outcome of nan"),
+        ({"a": run(1, 1.0, outcomes={0.1: [1.0, math.nan]})}, "run 'a' has an outcome of nan"),
         ({"a": run(0, 1.0)}, "run 'a' has a planned size of 0; sizes are finite and above 0"),
         ({"a": run(1, 1.0, at=[0.5, 1.0])}, "run 'a' has 1 sizes, but 2 shares in `at`"),
         ({"a": {"sizes": [1], "figures": {500: 1.0}}}, "run 'a' has figures at 500, which is no share of its steps"),
         ({"a": run(1, 1.0, removals=[30])}, "run 'a' has removals at 30"),
         ({"a": run(1, 1.0, ended=2)}, "run 'a' has ended at 2"),
         (
-            {"a": run(1, 1.0, outcomes={0.1: [1, 2]}), "b": run(1, 0.0, outcomes={0.1: [1]})},
-            "runs 'b' and 'a' have outcomes of 1 and 2 examples",
+            {"a": run(1, 1.0, outcomes={0.1: [1]})},
+            "run 'a' has outcomes of 1 examples; to be paired they are a list of",
         ),
     ],
 )

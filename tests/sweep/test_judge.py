@@ -1,19 +1,21 @@
 """Who is judged by whom, and what a decision says."""
 
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from prunedlora.config.load import load_sweep
+from prunedlora.pruning.target import Start
 from prunedlora.results.record import Decision
+from prunedlora.sweep import judge as judge_module
 from prunedlora.sweep.judge import About, Judge
+from prunedlora.trial.planned_sizes import planned_sizes
 
 
-def about(*sizes: float, most: list[float] | None = None, **changes: Any) -> About:
-    given: Any = {
-        "least": list(sizes), "most": list(sizes) if most is None else most, "at": [1.0] * len(sizes), "group": "data",
-        "is_judged": True,
-    }  # fmt: skip
+def about(*sizes: float, **changes: Any) -> About:
+    given: Any = {"sizes": list(sizes), "at": [1.0] * len(sizes), "group": "data", "is_judged": True}
     return given | changes
 
 
@@ -61,9 +63,9 @@ def test_baselines_and_trials_of_unknown_sizes_are_not_judged() -> None:
         assert judge.look(key, look(9.0), False) is None
 
 
-def test_a_trial_is_beaten_only_by_what_is_no_larger_for_certain() -> None:
-    judge = judge_of(a=(about(100.0, most=[200.0]), 0.1), b=(about(100.0, most=[140.0]), 0.2))
-    judge.begin("c", about(150.0, most=[180.0]))
+def test_a_trial_is_beaten_only_by_what_is_planned_no_larger() -> None:
+    judge = judge_of(a=(about(151.0), 0.1), b=(about(150.0), 0.2))
+    judge.begin("c", about(150.0))
     found = judge.look("c", look(1.0), False)
     assert found is not None
     assert found["beaten_by"] == ({"size": 150.0, "by": "b"},)
@@ -72,6 +74,40 @@ def test_a_trial_is_beaten_only_by_what_is_no_larger_for_certain() -> None:
     found = judge.look("d", look(1.0), False)
     assert found is not None
     assert [each["size"] for each in found["beaten_by"]] == [150.0]
+
+
+def test_trials_of_one_plan_are_equally_large_though_only_bounds_are_known() -> None:
+    """The quickstart's: parameters are counted over all layers, so a rung comes out somewhere below its budget."""
+    trial = load_sweep(Path(__file__).parents[2] / "search_spaces" / "quickstart.yaml").trial
+    planned = planned_sizes(trial, Start({(16, 768): 16, (16, 1920): 8}), 720)
+    bounds = [each.bounds["adapter_params"] for each in planned]
+    assert any(least < most for least, most in bounds)
+    sizes = [each.size("adapter_params") for each in planned]
+    for size, (least, most) in zip(sizes, bounds, strict=True):
+        assert size == pytest.approx((least * most) ** 0.5)
+        assert size == least or least < most
+    judge, found = Judge(), {}
+    for key, loss in {"a": 0.1, "b": 0.2, "c": 1.0, "d": 0.15}.items():
+        judge.begin(key, about(*sizes, at=[each.share for each in planned]))
+        found[key] = judge.look(key, look(loss), False)
+    assert {key: each is not None and each["stops"] for key, each in found.items()} == {
+        "a": False, "b": False, "c": True, "d": False
+    }  # fmt: skip
+
+
+def test_who_has_ended_before_any_size_is_no_peer_and_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = judge_of(**BASELINES, c=(about(120.0), 1.0), d=(about(50.0), 0.0), e=(about(50.0, group="x"), 0.0))
+    judge.end("d", "stopped")
+    compared = []
+    whole = judge_module.verdict
+
+    def told(runs: Any, *given: Any, **settings: Any) -> Any:
+        compared.append(sorted(runs))
+        return whole(runs, *given, **settings)
+
+    monkeypatch.setattr(judge_module, "verdict", told)
+    judge.decide("c", 0.1)
+    assert compared == [["a", "b", "c"]]
 
 
 def test_other_data_other_examples_and_another_distance_from_a_removal_are_not_compared() -> None:

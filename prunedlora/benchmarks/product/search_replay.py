@@ -19,7 +19,8 @@ from prunedlora.results.ask import Ask
 from prunedlora.results.record import TrialRecord
 from prunedlora.study.kept_study import KeptStudy
 from prunedlora.study.rebuild import ask_seed
-from prunedlora.study.stopping import Run, verdict
+from prunedlora.study.stopping import verdict
+from prunedlora.study.stopping_looks import Run
 from prunedlora.study.suggest import as_params, fixed
 
 
@@ -184,7 +185,7 @@ class Replay:
 
     def _stops(self, run: _Out) -> bool:
         training, stopping = run.training, self._variant.stopping
-        self._runs[run.name] = training.run(run.step, ended=run.step >= training.end)
+        self._runs[run.name] = self._laboratory.run(run.place, run.step, ended=run.step >= training.end)
         if stopping is None or run.step >= training.end:
             return False
         is_look = run.step in {round(share * training.steps) for share in stopping.looks}
@@ -198,4 +199,4 @@ class Replay:
         self._num_stopped += stops
         self._told[run.ask.number] = self._laboratory.record(run.place, run.step, stopped=stops)
         if stops:
-            self._runs[run.name] = run.training.run(run.step, ended=True)
+            self._runs[run.name] = self._laboratory.run(run.place, run.step, ended=True)

@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from prunedlora.benchmarks.product.search_grid import Grid, Place
+from prunedlora.benchmarks.product.search_plans import NUMBER_BYTES, plans
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import TrialConfig
 from prunedlora.planned_size import PlannedSize
 from prunedlora.results.analysis.pareto import Objectives
 from prunedlora.results.record import Candidate, Environment, Failure, Figure, TrialRecord
 from prunedlora.served_slot import served_slot
-from prunedlora.study.stopping import Run
+from prunedlora.study.stopping_looks import Run
 
-NUMBER_BYTES = 4
-"""Of a number in A and B as stored."""
 OUTCOMES_AT = 0.1
 """The look of which a table has the loss of each example."""
 
@@ -69,14 +68,14 @@ class Training:
         """Steps that it takes."""
         return self.steps if self.failed is None else self.failed
 
-    def run(self, step: int, *, ended: bool) -> Run:
-        """As the stopping rule sees it once `step` steps are done; `ended`: nothing comes after them. Sizes that a
-        failed training never had are no plan of its configuration's here, since the table does not know them."""
+    def run(self, plan: Sequence[PlannedSize], step: int, *, ended: bool) -> Run:
+        """As the stopping rule sees it once `step` steps are done; `ended`: nothing comes after them. `plan`: its sizes
+        are those that a live sweep compares, by adapter_params."""
         figures = {at: figure for at, figure in self.looks.items() if at <= step}
         figures |= {each.step: (each.loss, each.loss_error) for each in self.candidates if each.step <= step}
         run: Run = {
-            "sizes": [each.params for each in self.candidates],
-            "at": [each.step / self.steps for each in self.candidates],
+            "sizes": [size for each in plan if (size := each.size("adapter_params")) is not None],
+            "at": [each.share for each in plan],
             "figures": {at / self.steps: loss for at, (loss, _) in figures.items()},
             "errors": {at / self.steps: error for at, (_, error) in figures.items()},
             "removals": [each / self.steps for each in self.removals],
@@ -129,22 +128,27 @@ class Laboratory:
         sizes = [each.params for training in self.trainings.values() for each in training.candidates]
         return min(sizes), max(sizes)
 
-    def planner(self, trial: TrialConfig) -> list[PlannedSize]:
-        """The sizes that the nearest training on record came to (a Planner)."""
+    @cached_property
+    def plans(self) -> dict[Place, tuple[PlannedSize, ...]]:
+        """What each training was planned to leave. Raises ValueError for a table that does not tell."""
+        return plans(
+            {place: self.grid.trial(place) for place in self.trainings},
+            {
+                place: [(each.step, each.params, each.max_rank) for each in training.candidates]
+                for place, training in self.trainings.items()
+            },
+            {place: training.steps for place, training in self.trainings.items()},
+        )
+
+    def run(self, place: Place, step: int, *, ended: bool) -> Run:
+        """The training at a place as the stopping rule sees it."""
+        return self.trainings[place].run(self.plans[place], step, ended=ended)
+
+    def planner(self, trial: TrialConfig) -> Sequence[PlannedSize]:
+        """What the nearest training on record was planned to leave (a Planner)."""
         values = trial.model_dump()
         given = {path: value for path in self.grid.values if (value := _at(values, path)) is not None}
-        training = self.trainings[self.nearest(self.grid.place(given))[0]]
-        return [
-            PlannedSize(
-                share=each.step / training.steps,
-                bounds={
-                    "adapter_params": (each.params, each.params),
-                    "adapter_bytes": (NUMBER_BYTES * each.params, NUMBER_BYTES * each.params),
-                    "max_rank": (each.max_rank, each.max_rank),
-                },
-            )
-            for each in training.candidates
-        ]
+        return self.plans[self.nearest(self.grid.place(given))[0]]
 
     def record(self, place: Place, step: int, *, stopped: bool) -> TrialRecord:
         """What a trial at the place leaves when it ends after `step` steps; `stopped`: by the rule."""
