@@ -50,6 +50,14 @@ def init(
         str | None,
         typer.Option(help="tokenizer, none, or a jinja file.", rich_help_panel=ROWS, show_default=False),
     ] = None,
+    delimiter: Annotated[
+        str | None,
+        typer.Option(help="Between the cells of csv files: ';'.", rich_help_panel=ROWS, show_default=False),
+    ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(help="Of files of text, by Python's names: cp1252.", rich_help_panel=ROWS, show_default="UTF-8"),
+    ] = None,
     subset: Annotated[
         str | None, typer.Option(help="Configuration of a Hub dataset.", rich_help_panel=ROWS, show_default=False)
     ] = None,
@@ -78,8 +86,9 @@ def init(
             raise typer.BadParameter(
                 "--format has no effect with --task text_classification; give --prompt and --target"
             )
-        if storage is not None and not storage.strip():
-            raise typer.BadParameter("--storage is empty")
+        for option, value in (("--model", model), ("--data", data), ("--storage", storage)):
+            if value is not None and not value.strip():
+                raise typer.BadParameter(f"{option} is empty")
         from torch.cuda import is_available
 
         from prunedlora.config.load import load_sweep
@@ -99,6 +108,8 @@ def init(
                 split=split,
                 validation=validation,
                 test=test,
+                delimiter=delimiter,
+                encoding=encoding,
                 storage=storage,
                 output=output,
             )

@@ -3,12 +3,15 @@
 And the plan that asks of kind confirm follow, written down before the first of them.
 """
 
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from prunedlora.results.record import SCHEMA_VERSION, Document, Json, Key
 
+TOO_LARGE: Final = "prunedlora:too_large"
+"""System attribute of an ask none of whose candidates can keep the sweep's limits on sizes: nothing is run, and the
+study is told that its settings are bad."""
 AskKind = Literal["search", "baseline", "confirm"]
 """search: what the sampler proposed, which counts as one of the sweep's `num_trials` and is told to it. baseline: a
 trial that the sweep's file lists. confirm: the configuration of a trial before with another seed, to see whether a
@@ -29,6 +32,11 @@ class Ask(Document):
     """Parameter → its distribution as JSON text by optuna.distributions.distribution_to_json."""
     system_attrs: dict[str, Json]
     """What the sampler remembers about the ask."""
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether it was passed over, since it can keep no limit on sizes."""
+        return TOO_LARGE in self.system_attrs
 
 
 class ConfirmedSetting(Document):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from prunedlora.config.space import SpaceEntry
+from prunedlora.results.ask import TOO_LARGE as TOO_LARGE
 from prunedlora.results.ask import Ask
 from prunedlora.study.listed_configurations import canonical_params, list_configurations
 
@@ -20,11 +21,6 @@ REPEATED = "prunedlora:repeated"
 INVALID = "prunedlora:invalid"
 """System attribute of an ask that is no trial, which none that was checked before showed: nothing is run, and the study
 is told that its settings are bad."""
-
-
-TOO_LARGE = "prunedlora:too_large"
-"""System attribute of an ask none of whose candidates can keep the sweep's limits on sizes: nothing is run, and the
-study is told that its settings are bad."""
 GIVEN = "prunedlora:given"
 """System attribute of an ask for what the sweep's file says is good: the parameters that the file gives."""
 

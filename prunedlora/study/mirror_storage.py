@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
-from prunedlora.config.mirror_url import JOURNAL, PASSWORD_VARIABLE
+from prunedlora.config.mirror_url import JOURNAL, PASSWORD_VARIABLE, shown
 from prunedlora.study.rebuild import quiet
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def opened(address: str) -> Iterator[BaseStorage]:
     except MirrorError:
         raise
     except Exception as error:  # of SQLAlchemy, a database's package or the file system
-        raise MirrorError(f"mirror {address}: {_words(error)}") from error
+        raise MirrorError(f"mirror {shown(address)}: {_words(error)}") from error
     finally:
         if isinstance(storage, RDBStorage):
             storage.remove_session()
@@ -67,7 +67,7 @@ def check_storage_of(address: str, study_names: tuple[str, ...], owner: str) -> 
             if study.study_name in study_names and found != owner:
                 whose = "no mirror of prunedlora" if found is None else f"the mirror of {found}"
                 raise MirrorError(
-                    f"mirror {address}: the study {study.study_name!r} there is {whose}, not of {owner}: give "
+                    f"mirror {shown(address)}: the study {study.study_name!r} there is {whose}, not of {owner}: give "
                     "this sweep another name, or the mirror another address (--set name=…, --set mirror=…)"
                 )
 
@@ -91,7 +91,7 @@ def _has_studies(address: str) -> bool:
         finally:
             engine.dispose()
     except Exception as error:  # of SQLAlchemy or the database's package
-        raise MirrorError(f"mirror {address} cannot be reached: {_words(error)}") from error
+        raise MirrorError(f"mirror {shown(address)} cannot be reached: {_words(error)}") from error
 
 
 def _url(address: str) -> "URL":
@@ -116,11 +116,11 @@ def _file_of(address: str) -> Path | None:
 def _check_file(address: str, path: Path) -> None:
     folder = path.absolute().parent
     if not folder.is_dir():
-        raise MirrorError(f"mirror {address}: there is no folder {folder}; make it, or give another address")
+        raise MirrorError(f"mirror {shown(address)}: there is no folder {folder}; make it, or give another address")
     if path.is_dir():
-        raise MirrorError(f"mirror {address}: {path} is a folder; give the address of a file")
+        raise MirrorError(f"mirror {shown(address)}: {path} is a folder; give the address of a file")
     if not os.access(path if path.exists() else folder, os.W_OK):
-        raise MirrorError(f"mirror {address}: {path} may not be written (by user {os.geteuid()})")
+        raise MirrorError(f"mirror {shown(address)}: {path} may not be written (by user {os.geteuid()})")
 
 
 def _words(error: Exception) -> str:

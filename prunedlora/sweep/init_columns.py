@@ -1,11 +1,13 @@
 """What rows are for, by the names and the contents of their columns: classes, answers, or a format that is known."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from prunedlora.sweep.init_error import InitError
 from prunedlora.sweep.shrink_base import CLASSIFICATION, GENERATION
+from prunedlora.tasks.data_error import DataError
 from prunedlora.tasks.rows.known_formats import PREFERENCES, ROW_FORMATS, row_reader
 from prunedlora.tasks.rows.row import Names
 from prunedlora.tasks.templates import parse
@@ -33,6 +35,10 @@ ANSWERS = (
 MOST_CLASSES = 200
 LEAST_OF_A_CLASS = 4
 """Rows a class, on average, by which a column is one of classes."""
+MOST_NUMBERS = 20
+"""Different numbers of a column up to which they may be names of classes, fractions among them too."""
+NO_NAME = "{}:!"
+"""What a template cannot name a column by."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,8 @@ def recognise(
     or are preferences.
     """
     if prompt is not None and target is not None:
+        for option, template in (("--prompt", prompt), ("--target", target)):
+            _check_template(option, template, columns)
         return _of_templates(prompt, target, values, reader, task)
     if row_format is not None:
         return Recognised(GENERATION, {"format": row_format}, f"rows of format {row_format}, as asked")
@@ -115,6 +123,8 @@ def _classes(
                 texts, label = (one,), other
     if texts is None or label is None:
         return None
+    _check_names((*texts, label))
+    _check_label(label, values[label])
     between = f" {reader.separator} " if reader.separator is not None else "\n"
     prompt = between.join(f"{{{text}}}" for text in texts)
     words = f"classes in {_columns([label])}, of {_columns(texts)}"
@@ -122,6 +132,7 @@ def _classes(
 
 
 def _answers(asked: str, answer: str, reader: Reader) -> Recognised:
+    _check_names((asked, answer))
     words = f"answers in {_columns([answer])} to {_columns([asked])}"
     if reader.has_chat_template:
         fields = {"prompt": f"{{{asked}}}", "target": f"{{{answer}}}"}
@@ -136,8 +147,11 @@ def _of_templates(
     fields = {"prompt": prompt, "target": target}
     if task is None:
         columns = parse(target).columns
-        is_class = target == f"{{{columns[0]}}}" and has_classes(values.get(columns[0], ()))
+        is_class = target == f"{{{columns[0]}}}" and has_classes(values[columns[0]])
         task = CLASSIFICATION if is_class else GENERATION
+    if task == CLASSIFICATION:
+        for column in parse(target).columns:
+            _check_label(column, values[column])
     what = "classes" if task == CLASSIFICATION else "answers"
     return Recognised(task, fields, f"{what}, by the templates that were given", is_asked=False)
 
@@ -146,6 +160,47 @@ def has_classes(values: Sequence[Any]) -> bool:
     """Whether a column's values look like names of classes: few, and each of many rows."""
     different = {str(value) for value in values}
     return 2 <= len(different) <= min(MOST_CLASSES, len(values) // LEAST_OF_A_CLASS)
+
+
+def _check_template(option: str, template: str, columns: Sequence[str]) -> None:
+    """Raises InitError for one that names no column of the data, or another besides."""
+    there = f"the columns are {', '.join(columns)}"
+    try:
+        named = parse(template).columns
+    except DataError as error:
+        raise InitError(f"{option}: {error}; {there}") from error
+    if missing := [column for column in named if column not in columns]:
+        raise InitError(f"{option} {template!r} names {missing[0]!r}, which is no column of the data: {there}")
+
+
+def _check_names(columns: Sequence[str]) -> None:
+    """Raises InitError for a column that no template can name."""
+    for column in columns:
+        if mark := next((mark for mark in NO_NAME if mark in column), None):
+            raise InitError(
+                f"column {column!r} has {mark!r} in its name, which no template can name: rename it in the data"
+            )
+
+
+def _check_label(column: str, values: Sequence[Any]) -> None:
+    """Raises InitError for numbers that are measured, and no names of classes."""
+    different = {str(value) for value in values}
+    if len(different) <= MOST_NUMBERS or not all(map(_is_number, different)):
+        return
+    are_whole = all(float(value).is_integer() for value in different)
+    if not are_whole or len(different) > min(MOST_CLASSES, len(values) // 2):
+        raise InitError(
+            f"column {column!r} holds numbers, {len(different):,} different ones in {len(values):,} rows: to learn "
+            "them as numbers (regression) is no task here; round them or put them into a few bins, which are classes, "
+            "or name another column by --prompt and --target"
+        )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _first(columns: Sequence[str], wanted: Sequence[str]) -> str | None:
@@ -168,6 +223,9 @@ def _columns(names: Sequence[str]) -> str:
 def _unknown(columns: Sequence[str], task: str | None) -> str:
     known = "; ".join(f"{name} ({', '.join(each.required)})" for name, each in ROW_FORMATS.items())
     what = "classes" if task == CLASSIFICATION else "what is asked and what is to be answered, or classes,"
+    if len(columns) == 1 and (mark := next((mark for mark in ";\t|," if mark in columns[0]), None)):
+        shown = "$'\\t'" if mark == "\t" else f"'{mark}'"
+        return f"the data have one column, {columns[0]!r}: if {mark!r} parts the cells, give --delimiter {shown}"
     return (
         f"the columns ({', '.join(columns)}) do not tell {what} by their names: give templates, as --prompt '{{text}}' "
         f"--target '{{label}}'" + ("" if task == CLASSIFICATION else f", or rows of a known format: {known}")

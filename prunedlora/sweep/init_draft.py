@@ -78,8 +78,13 @@ def draft(name: str, storage: str, model: ModelFacts, data: DataFacts, *, has_gp
         "evaluation": _evaluation(data, judged, notes),
     }
     notes["trial", "model"] = _model(model, has_gpu=has_gpu)
-    tree["baselines"] = [_baseline(rank)]
-    notes["baselines",] = ["Plain LoRA stands beside, at the same rate and length: what a ladder is to be measured by."]
+    rates = settings.baseline_rates(rate)
+    tree["baselines"] = [_baseline(rank, each) for rank in settings.BASELINE_RANKS for each in rates]
+    notes["baselines",] = [
+        f"Plain LoRA stands beside, as long as a ladder, each rank at {len(rates)} rates of the range that is "
+        "searched: a ladder is set against the best of them. That is a coarser choice than the search has; `prunedlora "
+        "compare STORE --by label` sets them beside each other."
+    ]
     tree["space"] = {
         "optimizer.learning_rate": {"log_uniform": settings.rate_range(rate)},
         "adapter.initial_rank": {"choice": [rank // 2, rank, rank * 2]},
@@ -254,9 +259,9 @@ def _evaluation(data: DataFacts, judged: _Judged, notes: Notes) -> dict[str, Any
     return section
 
 
-def _baseline(rank: int) -> dict[str, Any]:
-    plain = {"adapter.method": "rslora", "adapter.initial_rank": rank // 2, "pruning": None}
-    return {"label": f"LoRA of rank {rank // 2}", **plain}
+def _baseline(rank: int, rate: float) -> dict[str, Any]:
+    plain: dict[str, Any] = {"adapter.method": "rslora", "adapter.initial_rank": rank, "pruning": None}
+    return {"label": f"LoRA of rank {rank}, rate {rate:g}", **plain, "optimizer.learning_rate": rate}
 
 
 def _head_rate(rate: float) -> float:

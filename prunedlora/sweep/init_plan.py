@@ -16,6 +16,10 @@ from prunedlora.sweep.init_sources import find_rows
 from prunedlora.sweep.init_text import commented_yaml
 from prunedlora.sweep.preflight import preflight
 from prunedlora.sweep.shrink_base import GENERATION
+from prunedlora.tasks.file_formats import Reading
+
+MANY_TOKENS = 10**7
+"""Trained in a whole sweep: from here on, what they take is worth a look before."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class InitOptions:
     split: str | None = None
     validation: str | None = None
     test: str | None = None
+    delimiter: str | None = None
+    encoding: str | None = None
     storage: str | None = None
     output: Path | None = None
 
@@ -60,6 +66,7 @@ def write_sweep(options: InitOptions) -> Written:
         split=options.split,
         validation=options.validation,
         test=options.test,
+        reading=Reading(options.delimiter, options.encoding),
     )
     found = find_model(options.model)
     reader = Reader(found.writing_problem is None, getattr(found.tokenizer, "sep_token", None), found.has_chat_template)
@@ -114,7 +121,18 @@ def lines(written: Written, config: SweepConfig) -> Iterator[str]:
     yield f"Model: {written.model.kind}, {written.model.num_params:,} parameters"
     yield f"Data: {written.data.recognised.words}; {written.data.num_train:,} training examples"
     yield f"Judged by: {config.quality}"
-    yield f"Written: {written.path}; next: prunedlora search {written.path} --dry-run"
+    yield f"Written: {written.path}; next: prunedlora search {written.path} --dry-run{_plan(written, config)}"
+
+
+def _plan(written: Written, config: SweepConfig) -> str:
+    """That a sweep is planned before it is paid for, where it is long."""
+    training, lengths = config.trial.training, written.data.lengths
+    assert training.num_steps is not None, "a draft says how many"
+    trainings = config.num_trials + len(config.baselines)
+    tokens = trainings * training.num_steps * training.batch_size * lengths.median
+    if tokens < MANY_TOKENS:
+        return ""
+    return f", then prunedlora plan {written.path}: about {tokens / 1e6:,.0f} million tokens are trained in all"
 
 
 def _slug(name: str) -> str:

@@ -14,6 +14,8 @@ QUANTIZED = 13 * 10**9
 """Parameters from which on weights of 4 bits are suggested."""
 SLOW = 10**8
 """Parameters from which on a step takes long on a CPU."""
+BASELINE_RANKS = (8, 1)
+"""Of plain LoRA beside the search: what people take, and the least that there is."""
 PASSES = 3
 """Over the training examples, if that is neither very few nor very many steps."""
 LEAST_STEPS = 200
@@ -53,6 +55,11 @@ def learning_rate(family: str, hidden_size: int, rank: int) -> float:
 def rate_range(rate: float) -> list[float]:
     """Lowest and highest learning rate that is searched."""
     return [two_digits(rate / RATE_WIDTH), two_digits(rate * RATE_WIDTH)]
+
+
+def baseline_rates(rate: float) -> list[float]:
+    """Learning rates of plain LoRA, of the range that is searched: a factor of two apart."""
+    return [two_digits(rate * part) for part in (0.5, 1.0, 2.0)]
 
 
 @dataclass(frozen=True)

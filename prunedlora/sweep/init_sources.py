@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
+from prunedlora.config.source_section import SourceConfig
 from prunedlora.sweep.init_error import InitError
 from prunedlora.tasks.data_error import DataError
-from prunedlora.tasks.file_formats import split_name
+from prunedlora.tasks.file_formats import AS_NAMED, Reading, split_name
 from prunedlora.tasks.generated_data import GENERATED, generate
 from prunedlora.tasks.library_data import load_from_hub
 from prunedlora.tasks.local_data import load_local, local_path
@@ -34,37 +37,61 @@ class Rows:
     values: Mapping[str, Sequence[Any]]
 
 
-def find_rows(name: str, *, subset: str | None, split: str | None, validation: str | None, test: str | None) -> Rows:
+def find_rows(
+    name: str,
+    *,
+    subset: str | None,
+    split: str | None,
+    validation: str | None,
+    test: str | None,
+    reading: Reading = AS_NAMED,
+) -> Rows:
     """The rows of train, and the sources of the splits that the data, or others that are named, have of their own.
 
-    With `split` everything is made of that one. Raises DataError for data that are not there, cannot be read or have
-    several splits of other names; InitError for a split or a subset of what has none.
+    `reading`: of its files and of those of `validation` and `test`. With `split` everything is made of that one. Raises
+    DataError for data that are not there, cannot be read or have several splits of other names; InitError for a split
+    or a subset of what has none, and for a delimiter or an encoding that is none.
     """
     sources: dict[str, Mapping[str, Any]] = {}
     base = {"name": name} | ({} if subset is None else {"subset": subset})
+    text = {field: value for field, value in vars(reading).items() if value is not None}
+    _check_reading(text)
     if name.startswith(GENERATED):
-        if given := [option for option, value in (("--split", split), ("--subset", subset)) if value is not None]:
+        options = {"split": split, "subset": subset, **text}
+        if given := [f"--{option}" for option, value in options.items() if value is not None]:
             raise InitError(f"{given[0]} has no effect on {name!r}, which is generated; remove it")
         sources[TRAIN] = base | {"seed": GENERATED_SEED, "num_examples": GENERATED_EXAMPLES}
         entries = [entry for entry, _ in generate(name, {}, GENERATED_SEED, min(MOST_ROWS, GENERATED_EXAMPLES))]
         columns = list(entries[0])
         values: dict[str, list[Any]] = {column: [entry[column] for entry in entries] for column in columns}
     else:
-        columns, values, found = _read(name, subset, split)
+        if text and local_path(name) is None:
+            raise InitError(f"--{next(iter(text))} has no effect on {name!r}, which is no file here; remove it")
+        columns, values, found = _read(name, subset, split, reading)
+        base |= text
         sources |= {part: base | ({} if own is None else {"split": own}) for part, own in found.items()}
     for part, other in (("validation", validation), ("test", test)):
         if other is not None:
-            sources[part] = {"name": other}
+            sources[part] = {"name": other, **text}
     return Rows(sources, tuple(columns), values)
 
 
+def _check_reading(text: Mapping[str, str]) -> None:
+    """Raises InitError for what no source of a sweep may have."""
+    for field, value in text.items():
+        try:
+            SourceConfig.model_validate({"name": "a file", field: value})
+        except ValidationError as error:
+            raise InitError(f"--{field} {value!r}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
+
+
 def _read(
-    name: str, subset: str | None, split: str | None
+    name: str, subset: str | None, split: str | None, reading: Reading
 ) -> tuple[list[str], dict[str, list[Any]], dict[str, str | None]]:
     """(columns, column → values of some rows, split → what it is called at the source)."""
     found: dict[str, str | None] = {TRAIN: split}
     try:
-        table = _table(name, subset, split, [])
+        table = _table(name, subset, split, [], reading)
     except DataError:
         names = [] if split is not None else split_names(name, subset)
         if TRAIN not in names:
@@ -73,21 +100,21 @@ def _read(
         for part, known in (("validation", VALIDATION), ("test", TEST)):
             if (own := next((one for one in known if one in names), None)) is not None:
                 found[part] = own
-        table = _table(name, subset, TRAIN, [])
+        table = _table(name, subset, TRAIN, [], reading)
     if table.num_rows == 0:
         raise InitError(f"dataset {name!r} has no rows")
-    table = _table(name, subset, found[TRAIN], table.column_names)
+    table = _table(name, subset, found[TRAIN], table.column_names, reading)
     most = min(table.num_rows, MOST_ROWS)
     # Evenly from first to last: files are often sorted by class.
     rows = [number * table.num_rows // most for number in range(most)]
     return table.column_names, table.take(rows, table.column_names), found
 
 
-def _table(name: str, subset: str | None, split: str | None, columns: Sequence[str]) -> Table:
+def _table(name: str, subset: str | None, split: str | None, columns: Sequence[str], reading: Reading) -> Table:
     path = local_path(name)
     if path is None:
         return load_from_hub(name, subset, split, None)
-    return load_local(path, name, subset, split, None, columns)
+    return load_local(path, name, subset, split, None, columns, reading)
 
 
 def split_names(name: str, subset: str | None) -> list[str]:

@@ -32,9 +32,20 @@ def _block(
             yield from _block(value, notes, place)
         elif isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
             yield f"{pad}{_flow(key)}:"
-            yield from (f"{pad}  - {_flow(one)}" for one in value)
+            for one in value:
+                yield from _item(one, f"{pad}  ")
         else:
             yield line
+
+
+def _item(entry: Mapping[str, Any], pad: str) -> Iterator[str]:
+    """Of a list, in lines of its own where it is too long for one."""
+    line = f"{pad}- {_flow(entry)}"
+    if len(line) <= WIDTH:
+        yield line
+        return
+    for number, (key, value) in enumerate(entry.items()):
+        yield f"{pad}{' ' if number else '-'} {_flow(key)}: {_flow(value)}"
 
 
 def _comment(paragraphs: Sequence[str], depth: int) -> Iterator[str]:

@@ -19,6 +19,8 @@ REFUSED = {
         "--format has no effect with --task text_classification",
     ),
     "an empty storage": (["--storage", " "], "--storage is empty"),
+    "no data": (["--data", ""], "--data is empty"),
+    "no model": (["--model", " "], "--model is empty"),
 }
 
 

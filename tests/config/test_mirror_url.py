@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from prunedlora.config.load import parse_sweep
-from prunedlora.config.mirror_url import mirror_address
+from prunedlora.config.mirror_url import mirror_address, shown
 from tests.config.refused import error_of
 
 
@@ -20,6 +20,8 @@ from tests.config.refused import error_of
         "postgresql+psycopg2://me@db.example:5432/studies?sslmode=require",
         "mysql+pymysql://me@db/studies",
         "journal:/shared/study.log",
+        "postgresql://me@[::1]:5432/studies",
+        "postgresql://[::1]/studies",
     ],
 )
 def test_an_address_is_taken_as_it_is(tree: dict[str, Any], address: str) -> None:
@@ -39,6 +41,11 @@ def test_it_may_be_switched_off_and_is_on_by_itself(tree: dict[str, Any]) -> Non
         ("journal:", "names no file; write journal:PATH"),
         ("sqlite://", "names no file"),
         ("sqlite:///:memory:", "names no file, and others could not look into it"),
+        ("sqlite://relative.db", "takes another slash before its path: write sqlite:///PATH"),
+        ("sqlite:///file::memory:?uri=true", "'sqlite:///file::memory:?…' names no file"),
+        ("sqlite:/// ", "names no file"),
+        ("journal: ", "'journal: ' names no file; write journal:PATH"),
+        ("postgresql://me@host:abc/studies", "its port is no number; write postgresql://USER@HOST:PORT/DATABASE"),
         ("postgresql://me@host", "names no database; write postgresql://USER@HOST/DATABASE"),
         ("postgresql://me@host/?x=1", "names no database"),
     ],
@@ -56,6 +63,15 @@ def test_what_is_no_address_is_refused(tree: dict[str, Any], address: str, messa
         "mysql://me:hunter2@host",
         "me:hunter2@host/studies",
         "postgres://me:hunter2@host/studies",
+        "postgresql://me:hunter2",
+        "postgresql://me:hun?ter2@host/studies",
+        "mysql://me@host/studies?passwd=hunter2",
+        "postgresql://me@host/studies?PASSWORD=hunter2",
+        "postgresql://me@host/studies?sslmode=require&sslpassword=hunter2",
+        "postgresql://me@host/studies?sslkey=hunter2",
+        "sqlite:///x.db?password=hunter2",
+        "sqlite://me:hunter2@host/x.db",
+        "journal:redis://:hunter2@host/0",
     ],
 )
 def test_a_password_is_refused_and_not_shown(tree: dict[str, Any], address: str) -> None:
@@ -67,6 +83,11 @@ def test_a_password_is_refused_and_not_shown(tree: dict[str, Any], address: str)
 def test_it_is_said_where_a_password_goes() -> None:
     with pytest.raises(ValueError, match="PRUNEDLORA_MIRROR_PASSWORD"):
         mirror_address("postgresql://me:hunter2@host/studies")
+
+
+def test_messages_show_no_value_of_a_parameter() -> None:
+    assert shown("postgresql://me@host/studies?sslmode=require") == "postgresql://me@host/studies?…"
+    assert shown("journal:what?.log") == "journal:what?.log"
 
 
 def test_an_unknown_logger_is_refused(tree: dict[str, Any]) -> None:

@@ -95,3 +95,45 @@ def test_classes_are_few_and_of_many_rows() -> None:
     assert not has_classes(["front"] * 40), "one class is none"
     assert not has_classes(MANY)
     assert not has_classes([])
+
+
+def test_one_column_may_be_several() -> None:
+    for column, said in (("text;label", "--delimiter ';'"), ("text\tlabel", "--delimiter $'\\t'")):
+        with pytest.raises(InitError) as caught:
+            recognise([column], {column: MANY}, CHAT)
+        assert str(caught.value).endswith(said)
+
+
+def test_templates_name_columns_of_the_data() -> None:
+    values = {"a": MANY, "b": FEW}
+    for prompt, target, said in (
+        ("a", "{b}", r"--prompt: template 'a' names no column; .*; the columns are a, b"),
+        ("{a}", "b", r"--target: template 'b' names no column; .*; the columns are a, b"),
+        ("{a} {A}", "{b}", r"--prompt '\{a\} \{A\}' names 'A', which is no column of the data: the columns are a, b"),
+    ):
+        for task in (None, "text_classification"):
+            with pytest.raises(InitError, match=said):
+                recognise(["a", "b"], values, CHAT, prompt=prompt, target=target, task=task)
+
+
+def test_numbers_that_are_measured_are_no_classes() -> None:
+    scores, counts = [f"{number / 7:.3f}" for number in range(40)], [*range(40)]
+    for column in (scores, counts):
+        values = {"text": MANY, "label": column}
+        with pytest.raises(
+            InitError, match=r"column 'label' holds numbers, 40 different ones in 40 rows: .*regression"
+        ):
+            recognise(["text", "label"], values, ENCODER)
+        given = {"prompt": "{text}", "target": "{label}", "task": "text_classification"}
+        with pytest.raises(InitError, match="regression"):
+            recognise(["text", "label"], values, ENCODER, **given)
+    numbered = {"text": MANY * 2, "label": [*range(30), *range(30), *range(20)]}
+    assert recognise(["text", "label"], numbered, ENCODER).task == "text_classification"
+    halves = {"text": MANY, "label": ["0.5", "1.0", "1.5", "2.0"] * 10}
+    assert recognise(["text", "label"], halves, ENCODER).task == "text_classification"
+
+
+def test_a_column_that_no_template_can_name_is_named() -> None:
+    for name in ("te{xt", "a:b"):
+        with pytest.raises(InitError, match=f"column '{name}' has .* in its name, which no template can name"):
+            recognise([name, "label"], {name: MANY, "label": FEW}, ENCODER)

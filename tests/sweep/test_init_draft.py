@@ -81,7 +81,14 @@ def test_every_combination_loads(tmp_path: Path) -> None:
         assert trial.training.num_steps >= 4 * len(rungs), "each rung trains"
         assert (trial.data.max_length or 0) <= (MODELS[model][4] or 10**9)
         assert sweep.resources.gpus_per_worker == has_gpu
-        assert sweep.baseline_labels() == [f"LoRA of rank {16 if model in ('8B', '14B') else 8}"]
+        plain = [
+            (each.adapter.initial_rank, each.optimizer.learning_rate)
+            for each in sweep.baseline_trials()
+            if each.adapter
+        ]
+        assert {rank for rank, _ in plain} == {8, 1}
+        assert all(low < tried < high for _, tried in plain)
+        assert len(set(plain)) == len(set(sweep.baseline_labels())) == 6
 
 
 def test_comments_name_what_was_measured() -> None:

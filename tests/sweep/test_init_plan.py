@@ -1,6 +1,7 @@
 """Sweep files made of tiny models and data, which a preflight takes as they are; or what is refused, and no file."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from prunedlora.config.identity import LocationError
 from prunedlora.config.load import load_sweep
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.sweep.init_error import InitError
+from prunedlora.sweep.init_facts import Lengths
 from prunedlora.sweep.init_plan import InitOptions, lines, write_sweep
-from prunedlora.sweep.init_sources import split_names
+from prunedlora.sweep.init_sources import find_rows, split_names
 from prunedlora.tasks.data_error import DataError
+from prunedlora.tasks.file_formats import Reading
 from prunedlora.training.model import ModelError
 from tests.tiny import WORDS, make_data, make_decoder, make_model
 
@@ -155,3 +158,36 @@ def test_several_gguf_files_are_a_question(home: Path, tmp_path: Path) -> None:
     options = InitOptions(str(tmp_path), str(home / "labels.csv"), has_gpu=False, output=tmp_path / "s.yaml")
     with pytest.raises(InitError, match=r"has 2 GGUF files \(a\.gguf, b\.gguf\)"):
         write_sweep(options)
+
+
+def test_files_say_how_they_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(
+        "\n".join(["text;label", *(f"café {number};{'ab'[number % 2]}" for number in range(9))]).encode("cp1252")
+    )
+    nothing: dict[str, Any] = dict.fromkeys(("subset", "split", "validation", "test"))
+    rows = find_rows(str(path), **nothing, reading=Reading(";", "cp1252"))
+    assert (rows.columns, rows.values["text"][1]) == (("text", "label"), "café 1")
+    assert rows.sources["train"] == {"name": str(path), "delimiter": ";", "encoding": "cp1252"}
+    for reading, said in (
+        (Reading(delimiter="ab"), "--delimiter 'ab': String should have at most 1 character"),
+        (Reading(encoding="no-such"), "--encoding 'no-such': encoding 'no-such' is none of text files"),
+    ):
+        with pytest.raises(InitError, match=said):
+            find_rows(str(path), **nothing, reading=reading)
+    with pytest.raises(InitError, match=r"--delimiter has no effect on 'owner/data', which is no file here; remove it"):
+        find_rows("owner/data", **nothing, reading=Reading(";"))
+    with pytest.raises(
+        InitError, match=r"--encoding has no effect on 'reasoning_gym:x', which is generated; remove it"
+    ):
+        find_rows("reasoning_gym:x", **nothing, reading=Reading(encoding="utf-16"))
+
+
+def test_a_long_sweep_is_to_be_planned(home: Path, tmp_path: Path) -> None:
+    options = InitOptions(str(home / "encoder"), str(home / "labels.csv"), has_gpu=False, output=tmp_path / "t.yaml")
+    written = write_sweep(options)
+    sweep = load_sweep(written.path)
+    assert "prunedlora plan" not in [*lines(written, sweep)][-1]
+    data = replace(written.data, lengths=Lengths(3000, 4000, 5000))
+    long = sweep.model_copy(update={"num_trials": 1000})
+    assert "--dry-run, then prunedlora plan " in [*lines(replace(written, data=data), long)][-1]

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from prunedlora.results.analysis.confirmation_document import confirmation_documents
+from prunedlora.results.analysis.early_ends import stopped_facts
 from prunedlora.results.analysis.evaluation_time import evaluation_share
 from prunedlora.results.analysis.harness_quality import split_text
 from prunedlora.results.analysis.original import original_facts, original_name
@@ -92,8 +93,10 @@ def report_document(summary: Summary, findings: Findings) -> dict[str, Any]:
             if record.failure is not None
         ],
         "stopped": [
-            {"key": record.key, "label": record.label, "candidates": _left(record)} for record in summary.stopped
+            {"key": record.key, "label": record.label, **stopped_facts(record), "candidates": _left(record)}
+            for record in summary.stopped
         ],
+        "num_too_large": sum(ask.is_too_large for ask in summary.asks),
         "command": summary.store.read_command(),
         "contents": summary.store.binding.read_contents(),
         "sweep_file": summary.sweep,

@@ -6,6 +6,7 @@ from rich.text import Text
 from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.confirmation_text import fresh_sentences
 from prunedlora.results.analysis.decision import Decision, decide
+from prunedlora.results.analysis.early_ends import too_large_text
 from prunedlora.results.analysis.evaluation_time import judged_text
 from prunedlora.results.analysis.harness_quality import unmeasured_text
 from prunedlora.results.analysis.serving import refused_text
@@ -60,6 +61,8 @@ def overview(summary: Summary) -> Group:
             parts.append(Text(sharing))
     if summary.records:
         parts.append(Text(f"Cost: {cost_of(summary.records).text()}."))
+    if passed_over := too_large_text(summary.asks):
+        parts.append(Text(passed_over))
     if (plan := plan_findings(summary)) is not None:
         parts.append(Text(f"Plan: {plan.text()}."))
     if throughputs := throughputs_text(summary.records):

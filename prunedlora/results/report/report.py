@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 import yaml
 
 from prunedlora.results.analysis.confirmation_text import fresh_sentences
+from prunedlora.results.analysis.early_ends import beaten_text, too_large_text
 from prunedlora.results.analysis.evaluation_time import judged_text
 from prunedlora.results.analysis.harness_quality import (
     examples_text,
@@ -66,8 +67,8 @@ def shares_text(shares: Mapping[str, float]) -> str:
 
 
 FUNCTIONS = (
-    answer.how_made, answer.with_interval, beside_base, cut_text, export_command, is_untrained, left_text, made_word,
-    milliseconds, number_text, shares_text, slot_cell, slot_sentence, throughput_text, title_of,
+    answer.how_made, answer.with_interval, beaten_text, beside_base, cut_text, export_command, is_untrained, left_text,
+    made_word, milliseconds, number_text, shares_text, slot_cell, slot_sentence, throughput_text, title_of,
 )  # fmt: skip
 """What the templates call, by their names."""
 
@@ -159,6 +160,7 @@ def report_html(summary: Summary, findings: Findings) -> str:
         paths=paths,
         methods=Counter(method(record) for record in records).most_common(),
         cost=cost_of(summary.records),
+        passed_over=too_large_text(summary.asks),
         judged=judged_text(summary.records),
         throughputs=throughputs_text(summary.records),
         spent=spent_text(quality, None if summary.exported is None else summary.exported.test),

@@ -8,19 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from prunedlora.config.metric_names import COLUMNS, taken_names
 from prunedlora.results.analysis.decision import decide
 from prunedlora.results.analysis.latency_document import Conditions, Latency, write_latency
 from prunedlora.results.analysis.summary import summarize
-from prunedlora.results.ask import Ask
+from prunedlora.results.ask import TOO_LARGE, Ask
 from prunedlora.results.exported_adapter import ExportedAdapter
 from prunedlora.results.figure_text import bytes_text, figure_text
 from prunedlora.results.importances_document import Importances, ObjectiveImportances, write_importances
-from prunedlora.results.record import BaseReference, Figure, JudgedByLoss, RecordError
+from prunedlora.results.record import BaseReference, Beaten, Decision, Figure, JudgedByLoss, Look, RecordError
 from prunedlora.results.report.front_chart import front_chart
 from prunedlora.results.report.front_files import candidate_rows, columns_of, front_document, front_rows
 from prunedlora.results.report.front_png import front_png
+from prunedlora.results.report.overview import overview
 from prunedlora.results.report.parallel_chart import parallel_chart
 from prunedlora.results.report.report import write_report
 from prunedlora.results.report.verdict import decision_document
@@ -366,7 +368,34 @@ def test_failed_and_stopped_trials_are_listed(filled):
         "1 candidate: 10 3" in words
     )
     assert "1 of 4 trials were stopped early" in words
-    assert "b2 100% 0.400 ± 0.010 60" in words
+    assert "they promised less than others; their candidates count" in words
+    assert "b2 100% 0.400 ± 0.010 60" in words  # by another rule: where, and by whom, is not known
+
+
+def test_stopped_trials_say_where_and_by_whom(fill, record, candidate):
+    beaten = tuple(Beaten(size=size, by=by) for size, by in ((4.0, "a1"), (8.0, "c3"), (9.0, "a1")))
+    figure = Figure(value=1.0, num_examples=2)
+    look = Look(step=20, share=0.1, loss=figure, decision=Decision(stops=True, beaten_by=beaten))
+    store = fill(record("a1"), record("b2", status="stopped").model_copy(update={"candidates": (), "looks": (look,)}))
+    words = Page(page_of(store)).words
+    assert "b2 10% of its steps a1, c3 no candidate measured" in words
+    assert "their candidates count" not in words
+    (found,) = json.loads(read(store, "report.json"))["stopped"]
+    assert (found["share"], found["step"], found["candidates"]) == (0.1, 20, [])
+    assert [(each["size"], each["by"]) for each in found["beaten_by"]] == [(4.0, "a1"), (8.0, "c3"), (9.0, "a1")]
+
+
+def test_suggestions_that_were_too_large_are_counted(filled):
+    assert "passed over" not in Page(page_of(filled)).words
+    for number in range(2):
+        ask(filled, number, "a1", {"optimizer.learning_rate": 0.1}, {TOO_LARGE: "too large"})
+    said = "2 suggestions were passed over as too large: none of their adapters could keep the constraints."
+    summary = write_report(filled)
+    assert said in Page(read(filled, "report.html")).words
+    assert json.loads(read(filled, "report.json"))["num_too_large"] == 2
+    console = Console(record=True, width=200, file=io.StringIO())
+    console.print(overview(summary))
+    assert said in console.export_text()
 
 
 def test_the_page_says_why_there_are_no_importances(filled):
@@ -391,12 +420,19 @@ def test_importances_are_shares_or_a_reason():
         ObjectiveImportances(shares=None)
 
 
-def ask(store, number, key, params):
+def ask(store, number, key, params, system_attrs=None):
     attributes = {"low": 0.01, "high": 1.0, "log": True, "step": None}
     text = json.dumps({"name": "FloatDistribution", "attributes": attributes})
     distributions = dict.fromkeys(params, text)
     store.write_ask(
-        Ask(number=number, key=key, kind="search", params=params, distributions=distributions, system_attrs={})
+        Ask(
+            number=number,
+            key=key,
+            kind="search",
+            params=params,
+            distributions=distributions,
+            system_attrs=system_attrs or {},
+        )
     )
 
 
