@@ -179,7 +179,7 @@ class KeptStudy:
         if is_startup or again >= max(MOST_SAMPLED, self._num_aimed):
             params = quasi_random(self._space, ask_seed(self._seed, 0, again), len(searched))
         given = next_given(self._given, searched)
-        return (params, {}) if given is None else (params | given, {GIVEN: dict(given)})
+        return (params, {}) if given is None else (params | given, {GIVEN: given})
 
     def _trials(self) -> Iterator[FrozenTrial]:
         for warm in self.warm:
