@@ -21,7 +21,7 @@ def test_of_the_recommended_adapter_it_is_what_the_report_says(store_of):
     assert told.document | {"at_most": None, "best_accuracy": None} == {
         "recommended": "k3@10", "is_recommended": True, "within": 0.02, "told": "measured", "best": "k0@10",
         "best_accuracy": None, "worse_by": told.document["worse_by"], "at_most": None, "confidence": 0.95,
-        "num_compared": 4, "unproven": None, "caveats": [], "warning": None,
+        "num_compared": 4, "unproven": None, "caveats": [], "warning": None, "limits": {},
     }  # fmt: skip
     assert told.is_chosen
 
