@@ -19,7 +19,8 @@ class StoppingConfig(Section):
 
     then: Literal["stop", "pause"] = "stop"
     """What becomes of it. stop: it ends, and its candidates count. pause: the same, and its checkpoint stays; once
-    nothing is left to ask it is judged again, by what the others have come to, and goes on where nothing beats it."""
+    nothing is left to ask it is judged again, by what the others have come to, and goes on where nothing beats it.
+    Checkpoints of those that stay stopped are deleted then (retention.checkpoints: until_completed)."""
     looks: list[Annotated[float, Field(gt=0.0, lt=1.0)]] = Field(default=[0.1])
     """Shares of the steps at which is looked, besides a trial's own candidates on the way (milestones, rungs). A look
     is no candidate."""

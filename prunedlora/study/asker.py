@@ -185,6 +185,10 @@ class Asker:
         self._begin()
         return record
 
+    def note(self, record: TrialRecord) -> None:
+        """A trial that had a record, and was not out, has another one: it went on. The study is told nothing of it."""
+        self._records[record.key] = record
+
     def _write_baseline(self, trial: TrialConfig, label: str | None) -> Ask | None:
         key = trial_key(trial)
         repeated = key in self._asked or key in self._records

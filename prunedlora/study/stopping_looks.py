@@ -24,7 +24,7 @@ class Run(TypedDict):
     """Share at which each of `sizes` is reached; left out: all at the end."""
     errors: NotRequired[Mapping[float, float]]
     """Share → standard error of the figure."""
-    outcomes: NotRequired[Mapping[float, Sequence[float]]]
+    outcomes: NotRequired[Mapping[float, Sequence[float] | NDArray[numpy.float64]]]
     """Share → what the figure is the mean of, example by example, the same examples in the same order in all runs:
     differences between runs are paired then."""
     removals: NotRequired[Sequence[float]]

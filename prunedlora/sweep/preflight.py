@@ -158,6 +158,9 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
         _check_sizes(trial, splits, config.resources.num_workers)
         if config.stopping is not None:
             _check_looks(config.stopping, trial, len(splits.validation), config.resources.num_workers)
+            if name == BASE and config.num_trials > 0 and (where or not config.space):
+                with _told(where):
+                    _check_look_steps(config.stopping, steps)
         if identity not in documents:
             harness = load_harness(trial, config.resources.num_workers)
             documents[identity] = 0 if harness is None else harness.num_documents
@@ -301,6 +304,19 @@ def _check_looks(stopping: StoppingConfig, trial: TrialConfig, num_validation: i
         raise PreflightError(
             f"stopping.examples {asked} is below resources.num_workers {num_workers}: each needs an example"
         )
+
+
+def _check_look_steps(stopping: StoppingConfig, num_steps: int) -> None:
+    """Of a training that has steps: each look falls on one before its last."""
+    for share in stopping.looks if num_steps else ():
+        if not 0 < round(share * num_steps) < num_steps:
+            raise PreflightError(
+                f"stopping.looks {share:g} of {num_steps} steps is no step on the way; take shares that are nearest to "
+                f"steps 1 to {num_steps - 1}"
+                if num_steps > 1
+                else f"stopping.looks {share:g}: a training of one step has none on the way; take more steps, or set "
+                "stopping to null"
+            )
 
 
 def _check_head(trial: TrialConfig, task: Task, model: PreTrainedModel, heads: Sequence[str]) -> None:

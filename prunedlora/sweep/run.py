@@ -110,7 +110,8 @@ def run_sweep(
         asker.planner = opening.planner
         run.judging = Judging.of(config, store, opening.planner)
         if run.judging is not None and pauses:
-            run.asker = SecondChance(asker, store, run.judging.going_on)
+            keeps = config.retention.checkpoints == "always"
+            run.asker = SecondChance(asker, store, run.judging.going_on, keep_checkpoints=keeps)
         leaving.enter_context(seen_elsewhere(config, store, asker, console))
         if run.asker.num_left and run.meter is not None and run.meter.is_spent:
             run.ending = "the device hours are spent"

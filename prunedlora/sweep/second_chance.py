@@ -2,7 +2,7 @@
 others did not keep it."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import TrialRecord
@@ -19,8 +19,18 @@ class SecondChance:
     study they stay what they were when they were stopped: there is nothing left to ask.
     """
 
-    def __init__(self, asker: Asker, store: Store, going_on: Callable[[], Sequence[tuple[Ask, float]]]) -> None:
-        """`going_on`: the trials that go on now, in order, and their losses."""
+    def __init__(
+        self,
+        asker: Asker,
+        store: Store,
+        going_on: Callable[[], Sequence[tuple[Ask, float]]],
+        *,
+        keep_checkpoints: bool = False,
+    ) -> None:
+        """`going_on`: the trials that go on now, in order, and their losses. `keep_checkpoints`: also of those that
+        stay stopped."""
+        self._keep_checkpoints = keep_checkpoints
+        self._given_up: set[str] = set()
         self._asker = asker
         self._store = store
         self._going_on = going_on
@@ -86,7 +96,12 @@ class SecondChance:
     def end(self, number: int) -> TrialRecord | None:
         """Takes a trial back; its record, or None when it has none."""
         ask = self._out.pop(number, None)
-        return self._asker.end(number) if ask is None else self._store.read_record(ask.key)
+        if ask is None:
+            return self._asker.end(number)
+        record = self._store.read_record(ask.key)
+        if record is not None:
+            self._asker.note(record)
+        return record
 
     def stop(self) -> None:
         self._stopped = True
@@ -98,6 +113,23 @@ class SecondChance:
 
     def _look_again(self) -> None:
         """Where everything has ended: who goes on. One that came back too often without having ended is left out."""
-        if not self._stopped and self.finished:
-            asks = (ask for ask, _ in self._going_on())
-            self._waiting.extend(ask for ask in asks if self._num_begun[ask.key] < MOST_LOST)
+        if self._stopped or not self.finished:
+            return
+        going_on = [ask for ask, _ in self._going_on()]
+        for ask in going_on:
+            if self._num_begun[ask.key] < MOST_LOST:
+                self._waiting.append(ask)
+            elif ask.key not in self._given_up:
+                self._given_up.add(ask.key)
+                self.problems.append(
+                    f"trial {ask.key}, which was stopped and was to go on, ended {MOST_LOST} times as it was; it is "
+                    "left to the next run of the same command"
+                )
+        if not self._waiting and not self._keep_checkpoints:
+            self._drop_checkpoints({ask.key for ask in going_on})
+
+    def _drop_checkpoints(self, going_on: Set[str]) -> None:
+        """Of those that stay stopped: by now nobody who beat them is taken back, and further ones only add to them."""
+        for record in self._asker.records:
+            if record.stopped_at is not None and record.key not in going_on and self._store.checkpoints(record.key):
+                self._store.delete_folder(self._store.trial_path(record.key, "checkpoints"))

@@ -67,7 +67,9 @@ class Looker:
         one that the training stands at; None: there is none.
 
         A look that is in the store is neither taken nor decided again, so that a trial that was killed repeats it. One
-        that cannot be taken, for want of memory or by a loss that is not finite, is left out. Raises StaleWriterError.
+        that cannot be taken, for want of memory or by a loss that is not finite, is left out and the log says so: a
+        store holds finite figures only, and a training that has diverged fails by itself, at the next of its own losses
+        that is not finite. Raises StaleWriterError.
         """
         step, is_first = self.live.step, self._is_first
         if not 0 < step < self.live.num_steps:

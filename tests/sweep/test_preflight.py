@@ -61,6 +61,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             "cuts.screen_examples 1 is below resources.num_workers 2: each needs an example",
         ),
         ("stopping", {"examples": 1}, "stopping.examples 1 is below resources.num_workers 2: each needs an example"),
+        ("stopping", {"looks": [0.01]}, "stopping.looks 0.01 of 12 steps is no step on the way; take shares that are"),
+        ("stopping", {"looks": [0.5, 0.98]}, "stopping.looks 0.98 of 12 steps is no step on the way"),
         ("stopping", {"examples": 21}, "stopping.examples 21 is above the 20 validation examples that candidates"),
     ],
 )

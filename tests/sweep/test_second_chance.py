@@ -117,6 +117,9 @@ class Asks:
 
     def __init__(self) -> None:
         self.waiting, self.out, self.is_over = [ask(0)], 0, False
+        self.noted: list[Any] = []
+        self.records: list[Any] = []
+        self.problems: list[str] = []
 
     @property
     def finished(self) -> bool:
@@ -133,6 +136,9 @@ class Asks:
     def end(self, number: int) -> None:
         assert number == 0
         self.out -= 1
+
+    def note(self, record: Any) -> None:
+        self.noted.append(record)
 
     def stop(self) -> None:
         self.is_over = True
@@ -167,6 +173,7 @@ def test_they_follow_when_all_else_has_ended_round_by_round() -> None:
     assert handed_out(source) == []
     assert source.finished
     assert rounds == []
+    assert asker.noted == ["record of k3", "record of k2", "record of k1"]
 
 
 def test_one_that_never_ends_is_left_out_and_none_follows_the_end() -> None:
@@ -180,6 +187,8 @@ def test_one_that_never_ends_is_left_out_and_none_follows_the_end() -> None:
         source.end(1)
     assert handed_out(source) == []
     assert source.finished
+    (problem,) = source.problems
+    assert problem.startswith("trial k1, which was stopped and was to go on, ended 3 times as it was")
     source = SecondChance(asker, store, lambda: [(ask(1), 0.1)])  # type: ignore[arg-type]
     source.stop()
     assert asker.is_over
@@ -195,3 +204,35 @@ def test_what_it_says_beside_is_the_askers(sweep: Sweep) -> None:
     assert (source.num_kept, source.num_resumed, source.num_repeats) == (1, 0, 0)
     assert (source.records, source.problems) == (asker.records, [])
     assert source.close()
+
+
+def test_what_a_trial_ended_as_the_asker_knows(sweep: Sweep) -> None:
+    for key in "ab":
+        sweep.add(key, "stopped", 0.5)
+    sweep.config = sweep.config.model_copy(update={"num_trials": 2})
+    asker = Asker(sweep.config, sweep.store)
+    source = SecondChance(asker, sweep.store, sweep.judging.going_on)
+    assert handed_out(source) == ["a", "b"]
+    sweep.add("a", "completed", 0.5)
+    source.end(0)
+    assert {record.key: record.status for record in asker.records} == {"a": "completed", "b": "stopped"}
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_checkpoints_of_those_that_stay_stopped_go_once_all_has_ended(sweep: Sweep, *, keep: bool) -> None:
+    sweep.add("a", "completed", 0.5)
+    sweep.add("b", "completed", 0.4)
+    sweep.add("beaten", "stopped", 1.0)
+    sweep.add("p", "stopped", 0.9, rank=2)
+    whole = Asker(sweep.config, sweep.store)
+    assert not whole.finished
+    SecondChance(whole, sweep.store, sweep.judging.going_on)
+    assert sweep.store.checkpoints("beaten")  # there is more to ask
+    asker = Asker(sweep.config.model_copy(update={"num_trials": 4}), sweep.store)
+    source = SecondChance(asker, sweep.store, sweep.judging.going_on, keep_checkpoints=keep)
+    assert handed_out(source) == ["p"]
+    assert sweep.store.checkpoints("beaten")  # who beat it could still
+    sweep.add("p", "completed", 0.9, rank=2)
+    source.end(3)
+    assert handed_out(source) == []
+    assert bool(sweep.store.checkpoints("beaten")) is keep
