@@ -56,7 +56,10 @@ def stopping_line(stopping: StoppingConfig, groups: Sequence[Group]) -> str:
         if stopping.then == "stop"
         else "pauses with a checkpoint, and is judged again when nothing is left to ask"
     )
-    return f"Stopping: a trial of the search is looked at {where} by its loss on {examples}; one that is left behind {then}"
+    return (
+        f"Stopping: a trial of the search is looked at {where} by its loss on {examples}; one that is left behind "
+        f"{then}"
+    )
 
 
 def estimate_lines(
