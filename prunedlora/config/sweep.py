@@ -186,7 +186,7 @@ class SweepConfig(Section):
     def _begins_with_what_is_given(self) -> Self:
         problems = known_problems(self.space, self.known)
         if self.num_trials < (num_given := len(given_first(self.space, self.known))):
-            what = f"{len(self.known)} known configurations" + (
+            what = f"{len(self.known)} known configuration{'' if len(self.known) == 1 else 's'}" + (
                 " and the priors" if num_given > len(self.known) else ""
             )
             problems.append(f"num_trials {self.num_trials} is below the {num_given} that are tried first: {what}")

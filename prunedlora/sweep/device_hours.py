@@ -79,18 +79,37 @@ def check_device_hours(
     limit = config.max_device_hours
     if limit is None or asker.num_left == 0:
         return
-    plan, devices = read_plan(store), devices_per_slot(config.resources)
-    if plan is not None and not changed_fields(plan, config.model_dump(mode="json")):
-        least, by = plan.least_seconds * plan.devices_per_slot, "by the plan on record"
-    else:
-        least = _least_by_records(asker.records, amounts) * devices
-        by = "by the fastest step on record"
+    least, by = _least(config, store, asker, amounts)
     if limit * 3600 < least:
         enough = math.ceil(least / 3600 * 1000) / 1000
         raise DeviceHoursError(
             f"max_device_hours {limit:g} is less than one training takes: about {least / 3600:.3g} device hours {by}; "
             f"set at least {enough:g}"
         )
+
+
+def device_hours_lines(
+    config: SweepConfig, store: Store, asker: Asker, amounts: Mapping[str, Sequence[TrainingAmount]]
+) -> list[str]:
+    """What the limit is held against where no plan of this sweep is on record; nothing where there is no limit."""
+    if config.max_device_hours is None:
+        return []
+    least, by = _least(config, store, asker, amounts)
+    told = f"one training takes at least {least / 3600:.3g} {by}"
+    if least == 0.0:
+        told = "cannot be checked before a step was measured: run prunedlora plan"
+    return [f"max_device_hours {config.max_device_hours:g}: {told}"]
+
+
+def _least(
+    config: SweepConfig, store: Store, asker: Asker, amounts: Mapping[str, Sequence[TrainingAmount]]
+) -> tuple[float, str]:
+    """Device seconds of the shortest training, 0 where nothing tells them; and what tells them."""
+    plan = read_plan(store)
+    if plan is not None and not changed_fields(plan, config.model_dump(mode="json")):
+        return plan.least_seconds * plan.devices_per_slot, "by the plan on record"
+    seconds = _least_by_records(asker.records, amounts)
+    return seconds * devices_per_slot(config.resources), "by the fastest step on record"
 
 
 def _least_by_records(records: Iterable[TrialRecord], amounts: Mapping[str, Sequence[TrainingAmount]]) -> float:

@@ -16,6 +16,7 @@ from prunedlora.fleet.capacity import num_fitting, num_slots, worker_needs
 from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.plan_document import PlanDocument, changed_fields, read_plan
 from prunedlora.results.driver_lock import DriverLock
+from prunedlora.results.figure_text import counted
 from prunedlora.results.record import TrialRecord
 from prunedlora.results.share_text import share_text
 from prunedlora.results.store import Store
@@ -23,12 +24,12 @@ from prunedlora.results.warm_start_document import WarmStart
 from prunedlora.study.asker import Asker
 from prunedlora.study.samplers import LEARN_FROM_COMPLETED_ONLY
 from prunedlora.sweep.bind import check_fingerprints, commits_of
-from prunedlora.sweep.device_hours import check_device_hours
+from prunedlora.sweep.device_hours import check_device_hours, device_hours_lines
 from prunedlora.sweep.estimate import Group, groups_of
 from prunedlora.sweep.findings import Findings
 from prunedlora.sweep.job_storage import check_storage
 from prunedlora.sweep.limits import Limits
-from prunedlora.sweep.plan_text import amount_lines, estimate_lines
+from prunedlora.sweep.plan_text import amount_lines, estimate_lines, stopping_line
 from prunedlora.sweep.preflight import every_trial, preflight
 from prunedlora.sweep.seen_elsewhere import check_elsewhere, elsewhere_lines
 from prunedlora.sweep.warm_start_store import replaced_lines, settle_warm_start, warm_start_lines
@@ -65,9 +66,11 @@ def look_ahead(
     *,
     retry_failed: bool = False,
     warm_start: Sequence[str] = (),
+    holds_limit: bool = True,
 ) -> Outlook:
     """Checks what `run_sweep` would check, with the same errors (but for what the first write to an object store would
-    tell: nothing is written here). Raises DriverLockedError as it."""
+    tell: nothing is written here). `holds_limit`: whether too few max_device_hours are one of them. Raises
+    DriverLockedError as it."""
     check_storage(storage)
     check_address()
     store = Store(storage)
@@ -82,7 +85,8 @@ def look_ahead(
     found = preflight(config, commits)
     check_fingerprints(store, found.fingerprints)
     asker = Asker(config, store, retry_failed=retry_failed)
-    check_device_hours(config, store, asker, found.amounts)
+    if holds_limit:
+        check_device_hours(config, store, asker, found.amounts)
     if given_address() is not None:
         with cluster.connected():
             nodes, where = cluster.nodes(), f"the cluster at {given_address()}"
@@ -117,13 +121,15 @@ def outlook_lines(outlook: Outlook) -> list[str]:
     needs = ", ".join(f"{amount:g} {name}" for name, amount in worker_needs(resources).items())
     workers = f"{resources.num_workers} worker{'s' if resources.num_workers > 1 else ''}"
     return [
-        f"Sweep {config.name}: {config.num_trials} asks by {config.sampler}, {len(config.baselines)} baselines",
+        f"Sweep {config.name}: {counted(config.num_trials, 'ask')} by {config.sampler}, "
+        f"{counted(len(config.baselines), 'baseline')}",
         f"Objectives: {', '.join(f'{direction} {name}' for name, direction in config.objectives.items())}",
         f"Searched: {', '.join(config.space) or 'nothing'}",
         *(f"Data: {line}" for line in found.data),
         *(f"Adapter: {share_text(asdict(share))}" for share in found.shares),
         *found.evaluation,
         *amount_lines(outlook.groups),
+        *([] if config.stopping is None else [stopping_line(config.stopping, outlook.groups)]),
         f"Storage: {outlook.store.uri} ({'goes on' if outlook.exists else 'new'})",
         *elsewhere_lines(config, outlook.store),
         f"Trials: {asker.num_kept} kept, {asker.num_resumed} to resume, "
@@ -138,14 +144,21 @@ def outlook_lines(outlook: Outlook) -> list[str]:
 
 
 def recorded_lines(outlook: Outlook, plan: PlanDocument | None) -> list[str]:
-    """The estimate on record, or why it is none of this sweep; nothing where none was made."""
-    if plan is None:
-        return []
+    """The estimate on record, or why it is none of this sweep; without one, what the limit is held against."""
     config = outlook.config
+    limit = device_hours_lines(config, outlook.store, outlook.asker, outlook.found.amounts)
+    if plan is None:
+        return limit
     if changed := changed_fields(plan, config.model_dump(mode="json")):
-        return [f"Plan on record: of other {', '.join(changed)}; prunedlora plan measures again"]
-    limits = {"price_per_hour": None, "max_device_hours": config.max_device_hours}
-    return ["Plan on record:", *(f"  {line}" for line in estimate_lines(plan, outlook.groups, **limits))]
+        return [f"Plan on record: of other {', '.join(changed)}; prunedlora plan measures again", *limit]
+    lines = estimate_lines(
+        plan,
+        outlook.groups,
+        price_per_hour=None,
+        max_device_hours=config.max_device_hours,
+        has_looks=config.stopping is not None,
+    )
+    return ["Plan on record:", *(f"  {line}" for line in lines)]
 
 
 def search_lines(config: SweepConfig, num_configurations: int | None, limits: Limits | None = None) -> list[str]:
@@ -154,7 +167,7 @@ def search_lines(config: SweepConfig, num_configurations: int | None, limits: Li
     lines = []
     if (given := given_first(config.space, config.known)) and config.num_trials > 0:
         what = ["the priors"] if len(given) > len(config.known) else []
-        what += [f"{len(config.known)} known configurations"] if config.known else []
+        what += [counted(len(config.known), "known configuration")] if config.known else []
         lines.append(f"First: {' and '.join(what)}")
     if limits is not None:
         lines.append(limits.line)
@@ -165,7 +178,8 @@ def search_lines(config: SweepConfig, num_configurations: int | None, limits: Li
         )
     if num_configurations is not None and num_configurations <= config.num_trials:
         most = "" if num_configurations == config.num_trials else f"; num_trials {config.num_trials} asks for more"
-        lines.append(f"Space: it has {num_configurations} configurations: all are tried{most}")
+        has = counted(num_configurations, "configuration")
+        lines.append(f"Space: it has {has}{', which is' if num_configurations == 1 else ': all are'} tried{most}")
     return lines
 
 

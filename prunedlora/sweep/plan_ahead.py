@@ -30,9 +30,10 @@ def plan_ahead(
     """Prints what the dry run prints, then how long it takes, of what and for how much, and keeps that as plan.json in
     the storage, where nothing of the sweep was trained there yet. Without `calibrates`, the estimate on record.
 
-    Raises NothingToMeasureError, SpeedError, and as `look_ahead`.
+    A limit to device hours that no training fits into is no error here: how long one takes is what is measured. Raises
+    NothingToMeasureError, SpeedError, and as `look_ahead`.
     """
-    outlook = look_ahead(config, storage, console)
+    outlook = look_ahead(config, storage, console, holds_limit=False)
     for line in outlook_lines(outlook):
         print_plain(console, line)
     if not calibrates:
@@ -44,7 +45,11 @@ def plan_ahead(
     print_plain(console, f"Measuring in a slot ({len(trials)} of about a minute each, at most) …")
     plan = _measured(outlook, trials)
     for line in estimate_lines(
-        plan, outlook.groups, price_per_hour=price_per_hour, max_device_hours=config.max_device_hours
+        plan,
+        outlook.groups,
+        price_per_hour=price_per_hour,
+        max_device_hours=config.max_device_hours,
+        has_looks=config.stopping is not None,
     ):
         print_plain(console, line)
     if is_bound:

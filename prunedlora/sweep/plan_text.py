@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from prunedlora.config.stopping_section import StoppingConfig
 from prunedlora.results.analysis.plan_document import MeasuredSpeed, PlanDocument
 from prunedlora.results.figure_text import bytes_text, counted, seconds_text
 from prunedlora.sweep.estimate import Group, total
@@ -35,10 +36,41 @@ def amount_lines(groups: Sequence[Group]) -> list[str]:
     return lines
 
 
+def stopping_line(stopping: StoppingConfig, groups: Sequence[Group]) -> str:
+    """Where trials of the search are looked at, by what, and what becomes of those that are left behind."""
+    steps = {each.num_steps for each in groups[-1].amounts} if groups else set()
+    if len(steps) == 1 and stopping.looks:
+        (num_steps,) = steps
+        near = ", ".join(f"{round(share * num_steps):,}" for share in stopping.looks)
+        where = f"near step {near} of {num_steps:,}, and at its candidates on the way,"
+    elif stopping.looks:
+        shares = ", ".join(f"{share:.3g}" for share in stopping.looks)
+        where = f"after {shares} of its steps, and at its candidates on the way,"
+    else:
+        where = "where it has candidates on the way,"
+    examples = (
+        "all validation examples" if stopping.examples is None else f"at most {stopping.examples:,} validation examples"
+    )
+    then = (
+        "ends, and its candidates count"
+        if stopping.then == "stop"
+        else "pauses with a checkpoint, and is judged again when nothing is left to ask"
+    )
+    return (
+        f"Stopping: a trial of the search is looked at {where} by its loss on {examples}; one that is left behind "
+        f"{then}"
+    )
+
+
 def estimate_lines(
-    plan: PlanDocument, groups: Sequence[Group], *, price_per_hour: float | None, max_device_hours: float | None
+    plan: PlanDocument,
+    groups: Sequence[Group],
+    *,
+    price_per_hour: float | None,
+    max_device_hours: float | None,
+    has_looks: bool = False,
 ) -> Iterator[str]:
-    """What it takes by measured speeds. `groups`: the plan's own."""
+    """What it takes by measured speeds. `groups`: the plan's own; `has_looks`: whether the sweep stops trials."""
     yield from (_speed(speed) for speed in plan.speeds)
     a_training = plan.device_seconds / plan.num_trainings
     slots = counted(plan.num_slots, "slot")
@@ -63,6 +95,8 @@ def estimate_lines(
         num = num_within(plan, max_device_hours * 3600)
         yield f"max_device_hours {max_device_hours:g}: {num:,} of {counted(plan.num_trainings, 'training')} fit"
     parts = ["the base model's evaluation", "test figures", "trainings that fail"]
+    if has_looks:
+        parts.append("the looks by which trials are stopped")
     if any(group.amounts[0].cost.num_cuts for group in groups):
         parts.append("making cuts")
     if any(amount.cost.num_documents for group in groups for amount in group.amounts):

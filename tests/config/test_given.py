@@ -67,7 +67,7 @@ def test_a_prior_of_null_is_one_and_none_is_none_when_a_sweep_is_read_again(tmp_
         ),
         (
             {"known": [{RANK: 4}], "num_trials": 1},
-            "num_trials 1 is below the 2 that are tried first: 1 known configurations and the priors",
+            "num_trials 1 is below the 2 that are tried first: 1 known configuration and the priors",
         ),
     ],
 )

@@ -11,7 +11,7 @@ from prunedlora.config.sweep import SweepConfig
 from prunedlora.results.store import PLAN_FILE, Store
 from prunedlora.study.asker import Asker
 from prunedlora.sweep import early_end
-from prunedlora.sweep.device_hours import DeviceHoursError, Meter, check_device_hours, spent_before
+from prunedlora.sweep.device_hours import DeviceHoursError, Meter, check_device_hours, device_hours_lines, spent_before
 from prunedlora.sweep.estimate import Group, planned
 from tests.sweep.test_estimate import SPEED, SPEEDS, amount
 from tests.sweep.test_run_here import only_record, run, tree_of
@@ -55,6 +55,10 @@ def test_less_than_one_training_is_refused_by_the_plan_on_record(make_sweep: Mak
     asker = Asker(config, store)
     amounts = {"": [amount(1000), amount(3000)]}
     check_device_hours(config, store, asker, amounts)  # no speed is known
+    assert device_hours_lines(config, store, asker, amounts) == [
+        "max_device_hours 0.001: cannot be checked before a step was measured: run prunedlora plan"
+    ]
+    assert device_hours_lines(make_sweep(num_trials=2), store, asker, amounts) == []
     store.write_document(PLAN_FILE, planned(config, [Group("", 2, tuple(amounts[""]))], SPEEDS, 1, 0.0))
     message = "max_device_hours 0.001 is less than one training takes: about 0.0149 device hours by the plan on record"
     with pytest.raises(DeviceHoursError, match=f"{message}; set at least 0.015"):

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from prunedlora.config.stopping_section import StoppingConfig
 from prunedlora.config.sweep import ResourcesConfig, SweepConfig
 from prunedlora.results.analysis.plan_document import MeasuredSpeed
 from prunedlora.sweep.estimate import (
@@ -17,7 +18,7 @@ from prunedlora.sweep.estimate import (
     train_seconds,
 )
 from prunedlora.sweep.evaluation_cost import EvaluationCost
-from prunedlora.sweep.plan_text import amount_lines, estimate_lines, num_within
+from prunedlora.sweep.plan_text import amount_lines, estimate_lines, num_within, stopping_line
 from prunedlora.sweep.training_amount import TrainingAmount
 
 Make = Callable[..., SweepConfig]
@@ -119,6 +120,25 @@ def test_what_a_plan_says(make_sweep: Make) -> None:
     assert lines[4] == "Price: about 37.95 at 3600 per device hour, for as long as slots hold devices"
     assert lines[5] == "max_device_hours 0.00555556: 1 of 3 trainings fit"
     assert "making cuts, documents of harness tasks; what is stopped" in lines[6]
+
+
+def test_what_is_said_of_stopping(make_sweep: Make) -> None:
+    groups = [Group("lora", 1, (amount(),)), Group("", 2, (amount(100),))]
+    assert stopping_line(StoppingConfig(looks=[0.1, 0.5]), groups) == (
+        "Stopping: a trial of the search is looked at near step 10, 50 of 100, and at its candidates on the way, by "
+        "its loss on at most 200 validation examples; one that is left behind ends, and its candidates count"
+    )
+    line = stopping_line(StoppingConfig(examples=None, then="pause"), [Group("", 2, (amount(100), amount(300)))])
+    assert "after 0.1 of its steps, and at its candidates on the way, by its loss on all validation examples" in line
+    assert line.endswith("pauses with a checkpoint, and is judged again when nothing is left to ask")
+    assert "is looked at where it has candidates on the way, by its loss" in stopping_line(
+        StoppingConfig(looks=[]), groups
+    )
+    plan = planned(make_sweep(num_trials=2), groups, SPEEDS, num_slots=1, startup=0.0)
+    limits = {"price_per_hour": None, "max_device_hours": None}
+    for has_looks in (False, True):
+        last = [*estimate_lines(plan, groups, **limits, has_looks=has_looks)][-1]
+        assert ("the looks by which trials are stopped" in last) is has_looks
 
 
 def test_devices_of_a_slot() -> None:

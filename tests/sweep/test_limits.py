@@ -27,7 +27,7 @@ def test_limits_are_held_against_the_space(tree: dict[str, Any]) -> None:
     assert found.limits is not None
     assert (found.limits.num_fitting, found.limits.num_looked_at, found.limits.num_unknown) == (2, 4, 0)
     assert search_lines(config, None, found.limits) == [
-        "First: the priors and 1 known configurations",
+        "First: the priors and 1 known configuration",
         "Limits: max_rank ≤ 3; 2 of 4 corners of the space (50%) can meet them; the others are not trained",
     ]
     for limits, message in (

@@ -22,6 +22,7 @@ def test_a_space_that_is_tried_whole_is_named(make_sweep: Make) -> None:
     config = make_sweep(num_trials=6)
     assert search_lines(config, 7) == []
     assert search_lines(config, 6) == ["Space: it has 6 configurations: all are tried"]
+    assert search_lines(config, 1)[0].startswith("Space: it has 1 configuration, which is tried; num_trials 6")
     assert search_lines(config, 3) == ["Space: it has 3 configurations: all are tried; num_trials 6 asks for more"]
 
 

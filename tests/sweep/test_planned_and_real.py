@@ -18,6 +18,7 @@ from prunedlora.results.report.report import write_report
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import PLAN_FILE, Store
 from prunedlora.sweep import plan_ahead as plan_ahead_module
+from prunedlora.sweep.device_hours import DeviceHoursError
 from prunedlora.sweep.estimate import groups_of
 from prunedlora.sweep.plan import print_plan
 from prunedlora.sweep.plan_ahead import NothingToMeasureError, measured_trials, plan_ahead
@@ -82,8 +83,14 @@ def test_a_plan_is_kept_told_and_set_beside_the_truth(
     other = config_in(folder, tmp_path / "store", baselines=[{"label": "plain"}, {"adapter.initial_rank": 5}])
     assert "Plan on record: of other baselines; prunedlora plan measures again" in ahead(other, calibrates=False)
 
+    # A limit below it refuses the sweep, and not what measures anew.
+    short = config.model_copy(update={"max_device_hours": 1e-9})
+    with pytest.raises(DeviceHoursError, match=r"max_device_hours 1e-09 is less than one training takes"):
+        print_plan(short, config.storage, Console(file=shown))
+    assert "max_device_hours 1e-09: 0 of 1 training fit" in ahead(short, calibrates=False)
+
     _, text = run(config)
-    assert "Plan: 1 trainings and " in text
+    assert "Plan: 1 training and " in text
     store = Store(config.storage)
     summary = write_report(store)
     [record] = summary.records

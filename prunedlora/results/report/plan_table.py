@@ -5,7 +5,7 @@ from typing import Any
 
 from prunedlora.results.analysis.plan_document import PlanRow, changed_fields, plan_rows, read_plan
 from prunedlora.results.analysis.summary import Summary
-from prunedlora.results.figure_text import seconds_text
+from prunedlora.results.figure_text import counted, seconds_text
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class PlanFindings:
         time, trainings = by_name["device seconds"], by_name["trainings"]
         each = by_name.get("device seconds a training")
         words = (
-            f"{trainings.planned:,.0f} trainings and {seconds_text(time.planned)} over all devices were planned, "
-            f"{trainings.real:,.0f} took {seconds_text(time.real)}"
+            f"{counted(round(trainings.planned), 'training')} and {seconds_text(time.planned)} over all devices were "
+            f"planned, {trainings.real:,.0f} took {seconds_text(time.real)}"
         )
         return words + (f" ({each.ratio:.2f} of the plan for each)" if each is not None and each.ratio else "")
 
