@@ -27,7 +27,12 @@ def given_first(space: Mapping[str, SpaceEntry], known: Sequence[Known]) -> list
 def known_problems(space: Mapping[str, SpaceEntry], known: Sequence[Known]) -> list[str]:
     """Fields of known configurations that are none of the space, values that are none of theirs, and entries whose
     `when` holds of no suggestion with these values."""
-    return [problem for i, one in enumerate(known) for problem in _problems(space, one, f"known[{i}]")]
+    twice = [
+        f"known[{i}] is the same as known[{known.index(one)}]; remove it"
+        for i, one in enumerate(known)
+        if one in known[:i]
+    ]
+    return twice + [problem for i, one in enumerate(known) for problem in _problems(space, one, f"known[{i}]")]
 
 
 def with_given(space: Mapping[str, SpaceEntry], given: Known) -> dict[str, SpaceEntry]:

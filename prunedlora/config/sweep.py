@@ -183,6 +183,12 @@ class SweepConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _loggers_are_different(self) -> Self:
+        if twice := [name for name in self.loggers if self.loggers.count(name) > 1]:
+            raise ValueError(f"loggers names {twice[0]!r} twice: remove one")
+        return self
+
+    @model_validator(mode="after")
     def _begins_with_what_is_given(self) -> Self:
         problems = known_problems(self.space, self.known)
         if self.num_trials < (num_given := len(given_first(self.space, self.known))):

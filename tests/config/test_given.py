@@ -60,6 +60,7 @@ def test_a_prior_of_null_is_one_and_none_is_none_when_a_sweep_is_read_again(tmp_
         ),
         ({"known": [{"seed": 1}]}, "known[0].seed is no entry of the space; those are optimizer.learning_rate, "),
         ({"known": [{RANK: 4}, {RANK: 16}]}, "known[1].adapter.initial_rank: 16 is none of [4, 8]"),
+        ({"known": [{RANK: 4}, {RANK: 4}]}, "known[1] is the same as known[0]; remove it"),
         ({"known": [{}]}, "known[0] names no field; remove it"),
         (
             {"known": [{"pruning.schedule.name": "one_shot", "pruning.schedule.end": 0.6}]},

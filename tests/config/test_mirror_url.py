@@ -94,3 +94,7 @@ def test_an_unknown_logger_is_refused(tree: dict[str, Any]) -> None:
     assert "loggers.0: Input should be 'mlflow' or 'tensorboard' (got 'wandb')" in error_of(
         tree | {"loggers": ["wandb"]}
     )
+
+
+def test_a_logger_is_named_once(tree: dict[str, Any]) -> None:
+    assert "loggers names 'mlflow' twice: remove one" in error_of(tree | {"loggers": ["mlflow", "mlflow"]})

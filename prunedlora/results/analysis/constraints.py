@@ -9,6 +9,8 @@ from prunedlora.limit_text import amount_text
 from prunedlora.results.analysis.example_errors import LOSS
 from prunedlora.results.analysis.pareto import Objectives, Point, size_of
 
+SLOT = "bytes of the served slot"
+
 
 class RequestError(ValueError):
     """Something was asked that cannot be met; the message says what would be."""
@@ -32,6 +34,17 @@ class Constraints:
         """Those that a sweep (as sweep.yaml has it) was made with; nothing is limited in earlier versions' stores."""
         return cls(limits={axis: float(limit) for axis, limit in sweep.get("constraints", {}).items()})
 
+    @property
+    def asked(self) -> dict[str, float]:
+        """What was asked for beside the sweep's own limits: what → the most of it."""
+        limits: dict[str, float | None] = {
+            "parameters": self.max_params,
+            "bytes": self.max_bytes,
+            "largest rank": self.max_rank,
+            SLOT: self.max_slot_bytes,
+        }
+        return {name: limit for name, limit in limits.items() if limit is not None}
+
     def with_limits(self, limits: Mapping[str, float]) -> Self:
         """These, and those of a sweep."""
         return replace(self, limits=limits)
@@ -40,18 +53,20 @@ class Constraints:
         """Constraint → what the candidate has and the limit, where it is above. Raises ObjectiveError for a limit on
         the slot's bytes where they are not on record."""
         candidate = point.candidate
-        pairs: dict[str, tuple[float, float | None]] = {
-            "parameters": (candidate.adapter_params, self.max_params),
-            "bytes": (candidate.adapter_bytes, self.max_bytes),
-            "largest rank": (candidate.max_rank, self.max_rank),
+        has = {
+            "parameters": candidate.adapter_params,
+            "bytes": candidate.adapter_bytes,
+            "largest rank": candidate.max_rank,
         }
-        if self.max_slot_bytes is not None:
-            pairs["bytes of the served slot"] = (size_of(candidate, "served_slot_bytes"), self.max_slot_bytes)
+        pairs: dict[str, tuple[float, float]] = {
+            name: (size_of(candidate, "served_slot_bytes") if name == SLOT else has[name], limit)
+            for name, limit in self.asked.items()
+        }
         for axis, limit in self.limits.items():
             size = getattr(candidate, axis)
             # Of the slot there is none where the rank is above all that servers offer.
             pairs[axis] = inf if size is None else size, limit
-        return {name: (value, limit) for name, (value, limit) in pairs.items() if limit is not None and value > limit}
+        return {name: (value, limit) for name, (value, limit) in pairs.items() if value > limit}
 
     def allowed(self, points: Sequence[Point]) -> list[Point]:
         """Those that exceed nothing, in their order. Raises RequestError, naming the nearest, where none of them does,

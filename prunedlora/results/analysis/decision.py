@@ -90,6 +90,8 @@ class Decision:
     """Adapters that meet the constraints, those without a file too."""
     limits: Mapping[str, float]
     """The sweep's own, which all that was compared keeps to."""
+    asked: Mapping[str, float]
+    """Limits that were asked for besides, by `Constraints.asked`."""
     without_file: Point | None
     """What measured better than the best, but has no adapter file; None where none did."""
     _needed: Callable[[str], int | None] = field(repr=False, compare=False)
@@ -188,6 +190,7 @@ def decide(
         _needed=partial(found.needed, within=margin, num_examples=best.quality.num_examples),
         num_compared=len(measured),
         limits=limits,
+        asked=constraints.asked,
         without_file=better_without_file(measured, summary.objectives),
     )
 

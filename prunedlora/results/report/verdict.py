@@ -145,6 +145,7 @@ def decision_document(decision: Decision, summary: Summary) -> dict[str, Any]:
         "proven": None if proven is None else _standing(proven, summary),
         "within": decision.within,
         "limits": dict(decision.limits),
+        "asked_limits": dict(decision.asked),
         "confidence": decision.confidence,
         "choices": [
             {
@@ -201,8 +202,10 @@ def _asked(decision: Decision, summary: Summary) -> list[str]:
 
 
 def limits_sentences(decision: Decision) -> list[str]:
-    """What limits the sweep has."""
-    return [f"It keeps to the sweep's limits: {limit_text(decision.limits)}."] if decision.limits else []
+    """What limits the sweep has, and which were asked for besides."""
+    kept = [f"the sweep's limits: {limit_text(decision.limits)}"] if decision.limits else []
+    kept += [f"those asked for: {limit_text(decision.asked)}"] if decision.asked else []
+    return [f"It keeps to {', and to '.join(kept)}."] if kept else []
 
 
 def rule_sentence(decision: Decision, summary: Summary) -> str:

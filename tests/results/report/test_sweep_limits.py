@@ -27,6 +27,12 @@ def test_the_recommended_is_the_smallest_near_the_best_of_those_that_keep_to_the
     words = " ".join(sentences(found, bound))
     assert "It keeps to the sweep's limits: adapter_params ≤ 400." in words
     assert decision_document(found, bound)["limits"] == {"adapter_params": 400.0}
+    asked = decide(bound, constraints=Constraints(max_params=250, max_rank=9))
+    words = " ".join(sentences(asked, bound))
+    assert (
+        "the sweep's limits: adapter_params ≤ 400, and to those asked for: parameters ≤ 250, largest rank ≤ 9." in words
+    )
+    assert decision_document(asked, bound)["asked_limits"] == {"parameters": 250, "largest rank": 9}
     told = told_of(bound, found.recommended.point.name)
     assert "It keeps to the sweep's limits: adapter_params ≤ 400." in told.sentences
     assert told.document["limits"] == {"adapter_params": 400.0}
