@@ -116,7 +116,7 @@ def test_a_suggestion_that_is_no_trial_is_named_and_passed_over(
 def test_a_search_begins_with_what_the_file_says_is_good(
     listed: bool, make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed in between as well; what is known twice counts as no trial."""
+    """Killed in between as well."""
     if not listed:
         monkeypatch.setattr(listed_configurations, "MOST_LISTED", 1)
     space = {
@@ -124,7 +124,6 @@ def test_a_search_begins_with_what_the_file_says_is_good(
         "training.num_steps": {"int": [10, 60], "step": 10},
     }
     known = [
-        {"training.num_steps": 50},
         {"training.num_steps": 50},
         {"adapter.initial_rank": 2, "training.num_steps": 60},
     ]
