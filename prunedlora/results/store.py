@@ -13,6 +13,9 @@
                                     by who loaded them first
     plan.json                       what the sweep was planned to take (analysis/plan_document.py); there before the
                                     sweep, which alone makes a store of the folder
+    warm_start.json                 what the search took from earlier sweeps, before it asked (warm_start_document.py)
+    optuna.db, mlflow.db,           the study and curves for other tools, never read (study/mirror.py, sweep/curves.py)
+      mlflow-artifacts/, tensorboard/
     command.txt                     how the last run was started
     importances.json                which searched fields mattered, at the end of the last run
     trials/<key>/config.json        the resolved configuration
