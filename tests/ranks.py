@@ -1,5 +1,6 @@
 """Several ranks of one training, each a process of its own."""
 
+import faulthandler
 import gc
 import multiprocessing as mp
 from collections.abc import Callable
@@ -18,9 +19,15 @@ def context() -> ForkServerContext:
     return found
 
 
+LONGEST_SECONDS = 300
+"""After which a rank that hangs says where, and ends with code 1."""
+
+
 def _rank(work: Callable[..., None], rank: int, arguments: tuple[Any, ...]) -> None:
     gc.freeze()  # what was imported: a trial collects garbage several times (conftest.py)
+    faulthandler.dump_traceback_later(LONGEST_SECONDS, exit=True)
     work(rank, *arguments)
+    faulthandler.cancel_dump_traceback_later()
 
 
 def run_ranks(work: Callable[..., None], num_ranks: int, *arguments: Any) -> list[int | None]:

@@ -1,8 +1,10 @@
 """The callback in a Trainer under DDP: two processes, each with half of every batch."""
 
+import gc
 import json
 import os
 import socket
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,12 @@ def train(rank: int, num_workers: int, folder: str, port: int, mode: str) -> Non
     events = [(event.step, event.removed) for event in callback.events]
     Path(folder, f"{num_workers}-{rank}.json").write_text(json.dumps([events, steps, len(calls)]))
     if num_workers > 1:
+        # First what holds the group: torch's reducer, freed last, waits with the GIL for the group's threads, which may
+        # want it (one of 17 runs hung).
+        wrapped = weakref.ref(trainer.model_wrapped)
+        del trainer
+        gc.collect()
+        assert wrapped() is None
         torch.distributed.destroy_process_group()
 
 
