@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from prunedlora.adapters.layer_types import layer_type
 from prunedlora.adapters.reach import Reach
 from prunedlora.adapters.targets import adaptable, stacked_weights
+from prunedlora.servers.layer_types import layer_type
 
 
 @dataclass(frozen=True)

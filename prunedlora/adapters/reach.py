@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from prunedlora.adapters.layer_types import layer_type
 from prunedlora.adapters.module_modes import in_evaluation_mode
 from prunedlora.adapters.targets import LINEAR
+from prunedlora.servers.layer_types import layer_type
 
 EXPERTS = "experts"
 """Part of a name behind which modules are called for the tokens that a router sends them, and not for others."""

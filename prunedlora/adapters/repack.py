@@ -10,11 +10,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from prunedlora.adapters.absent_layers import absent_layers
 from prunedlora.adapters.attach import load
 from prunedlora.adapters.export import CONFIG_NAME, KEY_PREFIX, WEIGHTS_NAME
 from prunedlora.adapters.targets import exact_selection
-from prunedlora.served_slot import Widths
+from prunedlora.servers.absent_layers import absent_layers
+from prunedlora.servers.served_slot import Widths
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 A_SUFFIX, B_SUFFIX = ".lora_A.weight", ".lora_B.weight"

@@ -11,7 +11,7 @@ from transformers.pytorch_utils import Conv1D
 from prunedlora.adapters.layers import wrapped_heads
 from prunedlora.adapters.plain import plain_layers
 from prunedlora.adapters.targets import LINEAR, stacked_weights
-from prunedlora.served_slot import HALF_BYTES, served_slot, slot_bytes
+from prunedlora.servers.served_slot import HALF_BYTES, served_slot, slot_bytes
 
 
 @dataclass(frozen=True)

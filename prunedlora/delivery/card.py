@@ -28,7 +28,7 @@ from prunedlora.results.record import Candidate, Figure, TrialRecord
 from prunedlora.results.report.told import Told
 from prunedlora.results.rung_text import made_text
 from prunedlora.results.share_text import record_share_text
-from prunedlora.served_slot import HALF_BYTES, slot_bytes
+from prunedlora.servers.served_slot import HALF_BYTES, slot_bytes
 
 CARD_FILE = "README.md"
 CERTIFICATE_FILE = "certificate.json"

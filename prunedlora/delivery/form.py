@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from prunedlora.adapters.repack import DTYPES
 from prunedlora.config.trial import TrialConfig
 from prunedlora.results.record import Candidate, TrialRecord
-from prunedlora.served_slot import SERVED_SLOTS, served_slot
+from prunedlora.servers.served_slot import SERVED_SLOTS, served_slot
 
 
 class ExportError(ValueError):

@@ -15,9 +15,9 @@ in some blocks, which is what pruning leaves.
 
 from collections.abc import Collection
 
-from prunedlora.adapters.absent_layers import absent_layers, fused_with
 from prunedlora.delivery.form import Form
 from prunedlora.results.record import Candidate, TrialRecord
+from prunedlora.servers.absent_layers import absent_layers, fused_with
 
 RIGHT = "right"
 LORAX_BLOCK = 16

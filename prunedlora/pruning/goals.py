@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from prunedlora.pruning.target import SERVED_SLOT, Goal, MinRankError, Start, Target, Unit
-from prunedlora.served_slot import SERVED_SLOTS
+from prunedlora.servers.served_slot import SERVED_SLOTS
 
 
 def falling_goals(goal: Callable[[Start, Target], Goal], start: Start, targets: Sequence[Target]) -> tuple[Goal, ...]:

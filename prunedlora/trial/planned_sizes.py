@@ -17,7 +17,7 @@ from prunedlora.pruning.schedules import num_removed
 from prunedlora.pruning.size_bounds import SizeBounds, left_of
 from prunedlora.pruning.target import Goal, Start
 from prunedlora.registry import lookup
-from prunedlora.served_slot import served_slot
+from prunedlora.servers.served_slot import served_slot
 from prunedlora.sizes import Size
 from prunedlora.training.course import Course
 from prunedlora.trial import assemble

@@ -16,7 +16,7 @@ from prunedlora.adapters.export import export
 from prunedlora.adapters.layers import adapted_layers
 from prunedlora.adapters.repack import RepackError, make_uniform, store_as
 from prunedlora.adapters.size import served_layers
-from prunedlora.served_slot import Widths
+from prunedlora.servers.served_slot import Widths
 from tests.adapters.loader_rules import LOADERS, is_right, read
 from tests.adapters.test_export import train
 

@@ -6,7 +6,7 @@ from prunedlora.adapters.attach import attach
 from prunedlora.adapters.layers import adapted_layers
 from prunedlora.adapters.shrink import shrink
 from prunedlora.adapters.size import measure, served_layers
-from prunedlora.served_slot import HALF_BYTES, NUMBER_BYTES, SERVED_SLOTS, served_slot, slot_bytes
+from prunedlora.servers.served_slot import HALF_BYTES, NUMBER_BYTES, SERVED_SLOTS, served_slot, slot_bytes
 
 
 def test_a_fresh_adapter(make_model, settings):

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 from prunedlora.adapters.repack import DTYPES
 from prunedlora.cli import app
 from prunedlora.cli.options import Dtype, Slot
-from prunedlora.served_slot import NUMBER_BYTES, SERVED_SLOTS
+from prunedlora.servers.served_slot import NUMBER_BYTES, SERVED_SLOTS
 from prunedlora.sizes import Size
 
 CHOICES = [

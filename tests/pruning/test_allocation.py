@@ -4,7 +4,7 @@ import torch
 from prunedlora.pruning.allocation import Demand
 from prunedlora.pruning.target import MinRankError, Start, targets_of
 from prunedlora.registry import lookup, names
-from prunedlora.served_slot import SERVED_SLOTS
+from prunedlora.servers.served_slot import SERVED_SLOTS
 
 uniform, global_ = lookup("allocation", "uniform"), lookup("allocation", "global")
 per_parameter = lookup("allocation", "global_per_parameter")

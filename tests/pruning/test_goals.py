@@ -12,7 +12,7 @@ from prunedlora.pruning.allocation import Demand
 from prunedlora.pruning.goals import falling_goals
 from prunedlora.pruning.target import MinRankError, Start, Target, targets_of
 from prunedlora.registry import lookup, names
-from prunedlora.served_slot import SERVED_SLOTS
+from prunedlora.servers.served_slot import SERVED_SLOTS
 from tests.pairwise import parametrize_pairwise
 
 WIDTHS = [4, 8, 4, 6, 16]

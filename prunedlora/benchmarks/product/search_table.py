@@ -17,7 +17,7 @@ from prunedlora.config.trial import TrialConfig
 from prunedlora.planned_size import PlannedSize
 from prunedlora.results.analysis.pareto import Objectives
 from prunedlora.results.record import Candidate, Environment, Failure, Figure, TrialRecord
-from prunedlora.served_slot import served_slot
+from prunedlora.servers.served_slot import served_slot
 from prunedlora.study.stopping_looks import Run
 
 OUTCOMES_AT = 0.1

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from prunedlora.results.figure_text import bytes_text
 from prunedlora.results.record import Candidate, TrialRecord
-from prunedlora.served_slot import NUMBER_BYTES, SERVED_SLOTS, Widths, served_slot, slot_bytes
+from prunedlora.servers.served_slot import NUMBER_BYTES, SERVED_SLOTS, Widths, served_slot, slot_bytes
 
 
 class ServingError(ValueError):

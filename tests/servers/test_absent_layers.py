@@ -2,7 +2,7 @@
 
 import pytest
 
-from prunedlora.adapters.absent_layers import absent_layers
+from prunedlora.servers.absent_layers import absent_layers
 
 LLAMA = {
     f"model.layers.{block}.{name}": (8, 8)

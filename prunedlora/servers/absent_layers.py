@@ -7,8 +7,8 @@ types of one layer, which lack nothing.
 
 from collections.abc import Collection
 
-from prunedlora.adapters.layer_types import layer_type
-from prunedlora.served_slot import Widths
+from prunedlora.servers.layer_types import layer_type
+from prunedlora.servers.served_slot import Widths
 
 FUSED = (("q_proj", "k_proj", "v_proj"), ("query", "key", "value"), ("gate_proj", "up_proj"))
 """Projections that servers put side by side in one matrix, by the last part of their names: SGLang fails on a block

@@ -1,4 +1,4 @@
-from prunedlora.adapters.layer_types import layer_type
+from prunedlora.servers.layer_types import layer_type
 
 
 def test_numbers_are_left_out():
