@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol, TypedDict
 
+from prunedlora.fleet.package_sources import Sources, own_sources
+
 REPLACED: Final = "replaced"
 """What workers hear whose place others have taken, or whose work others do by now."""
 Answer = Literal["continue", "pause", "stop", "replaced"]
@@ -268,6 +270,10 @@ class Board:
         has not."""
         await self._wait(lambda: name in self._outcomes, timeout)
         return self._outcomes.get(name)
+
+    async def sources(self) -> Sources:
+        """Which prunedlora it runs."""
+        return own_sources()
 
     async def open(self, slot: int) -> None:
         """The driver starts a slot."""

@@ -11,7 +11,9 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from prunedlora.fleet.address import ClusterError, check_address, given_address
+from prunedlora.fleet.answers import answer
 from prunedlora.fleet.board import Board, Judge
+from prunedlora.fleet.package_sources import OtherSourcesError, check_sources, own_sources
 from prunedlora.fleet.slot_thread import slots_are_left
 
 OBJECT_STORE_BYTES = 256 * 2**20  # only candidates and keys pass through it
@@ -125,6 +127,14 @@ def start_board(judge: Judge | None = None) -> Any:
     """The board's actor handle; it takes no CPU and lives on the driver's node, so that they die together. `judge`: a
     copy of it judges the trials."""
     return ray.remote(Board).options(num_cpus=0, max_concurrency=10_000, scheduling_strategy=here()).remote(judge)
+
+
+def check_board(board: Any) -> None:
+    """Raises ClusterError where the board runs another prunedlora than this process, which it would not understand."""
+    try:
+        check_sources(own_sources(), answer(board.sources.remote()), "Ray's process for the board")
+    except OtherSourcesError as error:
+        raise ClusterError(str(error)) from error
 
 
 def here() -> Any:

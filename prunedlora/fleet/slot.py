@@ -9,6 +9,7 @@ from typing import Any
 
 from prunedlora.config.stopping_section import StoppingConfig
 from prunedlora.fleet.board import Work
+from prunedlora.fleet.package_sources import Sources
 
 Execute = Callable[[Work, Any], str]
 """Does a piece of work with a worker.Bench and returns its status."""
@@ -25,6 +26,8 @@ class SlotSettings:
     cpus_per_worker: int
     folder: str
     """The driver's working directory, which relative paths of models and data are meant from."""
+    sources: Sources
+    """The driver's."""
     base_trial: dict[str, Any]
     max_attempts: int
     keep_checkpoints: bool

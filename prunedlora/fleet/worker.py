@@ -24,6 +24,7 @@ from prunedlora.config.trial import TrialConfig
 from prunedlora.delivery.candidate_test import measure_test
 from prunedlora.fleet.answers import answer
 from prunedlora.fleet.board import REPLACED, Looked, Work
+from prunedlora.fleet.package_sources import check_sources, own_sources
 from prunedlora.fleet.slot import SlotSettings
 from prunedlora.results.driver import read_driver
 from prunedlora.results.driver_lock import SETTLE_SECONDS
@@ -77,8 +78,8 @@ class Bench:
 def serve(settings: SlotSettings) -> None:
     """Works until the board says that the sweep is over.
 
-    Raises SharedStorageError when the store is not seen from here, OtherDataError when the data here are not the
-    sweep's, and whatever `execute_trial` lets through: Ray Train then restarts the workers, and gives the slot up where
+    Raises OtherSourcesError when another prunedlora is imported here, SharedStorageError when the store is not seen,
+    OtherDataError when the data here are not the sweep's, and whatever `execute_trial` lets through: Ray Train then restarts the workers, and gives the slot up where
     that does not help. Its work goes to another slot.
     """
     context = get_context()
@@ -86,6 +87,8 @@ def serve(settings: SlotSettings) -> None:
     torch.set_num_threads(settings.cpus_per_worker)
     if os.path.isdir(settings.folder):
         os.chdir(settings.folder)
+    node = ray.util.get_node_ip_address()
+    check_sources(settings.sources, own_sources(), f"slot {settings.slot} on node {node}")
     words = _Words(settings, _join(settings) if workers.rank == 0 else 0)
     store = Store(settings.store_uri)
     check_store(store, settings)

@@ -14,6 +14,7 @@ from prunedlora.fleet import cluster
 from prunedlora.fleet.answers import BoardLostError, answer
 from prunedlora.fleet.board import Work, work_name
 from prunedlora.fleet.capacity import num_fitting, num_slots
+from prunedlora.fleet.package_sources import own_sources
 from prunedlora.fleet.slot import Execute, SlotSettings
 from prunedlora.fleet.slot_fit import RAY_FOLDER
 from prunedlora.fleet.slots import Slots, SlotsLostError
@@ -98,6 +99,7 @@ def run_on_slots(run: SlotRun, signals: Signals, leaving: ExitStack, finish: Cal
     )
     news = SlotNews(progress)
     try:
+        cluster.check_board(board)  # by now it has been made, beside the slots
         with progress:
             if asker.num_left:
                 grow = _Growth(run, board, slots)
@@ -197,6 +199,7 @@ def _settings(run: SlotRun, board: Any, slot: int) -> SlotSettings:
         board=board,
         cpus_per_worker=run.terms.resources.cpus_per_worker,
         folder=os.getcwd(),
+        sources=own_sources(),
         base_trial=run.terms.trial.model_dump(mode="json"),
         max_attempts=run.terms.max_attempts,
         keep_checkpoints=run.terms.retention.checkpoints == "always",

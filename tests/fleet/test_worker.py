@@ -270,6 +270,7 @@ def test_trouble_around_any_work_hands_it_back_and_ends_the_workers(
     store = Store(str(tmp_path / "store"))
     with DriverLock(store.storage) as lock:
         settings: Any = SimpleNamespace(
+            sources=own_sources(),
             slot=0, board=board, execute=out_of_disk, cpus_per_worker=torch.get_num_threads(), folder=str(tmp_path),
             store_uri=store.uri, epoch=lock.epoch,
         )  # fmt: skip
@@ -286,6 +287,7 @@ def at_work(store: Store, base_trial: dict[str, Any]) -> Bench:
     given: Any = SimpleNamespace(
         slot=2,
         epoch=1,
+        sources=own_sources(),
         base_trial=base_trial,
         max_attempts=3,
         keep_checkpoints=False,
