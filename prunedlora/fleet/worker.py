@@ -79,8 +79,8 @@ def serve(settings: SlotSettings) -> None:
     """Works until the board says that the sweep is over.
 
     Raises OtherSourcesError when another prunedlora is imported here, SharedStorageError when the store is not seen,
-    OtherDataError when the data here are not the sweep's, and whatever `execute_trial` lets through: Ray Train then restarts the workers, and gives the slot up where
-    that does not help. Its work goes to another slot.
+    OtherDataError when the data here are not the sweep's, and whatever `execute_trial` lets through: Ray Train then
+    restarts the workers, and gives the slot up where that does not help. Its work goes to another slot.
     """
     context = get_context()
     workers = Workers(context.get_world_rank(), context.get_world_size(), get_device())

@@ -20,6 +20,7 @@ from prunedlora.config.stopping_section import StoppingConfig
 from prunedlora.config.trial import TrialConfig
 from prunedlora.fleet import worker
 from prunedlora.fleet.board import WAIT, Work
+from prunedlora.fleet.package_sources import own_sources
 from prunedlora.fleet.worker import (
     Bench,
     OtherDataError,
@@ -287,7 +288,6 @@ def at_work(store: Store, base_trial: dict[str, Any]) -> Bench:
     given: Any = SimpleNamespace(
         slot=2,
         epoch=1,
-        sources=own_sources(),
         base_trial=base_trial,
         max_attempts=3,
         keep_checkpoints=False,
