@@ -1,6 +1,7 @@
 """Tiny language models of every type that GGUF adapters are written for, and their GGUF files in float32, written by
 hand: what llama.cpp is tested with."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from prunedlora.adapters.attach import AdapterSettings, attach, detach
+from prunedlora.adapters.export import export
 from prunedlora.servers.gguf_types import GGUF_ARCHITECTURES, INTERLEAVED
+from tests.adapters.test_export import train
 
 VOCABULARY = 64
 SIZES: dict[str, Any] = {
@@ -102,3 +106,15 @@ def _add_vocabulary(writer: Any, size: int) -> None:
     writer.add_token_merges([f"{letters[1]} {letters[2]}"])
     writer.add_eos_token_id(0)
     writer.add_add_bos_token(False)
+
+
+def export_tiny_adapter(
+    model: PreTrainedModel, folder: Path, ranks: Sequence[int], targets: str | Sequence[str] = "all-linear"
+) -> None:
+    """An adapter on the model's linear layers as PEFT trains one, cut to `ranks` (repeated), exported; the model is
+    given back as it was."""
+    settings = AdapterSettings(max(ranks), 1.5 * max(ranks), False, 0.0, targets, [])
+    adapted = attach(model, settings, "default", 0)
+    train(adapted, list(ranks))
+    export(adapted, "default", folder, "some/base")
+    detach(adapted)
