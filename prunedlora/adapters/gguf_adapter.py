@@ -91,7 +91,7 @@ def read_back_gguf(file: Path, folder: Path, base: PretrainedConfig) -> int:
     for layer, name in places.items():
         for part, suffix in (("a", A_SUFFIX), ("b", B_SUFFIX)):
             own, stored = state[f"{KEY_PREFIX}{layer}{suffix}"], found[f"{name}.lora_{part}"]
-            numbers = torch.from_numpy(gguf.quants.dequantize(stored.data, stored.tensor_type))
+            numbers = torch.tensor(gguf.quants.dequantize(stored.data, stored.tensor_type))
             if part == "b":
                 numbers = _as_in_transformers(layer, numbers, base)
             if stored.tensor_type.name != TYPES[own.dtype] or not torch.equal(numbers, own.float()):
