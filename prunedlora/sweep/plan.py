@@ -178,8 +178,10 @@ def search_lines(config: SweepConfig, num_configurations: int | None, limits: Li
         )
     if num_configurations is not None and num_configurations <= config.num_trials:
         most = "" if num_configurations == config.num_trials else f"; num_trials {config.num_trials} asks for more"
-        has = counted(num_configurations, "configuration")
-        lines.append(f"Space: it has {has}{', which is' if num_configurations == 1 else ': all are'} tried{most}")
+        all_are = ", which is tried" if num_configurations == 1 else ": all are tried"
+        if limits is not None and not limits.all_fit:
+            all_are = ": those that can meet the limits are tried"
+        lines.append(f"Space: it has {counted(num_configurations, 'configuration')}{all_are}{most}")
     return lines
 
 
