@@ -1,8 +1,9 @@
 """Address of a sweep's mirror: the Optuna storage in which other tools see its study. Checked without Optuna here."""
 
+import os
 import re
 from typing import Annotated
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote, quote_plus
 
 from pydantic import AfterValidator
 
@@ -14,6 +15,9 @@ PASSWORD_VARIABLE = "PRUNEDLORA_MIRROR_PASSWORD"
 ~/.pgpass for PostgreSQL) is not to be taken."""
 SECRET = re.compile("pass|pwd|secret|token|key|credential", re.IGNORECASE)
 """In the name of a parameter whose value is for nobody else: passwd, sslpassword, sslkey, …"""
+PASSWORD_IN_ADDRESS = re.compile(r"(://[^\s/:@]*:)[^\s/]*@")
+"""Behind the user, up to the last @ before the path."""
+MASK = "***"
 FORMS = "sqlite:///PATH, postgresql://USER@HOST/DATABASE, mysql://USER@HOST/DATABASE, journal:PATH, auto or null"
 
 
@@ -44,6 +48,22 @@ def shown(address: str) -> str:
     """For messages: without the values of its parameters, of which any may be meant for nobody."""
     place, mark, _ = address.partition("?")
     return address if not mark or address.startswith(JOURNAL) else f"{place}?…"
+
+
+def masked(text: str, address: str) -> str:
+    """What others say of an address, without what is not `shown` of it, and without any password: the one in
+    PASSWORD_VARIABLE, as it is or as an address has it, and what stands for one in an address."""
+    password = os.environ.get(PASSWORD_VARIABLE)
+    for secret in {password, quote(password, safe=""), quote_plus(password)} if password else ():
+        text = text.replace(secret, MASK)
+    text = PASSWORD_IN_ADDRESS.sub(rf"\1{MASK}@", text)
+    if address.startswith(JOURNAL):
+        return text
+    query = address.partition("?")[2]
+    values = [*(value for _, value in parse_qsl(query)), *(part.partition("=")[2] for part in query.split("&"))]
+    for value in sorted({value for value in values if value}, key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", MASK, text)
+    return text
 
 
 def _check_journal(path: str) -> None:

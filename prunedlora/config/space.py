@@ -11,6 +11,7 @@
 `prior` is a value of the entry that is known to be good: the configuration of all priors is tried first.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Annotated, Any, Self
 
@@ -30,7 +31,7 @@ When = dict[str, Annotated[list[Any], Field(min_length=1)]]
 """Entry of the space → the values under which this one applies."""
 
 
-class Searched(Section):
+class Searched(Section, ABC):
     """An entry that a search gives values to."""
 
     when: When = Field(default={})
@@ -42,9 +43,9 @@ class Searched(Section):
         """Whether one is given: null may be a value."""
         return "prior" in self.model_fields_set
 
+    @abstractmethod
     def misfit(self, value: Any) -> str | None:
         """Why `value` is none of the entry's, as the end of a sentence that begins with it; None: it is one."""
-        raise NotImplementedError
 
     @model_validator(mode="after")
     def _prior_is_a_value(self) -> Self:

@@ -100,6 +100,11 @@ def _shut_down() -> None:
         ray.shutdown()
 
 
+def has_dashboard() -> bool:
+    """Whether the Ray that this process is connected to has a dashboard, whose server tells of actors."""
+    return bool(ray._private.worker.get_dashboard_url())
+
+
 def may_grow() -> bool:
     """Whether nodes may come while a sweep runs: not on a Ray that was started here."""
     return bool(os.environ.get("RAY_ADDRESS"))

@@ -14,33 +14,13 @@ from prunedlora.fleet.answers import answer
 from prunedlora.fleet.entry import speed_loop
 from prunedlora.fleet.slot_fit import RAY_FOLDER, fit
 from prunedlora.fleet.slots import found_no_place, reason_of
-from prunedlora.fleet.speed_worker import Asked
+from prunedlora.fleet.speed_talk import Asked, Told
 from prunedlora.results.analysis.plan_document import MeasuredSpeed
 from prunedlora.results.storage import Storage
 
 
 class SpeedError(RuntimeError):
     """The speeds could not be measured; the message says why."""
-
-
-class Told:
-    """What a slot that measures has said so far; an actor where it is started."""
-
-    def __init__(self) -> None:
-        self._began: float | None = None
-        self._speeds: list[str] = []
-
-    def begin(self) -> None:
-        """Its workers are ready."""
-        self._began = time.time()
-
-    def add(self, speed: str) -> None:
-        """A MeasuredSpeed as JSON text."""
-        self._speeds.append(speed)
-
-    def all(self) -> tuple[float | None, list[str]]:
-        """When the workers were ready, in seconds since 1970 by this node's clock, and the speeds."""
-        return self._began, self._speeds
 
 
 def measure_in_slot(

@@ -1,8 +1,6 @@
 """What a worker of a slot that only measures does: the speeds of some trainings, told to the driver."""
 
 import os
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from ray.train import get_context
@@ -10,22 +8,10 @@ from ray.train.torch import get_device
 
 from prunedlora.config.trial import TrialConfig
 from prunedlora.fleet.answers import answer
+from prunedlora.fleet.speed_talk import Asked
 from prunedlora.training.distributed import Workers
 from prunedlora.trial.assets import AssetCache
 from prunedlora.trial.measured_speed import measure_speed
-
-
-@dataclass(frozen=True)
-class Asked:
-    """The same for all workers."""
-
-    trials: dict[str, dict[str, Any]]
-    """Kind → a training of it as JSON data, its names on the Hub pinned."""
-    cpus_per_worker: int
-    folder: str
-    """The driver's working directory, which relative paths of models and data are meant from."""
-    told: Any
-    """The driver's actor, which hears when the workers begin, and each speed."""
 
 
 def measure(asked: Asked) -> None:

@@ -14,10 +14,11 @@ from prunedlora.results.storage import Storage, StoreError
 CONTENTS_FILE = "contents.json"
 KEY_VERSION_FILE = "key_version.json"
 COMMITS_FILE = "commits.json"
-FIXED_FIELDS = ("objectives", "constraints", "trial", "space", "sampler", "seed")
+FIXED_FIELDS = ("objectives", "constraints", "trial", "space", "sampler", "seed", "telling")
 """Fields of a sweep that its store is bound to; all others may change between runs. Baselines too: they stand for
-themselves, and what was trained stays on record."""
-ABSENT: dict[str, Any] = {"constraints": {}}
+themselves, and what was trained stays on record. `telling` is the search's as sampler and seed are: asks that were made
+by two ways of it would be those of neither, and could not be repeated."""
+ABSENT: dict[str, Any] = {"constraints": {}, "telling": "last"}
 """What a field is of stores that were made before there was one."""
 PERMISSIONS = {"trial.adapter.other_base"}
 """Settings within these that change no result, only what is refused."""

@@ -1,13 +1,15 @@
 """What a search was warm-started with: settings of earlier sweeps, copied into this store before its first ask, so that
 to go on with it needs no other store. Written by the driver (sweep/warm_start_store.py), used by the search."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final, Literal
 
 from pydantic import Field
 
 from prunedlora.results.ask import Ask
-from prunedlora.results.record import SCHEMA_VERSION, Document, Json, Key
+from prunedlora.results.record import SCHEMA_VERSION, Document, Json, Key, RecordError
+from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
 
 FILE = "warm_start.json"
@@ -50,6 +52,15 @@ class WarmStart(Document):
     """Of each source those that are kept, the best first."""
     first: tuple[dict[str, Json], ...]
     """Parameters of the best settings, which are asked before the sampler is."""
+
+
+@contextmanager
+def named_option() -> Iterator[None]:
+    """That a store of an earlier sweep cannot be read is told with the option that names it."""
+    try:
+        yield
+    except (StoreError, RecordError) as error:
+        raise type(error)(f"--warm-start: {error}") from error
 
 
 def write_warm_start(store: Store, memory: WarmStart) -> None:

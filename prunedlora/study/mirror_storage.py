@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
-from prunedlora.config.mirror_url import JOURNAL, PASSWORD_VARIABLE, shown
+from prunedlora.config.mirror_url import JOURNAL, PASSWORD_VARIABLE, masked, shown
 from prunedlora.study.rebuild import quiet
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def opened(address: str) -> Iterator[BaseStorage]:
     except MirrorError:
         raise
     except Exception as error:  # of SQLAlchemy, a database's package or the file system
-        raise MirrorError(f"mirror {shown(address)}: {_words(error)}") from error
+        raise MirrorError(f"mirror {shown(address)}: {_words(error, address)}") from error
     finally:
         if isinstance(storage, RDBStorage):
             storage.remove_session()
@@ -91,7 +91,7 @@ def _has_studies(address: str) -> bool:
         finally:
             engine.dispose()
     except Exception as error:  # of SQLAlchemy or the database's package
-        raise MirrorError(f"mirror {shown(address)} cannot be reached: {_words(error)}") from error
+        raise MirrorError(f"mirror {shown(address)} cannot be reached: {_words(error, address)}") from error
 
 
 def _url(address: str) -> "URL":
@@ -123,11 +123,9 @@ def _check_file(address: str, path: Path) -> None:
         raise MirrorError(f"mirror {shown(address)}: {path} may not be written (by user {os.geteuid()})")
 
 
-def _words(error: Exception) -> str:
+def _words(error: Exception, address: str) -> str:
     """Type and message of what failed, its first line, with what to install where that is what it takes."""
     missing = next((e for e in (error, error.__cause__, error.__context__) if isinstance(e, ModuleNotFoundError)), None)
     if missing is not None and missing.name is not None:
         return f"it takes the package {missing.name}: pip install {PACKAGES.get(missing.name, missing.name)!r}"
-    text = next(iter(str(error).splitlines()), "")
-    password = os.environ.get(PASSWORD_VARIABLE)
-    return f"{type(error).__name__}: {text.replace(password, '***') if password else text}"
+    return f"{type(error).__name__}: {masked(next(iter(str(error).splitlines()), ''), address)}"

@@ -16,7 +16,7 @@ from prunedlora.results.record import TrialRecord
 from prunedlora.results.warm_start_document import DROPPED, WarmStart
 from prunedlora.study.ask_writer import AskWriter
 from prunedlora.study.asked import GIVEN, INVALID, REPEATED, TOO_LARGE, Asked, is_trial, too_large_problem
-from prunedlora.study.kept_study import KeptStudy
+from prunedlora.study.kept_study import MOST_DRAWN, KeptStudy
 from prunedlora.study.listed_configurations import canonical_params
 from prunedlora.study.rebuild import ask_seed
 from prunedlora.study.suggest import fixed
@@ -76,7 +76,7 @@ class Search:
             elif key in self._asked or key in records:
                 part["system_attrs"][REPEATED] = True
             elif why := self._study.too_large(values):
-                part["system_attrs"][TOO_LARGE] = why
+                part["system_attrs"][TOO_LARGE] = self._say_too_large(part, why) if is_given else why
             is_new = not part["system_attrs"].keys() & {REPEATED, TOO_LARGE}
             new = trial if isinstance(trial, TrialConfig) and is_new else None
             ask = self._writer.write(self._asked, key, new, part, kind="search")
@@ -111,6 +111,19 @@ class Search:
         except ValidationError as error:
             return "no-trial-" + hashlib.sha256(canonical_params(values).encode()).hexdigest()[:16], error
         return trial_key(trial), trial
+
+    def _say_too_large(self, part: Mapping[str, Any], why: str) -> str:
+        """Of what the file gives: why it is not tried, though it was to be. It is not asked for again."""
+        given = part["system_attrs"][GIVEN]
+        open_fields = sorted(part["params"].keys() - given.keys())
+        if open_fields:
+            why += f", and as large with {MOST_DRAWN} draws of what the file leaves open ({', '.join(open_fields)})"
+        shown = ", ".join(f"{name}={value}" for name, value in given.items())
+        self._problems.append(
+            f"{shown}, which the file has tried first, was left out: {why}; give the fields that make it smaller under "
+            "`known`, or raise the limits, in another --storage"
+        )
+        return why
 
     def _say_invalid(self, values: Mapping[str, Any], error: ValidationError) -> str:
         shown = ", ".join(f"{path}={value}" for path, value in values.items())

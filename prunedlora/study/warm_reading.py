@@ -13,7 +13,7 @@ from prunedlora.results.analysis.pareto import Objectives, front, points
 from prunedlora.results.record import ObjectiveError
 from prunedlora.results.recorded_settings import FULL, method
 from prunedlora.results.store import Store
-from prunedlora.results.warm_start_document import WarmSetting, WarmSource, WarmStart
+from prunedlora.results.warm_start_document import WarmSetting, WarmSource, WarmStart, named_option
 from prunedlora.study.listed_configurations import canonical_params
 from prunedlora.study.rebuild import objective_values
 from prunedlora.study.warm_settings import NoSettingError, Translation
@@ -38,13 +38,15 @@ def read_sources(config: SweepConfig, uris: Sequence[str], own: str) -> WarmStar
     """
     if config.num_trials == 0:
         raise WarmStartError("--warm-start: nothing is searched (num_trials is 0), so there is nothing to learn for it")
-    stores = [Store(uri) for uri in uris]
+    with named_option():
+        stores = [Store(uri) for uri in uris]
     for i, store in enumerate(stores):
         if store.uri == own:
             raise WarmStartError(f"--warm-start {store.uri}: it is this sweep's own store; give those of earlier ones")
         if any(store.uri == other.uri for other in stores[:i]):
             raise WarmStartError(f"--warm-start {store.uri} is given twice")
-    read = [_read(config, store) for store in stores]
+    with named_option():
+        read = [_read(config, store) for store in stores]
     return WarmStart(
         sources=tuple(source for source, _, _ in read),
         settings=tuple(setting for _, settings, _ in read for setting in settings),

@@ -8,7 +8,7 @@ from prunedlora.config.pins import hub_names
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
-from prunedlora.sweep.preflight import every_trial
+from prunedlora.sweep.every_trial import every_trial
 from prunedlora.trial.commits import find_commits
 
 

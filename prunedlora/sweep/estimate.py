@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from prunedlora.config.sweep import ResourcesConfig, SweepConfig
 from prunedlora.results.analysis.plan_document import MeasuredSpeed, PlanDocument, planned_fields
-from prunedlora.sweep.preflight import BASE
+from prunedlora.sweep.every_trial import BASE
 from prunedlora.sweep.training_amount import TrainingAmount
 
 

@@ -26,13 +26,18 @@ class Limits:
     """Of which nothing is known, counted among those that can."""
 
     @property
+    def all_fit(self) -> bool:
+        """Whether nothing that was looked at is too large."""
+        return self.num_fitting == self.num_looked_at
+
+    @property
     def line(self) -> str:
         """For a plan."""
         unknown = f"; of {self.num_unknown} nothing is known before training" if self.num_unknown else ""
         share = self.num_fitting / self.num_looked_at
         return (
             f"Limits: {limit_text(self.constraints)}; {self.num_fitting:,} of {self.num_looked_at:,} corners of the "
-            f"space ({share:.0%}) can meet them{unknown}; the others are not trained"
+            f"space ({share:.0%}) can meet them{unknown}{'' if self.all_fit else '; the others are not trained'}"
         )
 
 

@@ -14,10 +14,11 @@ from prunedlora.planned_size import Planner
 from prunedlora.results.driver_lock import DriverLock
 from prunedlora.results.store import Store
 from prunedlora.sweep.bind import bind, bind_data, commits_of
+from prunedlora.sweep.every_trial import every_trial
 from prunedlora.sweep.findings import Findings
 from prunedlora.sweep.job_storage import check_storage
 from prunedlora.sweep.outcome import typed
-from prunedlora.sweep.preflight import every_trial, preflight
+from prunedlora.sweep.preflight import preflight
 from prunedlora.sweep.training_amount import TrainingAmount
 
 

@@ -26,11 +26,12 @@ from prunedlora.study.samplers import LEARN_FROM_COMPLETED_ONLY
 from prunedlora.sweep.bind import check_fingerprints, commits_of
 from prunedlora.sweep.device_hours import check_device_hours, device_hours_lines
 from prunedlora.sweep.estimate import Group, groups_of
+from prunedlora.sweep.every_trial import every_trial
 from prunedlora.sweep.findings import Findings
 from prunedlora.sweep.job_storage import check_storage
 from prunedlora.sweep.limits import Limits
 from prunedlora.sweep.plan_text import amount_lines, estimate_lines, stopping_line
-from prunedlora.sweep.preflight import every_trial, preflight
+from prunedlora.sweep.preflight import preflight
 from prunedlora.sweep.seen_elsewhere import check_elsewhere, elsewhere_lines
 from prunedlora.sweep.warm_start_store import replaced_lines, settle_warm_start, warm_start_lines
 
@@ -178,8 +179,10 @@ def search_lines(config: SweepConfig, num_configurations: int | None, limits: Li
         )
     if num_configurations is not None and num_configurations <= config.num_trials:
         most = "" if num_configurations == config.num_trials else f"; num_trials {config.num_trials} asks for more"
-        has = counted(num_configurations, "configuration")
-        lines.append(f"Space: it has {has}{', which is' if num_configurations == 1 else ': all are'} tried{most}")
+        all_are = ", which is tried" if num_configurations == 1 else ": all are tried"
+        if limits is not None and not limits.all_fit:
+            all_are = ": those that can meet the limits are tried"
+        lines.append(f"Space: it has {counted(num_configurations, 'configuration')}{all_are}{most}")
     return lines
 
 

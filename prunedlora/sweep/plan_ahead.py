@@ -14,9 +14,9 @@ from prunedlora.plain_print import print_plain
 from prunedlora.results.analysis.plan_document import PlanDocument, read_plan
 from prunedlora.results.store import PLAN_FILE
 from prunedlora.sweep.estimate import Group, planned
+from prunedlora.sweep.every_trial import every_trial
 from prunedlora.sweep.plan import Outlook, look_ahead, outlook_lines, recorded_lines
 from prunedlora.sweep.plan_text import estimate_lines
-from prunedlora.sweep.preflight import every_trial
 from prunedlora.sweep.training_amount import speed_kind
 
 

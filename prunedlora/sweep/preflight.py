@@ -4,25 +4,18 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any
-
-from transformers import PreTrainedModel
 
 from prunedlora.adapters.adapted_share import AdaptedShare
 from prunedlora.adapters.size import has_stacked_layers
 from prunedlora.adapters.targets import resolve_head
-from prunedlora.config.corners import corners
 from prunedlora.config.identity import trial_key
 from prunedlora.config.pins import pinned
-from prunedlora.config.stopping_section import StoppingConfig
 from prunedlora.config.sweep import SweepConfig
-from prunedlora.config.trial import TrialConfig, trial_with
-from prunedlora.config.trial_sections import ModelConfig
+from prunedlora.config.trial import TrialConfig
 from prunedlora.methods.method import Method
 from prunedlora.pruning.target import Start
-from prunedlora.registry import lookup
 from prunedlora.settings_error import SettingsError
 from prunedlora.sweep.evaluation_cost import (
     DataFacts,
@@ -31,6 +24,7 @@ from prunedlora.sweep.evaluation_cost import (
     evaluation_lines,
     generation_warning,
 )
+from prunedlora.sweep.every_trial import BASE, distinct_trials
 from prunedlora.sweep.findings import Findings, data_line, warnings_of
 from prunedlora.sweep.limits import limits_of
 from prunedlora.sweep.model_checks import (
@@ -41,6 +35,14 @@ from prunedlora.sweep.model_checks import (
     model_warnings,
     token_facts,
 )
+from prunedlora.sweep.setting_checks import (
+    PreflightError,
+    check_head,
+    check_look_steps,
+    check_looks,
+    check_numbers,
+    check_packages,
+)
 from prunedlora.sweep.size_checks import check_sizes, size_settings
 from prunedlora.sweep.tiny_batch import is_small, try_batch
 from prunedlora.sweep.training_amount import TrainingAmount, amount_of
@@ -48,24 +50,10 @@ from prunedlora.tasks.splits import Splits
 from prunedlora.tasks.task import Features, Task
 from prunedlora.trial.assemble import build_method, num_steps
 from prunedlora.trial.assets import Skeleton, load_skeleton, load_task
-from prunedlora.trial.planned_sizes import PLACES, data_key, layers_key, placement, planner
+from prunedlora.trial.planned_sizes import data_key, layers_key, placement, planner
 from prunedlora.trial.start import labels_of, share_of, start_of
 from prunedlora.trial.token_cache import tokenised
 from prunedlora.trial.trial_harness import load_harness
-
-FLASH_PACKAGES = {
-    "flash_attention_2": "flash_attn",
-    "flash_attention_3": "flash_attn_interface",
-    "flash_attention_4": "flash_attn",
-}
-"""What each is imported from; without, transformers takes its kernels from the Hub through the package kernels."""
-
-BASE = ""
-"""Name of the search's trainings among the baselines' names."""
-
-
-class PreflightError(ValueError):
-    """A sweep whose trials could not run; the message names the setting."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +95,10 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
     documents: dict[str, int] = {}
     layers: dict[str, Start] = {}
     num_train: dict[str, int] = {}
-    for name, where, written in _distinct(config):
+    for name, where, written in distinct_trials(config):
         trial_key(written)
         trial = pinned(written, commits)
-        _check_packages(trial.model)
+        check_packages(trial.model)
         labels = labels_of(trial, start_of(trial))
         sections = trial.data, trial.model, trial.evaluation
         identity = json.dumps([*(section.model_dump() for section in sections), labels])
@@ -133,7 +121,7 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
             shares.append(share)
         steps = num_steps(trial, len(splits.train))
         method = _method(trial, steps, where)
-        _check_head(trial, task, model, heads)
+        check_head(trial, task, model, heads)
         starts = attached.setdefault(identity, {})
         is_first = not starts
         if (shape := placement(trial)) not in starts:
@@ -155,12 +143,12 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
             possible.add(decides)
         if is_first and is_small(skeleton):
             try_batch(trial, task, skeleton, steps, found.tokens.tried)
-        _check_sizes(trial, splits, config.resources.num_workers)
+        check_numbers(trial, splits, config.resources.num_workers)
         if config.stopping is not None:
-            _check_looks(config.stopping, trial, len(splits.validation), config.resources.num_workers)
+            check_looks(config.stopping, trial, len(splits.validation), config.resources.num_workers)
             if name == BASE and config.num_trials > 0 and (where or not config.space):
                 with _told(where):
-                    _check_look_steps(config.stopping, steps)
+                    check_look_steps(config.stopping, steps)
         if identity not in documents:
             harness = load_harness(trial, config.resources.num_workers)
             documents[identity] = 0 if harness is None else harness.num_documents
@@ -185,48 +173,6 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
     )
 
 
-def every_trial(config: SweepConfig) -> Iterator[TrialConfig]:
-    """The base, the baselines, and every corner of the space."""
-    return (trial for _, _, trial in _named(config))
-
-
-def _named(config: SweepConfig) -> Iterator[tuple[str, str, TrialConfig]]:
-    """The same, each with what it is called, the base and the corners BASE, a baseline by its label or method; and with
-    where it comes from, for a message ("" for the base)."""
-    yield BASE, "", config.trial
-    for i, (label, trial) in enumerate(zip(config.baseline_labels(), config.baseline_trials(), strict=True)):
-        yield label or trial.method, f"baselines[{i}]" + (f" ({label})" if label else ""), trial
-    for values in corners(config.space):
-        shown = ", ".join(f"{path}={value}" for path, value in values.items())
-        yield BASE, f"space at {shown}", trial_with(config.trial, values)
-
-
-def _distinct(config: SweepConfig) -> Iterator[tuple[str, str, TrialConfig]]:
-    """The base, every corner of the space, and the baselines of every name, one for each different model, data,
-    targets, length and method; as `_named`."""
-    seen = set()
-    for name, where, trial in _named(config):
-        fields = [trial.model, trial.data, trial.training, trial.evaluation]
-        adapter = trial.adapter and trial.adapter.model_dump(include=PLACES)
-        own = lookup("method", trial.method).section
-        settings = None if own is None else getattr(trial, own).model_dump()
-        identity = json.dumps(
-            [
-                *(field.model_dump() for field in fields),
-                trial.head_modules,
-                adapter,
-                own,
-                settings,
-                size_settings(trial),
-                name,
-                where == "",
-            ]
-        )
-        if identity not in seen:
-            seen.add(identity)
-            yield name, where, trial
-
-
 @contextmanager
 def _told(where: str) -> Iterator[None]:
     """What settings get wrong is told with where they are from."""
@@ -248,86 +194,8 @@ def _load(trial: TrialConfig, labels: tuple[str, ...] | None) -> _Loaded:
     return _Loaded(splits, task, skeleton, tokens, facts, features["train"], missing_of(trial, task))
 
 
-def _check_packages(model: ModelConfig) -> None:
-    if model.quantization is not None and find_spec("bitsandbytes") is None:
-        raise PreflightError(
-            f"model.quantization {model.quantization!r} needs the package bitsandbytes: "
-            "pip install 'prunedlora[cuda]' on every node"
-        )
-    if not model.needs_half_precision:
-        return
-    attention = f"model.attn_implementation {model.attn_implementation!r}"
-    if model.attn_implementation not in FLASH_PACKAGES:
-        raise PreflightError(f"{attention} is not known; known: {', '.join(FLASH_PACKAGES)}")
-    package = FLASH_PACKAGES[model.attn_implementation]
-    if find_spec(package) is None and find_spec("kernels") is None:
-        raise PreflightError(f"{attention} needs the package {package}, or kernels, on every node")
-
-
 def _method(trial: TrialConfig, steps: int, where: str) -> Method:
     try:
         return build_method(trial, steps)
     except ValueError as error:
         raise PreflightError(f"{where}: {error}" if where else str(error)) from error
-
-
-def _check_sizes(trial: TrialConfig, splits: Splits, num_workers: int) -> None:
-    smallest = {"training.batch_size": trial.training.batch_size}
-    smallest |= {f"the number of {split} examples": len(getattr(splits, split)) for split in ("validation", "test")}
-    for what, size in smallest.items():
-        if size < num_workers:
-            raise PreflightError(f"{what} {size} is below resources.num_workers {num_workers}: each needs an example")
-    most, num_validation = trial.evaluation.max_examples, len(splits.validation)
-    if most is not None and most < num_workers:
-        raise PreflightError(
-            f"evaluation.max_examples {most} is below resources.num_workers {num_workers}: each needs an example"
-        )
-    cuts = trial.free_cuts
-    if cuts is not None and cuts.screen_examples is not None and cuts.screen_examples < num_workers:
-        raise PreflightError(
-            f"cuts.screen_examples {cuts.screen_examples} is below resources.num_workers {num_workers}: each needs an "
-            "example"
-        )
-    if most is not None and most > num_validation:
-        raise PreflightError(f"evaluation.max_examples {most} is above the {num_validation} validation examples")
-
-
-def _check_looks(stopping: StoppingConfig, trial: TrialConfig, num_validation: int, num_workers: int) -> None:
-    available = min(num_validation, trial.evaluation.max_examples or num_validation)
-    asked = stopping.asked_examples
-    if asked is not None and asked > available:
-        raise PreflightError(
-            f"stopping.examples {asked} is above the {available} validation examples that candidates are evaluated on; "
-            "give no more, or null for all"
-        )
-    if asked is not None and asked < num_workers:
-        raise PreflightError(
-            f"stopping.examples {asked} is below resources.num_workers {num_workers}: each needs an example"
-        )
-
-
-def _check_look_steps(stopping: StoppingConfig, num_steps: int) -> None:
-    """Of a training that has steps: each look falls on one before its last."""
-    for share in stopping.looks if num_steps else ():
-        if not 0 < round(share * num_steps) < num_steps:
-            raise PreflightError(
-                f"stopping.looks {share:g} of {num_steps} steps is no step on the way; take shares that are nearest to "
-                f"steps 1 to {num_steps - 1}"
-                if num_steps > 1
-                else f"stopping.looks {share:g}: a training of one step has none on the way; take more steps, or set "
-                "stopping to null"
-            )
-
-
-def _check_head(trial: TrialConfig, task: Task, model: PreTrainedModel, heads: Sequence[str]) -> None:
-    """A classification head for these labels is new: it must train, or it would be random and not exported."""
-    prefix = model.base_model_prefix
-    outside = [
-        name for name, child in model.named_children() if name != prefix and any(True for _ in child.parameters())
-    ]
-    missing = [name for name in outside if not any(head == name or head.startswith(f"{name}.") for head in heads)]
-    if task.labels is not None and missing:
-        raise PreflightError(
-            f"the head of {type(model).__name__} is new and must train: add {missing[0]!r} to adapter.head_modules "
-            f"({trial.head_modules}) and give optimizer.head_learning_rate"
-        )

@@ -69,7 +69,7 @@ class SlotRun:
 def run_on_slots(run: SlotRun, signals: Signals, leaving: ExitStack, finish: Callable[["SlotEnd"], None]) -> None:
     """Slots and trials, then `finish` unless the run was ended early. Raises what `run_sweep` says.
 
-    Leaves it to `leaving` to wait for the slots: Ray Train takes 12 s to end a run, and the report need not wait.
+    Leaves it to `leaving` to wait for the slots: Ray Train takes seconds to end a run, and the report need not wait.
     """
     resources, store, asker = run.terms.resources, run.store, run.asker
     at_first = num_slots(resources, cluster.nodes(), asker.num_left, may_grow=cluster.may_grow())

@@ -5,7 +5,13 @@ from collections.abc import Sequence
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
-from prunedlora.results.warm_start_document import WarmStart, read_warm_start, taken_lines, write_warm_start
+from prunedlora.results.warm_start_document import (
+    WarmStart,
+    named_option,
+    read_warm_start,
+    taken_lines,
+    write_warm_start,
+)
 
 ASK_THE_BEST_ONLY = ("nsga2", "random")
 """Samplers that learn nothing from trials of others: a generation's parents are its own, and a draw has none."""
@@ -20,7 +26,8 @@ def settle_warm_start(config: SweepConfig, store: Store, given: Sequence[str]) -
     StoreError for others than it began with, and what `read_sources` raises.
     """
     known = read_warm_start(store)
-    uris = [Store(uri).uri for uri in given]
+    with named_option():
+        uris = [Store(uri).uri for uri in given]
     began = [] if known is None else _uris(known)
     stays = known is not None and (not uris or sorted(uris) == sorted(began))
     if not uris and not stays:

@@ -1,7 +1,6 @@
 """Free cuts of a candidate: made of it without training, looked at on a few examples, and evaluated like any candidate
 where they could matter. The training goes on as if nothing had been cut, whatever becomes of a cut."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -13,15 +12,14 @@ from prunedlora.pruning.target import Start
 from prunedlora.results.record import Candidate, Cut, ExampleOutcomes, Figure, ScreenedCut
 from prunedlora.tasks.outcomes import Outcomes
 from prunedlora.training.distributed import Workers
-from prunedlora.training.evaluate import evaluate
 from prunedlora.training.loop import NonFiniteError, Verdict
 from prunedlora.training.memory import TooLittleMemoryError
-from prunedlora.training.model import release_memory
 from prunedlora.training.trial import Trial
 from prunedlora.trial.assets import Assets
 from prunedlora.trial.candidates import validation_examples
 from prunedlora.trial.cut_sizes import are_cuts_due, asked_cuts, checked_start
 from prunedlora.trial.evaluation_clock import EvaluationClock
+from prunedlora.trial.few_examples import evaluated_on_few, forget_evaluation
 from prunedlora.trial.possible_cuts import PossibleCut, possible_cuts
 from prunedlora.trial.screening import Screened, beaten_by
 
@@ -138,7 +136,9 @@ class Cutter:
                     if verdict is Verdict.STOP:
                         break
                     continue
-                self._forget_attempt(halvings)  # out of the handler: the error holds what was made
+                forget_evaluation(
+                    self.live, halvings, self.workers
+                )  # out of the handler: the error holds what was made
                 self._leave_out(each.cut, reason, screened_cuts, log)
         return verdict
 
@@ -152,7 +152,8 @@ class Cutter:
     ) -> tuple[list[ScreenedCut], dict[Cut, Outcomes]]:
         """What is found of all cuts that were asked for, in that order; and the outcomes of those whose loss was
         measured on all validation examples."""
-        num_examples, every = self.settings.screen_examples, validation_examples(self.config, self.assets)
+        num_examples = self.settings.screen_examples
+        available = len(validation_examples(self.config, self.assets))
         outcomes: dict[Cut, Outcomes] = {}
         losses: dict[Cut, Figure] = {}
         beaten: dict[Cut, str | None] = {}
@@ -160,8 +161,9 @@ class Cutter:
         if num_examples is not None:
             rivals: dict[Cut, Screened] = {}
             for number, each in enumerate(possible, 1):
-                go_on(f"trying {number} of {len(possible)} on {min(num_examples, len(every))} examples")
-                found = self._screened(each, every[:num_examples])
+                go_on(f"trying {number} of {len(possible)} on {min(num_examples, available)} examples")
+                each.put_on(self.live.method.layers)
+                found = evaluated_on_few(self.live, self.config, self.assets, self.workers, num_examples)
                 if isinstance(found, str):
                     left_out[each.cut] = found
                     continue
@@ -170,7 +172,7 @@ class Cutter:
                 losses[each.cut] = Figure(**vars(rivals[each.cut].loss))
             if self.workers.rank == 0:
                 others = [
-                    Screened.of(candidate.name, candidate.adapter_params, stored, min(num_examples, len(every)))
+                    Screened.of(candidate.name, candidate.adapter_params, stored, min(num_examples, available))
                     for candidate in candidates
                     if (stored := outcomes_of(candidate.name)) is not None
                 ]
@@ -188,37 +190,7 @@ class Cutter:
             )
             for cut in asked_cuts(self.settings)
         ]
-        return known, outcomes if num_examples is not None and num_examples >= len(every) else {}
-
-    def _screened(self, cut: PossibleCut, examples: Sequence[Any]) -> Outcomes | str:
-        """Its outcomes on these examples, without answers; or why there are none, on all workers alike."""
-        live, halvings = self.live, self.live.fit.evaluation_halvings
-        cut.put_on(live.method.layers)
-        try:
-            outcomes = evaluate(
-                live.model,
-                self.assets.task,
-                examples,
-                batch_size=self.config.evaluation.batch_size,
-                dtype=live.dtype,
-                workers=self.workers,
-                fit=live.fit,
-                generate=False,
-            )
-        except TooLittleMemoryError as error:
-            reason = str(error)
-        else:
-            loss = Screened.of("", 0, outcomes).loss.value
-            if math.isfinite(loss):
-                return outcomes
-            reason = f"validation loss on {len(examples)} examples is {loss}"
-        self._forget_attempt(halvings)
-        return reason
-
-    def _forget_attempt(self, halvings: int) -> None:
-        """After a cut that could not be evaluated: later evaluations are as they were without it."""
-        self.live.fit.evaluation_halvings = halvings
-        release_memory(self.workers.device)
+        return known, outcomes if num_examples is not None and num_examples >= available else {}
 
     def _leave_out(
         self, cut: Cut, reason: str, screened_cuts: list[ScreenedCut], log: Callable[[dict[str, Any]], None]

@@ -1,7 +1,6 @@
 """Looks at a trial on the way: its loss on a few validation examples, and whether it goes on by it. The training is the
 same with looks and without."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,14 +12,12 @@ from prunedlora.results.store import Store
 from prunedlora.tasks.outcomes import Outcomes
 from prunedlora.training.course import Course
 from prunedlora.training.distributed import Workers
-from prunedlora.training.evaluate import evaluate
 from prunedlora.training.loop import Verdict
-from prunedlora.training.memory import TooLittleMemoryError
-from prunedlora.training.model import release_memory
 from prunedlora.training.trial import Trial
 from prunedlora.trial.assets import Assets
 from prunedlora.trial.candidates import validation_examples
 from prunedlora.trial.evaluation_clock import EvaluationClock
+from prunedlora.trial.few_examples import evaluated_on_few
 from prunedlora.trial.last_removal import last_removal
 from prunedlora.trial.screening import Screened
 
@@ -97,56 +94,29 @@ class Looker:
 
     def _taken(self, candidate: str | None) -> tuple[StoredLook | None, str | None]:
         """The look, on rank 0 alone; or why it is left out, on all workers alike."""
-        outcomes: Outcomes | ExampleOutcomes | None = None
-        reason = None
         with EvaluationClock(self.live.evaluation_seconds).part("looks"):
             if candidate is None:
-                outcomes, reason = self._evaluated()
-            elif self._is_first:  # it was measured on all examples
-                outcomes = self.store.read_outcomes(self.key, candidate)
-        stored = None
-        if self._is_first and reason is None:
-            assert outcomes is not None
-            loss = Screened.of("", 0, outcomes, self._num_examples).loss
-            if math.isfinite(loss.value):
-                stored = self._stored(outcomes, Figure(**vars(loss)))
-            else:
-                reason = f"validation loss on {self._num_examples} examples is {loss.value}"
-        return stored, self.workers.from_first(reason)
+                found = evaluated_on_few(self.live, self.config, self.assets, self.workers, self._num_examples)
+                if isinstance(found, str):
+                    return None, found
+                return (self._stored(found) if self._is_first else None), None
+            if not self._is_first:
+                return None, None
+            measured = self.store.read_outcomes(self.key, candidate)  # on all examples, which were finite
+            assert measured is not None
+            return self._stored(measured), None
 
     @property
     def _is_first(self) -> bool:
         return self.workers.rank == 0
 
-    def _evaluated(self) -> tuple[Outcomes | None, str | None]:
-        """Outcomes, or why there are none, on all workers alike."""
-        live, halvings = self.live, self.live.fit.evaluation_halvings
-        try:
-            outcomes = evaluate(
-                live.model,
-                self.assets.task,
-                validation_examples(self.config, self.assets)[: self._num_examples],
-                batch_size=self.config.evaluation.batch_size,
-                dtype=live.dtype,
-                workers=self.workers,
-                fit=live.fit,
-                generate=False,
-            )
-        except TooLittleMemoryError as error:
-            reason = str(error)
-        else:
-            return outcomes, None
-        live.fit.evaluation_halvings = halvings  # later evaluations are as they were without it
-        release_memory(self.workers.device)
-        return None, reason
-
-    def _stored(self, outcomes: Outcomes | ExampleOutcomes, loss: Figure) -> StoredLook:
+    def _stored(self, outcomes: Outcomes | ExampleOutcomes) -> StoredLook:
         live, num_examples = self.live, self._num_examples
         removed = last_removal(self.config, live.num_steps, live.step)
         look = Look(
             step=live.step,
             share=live.progress,
-            loss=loss,
+            loss=Figure(**vars(Screened.of("", 0, outcomes, num_examples).loss)),
             last_removal=None if removed is None else removed / live.num_steps,
         )
         sums, targets = outcomes.loss_sums[:num_examples], outcomes.num_targets[:num_examples]

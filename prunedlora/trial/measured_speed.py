@@ -16,8 +16,9 @@ from prunedlora.config.trial import TrialConfig
 from prunedlora.results.analysis.plan_document import MeasuredSpeed
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import evaluate
-from prunedlora.training.loop import StepLog, Verdict, train
+from prunedlora.training.loop import StepLog, Verdict
 from prunedlora.training.model import release_memory
+from prunedlora.training.train_alone import train_alone
 from prunedlora.training.trial import Trial
 from prunedlora.trial.assemble import build_method, build_trial, num_steps
 from prunedlora.trial.assets import AssetCache, Assets
@@ -102,15 +103,7 @@ def _steps(live: Trial, workers: Workers, clock: Callable[[], float]) -> list[St
         is_enough = len(logs) > warm and (len(logs) >= warm + MOST_STEPS or clock() - started > STEP_SECONDS)
         return Verdict.PAUSE if is_enough else Verdict.CONTINUE
 
-    train(
-        live,
-        workers,
-        checkpoint_every_steps=None,
-        on_step=on_step,
-        on_rung=lambda _: None,
-        on_milestone=lambda: Verdict.CONTINUE,
-        save_checkpoint=lambda: None,
-    )
+    train_alone(live, workers, on_step=on_step)
     return logs[warm:]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from prunedlora.config.load import parse_sweep
-from prunedlora.config.mirror_url import mirror_address, shown
+from prunedlora.config.mirror_url import masked, mirror_address, shown
 from tests.config.refused import error_of
 
 
@@ -88,6 +88,24 @@ def test_it_is_said_where_a_password_goes() -> None:
 def test_messages_show_no_value_of_a_parameter() -> None:
     assert shown("postgresql://me@host/studies?sslmode=require") == "postgresql://me@host/studies?…"
     assert shown("journal:what?.log") == "journal:what?.log"
+
+
+def test_what_others_say_of_an_address_shows_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    address = "postgresql://me@host:5432/studies?application_name=hun%20ter2&x=5"
+    monkeypatch.setenv("PRUNEDLORA_MIRROR_PASSWORD", "p@ss w/d")
+    for said, shows in {
+        "no password 'p@ss w/d' of me": "no password '***' of me",
+        "cannot parse postgresql+psycopg://me:p%40ss+w%2Fd@host:5432/studies": (
+            "cannot parse postgresql+psycopg://me:***@host:5432/studies"
+        ),
+        "is p%40ss%20w%2Fd what you mean?": "is *** what you mean?",
+        "from 'mysql://me:other@one@host/studies'": "from 'mysql://me:***@host/studies'",
+        "application 'hun ter2' or hun%20ter2 is not known": "application '***' or *** is not known",
+        "host:5432 took 15 s, not 5": "host:5432 took 15 s, not ***",
+    }.items():
+        assert masked(said, address) == shows
+    monkeypatch.delenv("PRUNEDLORA_MIRROR_PASSWORD")
+    assert masked("journal:what?x=1 is at x=1", "journal:what?x=1") == "journal:what?x=1 is at x=1"
 
 
 def test_an_unknown_logger_is_refused(tree: dict[str, Any]) -> None:

@@ -24,3 +24,9 @@ def test_constraints_bind_and_a_store_of_before_there_were_any_has_none() -> Non
     assert differing_fields({}, {"constraints": {}}) == []
     assert differing_fields({}, limits) == ["constraints.max_rank was null, is 8.0"]
     assert differing_fields(limits, {"constraints": {"max_rank": 16.0}}) == ["constraints.max_rank was 8.0, is 16.0"]
+
+
+def test_telling_is_bound_as_the_sampler_is_and_was_last_before_there_was_any() -> None:
+    assert differing_fields({}, {"telling": "last"}) == []
+    assert differing_fields({}, {"telling": "candidates"}) == ['telling was "last", is "candidates"']
+    assert differing_fields({"telling": "area"}, {"telling": "last"}) == ['telling was "area", is "last"']

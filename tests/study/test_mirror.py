@@ -14,9 +14,10 @@ from prunedlora.config.sweep import SweepConfig
 from prunedlora.results.ask import Ask
 from prunedlora.results.store import Store
 from prunedlora.study import mirror as mirror_module
+from prunedlora.study import mirror_storage
 from prunedlora.study.asker import Asker
 from prunedlora.study.mirror import Mirror, address_of, check_mirror
-from prunedlora.study.mirror_storage import MirrorError
+from prunedlora.study.mirror_storage import MirrorError, opened
 from tests.inventions import invented_record, next_ask
 
 Make = Callable[..., SweepConfig]
@@ -267,6 +268,20 @@ def test_a_missing_package_is_named_as_pip_knows_it(
     monkeypatch.setitem(__import__("sys").modules, "psycopg2", None)
     with pytest.raises(MirrorError, match="it takes the package psycopg2: pip install 'psycopg2-binary'"):
         check_mirror(make_sweep(mirror="postgresql+psycopg2://me@127.0.0.1:1/x"), Store(str(tmp_path / "store")))
+
+
+def test_what_a_database_says_shows_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRUNEDLORA_MIRROR_PASSWORD", "hun/ter2")
+
+    def refused(address: str) -> None:
+        url = mirror_storage._url(address).render_as_string(hide_password=False)
+        raise ValueError(f"cannot open {url} with hun/ter2")
+
+    monkeypatch.setattr(mirror_storage, "_open", refused)
+    with pytest.raises(MirrorError) as caught, opened("postgresql+psycopg://me@127.0.0.1:1/x?sslmode=off"):
+        pass
+    said = "ValueError: cannot open postgresql+psycopg://me:***@127.0.0.1:1/x?sslmode=*** with ***"
+    assert str(caught.value) == f"mirror postgresql+psycopg://me@127.0.0.1:1/x?…: {said}"
 
 
 @pytest.mark.parametrize(("owner", "whose"), [("/other/store", "the mirror of /other/store"), (None, "no mirror of")])

@@ -208,6 +208,29 @@ def test_what_a_prior_leaves_open_is_drawn_until_it_keeps_the_limits(
     assert ask.params["adapter.initial_rank"] <= 10
 
 
+def test_what_a_prior_leaves_open_and_never_keeps_the_limits_is_left_out_and_said(
+    make_sweep: Make, tmp_path: Path
+) -> None:
+    """One rank of 400 does, beside a rate that is known to be good; and a rank that is given is too large as it is."""
+    rate, rank = "optimizer.learning_rate", "adapter.initial_rank"
+    space = {rank: {"int": [2, 401]}, rate: {"log_uniform": [1e-4, 1e-2], "prior": 1e-3}}
+    known = [{rank: 300}]
+    config = make_sweep(num_trials=2, space=space, constraints={"adapter_params": 200}, known=known)
+    asker = Asker(config, store := Store(str(tmp_path / "s")))
+    asker.planner = planner
+    next_ask(asker)
+    prior, given = store.asks()[:2]
+    assert prior.system_attrs[GIVEN] == {rate: 1e-3}
+    size = 100 * prior.params[rank]
+    why = f"adapter_params is at least {size:,}, above 200, and as large with 16 draws of what the file leaves open"
+    assert prior.system_attrs[TOO_LARGE] == f"{why} ({rank})"
+    assert given.system_attrs[TOO_LARGE] == "adapter_params is at least 30,000, above 200"
+    said, also = asker.problems[:2]
+    assert said.startswith(f"{rate}=0.001, which the file has tried first, was left out: {why} ({rank}); give the")
+    assert also.startswith(f"{rate}=0.001, {rank}=300, which the file has tried first, was left out: adapter_params")
+    assert not any(GIVEN in ask.system_attrs for ask in store.asks()[2:])  # neither is asked for again
+
+
 def test_a_search_of_which_nothing_keeps_the_limits_ends_and_says_why(
     make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

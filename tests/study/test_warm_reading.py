@@ -9,6 +9,7 @@ import pytest
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import trial_with
 from prunedlora.results.ask import Ask
+from prunedlora.results.record import RecordError
 from prunedlora.results.storage import StoreError
 from prunedlora.results.store import Store
 from prunedlora.study.warm_reading import WarmStartError, read_sources
@@ -87,11 +88,18 @@ def test_stores_that_tell_nothing_are_named_before_anything_begins(
     config = make_sweep(space=ITS)
 
     def said(uris: list[str], config: SweepConfig = config, own: str = "own") -> str:
-        with pytest.raises((WarmStartError, StoreError)) as error:
+        with pytest.raises((WarmStartError, StoreError, RecordError)) as error:
             read_sources(config, uris, own)
+        assert str(error.value).startswith("--warm-start")
         return str(error.value)
 
     assert "is no store: it has no sweep.yaml" in said([str(tmp_path / "none")])
+    broken = Store(fill(Store(str(tmp_path / "broken")), config, TRIALS[:1]))
+    broken.storage.write_text("trials/completed0/record.json", "{}")
+    assert "broken/trials/completed0/record.json: not a valid TrialRecord" in said([broken.uri])
+    assert "storage 'no-such://there' cannot be used" in said(["no-such://there"])
+    with pytest.raises(StoreError, match="--warm-start: storage 'no-such://there' cannot be used"):
+        settle_warm_start(config, Store(str(tmp_path / "own")), ["no-such://there"])
     assert "it is this sweep's own store" in said([earlier], own=earlier)
     assert "is given twice" in said([earlier, earlier])
     failed = fill(Store(str(tmp_path / "failed")), config, TRIALS, "failed")

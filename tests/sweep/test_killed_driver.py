@@ -22,7 +22,7 @@ from tests import tiny
 from tests.inventions import next_ask
 
 ROOT = Path(__file__).parents[2]
-NUM_TRIALS = 8
+NUM_TRIALS = 7
 
 
 def start(sweep_file: Path) -> "subprocess.Popen[str]":
@@ -49,8 +49,8 @@ def wait_for_records(store: Store, count: int, driver: "subprocess.Popen[str]") 
 def test_a_killed_sweep_goes_on_where_it_was_and_asks_what_it_would_have_asked(tmp_path: Path) -> None:
     tree = tiny.sweep_tree(tmp_path / "tiny", tmp_path / "store")
     tree |= {"num_trials": NUM_TRIALS, "resources": {"num_slots": 1}}
-    tree["trial"]["training"]["num_steps"] = 120
-    tree["retention"] = {"checkpoint_every_steps": 20}
+    tree["trial"]["training"]["num_steps"] = 60
+    tree["retention"] = {"checkpoint_every_steps": 10}
     sweep_file = tmp_path / "sweep.yaml"
     sweep_file.write_text(yaml.safe_dump(tree))
     store = Store(str(tmp_path / "store"))

@@ -30,6 +30,13 @@ def test_limits_are_held_against_the_space(tree: dict[str, Any]) -> None:
         "First: the priors and 1 known configuration",
         "Limits: max_rank ≤ 3; 2 of 4 corners of the space (50%) can meet them; the others are not trained",
     ]
+    # The space is tried whole, but for what the line before leaves out.
+    space, config = "Space: it has 4 configurations", config.model_copy(update={"num_trials": 4})
+    assert search_lines(config, 4, found.limits)[-1] == f"{space}: those that can meet the limits are tried"
+    every = limits_of(config.model_copy(update={"constraints": {"max_rank": 8}}), found.planner)
+    assert every is not None
+    assert every.line == "Limits: max_rank ≤ 8; 4 of 4 corners of the space (100%) can meet them"
+    assert search_lines(config, 4, every)[-1] == f"{space}: all are tried"
     for limits, message in (
         ({"max_rank": 1}, "constraints max_rank ≤ 1: no suggestion of the space has a candidate that can meet it. "),
         ({"max_rank": 2, "adapter_params": 10}, "can meet all of them at once. max_rank: at least 2 (space at "),

@@ -10,8 +10,9 @@ from transformers import MixtralConfig
 from prunedlora.adapters.targets import TargetError
 from prunedlora.config.fields import with_values
 from prunedlora.config.load import load_sweep, parse_sweep
-from prunedlora.sweep import preflight as preflight_module
-from prunedlora.sweep.preflight import PreflightError, preflight
+from prunedlora.sweep import setting_checks
+from prunedlora.sweep.preflight import preflight
+from prunedlora.sweep.setting_checks import PreflightError
 from prunedlora.tasks import tokenised
 from tests.families import gemma3, mixtral, put_in_place
 from tests.tiny import decoder_tree, sweep_tree
@@ -206,10 +207,10 @@ def test_a_training_too_short_for_its_method(tree: dict[str, Any], values: dict[
 def test_flash_attention_without_its_package(
     tree: dict[str, Any], attention: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight_module, "find_spec", lambda _: None)
+    monkeypatch.setattr(setting_checks, "find_spec", lambda _: None)
     values = {"trial.model.attn_implementation": attention, "resources.gpus_per_worker": 1}
     with pytest.raises(PreflightError, match=f"model.attn_implementation {expected}"):
         preflight(parse_sweep(with_values(tree, values), "test"))
-    monkeypatch.setattr(preflight_module, "find_spec", lambda name: name == "kernels" or None)
-    if attention in preflight_module.FLASH_PACKAGES:
+    monkeypatch.setattr(setting_checks, "find_spec", lambda name: name == "kernels" or None)
+    if attention in setting_checks.FLASH_PACKAGES:
         preflight(parse_sweep(with_values(tree, values), "test"))

@@ -23,9 +23,9 @@ from prunedlora.results.store import Store
 from prunedlora.study.asker import Asker
 from prunedlora.study.mirror_storage import MirrorError
 from prunedlora.sweep.bind import bind
+from prunedlora.sweep.every_trial import every_trial
 from prunedlora.sweep.outcome import SweepResult
 from prunedlora.sweep.plan import print_plan
-from prunedlora.sweep.preflight import every_trial
 from prunedlora.sweep.run import run_sweep
 from tests import tiny
 from tests.inventions import pretend

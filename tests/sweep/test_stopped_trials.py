@@ -2,23 +2,30 @@
 
 import gc
 import io
+import os
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import ray
+from ray import cloudpickle
 from ray.util.placement_group import placement_group_table
 from rich.console import Console
 
 from prunedlora.config.load import parse_sweep
+from prunedlora.fleet.worker import execute_work
 from prunedlora.results.store import Store
 from prunedlora.sweep.run import run_sweep
 from tests import tiny
 
 GOOD = {"optimizer.learning_rate": 1e-5, "optimizer.head_learning_rate": 1e-5}
+DIES_AFTER = 9
 
 
 STAY = Counter(
@@ -26,6 +33,16 @@ STAY = Counter(
 ) + Counter(["ray::DashboardAgent", "ray::RuntimeEnvAgent"])
 """One each, whatever became of the trials: the board ends with the driver's process, which this one is; the others are
 Ray's own, and end with it."""
+
+
+@pytest.fixture(autouse=True)
+def by_value(shared_ray: None) -> Iterator[None]:
+    """Workers need not find this file on their path."""
+    import tests.sweep.test_stopped_trials as here
+
+    cloudpickle.register_pickle_by_value(here)
+    yield
+    cloudpickle.unregister_pickle_by_value(here)
 
 
 def left_in_ray() -> Counter[str]:
@@ -37,18 +54,38 @@ def left_in_ray() -> Counter[str]:
     return Counter([*groups, *actors, *(name for name in names if name.startswith("ray::") and name != "ray::IDLE")])
 
 
+def dies_once(work: Any, bench: Any) -> str:
+    """What a slot does with a trial that goes on: with one of them its process is gone after some steps."""
+    died = Path(bench.store.uri).parent / "died"
+
+    def progress(step: int, num_steps: int, tokens_per_second: float) -> Any:
+        if step == DIES_AFTER and not died.exists():
+            with suppress(FileExistsError), died.open("x") as file:
+                file.write(work["key"])
+                file.flush()
+                os._exit(1)
+        return bench.progress(step, num_steps, tokens_per_second)
+
+    goes_on = work["kind"] == "trial" and bench.store.read_goes_on(work["key"]) is not None
+    return execute_work(work, replace(bench, progress=progress) if goes_on else bench)
+
+
 @pytest.mark.slow
-def test_many_stopped_trials_leave_nothing_behind_and_are_stopped_again(tmp_path: Path, shared_ray: None) -> None:
+def test_paused_trials_leave_nothing_behind_are_stopped_again_and_go_on_where_they_were(
+    tmp_path: Path, shared_ray: None
+) -> None:
     before = left_in_ray()
     tree: dict[str, Any] = tiny.sweep_tree(tmp_path, tmp_path / "store")
     tree["trial"]["optimizer"] = {"learning_rate": 0.4, "head_learning_rate": 0.4}
+    stopping: dict[str, Any] = {"looks": [0.2], "examples": 20, "then": "pause"}
     tree |= {
         "num_trials": 8,
         "sampler": "random",
-        "resources": {"num_slots": 1},
+        "resources": {"num_slots": 2},
+        "retention": {"checkpoints": "always"},  # also of those that stay stopped
         "space": {"optimizer.learning_rate": {"log_uniform": [0.4, 0.8]}},
         "baselines": [GOOD, GOOD | {"seed": 1}],
-        "stopping": {"looks": [0.2], "examples": 20},
+        "stopping": stopping,
     }
     config, text = parse_sweep(tree, "test"), io.StringIO()
     result = run_sweep(config, config.storage, console=Console(file=text, width=200))
@@ -70,7 +107,8 @@ def test_many_stopped_trials_leave_nothing_behind_and_are_stopped_again(tmp_path
         assert {each.by for each in look.decision.beaten_by} <= baselines
         assert set(look.decision.peers) >= baselines
         assert f"trial {record.key} stopped at {look.share:.0%} of its steps, beaten by " in text.getvalue()
-        assert store.checkpoints(record.key) == []
+        assert store.read_goes_on(record.key) is None
+        assert [int(name.partition("-")[0]) for name in store.checkpoints(record.key)] == [look.step]
     assert f"{len(stopped)} stopped early, which saved" in (tmp_path / "store/report/report.html").read_text()
 
     deadline = time.monotonic() + 30
@@ -79,13 +117,23 @@ def test_many_stopped_trials_leave_nothing_behind_and_are_stopped_again(tmp_path
         time.sleep(0.5)
     assert left == []
 
-    # The driver and a slot die: what was decided is in the store, and a trial that begins anew repeats it.
+    # The driver and a slot died: what was decided is in the store, and a trial that begins anew repeats it. Then those
+    # that were stopped by less than counts by now go on from their checkpoints, one of them twice.
     victim = stopped[-1]
     (tmp_path / "store/trials" / victim.key / "record.json").unlink()
     decided = store.looks(victim.key)
-    again = run_sweep(config, config.storage, console=Console(file=io.StringIO()))
-    assert (again.num_kept, again.num_resumed, again.num_failed) == (9, 1, 0)
-    repeated = store.read_record(victim.key)
-    assert repeated is not None
-    assert (repeated.status, repeated.looks) == ("stopped", victim.looks)
-    assert store.looks(victim.key) == decided
+    later, text = parse_sweep(tree | {"stopping": stopping | {"margin": 10.0}}, "test"), io.StringIO()
+    again = run_sweep(later, later.storage, console=Console(file=text, width=200), execute=dies_once)
+    assert (again.num_kept, again.num_resumed, again.num_failed, again.problems) == (9, 1, 0, ())
+    assert f"trial {victim.key} stopped at {decided[-1].look.share:.0%} of its steps, beaten by " in text.getvalue()
+    assert store.looks(victim.key)[: len(decided)] == decided
+    (died,) = [record.key for record in stopped if record.key == (tmp_path / "died").read_text()]
+    for record in stopped:
+        ended, goes_on = store.read_record(record.key), store.read_goes_on(record.key)
+        assert ended is not None
+        assert goes_on is not None
+        assert not goes_on.decision.stops
+        assert ended.status == "completed"
+        assert ended.looks[: len(record.looks)] == record.looks
+        steps = [line["step"] for line in store.read_log(record.key) if "loss" in line]
+        print(record.key == died, record.key == victim.key, ended.attempts, steps, store.read_log(record.key)[:4])

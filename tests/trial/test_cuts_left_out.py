@@ -22,8 +22,8 @@ from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import NonFiniteError, Verdict
 from prunedlora.training.memory import TooLittleMemoryError
 from prunedlora.trial import candidates as candidates_module
-from prunedlora.trial import cutter as cuts_module
 from prunedlora.trial import execute as execute_module
+from prunedlora.trial import few_examples
 from prunedlora.trial import possible_cuts as possible_module
 from prunedlora.trial.assets import AssetCache
 from prunedlora.trial.cut_sizes import checked_start
@@ -171,7 +171,7 @@ def test_what_was_screened_on_all_examples_is_not_measured_again(
         return evaluate(model, task, features, **more)
 
     monkeypatch.setattr(candidates_module, "evaluate", counted)
-    monkeypatch.setattr(cuts_module, "evaluate", counted)
+    monkeypatch.setattr(few_examples, "evaluate", counted)
     found = {}
     for screen_examples in (None, 200):
         num_passed.clear()

@@ -1,5 +1,6 @@
 """Looks at a trial on the way: the training is the same with them, and what they decide is kept."""
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +17,12 @@ from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.pruning.ladder import Ladder
 from prunedlora.results.record import Decision, GoesOn, StoredLook, TrialRecord
 from prunedlora.results.store import Store
+from prunedlora.tasks.outcomes import Outcomes
 from prunedlora.training.course import Course
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
-from prunedlora.training.memory import TooLittleMemoryError
-from prunedlora.trial import looking as looking_module
+from prunedlora.training.memory import Fit, TooLittleMemoryError
+from prunedlora.trial import few_examples
 from prunedlora.trial.assets import AssetCache
 from prunedlora.trial.execute import execute_trial
 from prunedlora.trial.looking import Judge, Looking, look_steps
@@ -181,18 +183,40 @@ def test_a_trial_that_is_paused_goes_on_as_if_it_had_not_been(
     assert paused.checkpoints(key) == []
 
 
-def test_a_look_for_which_there_is_no_memory_is_left_out(
-    tree: dict[str, Any], store: Store, assets: AssetCache, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def lacking(*_: Any, **__: Any) -> Any:
-        raise TooLittleMemoryError("one example is too many")
+def too_many(*_: Any, **__: Any) -> Outcomes:
+    raise TooLittleMemoryError("one example is too many")
 
-    monkeypatch.setattr(looking_module, "evaluate", lacking)
+
+def diverged(*_: Any, **__: Any) -> Outcomes:
+    return Outcomes(loss_sums=[1.0, math.nan], num_targets=[1, 1], scores={})
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [(too_many, "one example is too many"), (diverged, "validation loss on 5 examples is nan")],
+    ids=["memory", "nan"],
+)
+def test_a_look_that_cannot_be_taken_is_left_out(
+    found: Callable[..., Outcomes],
+    why: str,
+    tree: dict[str, Any],
+    store: Store,
+    assets: AssetCache,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def evaluated(*given: Any, fit: Fit, **more: Any) -> Outcomes:
+        fit.evaluation_halvings += 1
+        return found(*given, **more)
+
+    monkeypatch.setattr(few_examples, "evaluate", evaluated)
     trial, told = parse_sweep(tree, "test").trial, Told()
     assert run(trial, store, assets, told) == "completed"
     assert told.looks == [(6, False)]
     lines = store.read_log(trial_key(trial))
-    assert {"step": 1, "look": {"left_out": "one example is too many"}} in lines
+    assert {"step": 1, "look": {"left_out": why}} in lines
+    fit = record_of(trial, store).fit
+    assert fit is not None
+    assert fit.evaluation_halvings == 0, "later evaluations are as they were without it"
 
 
 def test_looks_fall_on_the_nearest_steps_but_not_into_branches_or_on_candidates() -> None:

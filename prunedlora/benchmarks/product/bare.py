@@ -12,7 +12,6 @@ import torch
 
 from prunedlora.adapters.export import export
 from prunedlora.adapters.size import measure
-from prunedlora.benchmarks.product.train_alone import train_alone
 from prunedlora.config.identity import model_location
 from prunedlora.config.trial import TrialConfig
 from prunedlora.results.record import Cut
@@ -20,6 +19,7 @@ from prunedlora.tasks.outcomes import Outcomes
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import evaluate
 from prunedlora.training.loop import Verdict
+from prunedlora.training.train_alone import train_alone
 from prunedlora.trial.assemble import build_method, build_trial, num_steps
 from prunedlora.trial.assets import Assets, load_assets
 from prunedlora.trial.candidates import ADAPTER, validation_examples

@@ -20,7 +20,6 @@ from prunedlora.adapters.layers import AdaptedLayer, adapted_layers
 from prunedlora.benchmarks.over_seeds import over_seeds
 from prunedlora.benchmarks.product.single_removals import rank_correlations, restored
 from prunedlora.benchmarks.product.timing import seconds_of
-from prunedlora.benchmarks.product.train_alone import train_alone
 from prunedlora.config.methods import PruningConfig, section_fields
 from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.pruning.pruner import Pruner
@@ -31,6 +30,7 @@ from prunedlora.tasks.task import Features
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import autocast, evaluate
 from prunedlora.training.model import draw_new_parameters
+from prunedlora.training.train_alone import train_alone
 from prunedlora.training.trial import Trial
 from prunedlora.trial.assemble import build_method, build_trial
 from prunedlora.trial.assets import Assets, load_assets

@@ -16,13 +16,13 @@ import torch
 from prunedlora.adapters.size import measure
 from prunedlora.benchmarks.product.search_grid import Grid
 from prunedlora.benchmarks.product.search_table import OUTCOMES_AT
-from prunedlora.benchmarks.product.train_alone import train_alone
 from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import TrialConfig
 from prunedlora.tasks.outcomes import figures
 from prunedlora.training.distributed import Workers
 from prunedlora.training.evaluate import evaluate
 from prunedlora.training.loop import NonFiniteError, StepLog, Verdict
+from prunedlora.training.train_alone import train_alone
 from prunedlora.trial.assemble import build_method, build_trial, num_steps
 from prunedlora.trial.assets import AssetCache, Assets
 from prunedlora.trial.candidates import ADAPTER, validation_examples

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch.utils.benchmark import timer
 
-from prunedlora.benchmarks.product.train_alone import train_alone
 from prunedlora.config.trial import TrialConfig, trial_with
 from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import StepLog, Verdict
 from prunedlora.training.model import draw_new_parameters, release_memory
+from prunedlora.training.train_alone import train_alone
 from prunedlora.training.trial import Trial
 from prunedlora.trial.assemble import build_method, build_trial
 from prunedlora.trial.assets import Assets, load_assets
