@@ -23,10 +23,10 @@ from prunedlora.trial.assets import AssetCache
 from prunedlora.trial.execute import execute_trial
 from prunedlora.trial.planned_sizes import data_key, layers_key, planned_sizes, planner
 from tests.tiny import sweep_tree
-from tests.trial.test_execute_methods import SECTIONS as METHOD_SECTIONS
+from tests.trial.test_execute_methods import SECTIONS as EVERY_SECTION
 
 CPU = torch.device("cpu")
-SECTIONS: dict[str, dict[str, Any]] = METHOD_SECTIONS | {
+SECTIONS: dict[str, dict[str, Any]] = EVERY_SECTION | {
     "pruning": {
         "target_sparsity": 0.5,
         "schedule": {"name": "linear", "begin": 0.2, "end": 0.7, "every_steps": 2},
