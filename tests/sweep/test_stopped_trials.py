@@ -122,18 +122,24 @@ def test_paused_trials_leave_nothing_behind_are_stopped_again_and_go_on_where_th
     victim = stopped[-1]
     (tmp_path / "store/trials" / victim.key / "record.json").unlink()
     decided = store.looks(victim.key)
-    later, text = parse_sweep(tree | {"stopping": stopping | {"margin": 10.0}}, "test"), io.StringIO()
-    again = run_sweep(later, later.storage, console=Console(file=text, width=200), execute=dies_once)
+    later = parse_sweep(tree | {"stopping": stopping | {"margin": 10.0}}, "test")
+    again = run_sweep(later, later.storage, console=Console(file=io.StringIO()), execute=dies_once)
     assert (again.num_kept, again.num_resumed, again.num_failed, again.problems) == (9, 1, 0, ())
-    assert f"trial {victim.key} stopped at {decided[-1].look.share:.0%} of its steps, beaten by " in text.getvalue()
     assert store.looks(victim.key)[: len(decided)] == decided
-    (died,) = [record.key for record in stopped if record.key == (tmp_path / "died").read_text()]
+    died = (tmp_path / "died").read_text()
+    assert died in {record.key for record in stopped}
     for record in stopped:
-        ended, goes_on = store.read_record(record.key), store.read_goes_on(record.key)
+        ended, goes_on, look = store.read_record(record.key), store.read_goes_on(record.key), record.stopped_at
         assert ended is not None
         assert goes_on is not None
+        assert look is not None
         assert not goes_on.decision.stops
         assert ended.status == "completed"
         assert ended.looks[: len(record.looks)] == record.looks
-        steps = [line["step"] for line in store.read_log(record.key) if "loss" in line]
-        print(record.key == died, record.key == victim.key, ended.attempts, steps, store.read_log(record.key)[:4])
+        log = store.read_log(record.key)
+        assert [line["step"] for line in log if "loss" in line] == [*range(1, 13)]
+        assert len([line for line in log if line.get("look", {}).get("stops")]) == 1, "it is not decided again"
+        begun_at = [line["resumed_at_step"] for line in log if "resumed_at_step" in line]
+        stays = record.key == victim.key  # the first time, by what was decided
+        assert begun_at[: 1 + stays] == [look.step] * (1 + stays)
+        assert len(begun_at) == 1 + stays + (record.key == died)

@@ -23,18 +23,14 @@ from prunedlora.trial.assets import AssetCache
 from prunedlora.trial.execute import execute_trial
 from prunedlora.trial.planned_sizes import data_key, layers_key, planned_sizes, planner
 from tests.tiny import sweep_tree
+from tests.trial.test_execute_methods import SECTIONS as EVERY_SECTION
 
 CPU = torch.device("cpu")
-SECTIONS: dict[str, dict[str, Any]] = {
+SECTIONS: dict[str, dict[str, Any]] = EVERY_SECTION | {
     "pruning": {
         "target_sparsity": 0.5,
         "schedule": {"name": "linear", "begin": 0.2, "end": 0.7, "every_steps": 2},
     },
-    "droplora": {"probability": 0.5},
-    "l1ra": {"gate_learning_rate": 0.05, "gate_penalty": 0.3, "threshold": 0.95, "every": 0.25},
-    "adalora": {"target_rank": 3, "begin": 0.2, "end": 0.7},
-    "svd": {"ranks": [4, 1]},
-    "full": {"head_modules": ["pooler", "classifier"]},
 }
 LADDER = {
     "pruning.schedule": {"name": "ladder", "rungs": {"kept": [0.5, 0.2]}, "trunk": 0.4},
