@@ -5,10 +5,12 @@
   the base's (https://loraexchange.ai/reference/openai_api/), and takes neither options of a template nor ids of ends.
 - https://huggingface.co/docs/text-generation-inference/conceptual/lora: `--lora-adapters NAME=PATH`, and a request's
   `model` is the adapter (router/src/lib.rs).
-Both decode greedily at temperature 0 alone (router/src/lib.rs), in half precision.
+Greedy decoding is temperature 0, but for LoRAX's /v1/completions, which refuses that and is greedy without one
+(router/src/lib.rs, validation.rs). Both compute in half precision.
 """
 
 import shlex
+from typing import Any
 
 from prunedlora.servers.adapter_shape import Kind
 from prunedlora.servers.example_request import Endpoint, ExampleRequest, curl
@@ -30,7 +32,8 @@ def lorax(handed: Handed, request: ExampleRequest) -> Serving:
     source = "local" if handed.hub is None else "hub"
     start = _run(handed, "ghcr.io/predibase/lorax:main")
     if handed.shape.kind == Kind.MERGED:
-        return Serving("LoRAX", start, request=_asked(handed, request, {"model": ""}), note=_note(handed, request))
+        named = {"model": "", "adapter_source": source}
+        return Serving("LoRAX", start, request=_asked(handed, request, named), note=_note(handed, request))
     named = {"model": MOUNTED if handed.hub is None else handed.hub, "adapter_source": source}
     return Serving("LoRAX", start, request=_asked(handed, request, named), note=_note(handed, request))
 
@@ -67,7 +70,9 @@ def _run(handed: Handed, image: str) -> str:
 def _asked(handed: Handed, request: ExampleRequest, named: dict[str, str]) -> str | None:
     if _note(handed, request) is not None:
         return None
-    body = named | request.asked | request.limits
+    body: dict[str, Any] = named | request.asked | request.limits
+    if request.endpoint == Endpoint.COMPLETIONS and "adapter_source" in named:
+        del body["temperature"]
     return curl(f"{URL}{request.endpoint}", body)
 
 
