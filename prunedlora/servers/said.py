@@ -14,11 +14,10 @@ def said(treatment: Treatment) -> str:
 
 
 def why(treatment: Treatment) -> str | None:
-    """What has to hold besides, what goes wrong, or the reason; None where it is right."""
+    """What goes wrong, or else what has to hold besides, or the reason; None where it is right."""
     match treatment:
         case Applied(factors, needs):
-            wrong = [text for text in (_dropped(factors), _scaled(factors)) if text]
-            return "; ".join([*wrong, *([] if needs is None else [f"if {needs}" if wrong else needs])]) or None
+            return "; ".join(text for text in (_dropped(factors), _scaled(factors)) if text) or needs
         case Refused(reason) | NotKnown(reason):
             return reason
 
