@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import gguf
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -118,3 +121,10 @@ def export_tiny_adapter(
     train(adapted, list(ranks))
     export(adapted, "default", folder, "some/base")
     detach(adapted)
+
+
+def next_token(model: nn.Module, ids: Sequence[int]) -> NDArray[np.float64]:
+    """Log probabilities of what follows these tokens, (vocabulary,)."""
+    with torch.no_grad():
+        logits = model(torch.tensor([list(ids)])).logits[0, -1].double()
+    return torch.log_softmax(logits, -1).numpy()

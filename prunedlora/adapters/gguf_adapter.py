@@ -10,7 +10,7 @@ Names of tensors are the `gguf` package's own map; rows of B are in the order in
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -20,9 +20,6 @@ from transformers import PretrainedConfig
 from prunedlora.adapters.export import CONFIG_NAME, KEY_PREFIX, WEIGHTS_NAME
 from prunedlora.adapters.repack import A_SUFFIX, B_SUFFIX
 from prunedlora.servers.gguf_types import GGUF_ARCHITECTURES, INTERLEAVED
-
-if TYPE_CHECKING:
-    import gguf
 
 GGUF_FILE = "adapter.gguf"
 TYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
@@ -99,7 +96,8 @@ def read_back_gguf(file: Path, folder: Path, base: PretrainedConfig) -> int:
     return len(found)
 
 
-def _package() -> "gguf":
+def _package() -> Any:
+    """The module, which an extra installs."""
     try:
         import gguf
     except ImportError as error:

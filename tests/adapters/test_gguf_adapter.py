@@ -138,9 +138,18 @@ def _double(_: dict[str, Any], state: dict[str, torch.Tensor]) -> None:
     [
         (_head, r"factors of layers alone, and this one has base_model\.model\.score\.weight too"),
         (_dora, r"and this one has base_model.*q_proj\.lora_magnitude_vector too"),
-        (_other_layer, r"the layer model\.vision_tower\.q_proj has no name in GGUF files of llama models: export it wi"),
-        (_double, r"lora_a is of type torch\.float64: store it in one of torch\.float32, torch\.bfloat16, torch\.float"),
-        (lambda config, _: config.update(task_type="SEQ_CLS"), "for language models, and this one's task type is SEQ_CL"),
+        (
+            _other_layer,
+            r"the layer model\.vision_tower\.q_proj has no name in GGUF files of llama models: export it wi",
+        ),
+        (
+            _double,
+            r"lora_a is of type torch\.float64: store it in one of torch\.float32, torch\.bfloat16, torch\.float",
+        ),
+        (
+            lambda config, _: config.update(task_type="SEQ_CLS"),
+            "for language models, and this one's task type is SEQ_CL",
+        ),
         (lambda config, _: config.update(lora_alpha=8), "the adapter's scaling is not 1"),
         (lambda config, _: config.update(use_rslora=True), "the adapter's scaling is not 1"),
         (lambda config, _: config.update(alpha_pattern={}), "the adapter's scaling is not 1"),

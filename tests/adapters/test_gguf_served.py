@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from peft import PeftModel
 
 from prunedlora.adapters.gguf_adapter import write_gguf
 from prunedlora.adapters.repack import store_as
 from prunedlora.benchmarks.product.llama_cpp_server import LlamaCppServer
 from prunedlora.servers.gguf_types import GGUF_MODEL_TYPES
-from tests.gguf_models import OWN, VOCABULARY, export_tiny_adapter, tiny_language_model, write_base
+from tests.gguf_models import OWN, VOCABULARY, export_tiny_adapter, next_token, tiny_language_model, write_base
 
 PROMPTS = ([5, 9, 33, 2, 17, 40, 3], [60, 1], [8, 8, 8, 21, 4, 50, 12, 30, 31, 7, 19])
 LINEAR = [
@@ -23,12 +22,6 @@ RANKS = [3, 1, 0, 2, 4, 0, 1, 4]
 TOLERANCE = {"float32": 1e-2, "float16": 1e-2, "bfloat16": 5e-2}
 
 
-def next_token(model: torch.nn.Module, ids: list[int]) -> np.ndarray:
-    with torch.no_grad():
-        logits = model(torch.tensor([ids])).logits[0, -1].double()
-    return torch.log_softmax(logits, -1).numpy()
-
-
 @pytest.mark.needs("llama-cpp")
 @pytest.mark.parametrize("model_type", sorted(GGUF_MODEL_TYPES))
 def test_logits_change_as_with_peft(model_type: str, tmp_path: Path) -> None:
@@ -36,7 +29,9 @@ def test_logits_change_as_with_peft(model_type: str, tmp_path: Path) -> None:
     numbers."""
     model = tiny_language_model(model_type)
     there = {name.rpartition(".")[2] for name, _ in model.named_modules()}
-    targets = [kind for kind in LINEAR if kind in there and not (kind == "lm_head" and model.config.tie_word_embeddings)]
+    targets = [
+        kind for kind in LINEAR if kind in there and not (kind == "lm_head" and model.config.tie_word_embeddings)
+    ]
     export_tiny_adapter(model, tmp_path / "float32", RANKS, targets)
     files = {dtype: tmp_path / f"{dtype}.gguf" for dtype in TOLERANCE}
     for dtype, file in files.items():

@@ -3,14 +3,17 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from gguf import GGUFReader
+from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import GPT2Config
+from transformers import AutoModelForCausalLM, GPT2Config
 from typer.testing import CliRunner
 
 from prunedlora.adapters.gguf_adapter import GgufError
+from prunedlora.benchmarks.product.llama_cpp_server import LlamaCppServer
 from prunedlora.cli import app
 from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
@@ -22,6 +25,7 @@ from prunedlora.training.distributed import Workers
 from prunedlora.training.loop import Verdict
 from prunedlora.trial.assets import AssetCache
 from prunedlora.trial.execute import execute_trial
+from tests.gguf_models import next_token, write_base
 from tests.tiny import decoder_tree
 
 ALONE = Workers(0, 1, torch.device("cpu"))
@@ -72,6 +76,22 @@ def test_as_trained_and_not_checked_against_the_base(trained: tuple[Store, str, 
     export_candidate(store, key, tmp_path / "plain", check=False)
     plain = load_file(tmp_path / "plain" / "adapter_model.safetensors")
     assert facts == {"weights_file": AS_RECORDED, "gguf_tensors_read_back": len(plain)}
+
+
+@pytest.mark.needs("llama-cpp")
+def test_llama_cpp_answers_as_peft(trained: tuple[Store, str, Path], tmp_path: Path) -> None:
+    store, key, folder = trained
+    export_candidate(store, key, tmp_path / "a", check=False, form=Form(gguf=True))
+    export_candidate(store, key, tmp_path / "plain", check=False)
+    base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    size, ids = base.config.vocab_size, [40, 7, 91, 12, 60]
+    files = {"adapter": tmp_path / "a" / "adapter.gguf"}
+    server = LlamaCppServer(write_base(base, tmp_path / "base.gguf"), files, size)
+    before = next_token(base, ids)
+    expected = next_token(PeftModel.from_pretrained(base, tmp_path / "plain").eval(), ids) - before
+    found = server.log_probabilities(ids, "adapter") - server.log_probabilities(ids, None)
+    assert np.linalg.norm(expected) > 1
+    assert np.linalg.norm(found - expected) < 0.01 * np.linalg.norm(expected)
 
 
 def test_a_base_model_that_was_not_tried_is_refused_before_anything_is_loaded(

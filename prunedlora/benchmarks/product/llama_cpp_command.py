@@ -30,8 +30,8 @@ def llama_cpp(
         "SmolLM2-135M-Instruct.Q4_1.gguf"
     ),
 ) -> None:
-    """llama.cpp's answers with an adapter of unequal ranks in each of its forms, against PEFT's: in float32, of a made-up
-    adapter. Takes `pip install -e '.[llama-cpp]'`."""
+    """llama.cpp's answers with a made-up adapter of unequal ranks in each of its forms, in float32, against PEFT's.
+    Takes `pip install -e '.[llama-cpp]'`."""
     import torch
     import xllamacpp
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -17,8 +17,8 @@ class LlamaCppServer:
     """A base model with adapters beside it, each of which is switched on by the request."""
 
     def __init__(self, base: Path, adapters: Mapping[str, Path], vocabulary: int) -> None:
-        """`base` and `adapters`: GGUF files; `vocabulary`: number of tokens. Raises RuntimeError for what llama.cpp does
-        not load (its reason is in the log, on stderr)."""
+        """`base` and `adapters`: GGUF files; `vocabulary`: number of tokens. Raises RuntimeError for what llama.cpp
+        does not load (its reason is in the log, on stderr)."""
         import xllamacpp
 
         settings = xllamacpp.CommonParams()
