@@ -68,7 +68,7 @@ def export(
             merged=merge,
             gguf=gguf,
         )
-        facts = export_candidate(opened, name, to, check=check, form=form)
+        facts = export_candidate(opened, name, to, check=check, form=form, hub=push)
         console = Console()
         print_plain(console, f"Candidate: {name}")
         for fact, value in facts.items():

@@ -32,9 +32,12 @@ from prunedlora.trial.base_cache import model_settings
 from prunedlora.trial.candidates import ADAPTER, certificate_facts
 
 
-def export_candidate(store: Store, candidate: str, to: Path, *, check: bool, form: Form = AS_TRAINED) -> dict[str, Any]:
+def export_candidate(
+    store: Store, candidate: str, to: Path, *, check: bool, form: Form = AS_TRAINED, hub: str | None = None
+) -> dict[str, Any]:
     """Copies the adapter of `<key>` (its last as it was trained) or `<key>@<candidate>` to the new folder `to`, in
     `form`, with a model card, a certificate, the names of its classes, and a chat template of the configuration's own.
+    `hub`: OWNER/NAME of the Hub where it goes from there, and where its card says that it is; None: in `to`.
 
     Returns what was checked: whether its weights are the recorded ones, and, with `check`, logits of the adapter as
     PEFT loads it against those of the merged model and of the form that is handed over, and how far it changes them
@@ -71,9 +74,7 @@ def export_candidate(store: Store, candidate: str, to: Path, *, check: bool, for
             facts |= _turn_into_gguf(result, base_config)
         began = (None if chosen.is_original else original_test(store, record)) or {}
         told = told_of(summarize(store), f"{record.key}@{chosen.name}")
-        write_companions(
-            record, chosen, result, original=original, form=form, checks=facts, test=test, began=began, told=told
-        )
+        write_companions(record, chosen, result, form=form, checks=facts, test=test, began=began, told=told, hub=hub)
         fill(result)
     return facts
 

@@ -6,6 +6,7 @@ a tokenizer. The tokenizer itself, often larger than the adapter, stays with the
 find no tokenizer where there is none: PEFT, vLLM and SGLang read the adapter's configuration and weights alone.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,11 @@ def recorded_chat(record: TrialRecord) -> RecordedChat | None:
     data = recorded_trial(record).data
     is_own = data.chat_template not in (None, "tokenizer")
     return RecordedChat(facts.template, is_own, facts.ends, dict(data.chat_template_kwargs))
+
+
+def template_digest(chat: RecordedChat) -> str:
+    """SHA-256 of the template's text in UTF-8."""
+    return hashlib.sha256(chat.template.encode()).hexdigest()
 
 
 def write_template(record: TrialRecord, folder: Path) -> None:

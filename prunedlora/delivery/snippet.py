@@ -1,23 +1,21 @@
 """Python that loads an exported adapter, or a merged model, and uses it: it runs as it stands, in the folder itself."""
 
-import shlex
-from pathlib import Path
 from pprint import pformat
 from typing import Any
 
-from prunedlora.config.identity import looks_local
 from prunedlora.config.trial import TrialConfig
+from prunedlora.delivery.base_words import PACKAGE, base_expression
 from prunedlora.delivery.class_names import recorded_labels
 from prunedlora.delivery.recorded_answers import RecordedAnswers, recorded_answers
 from prunedlora.delivery.recorded_chat import TEMPLATE_FILE, RecordedChat, recorded_chat
+from prunedlora.delivery.recorded_request import MOST_TOKENS, example_text
 from prunedlora.results.record import TrialRecord
 
-PACKAGE = "package:"
 
-
-def snippet(record: TrialRecord, config: TrialConfig, auto_model: str, *, merged: bool) -> str:
+def snippet(record: TrialRecord, config: TrialConfig, auto_model: str, *, merged: bool, hub: str | None = None) -> str:
     """Loads the base as it was trained on, the adapter on it, and the tokenizer, and lets the model answer a prompt, or
-    a message where it was trained on conversations, as answers were measured."""
+    a message where it was trained on conversations, as answers were measured. `hub`: OWNER/NAME of the Hub that it is
+    loaded from; None: this folder."""
     labels, chat, model = recorded_labels(record), recorded_chat(record), config.model
     answers = recorded_answers(record)
     own_template = not merged and chat is not None and chat.is_own
@@ -29,14 +27,14 @@ def snippet(record: TrialRecord, config: TrialConfig, auto_model: str, *, merged
     imports, names = [], [auto_model, "AutoTokenizer"]
     if answers is not None and not merged:  # whose own file says it
         names.append("GenerationConfig")
-    lines = ['PATH = "."  # this folder, or its name on the Hub']
+    lines = ['PATH = "."  # this folder, or its name on the Hub' if hub is None else f"PATH = {hub!r}"]
     if not merged:
         if model.name.startswith(PACKAGE):
             imports = ["from importlib.util import find_spec", "from pathlib import Path", ""]
         elif own_template:
             imports = ["from pathlib import Path", ""]
         imports.append("from peft import PeftModel")
-        lines.append(f"BASE = {_base_expression(model.name)}")
+        lines.append(f"BASE = {base_expression(model.name, hub)}")
     if labels is not None:
         lines.append(f"id2label = dict(enumerate({pformat(list(labels), width=100, compact=True)}))")
     imports.append(f"from transformers import {', '.join(names)}")
@@ -65,27 +63,6 @@ def snippet(record: TrialRecord, config: TrialConfig, auto_model: str, *, merged
     return "\n".join([*imports, "", *lines, "", *_use(config, chat, answers)])
 
 
-def serve_name(name: str, revision: str | None) -> str:
-    """The base model as an argument of a shell command."""
-    if name.startswith(PACKAGE):
-        package, _, folder = name.removeprefix(PACKAGE).partition("/")
-        found = f'from importlib.util import find_spec; print(find_spec("{package}").submodule_search_locations[0])'
-        return f'"$(python -c {shlex.quote(found)})/{folder}"'
-    base = shlex.quote(_resolved(name) if looks_local(name) else name)
-    return base if revision is None else f"{base} --revision {shlex.quote(revision)}"
-
-
-def _base_expression(name: str) -> str:
-    if name.startswith(PACKAGE):
-        package, _, folder = name.removeprefix(PACKAGE).partition("/")
-        return f"str(Path(find_spec({package!r}).submodule_search_locations[0], {folder!r}))"
-    return repr(_resolved(name) if looks_local(name) else name)
-
-
-def _resolved(name: str) -> str:
-    return str(Path(name).expanduser().resolve())
-
-
 def _base_settings(record: TrialRecord, config: TrialConfig) -> dict[str, str]:
     """What `from_pretrained` is given beside the place, as Python: type, head and configuration as in training."""
     facts, settings = record.environment.model, {}
@@ -105,7 +82,7 @@ def _arguments(settings: dict[str, str]) -> str:
 
 def _use(config: TrialConfig, chat: RecordedChat | None, answers: RecordedAnswers | None) -> list[str]:
     source = config.data.sources("train")[0]
-    text = source.prompt or "…"
+    text = example_text(source)
     note = "as trained: fill in the columns" if source.is_template else "what the model is to go on from"
     prompt = [f'inputs = tokenizer({text!r}, return_tensors="pt")  # {note}']
     if answers is None:
@@ -129,7 +106,7 @@ def _use(config: TrialConfig, chat: RecordedChat | None, answers: RecordedAnswer
         ]
     return [
         *prompt,
-        f"output = model.generate(**inputs, max_new_tokens={answers.max_new_tokens or 64})",
+        f"output = model.generate(**inputs, max_new_tokens={answers.max_new_tokens or MOST_TOKENS})",
         'written = output[0, inputs["input_ids"].shape[1] :].tolist()',
         f"answer = tokenizer.decode({written}, skip_special_tokens=True)",
         *cut,

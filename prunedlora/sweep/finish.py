@@ -81,7 +81,6 @@ def export_recommended(store: Store, key: str, candidate: str, told: Told | None
             record,
             chosen,
             local,
-            original=local,
             form=AS_TRAINED,
             checks=checked,
             test=measured.figures,

@@ -70,6 +70,7 @@ class Generation:
             raise DataError(
                 f"max_length {max_length} leaves no room for a prompt beside an answer of {max_new_tokens or 1} tokens"
             )
+        self._prefix = prefix
         self._plain = PlainReader(tokenizer, prefix, max_length, max_new_tokens)
         self._segments = SegmentReader(tokenizer, prefix, max_length, max_new_tokens)
 
@@ -159,11 +160,14 @@ class Generation:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """How conversations were written out, where the data have any, and what ends an answer in them: token → id."""
+        """The token before every prompt that no template writes, None without one; how conversations were written out,
+        where the data have any, and what ends an answer in them: token → id."""
+        first = self._prefix and str(self._tokenizer.convert_ids_to_tokens(self._prefix[0]))
+        found: dict[str, Any] = {"begins_with": first or None}
         if not self._has_templated:
-            return {}
+            return found
         ends = {str(self._tokenizer.convert_ids_to_tokens(end)): end for end in self._end_ids}
-        return {"chat": {"template": self._conversations.template, "ends": ends}}
+        return found | {"chat": {"template": self._conversations.template, "ends": ends}}
 
     def answer_ends(self, model: nn.Module) -> dict[str, int]:
         """Token → id, rising: the ends of the data and the model's own. A token that the tokenizer lacks is called by

@@ -127,7 +127,7 @@ class Task(Protocol):
     def facts(self) -> dict[str, Any]:
         """What of it goes into the record beside the examples' numbers, as plain data; nothing by default. `chat`: how
         conversations were written out, {"template": the text, "ends": {token: id} of those that end an answer in the
-        data and are no part of it}."""
+        data and are no part of it}; `begins_with`: the token that the tokenizer puts before a prompt, or None."""
 
     def answer_ends(self, model: nn.Module) -> dict[str, int]:
         """Token → id: all that end an answer that is generated with this model; none where none is."""

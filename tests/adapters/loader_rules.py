@@ -1,6 +1,6 @@
 """What loaders make of an adapter folder, each a pure function of (configuration, tensors) → layer → update, (out, in).
 
-After their sources, where they say how a rank, an alpha and an absent layer are read (prunedlora/delivery/servers.py).
+After their sources, where they say how a rank, an alpha and an absent layer are read (prunedlora/servers/).
 """
 
 import json
@@ -79,7 +79,7 @@ LOADERS = {
     "SGLang": sglang,
     "LoRAX, TGI": lorax,
 }
-"""By their names in prunedlora/delivery/servers.py."""
+"""By their titles in prunedlora/servers/known.py."""
 
 
 def is_right(loader: str, folder: Path, expected: Updates, num_blocks: int) -> bool:

@@ -25,11 +25,11 @@ def record_of(folder: Path, **data: Any) -> TrialRecord:
 def test_all_sources_of_the_figures_split_are_named(tmp_path: Path) -> None:
     train = [{"name": name, "format": "messages"} for name in ("some/chats", "more/chats", "some/chats")]
     record = record_of(tmp_path, train=train)
-    text = card(record, record.candidates[0], {}, tmp_path, Form())
+    text = card(record, record.candidates[0], {}, Form())
     assert "name: some/chats + more/chats" in text
     figure = record.candidates[0].figures["loss"]
     record = record_of(tmp_path, train=train, test={"name": "other/chats"}, num_test=None)
-    assert "name: other/chats" in card(record, record.candidates[0], {"loss": figure}, tmp_path, Form())
+    assert "name: other/chats" in card(record, record.candidates[0], {"loss": figure}, Form())
 
 
 @pytest.mark.parametrize("name", ["text", "prompt_completion", "input_output"])

@@ -195,7 +195,7 @@ def test_the_cards_code_finds_a_base_inside_a_package(trained: tuple[Store, Tria
     to = tmp_path / "a"
     export_candidate(store, key, to, check=False)
     told: Any = record.model_copy(update={"config": config})
-    text = card(told, record.candidates[-1], {}, to, Form())
+    text = card(told, record.candidates[-1], {}, Form())
     (to / "README.md").write_text(f"```python\nimport sys\nsys.path.append({str(tmp_path / 'site')!r})\n```")
     head = (to / "README.md").read_text().split("```python\n")[1].split("```")[0]
     code = text.split("```python\n")[1].split("```")[0]

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from prunedlora.config.trial import TrialConfig
-from prunedlora.delivery.card import card, certificate
+from prunedlora.delivery.card import card
+from prunedlora.delivery.certificate import certificate
 from prunedlora.delivery.form import Form
 from prunedlora.results.record import Candidate, Cut, Figure, TrialRecord
 from tests.inventions import invented_record, sweep_tree
@@ -34,7 +35,7 @@ def shrunk(folder: Path) -> TrialRecord:
 
 
 def words(record: TrialRecord, number: int, folder: Path) -> str:
-    return " ".join(card(record, record.candidates[number], {}, folder, Form()).split())
+    return " ".join(card(record, record.candidates[number], {}, Form()).split())
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def words(record: TrialRecord, number: int, folder: Path) -> str:
 def test_a_card_says_of_which_adapter_it_was_made_and_how(number: int, said: str, tmp_path: Path) -> None:
     record = shrunk(tmp_path)
     assert said in words(record, number, tmp_path)
-    origin = certificate(record, record.candidates[number], {}, tmp_path, Form())["origin"]
+    origin = certificate(record, record.candidates[number], {}, Form())["origin"]
     assert {name: origin[name] for name in FACTS} == FACTS
     assert (origin["steps"], origin["original"]["candidate"]) == (record.candidates[number].step, "a@0")
     assert origin["original"]["adapter_params"] == 800
@@ -93,10 +94,10 @@ def test_a_training_whose_adapter_was_not_measured_continues_it(tmp_path: Path) 
     record = shrunk(tmp_path)
     record = record.model_copy(update={"candidates": record.candidates[2:]})
     assert f"Its training continues {CALLED}." in words(record, 0, tmp_path)
-    assert certificate(record, record.candidates[0], {}, tmp_path, Form())["origin"]["original"] is None
+    assert certificate(record, record.candidates[0], {}, Form())["origin"]["original"] is None
     ranks = {"rank_pattern_from": "some/adapter", "ranks_sha256": "d" * 64}
     record.environment.model["adapter"] = ranks
     assert "Its layers began with the ranks of the adapter `some/adapter`." in words(record, 0, tmp_path)
     del record.environment.model["adapter"]
-    assert certificate(record, record.candidates[0], {}, tmp_path, Form())["origin"] is None
+    assert certificate(record, record.candidates[0], {}, Form())["origin"] is None
     assert "adapter `some/adapter`" not in words(record, 0, tmp_path)

