@@ -85,6 +85,7 @@ def model_facts(trial: TrialConfig, base: BaseModel, labels: Sequence[str] | Non
     return {
         "name": trial.model.name,
         "revision": getattr(base.model.config, "_commit_hash", None) or trial.model.revision,
+        "model_type": base.model.config.model_type,
         "dtype": str(base.dtype).removeprefix("torch."),
         "num_params": sum(parameter.numel() for parameter in base.model.parameters()),
         "labels": list(labels) if labels is not None else None,
