@@ -168,18 +168,22 @@ def summarize(
     within: float | None = None,
     size: str | None = None,
     *,
+    serve_on: Sequence[str] | None = None,
     records: Sequence[TrialRecord] | None = None,
 ) -> Summary:
     """Reads a whole store. `within`: as for `recommend`; None takes the sweep's `recommend_within`. `size`: the
-    axis, one of SIZES; None takes the sweep's own. `records`: all of the store's, by key, where they have been read.
+    axis, one of SIZES; `serve_on`: as Objectives has it; None takes the sweep's own. `records`: all of the store's, by
+    key, where they have been read.
 
     Raises StoreError when there is no store, RecordError naming a broken or newer document, ObjectivesError or
     ObjectiveError when the sweep's objectives are not those of the records.
     """
     sweep = store.read_sweep()
-    objectives = Objectives.parse(sweep.get("objectives", {}))
+    objectives = Objectives.of_sweep(sweep)
     if size is not None:
         objectives = objectives.with_size(size)
+    if serve_on is not None:
+        objectives = objectives.with_servers(serve_on)
     records = store.records() if records is None else list(records)
     base = store.read_base()
     if within is None:
