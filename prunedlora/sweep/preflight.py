@@ -23,6 +23,7 @@ from prunedlora.config.trial_sections import ModelConfig
 from prunedlora.methods.method import Method
 from prunedlora.pruning.target import Start
 from prunedlora.registry import lookup
+from prunedlora.servers.adapter_shape import AdapterShape
 from prunedlora.settings_error import SettingsError
 from prunedlora.sweep.evaluation_cost import (
     DataFacts,
@@ -41,6 +42,7 @@ from prunedlora.sweep.model_checks import (
     model_warnings,
     token_facts,
 )
+from prunedlora.sweep.served_plans import Trained, check_servers, planned_shape, served_planner
 from prunedlora.sweep.size_checks import check_sizes, size_settings
 from prunedlora.sweep.tiny_batch import is_small, try_batch
 from prunedlora.sweep.training_amount import TrainingAmount, amount_of
@@ -92,6 +94,7 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
         SettingsError: a target, a rung or a cut that the layers cannot come to, with the baseline or the corner of the
             space that names it.
         LimitsError: constraints that no suggestion can meet.
+        ServeOnError: a server that serves nothing right of what the sweep can leave.
         PreflightError: an objective that the model has no figure for, quantised weights or FlashAttention without
             their package, fewer examples than workers or than asked for, or a classification head that would not train.
     """
@@ -107,6 +110,8 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
     documents: dict[str, int] = {}
     layers: dict[str, Start] = {}
     num_train: dict[str, int] = {}
+    shapes: dict[str, AdapterShape] = {}
+    trained: list[Trained] = []
     for name, where, written in _distinct(config):
         trial_key(written)
         trial = pinned(written, commits)
@@ -146,6 +151,10 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
                 )
                 loaded[identity] = replace(found, skeleton=load_skeleton(trial, splits, task))
         start = starts[shape]
+        if config.serve_on and (name != BASE or config.num_trials > 0):
+            if (served := planned_shape(trial, loaded[identity].skeleton)) is not None:
+                shapes[layers_key(written)] = served
+                trained.append(Trained(where, written, served))
         num_train[data_key(written)] = len(splits.train)
         if start is not None:
             layers[layers_key(written)] = start
@@ -173,6 +182,9 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
     if warning := generation_warning(cost for some in costs.values() for cost in some):
         warnings[warning] = None
     plans = planner(layers, num_train)
+    if trained:
+        warnings |= dict.fromkeys(check_servers(config.serve_on, trained, plans))
+    plans = served_planner(plans, shapes, config.serve_on)
     return Findings(
         tuple(lines),
         tuple(shares),
