@@ -151,10 +151,11 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
                 )
                 loaded[identity] = replace(found, skeleton=load_skeleton(trial, splits, task))
         start = starts[shape]
-        if config.serve_on and (name != BASE or config.num_trials > 0):
-            if (served := planned_shape(trial, loaded[identity].skeleton)) is not None:
-                shapes[layers_key(written)] = served
-                trained.append(Trained(where, written, served))
+        is_trained = name != BASE or config.num_trials > 0  # else the baselines alone are
+        served = planned_shape(trial, loaded[identity].skeleton) if config.serve_on and is_trained else None
+        if served is not None:
+            shapes[layers_key(written)] = served
+            trained.append(Trained(where, written, served))
         num_train[data_key(written)] = len(splits.train)
         if start is not None:
             layers[layers_key(written)] = start
@@ -173,7 +174,7 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
         if identity not in documents:
             harness = load_harness(trial, config.resources.num_workers)
             documents[identity] = 0 if harness is None else harness.num_documents
-        if name != BASE or config.num_trials > 0:  # else the baselines alone are trained
+        if is_trained:
             cost = cost_of(trial, steps, found.facts, documents[identity])
             costs.setdefault(name, []).append(cost)
             workers = config.resources.num_workers

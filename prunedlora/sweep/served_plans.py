@@ -17,7 +17,7 @@ from prunedlora.planned_size import PlannedSize, Planner
 from prunedlora.results.analysis.served_size import adapter_form
 from prunedlora.servers.adapter_shape import AdapterShape, Base, Kind
 from prunedlora.servers.known import SERVERS, in_form
-from prunedlora.servers.served_slot import served_slot
+from prunedlora.servers.served_slot import Widths, served_slot
 from prunedlora.servers.treatment import Refused, Verdict, verdict
 from prunedlora.sizes import Size
 from prunedlora.trial.assets import Skeleton
@@ -47,19 +47,27 @@ def planned_shape(trial: TrialConfig, skeleton: Skeleton) -> AdapterShape | None
     if trial.adapter is None:
         return None
     model: PreTrainedModel = skeleton.model
-    heads, served = resolve_head(model, trial.head_modules), served_layers(model)
-    modules = dict(model.named_modules())
+    heads, modules = resolve_head(model, trial.head_modules), dict(model.named_modules())
     names = names_to_adapt(trial, skeleton, start_of(trial))
     base = Base.QUANTIZED if trial.model.quantization else Base.GGUF if trial.model.gguf_file else Base.PLAIN
     return AdapterShape(
         Kind.TRAINED,
         dict.fromkeys(names, 1),
-        None if served is None else served.linear,
+        _widths(model, heads, names),
         head_params=sum(parameter.numel() for head in heads for parameter in modules[head].parameters()),
         model_type=model.config.model_type,
         base=base,
         head_names=tuple(trial.head_modules),
     )
+
+
+def _widths(model: PreTrainedModel, heads: Sequence[str], names: Sequence[str]) -> Widths | None:
+    """As records have them: linear layers outside of the heads, and the embeddings among `names`."""
+    if (served := served_layers(model)) is None:
+        return None
+    inside = tuple(f"{head}." for head in heads)
+    linear = {name: widths for name, widths in served.linear.items() if not f"{name}.".startswith(inside)}
+    return linear | {name: widths for name, widths in served.embeddings.items() if name in names}
 
 
 def check_servers(serve_on: Sequence[str], trained: Sequence[Trained], planner: Planner) -> list[str]:
@@ -114,7 +122,8 @@ def served_plan(planned: PlannedSize, shape: AdapterShape, serve_on: Sequence[st
         if isinstance(form, Refused) or form.kind is not Kind.UNIFORM:
             continue
         padded = _of_rank(shape, int(most)).uniform(form.rank)
-        assert padded is not None and padded.num_params is not None
+        assert padded is not None
+        assert padded.num_params is not None  # widths are known: `start` is
         slot = served_slot(form.rank)
         for axis, size in {
             Size.ADAPTER_PARAMS.value: float(padded.num_params),
