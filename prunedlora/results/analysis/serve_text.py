@@ -20,7 +20,7 @@ def titles_text(serve_on: Sequence[str]) -> str:
 
 
 def as_served(objectives: Objectives) -> str:
-    """What to say behind the name of an axis of sizes: ", as vLLM and MLX need it"; empty where sizes are as trained."""
+    """What to say behind an axis of sizes: ", as vLLM and MLX need it"; empty where sizes are as trained."""
     return f", as {titles_text(objectives.serve_on)} need it" if objectives.serve_on else ""
 
 

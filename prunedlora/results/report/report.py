@@ -20,6 +20,7 @@ from prunedlora.results.analysis.latency_document import latency_columns
 from prunedlora.results.analysis.learning_curves import LearningCurves, learning_curves
 from prunedlora.results.analysis.pareto import Objectives
 from prunedlora.results.analysis.rank_map import rank_map
+from prunedlora.results.analysis.serve_text import serve_sentences
 from prunedlora.results.analysis.serving import refused_text, slot_cell, slot_sentence
 from prunedlora.results.analysis.summary import Summary, export_command, summarize
 from prunedlora.results.analysis.sweep_facts import sweep_facts
@@ -144,6 +145,7 @@ def report_html(summary: Summary, findings: Findings) -> str:
         whole_split=whole_split_text(quality),
         recommended=summary.recommended,
         test=None if summary.recommended is None else summary.test_of(summary.recommended),
+        served=[] if summary.recommended is None else serve_sentences(summary, summary.recommended),
         facts=sweep_facts(summary),
         looked_at=answer.looked_at_text(summary),
         rows_beside=answer.rows_beside(summary),
