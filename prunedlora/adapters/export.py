@@ -44,11 +44,13 @@ def export(
     """Writes `adapter_config.json` and `adapter_model.safetensors` into `folder` (made if missing).
 
     Whatever scales is folded into B (adapters/plain.py), and every layer's alpha is its rank, so that the scaling is 1
-    in a loader that knows the patterns and in one that knows a single `lora_alpha / r`. One that divides `lora_alpha`
-    by each tensor's own rank (llama.cpp), or stacks layers, needs one rank in all of them: repack.make_uniform. Layers
-    of rank 0 are left out; the head is saved whole. `base_model_name` is what a loader gets the base model by,
-    `base_revision` its revision on the Hub (None: the default branch). `layers`: what is written in the place of the
-    model's own (components that are held at zero left out, say); None: those. The model is not changed.
+    in a loader that knows the patterns (PEFT, vLLM since 2026) and in one that knows a single `lora_alpha / r` (vLLM
+    before). It is not where `lora_alpha` is divided by each tensor's own rank (llama.cpp after its converter,
+    TensorRT-LLM), and SGLang and LoRAX want one rank: for these there is repack.make_uniform. What each server makes of
+    each form is in prunedlora/servers/, the update itself in delivery/served_update.py. Layers of rank 0 are left out;
+    the head is saved whole. `base_model_name` is what a loader gets the base model by, `base_revision` its revision on
+    the Hub (None: the default branch). `layers`: what is written in the place of the model's own (components that are
+    held at zero left out, say); None: those. The model is not changed.
 
     Raises AllRanksZeroError when no layer has a component left.
     """

@@ -18,7 +18,14 @@ class Server:
     kinds: tuple[Kind, ...]
     """Forms that it may take, the smallest first."""
     rank_block: int = 1
-    """What the rank of a uniform adapter must be a multiple of."""
+    """What the rank of a uniform adapter must be a multiple of, above `ranks`."""
+    ranks: tuple[int, ...] = ()
+    """The only ones that it may have up to the last of these, rising."""
+
+    def uniform_rank(self, rank: int) -> int:
+        """The smallest rank, no less than `rank`, that a uniform adapter may have."""
+        listed = next((each for each in self.ranks if each >= rank), None)
+        return -(-rank // self.rank_block) * self.rank_block if listed is None else listed
 
 
 PADDED = (Kind.TRAINED, Kind.UNIFORM, Kind.MERGED)
@@ -27,7 +34,7 @@ SERVERS: Mapping[str, Server] = {
     "vllm": Server("vLLM", vllm.treat, PADDED),
     "sglang": Server("SGLang", sglang.treat, PADDED),
     "llama.cpp": Server("llama.cpp (Ollama, LM Studio)", llama_cpp.treat, (Kind.GGUF, *PADDED)),
-    "lorax": Server("LoRAX, TGI", lorax.treat, PADDED, rank_block=lorax.BLOCK),
+    "lorax": Server("LoRAX, TGI", lorax.treat, PADDED, rank_block=lorax.BLOCK, ranks=lorax.RANKS),
     "tensorrt-llm": Server("TensorRT-LLM", tensorrt_llm.treat, PADDED),
     "mlx": Server("MLX", mlx.treat, (Kind.MERGED,)),
 }
@@ -40,7 +47,7 @@ def in_form(shape: AdapterShape, kind: Kind, server: Server) -> AdapterShape | N
         case Kind.TRAINED:
             return shape
         case Kind.UNIFORM:
-            return shape.uniform(-(-shape.rank // server.rank_block) * server.rank_block)
+            return shape.uniform(server.uniform_rank(shape.rank))
         case Kind.GGUF:
             return shape.of_kind(kind)
         case Kind.MERGED:  # into weights that are kept otherwise nothing can be merged exactly
@@ -65,3 +72,13 @@ def served_form(shape: AdapterShape, server: Server) -> AdapterShape | Refused:
 def served_forms(shape: AdapterShape, names: Collection[str]) -> dict[str, AdapterShape | Refused]:
     """The same of several, by name."""
     return {name: served_form(shape, SERVERS[name]) for name in names}
+
+
+def treatments(shape: AdapterShape) -> dict[str, dict[Kind, Treatment | None]]:
+    """Name of each server → each form → what it does with an adapter in it; None where the adapter has no such form.
+    `shape`: of kind TRAINED; other forms are made for each server as it needs them (`in_form`)."""
+    found: dict[str, dict[Kind, Treatment | None]] = {}
+    for name, server in SERVERS.items():
+        forms = {kind: in_form(shape, kind, server) for kind in Kind}
+        found[name] = {kind: None if form is None else server.treat(form) for kind, form in forms.items()}
+    return found
