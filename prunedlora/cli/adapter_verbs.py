@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def export(
     store: StoreArgument,
-    to: Annotated[Path, typer.Option(help="Folder for the plain PEFT adapter; must not exist.")],
+    to: Annotated[Path, typer.Option(help="Folder for the adapter; must not exist.")],
     candidate: CandidateArgument = None,
     check: Annotated[bool, typer.Option(help="Load it with the base model and compare logits, merged too.")] = True,
     merge: Annotated[bool, typer.Option("--merge", help="The whole model with the adapter in its weights.")] = False,
@@ -30,6 +30,9 @@ def export(
     served_slot: Annotated[
         Slot | None, typer.Option(help="The same with the rank of one of vLLM's slots.", show_default=False)
     ] = None,
+    gguf: Annotated[
+        bool, typer.Option("--gguf", help="A GGUF file for llama.cpp, Ollama and LM Studio, of the ranks as they are.")
+    ] = False,
     dtype: Annotated[
         Dtype | None, typer.Option(help="Store the weights in this type; else as trained.", show_default=False)
     ] = None,
@@ -63,6 +66,7 @@ def export(
             uniform=chosen.max_rank if uniform else uniform_rank,
             dtype=None if dtype is None else dtype.value,
             merged=merge,
+            gguf=gguf,
         )
         facts = export_candidate(opened, name, to, check=check, form=form)
         console = Console()

@@ -1,4 +1,4 @@
-"""A candidate's adapter, out of its store and into a folder: plain PEFT, checked against the base model on the way."""
+"""A candidate's adapter, out of its store and into a folder, checked against the base model on the way."""
 
 import shutil
 import tempfile
@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PretrainedConfig
 
 from prunedlora.adapters.attach import detach, load
+from prunedlora.adapters.gguf_adapter import GGUF_FILE, check_gguf_base, read_back_gguf, write_gguf
 from prunedlora.adapters.repack import DTYPES, make_uniform, merge, store_as
 from prunedlora.adapters.verify import check_logits, logits_of, verify
 from prunedlora.delivery.companions import write_companions
@@ -25,7 +27,7 @@ from prunedlora.results.record import TrialRecord
 from prunedlora.results.report.told import told_of
 from prunedlora.results.store import Store
 from prunedlora.training.evaluate import autocast
-from prunedlora.training.model import load_tokenizer
+from prunedlora.training.model import load_model_config, load_tokenizer
 from prunedlora.trial.base_cache import model_settings
 from prunedlora.trial.candidates import ADAPTER, certificate_facts
 
@@ -37,17 +39,22 @@ def export_candidate(store: Store, candidate: str, to: Path, *, check: bool, for
     Returns what was checked: whether its weights are the recorded ones, and, with `check`, logits of the adapter as
     PEFT loads it against those of the merged model and of the form that is handed over, and how far it changes them
     (0 where it does nothing). That needs the base model, as on record, and a few prompts of the data (merging needs
-    them anyway, and is always checked).
+    them anyway, and is always checked). A GGUF file needs the base's configuration, and is always read back: of how
+    many tensors the numbers are the adapter's own.
 
     Raises:
         UnknownCandidateError: no such trial or candidate.
         StoredAdapterError and others: as `fetch_adapter`, for an adapter that was deleted or damaged.
         ExportError: the folder exists or cannot be made or written, or the form does not fit.
+        GgufError: the same of GGUF for this base model, or this adapter.
         VerificationError: the adapter does not do what it should.
     """
     record, chosen = find_candidate(store, candidate)
     path = adapter_path(store, record, chosen)
     form.check(record, chosen)
+    base_config = load_model_config(model_settings(recorded_trial(record))) if form.gguf else None
+    if base_config is not None:
+        check_gguf_base(base_config)
     with new_folder(to) as fill, tempfile.TemporaryDirectory() as scratch:
         original, result = Path(scratch) / "adapter", Path(scratch) / "result"
         facts: dict[str, Any] = {"weights_file": fetch_adapter(store, record, chosen, original)}
@@ -60,6 +67,8 @@ def export_candidate(store: Store, candidate: str, to: Path, *, check: bool, for
             store_as(result, form.dtype)
         if check or form.merged:
             facts |= _hand_over(record, original, result, form)
+        if base_config is not None:
+            facts |= _turn_into_gguf(result, base_config)
         began = (None if chosen.is_original else original_test(store, record)) or {}
         told = told_of(summarize(store), f"{record.key}@{chosen.name}")
         write_companions(
@@ -67,6 +76,16 @@ def export_candidate(store: Store, candidate: str, to: Path, *, check: bool, for
         )
         fill(result)
     return facts
+
+
+def _turn_into_gguf(result: Path, base: PretrainedConfig) -> dict[str, Any]:
+    """Puts the adapter in `result` into a GGUF file in the place of PEFT's; what reading it back found."""
+    files = list(result.iterdir())
+    write_gguf(result, result / GGUF_FILE, base)
+    found = {"gguf_tensors_read_back": read_back_gguf(result / GGUF_FILE, result, base)}
+    for file in files:
+        file.unlink()
+    return found
 
 
 def _hand_over(record: TrialRecord, original: Path, result: Path, form: Form) -> dict[str, Any]:
@@ -78,7 +97,7 @@ def _hand_over(record: TrialRecord, original: Path, result: Path, form: Form) ->
     dtype, model = loaded.dtype, load(loaded.model, original, ADAPTER)
     with autocast(device, dtype):
         facts = certificate_facts(verify(model, ADAPTER, original, batch, merged=config.model.quantization is None))
-        if form == AS_TRAINED:
+        if form in (AS_TRAINED, Form(gguf=True)):
             return facts
         expected = logits_of(model, batch)
     base = detach(model)

@@ -36,7 +36,7 @@ def write_companions(
     if not form.merged:  # whose config.json and tokenizer have them
         write_labels(record, result)
         write_template(record, result)
-    size = sum(file.stat().st_size for file in result.glob("*.safetensors"))
+    size = sum(file.stat().st_size for file in result.glob("*.gguf" if form.gguf else "*.safetensors"))
     text = card(record, candidate, test, original, form, began, told, size)
     (result / CARD_FILE).write_text(text, encoding="utf-8")
     document = certificate(record, candidate, dict(checks), original, form, test, began, told)

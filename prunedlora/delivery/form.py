@@ -24,6 +24,8 @@ class Form:
     """A key of repack.DTYPES."""
     merged: bool = False
     """The whole base model with the adapter in its weights, instead of the adapter."""
+    gguf: bool = False
+    """A GGUF file of the ranks that were trained (gguf_adapter.py), instead of PEFT's folder."""
 
     @property
     def rank(self) -> int | None:
@@ -47,6 +49,18 @@ class Form:
             raise ExportError(f"rank {self.uniform} does not hold the adapter's largest rank, {candidate.max_rank}")
         if self.merged and self.rank is not None:
             raise ExportError("a merged model has no ranks: leave out --uniform and --served-slot, or --merge")
+        if self.gguf and self.rank is not None:
+            raise ExportError(
+                "a GGUF adapter needs no padding, its layers keep their ranks: leave out --gguf, or --uniform and "
+                "--served-slot"
+            )
+        if self.gguf and self.merged:
+            raise ExportError("a merged model has no adapter left: leave out --gguf or --merge")
+        if self.gguf and candidate.head_params:
+            raise ExportError(
+                "a GGUF adapter has no place for a head that was trained with it "
+                f"({', '.join(config.head_modules)}): leave out --gguf"
+            )
         if self.rank is not None and record.layer_widths is None:
             raise ExportError(
                 "one rank for all layers needs the shapes of the layers that the adapter lacks, and the record has "
@@ -63,7 +77,8 @@ class Form:
         """What was done to it, for its card; empty for an adapter as it was trained."""
         padded = "" if self.rank is None else f"every layer is padded with zeros to rank {self.rank}"
         stored = "" if self.dtype is None else f"it is stored in {self.dtype}"
-        return "; ".join(part for part in (padded, stored) if part)
+        as_gguf = "it is a GGUF file, in which every layer keeps its rank" if self.gguf else ""
+        return "; ".join(part for part in (padded, as_gguf, stored) if part)
 
 
 AS_TRAINED = Form()

@@ -219,7 +219,7 @@ def test_the_card_speaks_of_what_is_handed_over(trained: tuple[Store, str, Path]
     assert "PeftModel" not in card.text
     assert "is served like its base" in card.text
     certificate = json.loads((tmp_path / "merged" / "certificate.json").read_text())
-    assert certificate["form"] == {"slot": None, "uniform": None, "dtype": None, "merged": True}
+    assert certificate["form"] == {"slot": None, "uniform": None, "dtype": None, "merged": True, "gguf": False}
     assert certificate["vllm"] == {"flags": None, "refuses": []}
     assert certificate["checks"]["max_logit_difference_handed_over"] < 1e-4
 
@@ -276,6 +276,10 @@ def test_what_vllm_would_refuse(config: dict[str, Any], problems: list[str], tmp
         ),
         (Form(uniform=2), "rank 2 does not hold the adapter's largest rank, 3"),
         (Form(slot=8, uniform=8), "a served slot is one rank for all layers: leave out --uniform or --served-slot"),
+        (Form(gguf=True, uniform=3), "a GGUF adapter needs no padding, its layers keep their ranks: leave out --gguf"),
+        (Form(gguf=True, slot=8), "leave out --gguf, or --uniform and --served-slot"),
+        (Form(gguf=True, merged=True), "a merged model has no adapter left: leave out --gguf or --merge"),
+        (Form(gguf=True), r"has no place for a head that was trained with it \(pooler, classifier\): leave out --gguf"),
         (Form(dtype="int8"), "dtype 'int8' is none of float32, bfloat16, float16"),
     ],
 )
