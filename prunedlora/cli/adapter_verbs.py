@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from prunedlora.cli.options import CandidateArgument, CandidatesArgument, Dtype, Front, Slot, StoreArgument, servers_of
+from prunedlora.cli.options import CandidateArgument, CandidatesArgument, Dtype, Front, Slot, StoreArgument
 from prunedlora.errors import clear_errors
 from prunedlora.plain_print import print_plain
 
@@ -64,8 +64,6 @@ def export(
                 "--serve-on chooses the form: leave it out, or --merge, --uniform, --uniform-rank, --served-slot and "
                 "--gguf"
             )
-        if serve_on is not None:
-            servers_of([serve_on])
         if push is not None and not check:
             raise typer.BadParameter("what is pushed is checked first: leave out --no-check or --push")
         opened = Store(store)

@@ -27,6 +27,8 @@ def form_for(record: TrialRecord, candidate: Candidate, server: str) -> Form:
     ExportError where there is none, or no such server."""
     if server not in SERVERS:
         raise ExportError(f"{server!r} is no server that there is a rule for: {', '.join(SERVERS)}")
+    if not any(candidate.ranks.values()):
+        return AS_TRAINED  # no adapter, which whoever fetches it says
     form = forms_of(record, candidate, [server])[server]
     if isinstance(form, Refused):
         raise ExportError(f"{SERVERS[server].title} serves this adapter right in no form: {form.why}")
