@@ -1,5 +1,6 @@
 """export, serving, latency and harness: one adapter of a store, copied out or measured."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,6 +34,10 @@ def export(
     gguf: Annotated[
         bool, typer.Option("--gguf", help="A GGUF file for llama.cpp, Ollama and LM Studio, of the ranks as they are.")
     ] = False,
+    serve_on: Annotated[
+        str | None,
+        typer.Option(metavar="SERVER", help="In the smallest form that this server applies as it was trained."),
+    ] = None,
     dtype: Annotated[
         Dtype | None, typer.Option(help="Store the weights in this type; else as trained.", show_default=False)
     ] = None,
@@ -46,6 +51,7 @@ def export(
         from prunedlora.delivery import publish
         from prunedlora.delivery.candidate_export import export_candidate
         from prunedlora.delivery.form import Form
+        from prunedlora.delivery.served_folders import form_for
         from prunedlora.results.analysis.find import RECOMMENDED, find_candidate
         from prunedlora.results.store import Store
 
@@ -53,6 +59,11 @@ def export(
             raise typer.BadParameter("--private has no effect without --push")
         if uniform and uniform_rank is not None:
             raise typer.BadParameter("--uniform is the largest rank: leave it out, or --uniform-rank")
+        if serve_on is not None and (merge or uniform or uniform_rank or served_slot or gguf):
+            raise typer.BadParameter(
+                "--serve-on chooses the form: leave it out, or --merge, --uniform, --uniform-rank, --served-slot and "
+                "--gguf"
+            )
         if push is not None and not check:
             raise typer.BadParameter("what is pushed is checked first: leave out --no-check or --push")
         opened = Store(store)
@@ -68,6 +79,8 @@ def export(
             merged=merge,
             gguf=gguf,
         )
+        if serve_on is not None:
+            form = replace(form_for(record, chosen, serve_on), dtype=form.dtype)
         facts = export_candidate(opened, name, to, check=check, form=form, hub=push)
         console = Console()
         print_plain(console, f"Candidate: {name}")

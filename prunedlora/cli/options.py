@@ -64,6 +64,16 @@ WarmStart = Annotated[
     ),
 ]
 SizeAxis = Annotated[Size | None, typer.Option(help="What is to be small; else the sweep's.", show_default=False)]
+ServeOn = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--serve-on",
+        metavar="SERVER",
+        help="For these servers, as vllm,llama.cpp: what all serve right, in the form that each needs; none: as "
+        "trained; else the sweep's.",
+        show_default=False,
+    ),
+]
 CANDIDATE_HELP = (
     "KEY (a trial's last as it was trained) or KEY@NAME (180, or 180r4 for a cut), where the beginning of a key will "
     "do; `recommended`, which the report names; or `best`, of the best quality."
@@ -76,6 +86,24 @@ CandidatesArgument = Annotated[
 ]
 Front = Annotated[bool, typer.Option("--front", help="All on the front that can be shipped instead.")]
 StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="Storage of a sweep: a path or URI.")]
+
+
+def servers_of(given: list[str] | None) -> list[str] | None:
+    """The servers that `--serve-on` names, each given alone or several with commas between; [] for none, None where it
+    is not given."""
+    from prunedlora.servers.known import SERVERS
+
+    if given is None:
+        return None
+    names = [name for text in given for name in text.split(",")]
+    if names == ["none"]:
+        return []
+    for name in names:
+        if name not in SERVERS:
+            raise typer.BadParameter(f"--serve-on {name!r} is none of {', '.join(SERVERS)}, or none alone")
+        if names.count(name) > 1:
+            raise typer.BadParameter(f"--serve-on names {name!r} twice")
+    return names
 
 
 def share_of_quality(text: str) -> float:

@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from prunedlora.cli.options import SizeAxis, Slot, StoreArgument, share_of_quality
+from prunedlora.cli.options import ServeOn, SizeAxis, Slot, StoreArgument, servers_of, share_of_quality
 from prunedlora.errors import clear_errors
 
 
 def report(
     store: StoreArgument,
     size_axis: SizeAxis = None,
+    serve_on: ServeOn = None,
     to: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Write the report's files there instead of into the store.")
     ] = None,
@@ -21,16 +22,18 @@ def report(
 ) -> None:
     """Front, table and report of a store, from its records alone.
 
-    Its files go into the store's folder `report`; against another size than the sweep's own into one in there.
+    Its files go into the store's folder `report`; against another size than the sweep's own, or for other servers, into
+    one in there.
     """
     with clear_errors():
         from prunedlora.results.report.show_report import show_report
         from prunedlora.results.store import Store
 
+        servers = servers_of(serve_on)
         opened = Store(store)
         opened.open()
         size = None if size_axis is None else size_axis.value
-        show_report(opened, Console(), Console(stderr=True), size=size, to=to, as_json=as_json)
+        show_report(opened, Console(), Console(stderr=True), size=size, to=to, as_json=as_json, serve_on=servers)
 
 
 def recommend(
@@ -54,6 +57,7 @@ def recommend(
         int | None, typer.Option(min=1, help="Most bytes of its served slot on the GPU, in half precision.")
     ] = None,
     size_axis: SizeAxis = None,
+    serve_on: ServeOn = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """The smallest adapter that is about as good as the best: what a margin buys, what is measured and what proven."""
@@ -62,6 +66,7 @@ def recommend(
         from prunedlora.results.report.verdict import print_verdict
         from prunedlora.results.store import Store
 
+        servers = servers_of(serve_on)
         opened = Store(store)
         opened.open()
         slot = None if served_slot is None else int(served_slot)
@@ -73,6 +78,7 @@ def recommend(
             constraints=Constraints(max_params, max_bytes, slot, max_slot_bytes),
             proven=proven,
             size=None if size_axis is None else size_axis.value,
+            serve_on=servers,
             as_json=as_json,
         )
 

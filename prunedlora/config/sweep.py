@@ -26,6 +26,8 @@ from prunedlora.sizes import SIZES
 SamplerName = Literal["gp", "nsga2", "random", "tpe", "tpe-joint"]
 """Those of study/samplers.py, listed here because checking a sweep must not import Optuna."""
 LoggerName = Literal["mlflow", "tensorboard"]
+ServerName = Literal["peft", "vllm", "sglang", "llama.cpp", "lorax", "tensorrt-llm", "mlx"]
+"""Those of servers.known.SERVERS."""
 Telling = Literal["last", "candidates", "area"]
 """How the study is told of a run with several candidates (study/telling.py)."""
 SMALLEST_PART = 0.01
@@ -89,6 +91,10 @@ class SweepConfig(Section):
     """Size (adapter_params, adapter_bytes, max_rank or served_slot) → the most that is of use: an adapter above any of
     them is not recommended, and settings of which no candidate can meet them, by what is known of sizes before a
     training, are not trained. A store is bound to them."""
+    serve_on: list[ServerName] = Field(default=[])
+    """Servers that the adapter is for. Only adapters that all of them serve right are recommended, each in the smallest
+    form that it needs, and sizes are those of the largest of these forms; none: sizes are those that were trained. It
+    may change between runs of a store, and `prunedlora report --serve-on` asks for others."""
     sampler: SamplerName = "tpe"
     telling: Telling = "last"
     """What the sampler learns of a run: its last candidate, every candidate that none of the same run beats, or how
@@ -183,9 +189,11 @@ class SweepConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _loggers_are_different(self) -> Self:
-        if twice := [name for name in self.loggers if self.loggers.count(name) > 1]:
-            raise ValueError(f"loggers names {twice[0]!r} twice: remove one")
+    def _names_are_different(self) -> Self:
+        named: dict[str, list[str]] = {"loggers": [*self.loggers], "serve_on": [*self.serve_on]}
+        for field, names in named.items():
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise ValueError(f"{field} names {twice[0]!r} twice: remove one")
         return self
 
     @model_validator(mode="after")

@@ -71,7 +71,7 @@ def export_candidate(
         if check or form.merged:
             facts |= _hand_over(record, original, result, form)
         if base_config is not None:
-            facts |= _turn_into_gguf(result, base_config)
+            facts |= turn_into_gguf(result, base_config)
         began = (None if chosen.is_original else original_test(store, record)) or {}
         told = told_of(summarize(store), f"{record.key}@{chosen.name}")
         write_companions(record, chosen, result, form=form, checks=facts, test=test, began=began, told=told, hub=hub)
@@ -79,7 +79,7 @@ def export_candidate(
     return facts
 
 
-def _turn_into_gguf(result: Path, base: PretrainedConfig) -> dict[str, Any]:
+def turn_into_gguf(result: Path, base: PretrainedConfig) -> dict[str, Any]:
     """Puts the adapter in `result` into a GGUF file in the place of PEFT's; what reading it back found."""
     files = list(result.iterdir())
     write_gguf(result, result / GGUF_FILE, base)

@@ -31,13 +31,14 @@ def find_importances(
     records: Iterable[TrialRecord],
     objectives: Mapping[str, Literal["maximize", "minimize"]],
     telling: Telling = "last",
+    serve_on: Sequence[str] = (),
 ) -> Importances:
     """Importances over the completed search trials on record, of all asks and records of a store. Where the search was
     not told of the last candidate alone (`telling`), stopped trials that left a measured one count with it."""
     by_key = {record.key: record for record in records}
     told = {ask.number: by_key[ask.key] for ask in asks if ask.key in by_key}
     with quiet():
-        study = rebuild(asks, told, objectives, optuna.samplers.RandomSampler(seed=0), telling)
+        study = rebuild(asks, told, objectives, optuna.samplers.RandomSampler(seed=0), telling, serve_on)
     num_trials = len(study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)))
     best_share = max(BEST_SHARE, FEWEST_BEST / max(num_trials, FEWEST_TRIALS))
     return Importances(

@@ -74,12 +74,14 @@ class KeptStudy:
         warm: Sequence[EarlierTrial] = (),
         given: Sequence[Mapping[str, Any]] = (),
         num_aimed: int = 1,
+        serve_on: Sequence[str] = (),
     ) -> None:
         """`telling`: how it is told of runs (telling.py). `startup`: how settings are drawn until the sampler has
         something to learn from. `trial`: the sweep's base, `planner`: sizes of its candidates, where they are known;
         both or none. `constraints`: axis of size → the most that is of use. `given`: field path → value, of what is to
         be asked for first, one after another. `num_aimed`: of so many suggestions the one is taken whose sizes lie
-        where the front has most to gain (aiming.py); it takes a planner.
+        where the front has most to gain (aiming.py); it takes a planner. `serve_on`: servers that sizes are for
+        (served_size.py); the planner's too.
 
         Raises ValueError for telling `area` without sizes, or beside trials of earlier sweeps.
         """
@@ -104,7 +106,7 @@ class KeptStudy:
             if trial is None or planner is None:
                 raise ValueError("telling 'area' needs sizes that are known before training: take 'candidates'")
             sizes = space_sizes(planner, trial, space, self._axis)
-        self._teller = Teller(objectives, telling, constraints, sizes)
+        self._teller = Teller(objectives, telling, constraints, sizes, serve_on)
         self._told = ToldTrials(self._teller)
 
     def propose(self, asks: Sequence[Ask], told: Mapping[int, TrialRecord], *, num_concurrent: int) -> Suggestion:

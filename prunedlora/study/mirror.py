@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from prunedlora.config.mirror_url import AUTO
 from prunedlora.config.sweep import SweepConfig, Telling
+from prunedlora.results.analysis.served_size import objective_on
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import Candidate, ObjectiveError, TrialRecord
 from prunedlora.results.recorded_settings import method
@@ -65,7 +66,7 @@ class Mirror:
     def __init__(self, config: SweepConfig, store: Store, address: str, state: State) -> None:
         """`state`: all asks so far and all records that are known, as any thread may ask for them."""
         self._objectives: Mapping[str, Direction] = config.objectives
-        self._telling = config.telling
+        self._telling, self._serve_on = config.telling, config.serve_on
         self._names = study_names(config.name)
         self._store = store.uri
         self.address = address
@@ -82,7 +83,10 @@ class Mirror:
             if number == len(asks) and known.keys() == records.keys() and all(known[k] is records[k] for k in known):
                 return
         objectives = list(self._objectives)
-        wanted = ([*_asks(asks, records, objectives, self._telling)], [*_candidates(asks, records, objectives)])
+        wanted = (
+            [*_asks(asks, records, objectives, self._telling, self._serve_on)],
+            [*_candidates(asks, records, objectives, self._serve_on)],
+        )
         with opened(self.address) as storage:
             for name, trials in zip(self._names, wanted, strict=True):
                 self._write(storage, name, {trial.user_attrs[NAME]: trial for trial in trials})
@@ -136,19 +140,23 @@ def _fits(there: Iterable[FrozenTrial], wanted: Mapping[str, FrozenTrial]) -> bo
 
 
 def _asks(
-    asks: Iterable[Ask], records: Mapping[str, TrialRecord], objectives: Collection[str], telling: Telling
+    asks: Iterable[Ask],
+    records: Mapping[str, TrialRecord],
+    objectives: Collection[str],
+    telling: Telling,
+    serve_on: Sequence[str],
 ) -> Iterable[FrozenTrial]:
     for ask in asks:
         if ask.kind != "confirm":
             record = records.get(ask.key)
-            trial = frozen(ask, record, objectives, telling)
+            trial = frozen(ask, record, objectives, telling, serve_on)
             marks = {name.removeprefix(OWN): value for name, value in ask.system_attrs.items() if name.startswith(OWN)}
             attributes = {NAME: f"ask {ask.number}", "key": ask.key, "kind": ask.kind} | marks
             yield _shown(trial, attributes | ({} if record is None else _of_record(record)), record)
 
 
 def _candidates(
-    asks: Iterable[Ask], records: Mapping[str, TrialRecord], objectives: Collection[str]
+    asks: Iterable[Ask], records: Mapping[str, TrialRecord], objectives: Collection[str], serve_on: Sequence[str]
 ) -> Iterable[FrozenTrial]:
     shown: set[str] = set()
     for ask in asks:
@@ -159,7 +167,7 @@ def _candidates(
         settings = frozen(ask, None, objectives)
         for candidate in record.candidates:
             try:
-                values = [candidate.objective(name) for name in objectives]
+                values = [objective_on(record, candidate, name, serve_on) for name in objectives]
             except ObjectiveError:  # it stands on no front either
                 continue
             trial = create_trial(params=settings.params, distributions=settings.distributions, values=values)

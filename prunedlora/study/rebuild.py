@@ -5,7 +5,7 @@ import hashlib
 import threading
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from prunedlora.config.space import SpaceEntry
 from prunedlora.config.sweep import Telling
+from prunedlora.results.analysis.served_size import objective_on
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import ObjectiveError, TrialRecord
 from prunedlora.study.asked import INVALID, TOO_LARGE
@@ -30,6 +31,7 @@ def rebuild(
     objectives: Mapping[str, Direction],
     sampler: optuna.samplers.BaseSampler,
     telling: Telling = "last",
+    serve_on: Sequence[str] = (),
 ) -> optuna.Study:
     """The study of all search asks, in order; those whose number is in `told` finished, all others running. One trial
     each, by `frozen`."""
@@ -38,7 +40,7 @@ def rebuild(
     )
     for ask in asks:
         if ask.kind == "search":
-            study.add_trial(frozen(ask, told.get(ask.number), list(objectives), telling))
+            study.add_trial(frozen(ask, told.get(ask.number), list(objectives), telling, serve_on))
     return study
 
 
@@ -86,9 +88,10 @@ def ask_seed(seed: int, number: int, again: int = 0) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
-def objective_values(record: TrialRecord, objectives: Collection[str]) -> list[float]:
+def objective_values(record: TrialRecord, objectives: Collection[str], serve_on: Sequence[str] = ()) -> list[float]:
     """What a completed trial is told as: its last trained candidate that has the objectives, in their order. The last
-    of all has, but on a ladder whose last rungs were judged by their loss (trial/worth.py).
+    of all has, but on a ladder whose last rungs were judged by their loss (trial/worth.py). Sizes are as the servers of
+    `serve_on` need them (served_size.py).
 
     A trial of method svd has truncations after that one, of which the last is its smallest and worst: the settings that
     are searched made the training, and what it is told as must not hang on the list of ranks to cut it to. Raises
@@ -97,21 +100,28 @@ def objective_values(record: TrialRecord, objectives: Collection[str]) -> list[f
     told = record.last_measured(objectives)
     if told is None:
         raise ObjectiveError(f"trial {record.key} has no candidate that is as it was trained and has all figures")
-    return [told.objective(name) for name in objectives]
+    return [objective_on(record, told, name, serve_on) for name in objectives]
 
 
-def frozen(ask: Ask, record: TrialRecord | None, objectives: Collection[str], telling: Telling = "last") -> FrozenTrial:
+def frozen(
+    ask: Ask,
+    record: TrialRecord | None,
+    objectives: Collection[str],
+    telling: Telling = "last",
+    serve_on: Sequence[str] = (),
+) -> FrozenTrial:
     """An ask as one trial of the sweep's objectives; without a record it is running, or pruned when it is no trial at
     all.
 
-    Told `last` the study holds it so. Told otherwise the study learns from what a stopped run left, too: here it is
-    completed by its last measured candidate, as far as it got.
+    `serve_on`: servers that sizes are for (served_size.py). Told `last` the study holds it so. Told otherwise the study
+    learns from what a stopped run left, too: here it is completed by its last measured candidate, as far as it got.
     """
     if record is None or INVALID in ask.system_attrs or TOO_LARGE in ask.system_attrs:
         return trial_of(ask, unended(ask))
     if telling != "last" and record.status == "stopped" and record.last_measured(objectives) is not None:
-        return trial_of(ask, TrialState.COMPLETE, objective_values(record, objectives))
-    state, values = outcome(record, objectives)
+        with suppress(ObjectiveError):
+            return trial_of(ask, TrialState.COMPLETE, objective_values(record, objectives, serve_on))
+    state, values = outcome(record, objectives, serve_on)
     return trial_of(ask, state, values)
 
 
@@ -175,8 +185,10 @@ def _trial(
     return trial
 
 
-def outcome(record: TrialRecord, objectives: Collection[str]) -> tuple[TrialState, list[float] | None]:
-    """What the study is told of a trial: how it ended, and its values if it completed.
+def outcome(
+    record: TrialRecord, objectives: Collection[str], serve_on: Sequence[str] = ()
+) -> tuple[TrialState, list[float] | None]:
+    """What the study is told of a trial: how it ended, and its values if it completed, sizes as the servers need it.
 
     PRUNED, without intermediate values, is what its own settings ruined (fault "trial", which the table of
     trial/failures.py gives to what it judges: not finite, no single example fits) or a rule stopped:
@@ -191,6 +203,6 @@ def outcome(record: TrialRecord, objectives: Collection[str]) -> tuple[TrialStat
     if record.last_trained is not None and record.last_measured(objectives) is None:
         return TrialState.PRUNED, None
     try:
-        return TrialState.COMPLETE, objective_values(record, objectives)
+        return TrialState.COMPLETE, objective_values(record, objectives, serve_on)
     except ObjectiveError:
         return TrialState.FAIL, None

@@ -41,7 +41,7 @@ class Search:
         self._asked = asked
         self._writer = writer
         self._problems = problems
-        self._memory = None if memory is None else WarmMemory(memory, config.space, config.objectives)
+        self._memory = None if memory is None else WarmMemory(memory, config.space, config.objectives, config.serve_on)
         self._study = KeptStudy(
             config.space,
             config.objectives,
@@ -53,6 +53,7 @@ class Search:
             planner=planner,
             constraints=config.constraints,
             given=given_first(config.space, config.known),
+            serve_on=config.serve_on,
         )
 
     def next(self, records: Mapping[str, TrialRecord], *, num_concurrent: int) -> Ask | None:

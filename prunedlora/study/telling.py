@@ -22,8 +22,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import TrialState
 
 from prunedlora.config.sweep import Telling as Telling
+from prunedlora.results.analysis.served_size import objective_on, served_sizes
 from prunedlora.results.ask import Ask
 from prunedlora.results.record import Candidate, ObjectiveError, TrialRecord
+from prunedlora.servers.treatment import Refused
 from prunedlora.sizes import SIZES
 from prunedlora.study.rebuild import Direction, distribution_of, outcome
 
@@ -66,6 +68,8 @@ class Teller:
     """Axis of size → the most that is of use."""
     sizes: tuple[float, float] | None = None
     """Least and most size that the space has, on the axis of the objectives; for `area`."""
+    serve_on: Sequence[str] = ()
+    """Servers as which sizes are (served_size.py)."""
 
     @property
     def directions(self) -> list[Direction]:
@@ -74,26 +78,26 @@ class Teller:
 
     def told(self, ask: Ask, record: TrialRecord) -> Told:
         """What the study is told of the run that this ask made."""
-        state, values = outcome(record, self.objectives)
+        state, values = outcome(record, self.objectives, self.serve_on)
         if self.telling == "last":
             if values is None:
                 return Told(state, None)
             last = record.last_measured(self.objectives)
             assert last is not None
-            return Told(state, Said(ask.params, tuple(values), self._beyond(last)))
+            return Told(state, Said(ask.params, tuple(values), self._beyond(record, last)))
         if record.status == "failed":
             return Told(state, None)
         measured = list(self.measured(record))
         if not measured:
             return Told(state, None)
-        return self._area(ask, measured) if self.telling == AREA else self._candidates(ask, record, measured)
+        return self._area(ask, record, measured) if self.telling == AREA else self._candidates(ask, record, measured)
 
     def measured(self, record: TrialRecord) -> Iterable[tuple[Candidate, tuple[float, ...]]]:
-        """The candidates that have a place on the axes (no served slot holds some; the loss of others told that they
-        are not on the front), each with its objectives."""
+        """The candidates that have a place on the axes (no served slot holds some, or a server refuses them; the loss
+        of others told that they are not on the front), each with its objectives."""
         for candidate in record.candidates:
             try:
-                yield candidate, tuple(candidate.objective(name) for name in self.objectives)
+                yield candidate, tuple(objective_on(record, candidate, name, self.serve_on) for name in self.objectives)
             except ObjectiveError:
                 continue
 
@@ -109,7 +113,7 @@ class Teller:
     ) -> Told:
         distributions = {name: distribution_of(text) for name, text in ask.distributions.items()}
         said = [
-            Said(params_of(candidate, record, ask.params, distributions), values, self._beyond(candidate))
+            Said(params_of(candidate, record, ask.params, distributions), values, self._beyond(record, candidate))
             for candidate, values in measured
         ]
         kept = [each for i, each in enumerate(said) if not any(self._beats(said, j, i) for j in range(len(said)))]
@@ -130,13 +134,16 @@ class Teller:
         costs = [sign * value for sign, value in zip(signs, said.values, strict=True)]
         return [*costs, *(max(0.0, each) for each in said.beyond.values())]
 
-    def _area(self, ask: Ask, measured: Sequence[tuple[Candidate, tuple[float, ...]]]) -> Told:
+    def _area(self, ask: Ask, record: TrialRecord, measured: Sequence[tuple[Candidate, tuple[float, ...]]]) -> Told:
         assert self.sizes is not None
-        within = [values for each, values in measured if all(much <= 0 for much in self._beyond(each).values())]
+        within = [values for each, values in measured if all(much <= 0 for much in self._beyond(record, each).values())]
         return Told(TrialState.COMPLETE, Said(ask.params, (area(map(self.point, within), self.sizes),), {}))
 
-    def _beyond(self, candidate: Candidate) -> dict[str, float]:
-        return {axis: math.log(max(size_on(candidate, axis), 1.0) / most) for axis, most in (self.limits or {}).items()}
+    def _beyond(self, record: TrialRecord, candidate: Candidate) -> dict[str, float]:
+        return {
+            axis: math.log(max(size_on(record, candidate, axis, self.serve_on), 1.0) / most)
+            for axis, most in (self.limits or {}).items()
+        }
 
 
 def size_axis(objectives: Iterable[str]) -> str:
@@ -145,12 +152,13 @@ def size_axis(objectives: Iterable[str]) -> str:
     return axis
 
 
-def size_on(candidate: Candidate, axis: str) -> float:
+def size_on(record: TrialRecord, candidate: Candidate, axis: str, serve_on: Sequence[str]) -> float:
     """Its size on an axis; for a served slot that is none, since it is larger than the largest, its largest rank, which
     no slot is below. Raises ObjectiveError for another figure that its record does not have."""
-    if axis == "served_slot" and candidate.served_slot is None:
-        return float(candidate.max_rank)
-    return candidate.objective(axis)
+    sizes = served_sizes(record, candidate, serve_on)
+    if axis == "served_slot" and not isinstance(sizes, Refused) and sizes[axis] == math.inf:
+        return sizes["max_rank"]
+    return objective_on(record, candidate, axis, serve_on)
 
 
 def params_of(

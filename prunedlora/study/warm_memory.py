@@ -33,8 +33,15 @@ Came = tuple[Mapping[str, Any], Sequence[float]]
 class WarmMemory:
     """For one search. What it says follows from asks and records alone, so that a resumed sweep says it again."""
 
-    def __init__(self, memory: WarmStart, space: Mapping[str, SpaceEntry], objectives: Mapping[str, Direction]) -> None:
-        self._objectives = objectives
+    def __init__(
+        self,
+        memory: WarmStart,
+        space: Mapping[str, SpaceEntry],
+        objectives: Mapping[str, Direction],
+        serve_on: Sequence[str] = (),
+    ) -> None:
+        """`serve_on`: servers that sizes are for (served_size.py)."""
+        self._objectives, self._serve_on = objectives, serve_on
         self._first = memory.first
         self._trials = {
             source.uri: [
@@ -87,7 +94,7 @@ class WarmMemory:
                 break
             record = told.get(ask.number)
             if ask.kind == "search" and record is not None:
-                state, values = outcome(record, list(self._objectives))
+                state, values = outcome(record, list(self._objectives), self._serve_on)
                 if state is TrialState.COMPLETE and values is not None:
                     found.append((ask.params, values))
         return found

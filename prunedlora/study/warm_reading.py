@@ -60,6 +60,7 @@ def _read(config: SweepConfig, store: Store) -> tuple[WarmSource, list[WarmSetti
     sweep = store.read_sweep()
     objectives = Objectives.parse(config.objectives)
     _check_objectives(objectives, Objectives.parse(sweep.get("objectives", {})), store)
+    objectives = objectives.with_servers(config.serve_on)  # of earlier adapters too, whatever their sweep was for
     confirming = confirming_keys(store.confirmations())
     records = [
         record
@@ -74,7 +75,7 @@ def _read(config: SweepConfig, store: Store) -> tuple[WarmSource, list[WarmSetti
     for record in records:
         try:
             params = translation.params(record.config)
-            values = tuple(objective_values(record, config.objectives))
+            values = tuple(objective_values(record, config.objectives, config.serve_on))
         except NoSettingError as error:
             left_out[str(error)] += 1
         except ObjectiveError:

@@ -1,11 +1,13 @@
 """After the last trial: the recommended adapter is tested and copied out, adapters nobody needs are deleted."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from prunedlora.delivery.companions import write_companions
 from prunedlora.delivery.form import AS_TRAINED
+from prunedlora.delivery.served_folders import write_served_folders
 from prunedlora.delivery.stored_adapter import adapter_path, fetch_adapter
 from prunedlora.results.analysis.confirmation import confirming_keys
 from prunedlora.results.analysis.nameable import nameable
@@ -19,11 +21,16 @@ from prunedlora.results.store import Store
 
 
 def is_recommended_left(summary: Summary) -> bool:
-    """Whether the recommended adapter, or the one that it began with, has still to be tested, or it to be exported."""
+    """Whether the recommended adapter, or the one that it began with, has still to be tested, or it to be exported, as
+    the sweep's servers need it."""
     exported = summary.exported
     if summary.recommended is None:
         return False
-    return exported is None or (_original(summary) is not None and exported.original_test is None)
+    return (
+        exported is None
+        or exported.serve_on != summary.objectives.serve_on
+        or (_original(summary) is not None and exported.original_test is None)
+    )
 
 
 def missing_tests(summary: Summary) -> list[Point]:
@@ -48,7 +55,9 @@ def finish_recommended(summary: Summary, test: Callable[[Point, str], str | None
             problems.append(f"{what} was not tested{' and not exported' if is_it else ''}: {problem}")
     if recommended is not None and is_tested and is_recommended_left(summary):
         told = told_of(summary, recommended.name)
-        export_recommended(summary.store, recommended.key, recommended.candidate.name, told)
+        serve_on = summary.objectives.serve_on
+        exported = export_recommended(summary.store, recommended.key, recommended.candidate.name, told, serve_on)
+        problems += exported.not_made
     return problems
 
 
@@ -61,10 +70,13 @@ def _original(summary: Summary) -> Point | None:
     return None if original.candidate.adapter_path is None else original
 
 
-def export_recommended(store: Store, key: str, candidate: str, told: Told | None) -> ExportedAdapter:
+def export_recommended(
+    store: Store, key: str, candidate: str, told: Told | None, serve_on: Sequence[str] = ()
+) -> ExportedAdapter:
     """Copies the tested adapter to the store's `recommended` folder, with what lies beside an adapter that is handed
-    over (delivery/companions.py), `told` among it, and writes its test figures beside the sweep. It was checked when it
-    was tested: no model is loaded.
+    over (delivery/companions.py), `told` among it, and writes its test figures beside the sweep. Forms that the servers
+    of `serve_on` need lie in folders within (delivery/served_folders.py). It was checked when it was tested: no model
+    is loaded.
 
     Raises RecordError when the test's file is broken, StoredAdapterError when the adapter is gone or damaged.
     """
@@ -77,16 +89,9 @@ def export_recommended(store: Store, key: str, candidate: str, told: Told | None
         local = Path(scratch) / "adapter"
         checked = {"weights_file": fetch_adapter(store, record, chosen, local)} | measured.certificate
         (local / TEST_FILE).unlink()
-        write_companions(
-            record,
-            chosen,
-            local,
-            form=AS_TRAINED,
-            checks=checked,
-            test=measured.figures,
-            began=began or {},
-            told=told,
-        )
+        beside: Any = {"checks": checked, "test": measured.figures, "began": began or {}, "told": told}
+        not_made = write_served_folders(record, chosen, local, serve_on, **beside)
+        write_companions(record, chosen, local, form=AS_TRAINED, **beside)
         store.upload_folder(local, RECOMMENDED_FOLDER)
     exported = ExportedAdapter(
         key=key,
@@ -94,6 +99,8 @@ def export_recommended(store: Store, key: str, candidate: str, told: Told | None
         cut=chosen.cut,
         test=measured.figures,
         original_test=began,
+        serve_on=tuple(serve_on),
+        not_made=tuple(not_made),
         path=store.storage.uri_of(RECOMMENDED_FOLDER),
     )
     store.write_exported(exported)

@@ -14,7 +14,9 @@ from prunedlora.fleet import cluster
 from prunedlora.fleet.address import check_address, given_address
 from prunedlora.fleet.capacity import num_fitting, num_slots, worker_needs
 from prunedlora.plain_print import print_plain
+from prunedlora.results.analysis.pareto import Objectives
 from prunedlora.results.analysis.plan_document import PlanDocument, changed_fields, read_plan
+from prunedlora.results.analysis.serve_text import as_served
 from prunedlora.results.driver_lock import DriverLock
 from prunedlora.results.figure_text import counted
 from prunedlora.results.record import TrialRecord
@@ -124,7 +126,8 @@ def outlook_lines(outlook: Outlook) -> list[str]:
     return [
         f"Sweep {config.name}: {counted(config.num_trials, 'ask')} by {config.sampler}, "
         f"{counted(len(config.baselines), 'baseline')}",
-        f"Objectives: {', '.join(f'{direction} {name}' for name, direction in config.objectives.items())}",
+        f"Objectives: {', '.join(f'{direction} {name}' for name, direction in config.objectives.items())}"
+        + as_served(Objectives.parse(config.objectives).with_servers(config.serve_on)),
         f"Searched: {', '.join(config.space) or 'nothing'}",
         *(f"Data: {line}" for line in found.data),
         *(f"Adapter: {share_text(asdict(share))}" for share in found.shares),

@@ -16,6 +16,7 @@ from prunedlora.config.sweep import SweepConfig
 from prunedlora.config.trial import TrialConfig
 from prunedlora.methods.method import Method
 from prunedlora.pruning.target import Start
+from prunedlora.servers.adapter_shape import AdapterShape
 from prunedlora.settings_error import SettingsError
 from prunedlora.sweep.evaluation_cost import (
     DataFacts,
@@ -35,6 +36,7 @@ from prunedlora.sweep.model_checks import (
     model_warnings,
     token_facts,
 )
+from prunedlora.sweep.served_plans import Trained, check_servers, planned_shape, served_planner
 from prunedlora.sweep.setting_checks import (
     PreflightError,
     check_head,
@@ -80,6 +82,7 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
         SettingsError: a target, a rung or a cut that the layers cannot come to, with the baseline or the corner of the
             space that names it.
         LimitsError: constraints that no suggestion can meet.
+        ServeOnError: a server that serves nothing right of what the sweep can leave.
         PreflightError: an objective that the model has no figure for, quantised weights or FlashAttention without
             their package, fewer examples than workers or than asked for, or a classification head that would not train.
     """
@@ -95,6 +98,8 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
     documents: dict[str, int] = {}
     layers: dict[str, Start] = {}
     num_train: dict[str, int] = {}
+    shapes: dict[str, AdapterShape] = {}
+    trained: list[Trained] = []
     for name, where, written in distinct_trials(config):
         trial_key(written)
         trial = pinned(written, commits)
@@ -134,6 +139,11 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
                 )
                 loaded[identity] = replace(found, skeleton=load_skeleton(trial, splits, task))
         start = starts[shape]
+        is_trained = name != BASE or config.num_trials > 0  # else the baselines alone are
+        served = planned_shape(trial, loaded[identity].skeleton) if config.serve_on and is_trained else None
+        if served is not None:
+            shapes[layers_key(written)] = served
+            trained.append(Trained(where, written, served))
         num_train[data_key(written)] = len(splits.train)
         if start is not None:
             layers[layers_key(written)] = start
@@ -152,7 +162,7 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
         if identity not in documents:
             harness = load_harness(trial, config.resources.num_workers)
             documents[identity] = 0 if harness is None else harness.num_documents
-        if name != BASE or config.num_trials > 0:  # else the baselines alone are trained
+        if is_trained:
             cost = cost_of(trial, steps, found.facts, documents[identity])
             costs.setdefault(name, []).append(cost)
             workers = config.resources.num_workers
@@ -161,6 +171,9 @@ def preflight(config: SweepConfig, commits: Mapping[str, str | None] = MappingPr
     if warning := generation_warning(cost for some in costs.values() for cost in some):
         warnings[warning] = None
     plans = planner(layers, num_train)
+    if trained:
+        warnings |= dict.fromkeys(check_servers(config.serve_on, trained, plans))
+    plans = served_planner(plans, shapes, config.serve_on)
     return Findings(
         tuple(lines),
         tuple(shares),

@@ -130,7 +130,8 @@ def run_sweep(
             )
         summary = records.summary()
         if config.num_trials > 0:
-            write_importances(store, find_importances(summary.asks, summary.records, config.objectives, config.telling))
+            told = config.objectives, config.telling, config.serve_on
+            write_importances(store, find_importances(summary.asks, summary.records, *told))
         slots = run.slots.values()
         end = Conclusion(began, run.ending, asker, run.num_ended, run.startup_seconds, run.problems, slots)
         return conclude(summary, end, console)

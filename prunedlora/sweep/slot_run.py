@@ -92,7 +92,7 @@ def run_on_slots(run: SlotRun, signals: Signals, leaving: ExitStack, finish: Cal
         answer(board.put_work.remote(work, later=True))
     progress = Progress(
         store,
-        Objectives.parse(run.terms.objectives),
+        Objectives.parse(run.terms.objectives).with_servers(run.terms.serve_on),
         asker.num_kept + asker.num_left,
         run.console,
         asker.records,

@@ -1,6 +1,6 @@
 """Terms: what all trials of a store are run with, whatever asks for them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 from prunedlora.config.sweep import ResourcesConfig, RetentionConfig
@@ -14,6 +14,9 @@ class Terms(Protocol):
 
     @property
     def objectives(self) -> Mapping[str, Literal["maximize", "minimize"]]: ...
+
+    @property
+    def serve_on(self) -> Sequence[str]: ...
 
     @property
     def resources(self) -> ResourcesConfig: ...

@@ -2,7 +2,8 @@
 
 Generating costs many passes an example, the loss one. A candidate whose loss another candidate, no larger on any axis
 of size, clearly undercuts on the same examples is left with its loss alone. That is a judgement: a training that has
-begun to overfit may have the higher loss and the better answers; `evaluation.generate: all` asks for all answers.
+begun to overfit may have the higher loss and the better answers, and sizes are those that were trained, while a server
+may need the smaller one in a larger form; `evaluation.generate: all` asks for all answers.
 """
 
 import math

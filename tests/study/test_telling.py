@@ -15,6 +15,7 @@ from prunedlora.results.ask import Ask
 from prunedlora.results.record import Cut, Failure, Figure, TrialRecord
 from prunedlora.study.rebuild import outcome
 from prunedlora.study.telling import HEADROOM, Said, Teller, area, gain
+from tests.decoder_sizes import WIDTHS, candidate_fields
 from tests.inventions import invented_record, sweep_tree
 
 OBJECTIVES: dict[str, Any] = {"accuracy": "maximize", "adapter_params": "minimize"}
@@ -159,3 +160,27 @@ def test_a_run_is_told_by_the_area_of_what_keeps_the_limits() -> None:
     assert told.own.values == (pytest.approx(area([(400, 0.7), (100, 0.5)], (100, 1000))),)
     alone = teller.told(ask(**{RATE: 0.1}), run((0.9, 800)))
     assert (alone.state, alone.own and alone.own.values) == (TrialState.COMPLETE, (0.0,))
+
+
+def test_sizes_are_told_as_servers_need_them_and_what_one_refuses_is_left_out() -> None:
+    """The last rung, of two ranks, is padded by SGLang; the first, above vLLM's slots, is served by none."""
+    rungs = [candidate_fields(ranks) for ranks in ({"*.q_proj": 600}, {"*.q_proj": 8}, {"*.q_proj": 2, "0.v_proj": 1})]
+    changes = {name: [fields[name] for fields in rungs] for name in rungs[0]}
+    record = run((0.9, 0), (0.8, 0), (0.7, 0), **changes).model_copy(update={"layer_widths": WIDTHS})
+    padded, rank_1 = 2 * 3 * (16 + 12 + 12), 3 * (16 + 12 + 12)
+    limits = {"adapter_params": 4 * rank_1, "served_slot": 16}
+    teller = Teller(OBJECTIVES, "candidates", limits, serve_on=["sglang", "vllm"])
+    told = teller.told(ask(**{RATE: 0.1}), record)
+    assert told.own is not None
+    assert (told.own.values, told.own.beyond["adapter_params"]) == ((0.7, padded), math.log(2 / 4))
+    assert values_of(told.others) == [(0.8, 8 * rank_1)]
+    assert told.others[0].beyond == {"adapter_params": math.log(2), "served_slot": math.log(8 / 16)}
+    last = Teller(OBJECTIVES, "last", limits, serve_on=["sglang"]).told(ask(**{RATE: 0.1}), record)
+    assert last.own == told.own
+    assert len(Teller(OBJECTIVES, "candidates", limits).told(ask(**{RATE: 0.1}), record).others) == 2
+    refused = record.model_copy(update={"candidates": record.candidates[:1]})
+    assert outcome(refused, OBJECTIVES, ["vllm"]) == (TrialState.FAIL, None)
+    assert outcome(refused, OBJECTIVES)[0] is TrialState.COMPLETE
+    wide = Teller(OBJECTIVES, "last", {"served_slot": 16}, serve_on=["peft"]).told(ask(**{RATE: 0.1}), refused)
+    assert wide.own is not None
+    assert wide.own.beyond == {"served_slot": math.log(600 / 16)}

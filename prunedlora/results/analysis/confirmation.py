@@ -115,7 +115,8 @@ def confirmation(
     named = {setting.key: setting for setting in plan.settings}
     keys = confirming_keys([plan]) | named.keys()
     known = {record.key: record for record in records if record.key in keys}
-    placed = {point.name: point for point in points(known.values(), objectives)}
+    # What a server makes of fresh adapters says nothing of their quality.
+    placed = {point.name: point for point in points(known.values(), objectives.with_servers(()))}
     names = plan.candidates
     fresh_keys = [named[name.partition("@")[0]].fresh for name in names]
     fresh: list[list[Point | None]] = []

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import inf, isfinite
+from math import isfinite
 from typing import Any, Self
 
 from prunedlora.limit_text import amount_text
 from prunedlora.results.analysis.example_errors import LOSS
-from prunedlora.results.analysis.pareto import Objectives, Point, size_of
+from prunedlora.results.analysis.pareto import Objectives, Point
 
 SLOT = "bytes of the served slot"
 
@@ -52,20 +52,14 @@ class Constraints:
     def excess(self, point: Point) -> dict[str, tuple[float, float]]:
         """Constraint → what the candidate has and the limit, where it is above. Raises ObjectiveError for a limit on
         the slot's bytes where they are not on record."""
-        candidate = point.candidate
-        has = {
-            "parameters": candidate.adapter_params,
-            "bytes": candidate.adapter_bytes,
-            "largest rank": candidate.max_rank,
+        axes = {
+            "parameters": "adapter_params",
+            "bytes": "adapter_bytes",
+            "largest rank": "max_rank",
+            SLOT: "served_slot_bytes",
         }
-        pairs: dict[str, tuple[float, float]] = {
-            name: (size_of(candidate, "served_slot_bytes") if name == SLOT else has[name], limit)
-            for name, limit in self.asked.items()
-        }
-        for axis, limit in self.limits.items():
-            size = getattr(candidate, axis)
-            # Of the slot there is none where the rank is above all that servers offer.
-            pairs[axis] = inf if size is None else size, limit
+        pairs = {name: (point.size_on(axes[name]), limit) for name, limit in self.asked.items()}
+        pairs |= {axis: (point.size_on(axis), limit) for axis, limit in self.limits.items()}
         return {name: (value, limit) for name, (value, limit) in pairs.items() if value > limit}
 
     def allowed(self, points: Sequence[Point]) -> list[Point]:

@@ -4,9 +4,12 @@ from math import inf
 
 import numpy as np
 
-from prunedlora.results.analysis.pareto import points, size_of
+from prunedlora.results.analysis.pareto import Point, points
+from prunedlora.results.analysis.served_size import served_sizes
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.record import ObjectiveError
+from prunedlora.servers.known import SERVERS
+from prunedlora.servers.treatment import Refused
 from prunedlora.sizes import SIZES
 
 SCREEN = 5.0
@@ -15,7 +18,9 @@ SCREEN = 5.0
 
 def nameable(summary: Summary) -> frozenset[str]:
     """Names (Point.name) of the candidates, of those with an adapter file, that must keep it: all that no other one
-    beats for certain, which is no larger on any axis of size and measured better by more than SCREEN standard errors.
+    beats for certain, which is no larger on any axis of size, as trained and as each server needs it, and measured
+    better by more than SCREEN standard errors. Servers may be asked for later that the sweep did not have: what is no
+    larger for each alone is no larger for several.
 
     A beaten one is named by nothing. By measured figures (the front on any axis; the smallest at any margin, under any
     constraint), because the other meets every constraint that it meets, is no larger and better. As the smallest that
@@ -24,10 +29,9 @@ def nameable(summary: Summary) -> frozenset[str]:
     are when files go: figures and outcomes stay, and those without a file are compared too.
     """
     axes = _axes(summary)
-    found = [point for point in summary.points if point.has_file]
-    sizes = np.array([[size_of(point.candidate, axis) for axis in axes] for point in found]).reshape(
-        len(found), len(axes)
-    )
+    every = points(summary.chosen_from, summary.objectives.with_servers(()))
+    found = [point for point in every if point.has_file]
+    sizes = np.array([_sizes(point, axes) for point in found]).reshape(len(found), len(axes) * (1 + len(SERVERS)))
     gains = np.array([summary.objectives.gain(point.quality.value) for point in found])
     errors = np.array([inf if point.quality.stderr is None else point.quality.stderr for point in found])
     noise = max(filter(np.isfinite, errors), default=0.0)
@@ -49,3 +53,12 @@ def _axes(summary: Summary) -> list[str]:
             continue
         axes.append(size)
     return axes
+
+
+def _sizes(point: Point, axes: list[str]) -> list[float]:
+    """On each axis: as trained, then for each server; infinite for one that serves it right in no form."""
+    sizes = [point.size_on(axis) for axis in axes]
+    for name in SERVERS:
+        served = served_sizes(point.record, point.candidate, [name])
+        sizes += [inf if isinstance(served, Refused) else served[axis] for axis in axes]
+    return sizes

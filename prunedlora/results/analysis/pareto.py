@@ -5,15 +5,19 @@ measured, written and checked before the failure, and the same configuration and
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import inf
+from typing import Any
 
 import moocore
 import numpy as np
 
+from prunedlora.results.analysis.served_size import recorded_sizes, served_sizes
 from prunedlora.results.figure_text import figure_text
 from prunedlora.results.record import BaseReference, Candidate, Figure, TrialRecord
 from prunedlora.results.recorded_settings import FULL, method
+from prunedlora.servers.known import SERVERS
+from prunedlora.servers.treatment import Refused
 from prunedlora.sizes import SIZES
 
 
@@ -28,6 +32,14 @@ class Objectives:
     quality: str
     maximize: bool
     size: str
+    serve_on: tuple[str, ...] = ()
+    """Names of the servers (servers.known.SERVERS) that must serve an adapter right, in the form that each needs, of
+    which sizes are the largest; none: sizes are those that were trained."""
+
+    @classmethod
+    def of_sweep(cls, sweep: Mapping[str, Any]) -> "Objectives":
+        """Those of a sweep as sweep.yaml has it. Raises ObjectivesError."""
+        return cls.parse(sweep.get("objectives", {})).with_servers(sweep.get("serve_on", ()))
 
     @classmethod
     def parse(cls, objectives: Mapping[str, str]) -> "Objectives":
@@ -48,6 +60,13 @@ class Objectives:
             raise ObjectivesError(f"{size!r} is no size; known: {', '.join(SIZES)}")
         return replace(self, size=size)
 
+    def with_servers(self, serve_on: Iterable[str]) -> "Objectives":
+        """The same for these servers. Raises ObjectivesError for one that is not known."""
+        names = tuple(serve_on)
+        if unknown := [name for name in names if name not in SERVERS]:
+            raise ObjectivesError(f"{unknown[0]!r} is no server that there is a rule for; known: {', '.join(SERVERS)}")
+        return replace(self, serve_on=tuple(name for name in SERVERS if name in names))
+
     def as_dict(self) -> dict[str, str]:
         return {self.quality: "maximize" if self.maximize else "minimize", self.size: "minimize"}
 
@@ -64,6 +83,8 @@ class Point:
     candidate: Candidate
     quality: Figure
     size: float
+    sizes: Mapping[str, float] | None = field(default=None, repr=False, compare=False)
+    """Axis → size as the servers of the objectives need it; None: as it was trained."""
 
     def __repr__(self) -> str:
         """Its name and figures: record and candidate would be pages."""
@@ -93,6 +114,12 @@ class Point:
         """Whether there is an adapter to ship."""
         return self.candidate.adapter_path is not None
 
+    def size_on(self, axis: str) -> float:
+        """Where it stands on an axis of sizes, infinitely far where no served slot holds it. Raises ObjectiveError
+        where that size is not on record."""
+        sizes = recorded_sizes(self.candidate) if self.sizes is None else self.sizes
+        return sizes[axis] if axis in sizes else self.candidate.objective(axis)
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -106,30 +133,28 @@ class Reference:
 def points(records: Iterable[TrialRecord], objectives: Objectives) -> list[Point]:
     """Every candidate that is an adapter, of failed trials too, sorted by key and step.
 
-    Full fine-tuning is none: it is the reference that `best_full` finds. A candidate that no served slot holds has no
-    position on an axis of served slots and is left out there; so is one on the axis of a figure that was not measured,
-    its loss having told that it is not on the front, or lm-evaluation-harness having failed (`Candidate.is_measured`).
+    Full fine-tuning is none: it is the reference that `best_full` finds. What one of the objectives' servers serves
+    right in no form is left out. A candidate that no served slot holds has no position on an axis of served slots and
+    is left out there; so is one on the axis of a figure that was not measured, its loss having told that it is not on
+    the front, or lm-evaluation-harness having failed (`Candidate.is_measured`).
     Raises ObjectiveError when any other candidate lacks the quality figure.
     """
     return [
-        Point(
-            record=record,
-            candidate=candidate,
-            quality=candidate.figure(objectives.quality),
-            size=size,
-        )
+        point
         for record in sorted(records, key=lambda record: record.key)
         if method(record) != FULL
         for candidate in record.candidates
-        if candidate.is_measured([objectives.quality]) and (size := size_of(candidate, objectives.size)) < inf
+        if candidate.is_measured([objectives.quality]) and (point := _point(record, candidate, objectives)) is not None
     ]
 
 
-def size_of(candidate: Candidate, size: str) -> float:
-    """Where the candidate stands on an axis of sizes, infinitely far where no served slot holds it. Raises
-    ObjectiveError where its size is not on record."""
-    is_held = candidate.served_slot is not None or not size.startswith("served_slot")
-    return candidate.objective(size) if is_held else inf
+def _point(record: TrialRecord, candidate: Candidate, objectives: Objectives) -> Point | None:
+    """None where it has no position on the axis of sizes."""
+    sizes = served_sizes(record, candidate, objectives.serve_on)
+    if isinstance(sizes, Refused):
+        return None
+    size = sizes[objectives.size] if objectives.size in sizes else candidate.objective(objectives.size)
+    return None if size == inf else Point(record, candidate, candidate.figure(objectives.quality), size, sizes)
 
 
 def best_full(records: Iterable[TrialRecord], objectives: Objectives) -> Figure | None:

@@ -2,6 +2,7 @@
 
 import functools
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,11 +22,13 @@ from prunedlora.results.analysis.pareto import (
     points,
     reference,
 )
+from prunedlora.results.analysis.served_size import refusals
 from prunedlora.results.analysis.tested import tested
 from prunedlora.results.ask import Ask, ConfirmationPlan
 from prunedlora.results.exported_adapter import RECOMMENDED_FOLDER, ExportedAdapter
-from prunedlora.results.record import BaseReference, Figure, TrialRecord
+from prunedlora.results.record import BaseReference, Candidate, Figure, TrialRecord
 from prunedlora.results.store import Store
+from prunedlora.servers.known import SERVERS
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,16 @@ class Summary:
     @property
     def name(self) -> str:
         return str(self.sweep.get("name", self.store.uri.rsplit("/", 1)[-1]))
+
+    @functools.cached_property
+    def refusals(self) -> dict[str, Counter[str]]:
+        """Server → what it has against adapters that it serves right in no form → how many (served_size.refusals)."""
+        return refusals(self.with_adapter, self.objectives.serve_on)
+
+    @property
+    def with_adapter(self) -> list[tuple[TrialRecord, Candidate]]:
+        """All that could be shipped were every server content with it."""
+        return [(record, one) for record in self.chosen_from for one in record.candidates if one.adapter_path]
 
     @property
     def failed(self) -> list[TrialRecord]:
@@ -152,6 +165,12 @@ class Summary:
             return "No trial has finished yet: nothing to recommend."
         if not self.points and len(self.failed) == len(self.records):
             return f"All {len(self.records)} trials failed: nothing to recommend."
+        if self.with_adapter and self.refusals and not any(point.has_file for point in self.points):
+            why = "; ".join(f"{SERVERS[name].title}: {', '.join(found)}" for name, found in self.refusals.items())
+            return (
+                f"No adapter is served right by all of {', '.join(self.objectives.serve_on)}: nothing to recommend. "
+                f"{why}. `--serve-on none` asks for sizes as trained."
+            )
         if not self.points:
             return "No trial has a candidate that can stand on the axes: nothing to recommend."
         with_file = [point for point in self.points if point.has_file]
@@ -168,18 +187,22 @@ def summarize(
     within: float | None = None,
     size: str | None = None,
     *,
+    serve_on: Sequence[str] | None = None,
     records: Sequence[TrialRecord] | None = None,
 ) -> Summary:
     """Reads a whole store. `within`: as for `recommend`; None takes the sweep's `recommend_within`. `size`: the
-    axis, one of SIZES; None takes the sweep's own. `records`: all of the store's, by key, where they have been read.
+    axis, one of SIZES; `serve_on`: as Objectives has it; None takes the sweep's own. `records`: all of the store's, by
+    key, where they have been read.
 
     Raises StoreError when there is no store, RecordError naming a broken or newer document, ObjectivesError or
     ObjectiveError when the sweep's objectives are not those of the records.
     """
     sweep = store.read_sweep()
-    objectives = Objectives.parse(sweep.get("objectives", {}))
+    objectives = Objectives.of_sweep(sweep)
     if size is not None:
         objectives = objectives.with_size(size)
+    if serve_on is not None:
+        objectives = objectives.with_servers(serve_on)
     records = store.records() if records is None else list(records)
     base = store.read_base()
     if within is None:
@@ -228,4 +251,6 @@ def export_command(summary: Summary, point: Point, to: str | None = None) -> str
     `to`: the folder; None: one named after the candidate.
     """
     folder = f"adapters/{point.key}-{point.candidate.name}" if to is None else to
-    return f"prunedlora export {shlex.quote(summary.store.uri)} {point.name} --to {folder}"
+    servers = summary.objectives.serve_on
+    form = f" --serve-on {servers[0]}" if len(servers) == 1 else ""  # for several there may be several forms
+    return f"prunedlora export {shlex.quote(summary.store.uri)} {point.name} --to {folder}{form}"

@@ -14,7 +14,7 @@ from prunedlora.results.comparison.words import terms_of
 from prunedlora.results.figure_text import figure_text
 from prunedlora.results.record import Figure
 from prunedlora.results.recorded_settings import method
-from prunedlora.results.report.chart_style import GREY, GRID, LEGEND, SIZE_TITLES, Look, layout, looks, text
+from prunedlora.results.report.chart_style import GREY, GRID, LEGEND, Look, layout, looks, size_title, text
 from prunedlora.results.report.plotly_scene import plotly_figure, size_axis
 from prunedlora.results.report.scene import Line, Marks, Scene, axis_position, level, marks_of
 
@@ -40,7 +40,7 @@ def fronts_chart(comparison: Comparison) -> go.Figure:
         texts = [_hover(quality, names[id(point)], point) for point in points]
         return {"hovertext": texts, "hoverinfo": "text"}
 
-    scene = Scene(tuple(marks), tuple(lines), ringed, SIZE_TITLES[comparison.objectives.size], title)
+    scene = Scene(tuple(marks), tuple(lines), ringed, size_title(comparison.objectives), title)
     return plotly_figure(scene, hover)
 
 
@@ -72,7 +72,7 @@ def differences_chart(comparison: Comparison) -> go.Figure:
     for at, dash in ((0.0, "solid"), (comparison.within, "dot"), (-comparison.within, "dot")):
         figure.add_hline(y=at, line={"dash": dash, "color": GREY, "width": 1})
     axes = {
-        "xaxis": size_axis(SIZE_TITLES[comparison.objectives.size], sizes),
+        "xaxis": size_axis(size_title(comparison.objectives), sizes),
         "yaxis": {**GRID, "title": f"{text(comparison.objectives.quality)}, better by"},
     }
     return figure.update_layout(layout(**axes, legend=LEGEND, hovermode="closest"))

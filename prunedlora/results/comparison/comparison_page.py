@@ -23,7 +23,7 @@ from prunedlora.results.comparison.words import (
     terms_of,
 )
 from prunedlora.results.figure_text import percent
-from prunedlora.results.report.chart_style import SIZE_TITLES
+from prunedlora.results.report.chart_style import size_title
 from prunedlora.results.report.page import render
 from prunedlora.results.storage import Storage
 
@@ -52,7 +52,7 @@ def comparison_html(comparison: Comparison, left_out: list[str], command: str | 
         quality=comparison.objectives.quality,
         split=split_text(comparison.objectives.quality),
         examples=examples_text(comparison.objectives.quality),
-        size_title=SIZE_TITLES[comparison.objectives.size],
+        size_title=size_title(comparison.objectives),
         findings=[of(comparison, contrast) for contrast in comparison.contrasts for of in (of_methods, of_adapters)],
         tables=[
             (terms_of(comparison, contrast), title, rows)

@@ -87,7 +87,7 @@ def groups_of_stores(stores: Sequence[Store], names: Sequence[str] | None, withi
         raise ComparisonError(f"{twice} is given twice; a store differs from itself in nothing")
     sweeps = [store.read_sweep() for store in stores]
     chosen = _default_names(sweeps, uris) if names is None else _checked(names, len(stores))
-    objectives = [Objectives.parse(sweep.get("objectives", {})) for sweep in sweeps]
+    objectives = [Objectives.of_sweep(sweep) for sweep in sweeps]
     for name, its in zip(chosen, objectives, strict=True):
         if its != objectives[0]:
             raise ComparisonError(
@@ -123,7 +123,7 @@ def groups_by(store: Store, field: str, within: float) -> tuple[list[Group], lis
     store raises.
     """
     sweep, base, records = store.read_sweep(), store.read_base(), store.records()
-    objectives = Objectives.parse(sweep.get("objectives", {}))
+    objectives = Objectives.of_sweep(sweep)
     labels = _labels(store, records)
     values = [labels[record.key] if field == LABEL else flat(record.config).get(field) for record in records]
     others = f"settings that vary in {store.uri}: {', '.join([*varying(records), LABEL])}"
@@ -240,7 +240,8 @@ def _twice(texts: Sequence[str]) -> str | None:
 
 
 def _described(objectives: Objectives) -> str:
-    return " and ".join(f"{name} ({direction})" for name, direction in objectives.as_dict().items())
+    servers = f", served on {', '.join(objectives.serve_on)}" if objectives.serve_on else ""
+    return " and ".join(f"{name} ({direction})" for name, direction in objectives.as_dict().items()) + servers
 
 
 def _check_tasks(groups: Sequence[Group]) -> None:

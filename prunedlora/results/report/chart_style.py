@@ -6,6 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from prunedlora.results.analysis.pareto import Objectives
+from prunedlora.results.analysis.serve_text import as_served
+
 GREY = "#747a84"
 RED = "#e0393e"
 FADED = 0.8
@@ -20,6 +23,11 @@ SIZE_TITLES = {
     "served_slot": "served slot (rank)",
     "served_slot_bytes": "served slot bytes (half precision)",
 }
+
+
+def size_title(objectives: Objectives) -> str:
+    """Of the axis of sizes, with the servers that they are for."""
+    return SIZE_TITLES[objectives.size] + as_served(objectives)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from rich.text import Text
 from prunedlora.results.analysis.decision import Choice, Decision
 from prunedlora.results.analysis.example_errors import LOSS
 from prunedlora.results.analysis.pareto import Point
+from prunedlora.results.analysis.serve_text import params_text
 from prunedlora.results.analysis.serving import short_slot, slot_cell
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.figure_text import figure_text, file_text, percent
@@ -57,7 +58,11 @@ def margin_text(margin: float, quality: str) -> str:
 
 def _row(choice: Choice, decision: Decision, quality: str) -> ChoiceRow:
     one, point, is_answer = choice.standing, choice.standing.point, choice.margin == decision.within
-    parameters, file, worse = f"{point.candidate.adapter_params:,}", file_text(point.candidate), f"{one.shortfall:.3f}"
+    parameters, file, worse = (
+        params_text(point).replace(" parameters", ""),
+        file_text(point.candidate),
+        f"{one.shortfall:.3f}",
+    )
     bound, is_proven = None if one.bound is None else f"{one.bound:.3f}", one.is_proven(choice.margin)
     cells = {
         "may be lost": margin_text(choice.margin, quality) + (", as the sweep asks" if is_answer else ""),
@@ -74,7 +79,7 @@ def _row(choice: Choice, decision: Decision, quality: str) -> ChoiceRow:
         quality: f"{point.quality.value:.3f}",
         "worse": worse,
         "at most": "?" if bound is None else f"{bound}{' proven' if is_proven else ''}",
-        "params": parameters,
+        "params": f"{point.candidate.adapter_params:,}",
         "file": file,
         "slot": short_slot(point.candidate, memory=True),
     }
@@ -83,4 +88,4 @@ def _row(choice: Choice, decision: Decision, quality: str) -> ChoiceRow:
 
 def _smallest_proven(choice: Choice) -> str:
     one = choice.proven
-    return "" if one is None else f" (smallest proven: {one.point.candidate.adapter_params:,} parameters)"
+    return "" if one is None else f" (smallest proven: {params_text(one.point)})"

@@ -14,6 +14,7 @@ from prunedlora.results.analysis.evaluation_time import evaluation_share
 from prunedlora.results.analysis.harness_quality import split_text
 from prunedlora.results.analysis.original import original_facts, original_name
 from prunedlora.results.analysis.pareto import Point
+from prunedlora.results.analysis.serve_text import serve_columns, serve_document
 from prunedlora.results.analysis.serving import slot_sentence
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.analysis.trainings import cost_of, shared_trainings
@@ -32,6 +33,7 @@ def front_document(summary: Summary) -> dict[str, Any]:
     return {
         "sweep": summary.name,
         "objectives": summary.objectives.as_dict(),
+        **serve_document(summary),
         "split": split_text(quality),
         "hypervolume": summary.hypervolume,
         "reference_point": {quality: summary.reference.quality, size: summary.reference.size},
@@ -157,6 +159,7 @@ def candidate_rows(summary: Summary) -> list[dict[str, Any]]:
                 }.items()
             },
             **{name: getattr(candidate, name) for name in SIZES},
+            **serve_columns(record, candidate, summary.objectives.serve_on),
             "vllm": slot_sentence(candidate),
             "head_params": candidate.head_params,
             "file_bytes": candidate.file_bytes,
@@ -184,6 +187,7 @@ def _row(summary: Summary, point: Point) -> dict[str, Any]:
         **_quality(summary.objectives.quality, point.quality),
         **_beside(summary, point.key, point.candidate),
         **{name: getattr(point.candidate, name) for name in SIZES},
+        **serve_columns(point.record, point.candidate, summary.objectives.serve_on),
         "vllm": slot_sentence(point.candidate),
         "adapter_path": summary.adapter_uri(point),
         "config": point.record.config,

@@ -78,14 +78,22 @@ class OpenedStore:
         return f"{num_trials:,} trials, {num_candidates:,} candidates, {len(self.summary.front):,} on the front"
 
 
-def open_store(path: str | PathLike[str], *, within: float | None = None, size: str | None = None) -> OpenedStore:
+def open_store(
+    path: str | PathLike[str],
+    *,
+    within: float | None = None,
+    size: str | None = None,
+    serve_on: Sequence[str] | None = None,
+) -> OpenedStore:
     """Reads the store of a sweep, a local path or a URI (`s3://…`), for notebooks; needs no GPU, torch or Ray.
 
     `within`: what the recommended adapter may be worse than the best, in units of the quality; None takes the sweep's.
-    `size`: what is to be small, as `adapter_params` or `file_bytes`; None takes the sweep's. Raises StoreError where
-    there is no store, RecordError naming a broken or newer document, ObjectivesError for what is no size.
+    `size`: what is to be small, as `adapter_params` or `file_bytes`; None takes the sweep's. `serve_on`: servers that
+    the adapter is for, as `["vllm", "llama.cpp"]`; empty: sizes as trained; None takes the sweep's. Raises StoreError
+    where there is no store, RecordError naming a broken or newer document, ObjectivesError for what is no size, or no
+    server.
     """
-    return OpenedStore(summarize(Store(fspath(path)), within, size))
+    return OpenedStore(summarize(Store(fspath(path)), within, size, serve_on=serve_on))
 
 
 def _trial(record: TrialRecord, summary: Summary) -> dict[str, Any]:

@@ -18,7 +18,9 @@ from prunedlora.results.analysis.harness_quality import (
 )
 from prunedlora.results.analysis.latency_document import latency_columns
 from prunedlora.results.analysis.learning_curves import LearningCurves, learning_curves
+from prunedlora.results.analysis.pareto import Objectives
 from prunedlora.results.analysis.rank_map import rank_map
+from prunedlora.results.analysis.serve_text import serve_sentences
 from prunedlora.results.analysis.serving import refused_text, slot_cell, slot_sentence
 from prunedlora.results.analysis.summary import Summary, export_command, summarize
 from prunedlora.results.analysis.sweep_facts import sweep_facts
@@ -29,7 +31,7 @@ from prunedlora.results.figure_text import no_error_text
 from prunedlora.results.recorded_settings import method, telling
 from prunedlora.results.report import answer
 from prunedlora.results.report.chart import curve_chart, history_charts, importance_chart, rank_chart
-from prunedlora.results.report.chart_style import SIZE_TITLES, short_names
+from prunedlora.results.report.chart_style import short_names, size_title
 from prunedlora.results.report.choices import choice_rows
 from prunedlora.results.report.findings import Findings, find_all
 from prunedlora.results.report.front_chart import front_chart
@@ -88,10 +90,12 @@ def write_report_of(summary: Summary) -> None:
 
 
 def report_folder(summary: Summary) -> str:
-    """Where in the store the report lies: `report`; one against another size than the sweep's own in a folder of that
-    name within, so that it does not replace the sweep's."""
-    size = summary.objectives.size
-    return REPORT_FOLDER if size in summary.sweep["objectives"] else f"{REPORT_FOLDER}/{size}"
+    """Where in the store the report lies: `report`; one against another size than the sweep's own, or for other
+    servers, in folders of these names within, so that it does not replace the sweep's."""
+    asked, own = summary.objectives, Objectives.of_sweep(summary.sweep)
+    others = [] if asked.size == own.size else [asked.size]
+    others += [] if asked.serve_on == own.serve_on else [f"served-on-{'-'.join(asked.serve_on) or 'none'}"]
+    return "/".join([REPORT_FOLDER, *others])
 
 
 def report_files(summary: Summary) -> dict[str, bytes]:
@@ -137,10 +141,11 @@ def report_html(summary: Summary, findings: Findings) -> str:
         split=split_text(quality),
         examples=examples_text(quality),
         no_error=no_error_text(point.quality for point in summary.front),
-        size_title=SIZE_TITLES[summary.objectives.size],
+        size_title=size_title(summary.objectives),
         whole_split=whole_split_text(quality),
         recommended=summary.recommended,
         test=None if summary.recommended is None else summary.test_of(summary.recommended),
+        served=[] if summary.recommended is None else serve_sentences(summary, summary.recommended),
         facts=sweep_facts(summary),
         looked_at=answer.looked_at_text(summary),
         rows_beside=answer.rows_beside(summary),

@@ -12,7 +12,7 @@ from prunedlora.results.analysis.pareto import Point
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.record import Figure
 from prunedlora.results.recorded_settings import in_order, method
-from prunedlora.results.report.chart_style import FADED, GREY, ORIGINAL_LOOKS, RED, SIZE_TITLES, Look, looks
+from prunedlora.results.report.chart_style import FADED, GREY, ORIGINAL_LOOKS, RED, Look, looks, size_title
 from prunedlora.results.report.ladder_lines import ladder_lines
 
 Form = Literal["full", "hollow", "thin"]
@@ -155,7 +155,7 @@ def front_scene(summary: Summary, bands: Attainment | None = None) -> Scene:
         tuple(marks),
         tuple(lines),
         ringed,
-        SIZE_TITLES[summary.objectives.size],
+        size_title(summary.objectives),
         f"{quality} ({split_text(quality)})",
         highest=1.0 if quality == "accuracy" else None,
     )

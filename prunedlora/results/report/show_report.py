@@ -1,5 +1,7 @@
 """From a store to a report: on the terminal, and as files in the store or wherever one asks for them."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 
 from prunedlora.plain_print import print_plain
@@ -15,10 +17,18 @@ class ReportError(ValueError):
 
 
 def show_report(
-    store: Store, console: Console, messages: Console, *, size: str | None, to: str | None, as_json: bool
+    store: Store,
+    console: Console,
+    messages: Console,
+    *,
+    size: str | None,
+    to: str | None,
+    as_json: bool,
+    serve_on: Sequence[str] | None = None,
 ) -> None:
     """Prints the overview, or report.json, and writes the report's files into the folder `to` (a path or URI); None:
-    into the store, where one against another size than the sweep's own has a folder of its own (`report_folder`).
+    into the store, where one against another size than the sweep's own, or for other servers (`serve_on`), has a folder
+    of its own (`report_folder`).
 
     A store that may be read only gets no report, and `messages` says so. Raises ReportError when `to` is empty,
     StoreError when it cannot be written, and what `summarize` raises.
@@ -28,7 +38,7 @@ def show_report(
     target = None if to is None else Storage(to)
     if target is not None:
         target.make_root()  # a folder that cannot be had is told before any work
-    summary = summarize(store, size=size)
+    summary = summarize(store, size=size, serve_on=serve_on)
     if not as_json:
         console.print(overview(summary))
     files = report_files(summary)

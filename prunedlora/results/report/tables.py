@@ -30,7 +30,8 @@ def front_table(summary: Summary) -> Table:
     with_method = not with_rungs or len({method(point.record) for point in summary.front}) > 1
     table = plain_table(f"Front of {summary.name}: {titled(objectives.quality)} against {objectives.size}")
     table.add_column("", width=1)
-    for name in (objectives.quality, "params", "file", "rank", "slot"):
+    last = "served" if objectives.serve_on else "slot"
+    for name in (objectives.quality, "params", "file", "rank", last):
         table.add_column(name, justify="right", no_wrap=True)
     if with_method:
         table.add_column("method", overflow="ellipsis", no_wrap=True, max_width=10)
@@ -47,7 +48,7 @@ def front_table(summary: Summary) -> Table:
             f"{candidate.adapter_params:,}",
             file_text(candidate),
             str(candidate.max_rank),
-            short_slot(candidate, memory=False),
+            f"{point.size:,.0f}" if objectives.serve_on else short_slot(candidate, memory=False),
             # Text, not str: brackets in a name are no markup.
             *([Text(method(point.record))] if with_method else []),
             point.key,

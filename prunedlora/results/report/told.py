@@ -5,6 +5,7 @@ from typing import Any
 
 from prunedlora.results.analysis.decision import Decision, Standing, decide
 from prunedlora.results.analysis.harness_quality import split_text
+from prunedlora.results.analysis.serve_text import params_text, serve_document, serve_sentences
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.analysis.yardstick import warning
 from prunedlora.results.figure_text import figure_text
@@ -36,7 +37,14 @@ def told_of(summary: Summary, name: str) -> Told | None:
         if is_recommended
         else _beside(decision, one, summary)
     )
-    lines = [rule, *limits_sentences(decision), *without_file(decision, summary), sureness(decision, one), *caveats]
+    lines = [
+        rule,
+        *limits_sentences(decision),
+        *serve_sentences(summary, one.point),
+        *without_file(decision, summary),
+        sureness(decision, one),
+        *caveats,
+    ]
     return Told(
         sentences=(*filter(None, [doubt]), f"On {split_text(summary.objectives.quality)}: {lines[0]}", *lines[1:]),
         document=_document(decision, one, summary),
@@ -47,7 +55,7 @@ def told_of(summary: Summary, name: str) -> Told | None:
 def _beside(decision: Decision, one: Standing, summary: Summary) -> str:
     quality, best, named = summary.objectives.quality, decision.best.point, decision.recommended.point
     return (
-        f"Its sweep recommends another, {named.name} ({named.candidate.adapter_params:,} parameters, {quality} "
+        f"Its sweep recommends another, {named.name} ({params_text(named)}, {quality} "
         f"{figure_text(named.quality)}), by a margin of {decision.within:g}. This one measured {one.shortfall:.4f} "
         f"worse than the best, {best.name} ({quality} {figure_text(best.quality)})."
     )
@@ -61,6 +69,7 @@ def _document(decision: Decision, one: Standing, summary: Summary) -> dict[str, 
         "is_recommended": one.point.name == decision.recommended.point.name,
         "within": decision.within,
         "limits": dict(decision.limits),
+        **serve_document(summary),
         "told": "proven" if proven else "measured" if one.shortfall <= decision.within else "not within",
         "best": best.name,
         f"best_{quality}": best.quality.value,

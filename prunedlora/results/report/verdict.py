@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from prunedlora.results.analysis.confirmation_text import fresh_sentences
 from prunedlora.results.analysis.constraints import Constraints
 from prunedlora.results.analysis.decision import Decision, Standing, decide
 from prunedlora.results.analysis.harness_quality import examples_text, spent_text, split_text
+from prunedlora.results.analysis.serve_text import form_kinds, params_text, serve_document, serve_sentences
 from prunedlora.results.analysis.serving import refused_text
 from prunedlora.results.analysis.summary import Summary, export_command, summarize
 from prunedlora.results.analysis.trainings import is_untrained
@@ -37,13 +39,14 @@ def print_verdict(
     proven: bool,
     as_json: bool,
     size: str | None = None,
+    serve_on: Sequence[str] | None = None,
 ) -> None:
-    """Prints the decision, and how to export the adapter. `size`: as for `summarize`; `proven`: names the smallest that
-    is proven in the place of the smallest measured.
+    """Prints the decision, and how to export the adapter. `size`, `serve_on`: as for `summarize`; `proven`: names the
+    smallest that is proven in the place of the smallest measured.
 
     Raises NothingToRecommendError, and what `decide` and `summarize` raise.
     """
-    summary = summarize(store, size=size)
+    summary = summarize(store, size=size, serve_on=serve_on)
     found = decide(summary, within=within, confidence=confidence, constraints=constraints)
     if found is None:
         where = f" prunedlora report {shlex.quote(store.uri)} tells why they failed." if summary.failed else ""
@@ -71,6 +74,7 @@ def sentences(decision: Decision, summary: Summary) -> list[str]:
     return [
         f"Recommended: {_measured(one, summary)}.",
         *limits_sentences(decision),
+        *serve_sentences(summary, decision.recommended.point),
         *_asked(decision, summary),
         rule_sentence(decision, summary),
         *without_file(decision, summary),
@@ -95,6 +99,7 @@ def proven_sentences(decision: Decision, summary: Summary) -> list[str]:
     return [
         f"The smallest that is proven at most {decision.within:g} worse than the best: {_measured(one, summary)}.",
         f"{_bound_sentence(one, decision)}.",
+        *serve_sentences(summary, one.point),
         *_compared(decision, summary),
         *filter(None, [_luck(decision, summary)]),
     ]
@@ -145,6 +150,7 @@ def decision_document(decision: Decision, summary: Summary) -> dict[str, Any]:
         "proven": None if proven is None else _standing(proven, summary),
         "within": decision.within,
         "limits": dict(decision.limits),
+        **serve_document(summary),
         "asked_limits": dict(decision.asked),
         "confidence": decision.confidence,
         "choices": [
@@ -178,6 +184,7 @@ def _standing(one: Standing, summary: Summary) -> dict[str, Any]:
         "candidate": point.name,
         summary.objectives.quality: point.quality.value,
         summary.objectives.size: point.size,
+        **{f"form_{name}": kind for name, kind in form_kinds(point, summary.objectives.serve_on).items()},
         "worse_by": one.shortfall,
         "at_most": one.bound,
     }
@@ -185,10 +192,7 @@ def _standing(one: Standing, summary: Summary) -> dict[str, Any]:
 
 def _measured(one: Standing, summary: Summary) -> str:
     point, quality = one.point, summary.objectives.quality
-    return (
-        f"{point.name}, {point.candidate.adapter_params:,} parameters, {quality} {figure_text(point.quality)} "
-        f"({split_text(quality)})"
-    )
+    return f"{point.name}, {params_text(point)}, {quality} {figure_text(point.quality)} ({split_text(quality)})"
 
 
 def _asked(decision: Decision, summary: Summary) -> list[str]:
@@ -217,7 +221,7 @@ def rule_sentence(decision: Decision, summary: Summary) -> str:
         return f"It measured best itself; nothing smaller measured at most {decision.within:g} worse."
     return (
         f"It is the smallest that measured at most {decision.within:g} worse than the best, {best.point.name} "
-        f"({quality} {figure_text(best.point.quality)}, {best.point.candidate.adapter_params:,} parameters): "
+        f"({quality} {figure_text(best.point.quality)}, {params_text(best.point)}): "
         f"{one.shortfall:.4f} worse."
     )
 
@@ -246,9 +250,7 @@ def sureness(decision: Decision, one: Standing) -> str:
     if one.shortfall > decision.within:
         return f"{bound}."
     smallest = (
-        "None is"
-        if proven is None
-        else f"The smallest that is: {proven.point.name} ({proven.point.candidate.adapter_params:,} parameters)"
+        "None is" if proven is None else f"The smallest that is: {proven.point.name} ({params_text(proven.point)})"
     )
     return f"{bound}: that it is within {decision.within:g} is measured, not proven. {smallest}."
 

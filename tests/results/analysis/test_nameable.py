@@ -1,6 +1,7 @@
 """What a decision may name is kept, and the rest is not: by asking everything, with all files and with those kept."""
 
 import itertools
+import random
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from prunedlora.results.analysis.nameable import nameable
 from prunedlora.results.analysis.summary import summarize
 from prunedlora.results.record import ExampleOutcomes, Figure
 from prunedlora.sizes import SIZES
+from tests.decoder_sizes import WIDTHS, candidate_fields, random_ranks
 
 N = 100
 ASKED = list(itertools.product((0.0, 0.01, 0.03, 0.1, 0.4), (0.5, 0.95, 0.999)))
@@ -90,3 +92,23 @@ def test_one_whose_error_is_not_known_beats_nothing(fill, record, candidate):
 
 def test_nothing_is_nameable_where_there_is_no_file(fill, record, candidate):
     assert nameable(summarize(fill(record("a", candidate(adapter_path=None))))) == frozenset()
+
+
+def test_nothing_that_goes_is_named_for_servers_that_are_asked_for_later(fill, record, candidate):
+    """The sweep has none, and what is small as trained may be large in the form that a server needs."""
+    rng, records = random.Random(3), []
+    for number in range(24):
+        figure = Figure(value=rng.choice([0.5, 0.7, 0.9]), stderr=0.005, num_examples=400)
+        made = candidate(figures={"accuracy": figure}, **candidate_fields(random_ranks(rng)))
+        records.append(record(f"k{number:02}", made, layer_widths=WIDTHS))
+    store = fill(*records)
+    asked = [["vllm"], ["sglang"], ["lorax", "vllm"], ["tensorrt-llm"], []]
+    named = []
+    for serve_on, axis in itertools.product(asked, ("adapter_params", "max_rank")):
+        decision = decide(summarize(store, size=axis, serve_on=serve_on), num_draws=50)
+        named.append([one.point.name for choice in decision.choices for one in (choice.standing, choice.proven) if one])
+    kept = nameable(summarize(store))
+    assert kept == nameable(summarize(store, serve_on=["sglang"]))  # what a sweep's own servers refuse is kept too
+    assert {name for names in named for name in names} <= kept
+    assert len(kept) < len(records)
+    assert len({names[0] for names in named}) > 1
