@@ -222,9 +222,7 @@ def test_the_card_speaks_of_what_is_handed_over(trained: tuple[Store, str, Path]
     assert certificate["checks"]["max_logit_difference_handed_over"] < 1e-4
 
 
-def test_the_memory_of_the_slot_is_told(
-    trained: tuple[Store, str, Path], tmp_path: Path
-) -> None:
+def test_the_memory_of_the_slot_is_told(trained: tuple[Store, str, Path], tmp_path: Path) -> None:
     store, key, _ = trained
     export_candidate(store, key, tmp_path / "padded", check=False, form=Form(slot=16))
     per_rank = 2 * (4 * (16 + 16) + 2 * (16 + 32))

@@ -30,6 +30,7 @@ MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
 RANKS = (16, 8, 4, 2, 1, 0)
 LONGEST = 8
 QUESTION = "Which is larger, a river or a stone?"
+BEGINNING = "The river ran past the old house, and"
 
 
 def written_adapter(model: Any, folder: Path) -> dict[str, int]:
@@ -38,7 +39,7 @@ def written_adapter(model: Any, folder: Path) -> dict[str, int]:
     generator, layers = torch.Generator().manual_seed(1), adapted_layers(adapted, "default")
     with torch.no_grad():
         for layer, rank in zip(layers, cycle(RANKS)):
-            layer.B.copy_(0.02 * torch.randn(layer.B.shape, generator=generator))
+            layer.B.copy_(0.3 * torch.randn(layer.B.shape, generator=generator))
             shrink(layer, torch.arange(rank), None)
     ranks = {layer.name: layer.rank for layer in layers}
     export(adapted, "default", folder, "base")
@@ -96,7 +97,7 @@ def test_the_request_on_the_card_is_answered_as_by_peft(tmp_path: Path) -> None:
     assert spec.submodule_search_locations is not None
     dequantize(Path(spec.submodule_search_locations[0]) / MODEL, tmp_path / "base.gguf")
     model = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="base.gguf", dtype=torch.float32).eval()
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path, gguf_file="base.gguf")
+    tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path, gguf_file="base.gguf")
     ranks = written_adapter(model, tmp_path / "adapter")
     write_gguf(tmp_path / "adapter", tmp_path / GGUF_FILE, model.config)
     system = "Answer in one sentence."
@@ -104,18 +105,24 @@ def test_the_request_on_the_card_is_answered_as_by_peft(tmp_path: Path) -> None:
     prompts = {"name": "some/data", "prompt": "{question}", "target": "{answer}"}
     chats = {"name": "some/chats", "format": "messages", "system": system}
     requests, expected = {}, {}
-    adapted = PeftModel.from_pretrained(model, tmp_path / "adapter").eval()
+    adapted: Any = PeftModel.from_pretrained(model, tmp_path / "adapter").eval()
     for name, data, told in (("chat", chats, facts), ("bare", prompts, {"begins_with": None})):
         record = recorded(tmp_path, model, ranks, data, told)
         served = certificate(record, record.candidates[0], {}, Form(gguf=True))["servers"]["llama.cpp"]["gguf"]
         assert served["verdict"] == "right"
-        assert shlex.split(served["command"])[:5] == ["llama-server", "-m", f"{tmp_path}/base.gguf", "--lora", GGUF_FILE]
-        requests[name] = served["request"].replace("…", QUESTION).replace("{question}", QUESTION)
+        assert shlex.split(served["command"])[:5] == [
+            "llama-server",
+            "-m",
+            f"{tmp_path}/base.gguf",
+            "--lora",
+            GGUF_FILE,
+        ]
+        requests[name] = served["request"].replace("…", QUESTION).replace("{question}", BEGINNING)
         messages = [{"role": "system", "content": system}, {"role": "user", "content": QUESTION}]
         ids = (
             tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
             if name == "chat"
-            else tokenizer(QUESTION, return_tensors="pt")
+            else tokenizer(BEGINNING, return_tensors="pt")
         )["input_ids"]
         with torch.no_grad():
             written = adapted.generate(ids, do_sample=False, max_new_tokens=LONGEST, pad_token_id=0)

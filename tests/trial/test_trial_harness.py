@@ -175,7 +175,6 @@ def test_the_harness_measures_every_candidate_that_it_chooses(
     assert "On the test split, by which nothing was chosen, its loss is" in said
     assert f"The untrained base model has {CHOSEN}" in said
     assert summary.exported is not None
-    adapter = Path(store.uri, "trials", record.key, str(found.recommended.point.candidate.adapter_path))
     told = card(record, found.recommended.point.candidate, summary.exported.test, Form())
     assert re.search(
         rf"\nloss [\d.]+ ± [\d.]+ on the test split \(8 examples, .*\)\. {CHOSEN} .* \(20 documents\)\. The", told
