@@ -18,11 +18,13 @@ class PushError(RuntimeError):
 
 def check_push(repo_id: str) -> None:
     """What can be known before there is anything to push, without network. Raises PushError for an id that no
-    repository can have, in offline mode, and without a token."""
+    repository can have, or without its owner, in offline mode, and without a token."""
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
         raise PushError(f"cannot push to {repo_id!r}, write OWNER/NAME: {error}") from error
+    if "/" not in repo_id:
+        raise PushError(f"cannot push to {repo_id!r}, write OWNER/NAME: its card names the repository")
     if constants.HF_HUB_OFFLINE:
         raise PushError(f"cannot push to {repo_id!r}: HF_HUB_OFFLINE is set")
     if get_token() is None:

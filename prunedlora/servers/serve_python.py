@@ -89,7 +89,8 @@ def tensorrt_llm(handed: Handed, request: ExampleRequest) -> Serving:
     lines = ["lora_config:", f"  lora_dir: [{json.dumps(handed.folder)}]", f"  max_lora_rank: {handed.shape.rank}"]
     if min(handed.shape.ranks.values()) < SMALLEST_RANK:
         lines.append("cuda_graph_config: null")
-    base, fetch = handed.base.word, ()
+    base = handed.base.word
+    fetch: tuple[str, ...] = ()
     if handed.base.revision is not None and not handed.base.is_local:
         base, fetch = "base", (_fetch_base(handed),)
     template = flag("--chat_template", handed.template and handed.file(handed.template))

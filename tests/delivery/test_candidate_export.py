@@ -296,8 +296,8 @@ def test_one_rank_by_command(
     card = (tmp_path / "a" / "README.md").read_text()
     assert f"every layer is padded with zeros to rank {rank}" in card
     assert "loader's is 1" not in card
-    assert certificate["servers"]["llama.cpp (Ollama, LM Studio)"] == "takes no head"
-    assert "It is applied as it was trained by PEFT. Not by vLLM (refuses it: it carries a head of its own" in card
+    assert certificate["servers"]["llama.cpp"]["uniform"] == {"verdict": "refused", "why": "takes no head"}
+    assert "| PEFT | right |  |\n| vLLM | refused: takes no modules_to_save" in card
 
 
 def test_two_ranks_are_one_too_many(trained: tuple[Store, str, Path], tmp_path: Path) -> None:
@@ -329,6 +329,7 @@ def test_push(trained: tuple[Store, str, Path], tmp_path: Path, monkeypatch: pyt
             (["--private"], "--private has no effect without --push"),
             (["--push", "me/x", "--no-check"], "what is pushed is checked first"),
             (["--push", "me/x/y"], "cannot push to 'me/x/y', write OWNER/NAME"),
+            (["--push", "x"], "cannot push to 'x', write OWNER/NAME: its card names the repository"),
         ):
             result = CliRunner().invoke(app, [*asked, *arguments])
             assert (result.exit_code, message in " ".join(result.output.split())) == (2, True), result.output
@@ -336,6 +337,7 @@ def test_push(trained: tuple[Store, str, Path], tmp_path: Path, monkeypatch: pyt
         result = CliRunner().invoke(app, [*asked, "--push", "me/x", "--private"])
         assert result.exit_code == 0, result.output
         assert f"Pushed: {hub.url}/me/x" in result.output
+        assert b"PATH = 'me/x'" in hub.files["me/x"]["README.md"]
         assert hub.files == {"me/x": {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}}
         assert (hub.private, hub.commits) == (
             {"me/x": True},

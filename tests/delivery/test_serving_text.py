@@ -98,7 +98,7 @@ def test_a_card_stands_on_the_hub_and_its_commands_are_a_shells(case: str, hub: 
     assert (not programs) == ("No server is known to serve it" in text)
     script = "\n".join(line for lines in found.values() for line in lines)
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
-    for line in script.split("\n"):
+    for line in script.splitlines():
         words = shlex.split(line)
         if words[0] == "curl":
             body = json.loads(words[words.index("-d") + 1])
@@ -195,7 +195,7 @@ def test_the_table_says_what_goes_wrong_and_which_form_is_right(tmp_path: Path) 
     assert json.loads(shlex.split(servers["vllm"]["trained"]["load"][1])[-1]) == {"lora_name": "a-20", "lora_path": "."}
     padded = certificate(record, candidate, {}, Form(uniform=17))["servers"]["lorax"]
     assert {kind: found["verdict"] for kind, found in padded.items()} == {
-        "uniform": "right", "trained": "refused", "uniform 16": "right", "merged": "right"
+        "uniform": "wrong", "trained": "refused", "uniform 16": "right", "merged": "right"
     }  # fmt: skip
     assert padded["uniform 16"]["export"] == "--uniform"
 
