@@ -93,7 +93,10 @@ def form_kinds(point: Point, serve_on: Sequence[str]) -> dict[str, str]:
 
 
 def serve_document(summary: Summary) -> dict[str, Any]:
-    """As plain JSON data: the servers, and of each what it has against adapters → how many."""
+    """As plain JSON data: the servers, and of each what it has against adapters → how many; empty where the sizes are
+    those that were trained."""
+    if not summary.objectives.serve_on:
+        return {}
     return {
         "serve_on": [*summary.objectives.serve_on],
         "served_by_none": {name: dict(found) for name, found in summary.refusals.items()},
