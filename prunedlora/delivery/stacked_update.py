@@ -8,6 +8,8 @@ from prunedlora.delivery.adapter_as_read import AdapterAsRead, ServerError, Upda
 
 ORDER = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """LoRAX's ADAPTER_LAYERS."""
+FUSED: tuple[tuple[str, ...], ...] = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+"""What SGLang keeps in one matrix."""
 KERNELS = (8, 16, 32, 64, 96, 128)
 
 
@@ -18,8 +20,12 @@ def sglang(adapter: AdapterAsRead) -> Updates:
         raise ServerError("rank_pattern changes a rank")
     updates: Updates = {}
     for prefix in dict.fromkeys(name.rpartition(".")[0] for name in adapter.pairs):
-        weights = {name.removeprefix(f"{prefix}."): pair for name, pair in adapter.pairs.items() if prefix in name}
-        for fused in (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")):
+        weights = {
+            name.removeprefix(f"{prefix}."): pair
+            for name, pair in adapter.pairs.items()
+            if name.startswith(f"{prefix}.")
+        }
+        for fused in FUSED:
             parts = {last: weights.pop(last) for last in fused if last in weights}
             updates |= {f"{prefix}.{last}": update for last, update in _fused(parts, fused, rank).items()}
         updates |= {f"{prefix}.{last}": B @ A for last, (A, B) in weights.items()}
@@ -39,7 +45,8 @@ def _fused(present: dict[str, tuple[Tensor, Tensor]], fused: tuple[str, ...], ra
     stacked_A, stacked_B = (torch.cat([pair[side] for pair in pairs]) for side in (0, 1))
     if stacked_A.shape[0] != len(fused) * rank:
         raise ServerError(f"LoRA buffer shape {len(fused) * rank} does not match weight shape {stacked_A.shape[0]}")
-    updates, row = {}, 0
+    updates: Updates = {}
+    row = 0
     for number, (part, pair) in enumerate(zip(fused, pairs, strict=True)):
         A = stacked_A[number * rank : (number + 1) * rank]
         updates[part] = stacked_B[row : (row := row + len(pair[1]))] @ A
@@ -48,7 +55,8 @@ def _fused(present: dict[str, tuple[Tensor, Tensor]], fused: tuple[str, ...], ra
 
 def lorax(adapter: AdapterAsRead) -> Updates:
     """LoraWeights.load, type by type over all blocks; the padded rank takes the place of `r` for the next type."""
-    r, updates = adapter.config["r"], {}
+    updates: Updates = {}
+    r = adapter.config["r"]
     for kind in ORDER:
         names = [name for name in adapter.base_layers if name.endswith(f".{kind}")]
         if not names or any(name not in adapter.pairs for name in names):

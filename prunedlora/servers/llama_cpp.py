@@ -31,5 +31,5 @@ def treat(shape: AdapterShape) -> Treatment:
         if shape.model_type not in GGUF_MODEL_TYPES:
             return Refused(f"our GGUF files are proven for {', '.join(sorted(GGUF_MODEL_TYPES))} alone")
         return not_looked_at(shape, (*PROJECTIONS, *STACKED_PROJECTIONS)) or as_trained(shape)
-    factors = {name: 1.0 for name, rank in shape.ranks.items()}
+    factors = {name: shape.rank / rank for name, rank in shape.ranks.items()}
     return not_looked_at(shape, PROJECTIONS) or Applied(factors, CONVERTED)
