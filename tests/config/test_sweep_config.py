@@ -1,11 +1,13 @@
 """What a sweep refuses beside its trial."""
 
 import copy
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from prunedlora.config.load import parse_sweep
+from prunedlora.config.sweep import ServerName
+from prunedlora.servers.known import SERVERS
 from tests.config.refused import error_of, put
 
 
@@ -66,3 +68,11 @@ def test_what_needs_a_gpu_in_a_baseline_or_a_corner(tree: dict[str, Any], field:
     for sweep in (baseline, corner):
         sweep["resources"] = {"gpus_per_worker": 1}
         parse_sweep(sweep, "x.yaml")
+
+
+def test_servers_are_those_that_there_are_rules_for(tree: dict[str, Any]) -> None:
+    known = "'peft', 'vllm', 'sglang', 'llama.cpp', 'lorax', 'tensorrt-llm' or 'mlx'"
+    assert f"serve_on.1: Input should be {known} (got 'ollama')" in error_of(tree | {"serve_on": ["vllm", "ollama"]})
+    assert "serve_on names 'vllm' twice: remove one" in error_of(tree | {"serve_on": ["vllm", "mlx", "vllm"]})
+    assert get_args(ServerName) == tuple(SERVERS)
+    assert parse_sweep(tree, "test").serve_on == []

@@ -61,6 +61,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             {"sizes": {"kept": [0.4]}, "screen_examples": 1},
             "cuts.screen_examples 1 is below resources.num_workers 2: each needs an example",
         ),
+        ("serve_on", ["peft", "llama.cpp"], "serve_on 'llama.cpp': llama.cpp (Ollama, LM Studio) takes no head; so it"),
         ("stopping", {"examples": 1}, "stopping.examples 1 is below resources.num_workers 2: each needs an example"),
         ("stopping", {"looks": [0.01]}, "stopping.looks 0.01 of 12 steps is no step on the way; take shares that are"),
         ("stopping", {"looks": [0.5, 0.98]}, "stopping.looks 0.98 of 12 steps is no step on the way"),

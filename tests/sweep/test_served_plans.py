@@ -43,7 +43,7 @@ def plan(low: Candidate, high: Candidate) -> PlannedSize:
 def test_bounds_hold_for_whatever_ranks_are_left() -> None:
     """Of all layers of the plan, some of them gone; and are exact where all have one rank for certain."""
     rng, exact = random.Random(0), 0
-    for _ in range(80):
+    for _ in range(40):
         ranks = {f"{block}.{end[2:]}": 0 for end in MODULES for block in range(3)}
         ranks |= {name: rank for name, rank in random_ranks(rng, 12).items() if name in ranks}
         if not any(ranks.values()):
@@ -63,7 +63,7 @@ def test_bounds_hold_for_whatever_ranks_are_left() -> None:
                 assert low <= sizes[axis] <= most
                 assert not is_certain or low == most
             exact += is_certain
-    assert exact > 50
+    assert exact > 20
 
 
 def test_a_plan_of_what_is_not_known_stays_as_it_is() -> None:

@@ -21,7 +21,11 @@ def titles_text(serve_on: Sequence[str]) -> str:
 
 def as_served(objectives: Objectives) -> str:
     """What to say behind an axis of sizes: ", as vLLM and MLX need it"; empty where sizes are as trained."""
-    return f", as {titles_text(objectives.serve_on)} need it" if objectives.serve_on else ""
+    return f", as {_need(objectives.serve_on)} it" if objectives.serve_on else ""
+
+
+def _need(serve_on: Sequence[str]) -> str:
+    return f"{titles_text(serve_on)} need{'s' if len(serve_on) == 1 else ''}"
 
 
 def serve_sentences(summary: Summary, point: Point) -> list[str]:
@@ -36,7 +40,7 @@ def serve_sentences(summary: Summary, point: Point) -> list[str]:
         forms.setdefault(FORM_WORDS[form.kind], []).append(name)
     told = "; ".join(f"{words} for {titles_text(names)}" for words, names in forms.items())
     return [
-        f"Sizes are as {titles_text(servers)} need them: of this adapter {told}"
+        f"Sizes are as {_need(servers)} them: of this adapter {told}"
         f"{'' if is_as_trained(point) else f'; {params_text(point)}'}.",
         *filter(None, [refused_by_text(summary)]),
     ]
@@ -89,7 +93,10 @@ def form_kinds(point: Point, serve_on: Sequence[str]) -> dict[str, str]:
 
 
 def serve_document(summary: Summary) -> dict[str, Any]:
-    """As plain JSON data: the servers, and of each what it has against adapters → how many."""
+    """As plain JSON data: the servers, and of each what it has against adapters → how many; empty where the sizes are
+    those that were trained."""
+    if not summary.objectives.serve_on:
+        return {}
     return {
         "serve_on": [*summary.objectives.serve_on],
         "served_by_none": {name: dict(found) for name, found in summary.refusals.items()},
