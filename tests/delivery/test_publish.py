@@ -16,8 +16,8 @@ PUSH = """
 import sys
 from pathlib import Path
 from prunedlora.delivery.publish import check_push, push
-check_push("small")
-print(push(Path(sys.argv[1]), "small", private=True, message="Adapter of trial abc"))
+check_push("me/small")
+print(push(Path(sys.argv[1]), "me/small", private=True, message="Adapter of trial abc"))
 """
 
 

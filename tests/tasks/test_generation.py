@@ -283,10 +283,12 @@ def test_the_beginning_of_text_is_there_if_the_tokenizer_puts_it(
     )
     begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     special = [("<begin>", begin), ("<end>", end)]
-    without = Generation.from_splits(splits, tokenizer, metric="loss").encode(splits.train)
-    assert all(begin not in feature.input_ids for feature in without)
+    without = Generation.from_splits(splits, tokenizer, metric="loss")
+    assert all(begin not in feature.input_ids for feature in without.encode(splits.train))
+    assert without.facts == {"begins_with": None}
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<begin> $A <end>", special_tokens=special)
     task = Generation.from_splits(splits, tokenizer, metric="loss", max_length=10)
+    assert task.facts == {"begins_with": "<begin>"}
     for feature in task.encode(splits.train):
         assert feature.input_ids[0] == begin
         assert feature.input_ids.count(end) == 1
