@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from prunedlora.results.report.open_store import open_store
 
 __all__ = ["PrunedLoraCallback", "PruningConfig", "__version__", "open_store"]
-__version__ = "0.8.0"
+__version__ = "0.9.0"
 HOMES = {
     "PrunedLoraCallback": "prunedlora.integrations.transformers",
     "PruningConfig": "prunedlora.config.methods",
