@@ -15,6 +15,7 @@ from prunedlora.adapters.verify import check_logits, logits_of, verify
 from prunedlora.delivery.companions import write_companions
 from prunedlora.delivery.form import AS_TRAINED, Form
 from prunedlora.delivery.new_folder import new_folder
+from prunedlora.delivery.older_readers import write_older_keys
 from prunedlora.delivery.recorded_answers import generate_as_measured, recorded_answers
 from prunedlora.delivery.recorded_base import RecordedBases, prompt_batch
 from prunedlora.delivery.recorded_chat import recorded_chat
@@ -114,6 +115,7 @@ def _hand_over(record: TrialRecord, original: Path, result: Path, form: Form) ->
         if (answers := recorded_answers(record)) is not None:
             generate_as_measured(whole, tokenizer, answers)
         whole.save_pretrained(result)
+        write_older_keys(result)
         tokenizer.save_pretrained(result)
         handed_over = type(whole).from_pretrained(result, dtype="auto").to(device)
     else:

@@ -126,6 +126,8 @@ def test_the_cards_code_answers_a_message_and_ends_its_turn(
         settings = json.loads((tmp_path / "a" / "generation_config.json").read_text())
         assert settings["eos_token_id"] == sorted(ends.values())
         assert settings.get("max_new_tokens") is None  # of all answers of a server
+        config = json.loads((tmp_path / "a" / "config.json").read_text())
+        assert config["rope_theta"] == config["rope_parameters"]["rope_theta"]  # as older readers look for it
 
 
 def test_the_folder_has_the_template_on_record_and_the_card_says_how_to_serve_it(
