@@ -107,7 +107,7 @@ def _in_slot(A: Tensor, B: Tensor, slot: int) -> Tensor:
 STEPS: Mapping[str, Callable[[AdapterAsRead], Updates]] = {
     "peft": peft,
     "vllm": vllm_newer,
-    "vllm 0.32": vllm_older,
+    "vllm 0.16": vllm_older,
     "sglang": sglang,
     "llama.cpp": llama_cpp,
     "lorax": lorax,

