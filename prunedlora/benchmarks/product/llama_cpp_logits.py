@@ -7,32 +7,21 @@ file), and ours (alpha 0). https://github.com/ggml-org/llama.cpp/blob/master/con
 
 import shutil
 from collections.abc import Mapping, Sequence
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from prunedlora.adapters.attach import AdapterSettings, attach, detach, load
-from prunedlora.adapters.export import export
 from prunedlora.adapters.gguf_adapter import write_gguf
-from prunedlora.adapters.layers import adapted_layers
 from prunedlora.adapters.repack import make_uniform
-from prunedlora.adapters.shrink import shrink
 from prunedlora.adapters.size import served_layers
 from prunedlora.benchmarks.product.llama_cpp_server import LlamaCppServer
+from prunedlora.benchmarks.product.unequal_adapter import answers_of, answers_with, write_unequal
 from prunedlora.servers import llama_cpp
 from prunedlora.servers.adapter_shape import AdapterShape, Kind
 from prunedlora.servers.treatment import Applied
-
-RANKS = (16, 8, 4, 2, 1)
-TARGETS = ("q_proj", "v_proj", "o_proj", "down_proj")
-SEED = 0
-B_SCALE = 0.2
-"""Standard deviation of B."""
 
 
 def measure(model: Any, base: Path, prompts: Mapping[str, Sequence[int]], scratch: Path) -> dict[str, Any]:
@@ -42,7 +31,7 @@ def measure(model: Any, base: Path, prompts: Mapping[str, Sequence[int]], scratc
 
     Writes adapters into the folder `scratch`; the model is left as it was.
     """
-    ranks = _write_adapter(model, scratch / "trained")
+    ranks = write_unequal(model, scratch / "trained")
     widths = served_layers(model)
     assert widths is not None
     shape = AdapterShape(Kind.TRAINED, ranks, widths.linear)
@@ -60,13 +49,16 @@ def measure(model: Any, base: Path, prompts: Mapping[str, Sequence[int]], scratc
     its = {
         name: {kind: server.log_probabilities(ids, kind) for kind in (None, *files)} for name, ids in prompts.items()
     }
-    plain, trained = _answers(model, prompts), _with(model, scratch / "trained", dict.fromkeys(ranks, 1.0), prompts)
+    plain, trained = (
+        answers_of(model, prompts),
+        answers_with(model, scratch / "trained", dict.fromkeys(ranks, 1.0), prompts),
+    )
     figures: dict[str, Any] = {}
     for kind, form in shapes.items():
         treatment = llama_cpp.treat(form)
         assert isinstance(treatment, Applied)
         factors = {name: treatment.factors[name] for name in ranks}
-        told = _with(model, scratch / "trained", factors, prompts)
+        told = answers_with(model, scratch / "trained", factors, prompts)
         figures[kind.value] = {
             name: _compared(plain[name], trained[name], told[name], its[name][None], its[name][kind.value])
             for name in prompts
@@ -91,44 +83,7 @@ def _compared(
     }
 
 
-def _write_adapter(model: Any, folder: Path) -> dict[str, int]:
-    """Ranks RANKS in turn on TARGETS, but for v of the first block and down of the last, which are absent; ranks by
-    layer."""
-    adapted = attach(model, AdapterSettings(max(RANKS), max(RANKS), False, 0.0, TARGETS, []), "default", SEED)
-    generator, last = torch.Generator().manual_seed(SEED), model.config.num_hidden_layers - 1
-    absent = {"model.layers.0.self_attn.v_proj", f"model.layers.{last}.mlp.down_proj"}
-    layers = adapted_layers(adapted, "default")
-    with torch.no_grad():
-        for layer, rank in zip(layers, cycle(RANKS)):
-            layer.B.copy_(B_SCALE * torch.randn(layer.B.shape, generator=generator))
-            shrink(layer, torch.arange(0 if layer.name in absent else rank), None)
-    ranks = {layer.name: layer.rank for layer in layers if layer.rank}
-    export(adapted, "default", folder, "base")
-    detach(adapted)
-    return ranks
-
-
 def _set_alpha(file: Path, alpha: int) -> None:
     """What llama.cpp's converter writes there: the configuration's `lora_alpha`."""
     field = gguf.GGUFReader(file, "r+").fields[gguf.Keys.Adapter.LORA_ALPHA]
     field.parts[field.data[0]][0] = alpha
-
-
-def _with(
-    model: Any, folder: Path, factors: Mapping[str, float], prompts: Mapping[str, Sequence[int]]
-) -> dict[str, NDArray[np.float64]]:
-    """PEFT's answers with the update of each layer times its factor."""
-    adapted = load(model, folder, "default")
-    with torch.no_grad():
-        for layer in adapted_layers(adapted, "default"):
-            layer.B.mul_(factors[layer.name])
-    found = _answers(adapted, prompts)
-    detach(adapted)
-    return found
-
-
-def _answers(model: Any, prompts: Mapping[str, Sequence[int]]) -> dict[str, NDArray[np.float64]]:
-    """Log probabilities of the token after each prompt."""
-    with torch.no_grad():
-        logits = {name: model(torch.tensor([list(ids)])).logits[0, -1].double() for name, ids in prompts.items()}
-    return {name: torch.log_softmax(row, -1).numpy() for name, row in logits.items()}

@@ -9,13 +9,14 @@ import typer
 from rich.console import Console
 
 from prunedlora.benchmarks.benchmark_options import Device, NumThreads, Overrides, SweepFile
-from prunedlora.benchmarks.product import llama_cpp_command, search_command
+from prunedlora.benchmarks.product import llama_cpp_command, search_command, served_command
 from prunedlora.errors import clear_errors
 from prunedlora.storage_option import given_storage
 
 app = typer.Typer()
 app.add_typer(search_command.app)
 app.add_typer(llama_cpp_command.app)
+app.add_typer(served_command.app)
 
 
 @app.command()
