@@ -24,7 +24,7 @@ def main(asked: dict[str, Any]) -> dict[str, Any]:
     length = max(map(len, asked["prompts"].values())) + 1
     lora = {"enable_lora": True, "max_lora_rank": asked["rank"]} if asked["adapters"] else {}
     model = vllm.LLM(
-        model=asked["model"], dtype="float32", enforce_eager=True, max_num_seqs=1, max_logprobs=-1,
+        model=asked["model"], skip_tokenizer_init=True, dtype="float32", enforce_eager=True, max_num_seqs=1, max_logprobs=-1,
         max_model_len=length, max_num_batched_tokens=length, enable_prefix_caching=False, **lora,
     )  # fmt: skip
     loaded: dict[str, Any] = {"base": None}
@@ -36,7 +36,7 @@ def main(asked: dict[str, Any]) -> dict[str, Any]:
         except Exception as error:  # as a request with it would end
             answers[name] = str(error)
             del loaded[name]
-    settings = vllm.SamplingParams(max_tokens=1, temperature=0, logprobs=-1)
+    settings = vllm.SamplingParams(max_tokens=1, temperature=0, logprobs=-1, detokenize=False)
     for name, adapter in loaded.items():
         answers[name] = {}
         for prompt, ids in asked["prompts"].items():
