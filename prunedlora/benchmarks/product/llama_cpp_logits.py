@@ -34,7 +34,7 @@ def measure(model: Any, base: Path, prompts: Mapping[str, Sequence[int]], scratc
     ranks = write_unequal(model, scratch / "trained")
     widths = served_layers(model)
     assert widths is not None
-    shape = AdapterShape(Kind.TRAINED, ranks, widths.linear)
+    shape = AdapterShape(Kind.TRAINED, ranks, widths.linear, model_type=model.config.model_type)
     uniform = shape.uniform()
     assert uniform is not None
     shutil.copytree(scratch / "trained", scratch / "uniform")
