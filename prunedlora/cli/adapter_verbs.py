@@ -68,7 +68,8 @@ def export(
             raise typer.BadParameter("what is pushed is checked first: leave out --no-check or --push")
         opened = Store(store)
         opened.open()
-        record, chosen = find_candidate(opened, RECOMMENDED if candidate is None else candidate)
+        asked = None if serve_on is None else [serve_on]
+        record, chosen = find_candidate(opened, RECOMMENDED if candidate is None else candidate, serve_on=asked)
         name = f"{record.key}@{chosen.name}"
         if push is not None:
             publish.check_push(push)

@@ -14,6 +14,7 @@ from prunedlora.adapters.repack import DTYPES, make_uniform, merge, store_as
 from prunedlora.adapters.verify import check_logits, logits_of, verify
 from prunedlora.delivery.companions import write_companions
 from prunedlora.delivery.form import AS_TRAINED, Form
+from prunedlora.delivery.known_model_type import base_config, with_model_type
 from prunedlora.delivery.new_folder import new_folder
 from prunedlora.delivery.older_readers import write_older_keys
 from prunedlora.delivery.recorded_answers import generate_as_measured, recorded_answers
@@ -28,7 +29,7 @@ from prunedlora.results.record import TrialRecord
 from prunedlora.results.report.told import told_of
 from prunedlora.results.store import Store
 from prunedlora.training.evaluate import autocast
-from prunedlora.training.model import load_model_config, load_tokenizer
+from prunedlora.training.model import load_tokenizer
 from prunedlora.trial.base_cache import model_settings
 from prunedlora.trial.candidates import ADAPTER, certificate_facts
 
@@ -56,9 +57,10 @@ def export_candidate(
     record, chosen = find_candidate(store, candidate)
     path = adapter_path(store, record, chosen)
     form.check(record, chosen)
-    base_config = load_model_config(model_settings(recorded_trial(record))) if form.gguf else None
-    if base_config is not None:
-        check_gguf_base(base_config)
+    base = base_config(record) if form.gguf else None
+    if base is not None:
+        check_gguf_base(base)
+    record = with_model_type(record)
     with new_folder(to) as fill, tempfile.TemporaryDirectory() as scratch:
         original, result = Path(scratch) / "adapter", Path(scratch) / "result"
         facts: dict[str, Any] = {"weights_file": fetch_adapter(store, record, chosen, original)}
@@ -71,8 +73,8 @@ def export_candidate(
             store_as(result, form.dtype)
         if check or form.merged:
             facts |= _hand_over(record, original, result, form)
-        if base_config is not None:
-            facts |= turn_into_gguf(result, base_config)
+        if base is not None:
+            facts |= turn_into_gguf(result, base)
         began = (None if chosen.is_original else original_test(store, record)) or {}
         told = told_of(summarize(store), f"{record.key}@{chosen.name}")
         write_companions(record, chosen, result, form=form, checks=facts, test=test, began=began, told=told, hub=hub)

@@ -20,8 +20,11 @@ MOST_TOKENS = 64
 
 
 def recorded_request(record: TrialRecord) -> ExampleRequest:
-    """An example with the columns of its prompt still to be filled in. Raises RecordError for facts that are none."""
-    source, answers = recorded_trial(record).data.sources("train")[0], recorded_answers(record)
+    """An example with the columns of its prompt still to be filled in, as the first of the sources that figures are
+    from: those of the validation split, or, where that is cut from training's, theirs. Raises RecordError for facts
+    that are none."""
+    data, answers = recorded_trial(record).data, recorded_answers(record)
+    source = (data.sources("validation") or data.sources("train"))[0]
     text = example_text(source)
     if answers is None:
         return ExampleRequest(Endpoint.CLASSIFY, text)

@@ -11,15 +11,13 @@ from prunedlora.adapters.repack import make_uniform
 from prunedlora.delivery.candidate_export import turn_into_gguf
 from prunedlora.delivery.companions import write_companions
 from prunedlora.delivery.form import AS_TRAINED, ExportError, Form
-from prunedlora.delivery.recorded_trial import recorded_trial
+from prunedlora.delivery.known_model_type import base_config, with_model_type
 from prunedlora.results.analysis.served_size import forms_of
 from prunedlora.results.record import Candidate, Figure, TrialRecord
 from prunedlora.results.report.told import Told
 from prunedlora.servers.adapter_shape import AdapterShape, Kind
 from prunedlora.servers.known import SERVERS
 from prunedlora.servers.treatment import Refused
-from prunedlora.training.model import load_model_config
-from prunedlora.trial.base_cache import model_settings
 
 
 def form_for(record: TrialRecord, candidate: Candidate, server: str) -> Form:
@@ -29,7 +27,7 @@ def form_for(record: TrialRecord, candidate: Candidate, server: str) -> Form:
         raise ExportError(f"{server!r} is no server that there is a rule for: {', '.join(SERVERS)}")
     if not any(candidate.ranks.values()):
         return AS_TRAINED  # no adapter, which whoever fetches it says
-    form = forms_of(record, candidate, [server])[server]
+    form = forms_of(with_model_type(record), candidate, [server])[server]
     if isinstance(form, Refused):
         raise ExportError(f"{SERVERS[server].title} serves this adapter right in no form: {form.why}")
     return _form(form)
@@ -59,6 +57,7 @@ def write_served_folders(
 
     Returns why folders could not be made, one line each.
     """
+    record = with_model_type(record)
     problems, made = [], dict[str, Path]()
     for name, form in folders_for(record, candidate, serve_on).items():
         folder = adapter.parent / name
@@ -66,14 +65,14 @@ def write_served_folders(
         found = dict(checks)
         try:
             if form.gguf:
-                base = load_model_config(model_settings(recorded_trial(record)))
+                base = base_config(record)
                 check_gguf_base(base)
                 found |= turn_into_gguf(folder, base)
             else:
                 assert form.rank is not None
                 assert record.layer_widths is not None  # without them there is no such form
                 make_uniform(folder, form.rank, record.layer_widths)
-        except GgufError as error:
+        except (GgufError, OSError) as error:
             problems.append(f"the recommended adapter has no folder {name}: {error}")
             continue
         write_companions(record, candidate, folder, form=form, checks=found, test=test, began=began, told=told)

@@ -44,6 +44,8 @@ class AdapterShape:
     model_type: str | None = None
     """Of the base model's configuration ("llama", "qwen2"); None where that is not known."""
     base: Base = Base.PLAIN
+    is_classifier: bool = False
+    """Whether the model gives classes and no text."""
     head_names: tuple[str, ...] = ()
     """Full names, or endings, of the modules that were trained whole; () where there are none, or they are not on
     record."""

@@ -12,7 +12,7 @@ file over its own rank, or by 1 where that is 0.
 Seen too: tests/servers/llama_cpp_logits.json.
 """
 
-from prunedlora.servers.adapter_shape import AdapterShape, Kind
+from prunedlora.servers.adapter_shape import AdapterShape, Base, Kind
 from prunedlora.servers.decoder_layers import PROJECTIONS, STACKED_PROJECTIONS
 from prunedlora.servers.gguf_types import GGUF_MODEL_TYPES
 from prunedlora.servers.treatment import Applied, NotKnown, Refused, Treatment, as_trained, merged, not_looked_at
@@ -31,5 +31,7 @@ def treat(shape: AdapterShape) -> Treatment:
         if shape.model_type not in GGUF_MODEL_TYPES:
             return Refused(f"our GGUF files are proven for {', '.join(sorted(GGUF_MODEL_TYPES))} alone")
         return not_looked_at(shape, (*PROJECTIONS, *STACKED_PROJECTIONS)) or as_trained(shape)
+    if shape.base == Base.GGUF:
+        return Refused("its converter needs the base model's own config.json, which a GGUF base has not")
     factors = {name: shape.rank / rank for name, rank in shape.ranks.items()}
     return not_looked_at(shape, PROJECTIONS) or Applied(factors, CONVERTED)

@@ -7,8 +7,15 @@ https://github.com/ml-explore/mlx-lm/blob/main/mlx_lm/tuner/utils.py (load_adapt
 """
 
 from prunedlora.servers.adapter_shape import AdapterShape, Kind
-from prunedlora.servers.treatment import Refused, Treatment, merged
+from prunedlora.servers.treatment import NotKnown, Refused, Treatment, merged
+
+TWO_ROTATIONS = ("gemma3", "gemma3_text")
+"""Types with one rotary embedding for each type of layer, which older readers' keys cannot say (older_readers.py)."""
 
 
 def treat(shape: AdapterShape) -> Treatment:
-    return merged(shape) if shape.kind == Kind.MERGED else Refused("takes merged models alone")
+    if shape.kind != Kind.MERGED:
+        return Refused("takes merged models alone")
+    if shape.model_type in TWO_ROTATIONS:
+        return NotKnown(f"nobody has tried the configuration that transformers 5 writes of {shape.model_type} models")
+    return merged(shape)

@@ -53,8 +53,9 @@ def llama_server(handed: Handed, request: ExampleRequest) -> Serving:
 def ollama(handed: Handed, request: ExampleRequest) -> Serving:
     """`ollama create` from a Modelfile; bare prompts are sent raw."""
     prepare, base, adapter = _files(handed)
-    lines = [f"FROM {_from_here(base)}", *([] if adapter is None else [f"ADAPTER {_from_here(adapter)}"])]
-    prepare = (*prepare, f"printf '%s\\n' {shlex.join(lines)} > Modelfile")
+    lines = {"FROM": base} | ({} if adapter is None else {"ADAPTER": shlex.quote(adapter)})
+    format_ = "".join(f"{name} %s\\n" for name in lines)
+    prepare = (*prepare, f"printf '{format_}' {' '.join(map(_from_here, lines.values()))} > Modelfile")
     start = f"ollama create {shlex.quote(handed.name)} -f Modelfile"
     if request.endpoint == Endpoint.CHAT:
         return Serving("Ollama", start, prepare, note=OWN_TEMPLATES)
@@ -68,8 +69,9 @@ def _files(handed: Handed) -> tuple[tuple[str, ...], str, str | None]:
     """(commands that make the GGUF files, the base's or the merged model's, the adapter's); the first as a word of the
     shell."""
     base = handed.base
+    out = flag("--outtype", OUT_TYPES.get(base.dtype or ""))
     if handed.shape.kind == Kind.MERGED:
-        made = command("python convert_hf_to_gguf.py", shlex.quote(handed.folder), f"--outfile {MERGED_FILE}")
+        made = command("python convert_hf_to_gguf.py", shlex.quote(handed.folder), f"--outfile {MERGED_FILE}", out)
         return (*handed.download, made), MERGED_FILE, None
     if base.gguf_file is not None:
         word, prepare = _gguf_base(handed)
@@ -77,7 +79,6 @@ def _files(handed: Handed) -> tuple[tuple[str, ...], str, str | None]:
     else:
         fetch = command("hf download", base.word, flag("--revision", base.revision), "--local-dir base")
         folder = base.word if base.is_local else "base"
-        out = flag("--outtype", OUT_TYPES.get(base.dtype or ""))
         made = command("python convert_hf_to_gguf.py", folder, f"--outfile {BASE_FILE}", out)
         word, prepare = BASE_FILE, (*(() if base.is_local else (fetch,)), made)
     if handed.shape.kind == Kind.GGUF:
@@ -100,6 +101,7 @@ def _gguf_base(handed: Handed) -> tuple[str, tuple[str, ...]]:
     return f"base/{file}", (fetch,)
 
 
-def _from_here(path: str) -> str:
-    """As a Modelfile takes a path beside itself."""
-    return path if path.startswith("/") else f"./{path}"
+def _from_here(word: str) -> str:
+    """A path as a Modelfile takes one beside itself: a word of the shell, quoted where it has to be. What begins with a
+    quote is absolute, or an expression that is."""
+    return word if word[0] in "/\"'$" else f"./{word}"

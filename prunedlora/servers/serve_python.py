@@ -35,7 +35,7 @@ def vllm(handed: Handed, request: ExampleRequest) -> Serving:
     if handed.shape.kind == Kind.MERGED:
         pooling = "--runner pooling" if request.endpoint == Endpoint.CLASSIFY else None
         name = flag("--served-model-name", handed.name)
-        start = command("vllm serve", shlex.quote(handed.place), name, pooling)
+        start = command("vllm serve", shlex.quote(handed.place), flag("--dtype", handed.base.dtype), name, pooling)
         return Serving("vLLM", start, request=asked)
     slot = f"--max-lora-rank {served_slot(handed.shape.rank)}"
     base = command("vllm serve", *_base(handed), "--enable-lora", slot, "--max-loras 1", template)
@@ -57,7 +57,8 @@ def sglang(handed: Handed, request: ExampleRequest) -> Serving:
     body = request.asked | request.limits | {"repetition_penalty": 1} | request.ends | request.template_options
     launch = "python -m sglang.launch_server --model-path"
     if handed.shape.kind == Kind.MERGED:
-        start = command(launch, shlex.quote(handed.place), flag("--served-model-name", handed.name))
+        dtype = flag("--dtype", handed.base.dtype)  # its own choice for float32 is half precision
+        start = command(launch, shlex.quote(handed.place), dtype, flag("--served-model-name", handed.name))
         return Serving("SGLang", start, request=curl(f"{url}{request.endpoint}", {"model": handed.name} | body))
     modules = sorted({name.rpartition(".")[2] for name in handed.shape.ranks})
     base = command(

@@ -84,6 +84,8 @@ def merged(shape: AdapterShape) -> Treatment:
     """Of a whole model: one like its base, but that of a classifier is another class of model."""
     if shape.head_params:
         return NotKnown("nobody has tried a merged model with a trained head")
+    if shape.is_classifier:
+        return NotKnown("nobody has tried a merged model that gives classes and no text")
     return as_trained(shape)
 
 

@@ -7,6 +7,7 @@ it may come to, and as the worst that it may: ranks that differ, and a layer tha
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 
 from transformers import PreTrainedModel
 
@@ -77,6 +78,11 @@ def check_servers(serve_on: Sequence[str], trained: Sequence[Trained], planner: 
     """
     warnings = []
     for name in serve_on:
+        if find_spec("gguf") is None and any(takes_gguf(name, each.shape) for each in trained):
+            raise ServeOnError(
+                f"serve_on {name!r}: {SERVERS[name].title} takes adapters as GGUF files, which need the package gguf: "
+                "pip install 'prunedlora[gguf]'"
+            )
         reasons = [(each, why) for each in trained if (why := _refusal(name, each, planner)) is not None]
         if not reasons:
             continue
@@ -90,6 +96,12 @@ def check_servers(serve_on: Sequence[str], trained: Sequence[Trained], planner: 
             "trainings is recommended"
         )
     return warnings
+
+
+def takes_gguf(name: str, shape: AdapterShape) -> bool:
+    """Whether the smallest form that the server applies as it was trained is a GGUF file."""
+    form = adapter_form(shape, name)
+    return not isinstance(form, Refused) and form.kind == Kind.GGUF
 
 
 def served_planner(planner: Planner, shapes: Mapping[str, AdapterShape], serve_on: Sequence[str]) -> Planner:

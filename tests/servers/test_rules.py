@@ -161,9 +161,7 @@ def test_heads_by_kind(server: str, names: tuple[str, ...], expected: Verdict) -
 def test_a_head_needs_a_newer_vllm_beside_its_flags() -> None:
     served = treat("vllm", equal(32, head_params=7, head_names=("score",)))
     assert isinstance(served, Applied)
-    assert served.needs == (
-        "a vLLM with pull request 53555 (2026-08), which 0.32 has; --max-lora-rank 32"
-    )
+    assert served.needs == ("a vLLM with pull request 53555 (2026-08), which 0.32 has; --max-lora-rank 32")
 
 
 @pytest.mark.parametrize(

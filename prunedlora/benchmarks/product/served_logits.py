@@ -128,7 +128,7 @@ def ask(
         given["adapters"] = {name: str(folder) for name, folder in adapters.items()}
         request.write_text(json.dumps(given), "utf-8")
         # Isolated: neither our folders nor our PYTHONPATH are of that environment.
-        command = [python.absolute(), "-I", script, request, answer]
+        command = [str(part) for part in (python.absolute(), "-I", script, request, answer)]
         ended = subprocess.run(command, capture_output=True, text=True, cwd=scratch)
         if ended.returncode or not answer.exists():
             raise ServerError(f"{python} {script.name} ended with code {ended.returncode}: {ended.stderr[-2000:]}")

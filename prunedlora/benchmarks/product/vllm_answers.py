@@ -24,8 +24,8 @@ def main(asked: dict[str, Any]) -> dict[str, Any]:
     length = max(map(len, asked["prompts"].values())) + 1
     lora = {"enable_lora": True, "max_lora_rank": asked["rank"]} if asked["adapters"] else {}
     model = vllm.LLM(
-        model=asked["model"], skip_tokenizer_init=True, dtype="float32", enforce_eager=True, max_num_seqs=1, max_logprobs=-1,
-        max_model_len=length, max_num_batched_tokens=length, enable_prefix_caching=False, **lora,
+        model=asked["model"], skip_tokenizer_init=True, dtype="float32", enforce_eager=True, max_num_seqs=1,
+        max_logprobs=-1, max_model_len=length, max_num_batched_tokens=length, enable_prefix_caching=False, **lora,
     )  # fmt: skip
     loaded: dict[str, Any] = {"base": None}
     answers: dict[str, Any] = {}

@@ -7,6 +7,7 @@ recommended         the one that the report names
 best                the one of the best quality of those with an adapter file; the smallest of equals
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from prunedlora.results.analysis.summary import summarize
@@ -24,8 +25,8 @@ class UnknownCandidateError(ValueError):
     """A name that no candidate of the store has, or several have; the message says which there are."""
 
 
-def find_candidate(store: Store, name: str) -> tuple[TrialRecord, Candidate]:
-    """The record and candidate that `name` stands for.
+def find_candidate(store: Store, name: str, *, serve_on: Sequence[str] | None = None) -> tuple[TrialRecord, Candidate]:
+    """The record and candidate that `name` stands for; `recommended` and `best` for these servers (None: the sweep's).
 
     Raises UnknownCandidateError, saying what there is; for `recommended` and `best` what `summarize` raises too.
     """
@@ -33,7 +34,7 @@ def find_candidate(store: Store, name: str) -> tuple[TrialRecord, Candidate]:
     if key in (RECOMMENDED, BEST):
         if at:
             raise UnknownCandidateError(f"{name!r}: {key} is one candidate already, leave out {at + wanted!r}")
-        return _told_by_summary(store, key)
+        return _told_by_summary(store, key, serve_on)
     if at and not wanted:
         raise UnknownCandidateError(f"{name!r}: no candidate after the @; leave it out for the trial's last one")
     record = _find_trial(store, key)
@@ -49,8 +50,8 @@ def find_candidate(store: Store, name: str) -> tuple[TrialRecord, Candidate]:
     return record, record.last_trained or record.candidates[-1]
 
 
-def _told_by_summary(store: Store, name: str) -> tuple[TrialRecord, Candidate]:
-    summary = summarize(store)
+def _told_by_summary(store: Store, name: str, serve_on: Sequence[str] | None) -> tuple[TrialRecord, Candidate]:
+    summary = summarize(store, serve_on=serve_on)
     point = summary.recommended if name == RECOMMENDED else summary.best
     if point is None:
         raise UnknownCandidateError(f"{store.uri} has no {name} candidate. {summary.missing_answer()}")

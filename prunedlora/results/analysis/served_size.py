@@ -75,6 +75,15 @@ def forms_of(record: TrialRecord, candidate: Candidate, serve_on: Iterable[str])
     return {name: adapter_form(shape, name) for name in serve_on}
 
 
+def one_of_each_form(record: TrialRecord, candidate: Candidate, serve_on: Sequence[str]) -> list[str]:
+    """Of servers that take the same form, the first."""
+    found: dict[object, str] = {}
+    if serve_on and any(candidate.ranks.values()):
+        for name, form in forms_of(record, candidate, serve_on).items():
+            found.setdefault(None if isinstance(form, Refused) else (form.kind, form.rank), name)
+    return list(found.values())
+
+
 def adapter_form(shape: AdapterShape, name: str) -> AdapterShape | Refused:
     """The same of one server, which is given a merged model only where it takes nothing else."""
     server = SERVERS[name]

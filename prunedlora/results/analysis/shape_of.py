@@ -23,6 +23,7 @@ def shape_of(record: TrialRecord, candidate: Candidate) -> AdapterShape:
         head_params=candidate.head_params,
         model_type=_text(facts.get("model_type")),
         base=_base(record.config),
+        is_classifier=_is_classifier(record.config),
         head_names=_head_names(record.config) if candidate.head_params else (),
     )
 
@@ -32,6 +33,10 @@ def _base(config: dict[str, Any]) -> Base:
     if model.get("quantization") is not None:
         return Base.QUANTIZED
     return Base.PLAIN if model.get("gguf_file") is None else Base.GGUF
+
+
+def _is_classifier(config: dict[str, Any]) -> bool:
+    return bool((config.get("data") or {}).get("task") == "text_classification")
 
 
 def _head_names(config: dict[str, Any]) -> tuple[str, ...]:

@@ -22,13 +22,15 @@ from prunedlora.results.analysis.pareto import (
     points,
     reference,
 )
-from prunedlora.results.analysis.served_size import refusals
+from prunedlora.results.analysis.served_size import forms_of, one_of_each_form, refusals
 from prunedlora.results.analysis.tested import tested
 from prunedlora.results.ask import Ask, ConfirmationPlan
 from prunedlora.results.exported_adapter import RECOMMENDED_FOLDER, ExportedAdapter
 from prunedlora.results.record import BaseReference, Candidate, Figure, TrialRecord
 from prunedlora.results.store import Store
+from prunedlora.servers.adapter_shape import Kind
 from prunedlora.servers.known import SERVERS
+from prunedlora.servers.treatment import Refused
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,7 @@ def summarize(
         recommended is None
         or (exported.key, exported.step) != (recommended.key, recommended.step)
         or exported.cut != recommended.candidate.cut
+        or not has_forms(recommended, objectives.serve_on, exported.serve_on)
     ):
         exported = None
     return Summary(
@@ -240,17 +243,28 @@ def summarize(
     )
 
 
+def has_forms(point: Point, asked: Sequence[str], copied_for: Sequence[str]) -> bool:
+    """Whether the copy of an adapter that was made for some servers has what others need: a copy as it was trained is
+    in all of them."""
+    missing = [server for server in asked if server not in copied_for]
+    forms = forms_of(point.record, point.candidate, missing).values() if missing else ()
+    return all(not isinstance(form, Refused) and form.kind == Kind.TRAINED for form in forms)
+
+
 def margin_of_sweep(sweep: Mapping[str, Any]) -> float:
     """How much worse than the best its recommended adapter may measure, in units of the quality."""
     return float(sweep.get("recommend_within", 0.01))
 
 
 def export_command(summary: Summary, point: Point, to: str | None = None) -> str:
-    """The line that copies a candidate's adapter out of the store, ready for a shell.
+    """The line that copies a candidate's adapter out of the store, ready for a shell; for servers that need several
+    forms, each into a folder of its own.
 
     `to`: the folder; None: one named after the candidate.
     """
     folder = f"adapters/{point.key}-{point.candidate.name}" if to is None else to
-    servers = summary.objectives.serve_on
-    form = f" --serve-on {servers[0]}" if len(servers) == 1 else ""  # for several there may be several forms
-    return f"prunedlora export {shlex.quote(summary.store.uri)} {point.name} --to {folder}{form}"
+    line = f"prunedlora export {shlex.quote(summary.store.uri)} {point.name} --to {folder}"
+    servers = one_of_each_form(point.record, point.candidate, summary.objectives.serve_on)
+    if len(servers) < 2:
+        return line + "".join(f" --serve-on {server}" for server in servers)
+    return " && ".join(f"{line}-{server} --serve-on {server}" for server in servers)

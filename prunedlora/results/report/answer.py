@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from prunedlora.results.analysis.confidence import interval_of
 from prunedlora.results.analysis.configurations import identity
 from prunedlora.results.analysis.decision import CONFIDENCE, Decision
+from prunedlora.results.analysis.find import BEST, RECOMMENDED
 from prunedlora.results.analysis.original import original_name
-from prunedlora.results.analysis.pareto import Point
+from prunedlora.results.analysis.pareto import Objectives, Point
 from prunedlora.results.analysis.summary import Summary
 from prunedlora.results.analysis.trainings import is_untrained
 from prunedlora.results.analysis.yardstick import yardstick
@@ -90,7 +91,7 @@ def looked_at_text(summary: Summary) -> str:
         others = f" (of {len(names)} others it was)" if names else ""
         return (
             f"It was not measured on the test split yet{others}: prunedlora test {shlex.quote(summary.store.uri)} "
-            "recommended does."
+            f"{_called(summary, point, RECOMMENDED)} does."
         )
     num = len(names | {point.name})
     others = "this adapter only" if num == 1 else f"{num} adapters of the sweep"
@@ -113,7 +114,15 @@ def confirm_command(decision: Decision, summary: Summary) -> str:
     told = [found.plan for found in summary.confirmations if found.is_over and found.plan.against is not None]
     if any(names <= set(plan.candidates) for plan in told):
         return ""
-    return f"prunedlora confirm {shlex.quote(summary.store.uri)} recommended{' best' * both} --seeds 3"
+    words = [_called(summary, recommended, RECOMMENDED), *([_called(summary, best, BEST)] if both else [])]
+    return f"prunedlora confirm {shlex.quote(summary.store.uri)} {' '.join(dict.fromkeys(words))} --seeds 3"
+
+
+def _called(summary: Summary, point: Point, word: str) -> str:
+    """What a command takes for it: the word stands for another adapter where other servers than the sweep's were asked
+    for."""
+    own = Objectives.of_sweep(summary.sweep).serve_on
+    return word if summary.objectives.serve_on == own else point.name
 
 
 def seeds_text(summary: Summary) -> str:
