@@ -44,11 +44,19 @@ def recorded(ranks: dict[str, int], model_type: str = "llama") -> tuple[TrialRec
         ("sglang", Form(uniform=4)),
         ("lorax", Form(uniform=8)),
         ("llama.cpp", Form(gguf=True)),
-        ("mlx", Form(merged=True)),
     ],
 )
 def test_the_form_for_a_server(server: str, form: Form) -> None:
     assert form_for(*recorded(RANKS), server) == form
+
+
+def test_merged_models_of_texts_are_for_mlx_those_of_classes_nobody_has_tried() -> None:
+    record, one = recorded(RANKS)
+    with pytest.raises(ExportError, match="MLX serves this adapter right in no form: nobody has tried a merged model"):
+        form_for(record, one, "mlx")
+    config: dict[str, Any] = record.config
+    of_texts = record.model_copy(update={"config": config | {"data": config["data"] | {"task": "generation"}}})
+    assert form_for(of_texts, one, "mlx") == Form(merged=True)
 
 
 def test_no_form_and_no_server() -> None:
@@ -132,7 +140,7 @@ def test_a_form_that_cannot_be_made_is_told_and_ends_nothing(store: Store, monke
         raise GgufError("no package gguf")
 
     store.write_sweep(store.read_sweep() | {"serve_on": ["llama.cpp", "lorax"]})
-    monkeypatch.setattr(served_folders, "load_model_config", refuse)
+    monkeypatch.setattr(served_folders, "base_config", refuse)
     problem = "the recommended adapter has no folder gguf: no package gguf"
     assert finish_recommended(summarize(store), lambda *_: None) == [problem]
     exported = store.read_exported()
