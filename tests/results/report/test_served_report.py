@@ -7,7 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from prunedlora.cli import app
-from prunedlora.results.analysis.summary import export_command, summarize
+from prunedlora.results.analysis.summary import export_command, has_forms, summarize
+from prunedlora.results.exported_adapter import ExportedAdapter
+from prunedlora.results.report.answer import looked_at_text
 from prunedlora.results.report.open_store import open_store
 from prunedlora.results.report.report import report_folder
 from tests.decoder_sizes import WIDTHS, candidate_fields
@@ -53,6 +55,28 @@ def test_what_is_recommended_hangs_on_the_servers(made):
     assert summarize(own, serve_on=[]).recommended.key == "a1"
     assert export_command(summarize(own), summarize(own).recommended).endswith(" --serve-on sglang")
     assert "--serve-on" not in export_command(trained, trained.recommended)
+
+
+def test_commands_are_for_the_servers_asked_for(made):
+    """One for each form that they need; and a name that means the same adapter to whoever runs them."""
+    store = made()
+    two = summarize(store, serve_on=["sglang", "vllm"])
+    spiky = next(point for point in two.points if point.key == "a1")
+    first, second = export_command(two, spiky).split(" && ")
+    assert first.endswith("/a1-10-vllm --serve-on vllm")
+    assert second.endswith("/a1-10-sglang --serve-on sglang")
+    assert f"prunedlora test {store.uri} {two.recommended.name} does." in looked_at_text(two)
+    assert f"prunedlora test {store.uri} recommended does." in looked_at_text(summarize(store))
+
+
+def test_a_copy_for_other_servers_is_not_called_theirs(made):
+    store = made()
+    copied = summarize(store).recommended
+    store.write_exported(ExportedAdapter(key=copied.key, step=copied.candidate.step, test={}, path="recommended"))
+    assert summarize(store).exported is not None
+    assert summarize(store, serve_on=["vllm"]).exported is not None
+    assert not has_forms(copied, ["sglang"], [])
+    assert has_forms(copied, ["sglang"], ["sglang"])
 
 
 def test_recommend_asks_for_servers_and_says_what_it_means(made):
