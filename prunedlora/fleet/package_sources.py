@@ -30,6 +30,11 @@ def check_sources(drivers: Sources, here: Sources, whose: str) -> None:
     """Raises OtherSourcesError where `whose` sources are not the driver's."""
     if drivers[:2] != here[:2]:
         (version, _, folder), (own_version, _, own_folder) = drivers, here
+        if (version, folder) == (own_version, own_folder):
+            raise OtherSourcesError(
+                f"{whose} imports other files of prunedlora {version} than the driver did: {folder} has changed since "
+                "(an edit, a pull); run the same command again"
+            )
         raise OtherSourcesError(
             f"{whose} imports prunedlora {own_version} from {own_folder}, the driver {version} from {folder}, and "
             "their files differ: install one version everywhere, and start where no other checkout is on Python's path"

@@ -30,3 +30,5 @@ def test_a_copy_is_the_same_prunedlora_and_one_changed_line_makes_another(tmp_pa
     (copy / "fleet" / "board.py").write_text((copy / "fleet" / "board.py").read_text() + "\n# later\n")
     with pytest.raises(OtherSourcesError, match=f"^slot 0 on node n imports prunedlora .* from {copy}, the driver .*"):
         check_sources(own_sources(), sources_in(tmp_path), "slot 0 on node n")
+    with pytest.raises(OtherSourcesError, match=f"{copy} has changed since"):
+        check_sources(same, sources_in(tmp_path), "slot 0 on node n")
