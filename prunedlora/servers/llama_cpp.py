@@ -27,7 +27,7 @@ def treat(shape: AdapterShape) -> Treatment:
         return Refused("takes no head")
     if shape.kind == Kind.GGUF:
         if shape.model_type is None:
-            return NotKnown("the base model's type is not on record")
+            return NotKnown("the base model's type is not on record, as before 0.9; export --gguf looks it up")
         if shape.model_type not in GGUF_MODEL_TYPES:
             return Refused(f"our GGUF files are proven for {', '.join(sorted(GGUF_MODEL_TYPES))} alone")
         return not_looked_at(shape, (*PROJECTIONS, *STACKED_PROJECTIONS)) or as_trained(shape)
